@@ -1,0 +1,1 @@
+"""What is known without running: one pass over the model."""

@@ -1,0 +1,75 @@
+"""What a backend is: a light spec that plans, and a session that runs inside a worker."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from cspbench.axes import Axis, Options, Value
+from cspbench.registry import Registry
+
+if TYPE_CHECKING:
+    import numpy as np
+
+ArtifactKind = Literal["onnx", "pt2"]
+
+
+class Session(Protocol):
+    """A loaded model inside one worker process; ``run`` is what the clock surrounds."""
+
+    def set_input(self, array: np.ndarray) -> None:
+        """Put one input (batch, 3, height, width; float32) where ``run`` reads it; not timed."""
+
+    def run(self) -> None:
+        """One inference; returns when its result is complete."""
+
+    def outputs(self) -> Sequence[np.ndarray]:
+        """Outputs of the last ``run``, float32, in the model's order."""
+
+    def describe(self) -> Mapping[str, Value]:
+        """Facts of what ran: version, engine, threads."""
+
+    def close(self) -> None:
+        """Free the model."""
+
+
+class Backend(Protocol):
+    """A way to run a model on this machine. Methods but ``load`` import nothing heavy."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def summary(self) -> str: ...
+
+    @property
+    def artifact(self) -> ArtifactKind: ...
+
+    @property
+    def axes(self) -> tuple[Axis, ...]: ...
+
+    def available(self) -> str | None:
+        """None if this machine can run it, else the reason in one phrase."""
+
+    def load(self, artifact: Path, options: Options, threads: int) -> Session:
+        """Load the artifact (in the worker).
+
+        Raises:
+            Unsupported: this backend cannot run this model or setting.
+            Unavailable: this machine lacks something that only loading shows.
+        """
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """Agreement with torch: bound of max abs(error) / max abs(output)."""
+
+    fp32: float = 1e-4
+    tf32: float = 1e-2
+    fp16: float = 1e-2
+    bf16: float = 5e-2
+
+
+BACKENDS: Registry[Backend] = Registry("backend", ("cspbench.backends",), "cspbench.backends")

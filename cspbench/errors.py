@@ -1,0 +1,33 @@
+"""Errors that cspbench raises on purpose.
+
+Everything else that escapes is a bug of ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class CspbenchError(Exception):
+    """Base of every deliberate error."""
+
+
+class InputError(CspbenchError):
+    """The user's input is wrong: nothing runs, the exit code is 2.
+
+    Each problem is one sentence: where (file, line, column), what was read, what is valid.
+    """
+
+    def __init__(self, problems: str | Sequence[str]) -> None:
+        self.problems: tuple[str, ...] = (
+            (problems,) if isinstance(problems, str) else tuple(problems)
+        )
+        super().__init__("\n".join(self.problems))
+
+
+class Unavailable(CspbenchError):
+    """This machine lacks what the case needs (status ``unavailable``)."""
+
+
+class Unsupported(CspbenchError):
+    """The backend cannot run this model (status ``unsupported``)."""

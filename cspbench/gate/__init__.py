@@ -1,0 +1,1 @@
+"""Decide between two sides."""

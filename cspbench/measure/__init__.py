@@ -1,0 +1,1 @@
+"""Clock, steady state, sampling, statistics, and the worker process."""

@@ -1,0 +1,1 @@
+"""Specs, blocks, the CSP transform, backbones, necks, detectors and sources."""

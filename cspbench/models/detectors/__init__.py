@@ -1,0 +1,1 @@
+"""Whole detectors, a family a file."""

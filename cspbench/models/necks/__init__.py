@@ -1,0 +1,1 @@
+"""Necks with their heads, one a file."""

@@ -1,0 +1,1 @@
+"""Anybody's own models: one source a file."""

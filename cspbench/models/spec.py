@@ -1,0 +1,89 @@
+"""Light specs of models, necks and sources: what can be listed and planned without torch.
+
+A file under ``backbones/``, ``detectors/``, ``necks/`` or ``sources/`` registers a spec on import
+and imports torch only inside its build function.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from cspbench.axes import Axis, Options
+from cspbench.registry import Registry
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Confidence = Literal["confirmed", "solved", "searched", "open"]
+Task = Literal["classification", "detection"]
+
+#: How sure we are that a definition is the authors' own; shown wherever a model is listed.
+CONFIDENCE: dict[Confidence, str] = {
+    "confirmed": "fixed by a public definition, or by figure data independent of the counts",
+    "solved": "solved from the published numbers with one or two hypotheses, and it closes",
+    "searched": "picked out of an enumeration because it meets the published numbers",
+    "open": "does not meet the published numbers, or there are none to meet",
+}
+
+#: Axes that every staged backbone has: its cross-stage-partial form (cspbench.models.csp).
+CSP_AXES: tuple[Axis, ...] = (
+    Axis("csp.fusion", "none", "choice", ("none", "csp", "first", "last"), "where the parts merge"),
+    Axis("csp.gamma", 0.5, "fraction", summary="share of the base that bypasses the blocks"),
+    Axis("csp.split", "conv", "choice", ("conv", "slice"), "two 1x1 convolutions, or a slice"),
+)
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A network by name.
+
+    ``input`` is the published input side, ``stride`` what an input side must be a multiple of,
+    ``min_input`` the smallest legal side. ``necks`` says that it offers detection features.
+    ``staged`` says that it has stages, so ``csp.*`` options apply. ``paper_name`` is its row name
+    in ``cspbench.paper`` (None: nothing published).
+    """
+
+    name: str
+    summary: str
+    source: str
+    confidence: Confidence
+    build: Callable[[Options], nn.Module] = field(compare=False)
+    family: str = ""
+    task: Task = "classification"
+    input: int = 224
+    stride: int = 32
+    min_input: int = 64
+    axes: tuple[Axis, ...] = ()
+    necks: bool = False
+    staged: bool = False
+    paper_name: str | None = None
+
+    @property
+    def all_axes(self) -> tuple[Axis, ...]:
+        """Own axes and, on a staged model, the cross-stage-partial ones."""
+        return self.axes + (CSP_AXES if self.staged else ())
+
+
+@dataclass(frozen=True)
+class NeckSpec:
+    """A neck with its heads: what makes a detector of a backbone.
+
+    ``build(backbone, options)`` returns the whole detector; ``scales`` is the number of feature
+    maps that it reads (2 or 3, coarsest last).
+    """
+
+    name: str
+    summary: str
+    source: str
+    confidence: Confidence
+    build: Callable[[nn.Module, Options], nn.Module] = field(compare=False)
+    scales: int = 3
+    axes: tuple[Axis, ...] = ()
+
+
+MODELS: Registry[ModelSpec] = Registry(
+    "model", ("cspbench.models.backbones", "cspbench.models.detectors"), "cspbench.models"
+)
+NECKS: Registry[NeckSpec] = Registry("neck", ("cspbench.models.necks",), "cspbench.necks")

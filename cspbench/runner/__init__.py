@@ -1,0 +1,1 @@
+"""Plan, schedules, isolation, resume."""

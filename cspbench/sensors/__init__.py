@@ -1,0 +1,1 @@
+"""State of the machine, one sensor a file."""

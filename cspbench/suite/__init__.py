@@ -1,0 +1,1 @@
+"""YAML suites: schema, matrix expansion, messages with file and line."""

@@ -1,0 +1,73 @@
+"""A case: one thing to measure, frozen, hashable, with a readable stable id."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cspbench.ids import CaseId, ModelId, Ref
+
+
+@dataclass(frozen=True)
+class Case:
+    """Model x input x backend x settings.
+
+    ``model``, ``neck`` and ``backend`` hold only the options that differ from their defaults
+    (precision, engine and mode are backend options); ``input`` is (height, width) in pixels.
+    """
+
+    model: Ref
+    input: tuple[int, int]
+    backend: Ref
+    neck: Ref | None = None
+    batch: int = 1
+    threads: int = 1
+
+    @property
+    def model_id(self) -> ModelId:
+        """The part that can be built and analysed, with its input."""
+        return ModelId(self.model, self.neck, self.input)
+
+    @property
+    def id(self) -> str:
+        """The design's case id."""
+        return str(CaseId(self.model_id, self.backend, self.batch, self.threads))
+
+    @property
+    def input_shape(self) -> tuple[int, int, int, int]:
+        """(batch, 3, height, width)."""
+        return (self.batch, 3, *self.input)
+
+
+@dataclass(frozen=True)
+class Measure:
+    """How to measure: the ``measure:`` section of a suite.
+
+    rounds: launches a case. warmup_seconds: bound of the warm-up ("auto" in a suite keeps it).
+    target_ci: half width of the 95 % batch-means interval inside a launch, as a share of the
+    median, at which sampling stops. max_seconds: bound of the sampling of a launch.
+    timeout_seconds: bound of a whole launch. seed: of the shuffled order, inputs and weights.
+    """
+
+    rounds: int = 5
+    warmup_seconds: float = 2.0
+    target_ci: float = 0.02
+    max_seconds: float = 6.0
+    timeout_seconds: float = 300.0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A validated suite, expanded.
+
+    ``cases`` are in matrix order without duplicates; ``notes`` say what was collapsed, excluded
+    or merged; ``digest`` is the SHA-256 of the file's bytes; ``path`` is where it was read.
+    """
+
+    name: str
+    cases: tuple[Case, ...]
+    measure: Measure
+    description: str = ""
+    notes: tuple[str, ...] = ()
+    digest: str = ""
+    path: str = ""

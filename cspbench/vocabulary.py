@@ -1,0 +1,99 @@
+"""The closed lists: statuses, flags with their remedies, exit codes.
+
+A status says how a launch or a case ended, a flag says what may have spoilt its numbers. Both are
+stored as their plain text, so a run stays readable without cspbench.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum, IntEnum
+
+
+class Status(str, Enum):
+    """How a launch, and by derivation a case, ended."""
+
+    OK = "ok"
+    FAILED = "failed"
+    TIMEOUT = "timeout"
+    OOM = "oom"
+    CRASHED = "crashed"
+    LOST = "lost"
+    UNSUPPORTED = "unsupported"
+    UNAVAILABLE = "unavailable"
+    INTERRUPTED = "interrupted"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+#: Statuses that are an answer about the machine or the backend, not a failure.
+NOT_RUNNABLE = frozenset({Status.UNSUPPORTED, Status.UNAVAILABLE})
+
+
+@dataclass(frozen=True)
+class Flag:
+    """Something that may spoil a number, and what to do about it."""
+
+    name: str
+    meaning: str
+    remedy: str
+
+
+FLAGS: dict[str, Flag] = {
+    flag.name: flag
+    for flag in (
+        Flag(
+            "throttled",
+            "the processor or the accelerator lowered its clock for heat or power",
+            "cool the device, raise its power limit, or pause longer between cases",
+        ),
+        Flag(
+            "contended",
+            "other processes or the hypervisor took processor time during the launch",
+            "stop the other load, or measure with fewer threads than cores",
+        ),
+        Flag(
+            "not_steady",
+            "latency had not settled when the warm-up bound was reached",
+            "raise measure.warmup_seconds, or look for throttling and background load",
+        ),
+        Flag(
+            "few_samples",
+            "too few launches or samples for an interval that means something",
+            "raise measure.rounds or measure.max_seconds",
+        ),
+        Flag(
+            "resumed",
+            "the launches of this case come from more than one session",
+            "measure the case again in one session if small differences matter",
+        ),
+        Flag(
+            "fallback_engine",
+            "the backend did not use the engine that was asked for",
+            "choose an engine that this version of the backend has",
+        ),
+    )
+}
+
+
+class ExitCode(IntEnum):
+    """What ``cspbench`` returns to the shell."""
+
+    OK = 0
+    REGRESSION = 1
+    USAGE = 2
+    NOT_MEASURED = 3
+    INCONCLUSIVE = 4
+    INTERRUPTED = 130
+
+
+def exit_code_for(statuses: Iterable[Status]) -> ExitCode:
+    """Exit code of a run from the statuses of its cases (design: precedence 2, 1, 3, 4)."""
+    seen = set(statuses)
+    if Status.INTERRUPTED in seen:
+        return ExitCode.INTERRUPTED
+    if seen - NOT_RUNNABLE - {Status.OK}:
+        return ExitCode.NOT_MEASURED
+    return ExitCode.OK
