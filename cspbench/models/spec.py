@@ -42,7 +42,8 @@ class ModelSpec:
     ``input`` is the published input side, ``stride`` what an input side must be a multiple of,
     ``min_input`` the smallest legal side. ``necks`` says that it offers detection features.
     ``staged`` says that it has stages, so ``csp.*`` options apply. ``paper_name`` is its row name
-    in ``cspbench.paper`` (None: nothing published).
+    in ``cspbench.paper`` (None: nothing published). ``check`` says in one sentence what is wrong
+    with a resolved combination of options, or returns None; it must be as light as the spec.
     """
 
     name: str
@@ -59,6 +60,7 @@ class ModelSpec:
     necks: bool = False
     staged: bool = False
     paper_name: str | None = None
+    check: Callable[[Options], str | None] | None = field(default=None, compare=False)
 
     @property
     def all_axes(self) -> tuple[Axis, ...]:
@@ -83,7 +85,26 @@ class NeckSpec:
     axes: tuple[Axis, ...] = ()
 
 
+@dataclass(frozen=True)
+class SourceSpec:
+    """Where models that are not ours come from: ``name:target`` in a suite (``darknet:a.cfg``).
+
+    ``spec(target)`` describes the target without torch (input side, stride, axes, whether necks
+    apply); ``build(target, options)`` returns the module. Parameters that ``build`` leaves on the
+    meta device get seeded weights, those that it loaded stay. Both raise InputError for a target
+    that cannot be read. ``runs_code`` marks sources that need ``--allow-code``.
+    """
+
+    name: str
+    summary: str
+    spec: Callable[[str], ModelSpec] = field(compare=False)
+    build: Callable[[str, Options], nn.Module] = field(compare=False)
+    axes: tuple[Axis, ...] = ()
+    runs_code: bool = False
+
+
 MODELS: Registry[ModelSpec] = Registry(
     "model", ("cspbench.models.backbones", "cspbench.models.detectors"), "cspbench.models"
 )
 NECKS: Registry[NeckSpec] = Registry("neck", ("cspbench.models.necks",), "cspbench.necks")
+SOURCES: Registry[SourceSpec] = Registry("source", ("cspbench.models.sources",), "cspbench.sources")
