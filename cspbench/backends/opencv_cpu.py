@@ -1,0 +1,108 @@
+"""OpenCV's dnn module on the CPU: the paper's "CPU through OpenCV".
+
+Timed: ``Net.forward`` of all outputs. ``Net.setInput`` (a copy of the blob) is not timed; what the
+net does with the blob after that is. OpenCV 5 has two engines: ``new`` (its default) and
+``classic`` (that of OpenCV 4); which one ran is recorded, since neither tells by itself.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cspbench.axes import Axis, Options, Value, resolve
+from cspbench.backends.spec import BACKENDS, ArtifactKind
+from cspbench.errors import Unsupported
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+@dataclass(frozen=True)
+class OpenCvCpu:
+    """Spec of the backend."""
+
+    name: str = "opencv-cpu"
+    summary: str = "OpenCV dnn on the CPU, ONNX"
+    artifact: ArtifactKind = "onnx"
+    axes: tuple[Axis, ...] = (
+        Axis("engine", "auto", "choice", ("auto", "classic", "new"), "OpenCV 5's two dnn engines"),
+    )
+
+    def available(self) -> str | None:
+        """OpenCV must be installed."""
+        if importlib.util.find_spec("cv2") is None:
+            return "OpenCV is not installed (pip install opencv-python-headless)"
+        return None
+
+    def load(self, artifact: Path, options: Options, threads: int) -> OpenCvSession:
+        """Read the ONNX file with the engine asked for; ``auto`` is new, else classic."""
+        import cv2
+
+        cv2.setNumThreads(threads)
+        wanted = str(resolve(self.axes, options)["engine"])
+        net, engine = _read(cv2, artifact, wanted)
+        return OpenCvSession(cv2, net, engine, threads)
+
+
+def _read(cv2: Any, artifact: Path, wanted: str) -> tuple[Any, str]:
+    """Return the net and the name of the engine that really holds it."""
+    flags = {"new": "ENGINE_NEW", "classic": "ENGINE_CLASSIC"}
+    has_engines = any(hasattr(cv2.dnn, flag) for flag in flags.values())
+    if not has_engines:
+        if wanted == "new":
+            raise Unsupported(f"OpenCV {cv2.__version__} has only the classic engine")
+        return cv2.dnn.readNetFromONNX(str(artifact)), "classic"
+    reasons = []
+    for engine in ("new", "classic") if wanted == "auto" else (wanted,):
+        if not hasattr(cv2.dnn, flags[engine]):
+            reasons.append(f"OpenCV {cv2.__version__} has no {engine} engine")
+            continue
+        try:
+            net = cv2.dnn.readNetFromONNX(str(artifact), getattr(cv2.dnn, flags[engine]))
+        except cv2.error as error:
+            reasons.append(f"the {engine} engine cannot read the model: {error.err or error}")
+            continue
+        if not net.empty():
+            return net, engine
+        reasons.append(f"the {engine} engine read an empty net")
+    raise Unsupported("; ".join(reasons))
+
+
+class OpenCvSession:
+    """A net with its output names."""
+
+    def __init__(self, cv2: Any, net: Any, engine: str, threads: int) -> None:
+        self._cv2 = cv2
+        self._net = net
+        self._engine = engine
+        self._threads = threads
+        self._names = net.getUnconnectedOutLayersNames()
+        self._outputs: Sequence[Any] = ()
+
+    def set_input(self, array: np.ndarray) -> None:
+        self._net.setInput(array)
+
+    def run(self) -> None:
+        self._outputs = self._net.forward(self._names)
+
+    def outputs(self) -> Sequence[np.ndarray]:
+        # The net may reuse its buffers in the next run.
+        return [output.copy() for output in self._outputs]
+
+    def describe(self) -> Mapping[str, Value]:
+        return {
+            "version": self._cv2.__version__,
+            "engine": self._engine,
+            "threads": self._cv2.getNumThreads(),
+            "requested_threads": self._threads,
+        }
+
+    def close(self) -> None:
+        self._net = None
+
+
+BACKENDS.add(OpenCvCpu())

@@ -1,0 +1,104 @@
+"""Warm up until steady, then sample until precise enough: the loop around an inference.
+
+Both are bounded in time, and each says why it stopped. Nothing here knows a backend: ``infer`` runs
+one inference, ``feed`` puts the next input in place and is not timed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Literal
+
+from cspbench.measure.clock import Clock
+from cspbench.measure.statistics import batch_means_half_width
+
+#: A warm-up window lasts at least this long and has at least this many inferences.
+WINDOW_NS = 50_000_000
+WINDOW_MIN = 3
+#: Successive window medians that lie within this share of one another count as agreeing ...
+AGREE_WITHIN = 0.03
+#: ... and this many agreements in a row mean steady.
+AGREEMENTS = 2
+#: Fewest samples of a launch, whatever the bounds say.
+MIN_SAMPLES = 5
+
+Stop = Literal["target_ci", "max_seconds"]
+
+
+@dataclass
+class WarmUp:
+    """What the warm-up did: kept, because its shape tells about clocks and caches."""
+
+    count: int = 0
+    window_medians_ns: list[int] = field(default_factory=list)
+    steady: bool = False
+
+
+@dataclass
+class Samples:
+    """Raw latencies of one launch and why sampling stopped."""
+
+    latencies_ns: list[int]
+    stop: Stop
+    relative_half_width: float | None
+
+
+def timed(infer: Callable[[], None], feed: Callable[[int], None], clock: Clock, i: int) -> int:
+    """Latency of inference number ``i`` in ns; the input is put in place before the clock starts."""
+    feed(i)
+    start = clock.now_ns()
+    infer()
+    return clock.now_ns() - start
+
+
+def warm_up(
+    infer: Callable[[], None], feed: Callable[[int], None], clock: Clock, max_seconds: float
+) -> WarmUp:
+    """Run windows of inferences until their medians agree, or until ``max_seconds`` are over."""
+    result = WarmUp()
+    end = clock.now_ns() + int(max_seconds * 1e9)
+    agreements = 0
+    while not result.steady and clock.now_ns() < end:
+        window: list[int] = []
+        while len(window) < WINDOW_MIN or sum(window) < WINDOW_NS:
+            window.append(timed(infer, feed, clock, result.count))
+            result.count += 1
+        result.window_medians_ns.append(int(median(window)))
+        agreements = agreements + 1 if _agree(result.window_medians_ns) else 0
+        result.steady = agreements >= AGREEMENTS
+    return result
+
+
+def _agree(medians: list[int]) -> bool:
+    if len(medians) < 2:
+        return False
+    previous, last = medians[-2:]
+    return abs(last - previous) <= AGREE_WITHIN * max(previous, 1)
+
+
+def sample(
+    infer: Callable[[], None],
+    feed: Callable[[int], None],
+    clock: Clock,
+    target_ci: float,
+    max_seconds: float,
+) -> Samples:
+    """Time inferences until the batch-means interval is within ``target_ci`` or time is over.
+
+    The interval is looked at whenever the number of samples has grown by a quarter, so that looking
+    costs next to nothing.
+    """
+    latencies: list[int] = []
+    end = clock.now_ns() + int(max_seconds * 1e9)
+    next_look = 40
+    while True:
+        latencies.append(timed(infer, feed, clock, len(latencies)))
+        if len(latencies) >= next_look:
+            next_look = len(latencies) * 5 // 4
+            half_width = batch_means_half_width(latencies)
+            if half_width is not None and half_width <= target_ci:
+                return Samples(latencies, "target_ci", half_width)
+        if len(latencies) >= MIN_SAMPLES and clock.now_ns() >= end:
+            return Samples(latencies, "max_seconds", batch_means_half_width(latencies))

@@ -1,0 +1,78 @@
+"""State of the machine around a launch, from /proc: steal, other processes' CPU time, load.
+
+Where /proc is missing (not Linux) the fields are None: not measured, never 0.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+_PROC_STAT = Path("/proc/stat")
+#: Fields of the "cpu" line of /proc/stat, in order (proc(5)).
+_USER, _NICE, _SYSTEM, _IDLE, _IOWAIT, _IRQ, _SOFTIRQ, _STEAL = range(8)
+
+
+@dataclass(frozen=True)
+class CpuTimes:
+    """Totals over all processors since boot, in seconds, and this process's own CPU time."""
+
+    wall_s: float
+    busy_s: float
+    steal_s: float
+    own_s: float
+    load_1m: float
+
+
+@dataclass(frozen=True)
+class Interference:
+    """What others took during a window.
+
+    ``foreign_cpu_s`` is processor time of other processes (busy time of the machine less ours),
+    ``steal_s`` time in which the hypervisor ran somebody else, both over all processors.
+    """
+
+    seconds: float
+    foreign_cpu_s: float
+    steal_s: float
+    load_1m_before: float
+    load_1m_after: float
+
+    def contended(self) -> bool:
+        """True if steal is over 5 %, or others took over 25 %, of one processor."""
+        return self.steal_s > 0.05 * self.seconds or self.foreign_cpu_s > 0.25 * self.seconds
+
+
+def parse_stat(text: str, ticks_per_second: int) -> tuple[float, float]:
+    """Return (busy seconds, steal seconds) of the first line of /proc/stat."""
+    fields = [int(value) for value in text.split("\n", 1)[0].split()[1:]]
+    busy = sum(fields[i] for i in (_USER, _NICE, _SYSTEM, _IRQ, _SOFTIRQ))
+    steal = fields[_STEAL] if len(fields) > _STEAL else 0
+    return busy / ticks_per_second, steal / ticks_per_second
+
+
+def read_cpu_times() -> CpuTimes | None:
+    """Read the counters now; None where the system does not tell."""
+    try:
+        busy, steal = parse_stat(_PROC_STAT.read_text(), os.sysconf("SC_CLK_TCK"))
+    except (OSError, ValueError, IndexError):
+        return None
+    times = os.times()
+    own = times.user + times.system + times.children_user + times.children_system
+    return CpuTimes(time.monotonic(), busy, steal, own, os.getloadavg()[0])
+
+
+def between(before: CpuTimes | None, after: CpuTimes | None) -> Interference | None:
+    """What others took between two readings; the tick's rounding never makes it negative."""
+    if before is None or after is None:
+        return None
+    foreign = (after.busy_s - before.busy_s) - (after.own_s - before.own_s)
+    return Interference(
+        seconds=after.wall_s - before.wall_s,
+        foreign_cpu_s=max(0.0, foreign),
+        steal_s=max(0.0, after.steal_s - before.steal_s),
+        load_1m_before=before.load_1m,
+        load_1m_after=after.load_1m,
+    )
