@@ -27,6 +27,15 @@ CONFIDENCE: dict[Confidence, str] = {
     "open": "does not meet the published numbers, or there are none to meet",
 }
 
+#: Activations that a network's ``act`` option can choose.
+ACTIVATIONS = ("leaky", "relu", "relu6", "swish", "mish")
+
+
+def act_axis(default: str = "leaky") -> Axis:
+    """The ``act`` option: the activation of every layer that has the network's own one."""
+    return Axis("act", default, "choice", ACTIVATIONS, "activation")
+
+
 #: Axes that every staged backbone has: its cross-stage-partial form (cspbench.models.csp).
 CSP_AXES: tuple[Axis, ...] = (
     Axis("csp.fusion", "none", "choice", ("none", "csp", "first", "last"), "where the parts merge"),

@@ -1,0 +1,144 @@
+"""Building blocks that every family shares.
+
+Shapes are (batch, channels, height, width). Nothing here depends on the data, so an export at a
+fixed input has only fixed shapes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from cspbench.models.weights import set_gain
+
+#: Slope of the negative half in Darknet's leaky ReLU.
+LEAKY_SLOPE = 0.1
+
+
+def activation(name: str) -> nn.Module | None:
+    """Return the activation ``name``; None for ``linear``.
+
+    Raises:
+        ValueError: an unknown name.
+    """
+    if name == "linear":
+        return None
+    if name == "leaky":
+        return nn.LeakyReLU(LEAKY_SLOPE, inplace=True)
+    if name == "logistic":
+        return nn.Sigmoid()
+    made = {"relu": nn.ReLU, "relu6": nn.ReLU6, "swish": nn.SiLU, "mish": nn.Mish}.get(name)
+    if made is None:
+        raise ValueError(f"unknown activation {name!r}")
+    return made(inplace=True)
+
+
+class ConvBnAct(nn.Module):
+    """Convolution, batch normalisation, activation: one ``[convolutional]`` of Darknet.
+
+    ``pad`` defaults to half the kernel, so that stride 1 keeps the resolution. Without ``bn`` the
+    convolution has a bias.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: int = 1,
+        stride: int = 1,
+        *,
+        groups: int = 1,
+        act: str = "leaky",
+        bn: bool = True,
+        pad: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.out_channels = out_channels
+        padding = kernel // 2 if pad is None else pad
+        self.conv = nn.Conv2d(
+            in_channels, out_channels, kernel, stride, padding, groups=groups, bias=not bn
+        )
+        set_gain(self.conv, act)
+        self.bn = nn.BatchNorm2d(out_channels) if bn else None
+        self.act = activation(act)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x)
+        if self.bn is not None:
+            x = self.bn(x)
+        return x if self.act is None else self.act(x)
+
+
+class Chain(nn.Sequential):
+    """A sequence that knows the channels that it puts out."""
+
+    def __init__(self, modules: Iterable[nn.Module], in_channels: int) -> None:
+        super().__init__(*modules)
+        self.out_channels = in_channels
+        for module in self:
+            self.out_channels = getattr(module, "out_channels", self.out_channels)
+
+
+class Classifier(nn.Module):
+    """Global average pool, 1x1 convolution to the classes, softmax, as the paper counts it.
+
+    ``conv_first`` puts the convolution before the pool (two of the public configurations do).
+    Output: (batch, classes), each row sums to 1.
+    """
+
+    def __init__(self, in_channels: int, classes: int = 1000, *, conv_first: bool = False) -> None:
+        super().__init__()
+        self.conv_first = conv_first
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.fc = nn.Conv2d(in_channels, classes, 1)
+        set_gain(self.fc, "linear")
+        self.softmax = nn.Softmax(dim=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.pool(self.fc(x)) if self.conv_first else self.fc(self.pool(x))
+        probabilities: Tensor = self.softmax(x.flatten(1))
+        return probabilities
+
+
+def upsample(x: Tensor, factor: int = 2) -> Tensor:
+    """Nearest-neighbour upsampling by a whole factor."""
+    return interpolate(x, scale_factor=float(factor), mode="nearest")
+
+
+class PartialAdd(nn.Module):
+    """Add the channels that two maps share; the result has the first map's channels.
+
+    The partial residual connection of WongKinYiu/PartialResidualNetworks: Darknet's shortcut
+    between layers of different width adds the overlap. It has no parameters and no BFLOPs.
+
+    Args:
+        channels: of the first map and of the result.
+        other_channels: of the second map.
+        stride: the second map's resolution over the first one's; it is sampled, as Darknet does.
+        act: activation of the sum.
+    """
+
+    def __init__(
+        self, channels: int, other_channels: int, *, stride: int = 1, act: str = "linear"
+    ) -> None:
+        super().__init__()
+        self.out_channels = channels
+        self.shared = min(channels, other_channels)
+        self.widened = other_channels < channels
+        self.narrowed = other_channels > channels
+        self.stride = stride
+        self.act = activation(act)
+
+    def forward(self, x: Tensor, other: Tensor) -> Tensor:
+        if self.stride > 1:
+            other = other[:, :, :: self.stride, :: self.stride]
+        if self.narrowed:
+            other = other[:, : self.shared]
+        if self.widened:
+            total = torch.cat([x[:, : self.shared] + other, x[:, self.shared :]], 1)
+        else:
+            total = x + other
+        return total if self.act is None else self.act(total)

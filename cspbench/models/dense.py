@@ -1,0 +1,185 @@
+"""Dense layers and blocks, and the stem of the PeleeNet family.
+
+PeleeNet: Wang, Li and Ling, "Pelee: A Real-Time Object Detection System on Mobile Devices"
+(arXiv 1804.06882; Robert-JunWang/PeleeNet). DenseNet: arXiv 1608.06993.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from cspbench.models.blocks import Chain, ConvBnAct
+
+#: Hidden width of squeeze-and-excitation on a dense layer (counts of the SE rows).
+SE_HIDDEN = 16
+
+
+class SqueezeExcite(nn.Module):
+    """Squeeze and excitation (arXiv 1709.01507): scale the channels by a gate in (0, 1)."""
+
+    def __init__(self, channels: int, hidden: int, act: str = "leaky") -> None:
+        super().__init__()
+        self.out_channels = channels
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.squeeze = ConvBnAct(channels, hidden, bn=False, act=act)
+        self.excite = ConvBnAct(hidden, channels, bn=False, act="logistic")
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate: Tensor = self.excite(self.squeeze(self.pool(x)))
+        return x * gate
+
+
+class TwoWayLayer(nn.Module):
+    """PeleeNet's two-way dense layer: growth 2 x ``half``, receptive fields 3 and 5.
+
+    ``group_width`` groups the 3x3 convolutions by that many channels (None: no groups). What the
+    layer computes is returned without its input.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        hidden: int,
+        *,
+        half: int = 16,
+        act: str = "leaky",
+        group_width: int | None = None,
+        se: bool = False,
+    ) -> None:
+        super().__init__()
+        wide = hidden // group_width if group_width else 1
+        narrow = half // group_width if group_width else 1
+        self.out_channels = 2 * half
+        self.a = Chain(
+            [
+                ConvBnAct(in_channels, hidden, act=act),
+                ConvBnAct(hidden, half, 3, groups=wide, act=act),
+            ],
+            in_channels,
+        )
+        self.b = Chain(
+            [
+                ConvBnAct(in_channels, hidden, act=act),
+                ConvBnAct(hidden, half, 3, groups=wide, act=act),
+                ConvBnAct(half, half, 3, groups=narrow, act=act),
+            ],
+            in_channels,
+        )
+        self.se = SqueezeExcite(2 * half, SE_HIDDEN, act) if se else None
+        if se:
+            _double(self.a, self.b)
+
+    def forward(self, x: Tensor) -> Tensor:
+        # Fig. 7 of the CSPNet paper draws branch b first.
+        b = self.b(x)
+        new = torch.cat([self.a(x), b], 1)
+        return new if self.se is None else self.se(new)
+
+
+def _double(*branches: nn.Module) -> None:
+    """Seeded weights: a gate near 1/2 follows these branches, so double their scale."""
+    for branch in branches:
+        norms = [m for m in branch.modules() if isinstance(m, nn.BatchNorm2d)]
+        norms[-1].weight_scale = 2.0  # type: ignore[assignment]
+
+
+class SingleLayer(Chain):
+    """Bottleneck dense layer: 1x1 to ``hidden``, 3x3 to ``growth``."""
+
+    def __init__(self, in_channels: int, hidden: int, growth: int, act: str = "leaky") -> None:
+        super().__init__(
+            [ConvBnAct(in_channels, hidden, act=act), ConvBnAct(hidden, growth, 3, act=act)],
+            in_channels,
+        )
+
+
+class DenseBlock(nn.Sequential):
+    """Layers that each read everything before them.
+
+    Args:
+        in_channels: of the base.
+        layers: how many.
+        make_layer: builds a layer from its input channels; it returns only what is new.
+        new_first: order of each concatenation (Darknet's DenseNets put the new maps first).
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        layers: int,
+        make_layer: Callable[[int], nn.Module],
+        *,
+        new_first: bool = False,
+    ) -> None:
+        super().__init__()
+        self.new_first = new_first
+        for index in range(layers):
+            layer = make_layer(in_channels)
+            self.add_module(str(index), layer)
+            in_channels += int(layer.out_channels)  # type: ignore[arg-type]
+        self.out_channels = in_channels
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self:
+            new = layer(x)
+            x = torch.cat([new, x] if self.new_first else [x, new], 1)
+        return x
+
+
+class SparseBlock(nn.Sequential):
+    """Dense block in which layer i reads only the outputs i-1, i-2, i-4, i-8, ... (base = 0).
+
+    Sparse connection pattern of arXiv 1801.05895; the block still puts out the base and all
+    layers.
+    """
+
+    def __init__(
+        self, in_channels: int, layers: int, make_layer: Callable[[int], nn.Module]
+    ) -> None:
+        super().__init__()
+        widths = [in_channels]
+        self.reads: list[list[int]] = []
+        for index in range(1, layers + 1):
+            reads = [index - 2**k for k in range(index.bit_length()) if index >= 2**k]
+            layer = make_layer(sum(widths[read] for read in reads))
+            self.add_module(str(index - 1), layer)
+            self.reads.append(sorted(reads))
+            widths.append(int(layer.out_channels))  # type: ignore[arg-type]
+        self.out_channels = sum(widths)
+
+    def forward(self, x: Tensor) -> Tensor:
+        outputs = [x]
+        for layer, reads in zip(self, self.reads, strict=True):
+            inputs = [outputs[read] for read in reads]
+            outputs.append(layer(inputs[0] if len(inputs) == 1 else torch.cat(inputs, 1)))
+        return torch.cat(outputs, 1)
+
+
+class PeleeStem(nn.Module):
+    """Stride-4 stem: 3x3/2, then a pooled and a convolved branch, concatenated.
+
+    Args:
+        act: activation.
+        pool_conv: a 1x1 convolution of the pooled branch (CSPPeleeNet).
+        fuse: channels of a 1x1 convolution after the concatenation (PeleeNet: 32), or None.
+    """
+
+    def __init__(self, act: str = "leaky", *, pool_conv: bool = False, fuse: int | None = 32):
+        super().__init__()
+        self.conv = ConvBnAct(3, 32, 3, 2, act=act)
+        self.pool = nn.MaxPool2d(2, 2)
+        self.pool_conv = ConvBnAct(32, 32, act=act) if pool_conv else None
+        self.b = Chain([ConvBnAct(32, 16, act=act), ConvBnAct(16, 32, 3, 2, act=act)], 32)
+        self.fuse = ConvBnAct(64, fuse, act=act) if fuse else None
+        self.out_channels = fuse or 64
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x)
+        pooled = self.pool(x)
+        if self.pool_conv is not None:
+            pooled = self.pool_conv(pooled)
+        x = torch.cat([pooled, self.b(x)], 1)
+        return x if self.fuse is None else self.fuse(x)
