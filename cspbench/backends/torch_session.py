@@ -68,9 +68,7 @@ class TorchCudaSession:
         self._device = torch.device("cuda", torch.cuda.current_device())
         self._dtype = {"fp16": torch.float16, "bf16": torch.bfloat16}.get(precision, torch.float32)
         self._format = torch.channels_last if channels_last else torch.contiguous_format
-        self._module = module.to(
-            device=self._device, dtype=self._dtype, memory_format=self._format
-        )  # type: ignore[call-overload]
+        self._module = module.to(device=self._device, dtype=self._dtype, memory_format=self._format)  # type: ignore[call-overload]
         self._precision = precision
         self._input = torch.empty(0)
         self._result: Any = None
@@ -93,7 +91,7 @@ class TorchCudaSession:
         return {
             "version": torch.__version__,
             "cuda": str(torch.version.cuda),
-            "cudnn": str(torch.backends.cudnn.version()),
+            "cudnn": str(torch.backends.cudnn.version()),  # type: ignore[no-untyped-call]
             "device": properties.name,
             "device_uuid": str(properties.uuid),
             "precision": self._precision,

@@ -46,7 +46,7 @@ class Samples:
 
 
 def timed(infer: Callable[[], None], feed: Callable[[int], None], clock: Clock, i: int) -> int:
-    """Latency of inference number ``i`` in ns; the input is put in place before the clock starts."""
+    """Latency of inference number ``i`` in ns; its input is in place before the clock starts."""
     feed(i)
     start = clock.now_ns()
     infer()

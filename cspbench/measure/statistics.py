@@ -23,7 +23,7 @@ P99_MIN_SAMPLES = 300
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate with its two-sided 95 % interval; the bounds are None with fewer than 2 values."""
+    """An estimate with its two-sided 95 % interval; no bounds with fewer than 2 values."""
 
     estimate: float
     low: float | None

@@ -1,0 +1,108 @@
+"""Make artifacts: build the model with torch, export it, keep torch's outputs beside it.
+
+This module imports torch; it runs in a worker process of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from cspbench.backends.artifacts import OPSET, ArtifactSpec
+from cspbench.backends.inputs import input_tensor
+from cspbench.backends.torch_session import as_list
+from cspbench.errors import Unsupported
+from cspbench.ids import ModelId
+
+
+def build_model(model: ModelId, seed: int) -> torch.nn.Module:
+    """Build with seeded weights, in inference mode."""
+    from cspbench.models.build import build
+
+    return build(model, seed=seed).eval()
+
+
+def prepare(spec: ArtifactSpec, module: torch.nn.Module | None = None) -> None:
+    """Write the artifact and its reference into the cache unless they are there.
+
+    Args:
+        spec: what to export.
+        module: the built model, if the caller has it; must be what ``spec`` names.
+
+    Raises:
+        Unsupported: the exporter cannot express the model.
+    """
+    if spec.exists:
+        return
+    module = module or build_model(spec.model, spec.seed)
+    spec.path.parent.mkdir(parents=True, exist_ok=True)
+    example = torch.from_numpy(input_tensor(input_shape(spec), spec.seed, 0))
+    write = export_onnx if spec.kind == "onnx" else export_pt2
+    _atomically(spec.path, lambda path: write(module, example, path))
+    with torch.inference_mode():
+        outputs = [tensor.numpy() for tensor in as_list(module(example))]
+    _atomically(spec.reference, lambda path: _save_outputs(path, outputs))
+
+
+def input_shape(spec: ArtifactSpec) -> tuple[int, int, int, int]:
+    """(batch, 3, height, width)."""
+    assert spec.model.input is not None, "an artifact has a definite input"
+    return (spec.batch, 3, *spec.model.input)
+
+
+def export_onnx(module: torch.nn.Module, example: torch.Tensor, path: Path) -> None:
+    """Write one ONNX file with static shapes.
+
+    The TorchScript exporter is 5 to 10 times faster than the dynamo one and its files load
+    everywhere; the dynamo exporter serves where a torch no longer has the other.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            torch.onnx.export(
+                module, (example,), str(path), opset_version=OPSET, input_names=["input"],
+                dynamo=False,
+            )  # fmt: skip
+        except TypeError:  # no such argument: this torch has only the dynamo exporter
+            program = torch.onnx.export(module, (example,), input_names=["input"])
+            assert program is not None
+            program.save(str(path), external_data=False)
+        except torch.onnx.errors.OnnxExporterError as error:
+            raise Unsupported(f"ONNX cannot express the model: {_first_line(error)}") from error
+
+
+def export_pt2(module: torch.nn.Module, example: torch.Tensor, path: Path) -> None:
+    """Write a ``torch.export`` program."""
+    with torch.no_grad():
+        try:
+            program = torch.export.export(module, (example,))
+        except Exception as error:  # its errors share no base class
+            raise Unsupported(f"torch.export refuses the model: {_first_line(error)}") from error
+    torch.export.save(program, path)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+
+
+def _save_outputs(path: Path, outputs: list[np.ndarray]) -> None:
+    with path.open("wb") as file:
+        np.savez(file, *outputs)
+
+
+def _atomically(path: Path, write: Callable[[Path], None]) -> None:
+    """Let ``write`` fill a temporary neighbour, then move it into place."""
+    handle, name = tempfile.mkstemp(dir=path.parent, suffix=path.suffix)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        write(temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

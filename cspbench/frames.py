@@ -1,0 +1,167 @@
+"""Runs as tidy pandas frames: the form in which results are looked at.
+
+Columns are documented in docs/metrics.md; a value that was not obtained is missing (NaN or None),
+never 0.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from cspbench.ids import parse_case_id
+from cspbench.store.records import Record, records
+from cspbench.store.rundir import StoredRun, read_run
+
+CASE_COLUMNS = (
+    "id", "model", "neck", "input", "backend", "batch", "threads", "status", "reason", "flags",
+    "params_m", "macs_g", "bflops", "latency_ms", "latency_ms_low", "latency_ms_high", "p90_ms",
+    "p99_ms", "fps", "launches", "samples", "max_relative_error",
+)  # fmt: skip
+LAUNCH_COLUMNS = (
+    "case", "job", "number", "session", "ended", "seconds", "status", "reason", "flags",
+    "median_ms", "samples", "stop", "relative_half_width", "load_ms", "first_ms", "warmup_count",
+    "steady", "steal_s", "foreign_cpu_s", "load_1m_before", "load_1m_after",
+)  # fmt: skip
+SAMPLE_COLUMNS = ("case", "number", "index", "latency_ms")
+
+
+class Run:
+    """A stored run: ``cases``, ``launches``, ``samples`` and ``layers`` as pandas frames."""
+
+    def __init__(self, stored: StoredRun) -> None:
+        self.stored = stored
+
+    @property
+    def path(self) -> Path:
+        """The run directory."""
+        return self.stored.path
+
+    @property
+    def name(self) -> str:
+        """The run's name, which is its directory's."""
+        return str(self.stored.meta["run"])
+
+    @property
+    def environment(self) -> dict[str, Any]:
+        """Fingerprint of the machine."""
+        return dict(self.stored.meta["environment"])
+
+    @functools.cached_property
+    def records(self) -> list[Record]:
+        """One record a planned case, in plan order."""
+        return records(self.stored)
+
+    @functools.cached_property
+    def cases(self) -> pd.DataFrame:
+        """One row a case."""
+        rows = [_case_row(record, self.analysis(record.case)) for record in self.records]
+        return _frame(rows, CASE_COLUMNS)
+
+    @functools.cached_property
+    def launches(self) -> pd.DataFrame:
+        """One row a launch, preparation included."""
+        return _frame([_launch_row(launch) for launch in self.stored.launches], LAUNCH_COLUMNS)
+
+    @functools.cached_property
+    def samples(self) -> pd.DataFrame:
+        """One row a timed inference."""
+        parts = [
+            pd.DataFrame(
+                {
+                    "case": launch["case"],
+                    "number": launch["number"],
+                    "index": range(len(launch["latencies_ns"])),
+                    "latency_ms": pd.array(launch["latencies_ns"], dtype="int64") / 1e6,
+                }
+            )
+            for record in self.records
+            for launch in record.good
+        ]
+        return pd.concat(parts, ignore_index=True) if parts else _frame([], SAMPLE_COLUMNS)
+
+    @functools.cached_property
+    def layers(self) -> pd.DataFrame:
+        """One row a layer of every model analysed: the Analysis's columns and ``model``."""
+        from cspbench.analysis import Analysis
+
+        parts = []
+        for model, data in self.stored.meta["analyses"].items():
+            frame = Analysis.from_json(data).frame()
+            frame.insert(0, "model", model)
+            parts.append(frame)
+        return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame({"model": []})
+
+    def analysis(self, case_id: str) -> dict[str, Any]:
+        """Totals of the case's model by convention; empty if it was not analysed."""
+        analysis = self.stored.meta["analyses"].get(str(parse_case_id(case_id).model), {})
+        return dict(analysis.get("totals", {}))
+
+
+def load(path: str | Path) -> Run:
+    """Load a run directory.
+
+    Raises:
+        InputError: no run there.
+    """
+    return Run(read_run(Path(path)))
+
+
+def _frame(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=list(columns))
+
+
+def _case_row(record: Record, totals: dict[str, Any]) -> dict[str, Any]:
+    case = parse_case_id(record.case)
+    latency = record.latency_ms
+    errors = [launch["agreement"]["max_relative_error"] for launch in record.good]
+    return {
+        "id": record.case,
+        "model": str(case.model.model),
+        "neck": str(case.model.neck) if case.model.neck else None,
+        "input": "x".join(map(str, case.model.input or ())),
+        "backend": str(case.backend),
+        "batch": case.batch,
+        "threads": case.threads,
+        "status": record.status.value,
+        "reason": record.reason,
+        "flags": list(record.flags),
+        "params_m": _scaled(totals.get("params"), 1e6),
+        "macs_g": _scaled(totals.get("macs"), 1e9),
+        "bflops": totals.get("bflops"),
+        "latency_ms": latency.estimate if latency else None,
+        "latency_ms_low": latency.low if latency else None,
+        "latency_ms_high": latency.high if latency else None,
+        "p90_ms": record.percentile_ms(0.90),
+        "p99_ms": record.percentile_ms(0.99),
+        "fps": 1000 * case.batch / latency.estimate if latency else None,
+        "launches": len(record.good),
+        "samples": sum(len(launch["latencies_ns"]) for launch in record.good),
+        "max_relative_error": max(errors, default=None),
+    }
+
+
+def _scaled(value: float | None, unit: float) -> float | None:
+    return None if value is None else value / unit
+
+
+def _launch_row(launch: dict[str, Any]) -> dict[str, Any]:
+    row = {column: launch.get(column) for column in LAUNCH_COLUMNS}
+    row["flags"] = list(launch.get("flags", ()))
+    latencies = launch.get("latencies_ns")
+    if latencies:
+        row["median_ms"] = float(pd.Series(latencies).median()) / 1e6
+        row["samples"] = len(latencies)
+        row["load_ms"] = launch["load_ns"] / 1e6
+        row["first_ms"] = launch["first_ns"] / 1e6
+        row["warmup_count"] = launch["warmup"]["count"]
+        row["steady"] = launch["warmup"]["steady"]
+        row.update(
+            {k: v for k, v in (launch.get("interference") or {}).items() if k in LAUNCH_COLUMNS
+             and k != "seconds"}
+        )  # fmt: skip
+    return row

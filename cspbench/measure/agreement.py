@@ -1,0 +1,60 @@
+"""Does the backend compute the same function as torch? A fast wrong answer is no result."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cspbench.axes import Options
+from cspbench.backends.spec import Tolerance
+from cspbench.errors import CspbenchError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+class Disagreement(CspbenchError):
+    """The outputs are not those of the model (status ``failed``)."""
+
+
+def relative_error(output: np.ndarray, reference: np.ndarray) -> float:
+    """Return max abs(error) / max abs(output), as in the design.
+
+    Raises:
+        Disagreement: other shape, or values that are not finite.
+    """
+    import numpy as np
+
+    if output.size != reference.size:
+        raise Disagreement(f"an output has shape {output.shape}, torch has {reference.shape}")
+    if not np.isfinite(output).all():
+        raise Disagreement("an output holds NaN or infinity")
+    error = np.abs(output.reshape(reference.shape).astype(np.float64) - reference)
+    return float(error.max() / max(float(np.abs(reference).max()), 1e-30))
+
+
+def check_agreement(
+    outputs: Sequence[np.ndarray], reference: Path, options: Options
+) -> dict[str, float]:
+    """Compare all outputs with the stored ones, paired by order.
+
+    Returns:
+        ``max_relative_error`` and the ``tolerance`` of the precision that ran.
+
+    Raises:
+        Disagreement: more outputs or fewer, another shape, not finite, or beyond the tolerance.
+    """
+    import numpy as np
+
+    tolerance = getattr(Tolerance, str(options.get("precision", "fp32")))
+    with np.load(reference, allow_pickle=False) as stored:
+        expected = [stored[name] for name in stored.files]
+    if len(outputs) != len(expected):
+        raise Disagreement(f"{len(outputs)} outputs, torch has {len(expected)}")
+    worst = max(relative_error(*pair) for pair in zip(outputs, expected, strict=True))
+    if worst > tolerance:
+        raise Disagreement(
+            f"outputs differ from torch's by {worst:.2g} of the largest (allowed {tolerance:g})"
+        )
+    return {"max_relative_error": worst, "tolerance": tolerance}

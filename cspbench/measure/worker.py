@@ -1,0 +1,172 @@
+"""The worker: a fresh process that loads one artifact and does one job (design, principle 1).
+
+Jobs come as JSON lines on standard input, answers leave as JSON lines through a pipe of their own
+(``--answers FD``), because backends print what they like on standard output. The worker imports
+only the backend that it measures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from cspbench.errors import Unavailable, Unsupported
+from cspbench.vocabulary import Status
+
+Answer = dict[str, Any]
+#: Tells the controller which phase began; it owns the time-outs.
+PhaseReport = Callable[[str], None]
+
+
+def time_job(job: Answer, phase: PhaseReport) -> Answer:
+    """Load, check agreement with torch, warm up, sample.
+
+    Returns:
+        the fields of a launch record that a worker can know (see docs/metrics.md).
+    """
+    from cspbench.backends.inputs import input_pool
+    from cspbench.backends.spec import BACKENDS
+    from cspbench.ids import parse_case_id
+    from cspbench.measure import sampling
+    from cspbench.measure.agreement import check_agreement
+    from cspbench.measure.clock import MonotonicClock
+    from cspbench.sensors.proc import between, read_cpu_times
+
+    case = parse_case_id(job["case"])
+    assert case.model.input is not None, "the controller sends whole ids"
+    clock = MonotonicClock()
+    phase("load")
+    pool = input_pool((case.batch, 3, *case.model.input), job["seed"])
+    start = clock.now_ns()
+    backend = BACKENDS.get(case.backend.name)
+    options = dict(case.backend.options)
+    session = backend.load(Path(job["artifact"]), options, case.threads)
+    load_ns = clock.now_ns() - start
+
+    def feed(i: int) -> None:
+        session.set_input(pool[i % len(pool)])
+
+    phase("warm-up")
+    first_ns = sampling.timed(session.run, feed, clock, 0)
+    agreement = check_agreement(session.outputs(), Path(job["reference"]), options)
+    warm = sampling.warm_up(session.run, feed, clock, job["warmup_seconds"])
+    phase("sample")
+    gc.collect()
+    gc.disable()
+    before = read_cpu_times()
+    samples = sampling.sample(session.run, feed, clock, job["target_ci"], job["max_seconds"])
+    interference = between(before, read_cpu_times())
+    gc.enable()
+    phase("close")
+    answer: Answer = {
+        "status": Status.OK.value,
+        "load_ns": load_ns,
+        "first_ns": first_ns,
+        "latencies_ns": samples.latencies_ns,
+        "stop": samples.stop,
+        "relative_half_width": samples.relative_half_width,
+        "warmup": asdict(warm),
+        "agreement": agreement,
+        "backend": dict(session.describe()),
+        "interference": asdict(interference) if interference else None,
+        "flags": [],
+    }
+    if not warm.steady:
+        answer["flags"].append("not_steady")
+    if interference is not None and interference.contended():
+        answer["flags"].append("contended")
+    session.close()
+    return answer
+
+
+def prepare_job(job: Answer, phase: PhaseReport) -> Answer:
+    """Build one model, export the artifacts asked for, analyse it."""
+    import time
+
+    phase("prepare")
+    started = time.monotonic()
+    from cspbench.backends.artifacts import ArtifactSpec
+    from cspbench.backends.export import build_model, prepare
+    from cspbench.ids import parse_model_id
+
+    model = parse_model_id(job["model"])
+    module = build_model(model, job["seed"])
+    reasons: dict[str, str] = {}
+    for item in job["artifacts"]:
+        spec = ArtifactSpec(model, item["batch"], item["kind"], job["seed"])
+        try:
+            prepare(spec, module)
+        except Unsupported as reason:
+            reasons[spec.key] = str(reason)
+    return {
+        "status": Status.OK.value,
+        "unsupported": reasons,
+        "seconds": time.monotonic() - started,
+    }
+
+
+JOBS: dict[str, Callable[[Answer, PhaseReport], Answer]] = {
+    "time": time_job,
+    "prepare": prepare_job,
+}
+
+
+def perform(job: Answer, phase: PhaseReport) -> Answer:
+    """Do one job; every Python error becomes an answer with a status and a reason."""
+    try:
+        return JOBS[job["job"]](job, phase)
+    except Unsupported as reason:
+        return {"status": Status.UNSUPPORTED.value, "reason": str(reason)}
+    except Unavailable as reason:
+        return {"status": Status.UNAVAILABLE.value, "reason": str(reason)}
+    except MemoryError as error:
+        return {"status": Status.OOM.value, "reason": str(error) or "out of memory"}
+    except Exception as error:  # a backend may raise anything; the traceback goes to the log
+        traceback.print_exc()
+        text = (str(error).strip() or type(error).__name__).splitlines()[0][:500]
+        status = Status.OOM if "out of memory" in str(error).lower() else Status.FAILED
+        return {"status": status.value, "reason": f"{type(error).__name__}: {text}"}
+
+
+def die_with_parent() -> None:
+    """Ask Linux to kill this process when the controller dies, however that happens."""
+    if sys.platform != "linux":
+        return
+    import ctypes
+    import signal
+
+    pr_set_pdeathsig = 1
+    ctypes.CDLL(None, use_errno=True).prctl(pr_set_pdeathsig, signal.SIGKILL)
+
+
+def main() -> None:
+    """Serve jobs until standard input ends."""
+    parser = argparse.ArgumentParser(prog="cspbench-worker")
+    parser.add_argument("--answers", type=int, required=True, help="file descriptor")
+    parser.add_argument("--parent", type=int, required=True, help="process id of the controller")
+    arguments = parser.parse_args()
+    die_with_parent()
+    if os.getppid() != arguments.parent:  # it died before we asked to be told
+        sys.exit(1)
+    with os.fdopen(arguments.answers, "w", encoding="utf-8") as answers:
+
+        def send(message: Answer) -> None:
+            answers.write(json.dumps(message) + "\n")
+            answers.flush()
+
+        for line in sys.stdin:
+            job = json.loads(line)
+            answer = perform(job, lambda phase: send({"event": "phase", "phase": phase}))
+            send({"event": "answer", **answer})
+
+
+if __name__ == "__main__":
+    main()

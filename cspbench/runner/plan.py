@@ -1,0 +1,124 @@
+"""Plan: which cases of a suite this machine can run, why not the others, how long it will take."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cspbench.backends.artifacts import ArtifactSpec
+from cspbench.backends.spec import BACKENDS
+from cspbench.errors import InputError
+from cspbench.ids import parse_case_id, select
+from cspbench.store.rundir import list_runs, read_run
+from cspbench.suite.case import Case, Measure, Suite
+from cspbench.vocabulary import Status
+
+#: Guess for what a launch costs beside its warm-up and sampling: start, load, first inference.
+START_SECONDS = 2.0
+#: How many of the newest runs are asked how long launches took.
+HISTORY_RUNS = 3
+
+
+@dataclass(frozen=True)
+class PlannedCase:
+    """A case with its availability; ``status`` is None if it can be launched."""
+
+    case: Case
+    artifact: ArtifactSpec
+    status: Status | None = None
+    reason: str = ""
+
+    @property
+    def id(self) -> str:
+        """The case's id."""
+        return self.case.id
+
+    @property
+    def key(self) -> str:
+        """Hash of everything about the case that matters: its id and its artifact's content."""
+        return hashlib.sha256(f"{self.id} {self.artifact.key}".encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The planned cases of one suite, in suite order."""
+
+    suite: Suite
+    cases: tuple[PlannedCase, ...]
+
+    @property
+    def runnable(self) -> tuple[PlannedCase, ...]:
+        """Cases that can be launched."""
+        return tuple(planned for planned in self.cases if planned.status is None)
+
+
+def plan_suite(suite: Suite, only: Sequence[str] = ()) -> Plan:
+    """Check every case against this machine; nothing is loaded or run.
+
+    Args:
+        suite: an expanded suite.
+        only: patterns of case ids to keep; all without patterns.
+
+    Raises:
+        InputError: the patterns match no case.
+    """
+    wanted = set(select(only, [case.id for case in suite.cases]))
+    if not wanted:
+        raise InputError(f"no case of {suite.name!r} matches {' or '.join(map(repr, only))}")
+    reasons = {name: BACKENDS.get(name).available() for name in _backend_names(suite.cases)}
+    return Plan(
+        suite,
+        tuple(
+            _planned(case, suite.measure.seed, reasons[case.backend.name])
+            for case in suite.cases
+            if case.id in wanted
+        ),
+    )
+
+
+def _backend_names(cases: Iterable[Case]) -> set[str]:
+    return {case.backend.name for case in cases}
+
+
+def _planned(case: Case, seed: int, reason: str | None) -> PlannedCase:
+    kind = BACKENDS.get(case.backend.name).artifact
+    artifact = ArtifactSpec(case.model_id, case.batch, kind, seed)
+    if reason is None:
+        return PlannedCase(case, artifact)
+    return PlannedCase(case, artifact, Status.UNAVAILABLE, reason)
+
+
+def case_from_id(text: str) -> Case:
+    """Rebuild a case from its id, which holds all of it.
+
+    Raises:
+        InputError: not a case id.
+    """
+    parsed = parse_case_id(text)
+    assert parsed.model.input is not None, "parse_case_id demands an input"
+    return Case(
+        model=parsed.model.model,
+        neck=parsed.model.neck,
+        input=parsed.model.input,
+        backend=parsed.backend,
+        batch=parsed.batch,
+        threads=parsed.threads,
+    )
+
+
+def launch_seconds(out: Path) -> dict[str, float]:
+    """Mean duration of a launch by case id, from the newest runs under ``out``."""
+    seen: dict[str, list[float]] = {}
+    for path in list_runs(out)[-HISTORY_RUNS:]:
+        for launch in read_run(path).launches:
+            if launch.get("job") == "time":
+                seen.setdefault(launch["case"], []).append(launch["seconds"])
+    return {case: sum(values) / len(values) for case, values in seen.items()}
+
+
+def estimate_seconds(case_id: str, measure: Measure, history: dict[str, float]) -> float:
+    """Expected duration of one launch: from history, else the bounds of the measurement."""
+    bound = START_SECONDS + measure.warmup_seconds + measure.max_seconds
+    return history.get(case_id, bound)

@@ -1,0 +1,179 @@
+"""A worker process seen from the controller: start, ask, watch the time, tell how it ended."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cspbench.vocabulary import Status
+
+#: How much of a worker's own output is kept.
+LOG_BYTES = 64 * 1024
+_VMSTAT = Path("/proc/vmstat")
+
+
+@dataclass
+class Outcome:
+    """How a job ended: a status, a reason unless ok, the worker's answer and its last output."""
+
+    status: Status
+    reason: str = ""
+    answer: dict[str, Any] = field(default_factory=dict)
+    log: str = ""
+    seconds: float = 0.0
+
+
+class WorkerProcess:
+    """One worker in a process group of its own; does jobs one after the other.
+
+    Args:
+        threads: what OpenMP and its kin are told before they load.
+    """
+
+    def __init__(self, threads: int = 1) -> None:
+        read_end, write_end = os.pipe()
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed in close()
+        self._oom_kills = _oom_kills()
+        command = [sys.executable, "-m", "cspbench.measure.worker"]
+        command += ["--answers", str(write_end), "--parent", str(os.getpid())]
+        try:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=self._log,
+                stderr=self._log,
+                pass_fds=(write_end,),
+                env=worker_environment(threads),
+                start_new_session=True,  # a Ctrl-C of the controller is not the worker's
+            )
+        finally:
+            os.close(write_end)
+        self._answers = read_end
+        os.set_blocking(read_end, False)
+        self._buffer = b""
+
+    @property
+    def alive(self) -> bool:
+        """True until the process ended."""
+        return self._process.poll() is None
+
+    def ask(self, job: dict[str, Any], timeout_seconds: float) -> Outcome:
+        """Send a job and wait for its answer, its end, or the time-out."""
+        started = time.monotonic()
+        stdin = self._process.stdin
+        assert stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # it died: seen below
+            stdin.write(json.dumps(job).encode() + b"\n")
+            stdin.flush()
+        outcome = self._wait(started + timeout_seconds, timeout_seconds)
+        outcome.seconds = time.monotonic() - started
+        if outcome.status is not Status.OK:
+            outcome.log = self._read_log()
+        return outcome
+
+    def _wait(self, deadline: float, timeout_seconds: float) -> Outcome:
+        phase = "start"
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._answers, selectors.EVENT_READ)
+            while True:
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    self.kill()
+                    reason = f"no answer within {timeout_seconds:g} s, in phase {phase!r}"
+                    return Outcome(Status.TIMEOUT, reason)
+                if not selector.select(left):
+                    continue
+                chunk = os.read(self._answers, 1 << 16)
+                if not chunk:
+                    return self._ended(phase)
+                for message in self._messages(chunk):
+                    if message.get("event") == "phase":
+                        phase = str(message.get("phase"))
+                    elif message.get("event") == "answer":
+                        return _outcome(message)
+
+    def _messages(self, chunk: bytes) -> list[dict[str, Any]]:
+        """Whole JSON lines received; anything else in the pipe is not ours and is dropped."""
+        *lines, self._buffer = (self._buffer + chunk).split(b"\n")
+        messages = []
+        for line in lines:
+            with contextlib.suppress(ValueError):
+                message = json.loads(line)
+                if isinstance(message, dict):
+                    messages.append(message)
+        return messages
+
+    def _ended(self, phase: str) -> Outcome:
+        """The pipe closed without an answer: tell how the process died."""
+        try:
+            code = self._process.wait(timeout=5)
+        except subprocess.TimeoutExpired:  # it closed the pipe and lives on
+            self.kill()
+            return Outcome(Status.CRASHED, f"the worker closed its pipe in phase {phase!r}")
+        if code >= 0:
+            return Outcome(Status.CRASHED, f"the worker exited with {code} in phase {phase!r}")
+        name = signal.Signals(-code).name
+        if -code == signal.SIGKILL and _oom_kills() > self._oom_kills:
+            return Outcome(Status.OOM, f"the kernel's out-of-memory killer ended it in {phase!r}")
+        return Outcome(Status.CRASHED, f"the worker was ended by {name} in phase {phase!r}")
+
+    def _read_log(self) -> str:
+        size = self._log.seek(0, os.SEEK_END)
+        self._log.seek(max(0, size - LOG_BYTES))
+        return self._log.read().decode("utf-8", "replace")
+
+    def kill(self) -> None:
+        """End the worker and whatever it started, at once."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+    def close(self) -> None:
+        """Let the worker end by itself, or end it; free what it held."""
+        stdin = self._process.stdin
+        assert stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            stdin.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout=5)
+        self.kill()  # also what it forked and left behind
+        os.close(self._answers)
+        self._log.close()
+
+
+def _outcome(message: dict[str, Any]) -> Outcome:
+    status = Status(message.pop("status", Status.FAILED.value))
+    message.pop("event")
+    return Outcome(status, str(message.pop("reason", "")), message)
+
+
+def _oom_kills() -> int:
+    """How many processes the kernel has ended for lack of memory since boot; 0 if unknown."""
+    with contextlib.suppress(OSError, ValueError):
+        for line in _VMSTAT.read_text().splitlines():
+            if line.startswith("oom_kill "):
+                return int(line.split()[1])
+    return 0
+
+
+def worker_environment(threads: int) -> dict[str, str]:
+    """Environment of a worker: thread counts fixed, waiting threads sleep instead of spinning."""
+    environment = dict(os.environ)
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        environment[name] = str(threads)
+    environment["OMP_WAIT_POLICY"] = "PASSIVE"
+    # Modules that happen to lie in the working directory are not imported (Python >= 3.11).
+    environment["PYTHONSAFEPATH"] = "1"
+    # Would silently replace the engine that the suite asks for.
+    environment.pop("OPENCV_FORCE_DNN_ENGINE", None)
+    return environment

@@ -1,0 +1,252 @@
+"""Run a plan: prepare artifacts, launch in rounds, store every launch as it ends."""
+
+from __future__ import annotations
+
+import datetime
+import uuid
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import cspbench
+from cspbench.backends.artifacts import ArtifactSpec
+from cspbench.errors import InputError
+from cspbench.runner.executor import Executor, Job, LocalExecutor
+from cspbench.runner.plan import Plan, PlannedCase, case_from_id, plan_suite
+from cspbench.runner.process import Outcome
+from cspbench.runner.rounds import Rounds
+from cspbench.store.environment import fingerprint
+from cspbench.store.rundir import RunDirectory, StoredRun, read_run
+from cspbench.suite.case import Measure, Suite
+from cspbench.vocabulary import NOT_RUNNABLE, Status
+
+#: Bound of building and exporting one model.
+PREPARE_TIMEOUT_SECONDS = 900.0
+
+
+class Progress(Protocol):
+    """Who wants to see what happens; every method may ignore it."""
+
+    def preparing(self, model: str, done: int, total: int) -> None:
+        """A model is being built and exported."""
+
+    def started(self, plan: Plan, launches: int) -> None:
+        """The launches begin."""
+
+    def launching(self, case_id: str) -> None:
+        """A launch begins."""
+
+    def launched(self, launch: dict[str, Any]) -> None:
+        """A launch ended and is on disk."""
+
+
+class Silent:
+    """No progress shown."""
+
+    def preparing(self, model: str, done: int, total: int) -> None: ...
+
+    def started(self, plan: Plan, launches: int) -> None: ...
+
+    def launching(self, case_id: str) -> None: ...
+
+    def launched(self, launch: dict[str, Any]) -> None: ...
+
+
+def run_plan(
+    plan: Plan, out: Path, executor: Executor | None = None, progress: Progress | None = None
+) -> Path:
+    """Run a plan into a new run directory under ``out`` and return its path.
+
+    Raises:
+        InputError: the run directory cannot be written.
+        KeyboardInterrupt: what was measured is on disk; the directory is named in its ``args``.
+    """
+    now = datetime.datetime.now(datetime.timezone.utc)
+    name = f"{now:%Y%m%d-%H%M%S}-{plan.suite.name}"
+    directory = RunDirectory.create(out, name, describe(plan, now))
+    session = _Session(plan, directory, executor or LocalExecutor(), progress or Silent())
+    return session.run()
+
+
+def resume_run(
+    path: Path, executor: Executor | None = None, progress: Progress | None = None
+) -> Path:
+    """Measure what is missing in a stored run.
+
+    Raises:
+        InputError: not a run, or the models or the machine changed since it was begun.
+    """
+    stored = read_run(path)
+    plan = stored_plan(stored)
+    _check_same_machine(stored)
+    session = _Session(plan, RunDirectory(path), executor or LocalExecutor(), progress or Silent())
+    return session.run(stored.launches)
+
+
+def describe(plan: Plan, now: datetime.datetime) -> dict[str, Any]:
+    """Return the content of ``run.json``."""
+    suite = plan.suite
+    folder = Path(suite.path).parent if suite.path else None
+    return {
+        "created": now.isoformat(timespec="seconds"),
+        "cspbench": cspbench.__version__,
+        "suite": {
+            "name": suite.name,
+            "description": suite.description,
+            "path": suite.path,
+            "digest": suite.digest,
+            "notes": list(suite.notes),
+            "measure": vars(suite.measure),
+        },
+        "schedule": "rounds",
+        "cases": [_describe_case(planned) for planned in plan.cases],
+        "environment": fingerprint(folder),
+        "analyses": {},
+    }
+
+
+def _describe_case(planned: PlannedCase) -> dict[str, Any]:
+    return {
+        "id": planned.id,
+        "key": planned.key,
+        "status": planned.status.value if planned.status else None,
+        "reason": planned.reason,
+    }
+
+
+def stored_plan(stored: StoredRun) -> Plan:
+    """Plan again what a stored run planned; its ids hold the cases.
+
+    Raises:
+        InputError: a model's definition changed since.
+    """
+    meta = stored.meta["suite"]
+    suite = Suite(
+        name=meta["name"],
+        cases=tuple(case_from_id(case["id"]) for case in stored.meta["cases"]),
+        measure=Measure(**meta["measure"]),
+        description=meta["description"],
+        notes=tuple(meta["notes"]),
+        digest=meta["digest"],
+        path=meta["path"],
+    )
+    plan = plan_suite(suite)
+    for planned, case in zip(plan.cases, stored.meta["cases"], strict=True):
+        if planned.key != case["key"]:
+            raise InputError(
+                f"{stored.path} cannot be resumed: the definition of {case['id']} (or torch) "
+                "changed since it was begun; start a new run"
+            )
+    return plan
+
+
+def _check_same_machine(stored: StoredRun) -> None:
+    then, now = stored.meta["environment"], fingerprint()
+    for fact in ("host", "cpu", "cores_usable", "libraries", "nvidia_driver"):
+        if then.get(fact) != now[fact]:
+            raise InputError(
+                f"{stored.path} cannot be resumed: {fact} was {then.get(fact)!r} "
+                f"and is {now[fact]!r}; start a new run"
+            )
+
+
+class _Session:
+    """One controller at work on one run directory."""
+
+    def __init__(
+        self, plan: Plan, directory: RunDirectory, executor: Executor, progress: Progress
+    ) -> None:
+        self._plan = plan
+        self._measure = plan.suite.measure
+        self._directory = directory
+        self._executor = executor
+        self._progress = progress
+        self._name = uuid.uuid4().hex[:8]
+        self._numbers: Counter[str] = Counter()
+
+    def run(self, before: Sequence[dict[str, Any]] = ()) -> Path:
+        good: Counter[str] = Counter()
+        for launch in before:
+            self._numbers[launch["case"]] += 1
+            if launch["job"] == "time" and launch["status"] == Status.OK.value:
+                good[launch["case"]] += 1
+        wanted = [p for p in self._plan.runnable if good[p.id] < self._measure.rounds]
+        ready = self._prepare(wanted)
+        cases = {planned.id: planned for planned in ready}
+        rounds = Rounds(list(cases), self._measure.rounds, self._measure.seed, good)
+        self._progress.started(self._plan, rounds.remaining().total())
+        for case_id in rounds:
+            self._progress.launching(case_id)
+            outcome = self._launch(cases[case_id])
+            self._store(case_id, "time", outcome)
+            rounds.report(
+                case_id,
+                good=outcome.status is Status.OK,
+                final=outcome.status in NOT_RUNNABLE,
+            )
+        return self._directory.path
+
+    def _prepare(self, cases: Sequence[PlannedCase]) -> list[PlannedCase]:
+        """Make what artifacts are missing; return the cases whose artifact is there."""
+        missing: dict[str, dict[str, ArtifactSpec]] = {}
+        for planned in cases:
+            if not planned.artifact.exists:
+                model = str(planned.case.model_id)
+                missing.setdefault(model, {})[planned.artifact.key] = planned.artifact
+        jobs = [self._prepare_job(model, list(specs.values())) for model, specs in missing.items()]
+        problems: dict[str, Outcome] = {}
+        outcomes = self._executor.series(jobs, PREPARE_TIMEOUT_SECONDS)
+        for number, job in enumerate(jobs):
+            self._progress.preparing(job["model"], number, len(jobs))
+            outcome = next(outcomes)
+            unsupported = outcome.answer.get("unsupported", {})
+            for key in missing[job["model"]]:
+                if outcome.status is not Status.OK:
+                    problems[key] = outcome
+                elif key in unsupported:
+                    problems[key] = Outcome(Status.UNSUPPORTED, unsupported[key])
+        for planned in cases:
+            if planned.artifact.key in problems:
+                self._store(planned.id, "prepare", problems[planned.artifact.key])
+        return [planned for planned in cases if planned.artifact.key not in problems]
+
+    def _prepare_job(self, model: str, specs: Sequence[ArtifactSpec]) -> Job:
+        return {
+            "job": "prepare",
+            "model": model,
+            "seed": self._measure.seed,
+            "artifacts": [{"batch": spec.batch, "kind": spec.kind} for spec in specs],
+        }
+
+    def _launch(self, planned: PlannedCase) -> Outcome:
+        job = {
+            "job": "time",
+            "case": planned.id,
+            "artifact": str(planned.artifact.path),
+            "reference": str(planned.artifact.reference),
+            "seed": self._measure.seed,
+            "warmup_seconds": self._measure.warmup_seconds,
+            "target_ci": self._measure.target_ci,
+            "max_seconds": self._measure.max_seconds,
+        }
+        return self._executor.launch(job, planned.case.threads, self._measure.timeout_seconds)
+
+    def _store(self, case_id: str, job: str, outcome: Outcome) -> None:
+        now = datetime.datetime.now(datetime.timezone.utc)
+        launch = {
+            "case": case_id,
+            "job": job,
+            "number": self._numbers[case_id],
+            "session": self._name,
+            "ended": now.isoformat(timespec="milliseconds"),
+            "seconds": round(outcome.seconds, 3),
+            "status": outcome.status.value,
+            "reason": outcome.reason,
+            **outcome.answer,
+        }
+        if outcome.log:
+            launch["log"] = outcome.log
+        self._numbers[case_id] += 1
+        self._directory.append(launch)
+        self._progress.launched(launch)

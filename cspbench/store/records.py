@@ -1,0 +1,100 @@
+"""Records: all launches of a case with one status and flags; derived when read, never stored."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+from cspbench.measure.statistics import (
+    P99_MIN_SAMPLES,
+    Interval,
+    between_launches,
+    percentile,
+)
+from cspbench.store.rundir import StoredRun
+from cspbench.vocabulary import FLAGS, NOT_RUNNABLE, Status
+
+#: With fewer good launches an interval between launches means little.
+FEW_LAUNCHES = 3
+
+Launch = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Record:
+    """A case of a run: how it ended and every launch of it.
+
+    ``good`` are the launches that measured; numbers come from them only.
+    """
+
+    case: str
+    status: Status
+    reason: str
+    flags: tuple[str, ...]
+    launches: tuple[Launch, ...]
+    good: tuple[Launch, ...]
+
+    @property
+    def latency_ms(self) -> Interval | None:
+        """Median over launches of the launch medians with its 95 % interval; None if unmeasured."""
+        if not self.good:
+            return None
+        return between_launches([median(launch["latencies_ns"]) / 1e6 for launch in self.good])
+
+    def percentile_ms(self, share: float) -> float | None:
+        """Percentile over all samples; a 99th only from P99_MIN_SAMPLES samples on."""
+        samples = [value for launch in self.good for value in launch["latencies_ns"]]
+        if not samples or (share >= 0.99 and len(samples) < P99_MIN_SAMPLES):
+            return None
+        return percentile(samples, share) / 1e6
+
+
+def records(run: StoredRun) -> list[Record]:
+    """Derive the record of every planned case, in plan order."""
+    launches: dict[str, list[Launch]] = {case["id"]: [] for case in run.meta["cases"]}
+    for launch in run.launches:
+        launches.setdefault(launch["case"], []).append(launch)
+    rounds = int(run.meta["suite"]["measure"]["rounds"])
+    return [_record(case, launches[case["id"]], rounds) for case in run.meta["cases"]]
+
+
+def _record(case: dict[str, Any], launches: Sequence[Launch], rounds: int) -> Record:
+    good = tuple(
+        launch
+        for launch in launches
+        if launch["job"] == "time" and launch["status"] == Status.OK.value
+    )
+    status, reason = _status(case, launches, len(good), rounds)
+    return Record(case["id"], status, reason, _flags(good), tuple(launches), good)
+
+
+def _status(
+    case: dict[str, Any], launches: Sequence[Launch], good: int, rounds: int
+) -> tuple[Status, str]:
+    if case["status"]:
+        return Status(case["status"]), case["reason"]
+    bad = [launch for launch in launches if launch["status"] != Status.OK.value]
+    refused = [launch for launch in bad if Status(launch["status"]) in NOT_RUNNABLE]
+    if good >= rounds:
+        return Status.OK, _bad_ends(bad)
+    if refused or bad:
+        last = (refused or bad)[-1]
+        return Status(last["status"]), last["reason"]
+    return Status.INTERRUPTED, f"the run ended after {good} of {rounds} launches"
+
+
+def _bad_ends(bad: Sequence[Launch]) -> str:
+    """What a case that was measured all the same had to be repeated for."""
+    return "; ".join(f"a launch was repeated: {launch['reason']}" for launch in bad)
+
+
+def _flags(good: Iterable[Launch]) -> tuple[str, ...]:
+    good = list(good)
+    flags = {flag for launch in good for flag in launch.get("flags", ())}
+    if len({launch["session"] for launch in good}) > 1:
+        flags.add("resumed")
+    if good and len(good) < FEW_LAUNCHES:
+        flags.add("few_samples")
+    return tuple(flag for flag in FLAGS if flag in flags)
