@@ -1,0 +1,93 @@
+"""The ``cspbench`` command: finds subcommands by name and imports only the one that runs."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+import click
+
+import cspbench
+from cspbench.errors import InputError
+from cspbench.vocabulary import ExitCode
+
+#: Subcommand -> what it does in one line. Each lives in ``cspbench/cli/<name>.py`` as ``command``
+#: (``-`` becomes ``_``); the line is here so that ``--help`` imports none of them.
+COMMANDS = {
+    "run": "Measure a suite on this machine and report.",
+    "plan": "Show the cases of a suite, which can run here, and how long they take.",
+    "list": "List models, necks, backends, sensors, suites or runs.",
+    "show": "Print the tables of a stored run.",
+    "report": "Write the HTML report of stored runs.",
+    "analyze": "Tell what can be known of a model without running it.",
+    "export": "Write the very artifact that a backend measures.",
+    "schema": "Print the JSON Schema of suites, for editors.",
+    "doctor": "Tell what this machine is and what would spoil a measurement.",
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose subcommands are imported when they are called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names in the order of COMMANDS."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the module of a subcommand."""
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"cspbench.cli.{cmd_name.replace('-', '_')}")
+        command: click.Command = module.command
+        command.short_help = COMMANDS[cmd_name]
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the subcommands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Suggest the nearest command for an unknown one."""
+        from cspbench.registry import nearest
+
+        if args and args[0] not in COMMANDS:
+            ctx.fail(f"no such command {args[0]!r}{nearest(args[0], list(COMMANDS))}")
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(cspbench.__version__, prog_name="cspbench")
+def cli() -> None:
+    """Benchmarks that explain themselves, for CNNs on CUDA, CPU-OpenCV and Jetson.
+
+    Exit codes: 0 good; 1 confirmed regression; 2 wrong usage or input; 3 something that should
+    have run could not be measured; 4 inconclusive gate with --strict; 130 interrupted.
+    """
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line; deliberate errors become one line a problem and exit code 2."""
+    try:
+        result: Any = cli.main(arguments, prog_name="cspbench", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(ExitCode.USAGE)
+    except InputError as error:
+        for problem in error.problems:
+            click.echo(f"error: {problem}", err=True)
+        sys.exit(ExitCode.USAGE)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        sys.exit(ExitCode.INTERRUPTED)
+    except BrokenPipeError:  # the reader of our output left, as `head` does
+        sys.stderr.close()
+        sys.exit(ExitCode.OK)
+    sys.exit(result if isinstance(result, int) else ExitCode.OK)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,161 @@
+"""``--format``: the one way in which any command prints a frame.
+
+Forms: ``table`` (terminal), ``json`` (records), ``csv``, ``md``, ``latex``, ``parquet`` (needs the
+``parquet`` extra and a file). Control characters and formula cells of hostile names are made inert.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cspbench.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FORMATS = ("table", "json", "csv", "md", "parquet", "latex")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+#: A spreadsheet takes a cell that starts with one of these for a formula.
+_FORMULA_START = ("=", "+", "-", "@", "\t", "\r")
+
+
+def printable(text: str) -> str:
+    """Replace control characters, so that no name can drive the terminal."""
+    return _CONTROL.sub("�", text)
+
+
+def csv_cell(value: object) -> object:
+    """Put an apostrophe before text that a spreadsheet would take for a formula."""
+    if isinstance(value, str) and value.startswith(_FORMULA_START):
+        return f"'{value}"
+    return value
+
+
+def render(frame: pd.DataFrame, form: str, numbers: dict[str, str] | None = None) -> str:
+    """Return a frame as text.
+
+    Args:
+        frame: what to print.
+        form: one of FORMATS but parquet.
+        numbers: column -> format spec (``.1f``) for the forms that people read.
+
+    Raises:
+        InputError: parquet, which is not text.
+    """
+    if form == "parquet":
+        raise InputError("parquet is not text: name a file with --out")
+    return _RENDERERS[form](frame, numbers or {})
+
+
+def write(frame: pd.DataFrame, form: str, path: Path) -> None:
+    """Write a frame to a file in any form.
+
+    Raises:
+        InputError: the file cannot be written, or pyarrow is missing.
+    """
+    try:
+        if form == "parquet":
+            frame.to_parquet(path, index=False)
+        else:
+            path.write_text(render(frame, form) + "\n", encoding="utf-8")
+    except ImportError:
+        raise InputError("parquet needs pyarrow: pip install 'cspbench[parquet]'") from None
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror}") from error
+
+
+def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows as plain JSON values; what is missing is None."""
+    return [
+        {str(key): _plain(value) for key, value in row.items()}
+        for row in frame.to_dict(orient="records")
+    ]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value.item() if hasattr(value, "item") else value
+
+
+def _readable(frame: pd.DataFrame, numbers: dict[str, str], missing: str) -> list[list[str]]:
+    """Cells as text: numbers by their format, lists joined, missing values as ``missing``."""
+
+    def text(column: str, value: Any) -> str:
+        value = _plain(value)
+        if value is None or value == "":
+            return missing
+        if isinstance(value, list):
+            return printable(", ".join(map(str, value))) or missing
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and column in numbers:
+            return format(value, numbers[column])
+        return printable(str(value))
+
+    rows = frame.to_dict(orient="records")
+    return [[text(str(column), row[column]) for column in frame.columns] for row in rows]
+
+
+def _table(frame: pd.DataFrame, numbers: dict[str, str]) -> str:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(header_style="bold", box=None, pad_edge=False)
+    for column in frame.columns:
+        right = column in numbers
+        table.add_column(
+            str(column), justify="right" if right else "left", no_wrap=right, overflow="fold"
+        )
+    for row in _readable(frame, numbers, "-"):
+        table.add_row(*[Text(cell) for cell in row])
+    console = Console()
+    with console.capture() as capture:
+        console.print(table)
+    return capture.get().rstrip("\n")
+
+
+def _json(frame: pd.DataFrame, numbers: dict[str, str]) -> str:  # noqa: ARG001 - exact values
+    return json.dumps(records(frame), indent=1, allow_nan=False)
+
+
+def _csv(frame: pd.DataFrame, numbers: dict[str, str]) -> str:  # noqa: ARG001 - exact values
+    joined = frame.map(
+        lambda value: ";".join(map(str, value)) if isinstance(value, list) else value
+    )
+    return str(joined.map(csv_cell).to_csv(index=False)).rstrip("\n")
+
+
+def _markdown(frame: pd.DataFrame, numbers: dict[str, str]) -> str:
+    from tabulate import tabulate
+
+    rows = [
+        [cell.replace("|", "\\|").replace("<", "&lt;") for cell in row]
+        for row in _readable(frame, numbers, "")
+    ]
+    headers = [str(column) for column in frame.columns]
+    align = ["right" if column in numbers else "left" for column in headers]
+    return str(tabulate(rows, headers, tablefmt="pipe", disable_numparse=True, colalign=align))
+
+
+def _latex(frame: pd.DataFrame, numbers: dict[str, str]) -> str:
+    from tabulate import tabulate
+
+    headers = [str(column) for column in frame.columns]
+    rows = _readable(frame, numbers, "")
+    return str(tabulate(rows, headers, tablefmt="latex_booktabs", disable_numparse=True))
+
+
+_RENDERERS: dict[str, Callable[[pd.DataFrame, dict[str, str]], str]] = {
+    "table": _table,
+    "json": _json,
+    "csv": _csv,
+    "md": _markdown,
+    "latex": _latex,
+}
