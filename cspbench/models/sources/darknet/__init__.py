@@ -1,0 +1,1 @@
+"""Darknet networks (.cfg, .weights): reader, exact shapes, torch module, weights."""

@@ -1,0 +1,159 @@
+"""Darknet's .cfg text as sections with line numbers. Pure text: imports nothing heavy.
+
+What Darknet's own reader does (AlexeyAB/darknet ``read_cfg``, ``option_find``) is kept: a line
+that starts with ``#`` or ``;`` is a comment, spaces do not matter, the first of two equal keys
+wins, keys that a section does not know are ignored. What it guesses is refused instead: a line that
+is neither a section nor ``key=value``, a number that is none, an option before the first section.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cspbench.errors import InputError
+
+#: Bounds of what is read; the largest public configuration has 60 KB and 600 sections.
+MAX_BYTES = 4 * 1024 * 1024
+MAX_SECTIONS = 10_000
+_INTEGER = re.compile(r"[+-]?\d{1,18}(\.0*)?")
+_COMMENT = re.compile(r"[#;].*")
+_HEADER = re.compile(r"\[\s*(\w{1,64})\s*\]", re.ASCII)
+
+
+def shown(text: str) -> str:
+    """``text`` as a message may show it: quoted, control characters escaped, at most 40 long."""
+    return repr(text if len(text) <= 40 else text[:37] + "...")
+
+
+@dataclass(frozen=True)
+class Option:
+    """The value of a key and the line it stands on."""
+
+    value: str
+    line: int
+
+
+@dataclass(frozen=True)
+class Section:
+    """``[name]`` with its options. ``path`` is where it was read, for messages."""
+
+    name: str
+    line: int
+    path: str
+    options: Mapping[str, Option] = field(default_factory=dict)
+
+    def fail(self, problem: str, key: str | None = None) -> InputError:
+        """Return an InputError that names file, line and section."""
+        option = self.options.get(key) if key else None
+        line = option.line if option else self.line
+        return InputError(f"{self.path}:{line}: [{self.name}] {problem}")
+
+    def text(self, key: str, default: str) -> str:
+        """Return the value of ``key`` in lower case without spaces, or ``default``."""
+        option = self.options.get(key)
+        return default if option is None else re.sub(r"\s", "", option.value).lower()
+
+    def integer(self, key: str, default: int, low: int, high: int) -> int:
+        """Return a whole number of at least ``low`` and at most ``high``.
+
+        Raises:
+            InputError: the value is not such a number.
+        """
+        option = self.options.get(key)
+        if option is None:
+            return default
+        return self._whole(key, option.value, low, high)
+
+    def integers(self, key: str, limit: int = 10**9) -> tuple[int, ...]:
+        """Return the comma-separated whole numbers of ``key``; empty if the key is missing."""
+        option = self.options.get(key)
+        if option is None:
+            return ()
+        return tuple(self._whole(key, part, -limit, limit) for part in option.value.split(","))
+
+    def number(self, key: str, default: float) -> float:
+        """Return a finite number.
+
+        Raises:
+            InputError: the value is not a number, or larger than 1e9.
+        """
+        option = self.options.get(key)
+        if option is None:
+            return default
+        try:
+            value = float(option.value)
+        except ValueError:
+            value = float("nan")
+        if not abs(value) <= 1e9:
+            raise self.fail(f"{key} must be a number, not {shown(option.value)}", key)
+        return value
+
+    def flag(self, key: str) -> bool:
+        """True if ``key`` is a number other than 0 (Darknet reads such flags as numbers)."""
+        return self.number(key, 0.0) != 0.0
+
+    def _whole(self, key: str, text: str, low: int, high: int) -> int:
+        text = text.strip()
+        if not _INTEGER.fullmatch(text):
+            raise self.fail(f"{key} must be a whole number, not {shown(text)}", key)
+        value = int(text.partition(".")[0])
+        if not low <= value <= high:
+            raise self.fail(f"{key}={value} must be between {low} and {high}", key)
+        return value
+
+
+def read_sections(path: str | Path) -> tuple[Section, ...]:
+    """Read the sections of a .cfg file.
+
+    Raises:
+        InputError: not a readable regular file, too large, or a line that is no configuration.
+    """
+    try:
+        # O_NONBLOCK: a named pipe must answer "not a regular file" rather than wait for a writer.
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+        with os.fdopen(descriptor, "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise InputError(f"{path}: is not a regular file")
+            data = file.read(MAX_BYTES + 1)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise InputError(f"{path}: cannot be read ({reason})") from error
+    if len(data) > MAX_BYTES:
+        raise InputError(f"{path}: is larger than {MAX_BYTES // 2**20} MiB, so no network")
+    return parse_sections(data.decode("utf-8-sig", errors="replace"), str(path))
+
+
+def parse_sections(text: str, path: str = "<cfg>") -> tuple[Section, ...]:
+    """Split ``text`` into sections; ``path`` is only for messages.
+
+    Raises:
+        InputError: a line that is no configuration, or more than ``MAX_SECTIONS`` sections.
+    """
+    found: list[Section] = []
+    options: dict[str, Option] = {}
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    for number, raw in enumerate(lines, start=1):
+        line = _COMMENT.sub("", raw).strip()
+        if not line:
+            continue
+        if line.startswith("["):
+            header = _HEADER.fullmatch(line)
+            if not header:
+                raise InputError(f"{path}:{number}: {shown(line)} is not a [section]")
+            if len(found) >= MAX_SECTIONS:
+                raise InputError(f"{path}:{number}: more than {MAX_SECTIONS} sections")
+            options = {}
+            found.append(Section(header[1], number, path, options))
+            continue
+        key, equals, value = (part.strip() for part in line.partition("="))
+        if not equals or not key or not value:
+            raise InputError(f"{path}:{number}: {shown(line)} is neither [section] nor key=value")
+        if not found:
+            raise InputError(f"{path}:{number}: {shown(line)} stands before the first section")
+        options.setdefault(key.replace(" ", ""), Option(value, number))
+    return tuple(found)
