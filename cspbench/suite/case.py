@@ -57,6 +57,20 @@ class Measure:
 
 
 @dataclass(frozen=True)
+class Gate:
+    """What ``cspbench gate`` tolerates: the ``gate:`` section of a suite.
+
+    rules: (metric, share) pairs; growth of the metric by more than the share is a regression.
+    min_effect: smallest slowdown that is called slower. tolerance: a change of latency that surely
+    lies within it is called same. Both are shares of the base's latency.
+    """
+
+    rules: tuple[tuple[str, float], ...] = ()
+    min_effect: float = 0.03
+    tolerance: float = 0.05
+
+
+@dataclass(frozen=True)
 class Suite:
     """A validated suite, expanded.
 
@@ -71,3 +85,4 @@ class Suite:
     notes: tuple[str, ...] = ()
     digest: str = ""
     path: str = ""
+    gate: Gate = Gate()

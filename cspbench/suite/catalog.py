@@ -1,0 +1,85 @@
+"""What a suite can name: models, model sources, necks and backends, with their axes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TypeVar
+
+from cspbench.axes import Axis
+from cspbench.backends.spec import BACKENDS, Backend
+from cspbench.errors import InputError
+from cspbench.models.spec import (
+    CSP_AXES,
+    MODELS,
+    NECKS,
+    SOURCES,
+    ModelSpec,
+    NeckSpec,
+    SourceSpec,
+)
+from cspbench.registry import Named, Registry, nearest
+
+T = TypeVar("T", bound=Named)
+
+#: Axes that every case has, whatever its model and backend.
+CORE_AXES = ("model", "neck", "input", "batch", "threads", "backend")
+
+
+@dataclass
+class Catalog:
+    """The registries that a suite is read against (by default the real ones)."""
+
+    models: Registry[ModelSpec] = field(default_factory=lambda: MODELS)
+    necks: Registry[NeckSpec] = field(default_factory=lambda: NECKS)
+    backends: Registry[Backend] = field(default_factory=lambda: BACKENDS)
+    sources: Registry[SourceSpec] = field(default_factory=lambda: SOURCES)
+
+    def model(self, name: str) -> ModelSpec:
+        """Spec of a named model or of ``source:target``.
+
+        Raises:
+            InputError: no such model or source, or a target that cannot be read.
+        """
+        source, colon, target = name.partition(":")
+        if colon:
+            return lookup(self.sources, source).spec(target)
+        return lookup(self.models, name)
+
+    def neck(self, name: str) -> NeckSpec:
+        """Spec of a neck; InputError if there is none."""
+        return lookup(self.necks, name)
+
+    def backend(self, name: str) -> Backend:
+        """Spec of a backend; InputError if there is none."""
+        return lookup(self.backends, name)
+
+    @cached_property
+    def axes(self) -> dict[str, tuple[Axis, ...]]:
+        """Every option by name with its different definitions, of whatever is registered."""
+        found: dict[str, dict[Axis, None]] = {}
+        owners: list[Iterable[Axis]] = [CSP_AXES]
+        owners += [model.all_axes for model in self.models]
+        owners += [owner.axes for owner in (*self.necks, *self.backends, *self.sources)]
+        for axes in owners:
+            for axis in axes:
+                found.setdefault(axis.name, {})[axis] = None
+        return {name: tuple(axes) for name, axes in sorted(found.items())}
+
+    @cached_property
+    def axis_names(self) -> list[str]:
+        """Names that may stand in ``defaults``, ``matrix``, ``exclude`` and ``include``."""
+        return [*CORE_AXES, "precision", "csp", *(n for n in self.axes if n != "precision")]
+
+
+def lookup(registry: Registry[T], name: str) -> T:
+    """Entry of a registry, or InputError with the nearest valid name or all of them."""
+    if name in registry:
+        return registry.get(name)
+    names = registry.names()
+    hint = nearest(name, names)
+    if not hint:
+        few = len(names) <= 12
+        hint = f"; valid: {', '.join(names)}" if few else f"; see: cspbench list {registry.kind}s"
+    raise InputError(f"unknown {registry.kind} {name!r}{hint}")

@@ -1,0 +1,153 @@
+"""Read a suite file: the one function that turns YAML into cases."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cspbench.errors import InputError
+from cspbench.suite.case import Suite
+from cspbench.suite.catalog import Catalog
+from cspbench.suite.expand import Expander
+from cspbench.suite.problems import Problems, TooManyProblems, Where, shown
+from cspbench.suite.schema import SuiteFile, check_form
+from cspbench.suite.settings import Layer, SettingReader
+from cspbench.suite.tree import MAX_BYTES, Tree, parse_yaml
+
+
+def load_suite(
+    path: Path, overrides: Mapping[str, object] | None = None, catalog: Catalog | None = None
+) -> Suite:
+    """Read, check and expand a suite.
+
+    Args:
+        path: a YAML file; ``docs/suite-format.md`` describes it.
+        overrides: values that replace the suite's, by dotted key (``measure.rounds``,
+            ``defaults.threads``), or by axis (``threads``: then of every case). Texts are read as
+            YAML, as ``--set key=value`` gives them.
+        catalog: models, necks and backends to look names up in (default: all that are registered).
+
+    Raises:
+        InputError: every mistake in the file, each with file, line and column.
+    """
+    path = Path(path)
+    content = _read(path)
+    problems = Problems()
+    try:
+        suite = _load(path, content, overrides or {}, catalog or Catalog(), problems)
+    except TooManyProblems:
+        raise problems.error() from None
+    if suite is None or len(problems):
+        raise problems.error()
+    return suite
+
+
+def _read(path: Path) -> bytes:
+    if path.is_dir():
+        raise InputError(f"{path}: is a directory; name a suite file in it")
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such suite file; see: cspbench list suites") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{path}: cannot be read: {reason}") from None
+    if len(content) > MAX_BYTES:
+        raise InputError(f"{path}: larger than {MAX_BYTES // 1024} KiB; a suite is smaller")
+    return content
+
+
+def _load(
+    path: Path,
+    content: bytes,
+    overrides: Mapping[str, object],
+    catalog: Catalog,
+    problems: Problems,
+) -> Suite | None:
+    source = str(path)
+    text = _decode(content, source, problems)
+    if text is None:
+        return None
+    tree = parse_yaml(text, source, problems)
+    if len(problems) and tree.data is None:
+        return None
+    if not isinstance(tree.data, dict):
+        what = "is empty" if tree.data is None else f"holds {shown(tree.data)}"
+        problems.add(Where(source, 1, 1), f"{what}; a suite is a mapping with name and matrix")
+        return None
+    reader = SettingReader(catalog, problems, path.parent)
+    forced = _override(tree, overrides, reader)
+    _drop_empty(tree)
+    form, wrong = check_form(tree, problems)
+    sections = frozenset(tree.data.keys() - wrong)
+    expander = Expander(tree, reader, forced, sections)
+    expander.expand()
+    if not expander.cases and not len(problems):
+        nothing = "no cases: give a matrix or include" if "matrix" not in sections else "no case"
+        problems.add(tree.where(("matrix",), key=True), f"{nothing} is left to measure")
+    if form is None or len(problems):
+        return None
+    return Suite(
+        name=form.name,
+        cases=tuple(expander.cases.values()),
+        measure=form.measure.measure(),
+        description=form.description,
+        notes=tuple(expander.notes.sentences()),
+        digest=hashlib.sha256(content).hexdigest(),
+        path=source,
+        gate=form.gate.gate(),
+    )
+
+
+def _decode(content: bytes, source: str, problems: Problems) -> str | None:
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        before = error.object[: error.start]
+        line = before.count(b"\n") + 1
+        column = len(before[before.rfind(b"\n") + 1 :].decode("utf-8")) + 1
+        byte = error.object[error.start]
+        problems.add(Where(source, line, column), f"byte 0x{byte:02x} is not UTF-8")
+        return None
+
+
+def _drop_empty(tree: Tree) -> None:
+    """A section without anything in it says nothing (but ``matrix:`` and ``name:`` must)."""
+    for key in ("description", "defaults", "exclude", "include", "measure", "gate"):
+        if key in tree.data and tree.data[key] is None:
+            del tree.data[key]
+
+
+def _override(tree: Tree, overrides: Mapping[str, object], reader: SettingReader) -> Layer:
+    """Put dotted overrides into the tree; return those of axes."""
+    forced: Layer = {}
+    for key, value in overrides.items():
+        given = _value_tree(key, value, reader.problems)
+        if given is None:
+            continue
+        section, *rest = key.split(".")
+        if section in SuiteFile.model_fields:
+            if section in ("exclude", "include") and rest:
+                reader.problems.add(Where(given.source), f"{section} cannot be set by parts")
+            else:
+                tree.graft((section, *([".".join(rest)] if rest else [])), given)
+            continue
+        if reader.known(given, (), key):
+            forced.update(reader.read(given, (), key) or {})
+    return forced
+
+
+def _value_tree(key: str, value: object, problems: Problems) -> Tree | None:
+    source = f"--set {key}={value}"
+    if not isinstance(value, str):
+        return _plain_tree(value, source)
+    before = len(problems)
+    tree = parse_yaml(value, source, problems, one_place=True)
+    return tree if len(problems) == before else None
+
+
+def _plain_tree(value: Any, source: str) -> Tree:
+    return Tree(value, source, {(): Where(source)})

@@ -1,0 +1,233 @@
+"""One value of one axis: read from YAML, checked against what is registered.
+
+A value may set several axes at once: ``model: peleenet+prn@416`` fixes the neck and the input,
+``csp: {gamma: 0.5}`` sets ``csp.gamma``. So a value becomes a *layer*: a mapping from axis to what
+was given for it, with its place.
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from cspbench.axes import Axis, Value
+from cspbench.errors import InputError
+from cspbench.ids import ModelId, Ref, parse_input, parse_model_id
+from cspbench.models.spec import ModelSpec
+from cspbench.registry import nearest
+from cspbench.suite.catalog import Catalog
+from cspbench.suite.problems import Problems, Where, shown
+from cspbench.suite.tree import Path, Tree
+
+#: Six digits is what a case id holds.
+LARGEST = 999_999
+FP32 = Axis("precision", "fp32", "choice", ("fp32",))
+_SOURCE = re.compile(r'([a-z][a-z0-9_]*:[^"\[\]+@]+)(.*)', re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Given:
+    """A value of an axis, checked as far as that is possible alone, and where it was written."""
+
+    value: Any
+    where: Where
+
+
+Layer: TypeAlias = dict[str, Given]
+
+
+@dataclass
+class SettingReader:
+    """Reads values of axes; what is wrong goes to ``problems``.
+
+    ``folder`` is the suite's: paths of model sources are relative to it.
+    """
+
+    catalog: Catalog
+    problems: Problems
+    folder: pathlib.Path
+
+    def read(self, tree: Tree, path: Path, axis: str) -> Layer | None:
+        """Read the value of ``axis`` that stands at ``path``; None if it is wrong (and said so)."""
+        value, where = tree.at(path), tree.where(path)
+        if axis == "csp" and isinstance(value, dict):
+            return self._group(tree, path, value)
+        readers: dict[str, Callable[[object], object]] = {
+            "model": self._model,
+            "neck": self._neck,
+            "backend": self._backend,
+            "input": _input,
+            "batch": _count,
+            "threads": _count,
+        }
+        try:
+            if axis == "csp":
+                return {"csp.fusion": Given(_no_csp(value), where)}
+            checked = readers[axis](value) if axis in readers else self._option(axis, value)
+        except (InputError, ValueError) as error:
+            self.problems.add(where, str(error))
+            return None
+        return {axis: Given(checked, where)}
+
+    def known(self, tree: Tree, path: Path, axis: str) -> bool:
+        """Whether any model, neck or backend has the axis; says so if none has."""
+        names = self.catalog.axis_names
+        if axis in names:
+            return True
+        where = tree.where(path, key=True)
+        self.problems.add(
+            where, f"unknown axis {shown(axis)}{nearest(axis, names)}; valid: {', '.join(names)}"
+        )
+        return False
+
+    def _group(self, tree: Tree, path: Path, value: dict[str, Any]) -> Layer | None:
+        """``csp: {gamma: 0.5, fusion: last}`` as the axes ``csp.gamma`` and ``csp.fusion``."""
+        layer: Layer = {}
+        for key in value:
+            inner, axis = (*path, key), f"csp.{key}"
+            read = self.read(tree, inner, axis) if self.known(tree, inner, axis) else None
+            if read is None:
+                return None
+            layer.update(read)
+        if not layer:
+            self.problems.add(tree.where(path), "is empty")
+        return layer or None
+
+    def _model(self, value: object) -> ModelId:
+        text = _text(value, "the name of a model")
+        source = _SOURCE.fullmatch(text)
+        if source:
+            text = f'"{self._target(source[1])}"{source[2]}'
+        model = parse_model_id(text)
+        spec = self.catalog.model(model.model.name)
+        self._options(model.model, spec.all_axes)
+        if model.neck is not None:
+            if not spec.necks:
+                raise InputError(f"{spec.name} takes no neck")
+            self._options(model.neck, self.catalog.neck(model.neck.name).axes)
+        if model.input is not None and (reason := refuses_input(spec, model.input)):
+            raise InputError(reason)
+        return model
+
+    def _target(self, name: str) -> str:
+        """``source:file`` with the file as the working directory sees it."""
+        source, _, target = name.partition(":")
+        path = self.folder / target
+        try:
+            is_file = path.is_file()
+        except (OSError, ValueError):
+            is_file = False
+        return f"{source}:{os.path.relpath(path)}" if is_file else name
+
+    def _neck(self, value: object) -> Ref | None:
+        if value is None or value == "none":
+            return None
+        ref = _ref(value, "the name of a neck, or none")
+        self._options(ref, self.catalog.neck(ref.name).axes)
+        return ref
+
+    def _backend(self, value: object) -> Ref:
+        ref = _ref(value, "the name of a backend")
+        self._options(ref, self.catalog.backend(ref.name).axes)
+        return ref
+
+    def _option(self, axis: str, value: object) -> Value:
+        """Accept what any registered definition of the axis accepts."""
+        if isinstance(value, (dict, list)) or value is None:
+            raise InputError(f"must be one value, not {shown(value)}")
+        candidates = self.catalog.axes.get(axis, ())
+        if axis == "precision":
+            candidates = (*candidates, FP32)
+        reasons = []
+        for candidate in candidates:
+            try:
+                return candidate.check(value)
+            except ValueError as error:
+                reasons.append(without_name(error, axis))
+        raise InputError(reasons[0])
+
+    def _options(self, ref: Ref, axes: tuple[Axis, ...]) -> None:
+        """Check the options in brackets after a name."""
+        known = {axis.name: axis for axis in axes}
+        for name, value in ref.options:
+            if name not in known:
+                valid = ", ".join(sorted(known)) or "none"
+                raise InputError(
+                    f"{ref.name} has no option {name!r}{nearest(name, list(known))}; valid: {valid}"
+                )
+            known[name].check(value)
+
+
+def refuses_input(spec: ModelSpec, size: tuple[int, int]) -> str | None:
+    """Why a model cannot take an input of (height, width), in one phrase; None if it can."""
+    for side in size:
+        if side < spec.min_input:
+            return f"must be at least {spec.min_input} pixels a side, not {side}"
+        if side % spec.stride:
+            below = side - side % spec.stride
+            near = [n for n in (below, below + spec.stride) if n >= spec.min_input]
+            return (
+                f"must be a multiple of {spec.stride}, not {side}; "
+                f"nearest: {' or '.join(str(n) for n in near)}"
+            )
+    return None
+
+
+def without_name(error: ValueError, axis: str) -> str:
+    """The message of an axis without its leading name, which the place already says."""
+    return str(error).removeprefix(f"{axis} ")
+
+
+def _input(value: object) -> tuple[int, int]:
+    if isinstance(value, str):
+        return parse_input(value)
+    sides: list[Any] = value if isinstance(value, list) else [value, value]
+    if len(sides) != 2 or not all(_is_count(side) for side in sides):
+        raise InputError(
+            "must be a size in pixels from 1 on: 320, 320x416 or [320, 416] (height, width), "
+            f"not {_listed(value)}"
+        )
+    return sides[0], sides[1]
+
+
+def _count(value: object) -> int:
+    if not _is_count(value):
+        raise InputError(f"must be a whole number from 1 to {LARGEST}, not {shown(value)}")
+    return value  # type: ignore[return-value]
+
+
+def _no_csp(value: object) -> str:
+    if value is not None and value != "none":
+        raise InputError(f"must be none or a mapping such as {{gamma: 0.5}}, not {shown(value)}")
+    return "none"
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= LARGEST
+
+
+def _text(value: object, wanted: str) -> str:
+    if not isinstance(value, str) or not value:
+        raise InputError(f"must be {wanted}, not {shown(value)}")
+    return value
+
+
+def _ref(value: object, wanted: str) -> Ref:
+    parsed = parse_model_id(_text(value, wanted))
+    if parsed.neck is not None or parsed.input is not None:
+        raise InputError(f"must be {wanted}, not {shown(value)}")
+    return parsed.model
+
+
+def _listed(value: object) -> str:
+    if isinstance(value, list) and len(value) <= 4 and all(_is_plain(item) for item in value):
+        return shown(value) if not value else f"[{', '.join(shown(item) for item in value)}]"
+    return shown(value)
+
+
+def _is_plain(item: object) -> bool:
+    return isinstance(item, (int, float, str)) and len(str(item)) < 20
