@@ -10,9 +10,9 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate
+from torch.nn.functional import interpolate, pad
 
-from cspbench.models.weights import set_gain
+from cspbench.models.weights import damp, set_gain
 
 #: Slope of the negative half in Darknet's leaky ReLU.
 LEAKY_SLOPE = 0.1
@@ -39,7 +39,7 @@ def activation(name: str) -> nn.Module | None:
 class ConvBnAct(nn.Module):
     """Convolution, batch normalisation, activation: one ``[convolutional]`` of Darknet.
 
-    ``pad`` defaults to half the kernel, so that stride 1 keeps the resolution. Without ``bn`` the
+    ``padding`` defaults to half the kernel, so that stride 1 keeps the resolution. Without ``bn`` the
     convolution has a bias.
     """
 
@@ -53,11 +53,11 @@ class ConvBnAct(nn.Module):
         groups: int = 1,
         act: str = "leaky",
         bn: bool = True,
-        pad: int | None = None,
+        padding: int | None = None,
     ) -> None:
         super().__init__()
         self.out_channels = out_channels
-        padding = kernel // 2 if pad is None else pad
+        padding = kernel // 2 if padding is None else padding
         self.conv = nn.Conv2d(
             in_channels, out_channels, kernel, stride, padding, groups=groups, bias=not bn
         )
@@ -142,3 +142,43 @@ class PartialAdd(nn.Module):
         else:
             total = x + other
         return total if self.act is None else self.act(total)
+
+
+class Residual(nn.Module):
+    """``act(body(x) + x)``, adding the channels that both have (see :class:`PartialAdd`).
+
+    Args:
+        body: the branch; has ``out_channels``. Its last normalisation is damped in seeded weights.
+        in_channels: of the input.
+        stride: of the branch.
+        act: activation of the sum.
+    """
+
+    def __init__(
+        self, body: nn.Module, in_channels: int, *, stride: int = 1, act: str = "linear"
+    ) -> None:
+        super().__init__()
+        self.body = damp(body)
+        self.out_channels = int(body.out_channels)  # type: ignore[arg-type]
+        self.add = PartialAdd(self.out_channels, in_channels, stride=stride, act=act)
+
+    def forward(self, x: Tensor) -> Tensor:
+        total: Tensor = self.add(self.body(x), x)
+        return total
+
+
+class SamePool(nn.Module):
+    """Max-pool of stride 1 that keeps the resolution; an even kernel pads right and below."""
+
+    def __init__(self, kernel: int) -> None:
+        super().__init__()
+        self.even = kernel % 2 == 0
+        self.pool = nn.MaxPool2d(kernel, 1, 0 if self.even else kernel // 2)
+        self.before, self.after = (kernel - 1) // 2, kernel // 2
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.even:
+            sides = (self.before, self.after, self.before, self.after)
+            x = pad(x, sides, value=float("-inf"))
+        pooled: Tensor = self.pool(x)
+        return pooled

@@ -58,7 +58,7 @@ class Backbone(nn.Module):
     Args:
         stem: from the image to the first stage.
         stages: in order; each has ``out_channels``.
-        classifier: from the last stage (or from ``tail``) to (batch, 1000).
+        classifier: from the last stage (or from ``tail``) to (batch, 1000); None in a detector.
         taps: indices of the stages that put out C3, C4, C5, at strides 8, 16 and 32.
         tail: layers between the last stage and the classifier that no detector uses.
         act: activation that parts added later should use.
@@ -68,7 +68,7 @@ class Backbone(nn.Module):
         self,
         stem: nn.Module,
         stages: Sequence[nn.Module],
-        classifier: Classifier,
+        classifier: Classifier | None,
         *,
         taps: tuple[int, int, int],
         tail: nn.Module | None = None,
