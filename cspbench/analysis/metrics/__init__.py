@@ -1,0 +1,1 @@
+"""Metrics, one topic a file; each a pure function with its source."""

@@ -1,0 +1,152 @@
+"""Multiply-accumulates, floating-point operations and the paper's BFLOPs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from cspbench.analysis.metric import (
+    LAYER_METRICS,
+    TOTAL_METRICS,
+    LayerMetric,
+    TotalMetric,
+)
+from cspbench.analysis.ops import CONV_KINDS, MAC_KINDS
+from cspbench.analysis.record import Layer
+
+_PAPER = "CSPNet, arXiv 1911.11929; Darknet's own count (AlexeyAB/darknet)"
+#: Families whose operations the paper's convention counts.
+PAPER_KINDS = CONV_KINDS | {"max_pool"}
+
+
+def macs(layer: Layer) -> int:
+    """Multiply-accumulates of one call; 0 for what does not multiply and accumulate.
+
+    Convolution: outputs x weights behind each output = N oh ow cout x (cin / g) kh kw; transposed:
+    inputs x weights that each input feeds. Linear: outputs x input features. Matrix product:
+    outputs x contracted length. Attention (query L x E, keys S x E, values S x V):
+    heads x L x S x (E + V). Bias is not counted.
+    """
+    kind = layer.kind
+    if kind == "conv":
+        per_element = math.prod(layer.weight_shape[1:])
+        if layer.transposed:
+            return math.prod(layer.input_shapes[0]) * per_element
+        return layer.output_elements * per_element
+    if kind == "linear":
+        return _linear_macs(layer)
+    if kind == "matmul":
+        return _matmul_macs(layer)
+    if kind == "attention":
+        query, keys, values = layer.input_shapes[:3]
+        return math.prod(query[:-1]) * keys[-2] * (query[-1] + values[-1])
+    return 0
+
+
+def _linear_macs(layer: Layer) -> int:
+    # The features that are summed are the side of the weight that is not the outputs'.
+    return (
+        layer.output_elements
+        * (layer.weight_elements - layer.bias_elements)
+        // (layer.output_shapes[0][-1] if layer.output_shapes[0] else 1)
+    )
+
+
+def _matmul_macs(layer: Layer) -> int:
+    # addmm and baddbmm carry the added matrix first.
+    left = layer.input_shapes[-2] if len(layer.input_shapes) > 1 else layer.input_shapes[0]
+    return layer.output_elements * (left[-1] if left else 1)
+
+
+def paper_flops(layer: Layer) -> int:
+    """Operations of one call as the paper counts them.
+
+    2 x MACs of convolutions and linear layers, and k k c oh ow of max-pools. A channel max-pool
+    (maxout) is Darknet's max-pool of size 1 over depth: one operation an input element.
+    """
+    if layer.kind in CONV_KINDS:
+        return 2 * macs(layer)
+    if layer.kind != "max_pool":
+        return 0
+    if layer.op == "channel_max_pool":
+        return layer.input_elements
+    return math.prod(layer.kernel) * layer.output_elements
+
+
+def _sum(name: str, layers: Sequence[Layer]) -> int:
+    return sum(int(layer.values[name]) for layer in layers)
+
+
+def _macs_of(layers: Sequence[Layer], kinds: frozenset[str]) -> int:
+    return sum(int(layer.values["macs"]) for layer in layers if layer.kind in kinds)
+
+
+for _metric in (
+    LayerMetric("macs", "MAC", "multiply-accumulates", "definition", macs),
+    LayerMetric("flops", "FLOP", "2 x MACs", "definition", lambda layer: 2 * macs(layer)),
+    LayerMetric("paper_flops", "FLOP", "operations as the paper counts", _PAPER, paper_flops),
+    LayerMetric(
+        "bflops", "1e9 FLOP", "paper_flops / 1e9", _PAPER, lambda layer: paper_flops(layer) / 1e9
+    ),
+):
+    LAYER_METRICS.add(_metric)
+
+_MATMUL = frozenset({"matmul", "attention"})
+for _total in (
+    TotalMetric(
+        "macs",
+        "MAC",
+        "multiply-accumulates of convolutions, linear layers and matrix products",
+        "definition; equals fvcore by operator and half of FlopCounterMode",
+        lambda layers, _: _sum("macs", layers),
+        MAC_KINDS,
+    ),
+    TotalMetric(
+        "macs_conv",
+        "MAC",
+        "multiply-accumulates of convolutions alone",
+        "definition",
+        lambda layers, _: _macs_of(layers, frozenset({"conv"})),
+        frozenset({"conv"}),
+    ),
+    TotalMetric(
+        "macs_linear",
+        "MAC",
+        "multiply-accumulates of linear layers alone",
+        "definition",
+        lambda layers, _: _macs_of(layers, frozenset({"linear"})),
+        frozenset({"linear"}),
+    ),
+    TotalMetric(
+        "macs_matmul",
+        "MAC",
+        "multiply-accumulates between activations (attention)",
+        "definition",
+        lambda layers, _: _macs_of(layers, _MATMUL),
+        _MATMUL,
+    ),
+    TotalMetric(
+        "flops",
+        "FLOP",
+        "2 x MACs: a multiplication and an addition each",
+        "definition; equals FlopCounterMode",
+        lambda layers, _: 2 * _sum("macs", layers),
+        MAC_KINDS,
+    ),
+    TotalMetric(
+        "bflops",
+        "1e9 FLOP",
+        "2 x MACs of convolutions and linear layers + k k c oh ow of max-pools, / 1e9",
+        _PAPER,
+        lambda layers, _: _sum("paper_flops", layers) / 1e9,
+        PAPER_KINDS,
+    ),
+    TotalMetric(
+        "max_layer_bflops",
+        "1e9 FLOP",
+        "the paper's computational bottleneck: the largest layer",
+        _PAPER,
+        lambda layers, _: max((int(la.values["paper_flops"]) for la in layers), default=0) / 1e9,
+    ),
+):
+    TOTAL_METRICS.add(_total)

@@ -1,0 +1,181 @@
+"""What is read and written: CIO, memory access cost, traffic, arithmetic intensity, copies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cspbench.analysis.metric import (
+    GRAPH_METRICS,
+    LAYER_METRICS,
+    TOTAL_METRICS,
+    GraphMetric,
+    LayerMetric,
+    TotalMetric,
+)
+from cspbench.analysis.metrics.compute import macs
+from cspbench.analysis.ops import CONV_KINDS, FREE_KINDS, OPS
+from cspbench.analysis.record import Layer, Number
+
+_HARDNET = "HarDNet, arXiv 1909.00948"
+_SHUFFLENET = "ShuffleNetV2, arXiv 1807.11164"
+#: Families of the paper's Fig. 8: convolutions, pools, softmax.
+PAPER_CIO_KINDS = CONV_KINDS | {"max_pool", "avg_pool", "softmax"}
+_MOVES = frozenset(info.kind for info in OPS.values()) - FREE_KINDS
+
+
+def cio(layer: Layer) -> int:
+    """Elements in + out, each input channel once whatever the groups."""
+    return layer.input_elements + layer.output_elements
+
+
+def memory_access_cost(layer: Layer) -> int:
+    """ShuffleNetV2's MAC of one convolution or linear layer, in elements; 0 for others.
+
+    h w (c1 + c2) + k k c1 c2 / g with stride 1; in general inputs + outputs + weights without bias.
+    """
+    if layer.kind not in CONV_KINDS:
+        return 0
+    weights = layer.weight_elements - layer.bias_elements
+    return layer.input_elements + layer.output_elements + weights
+
+
+def traffic_bytes(layer: Layer) -> int:
+    """Bytes read + written by one call on its own: activations, weights, results. 0 for views."""
+    if layer.kind in FREE_KINDS:
+        return 0
+    return layer.input_bytes + layer.weight_bytes + layer.output_bytes
+
+
+def arithmetic_intensity(layer: Layer) -> float:
+    """FLOP per byte of traffic; 0 where nothing is moved."""
+    moved = traffic_bytes(layer)
+    return 2 * macs(layer) / moved if moved else 0.0
+
+
+def traffic_bytes_fused(layers: Sequence[Layer]) -> list[Number]:
+    """Traffic with convolution, normalisation and activation as one.
+
+    A batch norm right behind a convolution or linear layer folds into its weights; then one
+    activation is applied while the result is still at hand. Both only where nobody else reads what
+    lies between. The group's traffic (input, weights and bias, last output) stands at its
+    convolution; the folded layers have 0.
+    """
+    readers: dict[int, int] = {}
+    for layer in layers:
+        for value in layer.inputs:
+            readers[value] = readers.get(value, 0) + 1
+    result: list[Number] = []
+    # Open groups by the activation that they end with: position of the head, what may still follow.
+    open_groups: dict[int, tuple[int, bool]] = {}
+    for position, layer in enumerate(layers):
+        result.append(traffic_bytes(layer))
+        if layer.kind in CONV_KINDS and layer.outputs:
+            open_groups[layer.outputs[0]] = (position, True)
+            continue
+        if len(layer.inputs) != 1 or readers[layer.inputs[0]] != 1:
+            continue
+        group = open_groups.pop(layer.inputs[0], None)
+        if group is None:
+            continue
+        head, before_norm = group
+        is_norm = layer.kind == "norm" and "batch_norm" in layer.op and before_norm
+        if not is_norm and layer.kind != "activation":
+            continue
+        first = layers[head]
+        # The last output takes the place of the one between.
+        result[head] += layer.output_bytes - layer.input_bytes
+        if is_norm:
+            if not first.bias_elements:
+                result[head] += layer.weight_bytes // 4  # the folded bias, one of four vectors
+            open_groups[layer.outputs[0]] = (head, False)
+        elif layer.weight_bytes:
+            result[head] += layer.weight_bytes  # the slopes of a PReLU
+        result[position] = 0
+    return result
+
+
+def _cio_of(layers: Sequence[Layer], kinds: frozenset[str]) -> int:
+    return sum(cio(layer) for layer in layers if layer.kind in kinds)
+
+
+for _metric in (
+    LayerMetric("cio", "elements", "elements in + out", _HARDNET, cio),
+    LayerMetric(
+        "memory_access_cost",
+        "elements",
+        "h w (c1 + c2) + k k c1 c2 / g",
+        _SHUFFLENET,
+        memory_access_cost,
+    ),
+    LayerMetric(
+        "traffic_bytes", "bytes", "bytes read + written layer by layer", "definition", traffic_bytes
+    ),
+    LayerMetric(
+        "arithmetic_intensity",
+        "FLOP/byte",
+        "flops / traffic_bytes",
+        "Roofline, doi 10.1145/1498765.1498785",
+        arithmetic_intensity,
+    ),
+):
+    LAYER_METRICS.add(_metric)
+GRAPH_METRICS.add(
+    GraphMetric(
+        "traffic_bytes_fused",
+        "bytes",
+        "traffic with convolution, norm and activation as one",
+        "definition",
+        traffic_bytes_fused,
+    )
+)
+for _total in (
+    TotalMetric(
+        "cio_conv",
+        "elements",
+        "elements in + out of convolutions (and linear layers as 1x1 convolutions)",
+        _HARDNET,
+        lambda layers, _: _cio_of(layers, CONV_KINDS),
+        CONV_KINDS,
+    ),
+    TotalMetric(
+        "cio_paper",
+        "elements",
+        "elements in + out of convolutions, pools and softmax",
+        "CSPNet's Fig. 8, arXiv 1911.11929",
+        lambda layers, _: _cio_of(layers, PAPER_CIO_KINDS),
+        PAPER_CIO_KINDS,
+    ),
+    TotalMetric(
+        "memory_access_cost",
+        "elements",
+        "h w (c1 + c2) + k k c1 c2 / g, summed over convolutions and linear layers",
+        _SHUFFLENET,
+        lambda layers, _: sum(int(layer.values["memory_access_cost"]) for layer in layers),
+        CONV_KINDS,
+    ),
+    TotalMetric(
+        "traffic_bytes",
+        "bytes",
+        "bytes read + written, every operator on its own",
+        "definition",
+        lambda layers, _: sum(int(layer.values["traffic_bytes"]) for layer in layers),
+        _MOVES,
+    ),
+    TotalMetric(
+        "traffic_bytes_fused",
+        "bytes",
+        "bytes read + written with convolution, norm and activation as one",
+        "definition",
+        lambda layers, _: sum(int(layer.values["traffic_bytes_fused"]) for layer in layers),
+        _MOVES,
+    ),
+    TotalMetric(
+        "copy_bytes",
+        "bytes",
+        "bytes that concatenation, padding and other pure copies write",
+        "definition",
+        lambda layers, _: sum(layer.copy_bytes for layer in layers),
+        frozenset({"copy"}),
+    ),
+):
+    TOTAL_METRICS.add(_total)

@@ -1,0 +1,254 @@
+"""The record of an analysis: one `Layer` per operator call and an `Analysis` that holds them.
+
+Light on purpose: neither torch nor pandas nor numpy, so that a cached analysis comes back in
+milliseconds. Facts were observed by whoever made the record (the tracer, the ONNX reader); every
+other number is derived from them by the pure functions in ``cspbench.analysis.metrics``.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Shape: TypeAlias = tuple[int, ...]
+Number: TypeAlias = int | float
+
+#: Raise when a record no longer means what it meant: cached analyses of other versions are redone.
+VERSION = 1
+
+
+@dataclass(slots=True)
+class Layer:
+    """One operator call.
+
+    Shapes are in elements, ``*_bytes`` in bytes. ``name`` is the path of the innermost module,
+    ``stage`` the part of that path which says the stage, ``op`` the operator, ``kind`` its family
+    (``cspbench.analysis.ops``). ``inputs`` and ``outputs`` number the activations, so that the
+    graph can be followed; weights are not among them.
+
+    ``input_elements`` counts each activation that is read once, ``weight_elements`` every
+    parameter and buffer element that is read (bias and statistics included), ``bias_elements``
+    those of the bias. ``params`` counts parameters where they are used first, so that a shared
+    one counts once; ``params_conv`` likewise the weights of convolution and linear layers.
+    ``live_bytes`` is the sum of activations alive while the operator runs, its own output and
+    temporaries included; ``saved_for_backward_bytes`` what training would keep because of it;
+    ``copy_bytes`` what it only duplicates.
+    """
+
+    index: int
+    name: str
+    op: str
+    kind: str
+    stage: str = ""
+    input_shapes: tuple[Shape, ...] = ()
+    output_shapes: tuple[Shape, ...] = ()
+    weight_shape: Shape = ()
+    kernel: Shape = ()
+    stride: Shape = ()
+    dilation: Shape = ()
+    groups: int = 1
+    transposed: bool = False
+    input_elements: int = 0
+    output_elements: int = 0
+    weight_elements: int = 0
+    bias_elements: int = 0
+    input_bytes: int = 0
+    output_bytes: int = 0
+    weight_bytes: int = 0
+    params: int = 0
+    params_conv: int = 0
+    copy_bytes: int = 0
+    live_bytes: int = 0
+    saved_for_backward_bytes: int = 0
+    inputs: tuple[int, ...] = ()
+    outputs: tuple[int, ...] = ()
+    values: dict[str, Number] = field(default_factory=dict)
+
+    def __getitem__(self, metric: str) -> Number:
+        """A fact or a derived metric by name."""
+        if metric in self.values:
+            return self.values[metric]
+        fact = getattr(self, metric, None)
+        if isinstance(fact, (int, float)):
+            return fact
+        raise KeyError(metric)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Facts and metrics, flat, as ``--format json --layers`` prints them."""
+        facts = {name: getattr(self, name) for name in _FACTS}
+        return facts | self.values
+
+
+_FACTS: tuple[str, ...] = tuple(item.name for item in fields(Layer) if item.name != "values")
+_TUPLES = frozenset(
+    {"input_shapes", "output_shapes", "weight_shape", "kernel", "stride", "dilation"}
+    | {"inputs", "outputs"}
+)
+
+#: Columns of `Analysis.frame`, in order (docs/metrics.md says what each means).
+COLUMNS: tuple[str, ...] = (
+    "index",
+    "name",
+    "op",
+    "kind",
+    "stage",
+    "input_shapes",
+    "output_shapes",
+    "kernel",
+    "stride",
+    "groups",
+    "params",
+    "macs",
+    "flops",
+    "bflops",
+    "input_elements",
+    "output_elements",
+    "weight_elements",
+    "traffic_bytes",
+    "traffic_bytes_fused",
+    "memory_access_cost",
+    "arithmetic_intensity",
+    "copy_bytes",
+    "live_bytes",
+    "saved_for_backward_bytes",
+)
+
+
+def _to_tuple(value: Any) -> Any:
+    return tuple(_to_tuple(item) for item in value) if isinstance(value, list) else value
+
+
+def _layer_from_row(row: Sequence[Any]) -> Layer:
+    facts = {
+        name: _to_tuple(value) if name in _TUPLES else value
+        for name, value in zip(_FACTS, row, strict=True)
+    }
+    return Layer(**facts)
+
+
+@dataclass
+class Analysis:
+    """What is known of a model without running it.
+
+    ``input`` holds the shapes of the example inputs, ``totals`` one number per named convention,
+    ``coverage`` the share in percent of operator calls whose cost is known, ``unsupported`` the
+    operators (with their number of calls) whose cost is not, ``ignored`` for each convention the
+    operators that it counts as nothing, with their number of calls.
+    ``source`` says where the graph came from: "torch", "exported program" or "onnx".
+    """
+
+    id: str
+    input: tuple[Shape, ...]
+    totals: dict[str, Number]
+    coverage: float = 100.0
+    unsupported: dict[str, int] = field(default_factory=dict)
+    ignored: dict[str, dict[str, int]] = field(default_factory=dict)
+    source: str = "torch"
+    _layers: list[Layer] | None = field(default=None, repr=False)
+    _rows: list[list[Any]] = field(default_factory=list, repr=False)
+
+    @property
+    def layers(self) -> list[Layer]:
+        """Operator calls in the order of execution."""
+        if self._layers is None:
+            from cspbench.analysis.derive import derive_layers
+
+            self._layers = [_layer_from_row(row) for row in self._rows]
+            derive_layers(self._layers)
+        return self._layers
+
+    def __getattr__(self, name: str) -> Number:
+        """A total by its name: ``analysis.bflops``."""
+        totals = self.__dict__.get("totals", {})
+        if name in totals:
+            value: Number = totals[name]
+            return value
+        raise AttributeError(f"an analysis has no total or attribute {name!r}")
+
+    def as_dict(self, layers: bool = False) -> dict[str, Any]:
+        """The object that ``cspbench analyze --format json`` prints."""
+        result: dict[str, Any] = {
+            "id": self.id,
+            "source": self.source,
+            "input": [list(shape) for shape in self.input],
+            **self.totals,
+            "coverage": self.coverage,
+            "unsupported": self.unsupported,
+            "ignored": self.ignored,
+        }
+        if layers:
+            result["layers"] = [layer.as_dict() for layer in self.layers]
+        return result
+
+    def frame(self) -> pd.DataFrame:
+        """One row per operator call; the columns are `COLUMNS`."""
+        import pandas as pd
+
+        rows = [layer.as_dict() for layer in self.layers]
+        return pd.DataFrame(rows, columns=list(COLUMNS))
+
+    def stages(self) -> pd.DataFrame:
+        """Sums per stage, in the order of execution; ``live_bytes`` is the largest."""
+        frame = self.frame()
+        summed = [
+            *("params", "macs", "flops", "bflops", "input_elements", "output_elements"),
+            *("weight_elements", "traffic_bytes", "traffic_bytes_fused", "memory_access_cost"),
+            *("copy_bytes", "saved_for_backward_bytes"),
+        ]
+        groups = frame.groupby("stage", sort=False)
+        return groups[summed].sum().join(groups["live_bytes"].max()).reset_index()
+
+    def to_json(self) -> str:
+        """Text that `from_json` reads back; facts only, metrics are derived again."""
+        rows = self._rows or [
+            [getattr(layer, name) for name in _FACTS] for layer in self._layers or []
+        ]
+        return json.dumps(
+            {
+                "version": VERSION,
+                "id": self.id,
+                "source": self.source,
+                "input": self.input,
+                "totals": self.totals,
+                "coverage": self.coverage,
+                "unsupported": self.unsupported,
+                "ignored": self.ignored,
+                "columns": _FACTS,
+                "rows": rows,
+            },
+            separators=(",", ":"),
+        )
+
+    @staticmethod
+    def from_json(text: str) -> Analysis:
+        """Inverse of `to_json`.
+
+        Raises:
+            ValueError: not an analysis of this version.
+        """
+        data = json.loads(text)
+        if not isinstance(data, Mapping) or data.get("version") != VERSION:
+            raise ValueError("not an analysis of this version of cspbench")
+        if tuple(data["columns"]) != _FACTS:
+            raise ValueError("the columns of this analysis are those of another version")
+        return Analysis(
+            id=data["id"],
+            input=_to_tuple(data["input"]),
+            totals=dict(data["totals"]),
+            coverage=data["coverage"],
+            unsupported=dict(data["unsupported"]),
+            ignored={name: dict(found) for name, found in data["ignored"].items()},
+            source=data["source"],
+            _rows=data["rows"],
+        )
+
+
+def elements(shape: Sequence[int]) -> int:
+    """Number of elements of a shape; 1 for a scalar."""
+    return math.prod(shape)

@@ -1,0 +1,293 @@
+"""One pass over a PyTorch module without computing anything.
+
+Two levels watch the forward pass. A `TorchFunctionMode` answers the common operators itself: shapes
+in Python, an empty meta tensor as the result (the meta kernels of batch norm and activations take
+up to 2 ms a call, an empty meta tensor 2 us). Everything else runs its real meta kernel under a
+`TorchDispatchMode`, which records the ATen operators that it is made of. So speed comes from the
+first level and completeness from the second.
+
+Liveness: every activation's storage is watched by a weak reference, so the bytes alive at any
+moment are those that eager PyTorch would hold, for the same Python references keep them alive.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import traceback
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+from cspbench.analysis.record import Layer, Shape
+from cspbench.analysis.recorder import Recorder, Storage, Value, Weight
+from cspbench.errors import InputError
+
+META = torch.device("meta")
+_PATCH = threading.RLock()
+_TORCH_DIR = os.path.dirname(os.path.abspath(torch.__file__)) + os.sep
+_OWN_DIR = os.path.dirname(os.path.abspath(__file__)) + os.sep
+
+
+class DataDependentError(Exception):
+    """The forward pass asked for the value of an activation."""
+
+
+class _StorageRef(weakref.ref):  # type: ignore[type-arg]
+    """Weak reference to a storage that knows its size after the storage is gone."""
+
+    __slots__ = ("key", "storage")
+    key: int
+    storage: Storage
+
+
+class Tracer:
+    """State of one pass: which tensors are activations, which are weights, what is alive."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.recorder = Recorder()
+        self.storages: dict[int, _StorageRef] = {}
+        self.weights: dict[int, Weight] = {}
+        self._keep: list[Any] = []  # ids stay valid only while their objects live
+        self._meta_twins: dict[int, torch.Tensor] = {}
+        for param in module.parameters():
+            self.weights[id(param)] = Weight(tuple(param.shape), param.element_size(), True)
+            self._keep.append(param)
+        for buffer in module.buffers():
+            if id(buffer) not in self.weights:
+                self.weights[id(buffer)] = Weight(tuple(buffer.shape), buffer.element_size(), False)
+                self._keep.append(buffer)
+
+    # -- tensors ------------------------------------------------------------------------------
+
+    def value(self, tensor: torch.Tensor) -> Value:
+        """The activation behind a tensor; a constant made in the forward pass becomes one."""
+        known: Value | None = getattr(tensor, "_cspbench_value", None)
+        return known if known is not None else self.adopt(tensor)
+
+    def weight(self, tensor: object) -> Weight | None:
+        """The weight that a tensor is, or None."""
+        return self.weights.get(id(tensor))
+
+    def empty(self, shape: Shape, dtype: torch.dtype, itemsize: int) -> torch.Tensor:
+        """A new activation: a meta tensor whose storage is watched."""
+        tensor = torch.empty(shape, dtype=dtype, device=META)
+        self._attach(tensor, shape, itemsize)
+        return tensor
+
+    def _attach(self, tensor: torch.Tensor, shape: Shape, itemsize: int) -> Value:
+        recorder = self.recorder
+        storage = self._watch(tensor)
+        value = Value(recorder.new_id(), shape, itemsize, storage)
+        tensor._cspbench_value = value  # type: ignore[attr-defined]
+        return value
+
+    def _watch(self, tensor: torch.Tensor) -> Storage:
+        memory = tensor.untyped_storage()
+        key = memory._cdata
+        known = self.storages.get(key)
+        if known is not None:
+            return known.storage
+        reference = _StorageRef(memory, self._freed)
+        reference.key = key
+        storage = reference.storage = Storage(memory.nbytes())
+        self.storages[key] = reference
+        self.recorder.live_bytes += storage.nbytes
+        return storage
+
+    def _freed(self, reference: _StorageRef) -> None:
+        if self.storages.get(reference.key) is reference:
+            del self.storages[reference.key]
+        self.recorder.live_bytes -= reference.storage.nbytes
+
+    def adopt(self, tensor: torch.Tensor, weight: Weight | None = None) -> Value:
+        """Start to follow a tensor that came from elsewhere (a meta kernel, a constant, a view)."""
+        value = self._attach(tensor, tuple(tensor.shape), tensor.element_size())
+        value.weight = weight
+        return value
+
+    def rewritten(self, tensor: torch.Tensor) -> Value:
+        """The new value of a tensor that an in-place operator has overwritten."""
+        old = self.value(tensor)
+        value = Value(self.recorder.new_id(), old.shape, old.itemsize, old.storage, old.weight)
+        tensor._cspbench_value = value  # type: ignore[attr-defined]
+        return value
+
+    def split(self, tensors: Sequence[object]) -> tuple[list[Value], list[Weight]]:
+        """Activations and weights among the operands of a call."""
+        values: list[Value] = []
+        weights: list[Weight] = []
+        for tensor in tensors:
+            if not isinstance(tensor, torch.Tensor):
+                continue
+            weight = self.weights.get(id(tensor))
+            if weight is None:
+                value = self.value(tensor)
+                weight = value.weight
+                if weight is None:
+                    values.append(value)
+                    continue
+            weights.append(weight)
+        return values, weights
+
+    def shares_memory(self, tensor: torch.Tensor) -> bool:
+        """True if the tensor is a view of something already followed."""
+        return tensor.untyped_storage()._cdata in self.storages
+
+    def on_meta(self, tensor: torch.Tensor) -> torch.Tensor:
+        """A meta twin of a weight or constant, the same one at each call."""
+        known = self._meta_twins.get(id(tensor))
+        if known is not None:
+            return known
+        weight = self.weights.get(id(tensor))
+        if tensor.device.type == "meta" and weight is None:
+            return tensor
+        twin = tensor
+        if tensor.device.type != "meta":
+            twin = torch.empty_strided(
+                tuple(tensor.shape), tensor.stride(), dtype=tensor.dtype, device=META
+            )
+        if weight is not None:
+            self.weights[id(twin)] = weight
+            # Not an activation: its memory must not count as alive.
+            memory = twin.untyped_storage()
+            reference = _StorageRef(memory)
+            reference.key, reference.storage = memory._cdata, Storage(0)
+            self.storages[reference.key] = reference
+        self._meta_twins[id(tensor)] = self._meta_twins[id(twin)] = twin
+        self._keep.extend((tensor, twin))
+        return twin
+
+
+class _FunctionMode(TorchFunctionMode):
+    """First level: common operators by rules, the rest to the second level."""
+
+    def __init__(self, tracer: Tracer, rules: dict[Any, Any], fallback: Callable[..., Any]) -> None:
+        super().__init__()
+        self._tracer = tracer
+        self._rules = rules
+        self._fallback = fallback
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        rule = self._rules.get(func)
+        if rule is None:
+            return self._fallback(self._tracer, func, args, kwargs or {})
+        return rule(self._tracer, func, args, kwargs or {})
+
+
+@contextmanager
+def _module_paths(module: nn.Module, recorder: Recorder) -> Iterator[None]:
+    """Keep ``recorder.path`` and ``stage`` at the innermost module that is being called."""
+    from cspbench.analysis.stages import stage_of
+
+    names = {id(child): name for name, child in module.named_modules()}
+    stages = {name: stage_of(module, name) for name in names.values()}
+    original = nn.Module.__call__
+    owner = threading.get_ident()
+
+    def call(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        name = names.get(id(self))
+        if name is None or threading.get_ident() != owner:
+            return original(self, *args, **kwargs)
+        outer, outer_stage = recorder.path, recorder.stage
+        recorder.path, recorder.stage = name, stages[name]
+        try:
+            return original(self, *args, **kwargs)
+        finally:
+            recorder.path, recorder.stage = outer, outer_stage
+
+    with _PATCH:
+        nn.Module.__call__ = call  # type: ignore[method-assign, assignment]
+        try:
+            yield
+        finally:
+            nn.Module.__call__ = original  # type: ignore[method-assign]
+
+
+@contextmanager
+def _inference(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode without gradients; every flag is restored."""
+    training = [child for child in module.modules() if child.training]
+    for child in training:
+        child.training = False
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for child in training:
+            child.training = True
+
+
+class Trace:
+    """What a pass saw."""
+
+    def __init__(self, recorder: Recorder, input_shapes: tuple[Shape, ...]) -> None:
+        self.layers: list[Layer] = recorder.layers
+        self.peak_live_bytes = recorder.peak_live_bytes
+        self.peak_index = recorder.peak_index
+        self.input_shapes = input_shapes
+
+
+def trace(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Trace:
+    """Run the module's forward on shapes alone.
+
+    Args:
+        module: any module, with real or meta weights, on any device; it is not changed.
+        args: example positional inputs; tensors may lie anywhere, only shape and dtype count.
+        kwargs: example keyword inputs.
+
+    Raises:
+        InputError: the forward pass needs the values of its activations, or fails on these shapes;
+            names the file and line of the model.
+    """
+    from cspbench.analysis.dispatch import fallback
+    from cspbench.analysis.torch_rules import RULES
+
+    tracer = Tracer(module)
+    shapes: list[Shape] = []
+    args, kwargs = _on_meta(tracer, (args, kwargs), shapes)
+    recorder = tracer.recorder
+    recorder.peak_live_bytes = recorder.live_bytes
+    mode = _FunctionMode(tracer, RULES, fallback)
+    try:
+        with _inference(module), _module_paths(module, recorder), mode:
+            result = module(*args, **kwargs)
+    except Exception as error:
+        raise InputError(_explain(error)) from error
+    del result
+    return Trace(recorder, tuple(shapes))
+
+
+def _on_meta(tracer: Tracer, tree: Any, shapes: list[Shape]) -> Any:
+    """The same structure of inputs with meta tensors, followed as activations."""
+
+    def convert(leaf: Any) -> Any:
+        if not isinstance(leaf, torch.Tensor):
+            return leaf
+        twin = torch.empty(tuple(leaf.shape), dtype=leaf.dtype, device=META)
+        tracer.adopt(twin)
+        shapes.append(tuple(leaf.shape))
+        return twin
+
+    return torch.utils._pytree.tree_map(convert, tree)
+
+
+def _explain(error: Exception) -> str:
+    """One sentence: where in the model's own code, what happened."""
+    where = "the model"
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        inside = frame.filename.startswith((_TORCH_DIR, _OWN_DIR, "<"))
+        if not inside:
+            where = f"{frame.filename}:{frame.lineno} ({frame.line})"
+            break
+    text = str(error).strip().split("\n")[0] or type(error).__name__
+    if isinstance(error, DataDependentError):
+        return f"{where}: {text}; an analysis knows shapes only, so control flow must not depend on data"
+    return f"{where}: the forward pass fails on these shapes: {type(error).__name__}: {text}"
