@@ -25,10 +25,14 @@ def run(suite: str | Path | Suite, out: str | Path = RESULTS) -> Run:
     """
     from cspbench.frames import load
     from cspbench.runner.plan import plan_suite
-    from cspbench.runner.run import run_plan
+    from cspbench.runner.run import execute, new_run
+    from cspbench.suite.case import Suite
     from cspbench.suite.find import find_suites
     from cspbench.suite.load import load_suite
 
-    if isinstance(suite, (str, Path)):
+    if not isinstance(suite, Suite):
         suite = load_suite(find_suites(str(suite))[0])
-    return load(run_plan(plan_suite(suite), Path(out)))
+    plan = plan_suite(suite)
+    directory = new_run(plan, Path(out))
+    execute(plan, directory)
+    return load(directory.path)

@@ -2,7 +2,8 @@
 
 A registry knows the packages whose modules register themselves on import and, for other
 distributions, the entry-point group that names such modules. Discovery imports those modules once,
-on first look-up; they must be light (no torch, cv2, pandas, matplotlib at import time).
+on first look-up; they must be light (no torch, cv2, pandas, matplotlib at import time). Modules
+whose name starts with an underscore are not imported.
 """
 
 from __future__ import annotations
@@ -84,6 +85,7 @@ class Registry(Generic[T]):
         for package in self._packages:
             module = importlib.import_module(package)
             for info in pkgutil.iter_modules(module.__path__):
-                importlib.import_module(f"{package}.{info.name}")
+                if not info.name.startswith("_"):  # what a spec's methods import, when used
+                    importlib.import_module(f"{package}.{info.name}")
         for point in importlib.metadata.entry_points(group=self._group):
             point.load()

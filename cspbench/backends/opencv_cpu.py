@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cspbench.artifacts.cache import ArtifactKind
 from cspbench.axes import Axis, Options, Value, resolve
-from cspbench.backends.spec import BACKENDS, ArtifactKind
+from cspbench.backends.spec import BACKENDS
 from cspbench.errors import Unsupported
 
 if TYPE_CHECKING:

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Protocol
 
+from cspbench.artifacts.cache import ArtifactKind
 from cspbench.axes import Axis, Options, Value
 from cspbench.registry import Registry
 
 if TYPE_CHECKING:
     import numpy as np
-
-ArtifactKind = Literal["onnx", "pt2"]
 
 
 class Session(Protocol):

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cspbench.artifacts.cache import ArtifactKind
 from cspbench.axes import Axis, Options, resolve
-from cspbench.backends.spec import BACKENDS, ArtifactKind
+from cspbench.backends.spec import BACKENDS
 
 if TYPE_CHECKING:
-    from cspbench.backends.torch_session import TorchCpuSession
+    from cspbench.backends._torch import TorchCpuSession
 
 LAYOUT = Axis("layout", "contiguous", "choice", ("contiguous", "channels_last"), "memory format")
 
@@ -35,7 +36,7 @@ class TorchCpu:
 
     def load(self, artifact: Path, options: Options, threads: int) -> TorchCpuSession:
         """Load the program."""
-        from cspbench.backends.torch_session import TorchCpuSession, load_program
+        from cspbench.backends._torch import TorchCpuSession, load_program
 
         layout = resolve(self.axes, options)["layout"]
         return TorchCpuSession(load_program(artifact), threads, layout == "channels_last")

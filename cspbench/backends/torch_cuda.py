@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cspbench.artifacts.cache import ArtifactKind
 from cspbench.axes import Axis, Options, resolve
-from cspbench.backends.spec import BACKENDS, ArtifactKind
+from cspbench.backends.spec import BACKENDS
 from cspbench.backends.torch_cpu import LAYOUT
 from cspbench.errors import Unavailable
 
 if TYPE_CHECKING:
-    from cspbench.backends.torch_session import TorchCudaSession
+    from cspbench.backends._torch import TorchCudaSession
 
 PRECISION = Axis(
     "precision", "fp32", "choice", ("fp32", "tf32", "fp16", "bf16"), "fp32 means TF32 off"
@@ -79,7 +80,7 @@ class TorchCuda:
         """Load the program on to the current device."""
         import torch
 
-        from cspbench.backends.torch_session import TorchCudaSession, load_program
+        from cspbench.backends._torch import TorchCudaSession, load_program
 
         if not torch.cuda.is_available():
             raise Unavailable("PyTorch finds no CUDA device")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cspbench.errors import InputError
 from cspbench.formats import FORMATS, render, write
 
 if TYPE_CHECKING:
@@ -25,6 +26,21 @@ results_option = click.option(
 out_file_option = click.option(
     "--out", type=click.Path(path_type=Path, dir_okay=False), help="Write to this file."
 )
+
+
+def parse_overrides(settings: tuple[str, ...]) -> dict[str, object]:
+    """Split ``--set key=value`` options; the suite reads the values as YAML.
+
+    Raises:
+        InputError: one without ``=``.
+    """
+    overrides: dict[str, object] = {}
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not key.strip() or not equals:
+            raise InputError(f"--set {setting}: write key=value, such as threads=2")
+        overrides[key.strip()] = value
+    return overrides
 
 
 def emit(

@@ -32,7 +32,7 @@ def time_job(job: Answer, phase: PhaseReport) -> Answer:
     Returns:
         the fields of a launch record that a worker can know (see docs/metrics.md).
     """
-    from cspbench.backends.inputs import input_pool
+    from cspbench.artifacts.tensors import input_pool
     from cspbench.backends.spec import BACKENDS
     from cspbench.ids import parse_case_id
     from cspbench.measure import sampling
@@ -93,8 +93,8 @@ def prepare_job(job: Answer, phase: PhaseReport) -> Answer:
 
     phase("prepare")
     started = time.monotonic()
-    from cspbench.backends.artifacts import ArtifactSpec
-    from cspbench.backends.export import build_model, prepare
+    from cspbench.artifacts.cache import ArtifactSpec
+    from cspbench.artifacts.export import build_model, prepare
     from cspbench.ids import parse_model_id
 
     model = parse_model_id(job["model"])

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cspbench.backends.artifacts import ArtifactSpec
+from cspbench.artifacts.cache import ArtifactSpec
 from cspbench.backends.spec import BACKENDS
 from cspbench.errors import InputError
 from cspbench.ids import parse_case_id, select

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import cspbench
-from cspbench.backends.artifacts import ArtifactSpec
+from cspbench.artifacts.cache import ArtifactSpec
 from cspbench.errors import InputError
 from cspbench.runner.executor import Executor, Job, LocalExecutor
 from cspbench.runner.plan import Plan, PlannedCase, case_from_id, plan_suite
@@ -53,26 +53,18 @@ class Silent:
     def launched(self, launch: dict[str, Any]) -> None: ...
 
 
-def run_plan(
-    plan: Plan, out: Path, executor: Executor | None = None, progress: Progress | None = None
-) -> Path:
-    """Run a plan into a new run directory under ``out`` and return its path.
+def new_run(plan: Plan, out: Path) -> RunDirectory:
+    """Make the run directory of a plan under ``out``, named by time and suite.
 
     Raises:
-        InputError: the run directory cannot be written.
-        KeyboardInterrupt: what was measured is on disk; the directory is named in its ``args``.
+        InputError: it cannot be written.
     """
     now = datetime.datetime.now(datetime.timezone.utc)
-    name = f"{now:%Y%m%d-%H%M%S}-{plan.suite.name}"
-    directory = RunDirectory.create(out, name, describe(plan, now))
-    session = _Session(plan, directory, executor or LocalExecutor(), progress or Silent())
-    return session.run()
+    return RunDirectory.create(out, f"{now:%Y%m%d-%H%M%S}-{plan.suite.name}", describe(plan, now))
 
 
-def resume_run(
-    path: Path, executor: Executor | None = None, progress: Progress | None = None
-) -> Path:
-    """Measure what is missing in a stored run.
+def resumable(path: Path) -> tuple[Plan, StoredRun]:
+    """Plan again what a stored run planned.
 
     Raises:
         InputError: not a run, or the models or the machine changed since it was begun.
@@ -80,8 +72,30 @@ def resume_run(
     stored = read_run(path)
     plan = stored_plan(stored)
     _check_same_machine(stored)
-    session = _Session(plan, RunDirectory(path), executor or LocalExecutor(), progress or Silent())
-    return session.run(stored.launches)
+    return plan, stored
+
+
+def execute(
+    plan: Plan,
+    directory: RunDirectory,
+    before: Sequence[dict[str, Any]] = (),
+    executor: Executor | None = None,
+    progress: Progress | None = None,
+) -> None:
+    """Launch what is missing; every launch is on disk before the next one starts.
+
+    Args:
+        plan: what to measure.
+        directory: where to store it.
+        before: launches that the directory holds already.
+        executor: where to launch; this machine by default.
+        progress: who is told.
+
+    Raises:
+        KeyboardInterrupt: the workers are ended, what was measured is on disk.
+    """
+    session = _Session(plan, directory, executor or LocalExecutor(), progress or Silent())
+    session.run(before)
 
 
 def describe(plan: Plan, now: datetime.datetime) -> dict[str, Any]:
@@ -165,7 +179,7 @@ class _Session:
         self._name = uuid.uuid4().hex[:8]
         self._numbers: Counter[str] = Counter()
 
-    def run(self, before: Sequence[dict[str, Any]] = ()) -> Path:
+    def run(self, before: Sequence[dict[str, Any]]) -> None:
         good: Counter[str] = Counter()
         for launch in before:
             self._numbers[launch["case"]] += 1
@@ -185,7 +199,6 @@ class _Session:
                 good=outcome.status is Status.OK,
                 final=outcome.status in NOT_RUNNABLE,
             )
-        return self._directory.path
 
     def _prepare(self, cases: Sequence[PlannedCase]) -> list[PlannedCase]:
         """Make what artifacts are missing; return the cases whose artifact is there."""

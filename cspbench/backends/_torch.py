@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from cspbench.artifacts.tensors import as_list
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -20,14 +22,6 @@ if TYPE_CHECKING:
 def load_program(artifact: Path) -> torch.nn.Module:
     """Load a ``.pt2`` file as a module in its exported (inference) form."""
     return torch.export.load(artifact).module()
-
-
-def as_list(result: Any) -> list[torch.Tensor]:
-    """Flatten a model's result (tensor, tuple, list, dict, nested) in order."""
-    if isinstance(result, torch.Tensor):
-        return [result]
-    parts = result.values() if isinstance(result, dict) else result
-    return [tensor for part in parts for tensor in as_list(part)]
 
 
 class TorchCpuSession:

@@ -14,11 +14,13 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import platformdirs
 
-from cspbench.backends.spec import ArtifactKind
 from cspbench.ids import ModelId
+
+ArtifactKind = Literal["onnx", "pt2"]
 
 #: ONNX opset; 17 is the newest that the TorchScript exporter writes and every backend reads.
 OPSET = 17

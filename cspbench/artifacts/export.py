@@ -14,9 +14,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from cspbench.backends.artifacts import OPSET, ArtifactSpec
-from cspbench.backends.inputs import input_tensor
-from cspbench.backends.torch_session import as_list
+from cspbench.artifacts.cache import OPSET, ArtifactSpec
+from cspbench.artifacts.tensors import as_list, input_tensor
 from cspbench.errors import Unsupported
 from cspbench.ids import ModelId
 

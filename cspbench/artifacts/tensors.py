@@ -1,4 +1,4 @@
-"""Seeded input tensors, bit-identical on every machine.
+"""Inputs of a model, bit-identical on every machine, and its outputs as a flat list.
 
 Raw 64-bit integers of Philox (a counter-based generator whose raw stream numpy keeps stable),
 scaled to [0, 1) like normalised pixels: no distribution code, no transcendental function.
@@ -6,10 +6,11 @@ scaled to [0, 1) like normalised pixels: no distribution code, no transcendental
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
+    import torch
 
 #: How many different inputs an inference loop cycles through: no backend can cache its answer.
 POOL_SIZE = 4
@@ -29,3 +30,11 @@ def input_tensor(shape: tuple[int, ...], seed: int, index: int) -> np.ndarray:
 def input_pool(shape: tuple[int, ...], seed: int, size: int = POOL_SIZE) -> list[np.ndarray]:
     """Return ``size`` different inputs."""
     return [input_tensor(shape, seed, index) for index in range(size)]
+
+
+def as_list(result: Any) -> list[torch.Tensor]:
+    """Flatten a model's result (tensor, tuple, list, dict, nested) in order."""
+    if hasattr(result, "element_size"):  # a tensor, told without importing torch
+        return [result]
+    parts = result.values() if isinstance(result, dict) else result
+    return [tensor for part in parts for tensor in as_list(part)]

@@ -1,0 +1,41 @@
+"""``cspbench export``: the very artifact that a backend measures."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("model_id", metavar="ID")
+@click.option(
+    "--to",
+    "kind",
+    type=click.Choice(("onnx", "pt2")),
+    required=True,
+    help="ONNX file or torch.export program.",
+)
+@click.option(
+    "--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="File to write."
+)
+@click.option("--batch", type=click.IntRange(1), default=1, show_default=True)
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the weights.")
+def command(model_id: str, kind: str, out: Path, batch: int, seed: int) -> None:
+    """Write the model ID (such as csppeleenet+prn@416) as a backend measures it."""
+    from cspbench.artifacts.cache import ArtifactSpec
+    from cspbench.errors import InputError, Unsupported
+    from cspbench.models.identity import canonical
+
+    spec = ArtifactSpec(canonical(model_id), batch, "onnx" if kind == "onnx" else "pt2", seed)
+    from cspbench.artifacts.export import prepare
+
+    try:
+        prepare(spec)
+        shutil.copyfile(spec.path, out)
+    except Unsupported as reason:
+        raise InputError(f"{model_id} cannot be exported: {reason}") from None
+    except OSError as error:
+        raise InputError(f"cannot write {out}: {error.strerror}") from error
+    click.echo(str(out))

@@ -1,0 +1,101 @@
+"""``cspbench plan``: the expanded cases, which can run here, and how long they take."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from cspbench.cli.options import parse_overrides, results_option
+
+if TYPE_CHECKING:
+    from cspbench.runner.plan import Plan
+
+
+@click.command()
+@click.argument("suites", nargs=-1, required=True, metavar="SUITE...")
+@click.option("--only", multiple=True, metavar="PATTERN", help="Only cases whose id matches.")
+@click.option(
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a setting of the suite."
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(("table", "json")),
+    default="table",
+    show_default=True,
+    help="Form of the output.",
+)
+@results_option  # fmt: skip
+def command(
+    suites: tuple[str, ...], only: tuple[str, ...], overrides: tuple[str, ...], form: str,
+    results: Path,
+) -> None:  # fmt: skip
+    """Show the cases of SUITE in order, what this machine cannot run and why, and the time."""
+    from cspbench.runner.plan import estimate_seconds, launch_seconds, plan_suite
+    from cspbench.suite.find import find_suites
+    from cspbench.suite.load import load_suite
+
+    settings = parse_overrides(overrides)
+    paths = [path for suite in suites for path in find_suites(suite)]
+    plans = [plan_suite(load_suite(path, settings), only) for path in paths]
+    history = launch_seconds(results)
+    for plan in plans:
+        measure = plan.suite.measure
+        each = {
+            planned.id: estimate_seconds(planned.id, measure, history) * measure.rounds
+            for planned in plan.runnable
+        }
+        if form == "json":
+            click.echo(json.dumps(_as_json(plan, each)))
+        else:
+            _print(plan, each, known=len(set(each) & set(history)))
+
+
+def _as_json(plan: Plan, seconds: dict[str, float]) -> dict[str, object]:
+    return {
+        "suite": plan.suite.name,
+        "notes": list(plan.suite.notes),
+        "estimated_seconds": round(sum(seconds.values()), 1),
+        "cases": [
+            {
+                "id": planned.id,
+                "status": planned.status.value if planned.status else "ready",
+                "reason": planned.reason,
+                "estimated_seconds": seconds.get(planned.id),
+            }
+            for planned in plan.cases
+        ],
+    }
+
+
+def _print(plan: Plan, seconds: dict[str, float], known: int) -> None:
+    """One row a case; reasons, which repeat, as numbered notes below."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    reasons = list(dict.fromkeys(planned.reason for planned in plan.cases if planned.reason))
+    table = Table(header_style="bold", box=None, pad_edge=False)
+    table.add_column("case", overflow="fold")
+    table.add_column("here", no_wrap=True)
+    table.add_column("about", justify="right", no_wrap=True)
+    for planned in plan.cases:
+        if planned.status is None:
+            table.add_row(Text(planned.id), "ready", f"{seconds[planned.id]:.0f} s")
+        else:
+            note = f"{planned.status} ({reasons.index(planned.reason) + 1})"
+            table.add_row(Text(planned.id, style="dim"), Text(note, style="dim"), "-")
+    Console().print(table)
+    for number, reason in enumerate(reasons, start=1):
+        click.echo(f"({number}) {reason}")
+    for text in plan.suite.notes:
+        click.echo(f"note: {text}")
+    source = f"{known} of {len(seconds)} cases from history, the others from the time bounds"
+    click.echo(
+        f"{plan.suite.name}: {len(plan.runnable)} of {len(plan.cases)} cases can run here, "
+        f"about {sum(seconds.values()) / 60:.1f} min for {plan.suite.measure.rounds} rounds "
+        f"({source})"
+    )

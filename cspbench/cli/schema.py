@@ -1,0 +1,15 @@
+"""``cspbench schema``: JSON Schema of suites, for editors."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+
+@click.command()
+def command() -> None:
+    """Print the JSON Schema of suite files."""
+    from cspbench.suite.schema import json_schema
+
+    click.echo(json.dumps(json_schema(), indent=1))

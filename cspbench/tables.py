@@ -1,0 +1,72 @@
+"""Tables of a run as people read them: few columns, one row a case."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from cspbench.frames import Run
+
+#: How numbers are printed in the forms that people read.
+NUMBERS = {
+    "params_m": ".3f",
+    "macs_g": ".3f",
+    "bflops": ".3f",
+    "latency_ms": ".2f",
+    "latency_ms_low": ".2f",
+    "latency_ms_high": ".2f",
+    "p90_ms": ".2f",
+    "p99_ms": ".2f",
+    "fps": ".1f",
+    "median_ms": ".2f",
+    "load_ms": ".0f",
+    "first_ms": ".1f",
+    "seconds": ".1f",
+    "samples": "d",
+    "number": "d",
+}
+CASE_TABLE = (
+    "id", "params_m", "macs_g", "bflops", "latency_ms", "interval", "p90_ms", "p99_ms", "fps",
+    "flags", "status",
+)  # fmt: skip
+LAUNCH_TABLE = (
+    "case", "job", "number", "status", "median_ms", "samples", "stop", "load_ms", "first_ms",
+    "seconds", "flags", "reason",
+)  # fmt: skip
+
+
+def case_table(run: Run) -> pd.DataFrame:
+    """One row a case; ``interval`` is the 95 % interval of the latency around its estimate.
+
+    A column of percentiles that no case has enough samples for is left out.
+    """
+    cases = run.cases.copy()
+    cases["interval"] = [
+        _interval(row.latency_ms, row.latency_ms_low, row.latency_ms_high)
+        for row in cases.itertuples()
+    ]
+    table = cases[list(CASE_TABLE)]
+    return table.drop(columns="p99_ms") if table["p99_ms"].isna().all() else table
+
+
+def reason_table(run: Run) -> pd.DataFrame:
+    """Cases that were not measured, with the reason."""
+    cases = run.cases
+    return cases.loc[cases["status"] != "ok", ["id", "status", "reason"]]
+
+
+def launch_table(run: Run) -> pd.DataFrame:
+    """One row a launch."""
+    return run.launches[list(LAUNCH_TABLE)]
+
+
+def _interval(estimate: float, low: float, high: float) -> str | None:
+    """``-3/+5 %``: how far the bounds lie from the estimate; None without an interval."""
+    if not low > 0:  # also NaN
+        return None
+    below, above = 100 * (low / estimate - 1), 100 * (high / estimate - 1)
+    if above > 100:
+        return "over ±100 %"
+    return f"{below:+.0f}/{above:+.0f} %" if above >= 10 else f"{below:+.1f}/{above:+.1f} %"
