@@ -19,6 +19,11 @@ from cspbench.models.weights import GAINS, set_gain
 _SHORTCUT_EPS = 1e-4  # Darknet adds it to the sum of normalised shortcut weights
 
 
+def sizes(x: Tensor) -> tuple[int, ...]:
+    """Shape in plain numbers: also while an exporter traces, so that geometry is constant."""
+    return tuple(int(side) for side in x.shape)
+
+
 def _set_gain(layer: nn.Module, act: str) -> None:
     set_gain(layer, act if act in GAINS else "linear")
 
@@ -34,7 +39,7 @@ class Blur(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, c, h, w) -> (n, c, oh, ow)."""
-        channels = x.shape[1]
+        channels = sizes(x)[1]
         # Made here, not kept as a buffer: it is a constant, not something to seed or to load.
         line = torch.tensor(self.line, dtype=x.dtype, device=x.device)
         kernel = torch.outer(line, line).expand(channels, 1, -1, -1)
@@ -124,11 +129,12 @@ class Local(nn.Module):
         """(n, c, h, w) -> (n, filters, oh, ow)."""
         op = self.op
         last_h, last_w = ((places - 1) * op.stride + op.size for places in self.places)
-        after_h, after_w = last_h - x.shape[2] - op.padding, last_w - x.shape[3] - op.padding
+        batch, _, height, width = sizes(x)
+        after_h, after_w = last_h - height - op.padding, last_w - width - op.padding
         x = functional.pad(x, (op.padding, after_w, op.padding, after_h))
         columns = functional.unfold(x, op.size, stride=op.stride)
         y = torch.einsum("pfk,nkp->nfp", self.weight, columns)
-        return cast(Tensor, self.act(y.reshape(len(x), *self.bias.shape) + self.bias))
+        return cast(Tensor, self.act(y.reshape(batch, *self.bias.shape) + self.bias))
 
 
 class Pool(nn.Module):
@@ -165,7 +171,7 @@ class Pool(nn.Module):
         """(left, right, top, bottom), or None if equal padding gives the same windows."""
         op, before = self.op, self.op.padding // 2
         after, equal = [], True
-        for side, stride in zip(x.shape[2:], op.own_stride, strict=True):
+        for side, stride in zip(sizes(x)[2:], op.own_stride, strict=True):
             steps = (side + op.padding - op.size) // stride
             equal = equal and (side + 2 * before - op.size) // stride == steps
             after.append(steps * stride + op.size - side - before)
@@ -201,7 +207,7 @@ class Route(nn.Module):
         return sources[0] if len(sources) == 1 else torch.cat(sources, 1)
 
     def _slice(self, x: Tensor) -> Tensor:
-        part = x.shape[1] // self.op.groups
+        part = sizes(x)[1] // self.op.groups
         return x[:, part * self.op.group_id : part * (self.op.group_id + 1)]
 
 
@@ -225,22 +231,25 @@ class Shortcut(nn.Module):
         for number, other in enumerate(others, start=1):
             part = self._overlap(other, first)
             if factors is not None:
-                part = part * factors[number][:, : part.shape[1]]
+                shared = min(sizes(part)[1], sizes(factors[number])[1])
+                part = part * factors[number][:, :shared]
             total = self._add(total, part)
         return cast(Tensor, self.act(total))
 
     @staticmethod
     def _overlap(source: Tensor, like: Tensor) -> Tensor:
-        (height, width), stride = like.shape[2:], source.shape[2] // like.shape[2]
-        source = source[:, : like.shape[1]] if source.shape[1] > like.shape[1] else source
-        if source.shape[2:] == like.shape[2:]:
+        (_, most, height, width), (_, channels, finer, _) = sizes(like), sizes(source)
+        if channels > most:
+            source = source[:, :most]
+        if sizes(source)[2:] == (height, width):
             return source
+        stride = finer // height
         return source[:, :, : height * stride : stride, : width * stride : stride]
 
     @staticmethod
     def _add(total: Tensor, part: Tensor) -> Tensor:
-        channels = part.shape[1]
-        if channels == total.shape[1]:
+        channels = sizes(part)[1]
+        if channels == sizes(total)[1]:
             return total + part
         return torch.cat((total[:, :channels] + part, total[:, channels:]), 1)
 
@@ -298,7 +307,7 @@ class Reorg(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, c, h, w) -> (n, c s s, h / s, w / s), or back with ``reverse``."""
-        (n, c, h, w), s = x.shape, self.op.stride
+        (n, c, h, w), s = sizes(x), self.op.stride
         if self.op.reverse:
             x = x.reshape(n, s, s, c // s**2, h, w).permute(0, 3, 4, 1, 5, 2)
             return x.reshape(n, c // s**2, h * s, w * s)
@@ -324,7 +333,8 @@ class Crop(nn.Module):
         return x if self.op.scale == 1 and self.op.shift == 0 else x * self.op.scale + self.op.shift
 
     def _corner(self, x: Tensor) -> tuple[int, int]:
-        return (x.shape[2] - self.size[0]) // 2, (x.shape[3] - self.size[1]) // 2
+        _, _, height, width = sizes(x)
+        return (height - self.size[0]) // 2, (width - self.size[1]) // 2
 
 
 class Softmax(nn.Module):
@@ -341,5 +351,6 @@ class Softmax(nn.Module):
             x = x / self.op.temperature
         if self.op.spatial:
             return cast(Tensor, self.softmax(x))
-        parts = x.reshape(len(x), self.op.groups, -1)
-        return cast(Tensor, self.softmax(parts)).reshape(x.shape)
+        shape = sizes(x)
+        parts = x.reshape(shape[0], self.op.groups, -1)
+        return cast(Tensor, self.softmax(parts)).reshape(shape)

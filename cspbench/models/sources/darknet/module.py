@@ -72,7 +72,7 @@ class DarknetModule(nn.Module):
         Raises:
             InputError: the network does not exist at this input size.
         """
-        self._check(tuple(x.shape))
+        self._check(blocks.sizes(x))
         maps: dict[int, Tensor] = {-1: x}
         outputs = []
         for layer, module in zip(self.network.layers, self.layers, strict=True):
@@ -84,14 +84,12 @@ class DarknetModule(nn.Module):
         if self.network.detector:
             return tuple(outputs)
         last = outputs[0]
-        return last.flatten(1) if last.shape[2:] == (1, 1) else last
+        return last.flatten(1) if blocks.sizes(last)[2:] == (1, 1) else last
 
     def _check(self, shape: tuple[int, ...]) -> None:
         channels = self.network.input[0]
         if len(shape) != 4 or shape[1] != channels:
-            raise InputError(
-                f"{self.network.path}: reads (n, {channels}, h, w), not {tuple(shape)}"
-            )
+            raise InputError(f"{self.network.path}: reads (n, {channels}, h, w), not {shape}")
         if shape[2:] not in self._legal:
             self._same_weights(self.network.resized(shape[2], shape[3]))
             self._legal.add((shape[2], shape[3]))
