@@ -15,7 +15,7 @@ from cspbench.registry import nearest
 
 Value: TypeAlias = bool | int | float | str
 Options: TypeAlias = Mapping[str, Value]
-Kind = Literal["choice", "fraction", "integer", "flag"]
+Kind = Literal["choice", "fraction", "integer", "flag", "text"]
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,8 @@ class Axis:
     """One option: its name, default, kind and valid values.
 
     Kinds: ``choice`` (one of ``choices``), ``fraction`` (a number strictly between 0 and 1),
-    ``integer`` (at least 1), ``flag`` (true or false).
+    ``integer`` (at least 1), ``flag`` (true or false), ``text`` (printable, without ", such as a
+    path).
     """
 
     name: str
@@ -48,6 +49,8 @@ class Axis:
             if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
                 return value
             raise ValueError(f"{self.name} must be a whole number of at least 1, not {value!r}")
+        if self.kind == "text":
+            return self._text(value)
         # True == 1 in Python: compare the types too.
         for choice in self.choices:
             if type(choice) is type(value) and choice == value:
@@ -62,6 +65,11 @@ class Axis:
             if math.isfinite(number) and 0.0 < number < 1.0:
                 return number
         raise ValueError(f"{self.name} must be a number strictly between 0 and 1, not {value!r}")
+
+    def _text(self, value: object) -> str:
+        if isinstance(value, str) and value.isprintable() and '"' not in value:
+            return value
+        raise ValueError(f'{self.name} must be printable text without ", not {value!r}')
 
 
 def resolve(axes: Iterable[Axis], options: Options) -> dict[str, Value]:

@@ -7,6 +7,7 @@ Grammar (design)::
     ref    = name [ "[" key "=" value { "," key "=" value } "]" ]
     input  = side | height "x" width
     name   = a plain name, or a quoted one where it holds any of / @ + [ ] " or a space
+    value  = true, false, a number, plain text, or quoted text (a path, or what reads as another)
 
 Keys are sorted and options at their default are left out by whoever makes the id (the suite). In
 patterns only ``*`` and ``?`` are special.
@@ -43,7 +44,7 @@ class Ref:
         name = f'"{self.name}"' if _NEEDS_QUOTES.search(self.name) else self.name
         if not self.options:
             return name
-        inner = ",".join(f"{key}={format_value(value)}" for key, value in self.options)
+        inner = ",".join(f"{key}={_format_option(value)}" for key, value in self.options)
         return f"{name}[{inner}]"
 
 
@@ -83,6 +84,12 @@ def format_value(value: Value) -> str:
     if isinstance(value, float):
         return f"{value:g}" if float(f"{value:g}") == value else repr(value)
     return str(value)
+
+
+def _format_option(value: Value) -> str:
+    text = format_value(value)
+    plain = _OPTION_TEXT.fullmatch(text) and parse_value(text) == value
+    return text if plain or not isinstance(value, str) else f'"{text}"'
 
 
 def parse_value(text: str) -> Value:
@@ -159,15 +166,24 @@ class _Reader:
             key = self.until("=,]")
             if not key or not self.take("="):
                 raise self.fail("key=value")
-            text = self.until(",]")
-            if not _OPTION_TEXT.fullmatch(text):
-                raise self.fail("a value of letters, digits and . _ : ~ -")
+            value = self.value()
             if key in found:
                 raise InputError(f"id {self.text!r}: option {key!r} is given twice")
-            found[key] = parse_value(text)
+            found[key] = value
             if not self.take(",") and self.peek() != "]":
                 raise self.fail("a closing ]")
         return found
+
+    def value(self) -> Value:
+        if self.take('"'):
+            text = self.until('"')
+            if not self.take('"'):
+                raise self.fail('a closing "')
+            return text
+        text = self.until(",]")
+        if not _OPTION_TEXT.fullmatch(text):
+            raise self.fail('a value of letters, digits and . _ : ~ -, or one in "quotes"')
+        return parse_value(text)
 
 
 def _model(reader: _Reader) -> ModelId:
