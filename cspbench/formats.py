@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FORMATS = ("table", "json", "csv", "md", "parquet", "latex")
+#: Width of a table that goes to a pipe: content is never folded there.
+_UNBOUNDED = 1000
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 #: A spreadsheet takes a cell that starts with one of these for a formula.
 _FORMULA_START = ("=", "+", "-", "@", "\t", "\r")
@@ -103,22 +106,28 @@ def _readable(frame: pd.DataFrame, numbers: dict[str, str], missing: str) -> lis
 
 
 def _table(frame: pd.DataFrame, numbers: dict[str, str]) -> str:
+    """A table as wide as the terminal; in a pipe or a log as wide as its content."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     table = Table(header_style="bold", box=None, pad_edge=False)
-    for column in frame.columns:
+    for index, column in enumerate(frame.columns):
         right = column in numbers
         table.add_column(
-            str(column), justify="right" if right else "left", no_wrap=right, overflow="fold"
+            str(column),
+            justify="right" if right else "left",
+            no_wrap=right or index == 0,
+            overflow="fold",
         )
     for row in _readable(frame, numbers, "-"):
         table.add_row(*[Text(cell) for cell in row])
     console = Console()
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console = Console(width=_UNBOUNDED)
     with console.capture() as capture:
         console.print(table)
-    return capture.get().rstrip("\n")
+    return "\n".join(line.rstrip() for line in capture.get().splitlines())
 
 
 def _json(frame: pd.DataFrame, numbers: dict[str, str]) -> str:  # noqa: ARG001 - exact values

@@ -10,9 +10,26 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from cspbench.sensors.spec import SENSORS
+
 _PROC_STAT = Path("/proc/stat")
 #: Fields of the "cpu" line of /proc/stat, in order (proc(5)).
 _USER, _NICE, _SYSTEM, _IDLE, _IOWAIT, _IRQ, _SOFTIRQ, _STEAL = range(8)
+
+
+@dataclass(frozen=True)
+class Proc:
+    """Spec of the sensor."""
+
+    name: str = "proc"
+    summary: str = "steal, other processes' CPU time and load, from /proc"
+
+    def available(self) -> str | None:
+        """Linux has it."""
+        return None if _PROC_STAT.exists() else "this system has no /proc/stat"
+
+
+SENSORS.add(Proc())
 
 
 @dataclass(frozen=True)

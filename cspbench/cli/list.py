@@ -1,0 +1,149 @@
+"""``cspbench list``: what there is, one line each; for what is unavailable, the reason."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cspbench.cli.options import format_option, results_option
+
+Row = dict[str, Any]
+
+
+def models(pattern: str, results: Path) -> list[Row]:
+    """Networks of the zoo."""
+    from cspbench.models.spec import MODELS
+
+    return [
+        {
+            "name": spec.name, "task": spec.task, "input": spec.input,
+            "confidence": spec.confidence, "options": [axis.name for axis in spec.axes],
+            "summary": spec.summary, "source": spec.source,
+        }
+        for spec in MODELS if fnmatchcase(spec.name, pattern)
+    ]  # fmt: skip
+
+
+def necks(pattern: str, results: Path) -> list[Row]:
+    """Necks with their heads."""
+    from cspbench.models.spec import NECKS
+
+    return [
+        {
+            "name": spec.name, "confidence": spec.confidence, "scales": spec.scales,
+            "options": [axis.name for axis in spec.axes], "summary": spec.summary,
+            "source": spec.source,
+        }
+        for spec in NECKS if fnmatchcase(spec.name, pattern)
+    ]  # fmt: skip
+
+
+def backends(pattern: str, results: Path) -> list[Row]:
+    """Ways to run a model."""
+    from cspbench.backends.spec import BACKENDS
+
+    return [
+        {
+            "name": backend.name,
+            "here": backend.available() or "available",
+            "options": [axis.name for axis in backend.axes],
+            "summary": backend.summary,
+        }
+        for backend in BACKENDS
+        if fnmatchcase(backend.name, pattern)
+    ]
+
+
+def sensors(pattern: str, results: Path) -> list[Row]:
+    """Sources of the machine's state."""
+    from cspbench.sensors.spec import SENSORS
+
+    return [
+        {
+            "name": sensor.name,
+            "here": sensor.available() or "available",
+            "summary": sensor.summary,
+        }
+        for sensor in SENSORS
+        if fnmatchcase(sensor.name, pattern)
+    ]
+
+
+def suites(pattern: str, results: Path) -> list[Row]:
+    """Suites in ./suites and those installed with the package."""
+    from cspbench.errors import InputError
+    from cspbench.suite.find import list_suites, suite_name
+    from cspbench.suite.load import load_suite
+
+    rows = []
+    for path in list_suites():
+        name = suite_name(path)
+        if not fnmatchcase(name, pattern):
+            continue
+        try:
+            suite = load_suite(path)
+            rows.append({"name": name, "cases": len(suite.cases), "summary": suite.description,
+                         "path": str(path)})  # fmt: skip
+        except InputError as error:
+            rows.append({"name": name, "cases": None, "summary": f"broken: {error.problems[0]}",
+                         "path": str(path)})  # fmt: skip
+    return rows
+
+
+def runs(pattern: str, results: Path) -> list[Row]:
+    """Stored runs, oldest first."""
+    from cspbench.store.records import records
+    from cspbench.store.rundir import list_runs, read_run
+
+    rows = []
+    for path in list_runs(results):
+        if not fnmatchcase(path.name, pattern):
+            continue
+        stored = read_run(path)
+        statuses = [record.status.value for record in records(stored)]
+        rows.append(
+            {
+                "name": path.name,
+                "suite": stored.meta["suite"]["name"],
+                "cases": len(statuses),
+                "ok": statuses.count("ok"),
+                "cpu": stored.meta["environment"]["cpu"],
+            }
+        )
+    return rows
+
+
+KINDS: dict[str, Callable[[str, Path], list[Row]]] = {
+    "models": models, "necks": necks, "backends": backends, "sensors": sensors,
+    "suites": suites, "runs": runs,
+}  # fmt: skip
+
+
+@click.command(name="list")
+@click.argument("kind", type=click.Choice(tuple(KINDS)))
+@click.argument("pattern", default="*")
+@format_option
+@results_option
+def command(kind: str, pattern: str, form: str, results: Path) -> None:
+    """List models, necks, backends, sensors, suites or runs; PATTERN takes * and ?."""
+    rows = KINDS[kind](pattern, results)
+    if form == "json":
+        import json
+
+        click.echo(json.dumps(rows, indent=1))
+        return
+    if not rows:
+        click.echo(f"no {kind} match {pattern!r}" if pattern != "*" else f"no {kind}", err=True)
+        return
+    import pandas as pd
+
+    from cspbench.cli.options import emit
+
+    frame = pd.DataFrame(rows)
+    if form == "table":  # sources are long: they are in the other forms and in docs/models.md
+        frame = frame.drop(columns="source", errors="ignore")
+    emit(frame, form, None, {"input": "d", "scales": "d", "cases": "d", "ok": "d"})
