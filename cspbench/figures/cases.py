@@ -1,0 +1,93 @@
+"""What several figures need to know of a case row: its family, its label, its setting.
+
+Light: works on the plain text of a case frame and on the registry of models.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from cspbench.errors import CspbenchError
+from cspbench.formats import printable
+from cspbench.ids import parse_case_id
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from cspbench.frames import Run
+
+Row = Mapping[str, Any]
+LABEL_LENGTH = 44
+_DIRECTION = re.compile(r"[\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
+def plain(text: object) -> str:
+    """Text that any file can hold and that shows what it is.
+
+    Control characters, half characters and those that turn the writing direction are replaced.
+    """
+    visible = _DIRECTION.sub("�", printable(str(text)))
+    return visible.encode("utf-8", "replace").decode("utf-8")
+
+
+def shorten(text: str, length: int = LABEL_LENGTH) -> str:
+    """Cut the middle out of a text that is too long for a label."""
+    if len(text) <= length:
+        return text
+    head = (length - 1) // 2
+    return f"{text[:head]}…{text[-(length - 1 - head) :]}"
+
+
+def number(value: float) -> str:
+    """Three significant digits, never in powers of ten: 0.0123, 4.56, 78.9, 1234."""
+    return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+
+
+def model_label(case_id: str) -> str:
+    """``csppeleenet-ref+prn@320``: the part of the id that says what runs, without the backend."""
+    return shorten(plain(parse_case_id(case_id).model))
+
+
+def setting_label(case_id: str) -> str:
+    """Where and how it runs: the backend, and batch and threads where they are not 1."""
+    case = parse_case_id(case_id)
+    extras = [f"batch {case.batch}"] * (case.batch != 1)
+    extras += [f"{case.threads} threads"] * (case.threads != 1)
+    return plain(", ".join([str(case.backend), *extras]))
+
+
+def family(model: str) -> str:
+    """Family of a model by its name; a model that is not in the zoo is a family of its own."""
+    from cspbench.models.spec import MODELS
+
+    try:
+        spec = MODELS.get(model)
+    except CspbenchError:
+        return plain(model)
+    return spec.family or spec.name
+
+
+def is_csp(case_id: str) -> bool:
+    """True for a cross-stage-partial network: by its name, or by its ``csp.fusion`` option."""
+    model = parse_case_id(case_id).model.model
+    options = dict(model.options)
+    return model.name.startswith("csp") or options.get("csp.fusion", "none") != "none"
+
+
+def measured(runs: Sequence[Run]) -> pd.DataFrame:
+    """Case rows of all runs that have a latency, in plan order.
+
+    A case that several runs measured is taken from the last of them.
+    """
+    import pandas as pd
+
+    frames = [run.cases[run.cases["latency_ms"].notna()] for run in runs]
+    frame = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame({"id": []})
+    return frame.drop_duplicates("id", keep="last").reset_index(drop=True)
+
+
+def in_order(values: Iterable[str]) -> list[str]:
+    """The distinct values in order of first appearance."""
+    return list(dict.fromkeys(values))
