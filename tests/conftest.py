@@ -1,0 +1,104 @@
+"""What a test may need of the machine, and what happens where it is missing.
+
+The markers ``browser``, ``namespaces`` and ``gpu`` say what a test needs. Where that is missing the
+test is skipped with the reason; where ``CSPBENCH_TEST_REQUIRE`` names it (a comma-separated list,
+set by CI after it installed the system packages), the test fails instead.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+REQUIRE = "CSPBENCH_TEST_REQUIRE"
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+
+# A test machine is shared and slow at times: an example's time says nothing about the code. CI
+# draws the same examples each time, so that a red build is about the change; people draw new ones.
+hypothesis.settings.register_profile("people", deadline=None)
+hypothesis.settings.register_profile("ci", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "people")
+
+
+def find_browser() -> str | None:
+    """Path of the first Chromium or Chrome on the search path."""
+    return next(filter(None, map(shutil.which, BROWSERS)), None)
+
+
+def missing_browser() -> str | None:
+    """Why no page can be opened, None if one can."""
+    return None if find_browser() else f"no browser: none of {', '.join(BROWSERS)} is installed"
+
+
+def missing_namespaces() -> str | None:
+    """Why no mount namespace can be made, None if one can."""
+    try:
+        tried = subprocess.run(
+            ["unshare", "--mount", "true"], capture_output=True, text=True, timeout=30, check=False
+        )
+    except FileNotFoundError:
+        return "no namespaces: unshare (util-linux) is not installed"
+    return f"no namespaces: {tried.stderr.strip()}" if tried.returncode else None
+
+
+def missing_gpu() -> str | None:
+    """Why there is no CUDA device for torch, None if there is one; torch is not imported."""
+    try:
+        version = importlib.metadata.version("torch")
+    except importlib.metadata.PackageNotFoundError:
+        return "no GPU: torch is not installed"
+    if version.endswith("+cpu"):
+        return f"no GPU: torch {version} is a build without CUDA"
+    discrete = Path("/proc/driver/nvidia/gpus")
+    tegra = (Path("/dev/nvhost-gpu"), Path("/dev/nvgpu"))
+    if (discrete.is_dir() and any(discrete.iterdir())) or any(path.exists() for path in tegra):
+        return None
+    return "no GPU: no NVIDIA driver with a device"
+
+
+NEEDS: dict[str, Callable[[], str | None]] = {
+    "browser": functools.cache(missing_browser),
+    "namespaces": functools.cache(missing_namespaces),
+    "gpu": functools.cache(missing_gpu),
+}
+
+
+def required() -> set[str]:
+    """Needs that must be met here, from the environment."""
+    names = {name.strip() for name in os.environ.get(REQUIRE, "").split(",")} - {""}
+    if unknown := names - set(NEEDS):
+        raise pytest.UsageError(
+            f"{REQUIRE}: unknown {', '.join(sorted(unknown))}; known: {', '.join(NEEDS)}"
+        )
+    return names
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Refuse a mistyped requirement at once, before it can pass for a met one."""
+    required()
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip a test whose need is missing, or fail it where the need is required."""
+    for name, missing in NEEDS.items():
+        if item.get_closest_marker(name) is None or (reason := missing()) is None:
+            continue
+        if name in required():
+            pytest.fail(f"{reason}, and {REQUIRE} names '{name}'", pytrace=False)
+        pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def browser_path() -> str:
+    """Path of the browser; only for tests marked ``browser``, which are skipped without one."""
+    path = find_browser()
+    assert path is not None, "a test that uses browser_path must be marked 'browser'"
+    return path
