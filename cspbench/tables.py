@@ -44,8 +44,10 @@ def case_table(run: Run) -> pd.DataFrame:
     """
     cases = run.cases.copy()
     cases["interval"] = [
-        _interval(row.latency_ms, row.latency_ms_low, row.latency_ms_high)
-        for row in cases.itertuples()
+        _interval(float(estimate), float(low), float(high))
+        for estimate, low, high in zip(
+            cases["latency_ms"], cases["latency_ms_low"], cases["latency_ms_high"], strict=True
+        )
     ]
     table = cases[list(CASE_TABLE)]
     return table.drop(columns="p99_ms") if table["p99_ms"].isna().all() else table

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +19,15 @@ if TYPE_CHECKING:
 
     from cspbench.frames import Run
     from cspbench.runner.plan import Plan
+    from cspbench.store.rundir import StoredRun
 
-#: A planned run: the plan, its directory, and the launches that it holds already.
-Task = tuple["Plan", Any, "Sequence[dict[str, Any]]"]
+
+@dataclass(frozen=True)
+class Task:
+    """A planned run; ``stored`` is what it goes on with, if it is resumed."""
+
+    plan: Plan
+    stored: StoredRun | None = None
 
 
 @click.command()
@@ -54,6 +61,9 @@ Task = tuple["Plan", Any, "Sequence[dict[str, Any]]"]
     metavar="KEY=VALUE",
     help="Change a setting of the suite, such as threads=2. Repeatable.",
 )
+@click.option(
+    "--no-wait", is_flag=True, help="Refuse to start while another run measures on this machine."
+)
 @format_option  # fmt: skip
 def command(
     suites: tuple[str, ...],
@@ -63,6 +73,7 @@ def command(
     rounds: int | None,
     resume: str | None,
     overrides: tuple[str, ...],
+    no_wait: bool,
     form: str,
 ) -> int:
     """Measure every case of the SUITEs on this machine, store the run, write the report.
@@ -71,8 +82,10 @@ def command(
     """
     settings = (*overrides, *([f"measure.rounds={rounds}"] if rounds else []))
     tasks = _tasks(suites, out, only, resume, settings)
-    interrupted = _measure(tasks)
-    return _finish([directory.path for _, directory, _ in tasks], reports, form, interrupted)
+    paths, interrupted = _measure(tasks, out, wait=not no_wait)
+    if not paths:  # stopped before anything began
+        return ExitCode.INTERRUPTED
+    return _finish(paths, reports, form, interrupted)
 
 
 def _tasks(
@@ -82,41 +95,56 @@ def _tasks(
     resume: str | None,
     settings: tuple[str, ...],
 ) -> list[Task]:
-    """Check everything, then make the run directories: no mistake surfaces after the start."""
+    """Check everything: no mistake surfaces after the start."""
     from cspbench.runner.plan import plan_suite
-    from cspbench.runner.run import new_run, resumable
-    from cspbench.store.rundir import RunDirectory, find_run
+    from cspbench.runner.run import resumable
+    from cspbench.store.rundir import find_run
     from cspbench.suite.find import find_suites
     from cspbench.suite.load import load_suite
 
+    paths = [path for suite in suites for path in find_suites(suite)]
     if resume is not None:
-        if suites or only or settings:
+        if only or settings:
             raise InputError("--resume goes on with what the run planned: give no other choice")
         plan, stored = resumable(find_run(resume, out))
-        return [(plan, RunDirectory(stored.path), stored.launches)]
-    if not suites:
+        if any(load_suite(path).digest != plan.suite.digest for path in paths):
+            raise InputError(f"{stored.path} is a run of another suite, or the suite changed")
+        return [Task(plan, stored)]
+    if not paths:
         raise InputError("name a suite to run, such as: cspbench run suites/edge.yaml")
-    paths = [path for suite in suites for path in find_suites(suite)]
     loaded = [load_suite(path, parse_overrides(settings)) for path in paths]
-    plans = [plan_suite(suite, only) for suite in loaded]
-    return [(plan, new_run(plan, out), ()) for plan in plans]
+    return [Task(plan_suite(suite, only)) for suite in loaded]
 
 
-def _measure(tasks: Sequence[Task]) -> bool:
-    """Run all tasks; True if the user (or the system, by SIGTERM) stopped them."""
+def _measure(tasks: Sequence[Task], out: Path, *, wait: bool) -> tuple[list[Path], bool]:
+    """Run all tasks, alone on this machine.
+
+    Returns:
+        the run directories, and whether the user (or the system, by SIGTERM) stopped us.
+    """
     from cspbench.cli.progress import progress_for_terminal
-    from cspbench.runner.run import execute
+    from cspbench.runner.lock import timing_lock
+    from cspbench.runner.run import execute, new_run
+    from cspbench.store.rundir import RunDirectory
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     progress = progress_for_terminal()
+    what = ", ".join(task.plan.suite.name for task in tasks)
+    paths: list[Path] = []
     try:
-        for plan, directory, before in tasks:
-            execute(plan, directory, before, progress=progress)
+        with timing_lock(what, wait=wait, waiting=lambda text: click.echo(text, err=True)):
+            for task in tasks:
+                before = task.stored.launches if task.stored else ()
+                directory = (
+                    RunDirectory(task.stored.path) if task.stored else new_run(task.plan, out)
+                )
+                paths.append(directory.path)
+                execute(task.plan, directory, before, progress=progress)
     except KeyboardInterrupt:
-        return True
+        return paths, True
     finally:
         progress.close()
-    return False
+    return paths, False
 
 
 def _finish(paths: Sequence[Path], reports: Path, form: str, interrupted: bool) -> int:

@@ -61,6 +61,7 @@ class WorkerProcess:
         self._answers = read_end
         os.set_blocking(read_end, False)
         self._buffer = b""
+        self._busy = False
 
     @property
     def alive(self) -> bool:
@@ -70,12 +71,14 @@ class WorkerProcess:
     def ask(self, job: dict[str, Any], timeout_seconds: float) -> Outcome:
         """Send a job and wait for its answer, its end, or the time-out."""
         started = time.monotonic()
+        self._busy = True
         stdin = self._process.stdin
         assert stdin is not None
         with contextlib.suppress(BrokenPipeError):  # it died: seen below
             stdin.write(json.dumps(job).encode() + b"\n")
             stdin.flush()
         outcome = self._wait(started + timeout_seconds, timeout_seconds)
+        self._busy = False
         outcome.seconds = time.monotonic() - started
         if outcome.status is not Status.OK:
             outcome.log = self._read_log()
@@ -144,8 +147,9 @@ class WorkerProcess:
         assert stdin is not None
         with contextlib.suppress(BrokenPipeError):
             stdin.close()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(timeout=5)
+        if not self._busy:  # else we were interrupted: its answer interests nobody
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(timeout=5)
         self.kill()  # also what it forked and left behind
         os.close(self._answers)
         self._log.close()
