@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 FORMATS = ("table", "json", "csv", "md", "parquet", "latex")
 #: Width of a table that goes to a pipe: content is never folded there.
 _UNBOUNDED = 1000
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+#: Control characters, line separators, bidirectional overrides, halves of a surrogate pair.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 #: A spreadsheet takes a cell that starts with one of these for a formula.
 _FORMULA_START = ("=", "+", "-", "@", "\t", "\r")
 
@@ -34,9 +35,9 @@ def printable(text: str) -> str:
 
 def csv_cell(value: object) -> object:
     """Put an apostrophe before text that a spreadsheet would take for a formula."""
-    if isinstance(value, str) and value.startswith(_FORMULA_START):
-        return f"'{value}"
-    return value
+    if not isinstance(value, str):
+        return value
+    return f"'{printable(value)}" if value.startswith(_FORMULA_START) else printable(value)
 
 
 def render(frame: pd.DataFrame, form: str, numbers: dict[str, str] | None = None) -> str:
@@ -81,11 +82,13 @@ def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _plain(value: Any) -> Any:
+    if hasattr(value, "item"):  # a numpy scalar
+        value = value.item()
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
-    return value.item() if hasattr(value, "item") else value
+    return value
 
 
 def _readable(frame: pd.DataFrame, numbers: dict[str, str], missing: str) -> list[list[str]]:
@@ -145,7 +148,7 @@ def _markdown(frame: pd.DataFrame, numbers: dict[str, str]) -> str:
     from tabulate import tabulate
 
     rows = [
-        [cell.replace("|", "\\|").replace("<", "&lt;") for cell in row]
+        [cell.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;") for cell in row]
         for row in _readable(frame, numbers, "")
     ]
     headers = [str(column) for column in frame.columns]

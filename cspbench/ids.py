@@ -23,7 +23,7 @@ from cspbench.axes import Value
 from cspbench.errors import InputError
 
 _NEEDS_QUOTES = re.compile(r'[/@+\[\]"\s]')
-_NUMBER = re.compile(r"-?\d+(\.\d+)?([eE][-+]?\d+)?")
+_NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]+)?")
 _OPTION_TEXT = re.compile(r"[A-Za-z0-9_.:~-]+")
 MAX_LENGTH = 2000
 
@@ -82,7 +82,8 @@ def format_value(value: Value) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float):
-        return f"{value:g}" if float(f"{value:g}") == value else repr(value)
+        text = f"{value:g}" if float(f"{value:g}") == value else repr(value)
+        return text.replace("e+", "e")  # a plus would need quotes
     return str(value)
 
 
@@ -113,7 +114,7 @@ def parse_input(text: str) -> tuple[int, int]:
     Raises:
         InputError: not a size.
     """
-    match = re.fullmatch(r"(\d{1,6})(?:x(\d{1,6}))?", text)
+    match = re.fullmatch(r"([0-9]{1,6})(?:x([0-9]{1,6}))?", text)
     if not match:
         raise InputError(f"{text!r} is not an input size; write 320 or 320x416 (height x width)")
     height = int(match[1])
@@ -170,7 +171,10 @@ class _Reader:
             if key in found:
                 raise InputError(f"id {self.text!r}: option {key!r} is given twice")
             found[key] = value
-            if not self.take(",") and self.peek() != "]":
+            if self.take(","):
+                if self.peek() == "]":
+                    raise self.fail("key=value")
+            elif self.peek() != "]":
                 raise self.fail("a closing ]")
         return found
 
@@ -223,7 +227,7 @@ def parse_case_id(text: str) -> CaseId:
     if not reader.take("/"):
         raise reader.fail("/backend")
     backend = reader.ref("/")
-    tail = re.fullmatch(r"/b(\d{1,6})/t(\d{1,6})", reader.text[reader.at :])
+    tail = re.fullmatch(r"/b([1-9][0-9]{0,5})/t([1-9][0-9]{0,5})", reader.text[reader.at :])
     if not tail or model.input is None:
         raise reader.fail("@input/backend/b<batch>/t<threads>")
     return CaseId(model, backend, int(tail[1]), int(tail[2]))
@@ -232,7 +236,8 @@ def parse_case_id(text: str) -> CaseId:
 def matches(pattern: str, case_id: str) -> bool:
     """True if ``pattern`` matches the whole id; only ``*`` and ``?`` are special."""
     regex = re.compile(
-        "".join(".*" if c == "*" else "." if c == "?" else re.escape(c) for c in pattern)
+        "".join(".*" if c == "*" else "." if c == "?" else re.escape(c) for c in pattern),
+        re.DOTALL,
     )
     return bool(regex.fullmatch(case_id))
 

@@ -13,7 +13,6 @@ import importlib
 import importlib.metadata
 import pkgutil
 from collections.abc import Iterator
-from fnmatch import fnmatchcase
 from typing import Generic, Protocol, TypeVar
 
 from cspbench.errors import InputError
@@ -68,8 +67,10 @@ class Registry(Generic[T]):
 
     def names(self, pattern: str = "*") -> list[str]:
         """Sorted names that match ``pattern`` (``*`` and ``?``)."""
+        from cspbench.ids import matches  # ids itself uses `nearest`, by way of axes
+
         self._discover()
-        return sorted(name for name in self._entries if fnmatchcase(name, pattern))
+        return sorted(name for name in self._entries if matches(pattern, name))
 
     def __iter__(self) -> Iterator[T]:
         return iter([self.get(name) for name in self.names()])

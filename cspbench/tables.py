@@ -24,8 +24,8 @@ NUMBERS = {
     "load_ms": ".0f",
     "first_ms": ".1f",
     "seconds": ".1f",
-    "samples": "d",
-    "number": "d",
+    "samples": ".0f",
+    "number": ".0f",
 }
 CASE_TABLE = (
     "id", "params_m", "macs_g", "bflops", "latency_ms", "interval", "p90_ms", "p99_ms", "fps",

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 import click
 
 from cspbench.cli.options import format_option, results_option
+from cspbench.ids import matches
 
 Row = dict[str, Any]
 
@@ -24,7 +24,7 @@ def models(pattern: str, results: Path) -> list[Row]:
             "confidence": spec.confidence, "options": [axis.name for axis in spec.axes],
             "summary": spec.summary, "source": spec.source,
         }
-        for spec in MODELS if fnmatchcase(spec.name, pattern)
+        for spec in MODELS if matches(pattern, spec.name)
     ]  # fmt: skip
 
 
@@ -38,7 +38,7 @@ def necks(pattern: str, results: Path) -> list[Row]:
             "options": [axis.name for axis in spec.axes], "summary": spec.summary,
             "source": spec.source,
         }
-        for spec in NECKS if fnmatchcase(spec.name, pattern)
+        for spec in NECKS if matches(pattern, spec.name)
     ]  # fmt: skip
 
 
@@ -54,7 +54,7 @@ def backends(pattern: str, results: Path) -> list[Row]:
             "summary": backend.summary,
         }
         for backend in BACKENDS
-        if fnmatchcase(backend.name, pattern)
+        if matches(pattern, backend.name)
     ]
 
 
@@ -69,7 +69,7 @@ def sensors(pattern: str, results: Path) -> list[Row]:
             "summary": sensor.summary,
         }
         for sensor in SENSORS
-        if fnmatchcase(sensor.name, pattern)
+        if matches(pattern, sensor.name)
     ]
 
 
@@ -82,7 +82,7 @@ def suites(pattern: str, results: Path) -> list[Row]:
     rows = []
     for path in list_suites():
         name = suite_name(path)
-        if not fnmatchcase(name, pattern):
+        if not matches(pattern, name):
             continue
         try:
             suite = load_suite(path)
@@ -101,7 +101,7 @@ def runs(pattern: str, results: Path) -> list[Row]:
 
     rows = []
     for path in list_runs(results):
-        if not fnmatchcase(path.name, pattern):
+        if not matches(pattern, path.name):
             continue
         stored = read_run(path)
         statuses = [record.status.value for record in records(stored)]
