@@ -39,8 +39,8 @@ def activation(name: str) -> nn.Module | None:
 class ConvBnAct(nn.Module):
     """Convolution, batch normalisation, activation: one ``[convolutional]`` of Darknet.
 
-    ``padding`` defaults to half the kernel, so that stride 1 keeps the resolution. Without ``bn`` the
-    convolution has a bias.
+    ``padding`` defaults to half the kernel, so that stride 1 keeps the resolution. Without ``bn``
+    the convolution has a bias.
     """
 
     def __init__(
@@ -182,3 +182,24 @@ class SamePool(nn.Module):
             x = pad(x, sides, value=float("-inf"))
         pooled: Tensor = self.pool(x)
         return pooled
+
+
+class BnActConv(nn.Module):
+    """Normalisation, activation, convolution: the pre-activation order of DenseNet."""
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel: int = 1, *, act: str = "relu"
+    ) -> None:
+        super().__init__()
+        self.out_channels = out_channels
+        self.bn = nn.BatchNorm2d(in_channels)
+        self.act = activation(act)
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel, padding=kernel // 2, bias=False)
+        set_gain(self.conv, act)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.bn(x)
+        if self.act is not None:
+            x = self.act(x)
+        convolved: Tensor = self.conv(x)
+        return convolved

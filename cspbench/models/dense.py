@@ -10,8 +10,10 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import interpolate
 
-from cspbench.models.blocks import Chain, ConvBnAct
+from cspbench.models.blocks import BnActConv, Chain, ConvBnAct, activation
+from cspbench.models.weights import set_gain
 
 #: Hidden width of squeeze-and-excitation on a dense layer (counts of the SE rows).
 SE_HIDDEN = 16
@@ -183,3 +185,51 @@ class PeleeStem(nn.Module):
             pooled = self.pool_conv(pooled)
         x = torch.cat([pooled, self.b(x)], 1)
         return x if self.fuse is None else self.fuse(x)
+
+
+class ElasticLayer(nn.Module):
+    """Elastic dense layer (allenai/elastic): two pre-activated bottlenecks, summed.
+
+    Both read the same normalised input, the second at half the resolution (``pooled``), bilinearly
+    upsampled again; height and width must then be even.
+    """
+
+    def __init__(
+        self, in_channels: int, growth: int, *, act: str = "relu", pooled: bool = True
+    ) -> None:
+        super().__init__()
+        hidden = 2 * growth
+        self.out_channels = growth
+        self.bn = nn.BatchNorm2d(in_channels)
+        self.act = activation(act)
+        self.pool = nn.AvgPool2d(2, 2) if pooled else None
+        self.low = _bottleneck(in_channels, hidden, growth, act)
+        self.full = _bottleneck(in_channels, hidden, growth, act)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.bn(x)
+        if self.act is not None:
+            x = self.act(x)
+        full: Tensor = self.full(x)
+        if self.pool is None:
+            low: Tensor = self.low(x)
+        else:
+            low = interpolate(self.low(self.pool(x)), scale_factor=2.0, mode="bilinear")
+        return full + low
+
+
+def _bottleneck(in_channels: int, hidden: int, growth: int, act: str) -> nn.Module:
+    reduce = nn.Conv2d(in_channels, hidden, 1, bias=False)
+    set_gain(reduce, act)
+    return Chain([reduce, BnActConv(hidden, growth, 3, act=act)], in_channels)
+
+
+def densenet_stem(act: str) -> nn.Module:
+    """7x7/2 to 64 channels, 3x3/2 max-pool."""
+    return Chain([ConvBnAct(3, 64, 7, 2, act=act), nn.MaxPool2d(3, 2, 1)], 3)
+
+
+def normalise(channels: int, act: str) -> nn.Module:
+    """The last normalisation and activation of a pre-activated network."""
+    last = activation(act)
+    return nn.Sequential(nn.BatchNorm2d(channels), *([] if last is None else [last]))

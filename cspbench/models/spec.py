@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from cspbench.axes import Axis, Options
@@ -101,7 +102,12 @@ class SourceSpec:
     ``spec(target)`` describes the target without torch (input side, stride, axes, whether necks
     apply); ``build(target, options)`` returns the module. Parameters that ``build`` leaves on the
     meta device get seeded weights, those that it loaded stay. Both raise InputError for a target
-    that cannot be read. ``runs_code`` marks sources that need ``--allow-code``.
+    that cannot be read. ``runs_code`` marks sources that need ``--allow-code``
+    (``cspbench.models.code``).
+
+    ``files(target, options)`` are the files that define the model, so that a changed file is
+    another model; ``available()`` is None or why this machine lacks the source; ``artifact`` says
+    that the only file is already what backends eat ("onnx") and that there is no module to build.
     """
 
     name: str
@@ -110,6 +116,11 @@ class SourceSpec:
     build: Callable[[str, Options], nn.Module] = field(compare=False)
     axes: tuple[Axis, ...] = ()
     runs_code: bool = False
+    files: Callable[[str, Options], tuple[Path, ...]] = field(
+        default=lambda _target, _options: (), compare=False
+    )
+    available: Callable[[], str | None] = field(default=lambda: None, compare=False)
+    artifact: Literal["onnx"] | None = None
 
 
 MODELS: Registry[ModelSpec] = Registry(

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
-from cspbench.models.blocks import Classifier
+from cspbench.models.blocks import Chain, Classifier, ConvBnAct
 
 
 class Stage(nn.Module):
@@ -25,6 +25,7 @@ class Stage(nn.Module):
         out_channels: channels of the output.
         make_blocks: builds the blocks for a base of another width (the result has
             ``out_channels``); None where the stage has nothing to split.
+        width_multiple: the width that ``make_blocks`` takes must be a multiple of this.
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class Stage(nn.Module):
         base_channels: int,
         out_channels: int,
         make_blocks: Callable[[int], nn.Module] | None = None,
+        width_multiple: int = 1,
     ) -> None:
         super().__init__()
         self.entry = entry
@@ -44,6 +46,7 @@ class Stage(nn.Module):
         self.base_channels = base_channels
         self.out_channels = out_channels
         self.make_blocks = make_blocks
+        self.width_multiple = width_multiple
 
     def forward(self, x: Tensor) -> Tensor:
         if self.entry is not None:
@@ -111,3 +114,8 @@ class Backbone(nn.Module):
         if self.tail is not None:
             x = self.tail(x)
         return x if self.classifier is None else self.classifier(x)
+
+
+def resnet_stem(act: str) -> nn.Module:
+    """7x7/2 to 64 channels, then a 2x2 max-pool, as Darknet's ResNets start."""
+    return Chain([ConvBnAct(3, 64, 7, 2, act=act), nn.MaxPool2d(2, 2)], 3)

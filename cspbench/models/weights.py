@@ -37,9 +37,9 @@ SPREAD = 0.2
 SMALL = 0.1
 
 
-def set_gain(module: nn.Module, act: str) -> None:
+def set_gain(module: nn.Module, act: str, scale: float = 1.0) -> None:
     """Mark a convolution or linear layer as followed by ``act``; its weights scale with it."""
-    module.weight_gain = GAINS[act]  # type: ignore[assignment]
+    module.weight_gain = GAINS[act] * scale  # type: ignore[assignment]
 
 
 def damp(module: nn.Module, scale: float = DAMPING) -> nn.Module:
