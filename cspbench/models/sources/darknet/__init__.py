@@ -1,1 +1,134 @@
-"""Darknet networks (.cfg, .weights): reader, exact shapes, torch module, weights."""
+"""Darknet networks: ``darknet:path.cfg``, weights from ``.weights`` files or checkpoints.
+
+The reader (``read_network``) needs no torch; the module and the weights import it when built.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cspbench.axes import Options
+from cspbench.errors import InputError
+from cspbench.models.sources.files import WEIGHTS, load_checkpoint, weights_file
+from cspbench.models.spec import SOURCES, ModelSpec, SourceSpec, Task
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from cspbench.models.sources.darknet.network import DarknetNetwork
+
+_STRIDES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+
+def _read(target: str) -> DarknetNetwork:
+    from cspbench.models.sources.darknet.network import read_network
+
+    network = read_network(target)
+    if network.input[0] != 3:
+        raise InputError(
+            f"{target}: reads {network.input[0]} channels; only networks of 3 can be measured"
+        )
+    return network
+
+
+def _exists(network: DarknetNetwork, side: int) -> bool:
+    try:
+        other = network.resized(side, side)
+    except InputError:
+        return False
+    # Connections to every place fix the input size: their number may not change.
+    return other.params_file == network.params_file
+
+
+def input_sizes(network: DarknetNetwork) -> tuple[int, int, int]:
+    """(published side, what a side must be a multiple of, smallest side), found by trying.
+
+    A network that exists at one size only gets that size three times.
+    """
+    side = network.input[1]
+    for stride in _STRIDES:
+        base = side - side % stride
+        if base and all(_exists(network, base + stride * step) for step in (0, 1, 2, 3)):
+            break
+    else:
+        return side, side, side
+    low, high = 0, base // stride  # the smallest legal multiple is above low, at most high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if _exists(network, middle * stride) else (middle, high)
+    return base, stride, high * stride
+
+
+def spec(target: str) -> ModelSpec:
+    """Describe a .cfg file without torch.
+
+    Raises:
+        InputError: not a Darknet network; the message names file and line.
+    """
+    try:
+        state = os.stat(target)
+    except (OSError, ValueError):
+        state = None  # reading it will say why
+    return _spec(target, (state.st_mtime_ns, state.st_size) if state else None)
+
+
+@functools.lru_cache(maxsize=64)
+def _spec(target: str, _state: tuple[int, int] | None) -> ModelSpec:
+    """A suite asks for the same file many times; its time and size tell when it changed."""
+    network = _read(target)
+    side, stride, smallest = input_sizes(network)
+    task: Task = "detection" if network.detector else "classification"
+    return ModelSpec(
+        name=f"darknet:{target}",
+        summary=f"Darknet network of {len(network.layers)} layers",
+        source=target,
+        confidence="confirmed",
+        build=lambda options: build(target, options),
+        family="darknet",
+        task=task,
+        input=side,
+        stride=stride,
+        min_input=smallest,
+        axes=(WEIGHTS,),
+    )
+
+
+def build(target: str, options: Options) -> nn.Module:
+    """Return the network; without ``weights`` its parameters are on the meta device.
+
+    Raises:
+        InputError: not a Darknet network, or weights that do not fit it.
+    """
+    import torch
+
+    from cspbench.models.sources.darknet.module import DarknetModule
+    from cspbench.models.sources.darknet.weights import read_weights
+
+    path = weights_file(options, Path(target).parent)
+    with torch.device("meta"):
+        module = DarknetModule(_read(target))
+    if path is not None and path.suffix in (".pt", ".pth"):
+        load_checkpoint(module, path)
+    elif path is not None:
+        read_weights(module, path)
+    return module
+
+
+def _files(target: str, options: Options) -> tuple[Path, ...]:
+    weights = weights_file(options, Path(target).parent)
+    return (Path(target),) if weights is None else (Path(target), weights)
+
+
+SOURCES.add(
+    SourceSpec(
+        name="darknet",
+        summary="a Darknet network: path of its .cfg file",
+        spec=spec,
+        build=build,
+        axes=(WEIGHTS,),
+        files=_files,
+    )
+)

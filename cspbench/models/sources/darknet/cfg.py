@@ -17,9 +17,11 @@ from pathlib import Path
 
 from cspbench.errors import InputError
 
-#: Bounds of what is read; the largest public configuration has 60 KB and 600 sections.
-MAX_BYTES = 4 * 1024 * 1024
-MAX_SECTIONS = 10_000
+#: Bounds of what is read; the largest public configurations have 60 KB and 600 sections.
+MAX_BYTES = 1024 * 1024
+MAX_SECTIONS = 2048
+#: Bound of a list of numbers, such as the sources of a route.
+MAX_NUMBERS = 64
 _INTEGER = re.compile(r"[+-]?\d{1,18}(\.0*)?")
 _COMMENT = re.compile(r"[#;].*")
 _HEADER = re.compile(r"\[\s*(\w{1,64})\s*\]", re.ASCII)
@@ -74,7 +76,10 @@ class Section:
         option = self.options.get(key)
         if option is None:
             return ()
-        return tuple(self._whole(key, part, -limit, limit) for part in option.value.split(","))
+        parts = option.value.split(",", MAX_NUMBERS)
+        if len(parts) > MAX_NUMBERS:
+            raise self.fail(f"{key} lists more than {MAX_NUMBERS} numbers", key)
+        return tuple(self._whole(key, part, -limit, limit) for part in parts)
 
     def number(self, key: str, default: float) -> float:
         """Return a finite number.

@@ -1,0 +1,117 @@
+"""Programs written by ``torch.export.save``: ``exported:path.pt2``. Needs ``--allow-code``.
+
+Torch's loader unpickles parts of the archive and resolves functions by the names that it holds, so
+such a file can do whatever code can.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cspbench.axes import Options
+from cspbench.errors import InputError
+from cspbench.models.code import require_code
+from cspbench.models.sources.files import regular_file
+from cspbench.models.spec import SOURCES, ModelSpec, SourceSpec
+
+if TYPE_CHECKING:
+    from torch import nn
+
+#: Bound of the graph's JSON text; a network of a thousand operators has about 1 MB.
+MAX_GRAPH_BYTES = 64 * 1024 * 1024
+
+
+def _graph(path: Path) -> dict[str, Any]:
+    """Return the program's graph as plain data.
+
+    Raises:
+        InputError: not an exported program, or one too large.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = [n for n in archive.namelist() if n.endswith("models/model.json")]
+            if not names:
+                raise InputError(f"{path}: holds no exported program (models/model.json)")
+            with archive.open(names[0]) as file:
+                text = file.read(MAX_GRAPH_BYTES + 1)
+        if len(text) > MAX_GRAPH_BYTES:
+            raise InputError(f"{path}: its graph is larger than {MAX_GRAPH_BYTES // 2**20} MiB")
+        graph = json.loads(text)
+    except (OSError, zipfile.BadZipFile, ValueError, RecursionError, NotImplementedError) as error:
+        raise InputError(f"{path}: is not a readable exported program ({error})") from error
+    return graph if isinstance(graph, dict) else {}
+
+
+def input_shape(path: Path) -> tuple[int, ...]:
+    """Return the shape of the program's first input, as the archive states it.
+
+    Raises:
+        InputError: the archive does not state it.
+    """
+    try:
+        module = _graph(path)["graph_module"]
+        user = [s["user_input"] for s in module["signature"]["input_specs"] if "user_input" in s]
+        name = user[0]["arg"]["as_tensor"]["name"]
+        sizes = module["graph"]["tensor_values"][name]["sizes"]
+        shape = tuple(int(size["as_int"]) for size in sizes)
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise InputError(f"{path}: does not state the fixed shape of its input") from error
+    if len(shape) != 4 or shape[1] != 3 or not all(1 <= side <= 1 << 14 for side in shape):
+        raise InputError(
+            f"{path}: its input is {shape}; only (batch, 3, height, width) is measured"
+        )
+    return shape
+
+
+def spec(target: str) -> ModelSpec:
+    """Describe the program without torch; its input size is fixed.
+
+    Raises:
+        InputError: not an exported program of one image input.
+    """
+    _, _, height, width = input_shape(regular_file(target, "an exported program"))
+    if height != width:
+        raise InputError(f"{target}: its input of {height}x{width} is not square")
+    return ModelSpec(
+        name=f"exported:{target}",
+        summary="a program written by torch.export",
+        source=target,
+        confidence="confirmed",
+        build=lambda options: build(target, options),
+        family="exported",
+        input=height,
+        stride=height,
+        min_input=height,
+    )
+
+
+def build(target: str, _options: Options) -> nn.Module:
+    """Load the program as a module.
+
+    Raises:
+        InputError: code is not allowed, or torch cannot load the file.
+    """
+    import torch
+
+    path = regular_file(target, "an exported program")
+    require_code(f"exported:{target}")
+    try:
+        return torch.export.load(path).module()
+    except Exception as error:  # the loader has no error class of its own
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(f"{target}: torch cannot load it ({reason[:200]})") from error
+
+
+SOURCES.add(
+    SourceSpec(
+        name="exported",
+        summary="a program written by torch.export.save: path of its .pt2 file",
+        spec=spec,
+        build=build,
+        runs_code=True,
+        files=lambda target, _options: (Path(target),),
+    )
+)
