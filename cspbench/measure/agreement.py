@@ -26,6 +26,8 @@ def relative_error(output: np.ndarray, reference: np.ndarray) -> float:
     """
     import numpy as np
 
+    if not np.isfinite(reference).all():
+        raise Disagreement("torch's own output holds NaN or infinity")
     if output.size != reference.size:
         raise Disagreement(f"an output has shape {output.shape}, torch has {reference.shape}")
     if not np.isfinite(output).all():

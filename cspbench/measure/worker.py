@@ -136,6 +136,16 @@ def perform(job: Answer, phase: PhaseReport) -> Answer:
         return {"status": status.value, "reason": f"{type(error).__name__}: {text}"}
 
 
+def to_line(message: Answer) -> str:
+    """One JSON line; an answer that is not JSON (a backend describes itself) becomes ``failed``."""
+    try:
+        return json.dumps(message, allow_nan=False) + "\n"
+    except (TypeError, ValueError) as error:
+        reason = f"the answer cannot be stored as JSON: {error}"
+        failed = {"event": "answer", "status": Status.FAILED.value, "reason": reason}
+        return json.dumps(failed) + "\n"
+
+
 def die_with_parent() -> None:
     """Ask Linux to kill this process when the controller dies, however that happens."""
     if sys.platform != "linux":
@@ -159,7 +169,7 @@ def main() -> None:
     with os.fdopen(arguments.answers, "w", encoding="utf-8") as answers:
 
         def send(message: Answer) -> None:
-            answers.write(json.dumps(message) + "\n")
+            answers.write(to_line(message))
             answers.flush()
 
         for line in sys.stdin:

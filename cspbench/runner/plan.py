@@ -112,7 +112,11 @@ def launch_seconds(out: Path) -> dict[str, float]:
     """Mean duration of a launch by case id, from the newest runs under ``out``."""
     seen: dict[str, list[float]] = {}
     for path in list_runs(out)[-HISTORY_RUNS:]:
-        for launch in read_run(path).launches:
+        try:
+            launches = read_run(path).launches
+        except InputError:  # an estimate needs no broken run
+            continue
+        for launch in launches:
             if launch.get("job") == "time":
                 seen.setdefault(launch["case"], []).append(launch["seconds"])
     return {case: sum(values) / len(values) for case, values in seen.items()}

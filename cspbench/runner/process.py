@@ -94,7 +94,9 @@ class WorkerProcess:
                     self.kill()
                     reason = f"no answer within {timeout_seconds:g} s, in phase {phase!r}"
                     return Outcome(Status.TIMEOUT, reason)
-                if not selector.select(left):
+                if not selector.select(min(left, 1.0)):
+                    if not self.alive:  # what it forked keeps the pipe open
+                        return self._ended(phase)
                     continue
                 chunk = os.read(self._answers, 1 << 16)
                 if not chunk:
@@ -125,7 +127,7 @@ class WorkerProcess:
             return Outcome(Status.CRASHED, f"the worker closed its pipe in phase {phase!r}")
         if code >= 0:
             return Outcome(Status.CRASHED, f"the worker exited with {code} in phase {phase!r}")
-        name = signal.Signals(-code).name
+        name = _signal_name(-code)
         if -code == signal.SIGKILL and _oom_kills() > self._oom_kills:
             return Outcome(Status.OOM, f"the kernel's out-of-memory killer ended it in {phase!r}")
         return Outcome(Status.CRASHED, f"the worker was ended by {name} in phase {phase!r}")
@@ -159,6 +161,12 @@ def _outcome(message: dict[str, Any]) -> Outcome:
     status = Status(message.pop("status", Status.FAILED.value))
     message.pop("event")
     return Outcome(status, str(message.pop("reason", "")), message)
+
+
+def _signal_name(number: int) -> str:
+    with contextlib.suppress(ValueError):
+        return signal.Signals(number).name
+    return f"signal {number}"  # the real-time ones have no names
 
 
 def _oom_kills() -> int:

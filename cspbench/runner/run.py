@@ -181,11 +181,18 @@ class _Session:
 
     def run(self, before: Sequence[dict[str, Any]]) -> None:
         good: Counter[str] = Counter()
+        answered: set[str] = set()  # asking again gives the same answer
         for launch in before:
             self._numbers[launch["case"]] += 1
             if launch["job"] == "time" and launch["status"] == Status.OK.value:
                 good[launch["case"]] += 1
-        wanted = [p for p in self._plan.runnable if good[p.id] < self._measure.rounds]
+            if Status(launch["status"]) in NOT_RUNNABLE:
+                answered.add(launch["case"])
+        wanted = [
+            planned
+            for planned in self._plan.runnable
+            if good[planned.id] < self._measure.rounds and planned.id not in answered
+        ]
         ready = self._prepare(wanted)
         cases = {planned.id: planned for planned in ready}
         rounds = Rounds(list(cases), self._measure.rounds, self._measure.seed, good)

@@ -68,13 +68,20 @@ class RunDirectory:
         os.replace(temporary, self.path / RUN_FILE)
 
     def append(self, launch: Json) -> None:
-        """Add one launch; on return it is on disk."""
-        with self._file.open("ab") as file:
-            if file.tell() and not _ends_with_newline(self._file):
-                file.write(b"\n")  # a torn line of a killed run stays one damaged line
-            file.write(encode_line(launch))
-            file.flush()
-            os.fsync(file.fileno())
+        """Add one launch; on return it is on disk.
+
+        Raises:
+            InputError: it cannot be written (the disk is full).
+        """
+        try:
+            with self._file.open("ab") as file:
+                if file.tell() and not _ends_with_newline(self._file):
+                    file.write(b"\n")  # a torn line of a killed run stays one damaged line
+                file.write(encode_line(launch))
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise InputError(f"cannot write {self._file}: {error.strerror}") from error
 
 
 def _fresh(out: Path, name: str) -> Path:
@@ -118,14 +125,17 @@ def decode_line(line: bytes) -> Json:
 
 def _launches(path: Path, problems: list[str]) -> Iterator[Json]:
     lines = path.read_bytes().split(b"\n")
-    torn = lines.pop()  # empty unless the last line was cut
+    if not lines[-1]:  # as it should be: the last line has its newline
+        lines.pop()
+        torn = 0
+    else:
+        torn = len(lines)
     for number, line in enumerate(lines, start=1):
         try:
             yield decode_line(line)
         except ValueError:
-            problems.append(f"{path}:{number}: damaged, skipped")
-    if torn:
-        problems.append(f"{path}: the last line was cut off in writing, dropped")
+            what = "cut off in writing, dropped" if number == torn else "damaged, skipped"
+            problems.append(f"{path}:{number}: {what}")
 
 
 def read_run(path: Path) -> StoredRun:
@@ -159,15 +169,22 @@ def find_run(argument: str, out: Path) -> Path:
         InputError: there is none.
     """
     path = Path(argument)
-    if (path / RUN_FILE).exists():
+    if _is_run(path):
         return path
     runs = list_runs(out)
     if argument == "latest" and runs:
         return runs[-1]
-    if (out / argument / RUN_FILE).exists():
+    if _is_run(out / argument):
         return out / argument
     known = ", ".join(run.name for run in runs[-3:]) or "none"
     raise InputError(f"there is no run {argument!r} (newest under {out}: {known})")
+
+
+def _is_run(path: Path) -> bool:
+    try:
+        return (path / RUN_FILE).exists()
+    except OSError:  # a text that cannot be a path: too long
+        return False
 
 
 def list_runs(out: Path) -> list[Path]:
