@@ -1,1 +1,5 @@
 """What is known without running: one pass over the model."""
+
+from cspbench.analysis.record import Analysis, Layer
+
+__all__ = ["Analysis", "Layer"]

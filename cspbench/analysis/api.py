@@ -60,22 +60,10 @@ def _traced(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
     from torch import nn
 
     from cspbench.analysis.derive import analysis_of
-    from cspbench.analysis.metric import Facts
     from cspbench.analysis.trace import trace
 
+    module = getattr(module, "_orig_mod", module)  # what torch.compile wraps
     if not isinstance(module, nn.Module):
         raise InputError(f"a torch.nn.Module can be analysed, not {type(module).__name__}")
     seen = trace(module, args, kwargs)
-    params = list(module.parameters())
-    buffers = list(module.buffers())
-    facts = Facts(
-        params=sum(param.numel() for param in params),
-        running_statistics=sum(
-            buffer.numel()
-            for name, buffer in module.named_buffers()
-            if name.endswith(("running_mean", "running_var"))
-        ),
-        peak_live_bytes=seen.peak_live_bytes,
-        weight_bytes=sum(item.numel() * item.element_size() for item in params + buffers),
-    )
-    return analysis_of(type(module).__name__, "torch", seen.input_shapes, seen.layers, facts)
+    return analysis_of(type(module).__name__, "torch", seen.input_shapes, seen.layers, seen.facts)

@@ -12,7 +12,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
 
-from cspbench.analysis.ops import OPS, kind_of
+from cspbench.analysis.ops import OPS, UNSUPPORTED, kind_of
+from cspbench.analysis.questions import DataDependentError, NoMetaKernelError
 from cspbench.analysis.recorder import Value, Weight
 
 if TYPE_CHECKING:
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
 #: Fused kernels that ATen chooses for attention, by prefix.
 _ATTENTION = ("_scaled_dot_product", "_efficient_attention", "_flash_attention")
+#: Factories whose values nobody can need: their memory is not taken.
+_FACTORIES = frozenset({"zeros", "ones", "empty", "full", "rand", "randn"})
+_NEEDS_VALUES = (torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape)
 
 
 def fallback(tracer: Tracer, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -31,35 +35,43 @@ def fallback(tracer: Tracer, func: Any, args: tuple[Any, ...], kwargs: dict[str,
             lambda leaf: tracer.on_meta(leaf) if isinstance(leaf, torch.Tensor) else leaf,
             (args, kwargs),
         )
-    elif not tensors and _makes_values(func):
+    elif not tensors and getattr(func, "__name__", "") in _FACTORIES:
         kwargs = {**kwargs, "device": "meta"}
     with _Recording(tracer):
         return func(*args, **kwargs)
-
-
-def _makes_values(func: Any) -> bool:
-    """True for factories whose values nobody can need: their memory is not taken."""
-    return getattr(func, "__name__", "") in ("zeros", "ones", "empty", "full", "rand", "randn")
 
 
 class _Recording(TorchDispatchMode):
     """Records every ATen operator that runs while it is active."""
 
     def __init__(self, tracer: Tracer) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._tracer = tracer
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        result = func(*args, **kwargs)
-        record_aten(self._tracer, func, args, kwargs, result)
+        operands = [leaf for leaf in tree_flatten((args, kwargs))[0] if _is_tensor(leaf)]
+        if any(tag in func.tags for tag in _NEEDS_VALUES) and any(t.is_meta for t in operands):
+            raise DataDependentError(f"{aten_name(func)} needs the values of a tensor")
+        try:
+            result = func(*args, **kwargs)
+        except NotImplementedError as error:
+            raise NoMetaKernelError(
+                f"operator {func._schema.name} cannot tell its output's shape without running: "
+                "register a fake kernel for it (torch.library.register_fake)"
+            ) from error
+        _record(self._tracer, func, args, operands, result)
         return result
 
 
+def _is_tensor(leaf: object) -> bool:
+    return isinstance(leaf, torch.Tensor)
+
+
 def aten_name(func: Any) -> str:
-    """``aten::relu_.default`` -> ``relu``; a namespace other than aten stays in front."""
+    """``aten::relu_.default`` -> ``relu``; the namespace of another library stays in front."""
     namespace, _, name = func._schema.name.partition("::")
     if name.endswith("_") and not name.endswith("__"):
         name = name[:-1]
@@ -68,65 +80,85 @@ def aten_name(func: Any) -> str:
     return name if namespace in ("aten", "prims") or name in OPS else f"{namespace}.{name}"
 
 
-def record_aten(
-    tracer: Tracer, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any
+def _record(
+    tracer: Tracer, func: Any, args: tuple[Any, ...], operands: list[torch.Tensor], result: Any
 ) -> None:
-    """Record one ATen call on meta tensors."""
+    """Record one ATen call that has just run."""
     name = aten_name(func)
-    operands = [leaf for leaf in tree_flatten((args, kwargs))[0] if isinstance(leaf, torch.Tensor)]
-    results = [leaf for leaf in tree_flatten(result)[0] if isinstance(leaf, torch.Tensor)]
-    if not results or name in ("_assert_tensor_metadata",):
+    results = [leaf for leaf in tree_flatten(result)[0] if _is_tensor(leaf)]
+    if not results:
         return
     values, weights = tracer.split(operands)
     mutates = func._schema.is_mutable
-    view = not mutates and any(item.alias_info is not None for item in func._schema.returns)
-    if view:
-        # A view of a weight is that weight, whatever its shape.
+    # Whatever is made without activations is no activation.
+    role = "derived" if any(w.role in ("param", "derived") for w in weights) else "constant"
+    if not mutates and any(item.alias_info is not None for item in func._schema.returns):
         owner = weights[0] if weights and not values else None
         outputs = [tracer.adopt(part, owner) for part in results]
-        if owner is None:
+        if values:
             tracer.recorder.record(name, values, outputs, kind="view")
         return
-    in_place = mutates and bool(operands) and results[0] is operands[0]
-    outputs = [tracer.rewritten(part) if in_place else tracer.adopt(part) for part in results]
-    _record(tracer, func, name, args, operands, values, weights, outputs, in_place)
+    in_place = mutates and any(results[0] is operand for operand in operands)
+    if in_place:
+        outputs = [tracer.rewritten(part, bool(values)) for part in results]
+    else:
+        outputs = [
+            tracer.adopt(
+                part,
+                None if values else Weight(tuple(part.shape), part.element_size(), role),
+            )
+            for part in results
+        ]
+    kind = kind_of(name)
+    if kind == UNSUPPORTED and torch.Tag.pointwise in func.tags:
+        kind = "elementwise"
+    record_call(tracer, name, kind, args, values, weights, outputs, in_place)
 
 
-def _record(
+def record_call(
     tracer: Tracer,
-    func: Any,
     name: str,
+    kind: str,
     args: tuple[Any, ...],
-    operands: list[torch.Tensor],
     values: list[Value],
     weights: list[Weight],
     outputs: list[Value],
     in_place: bool,
 ) -> None:
-    kind = kind_of(name)
+    """Record a call by its ATen operands."""
     recorder = tracer.recorder
-    if kind == "conv" and len(args) > 6 and weights:
-        main, *rest = weights
+    if kind == "conv" and len(args) > 6:
+        main = weights[0] if weights else None
+        rest = weights[1:]
+        filter_shape = main.shape if main else values[1].shape
         recorder.record(
             name,
             values,
             outputs,
             main,
-            rest[1:],
             bias=rest[0] if rest else None,
-            kernel=main.shape[2:],
+            weight_shape=filter_shape,
+            kernel=filter_shape[2:],
             stride=tuple(args[3]),
             dilation=tuple(args[5]),
             transposed=bool(args[6]),
             groups=int(args[8]) if len(args) > 8 else 1,
         )
     elif kind in ("linear", "matmul") and weights and values:
-        matrix = next((w for w in weights if len(w.shape) >= 2), weights[0])
-        rest = [w for w in weights if w is not matrix]
-        recorder.record("linear", values, outputs, matrix, rest[1:], bias=rest[0] if rest else None)
-    elif kind == "unsupported" and torch.Tag.pointwise in func.tags:
-        recorder.record(name, values, outputs, None, weights, kind="elementwise", in_place=in_place)
+        matrix = max(weights, key=lambda weight: len(weight.shape))
+        rest = [weight for weight in weights if weight is not matrix]
+        recorder.record("linear", values, outputs, matrix, bias=rest[0] if rest else None)
     else:
-        recorder.record(
-            name, values, outputs, None, weights, copied=kind == "copy", in_place=in_place
+        layer = recorder.record(
+            name,
+            values,
+            outputs,
+            None,
+            weights,
+            kind=kind,
+            copied=kind == "copy",
+            in_place=in_place,
         )
+        if kind == "index" and layer.weight_elements > layer.output_elements:
+            # A look-up reads the rows that it returns, not the table.
+            layer.weight_elements, layer.weight_bytes = layer.output_elements, layer.output_bytes

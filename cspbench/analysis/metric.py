@@ -20,6 +20,7 @@ class Facts:
     params: int = 0
     running_statistics: int = 0
     peak_live_bytes: int = 0
+    peak_layer: int = -1
     weight_bytes: int = 0
 
 

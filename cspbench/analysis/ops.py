@@ -20,8 +20,8 @@ class OpInfo(NamedTuple):
     """Family of an operator and which tensors its backward needs.
 
     ``saved``: ``in`` (first input), ``ins`` (all inputs), ``out`` (result), or nothing.
-    ``saved_in_place``: the same for the in-place form; ``clone`` means a copy of the overwritten
-    input.
+    ``saved_in_place``: the same for the in-place form; ``clone`` (the default where inputs are
+    kept) means a copy of the overwritten input.
     """
 
     kind: str
@@ -29,69 +29,69 @@ class OpInfo(NamedTuple):
     saved_in_place: str = ""
 
 
+#: Family, operators, what their backward needs, the same in place (left out: as `OpInfo` says).
+_ROWS: tuple[tuple[str, ...], ...] = (
+    ("conv", "conv1d conv2d conv3d convolution _convolution", "in"),
+    ("conv", "conv_transpose1d conv_transpose2d conv_transpose3d", "in"),
+    ("linear", "linear", "in"),
+    ("matmul", "matmul mm bmm addmm baddbmm mv dot einsum", "ins"),
+    ("attention", "scaled_dot_product_attention", "ins"),
+    ("norm", "batch_norm native_batch_norm _native_batch_norm_legit_no_training", "in"),
+    ("norm", "_native_batch_norm_legit _batch_norm_impl_index cudnn_batch_norm", "in"),
+    ("norm", "layer_norm native_layer_norm group_norm native_group_norm rms_norm", "in"),
+    ("norm", "instance_norm local_response_norm _fused_rms_norm", "in"),
+    ("activation", "relu sigmoid tanh exp rsqrt sqrt", "out"),
+    ("activation", "leaky_relu hardtanh relu6 elu celu selu", "in", "out"),
+    ("activation", "silu mish gelu hardswish hardsigmoid softplus softsign", "in"),
+    ("activation", "log_sigmoid logsigmoid prelu clamp clip clamp_min clamp_max threshold", "in"),
+    ("activation", "glu rrelu", "in"),
+    ("softmax", "softmax log_softmax _softmax _log_softmax _safe_softmax", "out"),
+    ("elementwise", "add sub rsub neg addcmul addcdiv lerp"),
+    ("elementwise", "mul div maximum minimum where true_divide divide multiply", "ins"),
+    ("elementwise", "pow square abs log log2 log10 log1p expm1 sin cos erf atan2 sinh", "in"),
+    ("elementwise", "reciprocal floor ceil round trunc sign fmod remainder floor_divide"),
+    ("elementwise", "eq ne lt le gt ge logical_not logical_and logical_or bitwise_not isnan"),
+    ("elementwise", "bitwise_and bitwise_or masked_fill dropout feature_dropout nan_to_num"),
+    ("elementwise", "isinf fill zero atan asin acos tan cosh"),
+    ("max_pool", "max_pool1d max_pool2d max_pool3d max_pool2d_with_indices", "in"),
+    ("max_pool", "max_pool3d_with_indices adaptive_max_pool1d adaptive_max_pool2d", "in"),
+    ("max_pool", "adaptive_max_pool3d channel_max_pool", "in"),
+    ("avg_pool", "avg_pool1d avg_pool2d avg_pool3d", "in"),
+    ("avg_pool", "adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d", "in"),
+    ("avg_pool", "_adaptive_avg_pool2d _adaptive_avg_pool3d", "in"),
+    ("avg_pool", "global_avg_pool"),
+    ("reduce", "sum mean cumsum all any argmax argmin"),
+    ("reduce", "amax amin max min norm linalg_vector_norm var std var_mean logsumexp prod", "in"),
+    ("reduce", "topk sort argsort"),
+    ("resize", "interpolate grid_sample affine_grid"),
+    ("resize", "upsample_nearest1d upsample_nearest2d upsample_nearest3d upsample_bilinear2d"),
+    ("resize", "upsample_bicubic2d upsample_linear1d upsample_trilinear3d _upsample_nearest"),
+    ("resize", "_upsample_bilinear2d_aa _upsample_bicubic2d_aa _upsample_nearest_exact2d"),
+    ("index", "index index_select gather embedding take_along_dim index_put scatter one_hot"),
+    ("index", "_index_put_impl _unsafe_index scatter_add index_add tril triu"),
+    ("copy", "cat concat concatenate stack hstack vstack contiguous clone copy repeat roll flip"),
+    ("copy", "pad constant_pad_nd reflection_pad1d reflection_pad2d replication_pad1d"),
+    ("copy", "replication_pad2d pixel_shuffle pixel_unshuffle channel_shuffle _to_copy to"),
+    ("copy", "native_channel_shuffle repeat_interleave reshape_copy unfold im2col"),
+    ("copy", "slice_scatter select_scatter col2im"),
+    ("view", "view reshape flatten permute transpose t unsqueeze squeeze slice select chunk"),
+    ("view", "split split_with_sizes tensor_split unbind narrow expand expand_as view_as alias"),
+    ("view", "detach lift_fresh unflatten movedim swapaxes as_strided _unsafe_view diagonal"),
+    ("view", "unsafe_chunk unsafe_split reshape_as broadcast_to _reshape_alias view_as_real"),
+    ("view", "view_as_complex moveaxis swapdims adjoint"),
+    ("create", "zeros ones empty full rand randn arange linspace tensor zeros_like ones_like"),
+    ("create", "empty_like full_like rand_like randn_like new_zeros new_ones new_empty new_full"),
+    ("create", "empty_permuted normal bernoulli uniform"),
+)
+
+
 def _table() -> dict[str, OpInfo]:
     table: dict[str, OpInfo] = {}
-
-    def add(kind: str, names: str, saved: str = "", in_place: str | None = None) -> None:
-        default = "clone" if saved in ("in", "ins") else saved
+    for kind, names, *rest in _ROWS:
+        saved = rest[0] if rest else ""
+        in_place = rest[1] if len(rest) > 1 else "clone" if saved in ("in", "ins") else saved
         for name in names.split():
-            table[name] = OpInfo(kind, saved, default if in_place is None else in_place)
-
-    add("conv", "conv1d conv2d conv3d convolution _convolution", "in")
-    add("conv", "conv_transpose1d conv_transpose2d conv_transpose3d", "in")
-    add("linear", "linear", "in")
-    add("matmul", "matmul mm bmm addmm baddbmm mv dot einsum", "ins")
-    add("attention", "scaled_dot_product_attention", "ins")
-    add("norm", "batch_norm native_batch_norm _native_batch_norm_legit_no_training", "in")
-    add("norm", "_native_batch_norm_legit _batch_norm_impl_index cudnn_batch_norm", "in")
-    add("norm", "layer_norm native_layer_norm group_norm native_group_norm rms_norm", "in")
-    add("norm", "instance_norm local_response_norm _fused_rms_norm", "in")
-    add("activation", "relu sigmoid tanh exp rsqrt sqrt", "out")
-    add("activation", "leaky_relu hardtanh relu6 elu celu selu", "in", "out")
-    add("activation", "silu mish gelu hardswish hardsigmoid softplus softsign", "in")
-    add("activation", "log_sigmoid logsigmoid prelu clamp clip clamp_min clamp_max threshold", "in")
-    add("activation", "glu rrelu clipped_relu", "in")
-    add("softmax", "softmax log_softmax _softmax _log_softmax _safe_softmax", "out")
-    add("elementwise", "add sub rsub neg addcmul addcdiv lerp clone_add")
-    add("elementwise", "mul div maximum minimum where true_divide divide multiply", "ins")
-    add("elementwise", "pow square abs log log2 log10 log1p expm1 sin cos erf atan2 sinh", "in")
-    add("elementwise", "reciprocal floor ceil round trunc sign fmod remainder floor_divide")
-    add("elementwise", "eq ne lt le gt ge logical_not logical_and logical_or bitwise_not isnan")
-    add("elementwise", "bitwise_and bitwise_or masked_fill dropout feature_dropout nan_to_num")
-    add("elementwise", "isinf fill zero atan asin acos tan cosh identity")
-    add("max_pool", "max_pool1d max_pool2d max_pool3d max_pool2d_with_indices", "in")
-    add("max_pool", "max_pool3d_with_indices adaptive_max_pool1d adaptive_max_pool2d", "in")
-    add("max_pool", "adaptive_max_pool3d channel_max_pool", "in")
-    add("avg_pool", "avg_pool1d avg_pool2d avg_pool3d", "in")
-    add("avg_pool", "adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d", "in")
-    add("avg_pool", "_adaptive_avg_pool2d _adaptive_avg_pool3d", "in")
-    add("avg_pool", "global_avg_pool")
-    add("reduce", "sum mean cumsum all any argmax argmin")
-    add("reduce", "amax amin max min norm linalg_vector_norm var std var_mean logsumexp prod", "in")
-    add("reduce", "topk sort argsort")
-    add("resize", "interpolate grid_sample affine_grid")
-    add("resize", "upsample_nearest1d upsample_nearest2d upsample_nearest3d upsample_bilinear2d")
-    add("resize", "upsample_bicubic2d upsample_linear1d upsample_trilinear3d _upsample_nearest")
-    add("resize", "_upsample_bilinear2d_aa _upsample_bicubic2d_aa _upsample_nearest_exact2d")
-    add("index", "index index_select gather embedding take_along_dim index_put scatter one_hot")
-    add("index", "_index_put_impl _unsafe_index scatter_add index_add tril triu")
-    add("copy", "cat concat concatenate stack hstack vstack contiguous clone copy repeat roll flip")
-    add("copy", "pad constant_pad_nd reflection_pad1d reflection_pad2d replication_pad1d")
-    add("copy", "replication_pad2d pixel_shuffle pixel_unshuffle channel_shuffle _to_copy to")
-    add("copy", "native_channel_shuffle repeat_interleave reshape_copy slice_copy unfold im2col")
-    add("copy", "_assert_tensor_metadata_copy slice_scatter select_scatter col2im transpose_copy")
-    add("view", "view reshape flatten permute transpose t unsqueeze squeeze slice select chunk")
-    add("view", "split split_with_sizes tensor_split unbind narrow expand expand_as view_as alias")
-    add("view", "detach lift_fresh unflatten movedim swapaxes as_strided _unsafe_view diagonal")
-    add("view", "unsafe_chunk unsafe_split reshape_as broadcast_to _reshape_alias view_as_real")
-    add("view", "view_as_complex moveaxis swapdims adjoint numpy_T")
-    add("create", "zeros ones empty full rand randn arange linspace tensor zeros_like ones_like")
-    add("create", "empty_like full_like rand_like randn_like new_zeros new_ones new_empty new_full")
-    add(
-        "create",
-        "scalar_tensor eye empty_strided randint meshgrid constant shape new_empty_strided",
-    )
-    add("create", "empty_permuted normal bernoulli uniform")
+            table[name] = OpInfo(kind, saved, in_place)
     return table
 
 

@@ -26,22 +26,30 @@ class Storage:
 
 
 class Weight:
-    """A parameter or buffer of the model; counted where it is used first."""
+    """What a layer reads besides activations; counted where it is used first.
 
-    __slots__ = ("counted", "elements", "is_param", "itemsize", "shape")
+    ``role``: ``param``, ``buffer``, ``derived`` (computed from parameters in the forward pass) or
+    ``constant`` (made there from nothing).
+    """
 
-    def __init__(self, shape: Shape, itemsize: int, is_param: bool) -> None:
+    __slots__ = ("counted", "elements", "itemsize", "role", "shape")
+
+    def __init__(self, shape: Shape, itemsize: int, role: str) -> None:
         self.shape = shape
         self.elements = math.prod(shape)
         self.itemsize = itemsize
-        self.is_param = is_param
+        self.role = role
         self.counted = False
 
 
 class Value:
-    """An activation as the recorder sees it; ``weight`` if it is only a view of a weight."""
+    """An activation as the recorder sees it.
 
-    __slots__ = ("elements", "id", "itemsize", "shape", "storage", "weight")
+    ``weight`` is set where it holds no activation at all: a view of a weight, a constant.
+    ``owner`` is the recorder, so that a tensor that outlives its pass is not mistaken later.
+    """
+
+    __slots__ = ("elements", "id", "itemsize", "owner", "shape", "storage", "weight")
 
     def __init__(
         self,
@@ -50,7 +58,9 @@ class Value:
         itemsize: int,
         storage: Storage,
         weight: Weight | None = None,
+        owner: object = None,
     ) -> None:
+        self.owner = owner
         self.id = id_
         self.shape = shape
         self.itemsize = itemsize
@@ -91,6 +101,7 @@ class Recorder:
         *,
         bias: Weight | None = None,
         kind: str | None = None,
+        weight_shape: Shape = (),
         kernel: Shape = (),
         stride: Shape = (),
         dilation: Shape = (),
@@ -111,6 +122,7 @@ class Recorder:
             others: further weights read (normalisation).
             bias: bias, counted among the weights read.
             kind: family, if it is not that of the table.
+            weight_shape: shape of the filter where it is no weight but an input.
             kernel: window sides.
             stride: strides.
             dilation: dilations.
@@ -137,16 +149,16 @@ class Recorder:
             weight_bytes = weight.elements * weight.itemsize
             if not weight.counted:
                 weight.counted = True
-                if weight.is_param:
+                if weight.role == "param":
                     params = weight.elements
-                if family in CONV_KINDS:
+                if family in CONV_KINDS and weight.role in ("param", "derived"):
                     params_conv = weight.elements
         for other in (*others, bias) if bias is not None else others:
             weight_elements += other.elements
             weight_bytes += other.elements * other.itemsize
             if not other.counted:
                 other.counted = True
-                if other.is_param:
+                if other.role == "param":
                     params += other.elements
         live = self.live_bytes + temporary_bytes
         index = len(self.layers)
@@ -161,7 +173,7 @@ class Recorder:
             self.stage,
             tuple([value.shape for value in inputs]),
             tuple([value.shape for value in outputs]),
-            weight.shape if weight is not None else (),
+            weight.shape if weight is not None else weight_shape,
             kernel,
             stride,
             dilation,

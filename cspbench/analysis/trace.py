@@ -24,6 +24,9 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from cspbench.analysis.inventory import Inventory
+from cspbench.analysis.metric import Facts
+from cspbench.analysis.questions import DataDependentError, NoMetaKernelError
 from cspbench.analysis.record import Layer, Shape
 from cspbench.analysis.recorder import Recorder, Storage, Value, Weight
 from cspbench.errors import InputError
@@ -32,10 +35,6 @@ META = torch.device("meta")
 _PATCH = threading.RLock()
 _TORCH_DIR = os.path.dirname(os.path.abspath(torch.__file__)) + os.sep
 _OWN_DIR = os.path.dirname(os.path.abspath(__file__)) + os.sep
-
-
-class DataDependentError(Exception):
-    """The forward pass asked for the value of an activation."""
 
 
 class _StorageRef(weakref.ref):  # type: ignore[type-arg]
@@ -49,41 +48,57 @@ class _StorageRef(weakref.ref):  # type: ignore[type-arg]
 class Tracer:
     """State of one pass: which tensors are activations, which are weights, what is alive."""
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, inventory: Inventory) -> None:
         self.recorder = Recorder()
         self.storages: dict[int, _StorageRef] = {}
-        self.weights: dict[int, Weight] = {}
-        self._keep: list[Any] = []  # ids stay valid only while their objects live
+        self.weights = inventory.weights
         self._meta_twins: dict[int, torch.Tensor] = {}
-        for param in module.parameters():
-            self.weights[id(param)] = Weight(tuple(param.shape), param.element_size(), True)
-            self._keep.append(param)
-        for buffer in module.buffers():
-            if id(buffer) not in self.weights:
-                self.weights[id(buffer)] = Weight(tuple(buffer.shape), buffer.element_size(), False)
-                self._keep.append(buffer)
+        self._keep: list[Any] = []  # ids stay valid only while their objects live
 
     # -- tensors ------------------------------------------------------------------------------
 
     def value(self, tensor: torch.Tensor) -> Value:
         """The activation behind a tensor; a constant made in the forward pass becomes one."""
         known: Value | None = getattr(tensor, "_cspbench_value", None)
-        return known if known is not None else self.adopt(tensor)
+        if known is not None and known.owner is self.recorder:
+            return known
+        constant = None
+        if tensor.device.type != "meta":
+            constant = Weight(tuple(tensor.shape), tensor.element_size(), "constant")
+        return self.adopt(tensor, constant)
 
     def weight(self, tensor: object) -> Weight | None:
-        """The weight that a tensor is, or None."""
+        """The parameter or buffer that a tensor is, or None."""
         return self.weights.get(id(tensor))
 
-    def empty(self, shape: Shape, dtype: torch.dtype, itemsize: int) -> torch.Tensor:
+    def filter(self, tensor: torch.Tensor) -> Weight | None:
+        """The weight behind a filter: a parameter, what was derived of one, or a constant."""
+        return self.weights.get(id(tensor)) or self.value(tensor).weight
+
+    def empty(self, shape: Shape, dtype: torch.dtype, itemsize: int) -> tuple[torch.Tensor, Value]:
         """A new activation: a meta tensor whose storage is watched."""
         tensor = torch.empty(shape, dtype=dtype, device=META)
-        self._attach(tensor, shape, itemsize)
-        return tensor
+        return tensor, self._attach(tensor, shape, itemsize)
+
+    def like(self, tensor: torch.Tensor, shape: Shape) -> tuple[torch.Tensor, Value]:
+        """A new activation of another's type and, where it applies, memory format."""
+        value = self.value(tensor)
+        if tensor.is_contiguous():
+            return self.empty(shape, tensor.dtype, value.itemsize)
+        if shape == value.shape:
+            out = torch.empty_like(tensor, device=META)
+        elif len(shape) == 4 and tensor.is_contiguous(memory_format=torch.channels_last):
+            out = torch.empty(
+                shape, dtype=tensor.dtype, device=META, memory_format=torch.channels_last
+            )
+        else:
+            return self.empty(shape, tensor.dtype, value.itemsize)
+        return out, self.adopt(out)
 
     def _attach(self, tensor: torch.Tensor, shape: Shape, itemsize: int) -> Value:
         recorder = self.recorder
         storage = self._watch(tensor)
-        value = Value(recorder.new_id(), shape, itemsize, storage)
+        value = Value(recorder.new_id(), shape, itemsize, storage, None, recorder)
         tensor._cspbench_value = value  # type: ignore[attr-defined]
         return value
 
@@ -111,10 +126,15 @@ class Tracer:
         value.weight = weight
         return value
 
-    def rewritten(self, tensor: torch.Tensor) -> Value:
-        """The new value of a tensor that an in-place operator has overwritten."""
+    def rewritten(self, tensor: torch.Tensor, with_values: bool = True) -> Value:
+        """The new value of a tensor that an in-place operator has overwritten.
+
+        A constant into which activations were written is one no more (``with_values``).
+        """
         old = self.value(tensor)
-        value = Value(self.recorder.new_id(), old.shape, old.itemsize, old.storage, old.weight)
+        weight = None if with_values else old.weight
+        number = self.recorder.new_id()
+        value = Value(number, old.shape, old.itemsize, old.storage, weight, self.recorder)
         tensor._cspbench_value = value  # type: ignore[attr-defined]
         return value
 
@@ -183,28 +203,29 @@ class _FunctionMode(TorchFunctionMode):
 
 
 @contextmanager
-def _module_paths(module: nn.Module, recorder: Recorder) -> Iterator[None]:
-    """Keep ``recorder.path`` and ``stage`` at the innermost module that is being called."""
-    from cspbench.analysis.stages import stage_of
+def _module_paths(inventory: Inventory, recorder: Recorder) -> Iterator[None]:
+    """Keep ``recorder.path`` and ``stage`` at the innermost module that is being called.
 
-    names = {id(child): name for name, child in module.named_modules()}
-    stages = {name: stage_of(module, name) for name in names.values()}
-    original = nn.Module.__call__
+    ``nn.Module.__call__`` is replaced for the while, as ``torch.fx`` does; global hooks would send
+    every call through PyTorch's slow path.
+    """
+    paths, stages = inventory.paths, inventory.stages
     owner = threading.get_ident()
-
-    def call(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
-        name = names.get(id(self))
-        if name is None or threading.get_ident() != owner:
-            return original(self, *args, **kwargs)
-        outer, outer_stage = recorder.path, recorder.stage
-        recorder.path, recorder.stage = name, stages[name]
-        try:
-            return original(self, *args, **kwargs)
-        finally:
-            recorder.path, recorder.stage = outer, outer_stage
-
     with _PATCH:
-        nn.Module.__call__ = call  # type: ignore[method-assign, assignment]
+        original = nn.Module.__call__
+
+        def call(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+            path = paths.get(id(self))
+            if path is None or threading.get_ident() != owner:
+                return original(self, *args, **kwargs)
+            outer, outer_stage = recorder.path, recorder.stage
+            recorder.path, recorder.stage = path, stages[path]
+            try:
+                return original(self, *args, **kwargs)
+            finally:
+                recorder.path, recorder.stage = outer, outer_stage
+
+        nn.Module.__call__ = call  # type: ignore[method-assign]
         try:
             yield
         finally:
@@ -212,27 +233,33 @@ def _module_paths(module: nn.Module, recorder: Recorder) -> Iterator[None]:
 
 
 @contextmanager
-def _inference(module: nn.Module) -> Iterator[None]:
+def _inference(inventory: Inventory) -> Iterator[None]:
     """Evaluation mode without gradients; every flag is restored."""
-    training = [child for child in module.modules() if child.training]
-    for child in training:
+    for child in inventory.training:
         child.training = False
     try:
         with torch.no_grad():
             yield
     finally:
-        for child in training:
+        for child in inventory.training:
             child.training = True
 
 
 class Trace:
     """What a pass saw."""
 
-    def __init__(self, recorder: Recorder, input_shapes: tuple[Shape, ...]) -> None:
+    def __init__(
+        self, recorder: Recorder, input_shapes: tuple[Shape, ...], inventory: Inventory
+    ) -> None:
         self.layers: list[Layer] = recorder.layers
-        self.peak_live_bytes = recorder.peak_live_bytes
-        self.peak_index = recorder.peak_index
         self.input_shapes = input_shapes
+        self.facts = Facts(
+            params=inventory.params,
+            running_statistics=inventory.running_statistics,
+            peak_live_bytes=recorder.peak_live_bytes,
+            peak_layer=recorder.peak_index,
+            weight_bytes=inventory.weight_bytes,
+        )
 
 
 def trace(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Trace:
@@ -248,21 +275,24 @@ def trace(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> T
             names the file and line of the model.
     """
     from cspbench.analysis.dispatch import fallback
-    from cspbench.analysis.torch_rules import RULES
+    from cspbench.analysis.rules import RULES
 
-    tracer = Tracer(module)
+    inventory = Inventory(module)
+    tracer = Tracer(inventory)
     shapes: list[Shape] = []
     args, kwargs = _on_meta(tracer, (args, kwargs), shapes)
     recorder = tracer.recorder
     recorder.peak_live_bytes = recorder.live_bytes
     mode = _FunctionMode(tracer, RULES, fallback)
     try:
-        with _inference(module), _module_paths(module, recorder), mode:
+        with _inference(inventory), _module_paths(inventory, recorder), mode:
             result = module(*args, **kwargs)
+    except InputError:
+        raise
     except Exception as error:
         raise InputError(_explain(error)) from error
     del result
-    return Trace(recorder, tuple(shapes))
+    return Trace(recorder, tuple(shapes), inventory)
 
 
 def _on_meta(tracer: Tracer, tree: Any, shapes: list[Shape]) -> Any:
@@ -283,11 +313,15 @@ def _explain(error: Exception) -> str:
     """One sentence: where in the model's own code, what happened."""
     where = "the model"
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        inside = frame.filename.startswith((_TORCH_DIR, _OWN_DIR, "<"))
-        if not inside:
+        if not frame.filename.startswith((_TORCH_DIR, _OWN_DIR, "<frozen")):
             where = f"{frame.filename}:{frame.lineno} ({frame.line})"
             break
     text = str(error).strip().split("\n")[0] or type(error).__name__
     if isinstance(error, DataDependentError):
-        return f"{where}: {text}; an analysis knows shapes only, so control flow must not depend on data"
+        return (
+            f"{where}: {text}, and an analysis knows shapes only: "
+            "the forward pass must not depend on data"
+        )
+    if isinstance(error, NoMetaKernelError):
+        return f"{where}: {text}"
     return f"{where}: the forward pass fails on these shapes: {type(error).__name__}: {text}"

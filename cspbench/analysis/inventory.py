@@ -1,0 +1,85 @@
+"""One walk over a module: paths, stages, weights and their counts.
+
+``nn.Module.named_modules`` and ``parameters`` are generators of generators; on a network of 500
+modules they take longer than the whole analysis should.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+
+from cspbench.analysis.recorder import Weight
+from cspbench.analysis.stages import HOLDERS
+from cspbench.errors import InputError
+
+_PLAIN = (nn.ModuleList, nn.ModuleDict)
+
+
+class Inventory:
+    """What a module is made of; objects that occur twice are taken once, as PyTorch does.
+
+    Attributes:
+        paths: path of each submodule by its ``id``.
+        stages: stage of each path (``cspbench.analysis.stages``).
+        weights: parameters and buffers by ``id``.
+        training: submodules in training mode.
+        tensors: parameters and buffers themselves.
+    """
+
+    def __init__(self, root: nn.Module) -> None:
+        self.paths: dict[int, str] = {}
+        self.stages: dict[str, str] = {}
+        self.weights: dict[int, Weight] = {}
+        self.training: list[nn.Module] = []
+        self.tensors: list[torch.Tensor] = []
+        self.params = 0
+        self.running_statistics = 0
+        self.weight_bytes = 0
+        # Depth first, children in order, as named_modules does: the first path names a module.
+        pending: list[tuple[nn.Module, str, str, bool]] = [(root, "", "", True)]
+        while pending:
+            module, path, stage, open_ = pending.pop()
+            if id(module) in self.paths:
+                continue
+            self._visit(module, path, stage)
+            children = []
+            for name, child in module._modules.items():
+                if child is None:
+                    continue
+                child_path = f"{path}.{name}" if path else name
+                child_stage = child_path if open_ else stage
+                plain = type(child) in _PLAIN
+                holder = not path and (type(child) is nn.Sequential or name in HOLDERS)
+                children.append((child, child_path, child_stage, open_ and (plain or holder)))
+            pending.extend(reversed(children))
+
+    def _visit(self, module: nn.Module, path: str, stage: str) -> None:
+        if isinstance(module, torch.jit.ScriptModule):
+            raise InputError(
+                f"module {path or 'itself'!r} is TorchScript, which hides its operators; analyse "
+                "the module that it was made from, its torch.export program or its ONNX file"
+            )
+        self.paths[id(module)] = path
+        self.stages[path] = stage
+        if module.training:
+            self.training.append(module)
+        for param in module._parameters.values():
+            if param is not None and id(param) not in self.weights:
+                self.params += self._add(param, "param")
+        for name, buffer in module._buffers.items():
+            if buffer is not None and id(buffer) not in self.weights:
+                elements = self._add(buffer, "buffer")
+                if name in ("running_mean", "running_var"):
+                    self.running_statistics += elements
+
+    def _add(self, tensor: torch.Tensor, role: str) -> int:
+        shape = tuple(tensor.shape)
+        itemsize = tensor.element_size()
+        self.weights[id(tensor)] = Weight(shape, itemsize, role)
+        self.tensors.append(tensor)
+        elements = math.prod(shape)
+        self.weight_bytes += elements * itemsize
+        return elements

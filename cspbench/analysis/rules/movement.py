@@ -1,0 +1,119 @@
+"""Rules for views, concatenation, padding and other data movement."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from cspbench.analysis import shapes
+from cspbench.analysis.dispatch import fallback
+from cspbench.analysis.rules.simple import Arguments, Keywords, Rule, bind, is_activation
+from cspbench.analysis.trace import Tracer
+
+
+def _cat(tracer: Tracer, func: Any, args: Arguments, kwargs: Keywords) -> Any:
+    bound = bind(("tensors", "dim"), args, kwargs)
+    tensors: Sequence[torch.Tensor] = bound["tensors"]
+    axis = bound.get("dim", bound.get("axis", 0))
+    values, weights = tracer.split(tensors)
+    uniform = len({t.dtype for t in tensors}) == 1
+    if weights or not values or not uniform or "out" in bound or not isinstance(axis, int):
+        return fallback(tracer, func, args, kwargs)
+    out, result = tracer.like(tensors[0], shapes.concatenate([v.shape for v in values], axis))
+    tracer.recorder.record("cat", values, (result,), copied=True)
+    return out
+
+
+def _pad(tracer: Tracer, func: Any, args: Arguments, kwargs: Keywords) -> Any:
+    bound = bind(("input", "pad", "mode", "value"), args, kwargs)
+    x = bound["input"]
+    if not is_activation(tracer, x) or not all(type(side) is int for side in bound["pad"]):
+        return fallback(tracer, func, args, kwargs)
+    value = tracer.value(x)
+    out, result = tracer.like(x, shapes.padded(value.shape, bound["pad"]))
+    tracer.recorder.record("pad", (value,), (result,), copied=True)
+    return out
+
+
+def _view(op: str) -> Rule:
+    """A view costs nothing; a ``reshape`` that must copy is recorded as a copy."""
+
+    def rule(tracer: Tracer, func: Any, args: Arguments, kwargs: Keywords) -> Any:
+        x = args[0] if args else None
+        if not isinstance(x, torch.Tensor) or x.device.type != "meta":
+            return fallback(tracer, func, args, kwargs)
+        if tracer.weight(x) is not None:
+            return fallback(tracer, func, args, kwargs)
+        value = tracer.value(x)
+        result = func(*args, **kwargs)
+        if result is x:
+            return result
+        parts = result if isinstance(result, (tuple, list)) else (result,)
+        copied = bool(parts) and not tracer.shares_memory(parts[0])
+        outputs = [tracer.adopt(part, value.weight) for part in parts]
+        if value.weight is None:
+            name = "reshape_copy" if copied and op in ("reshape", "flatten") else op
+            tracer.recorder.record(name, (value,), outputs, copied=copied)
+        return result
+
+    return rule
+
+
+_slice = _view("slice")
+
+
+def _is_plain(index: object) -> bool:
+    """True for an index of numbers, slices, None and ``...``: a view, no look-up."""
+    parts = index if isinstance(index, tuple) else (index,)
+    return all(
+        part is None or part is Ellipsis or type(part) is int or isinstance(part, slice)
+        for part in parts
+    )
+
+
+def _getitem(tracer: Tracer, func: Any, args: Arguments, kwargs: Keywords) -> Any:
+    rule = _slice if _is_plain(args[1]) else fallback
+    return rule(tracer, func, args, kwargs)
+
+
+def _setitem(tracer: Tracer, func: Any, args: Arguments, kwargs: Keywords) -> Any:
+    target, index, source = args
+    if not _is_plain(index) or target.device.type != "meta":
+        return fallback(tracer, func, args, kwargs)
+    region = tracer.adopt(target[index])
+    values, weights = tracer.split((source,))
+    tracer.recorder.record("copy", values, (region,), others=weights, copied=True, in_place=True)
+    tracer.rewritten(target)
+    return None
+
+
+def _to(tracer: Tracer, _: Any, args: Arguments, kwargs: Keywords) -> Any:
+    """``tensor.to``: the device is ignored, a change of type is a copy."""
+    x = args[0]
+    other = next((arg for arg in args[1:] if isinstance(arg, torch.Tensor)), None)
+    if other is not None:
+        dtype: torch.dtype | None = other.dtype
+    else:
+        dtype = torch._C._nn._parse_to(*args[1:], **kwargs)[1]
+    if dtype is None or dtype is x.dtype:
+        return x
+    return fallback(tracer, torch.Tensor.to, (x, dtype), {})
+
+
+RULES: dict[str, Rule] = {
+    **dict.fromkeys(("cat", "concat", "concatenate"), _cat),
+    "pad": _pad,
+    "to": _to,
+    "__getitem__": _getitem,
+    "__setitem__": _setitem,
+    **{
+        name: _view(name)
+        for name in (
+            *("view", "reshape", "flatten", "permute", "transpose", "unsqueeze", "squeeze"),
+            *("chunk", "split", "unbind", "narrow", "expand", "expand_as", "view_as", "select"),
+            *("swapaxes", "movedim", "unflatten", "tensor_split", "contiguous", "t"),
+        )
+    },
+}

@@ -1,0 +1,158 @@
+"""Rules for normalisation, activations, softmax and elementwise arithmetic."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+
+from cspbench.analysis import shapes
+from cspbench.analysis.dispatch import fallback
+from cspbench.analysis.recorder import Value
+from cspbench.analysis.rules.simple import Arguments, Keywords, Rule, bind, is_activation
+from cspbench.analysis.trace import Tracer
+
+
+def _normalise(op: str, names: tuple[str, ...]) -> Rule:
+    statistics = ("weight", "bias", "running_mean", "running_var")
+
+    def rule(tracer: Tracer, func: Any, args: Arguments, kwargs: Keywords) -> Any:
+        bound = bind(names, args, kwargs)
+        x = bound["input"]
+        values, weights = tracer.split([bound[n] for n in statistics if bound.get(n) is not None])
+        if values or not is_activation(tracer, x):
+            return fallback(tracer, func, args, kwargs)
+        value = tracer.value(x)
+        out, result = tracer.like(x, value.shape)
+        tracer.recorder.record(
+            op,
+            (value,),
+            (result,),
+            others=weights,
+            saved_extra_bytes=_kept_statistics(op, value, bound) * value.itemsize,
+        )
+        return out
+
+    return rule
+
+
+def _kept_statistics(op: str, value: Value, bound: dict[str, Any]) -> int:
+    """Elements of mean and inverse deviation that backward keeps."""
+    shape = value.shape
+    if op == "batch_norm":
+        return 2 * shape[1]
+    if op == "group_norm":
+        return 2 * shape[0] * int(bound["num_groups"])
+    if op == "instance_norm":
+        return 2 * shape[0] * shape[1]
+    normalised: int = math.prod(bound["normalized_shape"])
+    rows = value.elements // max(normalised, 1)
+    return rows if op == "rms_norm" else 2 * rows
+
+
+def _activation(op: str, in_place: bool = False) -> Rule:
+    def rule(tracer: Tracer, func: Any, args: Arguments, kwargs: Keywords) -> Any:
+        x = args[0] if args else kwargs.get("input")
+        if not isinstance(x, torch.Tensor) or not is_activation(tracer, x):
+            return fallback(tracer, func, args, kwargs)
+        value = tracer.value(x)
+        if in_place:
+            tracer.recorder.record(op, (value,), (tracer.rewritten(x),), in_place=True)
+            return x
+        out, result = tracer.like(x, value.shape)
+        tracer.recorder.record(op, (value,), (result,))
+        return out
+
+    return rule
+
+
+def _with_flag(op: str, position: int) -> Rule:
+    """An activation whose ``inplace`` flag is an argument."""
+    plain, in_place = _activation(op), _activation(op, in_place=True)
+
+    def rule(tracer: Tracer, func: Any, args: Arguments, kwargs: Keywords) -> Any:
+        flag = args[position] if len(args) > position else kwargs.get("inplace", False)
+        return (in_place if flag else plain)(tracer, func, args, kwargs)
+
+    return rule
+
+
+def _softmax(op: str) -> Rule:
+    def rule(tracer: Tracer, func: Any, args: Arguments, kwargs: Keywords) -> Any:
+        x = args[0] if args else kwargs.get("input")
+        if kwargs.get("dtype") is not None or not isinstance(x, torch.Tensor):
+            return fallback(tracer, func, args, kwargs)
+        if not is_activation(tracer, x):
+            return fallback(tracer, func, args, kwargs)
+        value = tracer.value(x)
+        out, result = tracer.empty(value.shape, x.dtype, value.itemsize)
+        tracer.recorder.record(op, (value,), (result,))
+        return out
+
+    return rule
+
+
+def _elementwise(op: str, in_place: bool = False, compares: bool = False) -> Rule:
+    def rule(tracer: Tracer, func: Any, args: Arguments, kwargs: Keywords) -> Any:
+        operands = (*args, kwargs["other"]) if "other" in kwargs else args
+        tensors = [operand for operand in operands if isinstance(operand, torch.Tensor)]
+        dtype = tensors[0].dtype
+        # Promotion is torch's business: only operands of one floating type are done here.
+        if not dtype.is_floating_point or any(t.dtype is not dtype for t in tensors):
+            return fallback(tracer, func, args, kwargs)
+        values, weights = tracer.split(tensors)
+        if not values or "out" in kwargs:
+            return fallback(tracer, func, args, kwargs)
+        shape = values[0].shape
+        if len(tensors) > 1:
+            shape = shapes.broadcast([tuple(t.shape) for t in tensors])
+        if in_place:
+            target = args[0]
+            if target.shape != shape or tracer.weight(target) is not None:
+                return fallback(tracer, func, args, kwargs)
+            tracer.recorder.record(
+                op, values, (tracer.rewritten(target),), others=weights, in_place=True
+            )
+            return target
+        if compares:
+            out, result = tracer.empty(shape, torch.bool, 1)
+        else:
+            source = next((t for t in tensors if tuple(t.shape) == shape), tensors[0])
+            out, result = tracer.like(source, shape)
+        tracer.recorder.record(op, values, (result,), others=weights)
+        return out
+
+    return rule
+
+
+def _rules() -> dict[str, Rule]:
+    norm = ("input", "running_mean", "running_var", "weight", "bias", "training")
+    shaped = ("input", "normalized_shape", "weight", "bias", "eps")
+    rules: dict[str, Rule] = {
+        "batch_norm": _normalise("batch_norm", norm),
+        "instance_norm": _normalise("instance_norm", norm),
+        "layer_norm": _normalise("layer_norm", shaped),
+        "rms_norm": _normalise("rms_norm", shaped[:3]),
+        "group_norm": _normalise("group_norm", ("input", "num_groups", "weight", "bias")),
+        "softmax": _softmax("softmax"),
+        "log_softmax": _softmax("log_softmax"),
+        "hardtanh": _with_flag("hardtanh", 3),
+    }
+    for name in ("relu", "leaky_relu", "silu", "mish", "hardswish", "hardsigmoid", "relu6", "elu"):
+        rules[name] = _with_flag(name, 2 if name in ("leaky_relu", "elu") else 1)
+        rules[f"{name}_"] = _activation(name, in_place=True)
+    for name in ("sigmoid", "tanh", "gelu", "softplus", "exp", "sqrt", "rsqrt", "abs", "clamp"):
+        rules[name] = _activation(name)
+        rules[f"{name}_"] = _activation(name, in_place=True)
+    for name in ("add", "sub", "mul", "div", "maximum", "minimum", "pow", "square", "neg"):
+        rules[name] = _elementwise(name)
+        rules[f"{name}_"] = _elementwise(name, in_place=True)
+    for name, op in (("__radd__", "add"), ("__rsub__", "sub"), ("__rmul__", "mul")):
+        rules[name] = _elementwise(op)
+    for name in ("eq", "ne", "lt", "le", "gt", "ge"):
+        rules[name] = _elementwise(name, compares=True)
+    return rules
+
+
+RULES: dict[str, Rule] = _rules()

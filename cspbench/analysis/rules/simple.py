@@ -1,0 +1,89 @@
+"""Questions about a tensor, and calls that change nothing here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import torch
+
+from cspbench.analysis.dispatch import fallback
+from cspbench.analysis.questions import DataDependentError
+from cspbench.analysis.trace import Tracer
+
+Arguments: TypeAlias = tuple[Any, ...]
+Keywords: TypeAlias = dict[str, Any]
+#: ``rule(tracer, function, args, kwargs)`` returns what the function would.
+Rule: TypeAlias = Callable[[Tracer, Any, Arguments, Keywords], Any]
+
+
+def bind(names: tuple[str, ...], args: Arguments, kwargs: Keywords) -> dict[str, Any]:
+    """Arguments by name."""
+    bound = dict(zip(names, args, strict=False))
+    bound.update(kwargs)
+    return bound
+
+
+def is_activation(tracer: Tracer, tensor: object) -> bool:
+    """True for a floating-point tensor that is neither a weight nor made of weights alone."""
+    return (
+        isinstance(tensor, torch.Tensor)
+        and tracer.weight(tensor) is None
+        and tensor.dtype.is_floating_point
+        and tracer.value(tensor).weight is None
+    )
+
+
+def ask(_: Tracer, func: Any, args: Arguments, kwargs: Keywords) -> Any:
+    """Shape, type and layout: known, free, not operators."""
+    return func(*args, **kwargs)
+
+
+def _same(_: Tracer, __: Any, args: Arguments, kwargs: Keywords) -> Any:
+    """A move between devices changes nothing here."""
+    return args[0] if args else kwargs["input"]
+
+
+def _dropout(tracer: Tracer, func: Any, args: Arguments, kwargs: Keywords) -> Any:
+    bound = bind(("input", "p", "training", "inplace"), args, kwargs)
+    if bound.get("training", True):
+        return fallback(tracer, func, args, kwargs)
+    return bound["input"]
+
+
+def _value_of(what: str) -> Rule:
+    def rule(_: Tracer, func: Any, args: Arguments, kwargs: Keywords) -> Any:
+        x = args[0] if args else kwargs.get("input")
+        if isinstance(x, torch.Tensor) and x.device.type == "meta":
+            raise DataDependentError(f"{what} needs the values of a tensor")
+        return func(*args, **kwargs)
+
+    return rule
+
+
+RULES: dict[str, Rule] = {
+    **dict.fromkeys(("cpu", "cuda", "detach"), _same),
+    **dict.fromkeys(("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout"), _dropout),
+    **dict.fromkeys(
+        (
+            *("size", "dim", "numel", "stride", "is_contiguous", "element_size", "get_device"),
+            *("is_floating_point", "is_complex", "nelement", "ndimension", "storage_offset"),
+            *("is_tensor", "__len__", "__hash__", "__repr__", "__format__", "type"),
+        ),
+        ask,
+    ),
+    **{name: _value_of(f"{name}()") for name in ("item", "tolist", "numpy", "nonzero")},
+    **{name: _value_of(f"{name}()") for name in ("unique", "masked_select", "bincount")},
+    **{name: _value_of(f"{name}()") for name in ("equal", "allclose", "unique_consecutive")},
+    "__bool__": _value_of("a condition (bool)"),
+    "__int__": _value_of("int()"),
+    "__float__": _value_of("float()"),
+    "__index__": _value_of("an index or range"),
+    "__array__": _value_of("a NumPy array"),
+}
+
+#: Attributes of a tensor that are known without its values.
+PROPERTIES: tuple[str, ...] = (
+    *("shape", "dtype", "device", "ndim", "is_cuda", "is_meta", "requires_grad", "layout"),
+    *("is_sparse", "is_quantized", "grad_fn", "is_nested", "itemsize", "nbytes", "is_cpu"),
+)
