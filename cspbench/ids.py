@@ -156,7 +156,7 @@ class _Reader:
             if not self.take('"'):
                 raise self.fail('a closing "')
         else:
-            name = self.until(stops + "[]")
+            name = self.until(stops + '[]"')
         if not name:
             raise self.fail("a name")
         return Ref.of(name, self.options() if self.take("[") else None)
