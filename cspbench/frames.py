@@ -27,6 +27,12 @@ LAUNCH_COLUMNS = (
     "median_ms", "samples", "stop", "relative_half_width", "load_ms", "first_ms", "warmup_count",
     "steady", "steal_s", "foreign_cpu_s", "load_1m_before", "load_1m_after",
 )  # fmt: skip
+#: Columns of numbers that may be missing.
+NUMBER_COLUMNS = frozenset(
+    ("params_m", "macs_g", "bflops", "latency_ms", "latency_ms_low", "latency_ms_high", "p90_ms",
+     "p99_ms", "fps", "max_relative_error", "seconds", "median_ms", "relative_half_width",
+     "load_ms", "first_ms", "steal_s", "foreign_cpu_s", "load_1m_before", "load_1m_after")
+)  # fmt: skip
 SAMPLE_COLUMNS = ("case", "number", "index", "latency_ms")
 
 
@@ -112,7 +118,9 @@ def load(path: str | Path) -> Run:
 
 
 def _frame(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> pd.DataFrame:
-    return pd.DataFrame(rows, columns=list(columns))
+    """Rows as a frame; numbers that were not obtained are NaN, also where none was."""
+    frame = pd.DataFrame(rows, columns=list(columns))
+    return frame.astype({column: "float64" for column in columns if column in NUMBER_COLUMNS})
 
 
 def _case_row(record: Record, totals: dict[str, Any]) -> dict[str, Any]:

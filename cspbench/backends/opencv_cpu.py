@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from cspbench.artifacts.cache import ArtifactKind
 from cspbench.axes import Axis, Options, Value, resolve
-from cspbench.backends.spec import BACKENDS
+from cspbench.backends.spec import BACKENDS, Device
 from cspbench.errors import Unsupported
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ class OpenCvCpu:
     name: str = "opencv-cpu"
     summary: str = "OpenCV dnn on the CPU, ONNX"
     artifact: ArtifactKind = "onnx"
+    device: Device = "cpu"
     axes: tuple[Axis, ...] = (
         Axis("engine", "auto", "choice", ("auto", "classic", "new"), "OpenCV 5's two dnn engines"),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from cspbench.artifacts.cache import ArtifactKind
 from cspbench.axes import Axis, Options, Value
@@ -13,6 +13,9 @@ from cspbench.registry import Registry
 
 if TYPE_CHECKING:
     import numpy as np
+
+
+Device = Literal["cpu", "cuda"]
 
 
 class Session(Protocol):
@@ -45,6 +48,9 @@ class Backend(Protocol):
 
     @property
     def artifact(self) -> ArtifactKind: ...
+
+    @property
+    def device(self) -> Device: ...
 
     @property
     def axes(self) -> tuple[Axis, ...]: ...

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from cspbench.artifacts.cache import ArtifactKind
 from cspbench.axes import Axis, Options, resolve
-from cspbench.backends.spec import BACKENDS
+from cspbench.backends.spec import BACKENDS, Device
 
 if TYPE_CHECKING:
     from cspbench.backends._torch import TorchCpuSession
@@ -28,6 +28,7 @@ class TorchCpu:
     name: str = "torch-cpu"
     summary: str = "PyTorch eager on the CPU, exported program"
     artifact: ArtifactKind = "pt2"
+    device: Device = "cpu"
     axes: tuple[Axis, ...] = (LAYOUT,)
 
     def available(self) -> str | None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from cspbench.artifacts.cache import ArtifactKind
 from cspbench.axes import Axis, Options, resolve
-from cspbench.backends.spec import BACKENDS
+from cspbench.backends.spec import BACKENDS, Device
 from cspbench.backends.torch_cpu import LAYOUT
 from cspbench.errors import Unavailable
 
@@ -61,6 +61,7 @@ class TorchCuda:
     name: str = "torch-cuda"
     summary: str = "PyTorch eager on a CUDA device, exported program"
     artifact: ArtifactKind = "pt2"
+    device: Device = "cuda"
     axes: tuple[Axis, ...] = (LAYOUT, PRECISION)
     needs_tegra: bool = False
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,17 @@ results_option = click.option(
 out_file_option = click.option(
     "--out", type=click.Path(path_type=Path, dir_okay=False), help="Write to this file."
 )
+
+
+def memory_size(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
+    """Callback of an option: bytes from ``500M``, ``8G``, ``1.5GiB`` (powers of 1024)."""
+    if value is None:
+        return None
+    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([KMGT]?)(?:i?B)?", value.strip(), re.IGNORECASE)
+    size = float(match[1]) * 1024 ** " KMGT".index(match[2].upper() or " ") if match else 0.0
+    if size < 1:
+        raise click.BadParameter(f"{value!r} is not a memory size; write 500M or 8G", ctx, param)
+    return int(size)
 
 
 def parse_overrides(settings: tuple[str, ...]) -> dict[str, object]:

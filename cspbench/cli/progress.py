@@ -54,6 +54,9 @@ class LineProgress:
 
     def launched(self, launch: dict[str, Any]) -> None:
         """Print what it found and when all will be done."""
+        if launch["job"] != "time":
+            click.echo(f"{printable(launch['case'])}: {latency_text(launch)}", err=True)
+            return
         self._done += 1
         left = (time.monotonic() - self._start) / self._done * max(0, self._total - self._done)
         click.echo(
@@ -109,7 +112,8 @@ class BarProgress:
         else:
             text = f"{printable(launch['case'])}: {latency_text(launch)}"
             self._bar.console.print(text, markup=False, highlight=False)
-        self._bar.advance(self._task)
+        if launch["job"] == "time":
+            self._bar.advance(self._task)
 
     def close(self) -> None:
         """Remove the bar."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cspbench.cli.options import format_option, parse_overrides
+from cspbench.cli.options import format_option, memory_size, parse_overrides
 from cspbench.errors import InputError
 from cspbench.vocabulary import ExitCode, exit_code_for
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cspbench.frames import Run
+    from cspbench.runner.executor import Executor
     from cspbench.runner.plan import Plan
     from cspbench.store.rundir import StoredRun
 
@@ -62,6 +63,12 @@ class Task:
     help="Change a setting of the suite, such as threads=2. Repeatable.",
 )
 @click.option(
+    "--memory-limit",
+    callback=memory_size,
+    metavar="SIZE",
+    help="Bound of a worker's memory, such as 8G.  [default: 80 % of what is free]",
+)
+@click.option(
     "--no-wait", is_flag=True, help="Refuse to start while another run measures on this machine."
 )
 @format_option  # fmt: skip
@@ -73,6 +80,7 @@ def command(
     rounds: int | None,
     resume: str | None,
     overrides: tuple[str, ...],
+    memory_limit: int | None,
     no_wait: bool,
     form: str,
 ) -> int:
@@ -80,9 +88,11 @@ def command(
 
     A SUITE is a YAML file, the name of an installed suite, or a directory with suites.
     """
+    from cspbench.runner.executor import LocalExecutor
+
     settings = (*overrides, *([f"measure.rounds={rounds}"] if rounds else []))
     tasks = _tasks(suites, out, only, resume, settings)
-    paths, interrupted = _measure(tasks, out, wait=not no_wait)
+    paths, interrupted = _measure(tasks, out, LocalExecutor(memory_limit), wait=not no_wait)
     if not paths:  # stopped before anything began
         return ExitCode.INTERRUPTED
     return _finish(paths, reports, form, interrupted)
@@ -116,7 +126,9 @@ def _tasks(
     return [Task(plan_suite(suite, only)) for suite in loaded]
 
 
-def _measure(tasks: Sequence[Task], out: Path, *, wait: bool) -> tuple[list[Path], bool]:
+def _measure(
+    tasks: Sequence[Task], out: Path, executor: Executor, *, wait: bool
+) -> tuple[list[Path], bool]:
     """Run all tasks, alone on this machine.
 
     Returns:
@@ -139,7 +151,7 @@ def _measure(tasks: Sequence[Task], out: Path, *, wait: bool) -> tuple[list[Path
                     RunDirectory(task.stored.path) if task.stored else new_run(task.plan, out)
                 )
                 paths.append(directory.path)
-                execute(task.plan, directory, before, progress=progress)
+                execute(task.plan, directory, before, executor, progress)
     except KeyboardInterrupt:
         return paths, True
     finally:

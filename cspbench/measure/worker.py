@@ -22,6 +22,11 @@ from cspbench.errors import Unavailable, Unsupported
 from cspbench.vocabulary import Status
 
 Answer = dict[str, Any]
+#: What allocators say when there is no memory left, whatever the exception's type.
+OUT_OF_MEMORY = (
+    "out of memory", "not enough memory", "Cannot allocate memory", "Failed to allocate",
+    "Insufficient memory", "bad_alloc", "bad allocation",
+)  # fmt: skip
 #: Tells the controller which phase began; it owns the time-outs.
 PhaseReport = Callable[[str], None]
 
@@ -122,6 +127,7 @@ JOBS: dict[str, Callable[[Answer, PhaseReport], Answer]] = {
 def perform(job: Answer, phase: PhaseReport) -> Answer:
     """Do one job; every Python error becomes an answer with a status and a reason."""
     try:
+        limit_data(job.get("data_limit_bytes"))
         return JOBS[job["job"]](job, phase)
     except Unsupported as reason:
         return {"status": Status.UNSUPPORTED.value, "reason": str(reason)}
@@ -132,7 +138,8 @@ def perform(job: Answer, phase: PhaseReport) -> Answer:
     except Exception as error:  # a backend may raise anything; the traceback goes to the log
         traceback.print_exc()
         text = (str(error).strip() or type(error).__name__).splitlines()[0][:500]
-        status = Status.OOM if "out of memory" in str(error).lower() else Status.FAILED
+        exhausted = any(sign in str(error) for sign in OUT_OF_MEMORY)
+        status = Status.OOM if exhausted else Status.FAILED
         return {"status": status.value, "reason": f"{type(error).__name__}: {text}"}
 
 
@@ -144,6 +151,27 @@ def to_line(message: Answer) -> str:
         reason = f"the answer cannot be stored as JSON: {error}"
         failed = {"event": "answer", "status": Status.FAILED.value, "reason": reason}
         return json.dumps(failed) + "\n"
+
+
+def limit_data(limit: int | None) -> None:
+    """Bound this process's private memory, so that a runaway allocation fails in it alone.
+
+    RLIMIT_DATA counts what is allocated, not address space, which drivers reserve in terabytes.
+    """
+    if limit is None or sys.platform != "linux":
+        return
+    import resource
+
+    hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+    soft = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
+    resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+
+
+def no_core_dump() -> None:
+    """A crash of a model is told by its signal; gigabytes of core file help nobody."""
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def die_with_parent() -> None:
@@ -164,6 +192,7 @@ def main() -> None:
     parser.add_argument("--parent", type=int, required=True, help="process id of the controller")
     arguments = parser.parse_args()
     die_with_parent()
+    no_core_dump()
     if os.getppid() != arguments.parent:  # it died before we asked to be told
         sys.exit(1)
     with os.fdopen(arguments.answers, "w", encoding="utf-8") as answers:

@@ -8,6 +8,8 @@ from typing import Any, Protocol
 from cspbench.runner.process import Outcome, WorkerProcess
 
 Job = dict[str, Any]
+#: Share of the free memory that a worker may take unless told otherwise.
+MEMORY_SHARE = 0.8
 
 
 class Executor(Protocol):
@@ -21,13 +23,20 @@ class Executor(Protocol):
 
 
 class LocalExecutor:
-    """Workers on this machine."""
+    """Workers on this machine.
+
+    Args:
+        memory_limit_bytes: bound of a worker's memory; by default MEMORY_SHARE of what is free.
+    """
+
+    def __init__(self, memory_limit_bytes: int | None = None) -> None:
+        self._memory_limit = memory_limit_bytes or int(MEMORY_SHARE * _available_bytes())
 
     def launch(self, job: Job, threads: int, timeout_seconds: float) -> Outcome:
         """Start a worker, ask it once, end it."""
         worker = WorkerProcess(threads)
         try:
-            return worker.ask(job, timeout_seconds)
+            return worker.ask(self._bounded(job), timeout_seconds)
         finally:
             worker.close()
 
@@ -40,7 +49,19 @@ class LocalExecutor:
                     worker.close()
                     worker = None
                 worker = worker or WorkerProcess()
-                yield worker.ask(job, timeout_seconds)
+                yield worker.ask(self._bounded(job), timeout_seconds)
         finally:
             if worker is not None:
                 worker.close()
+
+    def _bounded(self, job: Job) -> Job:
+        limits = {"memory_limit_bytes": self._memory_limit}
+        if job.get("device", "cpu") == "cpu":  # a GPU driver's mappings count as data
+            limits["data_limit_bytes"] = self._memory_limit
+        return {**job, **limits}
+
+
+def _available_bytes() -> int:
+    import psutil
+
+    return int(psutil.virtual_memory().available)

@@ -15,10 +15,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cspbench.measure.worker import OUT_OF_MEMORY
 from cspbench.vocabulary import Status
 
 #: How much of a worker's own output is kept.
 LOG_BYTES = 64 * 1024
+#: How often the controller looks after a silent worker: is it alive, how much memory has it.
+WATCH_SECONDS = 0.5
+#: No answer is longer than this.
+MAX_MESSAGE_BYTES = 64 * 2**20
 _VMSTAT = Path("/proc/vmstat")
 
 
@@ -69,7 +74,12 @@ class WorkerProcess:
         return self._process.poll() is None
 
     def ask(self, job: dict[str, Any], timeout_seconds: float) -> Outcome:
-        """Send a job and wait for its answer, its end, or the time-out."""
+        """Send a job and wait for its answer, its end, or the time-out.
+
+        ``timeout_seconds`` bounds every phase of the job; phases that are told how long to work
+        (warm-up, sampling) have that long on top. A job's ``memory_limit_bytes`` bounds the
+        worker's resident memory.
+        """
         started = time.monotonic()
         self._busy = True
         stdin = self._process.stdin
@@ -77,26 +87,31 @@ class WorkerProcess:
         with contextlib.suppress(BrokenPipeError):  # it died: seen below
             stdin.write(json.dumps(job).encode() + b"\n")
             stdin.flush()
-        outcome = self._wait(started + timeout_seconds, timeout_seconds)
+        outcome = self._wait(job, timeout_seconds)
         self._busy = False
         outcome.seconds = time.monotonic() - started
         if outcome.status is not Status.OK:
             outcome.log = self._read_log()
         return outcome
 
-    def _wait(self, deadline: float, timeout_seconds: float) -> Outcome:
-        phase = "start"
+    def _wait(self, job: dict[str, Any], timeout_seconds: float) -> Outcome:
+        phase, allowed = "start", timeout_seconds
+        deadline = time.monotonic() + allowed
+        memory_limit = job.get("memory_limit_bytes")
         with selectors.DefaultSelector() as selector:
             selector.register(self._answers, selectors.EVENT_READ)
             while True:
                 left = deadline - time.monotonic()
                 if left <= 0:
                     self.kill()
-                    reason = f"no answer within {timeout_seconds:g} s, in phase {phase!r}"
+                    reason = f"no answer within {allowed:g} s, in phase {phase!r}"
                     return Outcome(Status.TIMEOUT, reason)
-                if not selector.select(min(left, 1.0)):
+                if not selector.select(min(left, WATCH_SECONDS)):
                     if not self.alive:  # what it forked keeps the pipe open
                         return self._ended(phase)
+                    if memory_limit and self.resident_bytes() > memory_limit:
+                        self.kill()
+                        return Outcome(Status.OOM, _over_limit(memory_limit, phase))
                     continue
                 chunk = os.read(self._answers, 1 << 16)
                 if not chunk:
@@ -104,8 +119,13 @@ class WorkerProcess:
                 for message in self._messages(chunk):
                     if message.get("event") == "phase":
                         phase = str(message.get("phase"))
+                        allowed = timeout_seconds + phase_seconds(job, phase)
+                        deadline = time.monotonic() + allowed
                     elif message.get("event") == "answer":
                         return _outcome(message)
+                if len(self._buffer) > MAX_MESSAGE_BYTES:
+                    self.kill()
+                    return Outcome(Status.CRASHED, "the worker flooded its pipe with garbage")
 
     def _messages(self, chunk: bytes) -> list[dict[str, Any]]:
         """Whole JSON lines received; anything else in the pipe is not ours and is dropped."""
@@ -130,7 +150,16 @@ class WorkerProcess:
         name = _signal_name(-code)
         if -code == signal.SIGKILL and _oom_kills() > self._oom_kills:
             return Outcome(Status.OOM, f"the kernel's out-of-memory killer ended it in {phase!r}")
+        if any(text in self._read_log() for text in OUT_OF_MEMORY):
+            return Outcome(Status.OOM, f"out of memory in phase {phase!r} ({name})")
         return Outcome(Status.CRASHED, f"the worker was ended by {name} in phase {phase!r}")
+
+    def resident_bytes(self) -> int:
+        """Resident memory of the worker now; 0 if it ended or the system does not tell."""
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            pages = Path(f"/proc/{self._process.pid}/statm").read_text().split()[1]
+            return int(pages) * os.sysconf("SC_PAGE_SIZE")
+        return 0
 
     def _read_log(self) -> str:
         size = self._log.seek(0, os.SEEK_END)
@@ -155,6 +184,16 @@ class WorkerProcess:
         self.kill()  # also what it forked and left behind
         os.close(self._answers)
         self._log.close()
+
+
+def phase_seconds(job: dict[str, Any], phase: str) -> float:
+    """How long a job asks a phase to work."""
+    asked = {"warm-up": "warmup_seconds", "sample": "max_seconds"}
+    return float(job.get(asked.get(phase, ""), 0.0))
+
+
+def _over_limit(limit: int, phase: str) -> str:
+    return f"over the memory limit of {limit / 2**20:.0f} MiB in phase {phase!r}"
 
 
 def _outcome(message: dict[str, Any]) -> Outcome:

@@ -33,10 +33,24 @@ class Rounds:
         self._good = Counter(done or {})
         self._bad: Counter[str] = Counter()
         self._given_up: set[str] = set()
+        self._repeats: Counter[str] = Counter()
+        self._max_repeats = max(1, rounds // 3)
 
-    def report(self, case_id: str, *, good: bool, final: bool = False) -> None:
-        """Tell how a launch ended; ``final`` says that trying again is pointless."""
-        if good:
+    def report(
+        self, case_id: str, *, good: bool, final: bool = False, disturbed: bool = False
+    ) -> None:
+        """Tell how a launch ended.
+
+        Args:
+            case_id: whose launch.
+            good: it measured.
+            final: trying again is pointless.
+            disturbed: it measured on a machine that was not itself; it is repeated, up to a third
+                of the rounds, so that a noisy neighbour cannot hold a run for ever.
+        """
+        if good and disturbed and self._repeats[case_id] < self._max_repeats:
+            self._repeats[case_id] += 1
+        elif good:
             self._good[case_id] += 1
         else:
             self._bad[case_id] += 1

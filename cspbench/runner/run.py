@@ -11,12 +11,14 @@ from typing import Any, Protocol
 
 import cspbench
 from cspbench.artifacts.cache import ArtifactSpec
+from cspbench.backends.spec import BACKENDS
 from cspbench.errors import InputError
 from cspbench.runner.executor import Executor, Job, LocalExecutor
 from cspbench.runner.plan import Plan, PlannedCase, case_from_id, plan_suite
 from cspbench.runner.process import Outcome
 from cspbench.runner.rounds import Rounds
 from cspbench.store.environment import fingerprint
+from cspbench.store.records import is_disturbed
 from cspbench.store.rundir import RunDirectory, StoredRun, read_run
 from cspbench.suite.case import Measure, Suite
 from cspbench.vocabulary import NOT_RUNNABLE, Status
@@ -205,6 +207,7 @@ class _Session:
                 case_id,
                 good=outcome.status is Status.OK,
                 final=outcome.status in NOT_RUNNABLE,
+                disturbed=is_disturbed(outcome.answer),
             )
 
     def _prepare(self, cases: Sequence[PlannedCase]) -> list[PlannedCase]:
@@ -243,6 +246,7 @@ class _Session:
         job = {
             "job": "time",
             "case": planned.id,
+            "device": BACKENDS.get(planned.case.backend.name).device,
             "artifact": str(planned.artifact.path),
             "reference": str(planned.artifact.reference),
             "seed": self._measure.seed,

@@ -19,6 +19,9 @@ from cspbench.vocabulary import FLAGS, NOT_RUNNABLE, Status
 #: With fewer good launches an interval between launches means little.
 FEW_LAUNCHES = 3
 
+#: Flags that make a launch be repeated.
+DISTURBED = frozenset({"contended", "throttled"})
+
 Launch = dict[str, Any]
 
 
@@ -61,13 +64,30 @@ def records(run: StoredRun) -> list[Record]:
 
 
 def _record(case: dict[str, Any], launches: Sequence[Launch], rounds: int) -> Record:
-    good = tuple(
+    measured = [
         launch
         for launch in launches
         if launch["job"] == "time" and launch["status"] == Status.OK.value
-    )
+    ]
+    good = undisturbed_first(measured, rounds)
     status, reason = _status(case, launches, len(good), rounds)
     return Record(case["id"], status, reason, _flags(good), tuple(launches), good)
+
+
+def is_disturbed(launch: Launch) -> bool:
+    """True if the machine was not itself: the launch is repeated, and gives way to better ones."""
+    return not DISTURBED.isdisjoint(launch.get("flags", ()))
+
+
+def undisturbed_first(measured: Sequence[Launch], rounds: int) -> tuple[Launch, ...]:
+    """The launches that count: as many as rounds were wanted, disturbed ones only to fill up.
+
+    Whether a launch was disturbed is told by the state of the machine, never by its latency, so
+    the choice does not bias the numbers.
+    """
+    clean = [launch for launch in measured if not is_disturbed(launch)]
+    disturbed = [launch for launch in measured if is_disturbed(launch)]
+    return tuple(sorted((clean + disturbed)[:rounds], key=lambda launch: int(launch["number"])))
 
 
 def _status(
