@@ -35,6 +35,7 @@ class Catalog:
     necks: Registry[NeckSpec] = field(default_factory=lambda: NECKS)
     backends: Registry[Backend] = field(default_factory=lambda: BACKENDS)
     sources: Registry[SourceSpec] = field(default_factory=lambda: SOURCES)
+    _external: dict[str, ModelSpec] = field(default_factory=dict)
 
     def model(self, name: str) -> ModelSpec:
         """Spec of a named model or of ``source:target``.
@@ -43,9 +44,11 @@ class Catalog:
             InputError: no such model or source, or a target that cannot be read.
         """
         source, colon, target = name.partition(":")
-        if colon:
-            return lookup(self.sources, source).spec(target)
-        return lookup(self.models, name)
+        if not colon:
+            return lookup(self.models, name)
+        if name not in self._external:
+            self._external[name] = lookup(self.sources, source).spec(target)
+        return self._external[name]
 
     def neck(self, name: str) -> NeckSpec:
         """Spec of a neck; InputError if there is none."""

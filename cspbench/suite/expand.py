@@ -6,6 +6,7 @@ import itertools
 import math
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from cspbench.ids import Ref
 from cspbench.suite.case import Case
@@ -60,8 +61,7 @@ class Notes:
         return found
 
 
-@dataclass(frozen=True)
-class _Exclude:
+class _Exclude(NamedTuple):
     """An item of ``exclude``: every entry must match by one of its values."""
 
     where: Where

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from cspbench.errors import InputError
 
@@ -10,8 +10,7 @@ from cspbench.errors import InputError
 MAX_PROBLEMS = 100
 
 
-@dataclass(frozen=True, order=True)
-class Where:
+class Where(NamedTuple):
     """A place in a suite: file, line and column (from 1), and the key that stands there.
 
     A value that comes from the command line has ``source`` ``"--set key=value"`` and line 0.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 from cspbench.axes import Axis, Value, without_defaults
 from cspbench.ids import Ref
@@ -25,8 +25,7 @@ class Wrong(Exception):
     """The combination holds a mistake, which has been noted."""
 
 
-@dataclass(frozen=True)
-class Resolved:
+class Resolved(NamedTuple):
     """A case, the names of the chosen values that have an effect on it, and its options."""
 
     case: Case
@@ -34,8 +33,7 @@ class Resolved:
     options: dict[str, frozenset[Value]]
 
 
-@dataclass(frozen=True)
-class _Part:
+class _Part(NamedTuple):
     """A model, neck or backend of a case: as in the id, and with all its options."""
 
     ref: Ref

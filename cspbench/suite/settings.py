@@ -12,7 +12,7 @@ import pathlib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from cspbench.axes import Axis, Value
 from cspbench.errors import InputError
@@ -29,8 +29,7 @@ FP32 = Axis("precision", "fp32", "choice", ("fp32",))
 _SOURCE = re.compile(r'([a-z][a-z0-9_]*:[^"\[\]+@]+)(.*)', re.DOTALL)
 
 
-@dataclass(frozen=True)
-class Given:
+class Given(NamedTuple):
     """A value of an axis, checked as far as that is possible alone, and where it was written."""
 
     value: Any
@@ -101,39 +100,39 @@ class SettingReader:
         text = _text(value, "the name of a model")
         source = _SOURCE.fullmatch(text)
         if source:
-            text = f'"{self._target(source[1])}"{source[2]}'
+            text = f'"{source[1]}"{source[2]}'
         model = parse_model_id(text)
-        spec = self.catalog.model(model.model.name)
-        self._options(model.model, spec.all_axes)
-        if model.neck is not None:
+        name, colon, target = model.model.name.partition(":")
+        ref = Ref(f"{name}:{self._file(target)}" if colon else name, model.model.options)
+        spec = self.catalog.model(ref.name)
+        ref = self._options(ref, spec.all_axes)
+        neck = model.neck
+        if neck is not None:
             if not spec.necks:
                 raise InputError(f"{spec.name} takes no neck")
-            self._options(model.neck, self.catalog.neck(model.neck.name).axes)
+            neck = self._options(neck, self.catalog.neck(neck.name).axes)
         if model.input is not None and (reason := refuses_input(spec, model.input)):
             raise InputError(reason)
-        return model
-
-    def _target(self, name: str) -> str:
-        """``source:file`` with the file as the working directory sees it."""
-        source, _, target = name.partition(":")
-        path = self.folder / target
-        try:
-            is_file = path.is_file()
-        except (OSError, ValueError):
-            is_file = False
-        return f"{source}:{os.path.relpath(path)}" if is_file else name
+        return ModelId(ref, neck, model.input)
 
     def _neck(self, value: object) -> Ref | None:
         if value is None or value == "none":
             return None
         ref = _ref(value, "the name of a neck, or none")
-        self._options(ref, self.catalog.neck(ref.name).axes)
-        return ref
+        return self._options(ref, self.catalog.neck(ref.name).axes)
 
     def _backend(self, value: object) -> Ref:
         ref = _ref(value, "the name of a backend")
-        self._options(ref, self.catalog.backend(ref.name).axes)
-        return ref
+        return self._options(ref, self.catalog.backend(ref.name).axes)
+
+    def _file(self, text: str) -> str:
+        """A path beside the suite as the working directory sees it; other texts as they are."""
+        try:
+            beside = self.folder / text
+            return os.path.relpath(beside) if beside.is_file() else text
+        except (OSError, ValueError):
+            # Too long for a path, or with a null character.
+            return text
 
     def _option(self, axis: str, value: object) -> Value:
         """Accept what any registered definition of the axis accepts."""
@@ -145,21 +144,29 @@ class SettingReader:
         reasons = []
         for candidate in candidates:
             try:
-                return candidate.check(value)
+                return self._checked(candidate, value)
             except ValueError as error:
                 reasons.append(without_name(error, axis))
         raise InputError(reasons[0])
 
-    def _options(self, ref: Ref, axes: tuple[Axis, ...]) -> None:
+    def _checked(self, axis: Axis, value: object) -> Value:
+        """Check a value; a text that names a file beside the suite becomes its path."""
+        checked = axis.check(value)
+        is_text = axis.kind == "text" and isinstance(checked, str)
+        return self._file(checked) if is_text else checked  # type: ignore[arg-type]
+
+    def _options(self, ref: Ref, axes: tuple[Axis, ...]) -> Ref:
         """Check the options in brackets after a name."""
         known = {axis.name: axis for axis in axes}
+        options: dict[str, Value] = {}
         for name, value in ref.options:
             if name not in known:
                 valid = ", ".join(sorted(known)) or "none"
                 raise InputError(
                     f"{ref.name} has no option {name!r}{nearest(name, list(known))}; valid: {valid}"
                 )
-            known[name].check(value)
+            options[name] = self._checked(known[name], value)
+        return Ref.of(ref.name, options)
 
 
 def refuses_input(spec: ModelSpec, size: tuple[int, int]) -> str | None:
