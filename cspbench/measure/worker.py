@@ -107,6 +107,8 @@ def prepare_job(job: Answer, phase: PhaseReport) -> Answer:
     reasons: dict[str, str] = {}
     for item in job["artifacts"]:
         spec = ArtifactSpec(model, item["batch"], item["kind"], job["seed"])
+        if spec.key != item["key"]:
+            raise RuntimeError("the definitions of the models changed while they were measured")
         try:
             prepare(spec, module)
         except Unsupported as reason:

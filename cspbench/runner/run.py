@@ -239,7 +239,9 @@ class _Session:
             "job": "prepare",
             "model": model,
             "seed": self._measure.seed,
-            "artifacts": [{"batch": spec.batch, "kind": spec.kind} for spec in specs],
+            "artifacts": [
+                {"batch": spec.batch, "kind": spec.kind, "key": spec.key} for spec in specs
+            ],
         }
 
     def _launch(self, planned: PlannedCase) -> Outcome:
