@@ -33,7 +33,6 @@ class LineProgress:
     """One line an event, for logs; to standard error, so that standard output stays data."""
 
     def __init__(self) -> None:
-        self._total = 0
         self._done = 0
         self._start = 0.0
 
@@ -43,7 +42,7 @@ class LineProgress:
 
     def started(self, plan: Plan, launches: int) -> None:
         """Remember how much there is to do."""
-        self._total, self._done, self._start = launches, 0, time.monotonic()
+        self._done, self._start = 0, time.monotonic()
         cases = len(plan.runnable)
         skipped = len(plan.cases) - cases
         text = f"{plan.suite.name}: {cases} cases, {launches} launches"
@@ -52,15 +51,16 @@ class LineProgress:
     def launching(self, case_id: str) -> None:
         """Say nothing: the line comes when it ended."""
 
-    def launched(self, launch: dict[str, Any]) -> None:
+    def launched(self, launch: dict[str, Any], left: int) -> None:
         """Print what it found and when all will be done."""
         if launch["job"] != "time":
             click.echo(f"{printable(launch['case'])}: {latency_text(launch)}", err=True)
             return
         self._done += 1
-        left = (time.monotonic() - self._start) / self._done * max(0, self._total - self._done)
+        seconds = (time.monotonic() - self._start) / self._done * left
         click.echo(
-            f"[{self._done}/{self._total}, {left:.0f} s left] {printable(launch['case'])}: "
+            f"[{self._done}/{self._done + left}, {seconds:.0f} s left] "
+            f"{printable(launch['case'])}: "
             f"{latency_text(launch)}",
             err=True,
         )
@@ -74,6 +74,7 @@ class BarProgress:
 
     def __init__(self) -> None:
         self._medians: dict[str, list[float]] = {}
+        self._done = 0
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
@@ -96,6 +97,7 @@ class BarProgress:
 
     def started(self, plan: Plan, launches: int) -> None:
         """Start the bar of launches."""
+        self._done = 0
         self._bar.reset(self._task, total=launches, description=printable(plan.suite.name), now="")
 
     def launching(self, case_id: str) -> None:
@@ -104,7 +106,7 @@ class BarProgress:
         so_far = f" ({median(seen):.2f} ms so far)" if seen else ""
         self._bar.update(self._task, now=f"{printable(case_id)}{so_far}")
 
-    def launched(self, launch: dict[str, Any]) -> None:
+    def launched(self, launch: dict[str, Any], left: int) -> None:
         """Advance; keep the estimate; let failures stand above the bar."""
         if launch["status"] == "ok":
             found = median(launch["latencies_ns"]) / 1e6
@@ -113,7 +115,8 @@ class BarProgress:
             text = f"{printable(launch['case'])}: {latency_text(launch)}"
             self._bar.console.print(text, markup=False, highlight=False)
         if launch["job"] == "time":
-            self._bar.advance(self._task)
+            self._done += 1
+            self._bar.update(self._task, completed=self._done, total=self._done + left)
 
     def close(self) -> None:
         """Remove the bar."""

@@ -39,8 +39,8 @@ class Progress(Protocol):
     def launching(self, case_id: str) -> None:
         """A launch begins."""
 
-    def launched(self, launch: dict[str, Any]) -> None:
-        """A launch ended and is on disk."""
+    def launched(self, launch: dict[str, Any], left: int) -> None:
+        """A launch ended and is on disk; so many are left."""
 
 
 class Silent:
@@ -52,7 +52,7 @@ class Silent:
 
     def launching(self, case_id: str) -> None: ...
 
-    def launched(self, launch: dict[str, Any]) -> None: ...
+    def launched(self, launch: dict[str, Any], left: int) -> None: ...
 
 
 def new_run(plan: Plan, out: Path) -> RunDirectory:
@@ -202,13 +202,14 @@ class _Session:
         for case_id in rounds:
             self._progress.launching(case_id)
             outcome = self._launch(cases[case_id])
-            self._store(case_id, "time", outcome)
+            launch = self._store(case_id, "time", outcome)
             rounds.report(
                 case_id,
                 good=outcome.status is Status.OK,
                 final=outcome.status in NOT_RUNNABLE,
                 disturbed=is_disturbed(outcome.answer),
             )
+            self._progress.launched(launch, rounds.remaining().total())
 
     def _prepare(self, cases: Sequence[PlannedCase]) -> list[PlannedCase]:
         """Make what artifacts are missing; return the cases whose artifact is there."""
@@ -231,7 +232,8 @@ class _Session:
                     problems[key] = Outcome(Status.UNSUPPORTED, unsupported[key])
         for planned in cases:
             if planned.artifact.key in problems:
-                self._store(planned.id, "prepare", problems[planned.artifact.key])
+                launch = self._store(planned.id, "prepare", problems[planned.artifact.key])
+                self._progress.launched(launch, 0)
         return [planned for planned in cases if planned.artifact.key not in problems]
 
     def _prepare_job(self, model: str, specs: Sequence[ArtifactSpec]) -> Job:
@@ -258,7 +260,7 @@ class _Session:
         }
         return self._executor.launch(job, planned.case.threads, self._measure.timeout_seconds)
 
-    def _store(self, case_id: str, job: str, outcome: Outcome) -> None:
+    def _store(self, case_id: str, job: str, outcome: Outcome) -> dict[str, Any]:
         now = datetime.datetime.now(datetime.timezone.utc)
         launch = {
             "case": case_id,
@@ -275,4 +277,4 @@ class _Session:
             launch["log"] = outcome.log
         self._numbers[case_id] += 1
         self._directory.append(launch)
-        self._progress.launched(launch)
+        return launch
