@@ -1,0 +1,33 @@
+"""``cspbench report``: write the HTML report of stored runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from cspbench.cli.options import results_option
+
+REPORTS = Path("reports")
+
+
+@click.command(name="report")
+@click.argument("runs", metavar="RUN...", nargs=-1, required=True)
+@click.option(
+    "--out", type=click.Path(path_type=Path, dir_okay=False),
+    help="HTML file to write; reports/<run>.html by default.",
+)  # fmt: skip
+@results_option
+def command(runs: tuple[str, ...], out: Path | None, results: Path) -> None:
+    """Write one self-contained HTML file about stored runs and print its path.
+
+    RUN is a run directory, the name of one under --results, or "latest". Several runs share a
+    page.
+    """
+    from cspbench.frames import load
+    from cspbench.report import write_report
+    from cspbench.store.rundir import find_run
+
+    loaded = [load(find_run(run, results)) for run in runs]
+    names = "+".join(run.name for run in loaded)
+    click.echo(str(write_report(loaded, out or REPORTS / f"{names}.html")))

@@ -1,0 +1,178 @@
+"""The JSON that the page carries: what its script needs, bounded so that the file stays small.
+
+Raw samples stay in the run directory. A case carries a histogram of all its samples and, for each
+launch, medians of consecutive samples; a log is cut to its end.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from statistics import median
+from typing import Any
+
+from cspbench.figures.cases import plain
+from cspbench.frames import Run
+from cspbench.report.published import Published
+from cspbench.report.rows import CaseRow
+from cspbench.vocabulary import FLAGS
+
+HISTOGRAM_BINS = 28
+TRACE_POINTS = 40
+LOG_CHARACTERS = 4000
+#: The histogram leaves out the slowest samples beyond this share, which would squeeze the rest.
+HISTOGRAM_SHARE = 0.99
+LAYER_COLUMNS = (
+    "index", "name", "op", "output_shapes", "params", "macs", "bflops", "traffic_bytes",
+)  # fmt: skip
+
+Json = dict[str, Any]
+
+
+def page_data(
+    runs: Sequence[Run], rows: Sequence[CaseRow], ap50: Mapping[str, Published], stem: str
+) -> Json:
+    """Everything that the script shows, as plain JSON values."""
+    return {
+        "stem": stem,
+        "runs": [_run(run) for run in runs],
+        "cases": [_case(row, ap50.get(row.model_id)) for row in rows],
+        "flags": {
+            name: {"meaning": flag.meaning, "remedy": flag.remedy} for name, flag in FLAGS.items()
+        },
+        "layers": layer_tables(runs),
+    }
+
+
+def to_script(data: Json) -> str:
+    """JSON that can stand in a script element: no ``<``, ``>`` or ``&``, ASCII only."""
+    text = json.dumps(data, separators=(",", ":"), allow_nan=False)
+    for sign in "<>&":
+        text = text.replace(sign, f"\\u{ord(sign):04x}")
+    return text
+
+
+def _run(run: Run) -> Json:
+    meta = run.stored.meta
+    return {
+        "name": run.name,
+        "created": meta["created"],
+        "cspbench": meta["cspbench"],
+        "suite": meta["suite"],
+        "environment": run.environment,
+    }
+
+
+def _case(row: CaseRow, ap50: Published | None) -> Json:
+    samples = [value / 1e6 for launch in row.record.good for value in launch["latencies_ns"]]
+    return {
+        "index": row.index,
+        "run": row.run,
+        "id": row.id,
+        "model_id": row.model_id,
+        "family": row.family,
+        "backend": row.backend,
+        "batch": row.batch,
+        "threads": row.threads,
+        "gamma": row.options.get("gamma", row.options.get("csp.gamma")),
+        "status": row.status,
+        "outcome": row.outcome,
+        "reason": row.reason,
+        "flags": row.flags,
+        "latency_ms": _rounded(row.latency_ms),
+        "latency_low": _rounded(row.latency_low),
+        "latency_high": _rounded(row.latency_high),
+        "half_width": _rounded(row.half_width),
+        "p90_ms": _rounded(row.p90_ms),
+        "p99_ms": _rounded(row.p99_ms),
+        "fps": _rounded(row.fps),
+        "samples": row.samples,
+        "max_relative_error": _rounded(row.max_relative_error),
+        "bflops": row.total("bflops"),
+        "params_m": None if row.total("params") is None else row.totals["params"] / 1e6,
+        "ap50": ap50.value if ap50 else None,
+        "ap50_source": ap50.source if ap50 else None,
+        "command": row.command,
+        "histogram": histogram(samples) if samples else None,
+        "launches": [_launch(launch) for launch in row.record.launches],
+    }
+
+
+def _rounded(value: float | None, digits: int = 6) -> float | None:
+    return None if value is None or not math.isfinite(value) else float(f"{value:.{digits}g}")
+
+
+def _launch(launch: Mapping[str, Any]) -> Json:
+    found: Json = {
+        "number": launch["number"],
+        "status": plain(launch["status"]),
+        "reason": plain(launch["reason"]),
+    }
+    samples = launch.get("latencies_ns")
+    if samples:
+        interference = launch.get("interference") or {}
+        found |= {
+            "median_ms": _rounded(median(samples) / 1e6),
+            "samples": len(samples),
+            "load_ms": _rounded(launch["load_ns"] / 1e6, 4),
+            "first_ms": _rounded(launch["first_ns"] / 1e6, 4),
+            "warmup": launch["warmup"]["count"],
+            "stop": plain(launch["stop"]),
+            "steal_s": _rounded(interference.get("steal_s"), 3),
+            "foreign_cpu_s": _rounded(interference.get("foreign_cpu_s"), 3),
+            "trace": trace(samples),
+        }
+    if launch.get("log"):
+        found["log"] = log_end(launch["log"])
+    return found
+
+
+def log_end(log: str) -> str:
+    """The last characters of a log, its lines kept, other control characters replaced."""
+    return "\n".join(plain(line) for line in log[-LOG_CHARACTERS:].splitlines())
+
+
+def trace(latencies_ns: Sequence[int]) -> list[float]:
+    """Latencies in ms in order, thinned to at most TRACE_POINTS medians of equal stretches."""
+    size = math.ceil(len(latencies_ns) / TRACE_POINTS)
+    return [
+        float(f"{median(latencies_ns[i : i + size]) / 1e6:.4g}")
+        for i in range(0, len(latencies_ns), size)
+    ]
+
+
+def histogram(samples: Sequence[float]) -> Json:
+    """Counts of samples in HISTOGRAM_BINS equal bins from the fastest to the 99th percentile."""
+    ordered = sorted(samples)
+    kept = ordered[: max(1, math.ceil(len(ordered) * HISTOGRAM_SHARE))]
+    low, high = kept[0], kept[-1]
+    width = (high - low) / HISTOGRAM_BINS or 1.0
+    counts = [0] * HISTOGRAM_BINS
+    for value in kept:
+        counts[min(int((value - low) / width), HISTOGRAM_BINS - 1)] += 1
+    return {"low": _rounded(low, 4), "high": _rounded(high, 4), "counts": counts}
+
+
+def layer_tables(runs: Sequence[Run]) -> Json:
+    """For each analysed model a table of its layers that compute, as columns and rows."""
+    tables: Json = {}
+    for run in runs:
+        if not run.stored.meta["analyses"]:
+            continue
+        for model, frame in run.layers.groupby("model", sort=False):
+            columns = [column for column in LAYER_COLUMNS if column in frame.columns]
+            lines = zip(*(frame[column].tolist() for column in columns), strict=True)
+            tables[plain(model)] = {
+                "columns": columns,
+                "rows": [[_cell(value) for value in line] for line in lines],
+            }
+    return tables
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return ", ".join("x".join(map(str, shape)) for shape in value)
+    if isinstance(value, str):
+        return plain(value)
+    return _rounded(value)

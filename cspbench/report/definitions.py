@@ -1,0 +1,131 @@
+"""Short definitions of every number that the report prints, so that they work offline.
+
+The long form of each is the section of the same name in docs/metrics.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cspbench.figures.spec import Origin
+
+
+@dataclass(frozen=True)
+class Definition:
+    """One number: its name, unit, where it comes from, what it is, and what it does not say."""
+
+    name: str
+    unit: str
+    origin: Origin
+    text: str
+    limits: str = ""
+
+
+DEFINITIONS: dict[str, Definition] = {
+    definition.name: definition
+    for definition in (
+        Definition(
+            "latency_ms", "ms", "measured",
+            "Median over launches of the launch medians. A launch is a fresh process that loads "
+            "the model, warms up until latency is steady, and times single inferences.",
+            "What is timed is the inference alone; copying the input is not.",
+        ),
+        Definition(
+            "interval", "%", "measured",
+            "95 % interval of latency_ms between launches: Student's t on the logs of the launch "
+            "medians. It is printed as half its width, as a share of the estimate.",
+            "It holds what varies from process to process on this machine on this day; it says "
+            "nothing about other machines. With two launches it is very wide.",
+        ),
+        Definition(
+            "fps", "1/s", "measured",
+            "1000 x batch / latency_ms. Its interval is the reciprocal of that of latency_ms.",
+            "Inferences one after the other; not the throughput of a pipeline.",
+        ),
+        Definition(
+            "p90_ms", "ms", "measured",
+            "90th percentile of all samples of all launches, by linear interpolation.",
+        ),
+        Definition(
+            "p99_ms", "ms", "measured",
+            "99th percentile of all samples; given only from 300 samples on.",
+        ),
+        Definition(
+            "spread", "%", "measured",
+            "The median of each launch relative to latency_ms (dots) over the 95 % interval (bar), "
+            "on the same scale of plus and minus 20 % in every row; what lies outside is drawn as "
+            "an arrow at the edge.",
+        ),
+        Definition(
+            "max_relative_error", "", "measured",
+            "Largest absolute difference of the backend's outputs from PyTorch's on the same "
+            "input, divided by the largest absolute output.",
+            "Bounds: 1e-4 for fp32, 1e-2 for tf32 and fp16, 5e-2 for bf16; a case beyond its "
+            "bound is failed.",
+        ),
+        Definition(
+            "bflops", "1e9", "computed",
+            "The CSPNet paper's convention: twice the multiply-accumulates of convolutions plus "
+            "k x k x c x oh x ow of every max-pool, divided by 1e9.",
+            "Not flops / 1e9, and not a speed.",
+        ),
+        Definition(
+            "macs_g", "1e9", "computed",
+            "Multiply-accumulates of convolution and linear layers.",
+        ),
+        Definition(
+            "params_m", "1e6", "computed",
+            "All parameters as PyTorch counts them.",
+            "Darknet files and the paper's Table 3 count differently: params_file, params_conv.",
+        ),
+        Definition(
+            "max_layer_bflops", "1e9", "computed",
+            "BFLOPs of the largest single layer: the paper's computational bottleneck.",
+        ),
+        Definition(
+            "traffic_bytes", "bytes", "computed",
+            "Bytes read and written layer by layer, as if every layer went to memory.",
+            "A model of memory traffic; caches and fusion make the real one smaller.",
+        ),
+        Definition(
+            "traffic_bytes_fused", "bytes", "computed",
+            "The same with convolution, norm and activation counted as one layer.",
+        ),
+        Definition(
+            "peak_live_bytes", "bytes", "computed",
+            "Largest sum of live activations, the input included, weights not.",
+            "What an ideal allocator would need in eager execution; not measured memory.",
+        ),
+        Definition(
+            "ap50", "%", "published",
+            "Average precision at IoU 0.5 on MS COCO, as the source that is named beside it prints "
+            "it. cspbench trains nothing and measures no accuracy.",
+            "It belongs to the authors' trained weights; the networks timed here have seeded "
+            "random ones, and the same shape.",
+        ),
+        Definition(
+            "ap50_per_ms", "%/ms", "measured",
+            "Published AP50 divided by measured latency_ms.",
+            "It favours small networks: the fastest of two with equal AP50 per millisecond is "
+            "not the better one.",
+        ),
+        Definition(
+            "top1", "%", "published",
+            "Top-1 accuracy on ImageNet as the source that is named beside it prints it.",
+        ),
+    )
+}  # fmt: skip
+
+#: Symbol of each origin: they differ in shape, not only in colour.
+ORIGIN_SYMBOLS: dict[Origin, str] = {
+    "measured": "●",
+    "published": "◇",
+    "computed": "■",
+    "predicted": "△",
+}
+ORIGIN_TEXTS: dict[Origin, str] = {
+    "measured": "timed or read on the machine described above",
+    "published": "printed by the source named beside it, on its authors' machine",
+    "computed": "exact, from the network's definition; no noise",
+    "predicted": "estimated by a model from computed and measured numbers",
+}

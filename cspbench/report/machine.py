@@ -1,0 +1,201 @@
+"""State of the machine and what spoils comparison: facts, and findings with their remedies."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any, Literal
+
+from cspbench.figures.cases import plain
+from cspbench.frames import Run
+from cspbench.ids import parse_case_id
+from cspbench.report.numbers import number, size
+from cspbench.vocabulary import FLAGS
+
+#: Shares of the sampling time above which the report speaks up (those of the flag ``contended``).
+STEAL_SHARE = 0.01
+FOREIGN_SHARE = 0.05
+FEW_ROUNDS = 3
+
+#: Facts that must be equal for the latencies of two runs to be compared.
+COMPARABLE = ("cpu", "cores_usable", "memory_bytes", "governor", "kernel", "libraries")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that spoils a comparison: ``warn`` moves numbers here, ``note`` may elsewhere."""
+
+    level: Literal["warn", "note"]
+    text: str
+    remedy: str
+
+
+def facts(run: Run) -> list[tuple[str, str]]:
+    """What the machine is, as (name, text); unknown facts say so."""
+    env = run.environment
+    cores = env.get("cores_usable")
+    quota = env.get("cpu_quota")
+    known: list[tuple[str, object]] = [
+        ("Processor", env.get("cpu")),
+        ("Cores", f"{cores} usable of {env.get('cores_logical')}"),
+        ("Container limit", None if quota is None else f"{quota:g} processors"),
+        ("Instruction sets", ", ".join(env.get("cpu_flags") or []) or None),
+        ("Memory", size(env["memory_bytes"]) if env.get("memory_bytes") else None),
+        ("Frequency governor", env.get("governor")),
+        ("Virtual machine", {True: "yes", False: "no"}.get(env.get("virtualised") or False)),
+        ("Board", env.get("board")),
+        ("NVIDIA driver", env.get("nvidia_driver")),
+        ("System", env.get("os")),
+        ("Kernel", f"{env.get('kernel')} {env.get('machine')}"),
+        ("Python", env.get("python")),
+        ("Suite's commit", env.get("git_commit")),
+    ]
+    return [(name, plain(value)) for name, value in known if value is not None]
+
+
+def libraries(run: Run) -> list[tuple[str, str]]:
+    """Libraries that can move a number, with their versions."""
+    return [(plain(name), plain(version)) for name, version in _libraries(run).items()]
+
+
+def _libraries(run: Run) -> Mapping[str, str]:
+    found: Mapping[str, str] = run.environment.get("libraries") or {}
+    return found
+
+
+def findings(runs: Sequence[Run]) -> list[Finding]:
+    """What spoils comparison in these runs, worst first."""
+    found = [*_between_runs(runs)]
+    for run in runs:
+        found += [*_machine(run), *_noise(run), *_flags(run), *_storage(run)]
+    unique = list(dict.fromkeys(found))
+    return sorted(unique, key=lambda finding: finding.level != "warn")
+
+
+def _between_runs(runs: Sequence[Run]) -> Iterator[Finding]:
+    for run in runs[1:]:
+        different = [
+            fact
+            for fact in COMPARABLE
+            if run.environment.get(fact) != runs[0].environment.get(fact)
+        ]
+        if different:
+            yield Finding(
+                "warn",
+                f"{plain(run.name)} and {plain(runs[0].name)} differ in {', '.join(different)}: "
+                "their latencies are not comparable.",
+                "measure both sides in one run on one machine",
+            )
+
+
+def _machine(run: Run) -> Iterator[Finding]:
+    env = run.environment
+    if env.get("virtualised"):
+        yield Finding(
+            "note",
+            "This is a virtual machine: neighbours share its caches, memory and clock, and most "
+            "of that cannot be seen from inside.",
+            "compare only what was measured in the same run; repeat on bare metal what matters",
+        )
+    governor = env.get("governor")
+    if governor not in (None, "performance"):
+        yield Finding(
+            "warn",
+            f"The frequency governor is {plain(governor)}: the clock follows the load.",
+            "sudo cpupower frequency-set -g performance",
+        )
+    if governor is None:
+        yield Finding(
+            "note",
+            "The system does not tell the frequency governor; whether the clock was constant is "
+            "unknown.",
+            "set a fixed clock on the host where you can",
+        )
+    if env.get("cpu_quota") is not None:
+        yield Finding(
+            "warn",
+            f"The container may use {env['cpu_quota']:g} processors: beyond that it is paused.",
+            "measure with no more threads than that, or lift the limit",
+        )
+    if str(env.get("git_commit") or "").endswith("-dirty"):
+        yield Finding(
+            "note",
+            "The suite's repository had uncommitted changes.",
+            "commit before a run that others should be able to repeat",
+        )
+
+
+def _interference(run: Run) -> list[Mapping[str, Any]]:
+    return [
+        launch["interference"]
+        for record in run.records
+        for launch in record.good
+        if launch.get("interference")
+    ]
+
+
+def _noise(run: Run) -> Iterator[Finding]:
+    readings = _interference(run)
+    seconds = sum(reading["seconds"] for reading in readings)
+    if not seconds:
+        return
+    steal = sum(reading["steal_s"] for reading in readings) / seconds
+    foreign = sum(reading["foreign_cpu_s"] for reading in readings) / seconds
+    if steal > STEAL_SHARE:
+        yield Finding(
+            "warn",
+            f"The hypervisor took {steal:.0%} of a processor while samples were taken (steal).",
+            "measure at a quieter time or on a dedicated machine",
+        )
+    if foreign > FOREIGN_SHARE:
+        yield Finding(
+            "warn",
+            f"Other processes used {foreign:.0%} of a processor while samples were taken.",
+            "stop the other load",
+        )
+    load = median(reading["load_1m_before"] for reading in readings)
+    cores = run.environment.get("cores_usable") or 1
+    if load > cores:
+        yield Finding(
+            "warn",
+            f"The load average was {number(load)} on {cores} processors.",
+            "stop the other load",
+        )
+
+
+def _flags(run: Run) -> Iterator[Finding]:
+    counts = Counter(flag for record in run.records for flag in record.flags)
+    measured = sum(bool(record.good) for record in run.records)
+    for name, flag in FLAGS.items():
+        if counts[name]:
+            yield Finding(
+                "warn",
+                f"{counts[name]} of {measured} measured cases are flagged {name}: {flag.meaning}.",
+                flag.remedy,
+            )
+
+
+def _storage(run: Run) -> Iterator[Finding]:
+    for problem in run.stored.problems:
+        yield Finding("warn", f"{plain(problem)}.", "resume the run: cspbench run --resume")
+    rounds = run.stored.meta["suite"]["measure"]["rounds"]
+    if rounds < FEW_ROUNDS:
+        yield Finding(
+            "warn",
+            f"The suite asks for {rounds} launches a case: intervals between launches mean little.",
+            "raise measure.rounds to 5",
+        )
+
+
+def engines(runs: Sequence[Run]) -> list[tuple[str, str]]:
+    """What really ran behind each backend, as it described itself: (backend, facts)."""
+    found: dict[tuple[str, str], None] = {}
+    for run in runs:
+        for record in run.records:
+            for launch in record.good[:1]:
+                facts = launch.get("backend") or {}
+                text = ", ".join(f"{plain(key)} {plain(value)}" for key, value in facts.items())
+                found[(plain(parse_case_id(record.case).backend), text)] = None
+    return list(found)

@@ -1,0 +1,289 @@
+"""The HTML report: one self-contained file, whole without its script, made from stored runs."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from markupsafe import Markup
+
+import cspbench
+from cspbench.errors import InputError
+from cspbench.figures.cases import plain
+from cspbench.report import machine, marks, numbers
+from cspbench.report.data import page_data, to_script
+from cspbench.report.definitions import (
+    DEFINITIONS,
+    ORIGIN_SYMBOLS,
+    ORIGIN_TEXTS,
+    Definition,
+)
+from cspbench.report.plots import draw_all
+from cspbench.report.published import Published, published_ap50
+from cspbench.report.rows import CaseRow, case_rows
+from cspbench.report.sections import ablation, memory, problems
+from cspbench.report.summary import summary
+from cspbench.vocabulary import FLAGS
+
+if TYPE_CHECKING:
+    import jinja2
+
+    from cspbench.frames import Run
+
+TEMPLATES = Path(__file__).with_name("templates")
+
+
+class Column(NamedTuple):
+    """A column of the case table: its title, what it is sorted by, its definition."""
+
+    title: str
+    key: str = ""
+    definition: Definition | None = None
+    kind: str = "num"
+
+
+class Filter(NamedTuple):
+    """A choice above the case table."""
+
+    name: str
+    key: str
+    choices: list[str]
+
+
+class Tile(NamedTuple):
+    """A number of the summary."""
+
+    name: str
+    value: str
+    of: str = ""
+
+
+def write_report(runs: Sequence[Run], path: Path) -> Path:
+    """Write the report of ``runs`` as one HTML file and return its path.
+
+    Raises:
+        InputError: no runs, or the file cannot be written.
+    """
+    if not runs:
+        raise InputError("a report needs at least one run")
+    page = render(runs, path.stem)
+    temporary = path.with_name(f"{path.name}.new")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(page.encode("utf-8", "replace"))
+        os.replace(temporary, path)
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror}") from error
+    return path
+
+
+def render(runs: Sequence[Run], stem: str = "report") -> str:
+    """The report as HTML text; the same runs give the same text."""
+    rows = case_rows(runs)
+    ap50 = published_ap50(rows)
+    css, script = _asset("report.css"), _asset("report.js")
+    view = {
+        **_header(runs, rows),
+        "css": Markup(css),  # noqa: S704 - our own file
+        "script": Markup(script),  # noqa: S704 - our own file
+        "policy": content_security_policy(script, css),
+        "data": Markup(to_script(page_data(runs, rows, ap50, plain(stem)))),  # noqa: S704 - escaped
+        "file_stem": plain(stem),
+        "sentences": summary(rows, {model: found.value for model, found in ap50.items()}),
+        "tiles": _tiles(rows),
+        "findings": machine.findings(runs),
+        "machines": [_machine(run) for run in runs],
+        "columns": _columns(any_ap50=bool(ap50)),
+        "any_ap50": bool(ap50),
+        "filters": _filters(rows),
+        "rows": _table_rows(rows, ap50),
+        "ablation": ablation(rows),
+        "memory": memory(rows),
+        "problems": problems(rows),
+        "csv": csv_address(runs),
+        "definitions": DEFINITIONS,
+        "symbols": ORIGIN_SYMBOLS,
+        "origin_texts": ORIGIN_TEXTS,
+        **draw_all(runs),
+    }
+    return _environment().get_template("report.html").render(view)
+
+
+def content_security_policy(script: str, css: str) -> str:
+    """Nothing may be loaded; only this script and this style sheet may work."""
+    return (
+        f"default-src 'none'; script-src {_hash(script)}; style-src {_hash(css)}; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def _hash(text: str) -> str:
+    digest = hashlib.sha256(text.encode()).digest()
+    return f"'sha256-{base64.b64encode(digest).decode()}'"
+
+
+def _asset(name: str) -> str:
+    return (TEMPLATES / name).read_text(encoding="utf-8")
+
+
+def _environment() -> jinja2.Environment:
+    import jinja2
+
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def _header(runs: Sequence[Run], rows: Sequence[CaseRow]) -> dict[str, Any]:
+    first = runs[0].stored.meta
+    cpu = plain(first["environment"].get("cpu") or "an unknown processor")
+    names = ", ".join(plain(run.name) for run in runs)
+    about = plain(first["suite"]["description"]) or f"suite {plain(first['suite']['name'])}"
+    counts = {outcome: sum(row.outcome == outcome for row in rows) for outcome in
+              ("measured", "failed", "skipped")}  # fmt: skip
+    return {
+        "title": names if len(runs) > 1 else plain(first["suite"]["name"]),
+        "lead": f"{about[:1].upper()}{about[1:]}. {cpu}, {plain(first['created'])[:10]}. "
+        f"Run {names}.",
+        "lead_runs": f"run {names}" if len(runs) == 1 else f"{len(runs)} runs",
+        "version": cspbench.__version__,
+        "many_runs": len(runs) > 1,
+        "sections": [
+            ("summary", "What it says", None),
+            ("machine", "Machine", None),
+            ("cases", "Cases", counts["measured"]),
+            ("accuracy", "Speed and accuracy", None),
+            ("ablation", "γ and fusion", None),
+            ("layers", "Layers", None),
+            ("roofline", "Roofline", None),
+            ("memory", "Memory", None),
+            ("energy", "Energy", None),
+            ("failures", "Failed, skipped", counts["failed"] + counts["skipped"]),
+            ("method", "Method notes", None),
+            ("data", "Raw data", None),
+        ],
+    }
+
+
+def _tiles(rows: Sequence[CaseRow]) -> list[Tile]:
+    measured = [row for row in rows if row.outcome == "measured"]
+    widths = [row.half_width for row in measured if row.half_width is not None]
+    tiles = [
+        Tile("cases measured", str(len(measured)), f"of {len(rows)}"),
+        Tile("launches", str(sum(row.launches for row in rows))),
+        Tile("samples", f"{sum(row.samples for row in rows):,}".replace(",", "\u202f")),
+        Tile("median interval", numbers.plus_minus(median(widths) if widths else None)),
+        Tile("flagged", str(sum(bool(row.flags) for row in measured))),
+        Tile("cannot run here", str(sum(row.outcome == "skipped" for row in rows))),
+        Tile("failed", str(sum(row.outcome == "failed" for row in rows))),
+    ]
+    return [tile for tile in tiles if tile.value not in (numbers.MISSING,)]
+
+
+def _machine(run: Run) -> dict[str, Any]:
+    meta = run.stored.meta
+    measure = meta["suite"]["measure"]
+    settings = [(name.replace("_", " "), plain(value)) for name, value in measure.items()]
+    return {
+        "name": plain(run.name),
+        "facts": machine.facts(run),
+        "libraries": machine.libraries(run),
+        "settings": [
+            ("suite", plain(meta["suite"]["path"] or meta["suite"]["name"])),
+            *settings,
+            *((f"{backend} ran", text) for backend, text in machine.engines([run])),
+        ],
+    }
+
+
+def _columns(*, any_ap50: bool) -> list[Column]:
+    columns = [
+        Column("Network", "model_id", kind=""),
+        Column("Backend", "backend", kind=""),
+        Column("Latency, ms", "latency_ms", DEFINITIONS["latency_ms"]),
+        Column("±95 %", "half_width", DEFINITIONS["interval"]),
+        Column("Launches", "", DEFINITIONS["spread"], ""),
+        Column("fps", "fps", DEFINITIONS["fps"]),
+        Column("", kind=""),
+        Column("p90, ms", "p90_ms", DEFINITIONS["p90_ms"]),
+        Column("BFLOPs", "bflops", DEFINITIONS["bflops"]),
+        Column("Params, M", "params_m", DEFINITIONS["params_m"]),
+        Column("AP50", "ap50", DEFINITIONS["ap50"]),
+        Column("Status", "status", kind=""),
+    ]
+    return [column for column in columns if any_ap50 or column.key != "ap50"]
+
+
+def _filters(rows: Sequence[CaseRow]) -> list[Filter]:
+    def choices(values: Sequence[str | None]) -> list[str]:
+        return sorted({value for value in values if value is not None})
+
+    return [
+        Filter("Backend", "backend", choices([row.backend for row in rows])),
+        Filter("Family", "family", choices([row.family for row in rows])),
+        Filter(
+            "γ",
+            "gamma",
+            choices([row.options.get("gamma", row.options.get("csp.gamma")) for row in rows]),
+        ),
+        Filter("Status", "status", choices([row.status for row in rows])),
+        Filter("Run", "run", choices([row.run for row in rows])),
+    ]
+
+
+def _table_rows(rows: Sequence[CaseRow], ap50: Mapping[str, Published]) -> list[dict[str, Any]]:
+    largest = max((row.fps for row in rows if row.fps is not None), default=0.0)
+    return [_table_row(row, ap50.get(row.model_id), largest) for row in rows]
+
+
+def _table_row(row: CaseRow, ap50: Published | None, largest_fps: float) -> dict[str, Any]:
+    params = row.total("params")
+    extra = [f"batch {row.batch}"] * (row.batch != 1) + [f"{row.threads} threads"] * (
+        row.threads != 1
+    )
+    return {
+        "index": row.index,
+        "outcome": row.outcome,
+        "run": row.run,
+        "model_id": row.model_id,
+        "backend": row.backend,
+        "extra": ", ".join(extra),
+        "latency": numbers.milliseconds(row.latency_ms),
+        "plus_minus": numbers.plus_minus(row.half_width),
+        "spread": _spread(row),
+        "fps": numbers.short(row.fps),
+        "fps_bar": "" if row.fps is None else marks.bar(row.fps, largest_fps),
+        "p90": numbers.milliseconds(row.p90_ms),
+        "bflops": numbers.fixed(row.total("bflops"), 3),
+        "params": numbers.fixed(None if params is None else params / 1e6, 3),
+        "ap50": numbers.fixed(ap50.value if ap50 else None, 1),
+        "status": row.status,
+        "flags": [FLAGS[flag] for flag in row.flags],
+    }
+
+
+def _spread(row: CaseRow) -> Markup | str:
+    if row.latency_ms is None:
+        return ""
+    return marks.spread(row.latency_ms, row.latency_low, row.latency_high, row.launch_medians_ms)
+
+
+def csv_address(runs: Sequence[Run]) -> str:
+    """The case tables of all runs as a ``data:`` address, for a download without a script."""
+    import pandas as pd
+
+    from cspbench.formats import render as render_frame
+
+    frames = [run.cases.assign(run=run.name) for run in runs]
+    text = render_frame(pd.concat(frames, ignore_index=True), "csv")
+    encoded = base64.b64encode(text.encode("utf-8", "replace")).decode()
+    return f"data:text/csv;charset=utf-8;base64,{encoded}"

@@ -1,0 +1,138 @@
+"""Case rows of the report: one plain object a case, made once, read by every section."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+from cspbench.figures.cases import family, is_csp, plain
+from cspbench.frames import Run
+from cspbench.ids import format_value, parse_case_id
+from cspbench.store.records import Record
+from cspbench.vocabulary import NOT_RUNNABLE, Status
+
+
+@dataclass(frozen=True)
+class CaseRow:
+    """A case as the report shows it; every text is safe to print, missing numbers are None.
+
+    ``latency_low``, ``latency_high`` and ``half_width`` (a share) describe the 95 % interval;
+    ``launch_medians_ms`` are in the order of the launches; ``options`` are the model's own ones as
+    text. ``totals`` are the analysis totals of its model, empty if it was not analysed.
+    """
+
+    index: int
+    run: str
+    id: str
+    model_id: str
+    model: str
+    neck: str
+    input: str
+    family: str
+    csp: bool
+    backend: str
+    setting: str
+    batch: int
+    threads: int
+    options: Mapping[str, str]
+    status: str
+    reason: str
+    flags: tuple[str, ...]
+    latency_ms: float | None
+    latency_low: float | None
+    latency_high: float | None
+    p90_ms: float | None
+    p99_ms: float | None
+    fps: float | None
+    launches: int
+    samples: int
+    max_relative_error: float | None
+    launch_medians_ms: tuple[float, ...]
+    totals: Mapping[str, float]
+    command: str
+    record: Record
+
+    @property
+    def half_width(self) -> float | None:
+        """Half of the 95 % interval as a share of the estimate."""
+        if self.latency_ms is None or self.latency_low is None or self.latency_high is None:
+            return None
+        return (self.latency_high - self.latency_low) / 2 / self.latency_ms
+
+    @property
+    def outcome(self) -> str:
+        """``measured``, ``failed`` (should have run) or ``skipped`` (cannot run here)."""
+        if self.status == Status.OK.value:
+            return "measured"
+        return "skipped" if Status(self.status) in NOT_RUNNABLE else "failed"
+
+    def total(self, name: str) -> float | None:
+        """An analysis total by its name, None if the model was not analysed."""
+        value = self.totals.get(name)
+        return None if value is None else float(value)
+
+
+def case_rows(runs: Sequence[Run]) -> list[CaseRow]:
+    """Rows of all cases of all runs, in plan order."""
+    rows: list[CaseRow] = []
+    for run in runs:
+        frame = run.cases.to_dict(orient="records")
+        for record, row in zip(run.records, frame, strict=True):
+            rows.append(_row(len(rows), run, record, row))
+    return rows
+
+
+def repeat_command(run: Run, case_id: str) -> str:
+    """The command line that measures the case again, as a shell takes it."""
+    suite = run.stored.meta["suite"]
+    words = ["cspbench", "run", suite["path"] or suite["name"], "--only", case_id]
+    return plain(" ".join(shlex.quote(word) for word in words))
+
+
+def _row(index: int, run: Run, record: Record, row: Mapping[Any, Any]) -> CaseRow:
+    case = parse_case_id(record.case)
+    batch_threads = [f"b{case.batch}"] * (case.batch != 1) + [f"t{case.threads}"] * (
+        case.threads != 1
+    )
+    return CaseRow(
+        index=index,
+        run=plain(run.name),
+        id=plain(record.case),
+        model_id=plain(case.model),
+        model=plain(case.model.model),
+        neck=plain(case.model.neck) if case.model.neck else "",
+        input=plain(row["input"]),
+        family=family(case.model.model.name),
+        csp=is_csp(record.case),
+        backend=plain(case.backend),
+        setting=" ".join([plain(case.backend), *batch_threads]),
+        batch=case.batch,
+        threads=case.threads,
+        options={plain(key): plain(format_value(value)) for key, value in case.model.model.options},
+        status=record.status.value,
+        reason=plain(record.reason),
+        flags=record.flags,
+        latency_ms=_number(row["latency_ms"]),
+        latency_low=_number(row["latency_ms_low"]),
+        latency_high=_number(row["latency_ms_high"]),
+        p90_ms=_number(row["p90_ms"]),
+        p99_ms=_number(row["p99_ms"]),
+        fps=_number(row["fps"]),
+        launches=int(row["launches"]),
+        samples=int(row["samples"]),
+        max_relative_error=_number(row["max_relative_error"]),
+        launch_medians_ms=tuple(median(one["latencies_ns"]) / 1e6 for one in record.good),
+        totals=run.analysis(record.case),
+        command=repeat_command(run, record.case),
+        record=record,
+    )
+
+
+def _number(value: Any) -> float | None:
+    if value is None or math.isnan(value):
+        return None
+    return float(value)

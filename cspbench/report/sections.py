@@ -1,0 +1,176 @@
+"""Tables of the report's later sections: ablation, memory, failures."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cspbench.report import numbers
+from cspbench.report.data import log_end
+from cspbench.report.rows import CaseRow
+from cspbench.vocabulary import Status
+
+#: Options that make a variant of one network, with the default that ids leave out.
+GAMMA = {"gamma": "0.5", "csp.gamma": "0.5"}
+FUSION = {"fusion": "csp", "csp.fusion": "none"}
+
+REMEDIES: dict[str, str] = {
+    Status.FAILED.value: "read the log; the backend refused the model or its outputs were wrong",
+    Status.TIMEOUT.value: "raise measure.timeout_seconds, or measure fewer or smaller cases",
+    Status.OOM.value: "use a smaller input or batch, or a machine with more memory",
+    Status.CRASHED.value: "read the log; try another engine or version of the backend",
+    Status.LOST.value: "resume the run when the machine can be reached again",
+    Status.INTERRUPTED.value: "finish the run: cspbench run --resume",
+    Status.UNSUPPORTED.value: "choose another backend or engine for this model",
+    Status.UNAVAILABLE.value: "measure on a machine that has it; this is not a failure",
+}
+
+
+@dataclass(frozen=True)
+class AblationLine:
+    """A variant beside its plain network, as text."""
+
+    model: str
+    setting: str
+    gamma: str
+    fusion: str
+    bflops: str
+    bflops_change: str
+    latency: str
+    change: str
+    interval: str
+
+
+def ablation(rows: Sequence[CaseRow]) -> list[AblationLine]:
+    """Variants in γ and fusion beside the plain network of the same family, neck and setting.
+
+    The plain network of ``csppeleenet`` is ``peleenet``: the same name without ``csp``. Groups
+    with fewer than two variants are no ablation.
+    """
+    groups: dict[tuple[str, ...], list[CaseRow]] = defaultdict(list)
+    for row in rows:
+        if row.latency_ms is not None:
+            groups[(row.run, _plain_name(row), row.neck, row.input, row.setting)].append(row)
+    lines: list[AblationLine] = []
+    for group in groups.values():
+        if sum(row.csp for row in group) >= 2:
+            base = next((row for row in group if not row.csp), None)
+            lines += [_ablation_line(row, base) for row in group]
+    return lines
+
+
+def _plain_name(row: CaseRow) -> str:
+    return row.model.split("[")[0].removeprefix("csp")
+
+
+def _ablation_line(row: CaseRow, base: CaseRow | None) -> AblationLine:
+    other = base if base is not row else None
+    ratio = latency_ratio(row, other) if other else None
+    mine, theirs = row.total("bflops"), other.total("bflops") if other else None
+    return AblationLine(
+        model=row.model_id,
+        setting=row.setting,
+        gamma=_option(row, GAMMA) if row.csp else numbers.MISSING,
+        fusion=_option(row, FUSION) if row.csp else "not partial",
+        bflops=numbers.fixed(mine, 3),
+        bflops_change=numbers.percent(mine / theirs - 1 if mine and theirs else None),
+        latency=numbers.milliseconds(row.latency_ms),
+        change=numbers.percent(ratio[0] - 1) if ratio else numbers.MISSING,
+        interval=(
+            f"{numbers.percent(ratio[1] - 1)} to {numbers.percent(ratio[2] - 1)}"
+            if ratio
+            else numbers.MISSING
+        ),
+    )
+
+
+def _option(row: CaseRow, defaults: dict[str, str]) -> str:
+    given = [row.options[name] for name in defaults if name in row.options]
+    return given[0] if given else next(iter(defaults.values()))
+
+
+def latency_ratio(row: CaseRow, base: CaseRow) -> tuple[float, float, float] | None:
+    """Ratio of two latencies with a 95 % interval.
+
+    The half widths of both intervals on the log scale are joined as the root of the sum of their
+    squares: the launches of two cases are independent.
+
+    Returns:
+        (ratio, low, high), or None without both intervals.
+    """
+    if not (row.latency_ms and row.latency_low and row.latency_high):
+        return None
+    if not (base.latency_ms and base.latency_low and base.latency_high):
+        return None
+    ratio = row.latency_ms / base.latency_ms
+    half = math.hypot(
+        math.log(row.latency_high / row.latency_low) / 2,
+        math.log(base.latency_high / base.latency_low) / 2,
+    )
+    return ratio, ratio * math.exp(-half), ratio * math.exp(half)
+
+
+@dataclass(frozen=True)
+class MemoryLine:
+    """What a network needs, computed, as text."""
+
+    model: str
+    weights: str
+    live: str
+    traffic: str
+    fused: str
+
+
+def memory(rows: Sequence[CaseRow]) -> list[MemoryLine]:
+    """One line a network that was analysed; weights are counted as fp32."""
+    lines: dict[str, MemoryLine] = {}
+    for row in rows:
+        if row.totals:
+            params = row.total("params")
+            lines[row.model_id] = MemoryLine(
+                model=row.model_id,
+                weights=numbers.size(None if params is None else 4 * params),
+                live=numbers.size(row.total("peak_live_bytes")),
+                traffic=numbers.size(row.total("traffic_bytes")),
+                fused=numbers.size(row.total("traffic_bytes_fused")),
+            )
+    return list(lines.values())
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Cases that ended the same way for the same reason."""
+
+    status: str
+    outcome: str
+    reason: str
+    remedy: str
+    log: str
+    cases: tuple[str, ...]
+
+
+def problems(rows: Sequence[CaseRow]) -> list[Problem]:
+    """Failed cases first, then those that cannot run here; cases of one reason together."""
+    groups: dict[tuple[str, str], list[CaseRow]] = defaultdict(list)
+    for row in rows:
+        if row.outcome != "measured":
+            groups[(row.status, row.reason)].append(row)
+    found = [
+        Problem(
+            status=status,
+            outcome=members[0].outcome,
+            reason=reason or "no reason was given",
+            remedy=REMEDIES[status],
+            log=_log(members[0]),
+            cases=tuple(row.id for row in members),
+        )
+        for (status, reason), members in groups.items()
+    ]
+    return sorted(found, key=lambda problem: problem.outcome != "failed")
+
+
+def _log(row: CaseRow) -> str:
+    logs = [launch["log"] for launch in row.record.launches if launch.get("log")]
+    return log_end(logs[-1]) if logs else ""

@@ -1,0 +1,127 @@
+"""What the runs say, in three generated sentences: fastest, best AP50 per millisecond, surprise."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+from cspbench.report.numbers import milliseconds, plus_minus, short, times
+from cspbench.report.rows import CaseRow
+
+#: Fewer BFLOPs by at least this share count as fewer.
+FEWER = 0.02
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """One statement with the case it is about and a heading of a word or two."""
+
+    heading: str
+    text: str
+    case: str | None = None
+
+
+def summary(rows: Sequence[CaseRow], ap50: Mapping[str, float]) -> list[Sentence]:
+    """The three sentences; each says so where the runs do not tell.
+
+    Args:
+        rows: all cases.
+        ap50: published AP50 by model id.
+    """
+    measured = [row for row in rows if row.latency_ms is not None]
+    if not measured:
+        return [Sentence("Nothing measured", "No case of this run has a latency; see below why.")]
+    return [fastest(measured), most_accurate_per_ms(measured, ap50), surprise(measured)]
+
+
+def fastest(measured: Sequence[CaseRow]) -> Sentence:
+    """The case with the highest fps."""
+    best = max(measured, key=lambda row: row.fps or 0.0)
+    return Sentence(
+        "Fastest",
+        f"{best.model_id} on {best.setting}: {milliseconds(best.latency_ms)} ms "
+        f"({plus_minus(best.half_width)}), {short(best.fps)} fps, measured.",
+        best.id,
+    )
+
+
+def most_accurate_per_ms(measured: Sequence[CaseRow], ap50: Mapping[str, float]) -> Sentence:
+    """The case with most published AP50 per measured millisecond (an image)."""
+    heading = "Most AP50 per millisecond"
+    known = [row for row in measured if row.model_id in ap50 and row.fps]
+    if not known:
+        return Sentence(heading, "None of the measured networks has a published AP50.")
+    best = max(known, key=lambda row: ap50[row.model_id] * (row.fps or 0.0))
+    value = ap50[best.model_id] * (best.fps or 0.0) / 1000
+    return Sentence(
+        heading,
+        f"{best.model_id} on {best.setting}: AP50 {ap50[best.model_id]:g} (published) in "
+        f"{milliseconds(best.latency_ms)} ms (measured), {short(value)} points per millisecond.",
+        best.id,
+    )
+
+
+def surprise(measured: Sequence[CaseRow]) -> Sentence:
+    """The clearest case of fewer BFLOPs and yet slower; else the widest gap between backends."""
+    inversion = _inversion(measured)
+    if inversion is not None:
+        fewer, more = inversion
+        less = 1 - (fewer.total("bflops") or 0.0) / (more.total("bflops") or 1.0)
+        return Sentence(
+            "Surprise",
+            f"{fewer.model_id} has {less:.0%} fewer BFLOPs (computed) than {more.model_id}, and is "
+            f"{times(_ratio(fewer, more))} as slow on {fewer.setting} (measured; the intervals "
+            "do not overlap).".replace("%", " %"),
+            fewer.id,
+        )
+    gap = _backend_gap(measured)
+    if gap is not None:
+        slow, fast = gap
+        return Sentence(
+            "Widest gap",
+            f"{slow.model_id} takes {times(_ratio(slow, fast))} as long on {slow.setting} as on "
+            f"{fast.setting} (measured).",
+            slow.id,
+        )
+    return Sentence("No surprise", "Fewer BFLOPs were never slower beyond the intervals.")
+
+
+def _ratio(slow: CaseRow, fast: CaseRow) -> float:
+    assert slow.latency_ms and fast.latency_ms
+    return slow.latency_ms / fast.latency_ms
+
+
+def _inversion(measured: Sequence[CaseRow]) -> tuple[CaseRow, CaseRow] | None:
+    groups: dict[tuple[str, str], list[CaseRow]] = defaultdict(list)
+    for row in measured:
+        if row.total("bflops") and row.latency_low is not None:
+            groups[(row.setting, row.input)].append(row)
+    found = [
+        pair
+        for group in groups.values()
+        for one, two in combinations(group, 2)
+        for pair in ((one, two), (two, one))
+        if _inverted(*pair)
+    ]
+    return max(found, key=lambda pair: _ratio(*pair), default=None)
+
+
+def _inverted(fewer: CaseRow, more: CaseRow) -> bool:
+    """Fewer BFLOPs and surely slower: its interval lies above the other's."""
+    compute = (fewer.total("bflops") or 0.0) < (more.total("bflops") or 0.0) * (1 - FEWER)
+    return compute and (fewer.latency_low or 0.0) > (more.latency_high or float("inf"))
+
+
+def _backend_gap(measured: Sequence[CaseRow]) -> tuple[CaseRow, CaseRow] | None:
+    groups: dict[tuple[str, int, int], list[CaseRow]] = defaultdict(list)
+    for row in measured:
+        groups[(row.model_id, row.batch, row.threads)].append(row)
+    found = []
+    for group in groups.values():
+        slow = max(group, key=lambda row: row.latency_ms or 0.0)
+        fast = min(group, key=lambda row: row.latency_ms or 0.0)
+        if (slow.latency_low or 0.0) > (fast.latency_high or float("inf")):
+            found.append((slow, fast))
+    return max(found, key=lambda pair: _ratio(*pair), default=None)
