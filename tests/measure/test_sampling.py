@@ -1,0 +1,169 @@
+"""The loop around an inference, with a clock that only moves when the test says so."""
+
+import itertools
+import random
+
+import pytest
+
+from cspbench.measure.sampling import AGREEMENTS, MIN_SAMPLES, sample, timed, warm_up
+from cspbench.measure.statistics import batch_means_half_width
+
+MS = 1_000_000  # nanoseconds
+
+
+class Machine:
+    """Clock, inference and feed in one: an inference takes the next scripted latency.
+
+    Args:
+        latencies_ms: of the inferences, in order; the last is repeated for ever.
+        feed_ms: what putting an input in place takes.
+    """
+
+    def __init__(self, latencies_ms, feed_ms=0.0):
+        *first, last = latencies_ms
+        self._latencies = itertools.chain(first, itertools.repeat(last))
+        self._feed = feed_ms
+        self.time_ns = 0
+        self.events = []
+
+    def now_ns(self):
+        return self.time_ns
+
+    def infer(self):
+        self.events.append("infer")
+        self.time_ns += int(next(self._latencies) * MS)
+
+    def feed(self, i):
+        self.events.append(i)
+        self.time_ns += int(self._feed * MS)
+
+    def warm_up(self, max_seconds):
+        return warm_up(self.infer, self.feed, self, max_seconds)
+
+    def sample(self, target_ci, max_seconds):
+        return sample(self.infer, self.feed, self, target_ci, max_seconds)
+
+    @property
+    def inferences(self):
+        return self.events.count("infer")
+
+
+def test_feeding_is_not_timed():
+    machine = Machine([7.0], feed_ms=1000.0)
+    assert timed(machine.infer, machine.feed, machine, 3) == 7 * MS
+    assert machine.events == [3, "infer"]  # the input is in place before the clock starts
+
+
+def test_every_inference_gets_an_input_of_its_own_first():
+    machine = Machine([10.0], feed_ms=5.0)
+    samples = machine.sample(target_ci=0.0, max_seconds=0.1)
+    assert set(samples.latencies_ns) == {10 * MS}
+    # Feeding counts against the bound: 0.1 s hold 6.67 turns of 15 ms, so the 7th is the last.
+    assert machine.events == [x for i in range(7) for x in (i, "infer")]
+
+
+# Warm-up ----------------------------------------------------------------------------------------
+
+
+def test_a_settled_machine_is_steady_after_the_agreements():
+    # Windows last at least 50 ms: five inferences of 10 ms. Two agreements need three windows.
+    warm = Machine([10.0]).warm_up(max_seconds=10.0)
+    assert warm.steady
+    assert warm.window_medians_ns == [10 * MS] * (AGREEMENTS + 1)
+    assert warm.count == 15
+
+
+def test_a_slow_start_is_waited_for():
+    # One window of 100, 60, 30 ms (190 ms), then 10 ms: its windows 10, 10, 10 agree; the step
+    # from the first window (median 60) to the second does not.
+    warm = Machine([100.0, 60.0, 30.0, 10.0]).warm_up(max_seconds=10.0)
+    assert warm.steady
+    assert warm.window_medians_ns == [60 * MS, 10 * MS, 10 * MS, 10 * MS]
+
+
+def test_agreements_must_follow_one_another():
+    # Windows of three 20 ms inferences: 20 20 | 30 | 20 20 20: the single agreement does not count.
+    script = [20.0] * 6 + [30.0] * 3 + [20.0] * 9
+    warm = Machine(script).warm_up(max_seconds=10.0)
+    assert [m // MS for m in warm.window_medians_ns] == [20, 20, 30, 20, 20, 20]
+    assert warm.steady
+
+
+def test_drift_within_3_percent_agrees_and_more_does_not():
+    slow = [20.0] * 3 + [20.5] * 3 + [21.0] * 3  # +2.5 %, +2.4 %
+    assert Machine(slow).warm_up(max_seconds=0.2).steady
+    fast = [20.0] * 3 + [20.7] * 3 + [21.4] * 3  # +3.5 %, +3.4 %
+    assert not Machine(fast).warm_up(max_seconds=0.18).steady
+
+
+def test_a_machine_that_never_settles_is_bounded_and_said_so():
+    machine = Machine(itertools.chain.from_iterable([10.0 * 1.1**k] * 5 for k in range(60)))
+    warm = machine.warm_up(max_seconds=1.0)
+    assert not warm.steady
+    assert machine.time_ns >= 1000 * MS
+    # A window is not cut short: the overrun is less than one window (its three last inferences).
+    assert machine.time_ns < 1000 * MS + 3 * 10 * 1.1**20 * MS
+
+
+def test_a_slow_model_needs_three_inferences_a_window():
+    machine = Machine([1000.0])
+    warm = machine.warm_up(max_seconds=5.0)
+    # 3 s, 6 s: the bound is over after the second window, before a second agreement.
+    assert warm.count == 6
+    assert not warm.steady
+
+
+def test_no_time_for_a_warm_up_means_none():
+    warm = Machine([1.0]).warm_up(max_seconds=0.0)
+    assert (warm.count, warm.window_medians_ns, warm.steady) == (0, [], False)
+
+
+# Sampling ---------------------------------------------------------------------------------------
+
+
+def test_a_quiet_machine_stops_at_the_first_look():
+    samples = Machine([10.0]).sample(target_ci=0.02, max_seconds=60.0)
+    assert samples.stop == "target_ci"
+    assert samples.latencies_ns == [10 * MS] * 40  # two a batch: the fewest that have an interval
+    assert samples.relative_half_width == 0.0
+
+
+def test_a_noisy_machine_is_sampled_until_it_is_precise_enough():
+    # Blocks of 8 inferences at 8 and at 12 ms: small batches see the blocks, large ones average.
+    noisy = itertools.chain.from_iterable([8.0 if k % 2 else 12.0] * 8 for k in range(500))
+    samples = Machine(noisy).sample(target_ci=0.02, max_seconds=3600.0)
+    assert samples.stop == "target_ci"
+    assert len(samples.latencies_ns) > 40
+    assert samples.relative_half_width <= 0.02
+    assert samples.relative_half_width == batch_means_half_width(samples.latencies_ns)
+
+
+def test_the_interval_is_looked_at_when_the_samples_have_grown_by_a_quarter():
+    # Looks at 40, 50, 62, 77, 96, ...: 45 noisy samples spoil the looks up to the one at which
+    # their batches weigh little enough.
+    script = [5.0, 15.0, 5.0] * 15 + [10.0]
+    samples = Machine(script).sample(target_ci=0.02, max_seconds=3600.0)
+    looks = [40]
+    while looks[-1] < 10_000:
+        looks.append(looks[-1] * 5 // 4)
+    assert len(samples.latencies_ns) in looks[1:]
+
+
+def test_time_over_stops_an_imprecise_launch():
+    generator = random.Random(1)
+    machine = Machine([generator.choice((1.0, 100.0)) for _ in range(1000)])
+    samples = machine.sample(target_ci=0.0001, max_seconds=3.0)
+    assert samples.stop == "max_seconds"
+    assert machine.time_ns >= 3000 * MS
+    assert machine.time_ns - samples.latencies_ns[-1] < 3000 * MS  # not one inference more
+    assert samples.relative_half_width == batch_means_half_width(samples.latencies_ns)
+
+
+@pytest.mark.parametrize("max_seconds", [0.0, 1.0])
+def test_there_are_always_a_few_samples(max_seconds):
+    """A model of 10 s an inference is measured all the same; too few for an interval inside."""
+    machine = Machine([10_000.0])
+    samples = machine.sample(target_ci=0.02, max_seconds=max_seconds)
+    assert len(samples.latencies_ns) == machine.inferences == MIN_SAMPLES
+    assert samples.stop == "max_seconds"
+    assert samples.relative_half_width is None
