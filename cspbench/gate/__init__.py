@@ -1,1 +1,1 @@
-"""Decide between two sides."""
+"""The performance gate: decides between two sides of a comparison (``docs/gate.md``)."""
