@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from cspbench.models.sources.darknet.network import DarknetNetwork
 
 _STRIDES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+#: Bound of the layers that looking for legal input sizes walks through (500 layers: 40 tries).
+_TRIED_LAYERS = 20_000
 
 
 def _read(target: str) -> DarknetNetwork:
@@ -34,31 +36,34 @@ def _read(target: str) -> DarknetNetwork:
     return network
 
 
-def _exists(network: DarknetNetwork, side: int) -> bool:
-    try:
-        other = network.resized(side, side)
-    except InputError:
-        return False
-    # Connections to every place fix the input size: their number may not change.
-    return other.params_file == network.params_file
-
-
 def input_sizes(network: DarknetNetwork) -> tuple[int, int, int]:
     """(published side, what a side must be a multiple of, smallest side), found by trying.
 
-    A network that exists at one size only gets that size three times.
+    A network that exists at one size only gets that size three times, and so does one of so many
+    layers that trying would take long.
     """
-    side = network.input[1]
+    side, left = network.input[1], max(8, _TRIED_LAYERS // len(network.layers))
+
+    def exists(side: int) -> bool:
+        nonlocal left
+        left -= 1
+        try:
+            # Connections to every place fix the input size: their number may not change.
+            same = network.resized(side, side).params_file == network.params_file
+        except InputError:
+            return False
+        return same and left >= 0
+
     for stride in _STRIDES:
         base = side - side % stride
-        if base and all(_exists(network, base + stride * step) for step in (0, 1, 2, 3)):
+        if base and all(exists(base + stride * step) for step in range(4)):
             break
     else:
         return side, side, side
     low, high = 0, base // stride  # the smallest legal multiple is above low, at most high
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (low, middle) if _exists(network, middle * stride) else (middle, high)
+        low, high = (low, middle) if exists(middle * stride) else (middle, high)
     return base, stride, high * stride
 
 

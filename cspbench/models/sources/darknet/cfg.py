@@ -19,10 +19,10 @@ from cspbench.errors import InputError
 
 #: Bounds of what is read; the largest public configurations have 60 KB and 600 sections.
 MAX_BYTES = 1024 * 1024
-MAX_SECTIONS = 2048
+MAX_SECTIONS = 1024
 #: Bound of a list of numbers, such as the sources of a route.
 MAX_NUMBERS = 64
-_INTEGER = re.compile(r"[+-]?\d{1,18}(\.0*)?")
+_INTEGER = re.compile(r"[+-]?\d{1,18}(\.0*)?", re.ASCII)
 _COMMENT = re.compile(r"[#;].*")
 _HEADER = re.compile(r"\[\s*(\w{1,64})\s*\]", re.ASCII)
 
@@ -119,9 +119,7 @@ def read_sections(path: str | Path) -> tuple[Section, ...]:
         InputError: not a readable regular file, too large, or a line that is no configuration.
     """
     try:
-        # O_NONBLOCK: a named pipe must answer "not a regular file" rather than wait for a writer.
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-        with os.fdopen(descriptor, "rb") as file:
+        with open(path, "rb", opener=_without_waiting) as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise InputError(f"{path}: is not a regular file")
             data = file.read(MAX_BYTES + 1)
@@ -131,6 +129,11 @@ def read_sections(path: str | Path) -> tuple[Section, ...]:
     if len(data) > MAX_BYTES:
         raise InputError(f"{path}: is larger than {MAX_BYTES // 2**20} MiB, so no network")
     return parse_sections(data.decode("utf-8-sig", errors="replace"), str(path))
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """Open; a named pipe is told to be no regular file rather than waited for."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def parse_sections(text: str, path: str = "<cfg>") -> tuple[Section, ...]:
