@@ -1,44 +1,69 @@
-"""What others call: `analyze` a module, `analyze_id` a model of the zoo."""
+"""What others call: `analyze` a module, `analyze_id` a model by its id."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cspbench.analysis.record import Analysis
 from cspbench.errors import InputError
+from cspbench.ids import ModelId, parse_model_id
 
 if TYPE_CHECKING:
     from torch import nn
 
+#: Sources whose models are wholly defined by files, which the cache's key then holds.
+_FILE_SOURCES = ("darknet:", "onnx:")
 
-def analyze(module: nn.Module, example_input: Any, cache: bool = True) -> Analysis:
+
+def analyze(module: nn.Module, example_input: Any = None, cache: bool = True) -> Analysis:
     """Analyse a module in one pass, without running it and without changing it.
 
     The forward pass is followed in evaluation mode on shapes alone, so the weights may be real,
     on any device, or on ``meta``.
 
     Args:
-        module: what to analyse.
+        module: an ``nn.Module``, or a ``torch.export.ExportedProgram`` (then without an input).
         example_input: a tensor, a shape such as ``(1, 3, 224, 224)`` (float32), a tuple or list of
             positional inputs, or a mapping of keyword inputs. Only shapes and types count.
-        cache: whether an earlier analysis of this very module and these input shapes may be
-            returned. The module's submodules, parameters and plain attributes are compared;
-            pass False if its forward depends on anything else.
+        cache: whether an earlier analysis of this very module and these inputs may be returned.
+            Its submodules, parameters and plain attributes are compared; pass False if its
+            forward depends on anything else.
 
     Raises:
-        InputError: not a module, no tensor among the inputs, or a forward pass that needs the
-            values of activations or fails on these shapes (with the model's file and line).
+        InputError: not a module, no usable input, or a forward pass that needs the values of
+            activations or fails on these shapes (with the model's file and line).
     """
-    del cache
-    return _traced(module, *arguments(example_input))
+    from torch import nn
+    from torch.export import ExportedProgram
+
+    from cspbench.analysis import memo
+
+    if isinstance(module, ExportedProgram):
+        from cspbench.analysis.exported import analyze_program
+
+        return analyze_program(module)
+    module = getattr(module, "_orig_mod", module)  # what torch.compile wraps
+    if not isinstance(module, nn.Module):
+        raise InputError(f"a torch.nn.Module can be analysed, not {type(module).__name__}")
+    args, kwargs = arguments(example_input)
+    if not cache:
+        return _traced(module, args, kwargs)
+    key = memo.fingerprint(module, args, kwargs)
+    known = memo.recall(module, key)
+    if known is None:
+        known = _traced(module, args, kwargs)
+        memo.remember(module, key, known)
+    return known
 
 
 def arguments(example_input: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Positional and keyword inputs of an example as `analyze` takes it.
 
     Raises:
-        InputError: there is no tensor in it.
+        InputError: it is none of the forms that `analyze` takes.
     """
     import torch
 
@@ -48,6 +73,8 @@ def arguments(example_input: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
         return (), dict(example_input)
     if isinstance(example_input, Sequence) and not isinstance(example_input, str):
         if example_input and all(type(side) is int for side in example_input):
+            if min(example_input) < 0:
+                raise InputError(f"{tuple(example_input)} is not the shape of a tensor")
             return (torch.empty(tuple(example_input), device="meta"),), {}
         return tuple(example_input), {}
     raise InputError(
@@ -57,13 +84,96 @@ def arguments(example_input: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
 
 
 def _traced(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Analysis:
-    from torch import nn
-
     from cspbench.analysis.derive import analysis_of
     from cspbench.analysis.trace import trace
 
-    module = getattr(module, "_orig_mod", module)  # what torch.compile wraps
-    if not isinstance(module, nn.Module):
-        raise InputError(f"a torch.nn.Module can be analysed, not {type(module).__name__}")
     seen = trace(module, args, kwargs)
     return analysis_of(type(module).__name__, "torch", seen.input_shapes, seen.layers, seen.facts)
+
+
+def analyze_id(model: str | ModelId, *, batch: int = 1, cache: bool = True) -> Analysis:
+    """Analyse a model by its id: ``csppeleenet[gamma=0.25]@224``, ``onnx:a.onnx``.
+
+    Without ``@`` the model's own input is taken. Analyses are kept in the user's cache
+    (``$CSPBENCH_CACHE``); one that is there comes back without importing torch.
+
+    Raises:
+        InputError: an unknown model or option, or a file that cannot be read.
+    """
+    parsed = parse_model_id(model) if isinstance(model, str) else model
+    name = parsed.model.name
+    from_file = name.startswith(_FILE_SOURCES)
+    if not cache or (":" in name and not from_file):
+        return _analyze_id(parsed, batch)[0]
+    from cspbench.analysis import cache as store
+
+    path = _entry(parsed, batch)
+    known = store.read(path)
+    if known is not None:
+        return known
+    analysis, ours = _analyze_id(parsed, batch)
+    if ours:
+        store.write(path, analysis)
+    return analysis
+
+
+def cached_analysis(model: str | ModelId, *, batch: int = 1) -> Analysis | None:
+    """The analysis that `analyze_id` would find in the cache; None if it would have to work."""
+    from cspbench.analysis import cache as store
+
+    return store.read(_entry(parse_model_id(model) if isinstance(model, str) else model, batch))
+
+
+def _entry(parsed: ModelId, batch: int) -> Path:
+    from cspbench.analysis import cache as store
+
+    name = parsed.model.name
+    files = [Path(name.partition(":")[2])] if name.startswith(_FILE_SOURCES) else []
+    return store.entry(f"{parsed}/b{batch}", files)
+
+
+def _analyze_id(parsed: ModelId, batch: int) -> tuple[Analysis, bool]:
+    """The analysis, and whether the model's definition is all ours, so that the key names it."""
+    from cspbench.models.build import build, spec_of
+    from cspbench.models.identity import canonical
+    from cspbench.models.spec import NECKS
+
+    full = canonical(parsed)
+    height, width = full.input or (0, 0)
+    shape = (batch, 3, height, width)
+    name = parsed.model.name
+    if name.startswith("onnx:"):
+        from cspbench.analysis.onnx_graph import analyze_onnx
+
+        found = analyze_onnx(name.partition(":")[2], shape)
+    elif name.startswith("exported:"):
+        found = _exported(parsed)
+    else:
+        found = analyze(build(full, weights=False), shape, cache=False)
+    specs = [spec_of(parsed)]
+    ours = all(_is_ours(spec.build) for spec in specs)
+    if parsed.neck is not None:
+        ours = ours and _is_ours(NECKS.get(parsed.neck.name).build)
+    return replace(found, id=str(full)), ours
+
+
+def _exported(parsed: ModelId) -> Analysis:
+    import torch
+
+    from cspbench.analysis.exported import analyze_program
+    from cspbench.models.code import require_code
+
+    require_code(parsed.model.name)
+    path = parsed.model.name.partition(":")[2]
+    try:
+        program = torch.export.load(path)
+    except Exception as error:  # the loader has no error class of its own
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(f"{path}: torch cannot load it ({reason[:200]})") from error
+    return analyze_program(program)
+
+
+def _is_ours(build: Any) -> bool:
+    """True if a build function is part of this package, whose sources are in the key."""
+    function = getattr(build, "func", build)
+    return str(getattr(function, "__module__", "")).startswith("cspbench.")

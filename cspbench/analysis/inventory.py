@@ -6,8 +6,6 @@ modules they take longer than the whole analysis should.
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import nn
 
@@ -66,20 +64,22 @@ class Inventory:
         self.stages[path] = stage
         if module.training:
             self.training.append(module)
-        for param in module._parameters.values():
-            if param is not None and id(param) not in self.weights:
-                self.params += self._add(param, "param")
+        for name, param in module._parameters.items():
+            if param is not None:
+                self.add(param, "param", name)
         for name, buffer in module._buffers.items():
-            if buffer is not None and id(buffer) not in self.weights:
-                elements = self._add(buffer, "buffer")
-                if name in ("running_mean", "running_var"):
-                    self.running_statistics += elements
+            if buffer is not None:
+                self.add(buffer, "buffer", name)
 
-    def _add(self, tensor: torch.Tensor, role: str) -> int:
-        shape = tuple(tensor.shape)
-        itemsize = tensor.element_size()
-        self.weights[id(tensor)] = Weight(shape, itemsize, role)
+    def add(self, tensor: torch.Tensor, role: str, name: str) -> None:
+        """Count a parameter or buffer, once."""
+        if id(tensor) in self.weights:
+            return
+        weight = Weight(tuple(tensor.shape), tensor.element_size(), role)
+        self.weights[id(tensor)] = weight
         self.tensors.append(tensor)
-        elements = math.prod(shape)
-        self.weight_bytes += elements * itemsize
-        return elements
+        self.weight_bytes += weight.elements * weight.itemsize
+        if role == "param":
+            self.params += weight.elements
+        elif name in ("running_mean", "running_var"):
+            self.running_statistics += weight.elements

@@ -43,8 +43,8 @@ _ROWS: tuple[tuple[str, ...], ...] = (
     ("activation", "relu sigmoid tanh exp rsqrt sqrt", "out"),
     ("activation", "leaky_relu hardtanh relu6 elu celu selu", "in", "out"),
     ("activation", "silu mish gelu hardswish hardsigmoid softplus softsign", "in"),
-    ("activation", "log_sigmoid logsigmoid prelu clamp clip clamp_min clamp_max threshold", "in"),
-    ("activation", "glu rrelu", "in"),
+    ("activation", "log_sigmoid logsigmoid prelu _prelu_kernel clamp clip threshold", "in"),
+    ("activation", "clamp_min clamp_max glu rrelu", "in"),
     ("softmax", "softmax log_softmax _softmax _log_softmax _safe_softmax", "out"),
     ("elementwise", "add sub rsub neg addcmul addcdiv lerp"),
     ("elementwise", "mul div maximum minimum where true_divide divide multiply", "ins"),
@@ -74,6 +74,7 @@ _ROWS: tuple[tuple[str, ...], ...] = (
     ("copy", "replication_pad2d pixel_shuffle pixel_unshuffle channel_shuffle _to_copy to"),
     ("copy", "native_channel_shuffle repeat_interleave reshape_copy unfold im2col"),
     ("copy", "slice_scatter select_scatter col2im"),
+    ("copy", "slice_copy split_copy transpose_copy expand_copy cast quantize dequantize"),
     ("view", "view reshape flatten permute transpose t unsqueeze squeeze slice select chunk"),
     ("view", "split split_with_sizes tensor_split unbind narrow expand expand_as view_as alias"),
     ("view", "detach lift_fresh unflatten movedim swapaxes as_strided _unsafe_view diagonal"),
@@ -81,6 +82,7 @@ _ROWS: tuple[tuple[str, ...], ...] = (
     ("view", "view_as_complex moveaxis swapdims adjoint"),
     ("create", "zeros ones empty full rand randn arange linspace tensor zeros_like ones_like"),
     ("create", "empty_like full_like rand_like randn_like new_zeros new_ones new_empty new_full"),
+    ("create", "scalar_tensor eye empty_strided randint meshgrid new_empty_strided"),
     ("create", "empty_permuted normal bernoulli uniform"),
 )
 

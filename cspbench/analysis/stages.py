@@ -11,3 +11,19 @@ from __future__ import annotations
 
 #: Names of modules that only hold a part of a network.
 HOLDERS = frozenset({"backbone", "features", "body", "base", "trunk", "encoder", "model"})
+
+#: Names of containers whose children are the parts, where the modules themselves are not at hand.
+_LISTS = frozenset({"stages", "layers", "blocks", "heads"})
+
+
+def stage_of_path(path: str) -> str:
+    """The stage by the path alone, for graphs that came without their modules."""
+    parts = path.split(".")
+    end = 1
+    while end < len(parts) and (
+        (end == 1 and parts[0] in HOLDERS)
+        or (parts[end].isdigit() and parts[end - 1] in _LISTS)
+        or (parts[end] in _LISTS and parts[end - 1] in HOLDERS)
+    ):
+        end += 1
+    return ".".join(parts[:end])

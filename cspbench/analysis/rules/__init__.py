@@ -34,5 +34,21 @@ def _by_function() -> dict[Any, Rule]:
     return table
 
 
+def _by_aten_name() -> dict[str, Rule]:
+    """Rules for exported graphs, whose operators take their arguments as ATen does."""
+    table: dict[str, Rule] = {}
+    for rules in (movement.RULES, pools.RULES, pointwise.RULES, products.RULES):
+        table |= {name: rule for name, rule in rules.items() if not name.startswith("__")}
+    table |= pointwise.ATEN_RULES
+    for dims in (1, 2, 3):
+        table[f"upsample_nearest{dims}d"] = table["interpolate"]
+    table["upsample_bilinear2d"] = table["upsample_bicubic2d"] = table["interpolate"]
+    table["slice"] = movement.RULES["__slice__"]
+    table["dropout"] = simple.RULES["dropout"]
+    return table
+
+
+#: ATen name without namespace and overload -> rule.
+ATEN_RULES: dict[str, Rule] = _by_aten_name()
 #: Function -> rule.
 RULES: dict[Any, Rule] = _by_function()

@@ -108,6 +108,7 @@ RULES: dict[str, Rule] = {
     "to": _to,
     "__getitem__": _getitem,
     "__setitem__": _setitem,
+    "__slice__": _slice,
     **{
         name: _view(name)
         for name in (

@@ -156,3 +156,12 @@ def _rules() -> dict[str, Rule]:
 
 
 RULES: dict[str, Rule] = _rules()
+
+_ATEN_NORM = ("input", "weight", "bias", "running_mean", "running_var")
+#: Where ATen orders the arguments in another way than ``torch.nn.functional``.
+ATEN_RULES: dict[str, Rule] = {
+    "batch_norm": _normalise("batch_norm", _ATEN_NORM),
+    "instance_norm": _normalise("instance_norm", _ATEN_NORM),
+    "elu": _activation("elu"),
+    "hardtanh_": _activation("hardtanh", in_place=True),
+}

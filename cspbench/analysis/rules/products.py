@@ -10,6 +10,7 @@ import torch
 from cspbench.analysis import shapes
 from cspbench.analysis.dispatch import fallback
 from cspbench.analysis.record import Shape
+from cspbench.analysis.recorder import Value
 from cspbench.analysis.rules.simple import Arguments, Keywords, Rule, bind, is_activation
 from cspbench.analysis.trace import Tracer
 
@@ -117,7 +118,7 @@ def _attention(tracer: Tracer, func: Any, args: Arguments, kwargs: Keywords) -> 
     masks, weights = tracer.split((bound.get("attn_mask"),))
     query = values[0]
     shape = (*query.shape[:-1], values[2].shape[-1])
-    out, result = tracer.empty(shape, bound["query"].dtype, query.itemsize)
+    out, result = _heads_last(tracer, shape, bound["query"].dtype, query.itemsize)
     # Backward keeps the output too, and the log-sum-exp of each row in float32.
     result.storage.saved = True
     tracer.recorder.record(
@@ -128,6 +129,17 @@ def _attention(tracer: Tracer, func: Any, args: Arguments, kwargs: Keywords) -> 
         saved_extra_bytes=result.storage.nbytes + 4 * math.prod(query.shape[:-1]),
     )
     return out
+
+
+def _heads_last(
+    tracer: Tracer, shape: Shape, dtype: torch.dtype, itemsize: int
+) -> tuple[torch.Tensor, Value]:
+    """Attention's result: the fused kernels write (n, length, heads, width), seen transposed."""
+    if len(shape) != 4:
+        return tracer.empty(shape, dtype, itemsize)
+    n, heads, length, width = shape
+    out = torch.empty((n, length, heads, width), dtype=dtype, device="meta").transpose(1, 2)
+    return out, tracer.adopt(out)
 
 
 RULES: dict[str, Rule] = {

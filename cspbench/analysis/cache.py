@@ -1,0 +1,78 @@
+"""Analyses of ids on disk, so that asking again costs milliseconds and imports no torch.
+
+An entry's key holds the id, the version of the record, the sources of models and analysis, the
+version of torch, and for a file (``darknet:``, ``onnx:``) the file's bytes.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.metadata
+import os
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+from cspbench.analysis.record import VERSION, Analysis
+from cspbench.artifacts.cache import cache_folder, models_digest
+
+
+@functools.cache
+def _analysis_digest() -> str:
+    """SHA-256 of the sources of this package."""
+    root = Path(__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        digest.update(path.relative_to(root).as_posix().encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+@functools.cache
+def _torch_version() -> str:
+    try:
+        return importlib.metadata.version("torch")
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+def entry(id_: str, files: Iterable[Path] = ()) -> Path:
+    """Where the analysis of an id lies, made or not; ``files`` define the model besides its id."""
+    digest = hashlib.sha256()
+    for part in (str(VERSION), id_, models_digest(), _analysis_digest(), _torch_version()):
+        digest.update(part.encode() + b"\0")
+    for path in files:
+        digest.update(_file_digest(path))
+    return cache_folder() / "analyses" / f"{digest.hexdigest()[:32]}.json"
+
+
+def _file_digest(path: Path) -> bytes:
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as file:
+            while chunk := file.read(1 << 20):
+                digest.update(chunk)
+    except OSError:
+        pass  # whoever reads the model says what is wrong with the file
+    return digest.digest()
+
+
+def read(path: Path) -> Analysis | None:
+    """The stored analysis, or None if there is none that can be read."""
+    try:
+        return Analysis.from_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def write(path: Path, analysis: Analysis) -> None:
+    """Store an analysis; a cache that cannot be written is no error."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, suffix=".part")
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(analysis.to_json())
+        os.replace(name, path)
+    except OSError:
+        return
