@@ -80,13 +80,12 @@ class Expander:
     """Makes the cases of a tree; mistakes go to the problems.
 
     ``forced`` are values of the command line: they replace what the suite says of these axes.
-    ``sections`` are the keys of the tree whose form is right.
+    Parts whose form is wrong are passed over: :mod:`cspbench.suite.form` has said so.
     """
 
     tree: Tree
     reader: SettingReader
     forced: Layer
-    sections: frozenset[str]
     cases: dict[str, Case] = field(default_factory=dict)
     notes: Notes = field(default_factory=Notes)
 
@@ -97,22 +96,26 @@ class Expander:
 
     def expand(self) -> None:
         """Fill ``cases`` and ``notes``."""
-        defaults = self._layer(("defaults",)) if "defaults" in self.sections else {}
+        defaults = self._layer(("defaults",)) if self._is("defaults", dict) else {}
         resolver = Resolver(self.reader.catalog, self.problems, defaults, self.forced)
         excludes = []
         for path in self._items("exclude"):
             item = self._exclude(path)
             if item is not None:
                 excludes.append(item)
-        if "matrix" in self.sections:
+        if self._is("matrix", dict):
             self._expand_matrix(resolver, excludes)
         for path in self._items("include"):
             self._include(path, resolver)
 
     def _items(self, section: str) -> list[Path]:
-        if section not in self.sections:
+        if not self._is(section, list):
             return []
-        return [(section, i) for i in range(len(self.tree.at((section,))))]
+        items = self.tree.at((section,))
+        return [(section, i) for i, item in enumerate(items) if isinstance(item, dict)]
+
+    def _is(self, section: str, kind: type) -> bool:
+        return isinstance(self.tree.data.get(section), kind)
 
     def _layer(self, path: Path) -> Layer:
         """Read a mapping with one value for each axis."""
@@ -247,7 +250,7 @@ class Expander:
 def _no_effect(axis: str, case: Case) -> str:
     parts = [case.model.name, *([case.neck.name] if case.neck else []), case.backend.name]
     if axis == "input":
-        return f"the model's own @{case.model_id.input} decides; give the input once"
+        return "the model already names its input; give it once"
     if axis == "neck":
         return f"{case.model.name} takes no neck, or the model already names one"
     if axis.startswith("csp.") and axis != "csp.fusion":

@@ -29,7 +29,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 _PERCENT = re.compile(r"(\d{1,3}(?:\.\d{1,6})?) ?%")
 _SHARE_SCHEMA = {
     "anyOf": [
-        {"type": "number", "minimum": 0, "maximum": 1},
+        {"type": "number", "minimum": 0, "exclusiveMaximum": 1},
         {"type": "string", "pattern": r"^\d{1,3}(\.\d{1,6})? ?%$"},
     ],
     "examples": ["2%", 0.02],
@@ -45,15 +45,17 @@ def _name(value: object) -> object:
     return value
 
 
-def _share(value: object) -> object:
+def _share(value: object) -> float:
     """``2%`` or 0.02 as 0.02."""
-    if isinstance(value, str):
-        percent = _PERCENT.fullmatch(value)
-        value = float(percent[1]) / 100 if percent else None
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or not 0 <= value <= 1:  # type: ignore[arg-type,operator]
-        raise ValueError("must be a share such as 2% or 0.02 (from 0 to 100 %)")
-    return float(value)  # type: ignore[arg-type]
+    share = math.nan
+    if isinstance(value, str) and (percent := _PERCENT.fullmatch(value)):
+        share = float(percent[1]) / 100
+        share = share if share <= 1 else math.nan
+    elif isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < 1:
+        share = float(value)
+    if math.isnan(share):
+        raise ValueError(f"must be a share such as 2% or 0.02 (0 to 100 %), not {shown(value)}")
+    return share
 
 
 def _warmup(value: object) -> object:
@@ -65,6 +67,7 @@ def _warmup(value: object) -> object:
 
 
 Share = Annotated[float, BeforeValidator(_share), WithJsonSchema(_SHARE_SCHEMA)]
+_NAME_SCHEMA = {"type": "string", "pattern": f"^{_NAME.pattern}$"}
 _WARMUP_SCHEMA = {"anyOf": [{"const": "auto"}, {"type": "number", "minimum": 0, "maximum": 600}]}
 Seconds = Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)]
 
@@ -177,7 +180,7 @@ class GateSection(_Section):
 class SuiteFile(_Section):
     """A suite: what to measure, and how."""
 
-    name: Annotated[str, BeforeValidator(_name)] = Field(
+    name: Annotated[str, BeforeValidator(_name), WithJsonSchema(_NAME_SCHEMA)] = Field(
         description="names the run directory and the report", examples=["edge"]
     )
     description: str = Field(default="", description="one sentence for listings and reports")
@@ -223,26 +226,22 @@ _LIMITS = {
 }
 
 
-def check_form(tree: Tree, problems: Problems) -> tuple[SuiteFile | None, set[str]]:
-    """Check the form of a suite.
-
-    Returns:
-        The sections (None if any mistake was found) and the names of the wrong top-level keys.
-    """
+def check_form(tree: Tree, problems: Problems) -> SuiteFile | None:
+    """Check the form of a suite; None, and the mistakes in ``problems``, if it is wrong."""
     try:
-        return SuiteFile.model_validate(tree.data), set()
+        return SuiteFile.model_validate(tree.data)
     except ValidationError as error:
-        wrong = error.errors(include_url=False)
-    for mistake in wrong:
-        _report(mistake, tree, problems)
-    return None, {str(mistake["loc"][0]) for mistake in wrong if mistake["loc"]}
+        for mistake in error.errors(include_url=False):
+            _report(mistake, tree, problems)
+    return None
 
 
 def _report(mistake: Any, tree: Tree, problems: Problems) -> None:
     path, kind, value = mistake["loc"], mistake["type"], mistake["input"]
     context = mistake.get("ctx", {})
-    where = tree.where(path, key=kind == "extra_forbidden")
+    where = tree.where(path)
     if kind == "extra_forbidden":
+        where = tree.where_unknown(path)
         valid = list(_SECTIONS[path[:-1]].model_fields)
         name = shown(path[-1])
         sentence = f"unknown key {name}{nearest(str(path[-1]), valid)}; valid: {', '.join(valid)}"
@@ -252,7 +251,7 @@ def _report(mistake: Any, tree: Tree, problems: Problems) -> None:
         sentence = f"must be {_MUST_BE[kind]}, not {shown(value)}"
     elif kind in _LIMITS:
         limit, words = _LIMITS[kind]
-        sentence = f"must be {words} {context[limit]}, not {shown(value)}"
+        sentence = f"must be {words} {context[limit]:g}, not {shown(value)}"
     elif kind == "value_error":
         sentence = str(context["error"])
     else:

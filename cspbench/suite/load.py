@@ -72,7 +72,7 @@ def _load(
     if text is None:
         return None
     tree = parse_yaml(text, source, problems)
-    if len(problems) and tree.data is None:
+    if tree.data is None and len(problems):
         return None
     if not isinstance(tree.data, dict):
         what = "is empty" if tree.data is None else f"holds {shown(tree.data)}"
@@ -81,13 +81,13 @@ def _load(
     reader = SettingReader(catalog, problems, path.parent)
     forced = _override(tree, overrides, reader)
     _drop_empty(tree)
-    form, wrong = check_form(tree, problems)
-    sections = frozenset(tree.data.keys() - wrong)
-    expander = Expander(tree, reader, forced, sections)
+    form = check_form(tree, problems)
+    expander = Expander(tree, reader, forced)
     expander.expand()
     if not expander.cases and not len(problems):
-        nothing = "no cases: give a matrix or include" if "matrix" not in sections else "no case"
-        problems.add(tree.where(("matrix",), key=True), f"{nothing} is left to measure")
+        given = "matrix" in tree.data
+        sentence = "every case is excluded" if given else "is missing: give a matrix, or include"
+        problems.add(tree.where(("matrix",), key=True), sentence)
     if form is None or len(problems):
         return None
     return Suite(

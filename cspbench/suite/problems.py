@@ -70,5 +70,5 @@ def shown(value: object) -> str:
     kinds = {dict: "a mapping", list: "a list", type(None): "nothing"}
     if type(value) in kinds:
         return kinds[type(value)]
-    text = repr(value)
+    text = str(value).lower() if isinstance(value, bool) else repr(value)
     return text if len(text) <= 80 else text[:77] + "..."

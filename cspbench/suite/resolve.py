@@ -173,9 +173,8 @@ class Resolver:
             return
         if has_fp32:
             raise LeftOut(f"{backend} computes in fp32 only")
-        self._wrong(
-            given.where, f"is {given.value}, but only fp32 is possible; leave it out", backend
-        )
+        sentence = f"must be fp32, not {given.value}: the backend has no other precision"
+        self._wrong(given.where, sentence, backend)
 
     def _combination(self, spec: ModelSpec, model: _Part, given: Given) -> None:
         """Ask the model whether its options go together."""

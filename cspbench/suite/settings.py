@@ -77,9 +77,9 @@ class SettingReader:
         names = self.catalog.axis_names
         if axis in names:
             return True
-        where = tree.where(path, key=True)
         self.problems.add(
-            where, f"unknown axis {shown(axis)}{nearest(axis, names)}; valid: {', '.join(names)}"
+            tree.where_unknown(path),
+            f"unknown axis {shown(axis)}{nearest(axis, names)}; valid: {', '.join(names)}",
         )
         return False
 

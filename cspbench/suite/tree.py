@@ -43,9 +43,9 @@ class Tree:
 
     def where(self, path: Path, *, key: bool = False) -> Where:
         """Place of a value or, with ``key``, of its key; of what surrounds it if it is missing."""
+        name = _dotted(path)
         if key and path in self.keys:
-            return self.keys[path]
-        name = ".".join(part for part in path if isinstance(part, str))
+            return self.keys[path]._replace(key=name)
         for end in range(len(path), -1, -1):
             place = self.places.get(path[:end])
             if place is not None:
@@ -58,6 +58,10 @@ class Tree:
         for part in path:
             value = value[part]
         return value
+
+    def where_unknown(self, path: Path) -> Where:
+        """Place of a key that should not be there, named by the mapping that holds it."""
+        return self.where(path, key=True)._replace(key=self.where(path[:-1]).key)
 
     def graft(self, path: Path, other: Tree) -> None:
         """Put ``other`` at ``path`` in place of what is there; mappings on the way are made."""
@@ -75,7 +79,9 @@ class Tree:
 
 
 def parse_yaml(text: str, source: str, problems: Problems, *, one_place: bool = False) -> Tree:
-    """Parse YAML 1.2 text; what is wrong goes to ``problems`` (``data`` is then partial).
+    """Parse YAML 1.2 text; what is wrong goes to ``problems``.
+
+    ``data`` is then None, unless the mistake is only that a key stands twice.
 
     Args:
         text: the whole document.
@@ -109,6 +115,8 @@ def parse_yaml(text: str, source: str, problems: Problems, *, one_place: bool = 
     else:
         if node is not None:
             reader.tree.data = reader.value(node, ())
+    if reader.broken:
+        reader.tree.data = None
     return reader.tree
 
 
@@ -150,13 +158,14 @@ def _compose(text: str) -> Node | None:
 
 def _yaml_sentence(error: MarkedYAMLError, text: str) -> str:
     mark = error.problem_mark
-    if mark is not None and text.split("\n")[mark.line : mark.line + 1]:
-        line = text.split("\n")[mark.line]
-        indent = line[: len(line) - len(line.lstrip())]
-        if "\t" in indent or line[mark.column : mark.column + 1] == "\t":
-            return "a tab stands where YAML wants spaces; indent with spaces"
-    parts = [str(part) for part in (error.context, error.problem) if part]
-    return "not valid YAML: " + ", ".join(parts)
+    lines = text.split("\n")
+    line = lines[mark.line] if mark is not None and mark.line < len(lines) else ""
+    at = line[mark.column : mark.column + 1] if mark is not None else ""
+    if "\t" in line[: len(line) - len(line.lstrip())] or at == "\t":
+        return "a tab stands where YAML wants spaces; indent with spaces"
+    sentence = ", ".join(str(part) for part in (error.context, error.problem) if part)
+    hint = '; inside [ ] and { } quote a name with options: "name[key=value]"' if at == "[" else ""
+    return f"not valid YAML: {sentence}{hint}"
 
 
 @dataclass
@@ -168,6 +177,7 @@ class _Reader:
     one_place: bool
     tree: Tree = field(init=False)
     values: int = 0
+    broken: bool = False
     open_nodes: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -181,14 +191,13 @@ class _Reader:
         return Where(self.source, mark.line + 1, mark.column + 1, key)
 
     def value(self, node: Node, path: Path) -> Any:
-        where = self.place(node.start_mark, ".".join(p for p in path if isinstance(p, str)))
+        where = self.place(node.start_mark, _dotted(path))
         self.tree.places[path] = where
         self.values += 1
         if self.values > MAX_NODES:
             self._stop(where, f"aliases expand to more than {MAX_NODES:,} values")
         if id(node) in self.open_nodes:
-            self.problems.add(where, "an alias refers to what contains it")
-            return None
+            return self._broken(where, "an alias refers to what contains it")
         if len(self.open_nodes) >= MAX_DEPTH:
             self._stop(where, f"nested more than {MAX_DEPTH} deep")
         if isinstance(node, ScalarNode):
@@ -201,8 +210,7 @@ class _Reader:
                 return self._mapping(node, path)
         finally:
             self.open_nodes.pop()
-        self.problems.add(where, f"the tag {_short(str(node.tag))} is not allowed")
-        return None
+        return self._broken(where, f"the tag {_short(str(node.tag))} is not allowed")
 
     def _mapping(self, node: MappingNode, path: Path) -> dict[str, Any]:
         found: dict[str, Any] = {}
@@ -210,35 +218,48 @@ class _Reader:
             key = key_node.value if isinstance(key_node, ScalarNode) else None
             where = self.place(key_node.start_mark)
             if not isinstance(key, str) or len(key) > MAX_TEXT or not key:
-                self.problems.add(where, "a key must be a short text")
+                self._broken(where, "a key must be a short text")
             elif str(key_node.tag) == _CORE + "merge":
-                self.problems.add(where, "merge keys (<<) are not part of YAML 1.2; write the keys")
+                self._broken(where, "merge keys (<<) are not part of YAML 1.2; write the keys")
             elif key in found:
                 first = self.tree.keys[(*path, key)]
                 self.problems.add(where, f"{key!r} is given twice, first on line {first.line}")
             else:
                 self.tree.keys[(*path, key)] = where
                 found[key] = self.value(value_node, (*path, key))
+                if value_node.value == "":
+                    # Nothing stands there; ruamel gives the place of whatever comes next.
+                    self.tree.places[(*path, key)] = where._replace(key=_dotted((*path, key)))
         return found
 
     def _scalar(self, node: ScalarNode, where: Where) -> str | int | float | bool | None:
         tag, text = str(node.tag), str(node.value)
         if len(text) > MAX_TEXT:
-            self.problems.add(where, f"a text of {len(text):,} characters (at most {MAX_TEXT:,})")
-            return None
+            return self._broken(
+                where, f"{len(text):,} characters; at most {MAX_TEXT:,} are allowed"
+            )
         read = _SCALARS.get(tag)
         if read is None:
-            self.problems.add(where, f"the tag {_short(tag)} is not allowed")
-            return None
+            return self._broken(where, f"the tag {_short(tag)} is not allowed")
         try:
             return read(text)  # type: ignore[no-any-return]
         except ValueError:
             # What only looks like a number ("0x", "1:30") is a text, and is judged as one.
             return text
 
+    def _broken(self, where: Where, sentence: str) -> Any:
+        """Note a mistake that leaves no value: what stands around it cannot be judged."""
+        self.broken = True
+        self.problems.add(where, sentence)
+        return None
+
     def _stop(self, where: Where, sentence: str) -> NoReturn:
         self.problems.add(where, sentence)
         raise TooManyProblems
+
+
+def _dotted(path: Path) -> str:
+    return ".".join(part for part in path if isinstance(part, str))
 
 
 def _short(tag: str) -> str:
