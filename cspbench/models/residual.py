@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from cspbench.models.blocks import Chain, ConvBnAct, Residual, upsample
+from cspbench.models.weights import damp
 
 
 def dark_block(channels: int, hidden: int, act: str) -> Residual:
@@ -70,13 +71,14 @@ class ElasticPair(nn.Module):
 
     def __init__(self, channels: int, make_body: Callable[[int], nn.Module]) -> None:
         super().__init__()
-        self.half = channels // 2
-        self.full = make_body(self.half)
+        self.middle = channels // 2
+        # Residual damps the branch that comes last; this one must not grow either.
+        self.full = damp(make_body(self.middle))
         self.pool = nn.MaxPool2d(2, 2)
-        self.low = make_body(channels - self.half)
+        self.low = make_body(channels - self.middle)
         self.out_channels = int(self.full.out_channels) + int(self.low.out_channels)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
-        full = self.full(x[:, : self.half])
-        low = upsample(self.low(self.pool(x[:, self.half :])))
+        full = self.full(x[:, : self.middle])
+        low = upsample(self.low(self.pool(x[:, self.middle :])))
         return torch.cat([full, low], 1)

@@ -21,18 +21,31 @@ def _branch(in_channels: int, width: int, stride: int, act: str) -> Chain:
     )
 
 
+class Shuffle(nn.Module):
+    """Interleave the two halves of the channels."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.channels = channels
+
+    def forward(self, x: Tensor) -> Tensor:
+        height, width = int(x.shape[2]), int(x.shape[3])
+        halves = x.reshape(-1, 2, self.channels // 2, height * width)
+        return halves.transpose(1, 2).reshape(-1, self.channels, height, width)
+
+
 class ShuffleUnit(nn.Module):
     """Half of the channels passes, the other goes through 1x1, 5x5 depthwise, 1x1; shuffled."""
 
     def __init__(self, channels: int, act: str) -> None:
         super().__init__()
-        self.half = channels // 2
+        self.passed = channels // 2
         self.out_channels = channels
-        self.branch = _branch(channels - self.half, self.half, 1, act)
-        self.shuffle = nn.ChannelShuffle(2)
+        self.branch = _branch(channels - self.passed, self.passed, 1, act)
+        self.shuffle = Shuffle(channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        merged = torch.cat([x[:, : self.half], self.branch(x[:, self.half :])], 1)
+        merged = torch.cat([x[:, : self.passed], self.branch(x[:, self.passed :])], 1)
         shuffled: Tensor = self.shuffle(merged)
         return shuffled
 
@@ -52,7 +65,7 @@ class ShuffleDown(nn.Module):
             in_channels,
         )
         self.branch = _branch(in_channels, half, 2, act)
-        self.shuffle = nn.ChannelShuffle(2)
+        self.shuffle = Shuffle(channels)
 
     def forward(self, x: Tensor) -> Tensor:
         shuffled: Tensor = self.shuffle(torch.cat([self.skip(x), self.branch(x)], 1))

@@ -30,7 +30,7 @@ GAINS: dict[str, float] = {
     "logistic": 1.0,
 }
 #: Scale of the last normalisation of a residual branch.
-DAMPING = 0.4
+DAMPING = 0.25
 #: Half width of the interval around 1 of normalisation scales and variances.
 SPREAD = 0.2
 #: Bound of biases and of running means.
@@ -115,8 +115,8 @@ def materialize(module: nn.Module, seed: int = 0, device: str = "cpu") -> nn.Mod
                 continue
             if id(old) not in made:
                 name = f"{prefix}.{leaf}" if prefix else leaf
-                values = _values(owner, leaf, name, old.shape, seed).reshape(tuple(old.shape))
-                tensor = torch.from_numpy(np.ascontiguousarray(values)).to(device, old.dtype)
+                values = torch.from_numpy(_values(owner, leaf, name, old.shape, seed))
+                tensor = values.reshape(old.shape).to(device, old.dtype)
                 is_parameter = isinstance(old, nn.Parameter)
                 made[id(old)] = nn.Parameter(tensor, old.requires_grad) if is_parameter else tensor
             if isinstance(old, nn.Parameter):

@@ -57,8 +57,10 @@ def count(module: nn.Module, side: int) -> Count:
             found.cio_conv += elements
         else:
             work = 0
-            if isinstance(layer, nn.MaxPool2d) or layer.__dict__.get("counts_as_max_pool"):
-                work = layer.kernel_size**2 * output.numel()
+            if isinstance(layer, nn.MaxPool2d):
+                size = layer.kernel_size
+                height, width = size if isinstance(size, tuple) else (size, size)
+                work = height * width * output.numel()
         found.flops += work
         found.cio_paper += elements
 

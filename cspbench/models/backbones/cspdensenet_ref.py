@@ -1,9 +1,9 @@
 """CSPDenseNet reference networks of the CSPNet paper's Table 5.
 
 Source: published counts of the WongKinYiu/CrossStagePartialNetworks README (3.48 M / 0.886 and
-1.38 M / 0.631). No regular definition is known that meets them: this is a working definition (3.576 M
-/ 0.862 and 1.347 M / 0.643). The last layer, 3x3 in Ref and 1x1 in b, follows from the difference of
-the two rows.
+1.38 M / 0.631). No regular definition is known that meets them: this is a working definition
+(3.576 M / 0.862 and 1.347 M / 0.643). The last layer, 3x3 in Ref and 1x1 in b, follows from the
+difference of the two rows.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ for _name, _kernel in (("cspdensenet-ref", 3), ("cspdensenetb-ref", 1)):
     MODELS.add(
         ModelSpec(
             name=_name,
-            summary=f"small cross-stage-partial DenseNet of Table 5, last layer {_kernel}x{_kernel}",
+            summary=f"cross-stage-partial DenseNet of Table 5, last layer {_kernel}x{_kernel}",
             source="CSPNet README counts; working definition, does not meet them",
             confidence="open",
             build=partial(_build, _kernel),

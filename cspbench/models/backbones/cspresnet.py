@@ -1,8 +1,9 @@
 """Cross-stage-partial ResNet-10, ResNet-50 and ResNeXt-50, and their elastic forms.
 
-Source: WongKinYiu/CrossStagePartialNetworks cfg/csresnet50.cfg, cfg/csresnext50.cfg and the -elastic
-ones (8.97, 7.93, 9.36 and 5.45 BFLOPs at 256). CSPResNet-10 has no public configuration: it is the
-most regular of an enumeration that comes near the published 2.73 M / 1.905 (2.717 M / 1.913).
+Source: WongKinYiu/CrossStagePartialNetworks cfg/csresnet50.cfg, cfg/csresnext50.cfg and the
+-elastic ones (8.97, 7.93, 9.36 and 5.45 BFLOPs at 256). CSPResNet-10 has no public configuration:
+it is the most regular of an enumeration that comes near the published 2.73 M / 1.905 (2.717 M /
+1.913).
 """
 
 from __future__ import annotations

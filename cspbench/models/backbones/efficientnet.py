@@ -1,7 +1,8 @@
 """EfficientNet-B0 as Darknet has it.
 
-Source: WongKinYiu/CrossStagePartialNetworks cfg/enetb0.cfg (4.81 M / 0.915 BFLOPs at 224). It differs
-from the EfficientNet paper in strides and expansions (the paper's table marks it with a star).
+Source: WongKinYiu/CrossStagePartialNetworks cfg/enetb0.cfg (4.81 M / 0.915 BFLOPs at 224). It
+differs from the EfficientNet paper in strides and expansions (the CSPNet tables mark it with a
+star).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """MobileNet-v2 as Darknet has it, and its cross-stage-partial form.
 
-Source: WongKinYiu/CrossStagePartialNetworks cfg/mobilenet-v2.cfg and cfg/csmobilenet-v2.cfg (3.47 M /
-0.858 and 2.51 M / 0.764 BFLOPs at 224). The strides are the configurations', which differ from the
-MobileNetV2 paper's (the 64-channel blocks run at stride 8).
+Source: WongKinYiu/CrossStagePartialNetworks cfg/mobilenet-v2.cfg and cfg/csmobilenet-v2.cfg
+(3.47 M / 0.858 and 2.51 M / 0.764 BFLOPs at 224). The strides are the
+configurations', which differ from the MobileNetV2 paper's (the 64-channel blocks run at stride 8).
 """
 
 from __future__ import annotations

@@ -5,7 +5,8 @@ Source: Robert-JunWang/PeleeNet (arXiv 1804.06882); SPeleeNet and PeleeNeXt are 
 2.7915 M / 1.0166 BFLOPs, SPeleeNet 2.3911 M / 0.9042, PeleeNeXt 2.507 M / 0.8367.
 
 The pools between stages are max-pools: the published 1.017 counts them, and the paper's convention
-counts max-pools only (Robert-JunWang/PeleeNet averages; both have the same shapes).
+counts max-pools only (Robert-JunWang/PeleeNet averages; both have the same shapes). They round up,
+as Robert-JunWang/Pelee needs at 304.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ def _build(config: Pelee, options: Options) -> nn.Module:
         out = blocks.out_channels
         stages.append(
             Stage(
-                nn.MaxPool2d(2, 2) if index else None,
+                nn.MaxPool2d(2, 2, ceil_mode=True) if index else None,
                 blocks,
                 ConvBnAct(out, out, act=act),
                 base_channels=channels,

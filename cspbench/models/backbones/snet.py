@@ -1,8 +1,8 @@
 """SNet-49 and SNet-146, the backbones of ThunderNet.
 
-Source: ThunderNet (arXiv 1903.11752): ShuffleNetV2 with 5x5 depthwise convolutions; SNet-49 ends in a
-512-channel 1x1 convolution, SNet-146 does not. The names are nominal MMACs at 224: this definition
-has 50.7 and 160.6, so the authors' unit differs in a detail.
+Source: ThunderNet (arXiv 1903.11752): ShuffleNetV2 with 5x5 depthwise convolutions; SNet-49 ends
+in a 512-channel 1x1 convolution, SNet-146 does not. The names are nominal MMACs at 224: without the
+classifier this definition has 50.7 and 160.6, so the authors' unit differs in a detail.
 """
 
 from __future__ import annotations

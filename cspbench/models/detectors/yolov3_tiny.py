@@ -1,7 +1,7 @@
 """YOLOv3-tiny and its partial residual form.
 
-Source: WongKinYiu/PartialResidualNetworks cfg/yolov3-tiny.cfg and cfg/yolov3-tiny-prn.cfg (5.571 and
-3.467 BFLOPs at 416).
+Source: WongKinYiu/PartialResidualNetworks cfg/yolov3-tiny.cfg and cfg/yolov3-tiny-prn.cfg
+(5.571 and 3.467 BFLOPs at 416).
 """
 
 from __future__ import annotations
