@@ -1,0 +1,173 @@
+"""A backend of another distribution: answers with torch's stored outputs, or misbehaves on order.
+
+Tests install it by an entry point (:func:`install`), as a user's own backend would be.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from cspbench.axes import Axis, resolve
+from cspbench.backends.spec import BACKENDS
+from cspbench.errors import Unavailable, Unsupported
+
+#: What it can be told to do; ``ok`` is to work.
+DOINGS = (
+    "ok", "raise", "raise-oom", "allocate", "hold", "abort", "exit", "segfault", "sigkill", "hang",
+    "hang-in-run", "chatter", "nan", "shape", "wrong", "describe", "unsupported", "unavailable",
+    "child", "child-segfault", "once",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Fake:
+    """Spec of the backend. ``do`` says what happens, ``ms`` how long an inference takes."""
+
+    name: str = "fake"
+    summary: str = "answers what torch answered, or misbehaves"
+    artifact: str = "pt2"
+    device: str = "cpu"
+    axes: tuple[Axis, ...] = (
+        Axis("do", "ok", "choice", DOINGS),
+        Axis("ms", 1, "integer"),
+    )
+    held: ClassVar[list[object]] = []
+
+    def available(self):
+        return os.environ.get("FAKE_UNAVAILABLE")
+
+    def load(self, artifact, options, threads):
+        chosen = resolve(self.axes, options)
+        getattr(self, "_" + str(chosen["do"]).replace("-", "_"), lambda artifact: None)(artifact)
+        return FakeSession(artifact, str(chosen["do"]), int(chosen["ms"]), threads)
+
+    def _raise(self, artifact):
+        raise RuntimeError("the layer is unknown\nand this is its second line")
+
+    def _raise_oom(self, artifact):
+        raise RuntimeError("CUDA out of memory. Tried to allocate 3 GiB")
+
+    def _allocate(self, artifact):
+        """Ask for 2 GiB."""
+        import numpy as np
+
+        np.ones(1 << 28)
+
+    def _hold(self, artifact):
+        """Fill 256 MiB and keep them."""
+        import numpy as np
+
+        self.held.append(np.ones(1 << 25))
+        time.sleep(1000)
+
+    def _abort(self, artifact):
+        """End as C++ does when an allocation fails where nobody catches it."""
+        print("terminate called after throwing an instance of 'std::bad_alloc'", flush=True)
+        os.abort()
+
+    def _exit(self, artifact):
+        sys.exit(7)
+
+    def _segfault(self, artifact):
+        os.kill(os.getpid(), signal.SIGSEGV)
+
+    def _sigkill(self, artifact):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def _hang(self, artifact):
+        time.sleep(1000)
+
+    def _chatter(self, artifact):
+        print("a backend may print what it likes" * 1000)
+        print('{"event": "answer", "status": "ok"}', flush=True)
+
+    def _unsupported(self, artifact):
+        raise Unsupported("no such operator")
+
+    def _unavailable(self, artifact):
+        raise Unavailable("no such device")
+
+    def _child(self, artifact):
+        """Leave a process behind, and its number beside the artifact."""
+        child = subprocess.Popen(["sleep", "1000"], close_fds=False)
+        artifact.with_suffix(".pid").write_text(str(child.pid))
+
+    def _child_segfault(self, artifact):
+        """Die while a forked child holds every pipe open."""
+        child = os.fork()
+        if child == 0:
+            time.sleep(1000)
+        artifact.with_suffix(".pid").write_text(str(child))
+        os.kill(os.getpid(), signal.SIGSEGV)
+
+    def _once(self, artifact):
+        """Fail the first time; a file beside the artifact remembers."""
+        mark = artifact.with_suffix(".once")
+        if not mark.exists():
+            mark.touch()
+            raise RuntimeError("the first time fails")
+
+
+class FakeSession:
+    """Gives the outputs stored beside the artifact, changed where the order says so."""
+
+    def __init__(self, artifact, do, ms, threads):
+        import numpy as np
+
+        with np.load(artifact.with_suffix(".npz")) as stored:
+            self._outputs = [stored[name] for name in stored.files]
+        self._do, self._ms, self._threads = do, ms, threads
+
+    def set_input(self, array):
+        assert array.dtype == "float32"
+        assert array.ndim == 4
+
+    def run(self):
+        if self._do == "hang-in-run":
+            time.sleep(1000)
+        time.sleep(self._ms / 1000)
+
+    def outputs(self):
+        first, *rest = self._outputs
+        if self._do == "nan":
+            first = first * float("nan")
+        elif self._do == "shape":
+            first = first[..., :-1]
+        elif self._do == "wrong":
+            first = first + 1.0
+        return [first, *rest]
+
+    def describe(self):
+        heavy = sorted({"torch", "cv2", "pandas", "matplotlib"} & set(sys.modules))
+        return {
+            "heavy_modules": ",".join(heavy),
+            "omp_num_threads": os.environ["OMP_NUM_THREADS"],
+            "threads": object() if self._do == "describe" else self._threads,
+        }
+
+    def close(self):
+        pass
+
+
+def install(folder: Path) -> Path:
+    """Lay a distribution with this backend into ``folder``, which belongs on PYTHONPATH then."""
+    shutil.copy(__file__, folder / "cspbench_fake_backend.py")
+    info = folder / "cspbench_fake_backend-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: cspbench-fake-backend\nVersion: 1.0\n"
+    )
+    (info / "entry_points.txt").write_text("[cspbench.backends]\nfake = cspbench_fake_backend\n")
+    return folder
+
+
+if __name__ == "cspbench_fake_backend":
+    BACKENDS.add(Fake())
