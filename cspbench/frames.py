@@ -7,6 +7,7 @@ never 0.
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -97,7 +98,7 @@ class Run:
 
         parts = []
         for model, data in self.stored.meta["analyses"].items():
-            frame = Analysis.from_json(data).frame()
+            frame = Analysis.from_json(json.dumps(data)).frame()
             frame.insert(0, "model", model)
             parts.append(frame)
         return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame({"model": []})

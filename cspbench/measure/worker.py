@@ -16,10 +16,13 @@ import traceback
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cspbench.errors import Unavailable, Unsupported
 from cspbench.vocabulary import Status
+
+if TYPE_CHECKING:
+    from cspbench.ids import ModelId
 
 Answer = dict[str, Any]
 #: What allocators say when there is no memory left, whatever the exception's type.
@@ -93,31 +96,50 @@ def time_job(job: Answer, phase: PhaseReport) -> Answer:
 
 
 def prepare_job(job: Answer, phase: PhaseReport) -> Answer:
-    """Build one model, export the artifacts asked for, analyse it."""
-    import time
+    """Analyse one model, and export the artifacts that are asked for.
 
-    phase("prepare")
-    started = time.monotonic()
-    from cspbench.artifacts.cache import ArtifactSpec
-    from cspbench.artifacts.export import build_model, prepare
+    Returns:
+        ``analysis`` (or ``analysis_problem``: a model that cannot be analysed can be measured all
+        the same), and ``unsupported``: reasons by artifact key.
+    """
     from cspbench.ids import parse_model_id
 
     model = parse_model_id(job["model"])
-    module = build_model(model, job["seed"])
-    reasons: dict[str, str] = {}
-    for item in job["artifacts"]:
-        spec = ArtifactSpec(model, item["batch"], item["kind"], job["seed"])
+    phase("analyze")
+    answer = _analysis(job["model"])
+    phase("export")
+    answer["unsupported"] = _export(model, job["artifacts"], job["seed"])
+    return {"status": Status.OK.value, **answer}
+
+
+def _analysis(model: str) -> Answer:
+    from cspbench.analysis.api import analyze_id
+
+    try:
+        return {"analysis": json.loads(analyze_id(model).to_json())}
+    except Exception as error:  # whatever a model does, it can be timed without being counted
+        traceback.print_exc()
+        return {"analysis_problem": f"{type(error).__name__}: {error}"[:500]}
+
+
+def _export(model: ModelId, items: list[Answer], seed: int) -> dict[str, str]:
+    """Write the artifacts; return why those that are missing cannot be had."""
+    if not items:
+        return {}
+    from cspbench.artifacts.cache import ArtifactSpec
+    from cspbench.artifacts.export import build_model, prepare
+
+    module = build_model(model, seed)
+    reasons = {}
+    for item in items:
+        spec = ArtifactSpec(model, item["batch"], item["kind"], seed)
         if spec.key != item["key"]:
             raise RuntimeError("the definitions of the models changed while they were measured")
         try:
             prepare(spec, module)
         except Unsupported as reason:
             reasons[spec.key] = str(reason)
-    return {
-        "status": Status.OK.value,
-        "unsupported": reasons,
-        "seconds": time.monotonic() - started,
-    }
+    return reasons
 
 
 JOBS: dict[str, Callable[[Answer, PhaseReport], Answer]] = {

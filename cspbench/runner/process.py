@@ -43,13 +43,23 @@ class WorkerProcess:
 
     Args:
         threads: what OpenMP and its kin are told before they load.
+        module: what the process runs; it serves jobs as ``cspbench.measure.worker`` does.
+        python: interpreter of another environment (default: this one).
+        path: folder that this interpreter looks for modules in first.
     """
 
-    def __init__(self, threads: int = 1) -> None:
+    def __init__(
+        self,
+        threads: int = 1,
+        *,
+        module: str = "cspbench.measure.worker",
+        python: str | None = None,
+        path: str | None = None,
+    ) -> None:
         read_end, write_end = os.pipe()
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed in close()
         self._oom_kills = _oom_kills()
-        command = [sys.executable, "-m", "cspbench.measure.worker"]
+        command = [python or sys.executable, "-m", module]
         command += ["--answers", str(write_end), "--parent", str(os.getpid())]
         try:
             self._process = subprocess.Popen(
@@ -58,7 +68,7 @@ class WorkerProcess:
                 stdout=self._log,
                 stderr=self._log,
                 pass_fds=(write_end,),
-                env=worker_environment(threads),
+                env=worker_environment(threads, path),
                 start_new_session=True,  # a Ctrl-C of the controller is not the worker's
             )
         finally:
@@ -67,6 +77,11 @@ class WorkerProcess:
         os.set_blocking(read_end, False)
         self._buffer = b""
         self._busy = False
+
+    @property
+    def pid(self) -> int:
+        """The worker's process id."""
+        return self._process.pid
 
     @property
     def alive(self) -> bool:
@@ -217,9 +232,11 @@ def _oom_kills() -> int:
     return 0
 
 
-def worker_environment(threads: int) -> dict[str, str]:
+def worker_environment(threads: int, path: str | None = None) -> dict[str, str]:
     """Environment of a worker: thread counts fixed, waiting threads sleep instead of spinning."""
     environment = dict(os.environ)
+    if path is not None:
+        environment["PYTHONPATH"] = path
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         environment[name] = str(threads)
     environment["OMP_WAIT_POLICY"] = "PASSIVE"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 import uuid
 from collections import Counter
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import cspbench
+from cspbench.analysis.api import cached_analysis
 from cspbench.artifacts.cache import ArtifactSpec
 from cspbench.backends.spec import BACKENDS
 from cspbench.errors import InputError
@@ -176,6 +178,7 @@ class _Session:
         self._plan = plan
         self._measure = plan.suite.measure
         self._directory = directory
+        self._meta = read_run(directory.path).meta
         self._executor = executor
         self._progress = progress
         self._name = uuid.uuid4().hex[:8]
@@ -212,29 +215,47 @@ class _Session:
             self._progress.launched(launch, rounds.remaining().total())
 
     def _prepare(self, cases: Sequence[PlannedCase]) -> list[PlannedCase]:
-        """Make what artifacts are missing; return the cases whose artifact is there."""
+        """Make what artifacts and analyses are missing; return the cases that can be launched."""
+        analyses = self._meta["analyses"]
         missing: dict[str, dict[str, ArtifactSpec]] = {}
+        for planned in self._plan.cases:  # what cannot run here can be counted all the same
+            if str(planned.case.model_id) not in analyses:
+                missing.setdefault(str(planned.case.model_id), {})
         for planned in cases:
             if not planned.artifact.exists:
-                model = str(planned.case.model_id)
-                missing.setdefault(model, {})[planned.artifact.key] = planned.artifact
-        jobs = [self._prepare_job(model, list(specs.values())) for model, specs in missing.items()]
-        problems: dict[str, Outcome] = {}
-        outcomes = self._executor.series(jobs, PREPARE_TIMEOUT_SECONDS)
-        for number, job in enumerate(jobs):
-            self._progress.preparing(job["model"], number, len(jobs))
-            outcome = next(outcomes)
-            unsupported = outcome.answer.get("unsupported", {})
-            for key in missing[job["model"]]:
-                if outcome.status is not Status.OK:
-                    problems[key] = outcome
-                elif key in unsupported:
-                    problems[key] = Outcome(Status.UNSUPPORTED, unsupported[key])
+                specs = missing.setdefault(str(planned.case.model_id), {})
+                specs[planned.artifact.key] = planned.artifact
+        for model in [model for model, specs in missing.items() if not specs]:
+            known = cached_analysis(model)
+            if known is not None:
+                analyses[model] = json.loads(known.to_json())
+                del missing[model]
+        problems = self._prepare_missing(missing)
+        self._directory.write_meta(self._meta)
         for planned in cases:
             if planned.artifact.key in problems:
                 launch = self._store(planned.id, "prepare", problems[planned.artifact.key])
                 self._progress.launched(launch, 0)
         return [planned for planned in cases if planned.artifact.key not in problems]
+
+    def _prepare_missing(self, missing: dict[str, dict[str, ArtifactSpec]]) -> dict[str, Outcome]:
+        """Analyse and export; return what went wrong by artifact key."""
+        jobs = [self._prepare_job(model, list(specs.values())) for model, specs in missing.items()]
+        outcomes = self._executor.series(jobs, PREPARE_TIMEOUT_SECONDS)
+        problems: dict[str, Outcome] = {}
+        for number, job in enumerate(jobs):
+            model = job["model"]
+            self._progress.preparing(model, number, len(jobs))
+            outcome = next(outcomes)
+            if "analysis" in outcome.answer:
+                self._meta["analyses"][model] = outcome.answer["analysis"]
+            unsupported = outcome.answer.get("unsupported", {})
+            for key in missing[model]:
+                if outcome.status is not Status.OK:
+                    problems[key] = outcome
+                elif key in unsupported:
+                    problems[key] = Outcome(Status.UNSUPPORTED, unsupported[key])
+        return problems
 
     def _prepare_job(self, model: str, specs: Sequence[ArtifactSpec]) -> Job:
         return {
