@@ -23,6 +23,7 @@ COMMANDS = {
     "analyze": "Tell what can be known of a model without running it.",
     "export": "Write the very artifact that a backend measures.",
     "schema": "Print the JSON Schema of suites, for editors.",
+    "fsck": "Check a stored run and repair what can be repaired.",
     "doctor": "Tell what this machine is and what would spoil a measurement.",
 }
 

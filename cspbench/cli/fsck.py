@@ -1,0 +1,32 @@
+"""``cspbench fsck``: check a stored run, and repair what can be repaired."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from cspbench.cli.options import results_option
+from cspbench.vocabulary import ExitCode
+
+
+@click.command()
+@click.argument("run")
+@click.option("--repair", is_flag=True, help="Move damaged lines to launches.damaged.")
+@results_option
+def command(run: str, repair: bool, results: Path) -> int:
+    """Check RUN: every checksum, every launch against the plan. Exit code 3 if anything is wrong."""
+    from cspbench.store import fsck
+    from cspbench.store.rundir import find_run
+
+    path = find_run(run, results)
+    health = fsck.check(path)
+    for problem in health.problems:
+        click.echo(problem)
+    if repair and health.repairable:
+        click.echo(f"moved {fsck.repair(path)} damaged lines to {path / fsck.DAMAGED_FILE}")
+        health = fsck.check(path)
+    elif health.repairable:
+        click.echo("cspbench fsck --repair moves damaged lines out of the way")
+    click.echo(f"{path}: {health.launches} launches, {len(health.problems)} problems")
+    return ExitCode.NOT_MEASURED if health.problems else ExitCode.OK
