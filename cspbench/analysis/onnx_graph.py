@@ -11,10 +11,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import onnx
-from onnx import helper, shape_inference
+import onnx.inliner
+from onnx import helper
 
 from cspbench.analysis.derive import analysis_of
 from cspbench.analysis.metric import Facts
+from cspbench.analysis.onnx_fold import infer
 from cspbench.analysis.onnx_ops import name_of
 from cspbench.analysis.ops import OPS, UNSUPPORTED, kind_of
 from cspbench.analysis.record import Analysis, Shape
@@ -47,10 +49,10 @@ def analyze_onnx(path: str, input_shape: Sequence[int] | None = None) -> Analysi
     if input_shape is not None:
         _fix(inputs[0], input_shape, path)
     try:
-        model = shape_inference.infer_shapes(model, data_prop=True)
+        model = infer(model)
     except Exception as error:  # protobuf and onnx raise classes of their own
         raise InputError(f"{path}: shapes cannot be inferred ({_first_line(error)})") from error
-    walk = _Walk(model.graph, path)
+    walk = _Walk(model.graph, path, weights)
     walk.run()
     return walk.analysis(path)
 
@@ -93,9 +95,10 @@ def _itemsize(elem_type: int) -> int:
 class _Walk:
     """Follows the nodes in their order; frees what nobody reads any more."""
 
-    def __init__(self, graph: Any, path: str) -> None:
+    def __init__(self, graph: Any, path: str, own_weights: set[str]) -> None:
         self.graph = graph
         self.path = path
+        self.own_weights = own_weights  # not what folding added
         self.recorder = Recorder()
         self.weights: dict[str, Weight] = {}
         self.values: dict[str, Value] = {}
@@ -136,7 +139,8 @@ class _Walk:
             for name in node.input[3:5]
         }
         for tensor in self.graph.initializer:
-            role = "param" if tensor.data_type in _FLOATS else "constant"
+            own = tensor.name in self.own_weights and tensor.data_type in _FLOATS
+            role = "param" if own else "constant"
             weight = Weight(tuple(tensor.dims), _itemsize(tensor.data_type), role)
             if tensor.name in statistics:
                 weight.role = "buffer"
@@ -311,6 +315,11 @@ def _is_global(values: list[Value], outputs: list[Value]) -> bool:
 
 
 def _module_path(name: str) -> str:
-    """``/stages.0/conv/Conv`` -> ``stages.0.conv``: exporters write module paths into names."""
-    parts = [part for part in name.split("/") if part]
-    return ".".join(parts[:-1]) if len(parts) > 1 else name
+    """``/body/body.0/conv/Conv`` -> ``body.0.conv``: exporters write module paths into names."""
+    parts: list[str] = []
+    for part in [part for part in name.split("/") if part][:-1]:
+        if parts and part.startswith(f"{parts[-1]}."):
+            parts[-1] = part
+        else:
+            parts.append(part)
+    return ".".join(parts)

@@ -16,13 +16,17 @@ _UNKNOWN = OpInfo(UNSUPPORTED)
 
 
 class Storage:
-    """Memory behind one or more activations."""
+    """Memory behind one or more activations.
 
-    __slots__ = ("nbytes", "saved")
+    ``maxout_of`` is the storage whose slices this is the maximum of, if it is (maxout).
+    """
+
+    __slots__ = ("maxout_of", "nbytes", "saved")
 
     def __init__(self, nbytes: int) -> None:
         self.nbytes = nbytes
         self.saved = False
+        self.maxout_of: Storage | None = None
 
 
 class Weight:

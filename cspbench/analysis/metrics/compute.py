@@ -62,14 +62,13 @@ def paper_flops(layer: Layer) -> int:
     """Operations of one call as the paper counts them.
 
     2 x MACs of convolutions and linear layers, and k k c oh ow of max-pools. A channel max-pool
-    (maxout) is Darknet's max-pool of size 1 over depth: one operation an input element.
+    (maxout) is Darknet's max-pool of size 1 over depth: one operation an input element, which is
+    its depth (in ``kernel``) times the output.
     """
     if layer.kind in CONV_KINDS:
         return 2 * macs(layer)
     if layer.kind != "max_pool":
         return 0
-    if layer.op == "channel_max_pool":
-        return layer.input_elements
     return math.prod(layer.kernel) * layer.output_elements
 
 

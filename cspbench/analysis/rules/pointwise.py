@@ -126,6 +126,29 @@ def _elementwise(op: str, in_place: bool = False, compares: bool = False) -> Rul
     return rule
 
 
+def _maximum(tracer: Tracer, func: Any, args: Arguments, kwargs: Keywords) -> Any:
+    """``maximum``; over slices of one tensor it is a channel max-pool (maxout), one slice a time."""
+    out = _MAXIMUM(tracer, func, args, kwargs)
+    if kwargs or len(args) != 2 or not all(is_activation(tracer, arg) for arg in args):
+        return out
+    first, second = (tracer.value(arg) for arg in args)
+    if first.id == second.id or first.shape != second.shape:
+        return out
+    if first.storage is second.storage:
+        fresh = 2  # both operands are new to the maximum
+    elif first.storage.maxout_of is second.storage:
+        fresh = 1
+    else:
+        return out
+    tracer.value(out).storage.maxout_of = second.storage
+    layer = tracer.recorder.layers[-1]
+    layer.op, layer.kind, layer.kernel = "channel_max_pool", "max_pool", (fresh,)
+    return out
+
+
+_MAXIMUM = _elementwise("maximum")
+
+
 def _rules() -> dict[str, Rule]:
     norm = ("input", "running_mean", "running_var", "weight", "bias", "training")
     shaped = ("input", "normalized_shape", "weight", "bias", "eps")
@@ -148,6 +171,7 @@ def _rules() -> dict[str, Rule]:
     for name in ("add", "sub", "mul", "div", "maximum", "minimum", "pow", "square", "neg"):
         rules[name] = _elementwise(name)
         rules[f"{name}_"] = _elementwise(name, in_place=True)
+    rules["maximum"] = _maximum
     for name, op in (("__radd__", "add"), ("__rsub__", "sub"), ("__rmul__", "mul")):
         rules[name] = _elementwise(op)
     for name in ("eq", "ne", "lt", "le", "gt", "ge"):

@@ -107,7 +107,8 @@ def _reduction(op: str) -> Rule:
             )
         elif op == "amax" and rank == 5 and places in ({1}, {2}):
             # (n, c, k, h, w) reduced over k: the maximum of groups of channels, maxout.
-            tracer.recorder.record("channel_max_pool", (value,), (result,))
+            depth = value.shape[axes[0]]
+            tracer.recorder.record("channel_max_pool", (value,), (result,), kernel=(depth,))
         else:
             tracer.recorder.record(op, (value,), (result,))
         return out
