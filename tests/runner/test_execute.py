@@ -1,0 +1,425 @@
+"""Running a plan with an executor that invents what launches find: order, records, failures."""
+
+from collections import Counter
+from dataclasses import dataclass
+
+import pytest
+
+from cspbench.artifacts.cache import cache_folder
+from cspbench.errors import InputError
+from cspbench.frames import load
+from cspbench.ids import Ref
+from cspbench.registry import Registry
+from cspbench.runner import plan as plan_module
+from cspbench.runner import run as run_module
+from cspbench.runner.plan import plan_suite
+from cspbench.runner.process import Outcome
+from cspbench.runner.rounds import shuffled
+from cspbench.runner.run import execute, new_run, resumable
+from cspbench.store.rundir import RunDirectory, read_run
+from cspbench.suite.case import Case, Measure, Suite
+from cspbench.vocabulary import Status
+
+MS = 1_000_000
+MEASURE = Measure(
+    rounds=3, warmup_seconds=0.5, target_ci=0.05, max_seconds=0.25, timeout_seconds=42.0, seed=7
+)
+
+
+@dataclass(frozen=True)
+class Invented:
+    """A backend of which only the spec exists: the executor of these tests runs nothing."""
+
+    name: str
+    artifact: str = "onnx"
+    device: str = "cpu"
+    missing: str | None = None
+    summary: str = "invented"
+    axes: tuple = ()
+
+    def available(self):
+        return self.missing
+
+
+@pytest.fixture(autouse=True)
+def _machine(tmp_path, monkeypatch):
+    """A machine with the backends cpu and gpu, without the backend board; an empty cache."""
+    backends = Registry("backend", (), "cspbench.tests.none")
+    backends.add(Invented("cpu"))
+    backends.add(Invented("gpu", artifact="pt2", device="cuda"))
+    backends.add(Invented("board", missing="not a board"))
+    monkeypatch.setattr(plan_module, "BACKENDS", backends)
+    monkeypatch.setattr(run_module, "BACKENDS", backends)
+    monkeypatch.setenv("CSPBENCH_CACHE", str(tmp_path / "cache"))
+
+
+def suite(*cases, measure=MEASURE):
+    """Make a suite of ``model/backend`` texts."""
+    made = []
+    for text in cases:
+        model, backend = text.split("/")
+        made.append(Case(Ref(model), (64, 64), Ref(backend), threads=2))
+    return Suite("tiny", tuple(made), measure)
+
+
+def id_of(text):
+    model, backend = text.split("/")
+    return f"{model}@64/{backend}/b1/t2"
+
+
+def good(latency_ms=10.0, **answer):
+    """Make the outcome of a launch whose inferences all took ``latency_ms``."""
+    found = {
+        "load_ns": 5 * MS, "first_ns": 20 * MS, "latencies_ns": [int(latency_ms * MS)] * 50,
+        "stop": "target_ci", "relative_half_width": 0.0,
+        "warmup": {"count": 9, "window_medians_ns": [10 * MS], "steady": True},
+        "agreement": {"max_relative_error": 1e-6, "tolerance": 1e-4},
+        "backend": {"version": "1"}, "interference": None, "flags": [],
+    }  # fmt: skip
+    return Outcome(Status.OK, answer={**found, **answer}, seconds=1.5)
+
+
+def prepared(**answer):
+    """Make the outcome of a preparation; the model has 2 M parameters and 0.3 G MACs."""
+    totals = {"params": 2_000_000, "macs": 300_000_000, "bflops": 0.61}
+    return Outcome(Status.OK, answer={"analysis": {"totals": totals}, **answer})
+
+
+def bad(status="failed", reason="it broke", log=""):
+    return Outcome(Status(status), reason, log=log, seconds=0.5)
+
+
+class FakeExecutor:
+    """Answers jobs from a script and notes them.
+
+    Args:
+        launches: case text -> outcomes (or an exception to raise) in order; good ones after that.
+        prepares: model id -> outcome of its preparation; good by default.
+        directory: if given, every launch before must be on disk when the next one starts.
+    """
+
+    def __init__(self, launches=None, prepares=None, directory=None):
+        self._launches = {id_of(text): list(found) for text, found in (launches or {}).items()}
+        self._prepares = prepares or {}
+        self._directory = directory
+        self.jobs = []
+        self.prepared = []
+
+    @property
+    def order(self):
+        return [job["case"] for job, _, _ in self.jobs]
+
+    def launch(self, job, threads, timeout_seconds):
+        if self._directory is not None:
+            assert len(read_run(self._directory.path).launches) == len(self.jobs)
+        self.jobs.append((job, threads, timeout_seconds))
+        script = self._launches.get(job["case"])
+        found = script.pop(0) if script else good()
+        if isinstance(found, BaseException):
+            raise found
+        return found
+
+    def series(self, jobs, timeout_seconds):
+        for job in jobs:
+            self.prepared.append(job)
+            outcome = self._prepares.get(job["model"], prepared())
+            if outcome.status is Status.OK:
+                for item in job["artifacts"]:
+                    self._write(item)
+            yield outcome
+
+    @staticmethod
+    def _write(item):
+        path = cache_folder() / "artifacts" / f"{item['key']}.{item['kind']}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        path.with_suffix(".npz").touch()
+
+
+def run(tmp_path, suite, executor, progress=None):
+    """Plan, run and load."""
+    plan = plan_suite(suite)
+    directory = new_run(plan, tmp_path / "results")
+    execute(plan, directory, executor=executor, progress=progress)
+    return load(directory.path)
+
+
+# Preparation ------------------------------------------------------------------------------------
+
+
+def test_each_model_is_prepared_once_for_all_its_backends(tmp_path):
+    executor = FakeExecutor()
+    run(tmp_path, suite("a/cpu", "a/gpu", "b/cpu", "a/board"), executor)
+    kinds = {job["model"]: [item["kind"] for item in job["artifacts"]] for job in executor.prepared}
+    assert kinds == {"a@64": ["onnx", "pt2"], "b@64": ["onnx"]}
+    assert len(executor.prepared) == 2
+    assert {job["seed"] for job in executor.prepared} == {7}
+
+
+def test_a_second_run_exports_nothing(tmp_path):
+    cases = suite("a/cpu", "a/gpu")
+    run(tmp_path, cases, FakeExecutor())
+    again = FakeExecutor()
+    run(tmp_path, cases, again)
+    assert all(job["artifacts"] == [] for job in again.prepared)
+    assert Counter(again.order) == {id_of("a/cpu"): 3, id_of("a/gpu"): 3}
+
+
+def test_a_model_that_cannot_be_built_costs_its_own_cases_only(tmp_path):
+    executor = FakeExecutor(prepares={"a@64": bad("failed", "no such layer", log="Traceback ...")})
+    done = run(tmp_path, suite("a/cpu", "a/gpu", "b/cpu"), executor)
+    assert Counter(executor.order) == {id_of("b/cpu"): 3}
+    assert list(done.cases["status"]) == ["failed", "failed", "ok"]
+    assert list(done.cases["reason"]) == ["no such layer", "no such layer", ""]
+    prepare = done.stored.launches[0]
+    assert (prepare["job"], prepare["log"]) == ("prepare", "Traceback ...")
+
+
+def test_what_one_exporter_cannot_express_is_unsupported_for_its_backends(tmp_path):
+    cases = suite("a/cpu", "a/gpu")
+    onnx = plan_suite(cases).cases[0].artifact.key
+    refusal = prepared(unsupported={onnx: "ONNX cannot express it"})
+    executor = FakeExecutor(prepares={"a@64": refusal})
+    done = run(tmp_path, cases, executor)
+    assert Counter(executor.order) == {id_of("a/gpu"): 3}
+    assert list(done.cases["status"]) == ["unsupported", "ok"]
+    assert done.cases["reason"][0] == "ONNX cannot express it"
+
+
+def test_a_model_is_analysed_once_also_where_no_case_of_it_can_run(tmp_path):
+    executor = FakeExecutor()
+    done = run(tmp_path, suite("a/cpu", "b/board"), executor)
+    assert [job["model"] for job in executor.prepared] == ["a@64", "b@64"]
+    assert list(done.cases["params_m"]) == [2.0, 2.0]
+    assert list(done.cases["macs_g"]) == [0.3, 0.3]
+    assert list(done.cases["bflops"]) == [0.61, 0.61]
+
+
+def test_a_model_that_cannot_be_analysed_is_measured_all_the_same(tmp_path):
+    executor = FakeExecutor(prepares={"a@64": Outcome(Status.OK, answer={"analysis_problem": "x"})})
+    done = run(tmp_path, suite("a/cpu"), executor)
+    assert list(done.cases["status"]) == ["ok"]
+    assert done.cases["params_m"].isna().all()
+
+
+# Launches ---------------------------------------------------------------------------------------
+
+
+def test_launches_follow_the_rounds_of_the_recorded_seed(tmp_path):
+    texts = ("a/cpu", "b/cpu", "c/cpu", "d/gpu")
+    executor = FakeExecutor()
+    done = run(tmp_path, suite(*texts), executor)
+    expected = [case for n in range(3) for case in shuffled(map(id_of, texts), 7, n)]
+    assert executor.order == expected
+    assert list(done.launches["case"]) == expected
+    assert done.stored.meta["suite"]["measure"]["seed"] == 7
+
+
+def test_a_launch_is_told_all_it_needs(tmp_path):
+    executor = FakeExecutor()
+    run(tmp_path, suite("a/gpu", measure=MEASURE), executor)
+    job, threads, timeout_seconds = executor.jobs[0]
+    artifact = plan_suite(suite("a/gpu")).cases[0].artifact
+    assert job == {
+        "job": "time", "case": "a@64/gpu/b1/t2", "device": "cuda", "artifact": str(artifact.path),
+        "reference": str(artifact.reference), "seed": 7, "warmup_seconds": 0.5, "target_ci": 0.05,
+        "max_seconds": 0.25,
+    }  # fmt: skip
+    assert (threads, timeout_seconds) == (2, 42.0)
+
+
+def test_every_launch_is_on_disk_before_the_next_starts(tmp_path):
+    plan = plan_suite(suite("a/cpu", "b/cpu"))
+    directory = new_run(plan, tmp_path)
+    executor = FakeExecutor({"a/cpu": [good(), bad(), good(), good()]}, directory=directory)
+    execute(plan, directory, executor=executor)
+    assert len(read_run(directory.path).launches) == 7
+
+
+def test_a_run_of_invented_times_gives_their_medians(tmp_path):
+    script = {"a/cpu": [good(8.0), good(10.0), good(12.5)]}
+    done = run(tmp_path, suite("a/cpu"), FakeExecutor(script))
+    row = done.cases.iloc[0]
+    assert row["latency_ms"] == 10.0
+    # See tests/measure/test_statistics.py for the arithmetic.
+    assert row["latency_ms_low"] == pytest.approx(5.7447, abs=1e-4)
+    assert row["latency_ms_high"] == pytest.approx(17.4076, abs=1e-4)
+    assert row["fps"] == 100.0  # 1000 ms * 1 image / 10 ms
+    # 150 samples: 50 of each; the 90th percentile is the largest, a 99th needs 300 samples.
+    assert row["p90_ms"] == 12.5
+    assert row["p99_ms"] is None or row["p99_ms"] != row["p99_ms"]
+    assert (row["launches"], row["samples"]) == (3, 150)
+    assert len(done.samples) == 150
+
+
+def test_launches_of_a_case_are_numbered_in_one_session(tmp_path):
+    done = run(tmp_path, suite("a/cpu", "b/cpu"), FakeExecutor({"a/cpu": [bad()]}))
+    mine = done.launches[done.launches["case"] == id_of("a/cpu")]
+    assert list(mine["number"]) == [0, 1, 2, 3]
+    assert list(mine["status"]) == ["failed", "ok", "ok", "ok"]
+    assert done.launches["session"].nunique() == 1
+
+
+@pytest.mark.parametrize("status", ["failed", "timeout", "oom", "crashed", "lost"])
+def test_a_case_that_ends_badly_twice_has_that_status(tmp_path, status):
+    executor = FakeExecutor({"a/cpu": [bad(status, "why")] * 9})
+    done = run(tmp_path, suite("a/cpu", "b/cpu"), executor)
+    assert Counter(executor.order) == {id_of("a/cpu"): 2, id_of("b/cpu"): 3}
+    assert list(done.cases["status"]) == [status, "ok"]
+    assert done.cases["reason"][0] == "why"
+    assert done.cases["latency_ms"].isna()[0]
+
+
+def test_one_bad_end_is_made_up_for_and_told(tmp_path):
+    done = run(
+        tmp_path, suite("a/cpu"), FakeExecutor({"a/cpu": [good(), bad("crashed", "SIGSEGV")]})
+    )
+    assert list(done.cases["status"]) == ["ok"]
+    assert done.cases["reason"][0] == "a launch was repeated: SIGSEGV"
+    assert done.cases["launches"][0] == 3
+
+
+@pytest.mark.parametrize("status", ["unsupported", "unavailable"])
+def test_an_answer_is_not_asked_for_twice(tmp_path, status):
+    executor = FakeExecutor({"a/cpu": [bad(status, "no such operator")]})
+    done = run(tmp_path, suite("a/cpu"), executor)
+    assert len(executor.order) == 1
+    assert (done.cases["status"][0], done.cases["reason"][0]) == (status, "no such operator")
+
+
+def test_what_this_machine_lacks_is_never_launched_and_stays_in_the_run(tmp_path):
+    executor = FakeExecutor()
+    done = run(tmp_path, suite("a/board", "a/cpu"), executor)
+    assert set(executor.order) == {id_of("a/cpu")}
+    assert list(done.cases["status"]) == ["unavailable", "ok"]
+    assert done.cases["reason"][0] == "not a board"
+
+
+def test_disturbed_launches_give_way_to_quiet_ones(tmp_path):
+    noisy = good(99.0, flags=["contended"])
+    executor = FakeExecutor({"a/cpu": [noisy, good(10.0), good(10.0), good(10.0)]})
+    done = run(tmp_path, suite("a/cpu"), executor)
+    assert len(executor.order) == 4  # one repeat: a third of three rounds
+    row = done.cases.iloc[0]
+    assert row["latency_ms_high"] == pytest.approx(10.0)
+    assert row["flags"] == []
+
+
+def test_a_machine_that_is_always_disturbed_is_measured_and_flagged(tmp_path):
+    executor = FakeExecutor({"a/cpu": [good(99.0, flags=["contended"])] * 9})
+    done = run(tmp_path, suite("a/cpu"), executor)
+    assert len(executor.order) == 4
+    assert (done.cases["status"][0], done.cases["flags"][0]) == ("ok", ["contended"])
+
+
+class Watcher:
+    """Progress that notes what it is told."""
+
+    def __init__(self):
+        self.events = []
+
+    def preparing(self, model, done, total):
+        self.events.append(("preparing", model, done, total))
+
+    def started(self, plan, launches):
+        self.events.append(("started", launches))
+
+    def launching(self, case_id):
+        self.events.append(("launching", case_id))
+
+    def launched(self, launch, left):
+        self.events.append(("launched", launch["status"], left))
+
+
+def test_progress_is_told_in_order_with_what_is_left(tmp_path):
+    watcher = Watcher()
+    measure = Measure(rounds=2)
+    run(tmp_path, suite("a/cpu", measure=measure), FakeExecutor({"a/cpu": [bad()]}), watcher)
+    a = id_of("a/cpu")
+    assert watcher.events == [
+        ("preparing", "a@64", 0, 1),
+        ("started", 2),
+        ("launching", a), ("launched", "failed", 2),
+        ("launching", a), ("launched", "ok", 1),
+        ("launching", a), ("launched", "ok", 0),
+    ]  # fmt: skip
+
+
+# Interruption and resume ------------------------------------------------------------------------
+
+
+def test_ctrl_c_leaves_what_was_measured_and_resume_measures_only_the_rest(tmp_path):
+    plan = plan_suite(suite("a/cpu", "b/cpu"))
+    directory = new_run(plan, tmp_path)
+    # Launches 1 to 4 are good, the fifth is broken off.
+    executor = FakeExecutor({"a/cpu": [good()] * 2 + [KeyboardInterrupt()],
+                             "b/cpu": [good()] * 2 + [KeyboardInterrupt()]})  # fmt: skip
+    with pytest.raises(KeyboardInterrupt):
+        execute(plan, directory, executor=executor)
+    broken = load(directory.path)
+    assert len(broken.launches) == 4
+    assert list(broken.cases["status"]) == ["interrupted", "interrupted"]
+    assert broken.cases["reason"][0] == "the run ended after 2 of 3 launches"
+    assert list(broken.cases["latency_ms"]) == [10.0, 10.0]  # what there is, is shown
+
+    plan, stored = resumable(directory.path)
+    rest = FakeExecutor()
+    execute(plan, RunDirectory(stored.path), stored.launches, executor=rest)
+    assert rest.prepared == []
+    assert Counter(rest.order) == {id_of("a/cpu"): 1, id_of("b/cpu"): 1}
+    whole = load(directory.path)
+    assert list(whole.cases["status"]) == ["ok", "ok"]
+    assert list(whole.cases["flags"]) == [["resumed"], ["resumed"]]
+    assert list(whole.launches["number"]) == [0, 0, 1, 1, 2, 2]
+    assert whole.launches["session"].nunique() == 2
+
+
+def test_a_whole_run_resumed_does_nothing(tmp_path):
+    done = run(tmp_path, suite("a/cpu"), FakeExecutor())
+    plan, stored = resumable(done.path)
+    again = FakeExecutor()
+    execute(plan, RunDirectory(stored.path), stored.launches, executor=again)
+    assert (again.prepared, again.jobs) == ([], [])
+
+
+def test_resume_tries_failures_again_but_asks_for_no_answer_twice(tmp_path):
+    executor = FakeExecutor({"a/cpu": [bad()] * 2, "b/cpu": [bad("unsupported", "no operator")]})
+    done = run(tmp_path, suite("a/cpu", "b/cpu"), executor)
+    assert list(done.cases["status"]) == ["failed", "unsupported"]
+    plan, stored = resumable(done.path)
+    again = FakeExecutor()
+    execute(plan, RunDirectory(stored.path), stored.launches, executor=again)
+    assert Counter(again.order) == {id_of("a/cpu"): 3}
+    assert list(load(done.path).cases["status"]) == ["ok", "unsupported"]
+
+
+def test_a_run_is_not_resumed_on_another_machine(tmp_path):
+    done = run(tmp_path, suite("a/cpu"), FakeExecutor())
+    meta = dict(done.stored.meta)
+    meta["environment"] = {**meta["environment"], "cpu": "another processor"}
+    RunDirectory(done.path).write_meta(meta)
+    with pytest.raises(InputError, match="cannot be resumed: cpu was 'another processor'"):
+        resumable(done.path)
+
+
+def test_a_run_is_not_resumed_after_a_model_changed(tmp_path):
+    done = run(tmp_path, suite("a/cpu"), FakeExecutor())
+    meta = dict(done.stored.meta)
+    meta["cases"] = [{**case, "key": "0" * 16} for case in meta["cases"]]
+    RunDirectory(done.path).write_meta(meta)
+    with pytest.raises(InputError, match=f"the definition of {id_of('a/cpu')} .* changed"):
+        resumable(done.path)
+
+
+def test_run_json_says_what_was_planned_where(tmp_path):
+    done = run(tmp_path, suite("a/cpu", "a/board"), FakeExecutor())
+    meta = done.stored.meta
+    assert (meta["format"], meta["run"], meta["schedule"]) == (1, done.path.name, "rounds")
+    assert meta["suite"]["name"] == "tiny"
+    assert meta["suite"]["measure"] == vars(MEASURE)
+    assert [case["id"] for case in meta["cases"]] == [id_of("a/cpu"), id_of("a/board")]
+    assert [case["status"] for case in meta["cases"]] == [None, "unavailable"]
+    assert {"cpu", "cores_usable", "os", "kernel", "libraries", "git_commit"} <= set(
+        meta["environment"]
+    )
+    assert done.name.endswith("-tiny")

@@ -1,0 +1,133 @@
+"""Which cases this machine can run, why not the others, and how long it will take."""
+
+from dataclasses import dataclass
+
+import pytest
+
+from cspbench.errors import InputError
+from cspbench.ids import Ref
+from cspbench.registry import Registry
+from cspbench.runner import plan as plan_module
+from cspbench.runner.plan import (
+    START_SECONDS,
+    case_from_id,
+    estimate_seconds,
+    launch_seconds,
+    plan_suite,
+)
+from cspbench.store.rundir import RunDirectory
+from cspbench.suite.case import Case, Measure, Suite
+from cspbench.vocabulary import Status
+
+
+@dataclass
+class Counted:
+    """A backend that counts how often it is asked whether it is there."""
+
+    name: str
+    missing: str | None = None
+    artifact: str = "onnx"
+    asked: int = 0
+
+    def available(self):
+        self.asked += 1
+        return self.missing
+
+
+@pytest.fixture
+def backends(monkeypatch):
+    registry = Registry("backend", (), "cspbench.tests.none")
+    registry.add(Counted("cpu"))
+    registry.add(Counted("gpu", missing="no driver", artifact="pt2"))
+    monkeypatch.setattr(plan_module, "BACKENDS", registry)
+    return registry
+
+
+CASES = tuple(
+    Case(Ref(model), (64, 64), Ref(backend)) for model in ("a", "b") for backend in ("cpu", "gpu")
+)
+SUITE = Suite("s", CASES, Measure())
+
+
+def test_cases_stay_in_suite_order_and_the_missing_ones_say_why(backends):
+    plan = plan_suite(SUITE)
+    assert [(planned.id, planned.status, planned.reason) for planned in plan.cases] == [
+        ("a@64/cpu/b1/t1", None, ""),
+        ("a@64/gpu/b1/t1", Status.UNAVAILABLE, "no driver"),
+        ("b@64/cpu/b1/t1", None, ""),
+        ("b@64/gpu/b1/t1", Status.UNAVAILABLE, "no driver"),
+    ]
+    assert [planned.id for planned in plan.runnable] == ["a@64/cpu/b1/t1", "b@64/cpu/b1/t1"]
+
+
+def test_a_backend_is_asked_once(backends):
+    plan_suite(SUITE)
+    assert (backends.get("cpu").asked, backends.get("gpu").asked) == (1, 1)
+
+
+def test_only_keeps_what_matches_any_pattern(backends):
+    assert [p.id for p in plan_suite(SUITE, ["b@*", "*/gpu/*"]).cases] == [
+        "a@64/gpu/b1/t1", "b@64/cpu/b1/t1", "b@64/gpu/b1/t1",
+    ]  # fmt: skip
+    with pytest.raises(InputError, match=r"no case of 's' matches 'x' or 'y\*'"):
+        plan_suite(SUITE, ["x", "y*"])
+
+
+def test_the_artifact_is_that_of_the_backend(backends):
+    kinds = [planned.artifact.kind for planned in plan_suite(SUITE).cases]
+    assert kinds == ["onnx", "pt2", "onnx", "pt2"]
+
+
+def test_keys_tell_cases_apart_and_stay_the_same(backends):
+    first, again = plan_suite(SUITE), plan_suite(SUITE)
+    keys = [planned.key for planned in first.cases]
+    assert len(set(keys)) == 4
+    assert keys == [planned.key for planned in again.cases]
+    other_seed = plan_suite(Suite("s", CASES, Measure(seed=1)))
+    assert not set(keys) & {planned.key for planned in other_seed.cases}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a@64/cpu/b1/t1",
+        "csppeleenet[gamma=0.25]+prn@320x416/torch-cpu[layout=channels_last]/b8/t2",
+        '"darknet:cfg/a+b.cfg"@416/opencv-cpu[engine=new]/b1/t4',
+    ],
+)
+def test_a_case_is_rebuilt_from_its_id(text):
+    assert case_from_id(text).id == text
+
+
+# How long it takes ------------------------------------------------------------------------------
+
+
+def store(out, name, seconds, meta=None):
+    """Store a run in which every launch of case x took one of ``seconds``."""
+    directory = RunDirectory.create(out, name, meta or {})
+    for value in seconds:
+        directory.append({"case": "x", "job": "time", "seconds": value})
+    directory.append({"case": "x", "job": "prepare", "seconds": 1000.0})
+    return directory
+
+
+def test_history_is_the_mean_of_the_newest_three_runs(tmp_path):
+    store(tmp_path, "2024-1", [100.0])
+    store(tmp_path, "2024-2", [2.0, 4.0])
+    store(tmp_path, "2024-3", [6.0])
+    store(tmp_path, "2024-4", [])
+    assert launch_seconds(tmp_path) == {"x": 4.0}  # (2 + 4 + 6) / 3; preparation is no launch
+
+
+def test_a_broken_run_does_not_spoil_the_estimate(tmp_path):
+    store(tmp_path, "2024-1", [3.0])
+    (tmp_path / "2024-2").mkdir()
+    (tmp_path / "2024-2" / "run.json").write_text("{ not json")
+    assert launch_seconds(tmp_path) == {"x": 3.0}
+    assert launch_seconds(tmp_path / "missing") == {}
+
+
+def test_without_history_the_bounds_of_the_measurement_count():
+    measure = Measure(warmup_seconds=2.0, max_seconds=6.0)
+    assert estimate_seconds("x", measure, {"x": 4.5}) == 4.5
+    assert estimate_seconds("y", measure, {"x": 4.5}) == START_SECONDS + 2.0 + 6.0
