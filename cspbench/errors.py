@@ -25,6 +25,10 @@ class InputError(CspbenchError):
         super().__init__("\n".join(self.problems))
 
 
+class StoreError(CspbenchError):
+    """A run cannot be written any further (disk full, directory gone); what it holds is kept."""
+
+
 class Unavailable(CspbenchError):
     """This machine lacks what the case needs (status ``unavailable``)."""
 

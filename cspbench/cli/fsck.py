@@ -15,7 +15,10 @@ from cspbench.vocabulary import ExitCode
 @click.option("--repair", is_flag=True, help="Move damaged lines to launches.damaged.")
 @results_option
 def command(run: str, repair: bool, results: Path) -> int:
-    """Check RUN: every checksum, every launch against the plan. Exit code 3 if anything is wrong."""
+    """Check RUN: every checksum, every launch against the plan.
+
+    Exit code 3 if anything is wrong.
+    """
     from cspbench.store import fsck
     from cspbench.store.rundir import find_run
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cspbench.cli.options import format_option, memory_size, parse_overrides
-from cspbench.errors import InputError
+from cspbench.errors import InputError, StoreError
 from cspbench.vocabulary import ExitCode, exit_code_for
 
 if TYPE_CHECKING:
@@ -56,6 +56,9 @@ class Task:
 @click.option("--rounds", type=click.IntRange(1, 1000), help="Launches a case.")
 @click.option("--resume", metavar="RUN", help="Measure what is missing in a stored run.")
 @click.option(
+    "--force", is_flag=True, help="Resume although the machine or a version of a library changed."
+)
+@click.option(
     "--set",
     "overrides",
     multiple=True,
@@ -79,6 +82,7 @@ def command(
     only: tuple[str, ...],
     rounds: int | None,
     resume: str | None,
+    force: bool,
     overrides: tuple[str, ...],
     memory_limit: int | None,
     no_wait: bool,
@@ -91,48 +95,55 @@ def command(
     from cspbench.runner.executor import LocalExecutor
 
     settings = (*overrides, *([f"measure.rounds={rounds}"] if rounds else []))
-    tasks = _tasks(suites, out, only, resume, settings)
-    paths, interrupted = _measure(tasks, out, LocalExecutor(memory_limit), wait=not no_wait)
-    if not paths:  # stopped before anything began
-        return ExitCode.INTERRUPTED
-    return _finish(paths, reports, form, interrupted)
+    tasks = (
+        _resumed(suites, out, resume, force, chosen=bool(only or settings))
+        if resume is not None
+        else _planned(suites, only, settings)
+    )
+    paths, stopped = _measure(tasks, out, LocalExecutor(memory_limit), wait=not no_wait)
+    measured = _finish(paths, reports, form) if paths else ExitCode.OK
+    return stopped if stopped is not None else measured
 
 
-def _tasks(
-    suites: Sequence[str],
-    out: Path,
-    only: Sequence[str],
-    resume: str | None,
-    settings: tuple[str, ...],
-) -> list[Task]:
+def _planned(suites: Sequence[str], only: Sequence[str], settings: tuple[str, ...]) -> list[Task]:
     """Check everything: no mistake surfaces after the start."""
     from cspbench.runner.plan import plan_suite
-    from cspbench.runner.run import resumable
-    from cspbench.store.rundir import find_run
     from cspbench.suite.find import find_suites
     from cspbench.suite.load import load_suite
 
     paths = [path for suite in suites for path in find_suites(suite)]
-    if resume is not None:
-        if only or settings:
-            raise InputError("--resume goes on with what the run planned: give no other choice")
-        plan, stored = resumable(find_run(resume, out))
-        if any(load_suite(path).digest != plan.suite.digest for path in paths):
-            raise InputError(f"{stored.path} is a run of another suite, or the suite changed")
-        return [Task(plan, stored)]
     if not paths:
         raise InputError("name a suite to run, such as: cspbench run suites/edge.yaml")
     loaded = [load_suite(path, parse_overrides(settings)) for path in paths]
     return [Task(plan_suite(suite, only)) for suite in loaded]
 
 
+def _resumed(
+    suites: Sequence[str], out: Path, resume: str, force: bool, *, chosen: bool
+) -> list[Task]:
+    """The stored run to go on with; a suite that is named too must be the run's own."""
+    from cspbench.runner.run import resumable
+    from cspbench.store.rundir import find_run
+    from cspbench.suite.find import find_suites
+    from cspbench.suite.load import load_suite
+
+    if chosen:
+        raise InputError("--resume goes on with what the run planned: give no other choice")
+    plan, stored = resumable(find_run(resume, out), force=force)
+    paths = [path for suite in suites for path in find_suites(suite)]
+    if any(load_suite(path).digest != plan.suite.digest for path in paths):
+        raise InputError(f"{stored.path} is a run of another suite, or the suite changed")
+    return [Task(plan, stored)]
+
+
 def _measure(
     tasks: Sequence[Task], out: Path, executor: Executor, *, wait: bool
-) -> tuple[list[Path], bool]:
+) -> tuple[list[Path], ExitCode | None]:
     """Run all tasks, alone on this machine.
 
     Returns:
-        the run directories, and whether the user (or the system, by SIGTERM) stopped us.
+        the run directories, and the exit code if we were stopped: by the user (or the system, by
+        SIGTERM), or by a disk that takes no more.
     """
     from cspbench.cli.progress import progress_for_terminal
     from cspbench.runner.lock import timing_lock
@@ -153,13 +164,16 @@ def _measure(
                 paths.append(directory.path)
                 execute(task.plan, directory, before, executor, progress)
     except KeyboardInterrupt:
-        return paths, True
+        return paths, ExitCode.INTERRUPTED
+    except StoreError as error:
+        click.echo(f"error: {error}", err=True)
+        return paths, ExitCode.NOT_MEASURED
     finally:
         progress.close()
-    return paths, False
+    return paths, None
 
 
-def _finish(paths: Sequence[Path], reports: Path, form: str, interrupted: bool) -> int:
+def _finish(paths: Sequence[Path], reports: Path, form: str) -> ExitCode:
     """Print the tables and write the report of what exists."""
     from cspbench.frames import load
     from cspbench.report import write_report
@@ -176,7 +190,7 @@ def _finish(paths: Sequence[Path], reports: Path, form: str, interrupted: bool) 
         for run in runs:
             click.echo(f"run     {run.path}")
         click.echo(f"report  {report}")
-    return ExitCode.INTERRUPTED if interrupted else code
+    return code
 
 
 def print_runs(runs: Sequence[Run], form: str) -> None:

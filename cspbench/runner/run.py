@@ -67,15 +67,25 @@ def new_run(plan: Plan, out: Path) -> RunDirectory:
     return RunDirectory.create(out, f"{now:%Y%m%d-%H%M%S}-{plan.suite.name}", describe(plan, now))
 
 
-def resumable(path: Path) -> tuple[Plan, StoredRun]:
+def resumable(path: Path, *, force: bool = False) -> tuple[Plan, StoredRun]:
     """Plan again what a stored run planned.
+
+    Args:
+        path: the run directory.
+        force: go on although the models or the machine changed; the run then mixes conditions.
 
     Raises:
         InputError: not a run, or the models or the machine changed since it was begun.
     """
     stored = read_run(path)
     plan = stored_plan(stored)
-    _check_same_machine(stored)
+    if not force:
+        changes = [*changed_cases(stored, plan), *changed_facts(stored)]
+        if changes:
+            raise InputError(
+                f"{path} cannot be resumed, since {'; '.join(changes[:3])}: start a new run, or "
+                "mix conditions with --force"
+            )
     return plan, stored
 
 
@@ -134,39 +144,39 @@ def _describe_case(planned: PlannedCase) -> dict[str, Any]:
 
 
 def stored_plan(stored: StoredRun) -> Plan:
-    """Plan again what a stored run planned; its ids hold the cases.
-
-    Raises:
-        InputError: a model's definition changed since.
-    """
+    """Plan again what a stored run planned; its ids hold the cases."""
     meta = stored.meta["suite"]
-    suite = Suite(
-        name=meta["name"],
-        cases=tuple(case_from_id(case["id"]) for case in stored.meta["cases"]),
-        measure=Measure(**meta["measure"]),
-        description=meta["description"],
-        notes=tuple(meta["notes"]),
-        digest=meta["digest"],
-        path=meta["path"],
+    return plan_suite(
+        Suite(
+            name=meta["name"],
+            cases=tuple(case_from_id(case["id"]) for case in stored.meta["cases"]),
+            measure=Measure(**meta["measure"]),
+            description=meta["description"],
+            notes=tuple(meta["notes"]),
+            digest=meta["digest"],
+            path=meta["path"],
+        )
     )
-    plan = plan_suite(suite)
-    for planned, case in zip(plan.cases, stored.meta["cases"], strict=True):
-        if planned.key != case["key"]:
-            raise InputError(
-                f"{stored.path} cannot be resumed: the definition of {case['id']} (or torch) "
-                "changed since it was begun; start a new run"
-            )
-    return plan
 
 
-def _check_same_machine(stored: StoredRun) -> None:
+def changed_cases(stored: StoredRun, plan: Plan) -> list[str]:
+    """Cases whose key, the hash of all that matters, is another one now."""
+    return [
+        f"the definition of {planned.id} (or torch) changed"
+        for planned, case in zip(plan.cases, stored.meta["cases"], strict=True)
+        if planned.key != case["key"]
+    ]
+
+
+def changed_facts(stored: StoredRun) -> list[str]:
+    """Facts of the machine that are others now."""
     then, now = stored.meta["environment"], fingerprint()
-    for fact in ("host", "cpu", "cores_usable", "libraries", "nvidia_driver"):
-        if then.get(fact) != now[fact]:
-            raise InputError(
-                f"{stored.path} cannot be resumed: {fact} was {then.get(fact)!r} "
-                f"and is {now[fact]!r}; start a new run"
-            )
+    facts = ("host", "cpu", "cores_usable", "libraries", "nvidia_driver")
+    return [
+        f"{fact} was {then.get(fact)!r} and is {now[fact]!r}"
+        for fact in facts
+        if then.get(fact) != now[fact]
+    ]
 
 
 class _Session:

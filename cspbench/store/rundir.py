@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cspbench.errors import InputError
+from cspbench.errors import InputError, StoreError
 
 FORMAT = 1
 RUN_FILE = "run.json"
@@ -71,7 +71,7 @@ class RunDirectory:
         """Add one launch; on return it is on disk.
 
         Raises:
-            InputError: it cannot be written (the disk is full).
+            StoreError: it cannot be written (the disk is full, the directory is gone).
         """
         try:
             with self._file.open("ab") as file:
@@ -81,7 +81,11 @@ class RunDirectory:
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
-            raise InputError(f"cannot write {self._file}: {error.strerror}") from error
+            raise StoreError(
+                f"cannot write {self._file}: {error.strerror}; what was measured before is kept: "
+                f"make room (or move the directory) and go on with: "
+                f"cspbench run --resume {self.path}"
+            ) from error
 
 
 def _fresh(out: Path, name: str) -> Path:
