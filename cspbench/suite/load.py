@@ -95,7 +95,10 @@ def _load(
         cases=tuple(expander.cases.values()),
         measure=form.measure.measure(),
         description=form.description,
-        notes=tuple(expander.notes.sentences()),
+        notes=(
+            *(f"set: {key}={value}" for key, value in overrides.items()),
+            *expander.notes.sentences(),
+        ),
         digest=hashlib.sha256(content).hexdigest(),
         path=source,
         gate=form.gate.gate(),

@@ -232,7 +232,7 @@ class _Reader:
                     self.tree.places[(*path, key)] = where._replace(key=_dotted((*path, key)))
         return found
 
-    def _scalar(self, node: ScalarNode, where: Where) -> str | int | float | bool | None:
+    def _scalar(self, node: ScalarNode, where: Where) -> Any:
         tag, text = str(node.tag), str(node.value)
         if len(text) > MAX_TEXT:
             return self._broken(
@@ -242,7 +242,7 @@ class _Reader:
         if read is None:
             return self._broken(where, f"the tag {_short(tag)} is not allowed")
         try:
-            return read(text)  # type: ignore[no-any-return]
+            return read(text)
         except ValueError:
             # What only looks like a number ("0x", "1:30") is a text, and is judged as one.
             return text
