@@ -27,8 +27,10 @@ class ContextEnhancement(nn.Module):
         self.world = ConvBnAct(c5, CONTEXT, bn=False, act="linear")
 
     def forward(self, c4: Tensor, c5: Tensor) -> Tensor:
-        total: Tensor = self.near(c4) + upsample(self.far(c5)) + self.world(self.pool(c5))
-        return total
+        local: Tensor = self.near(c4) + upsample(self.far(c5))
+        # OpenCV 5 cannot fuse a sum that broadcasts, so the global part is expanded first.
+        size = (-1, -1, int(local.shape[2]), int(local.shape[3]))
+        return local + self.world(self.pool(c5)).expand(size)
 
 
 class RegionFeatures(nn.Module):

@@ -1,9 +1,9 @@
 """DenseNet-201 as Darknet has it, its elastic form, and the cross-stage-partial elastic form.
 
 Source: WongKinYiu/CrossStagePartialNetworks "in progress/darknet/icfg/densenet201-leaky.cfg"
-(10.850 BFLOPs at 256); allenai/elastic models/densenet.py (19.483 M PyTorch parameters;
-published 19.48 M / 8.77 at 224: the BFLOPs, 8.53, do not close). The partial form is searched: part 1 is half of the
-base, part 2 a 1x1 convolution; t1 pools before it mixes (published 20.17 M / 7.13).
+(10.850 BFLOPs at 256); allenai/elastic models/densenet.py (19.483 M PyTorch parameters; published
+19.48 M / 8.77 at 224: the BFLOPs, 8.53, do not close). The partial form is searched: part 1 is half
+of the base, part 2 a 1x1 convolution; t1 pools before it mixes (published 20.17 M / 7.13).
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 Source: Zhou, Wang and Krähenbühl, "Objects as Points" (arXiv 1904.07850): a projected ResNet-18,
 three up-convolutions of 256, 128 and 64 channels, each after a 3x3 convolution, and three heads at
-stride 4. The paper's 3x3 convolutions there are deformable; here they are ordinary (same weights, without
-the offsets), because no exchange format of the backends has the operator.
+stride 4. The paper's 3x3 convolutions there are deformable; here they are ordinary (same weights,
+without the offsets), because no exchange format of the backends has the operator.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Pelee: PeleeNet with an SSD head.
 
-Source: Robert-JunWang/Pelee feature_extractor.py and train_coco.py (published at 304:
-2.58 BFLOPs, 5.98 M, the latter as PyTorch counts): residual prediction blocks on the maps of 19, 10, 5, 3 and 1 pixels; the first is used twice.
+Source: Robert-JunWang/Pelee feature_extractor.py and train_coco.py (published at 304: 2.58 BFLOPs,
+5.98 M, the latter as PyTorch counts): residual prediction blocks on the maps of 19, 10, 5, 3 and 1
+pixels; the first is used twice.
 """
 
 from __future__ import annotations
