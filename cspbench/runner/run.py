@@ -83,8 +83,8 @@ def resumable(path: Path, *, force: bool = False) -> tuple[Plan, StoredRun]:
         changes = [*changed_cases(stored, plan), *changed_facts(stored)]
         if changes:
             raise InputError(
-                f"{path} cannot be resumed, since {'; '.join(changes[:3])}: start a new run, or "
-                "mix conditions with --force"
+                f"{path} cannot be resumed: {'; '.join(changes[:3])}; start a new run, or mix "
+                "conditions with --force"
             )
     return plan, stored
 
@@ -198,7 +198,10 @@ class _Session:
         good: Counter[str] = Counter()
         answered: set[str] = set()  # asking again gives the same answer
         for launch in before:
-            self._numbers[launch["case"]] += 1
+            # Not a count: a damaged line of the file leaves a gap.
+            self._numbers[launch["case"]] = max(
+                self._numbers[launch["case"]], int(launch["number"]) + 1
+            )
             if launch["job"] == "time" and launch["status"] == Status.OK.value:
                 good[launch["case"]] += 1
             if Status(launch["status"]) in NOT_RUNNABLE:
