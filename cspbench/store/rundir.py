@@ -135,6 +135,8 @@ def _launches(path: Path, problems: list[str]) -> Iterator[Json]:
     else:
         torn = len(lines)
     for number, line in enumerate(lines, start=1):
+        if not line:  # nothing in it was lost
+            continue
         try:
             yield decode_line(line)
         except ValueError:

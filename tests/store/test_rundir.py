@@ -1,0 +1,272 @@
+"""A run on disk: what survives a kill, a torn write and damage, and what is said about it."""
+
+import contextlib
+import json
+import os
+import zlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cspbench.errors import InputError, StoreError
+from cspbench.store import fsck
+from cspbench.store.rundir import (
+    FORMAT,
+    LAUNCHES_FILE,
+    RUN_FILE,
+    RunDirectory,
+    decode_line,
+    encode_line,
+    find_run,
+    list_runs,
+    read_run,
+)
+
+A, B, C = ({"case": name, "number": 0, "latencies_ns": [1, 2, 3]} for name in "abc")
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run that planned a, b and c and launched nothing yet."""
+    cases = [{"id": name} for name in "abc"]
+    return RunDirectory.create(tmp_path, "20240501-120000-tiny", {"cases": cases})
+
+
+def launches_file(run):
+    return run.path / LAUNCHES_FILE
+
+
+# Lines ------------------------------------------------------------------------------------------
+
+
+def test_a_line_is_a_checksum_and_json():
+    text = b'{"case":"a"}'
+    assert encode_line({"case": "a"}) == b"%08x %s\n" % (zlib.crc32(text), text)
+
+
+_json = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=10),
+    lambda inner: st.lists(inner, max_size=3)
+    | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)  # fmt: skip
+
+
+@given(st.dictionaries(st.text(max_size=8), _json, max_size=4))
+def test_every_launch_survives_a_round_trip_in_one_line(launch):
+    line = encode_line(launch)
+    assert line.count(b"\n") == 1
+    assert decode_line(line.removesuffix(b"\n")) == launch
+
+
+@given(st.data())
+def test_one_changed_byte_is_always_noticed(data):
+    """CRC-32 finds every burst of errors of up to 32 bits."""
+    line = bytearray(encode_line(A).removesuffix(b"\n"))
+    place = data.draw(st.integers(0, len(line) - 1))
+    line[place] ^= data.draw(st.integers(1, 255))
+    with contextlib.suppress(ValueError):
+        assert decode_line(bytes(line)) == A  # a checksum in capital letters is still the same
+
+
+@given(st.binary(max_size=40))
+def test_garbage_is_no_launch(line):
+    with pytest.raises(ValueError):  # noqa: PT011 - of whatever kind
+        decode_line(line)
+
+
+def test_not_a_number_is_refused_before_it_is_written():
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        encode_line({"latency": float("nan")})
+
+
+# Append and read --------------------------------------------------------------------------------
+
+
+def test_what_was_appended_is_read_in_order(run):
+    for launch in (A, B, C):
+        run.append(launch)
+        assert read_run(run.path).launches[-1] == launch  # at once, not when the run ends
+    stored = read_run(run.path)
+    assert stored.launches == [A, B, C]
+    assert stored.problems == []
+    assert stored.meta["run"] == run.path.name
+    assert stored.meta["format"] == FORMAT
+
+
+@pytest.mark.parametrize("cut", range(1, 20, 3))
+def test_a_torn_last_line_is_dropped_and_named(run, cut):
+    run.append(A)
+    run.append(B)
+    content = launches_file(run).read_bytes()
+    launches_file(run).write_bytes(content[: -1 - cut])
+    stored = read_run(run.path)
+    assert stored.launches == [A]
+    assert stored.problems == [f"{launches_file(run)}:2: cut off in writing, dropped"]
+
+
+def test_a_line_that_lacks_only_its_newline_is_whole(run):
+    run.append(A)
+    launches_file(run).write_bytes(launches_file(run).read_bytes().removesuffix(b"\n"))
+    assert (read_run(run.path).launches, read_run(run.path).problems) == ([A], [])
+    run.append(B)
+    assert read_run(run.path).launches == [A, B]
+
+
+def test_a_run_goes_on_after_a_torn_line(run):
+    run.append(A)
+    run.append(B)
+    launches_file(run).write_bytes(launches_file(run).read_bytes()[:-5])
+    run.append(C)
+    stored = read_run(run.path)
+    assert stored.launches == [A, C]
+    assert stored.problems == [f"{launches_file(run)}:2: damaged, skipped"]
+
+
+def test_a_damaged_line_in_the_middle_is_skipped_and_named(run):
+    for launch in (A, B, C):
+        run.append(launch)
+    damaged = launches_file(run).read_bytes().replace(b'"case":"b"', b'"case":"x"')
+    launches_file(run).write_bytes(damaged)
+    stored = read_run(run.path)
+    assert stored.launches == [A, C]
+    assert stored.problems == [f"{launches_file(run)}:2: damaged, skipped"]
+
+
+@given(st.integers(0, 3), st.binary(max_size=30))
+def test_whatever_is_at_the_end_of_the_file_no_launch_before_it_is_lost(
+    tmp_path_factory, count, tail
+):
+    run = RunDirectory.create(tmp_path_factory.mktemp("runs"), "r", {})
+    for launch in (A, B, C)[:count]:
+        run.append(launch)
+    with launches_file(run).open("ab") as file:
+        file.write(tail)
+    assert read_run(run.path).launches[:count] == [A, B, C][:count]
+    run.append(A)
+    assert read_run(run.path).launches[-1] == A
+
+
+def test_a_full_disk_is_one_sentence(run, monkeypatch):
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StoreError, match=r"cannot write .*: No space left .* run --resume"):
+        run.append(A)
+
+
+def test_run_json_is_replaced_as_a_whole(run):
+    before = (run.path / RUN_FILE).read_text()
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        run.write_meta({"format": FORMAT, "x": float("nan")})
+    assert (run.path / RUN_FILE).read_text() == before
+
+
+# Directories ------------------------------------------------------------------------------------
+
+
+def test_two_runs_of_the_same_second_have_their_own_directories(tmp_path):
+    names = [RunDirectory.create(tmp_path, "20240501-120000-x", {}).path.name for _ in range(3)]
+    assert names == ["20240501-120000-x", "20240501-120000-x-2", "20240501-120000-x-3"]
+    assert read_run(tmp_path / names[1]).meta["run"] == names[1]
+
+
+def test_a_place_that_cannot_be_written_is_one_sentence(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"cannot write a run under .*file"):
+        RunDirectory.create(tmp_path / "file", "x", {})
+
+
+def test_a_newer_format_is_refused_and_the_way_out_named(run):
+    run.write_meta({"format": FORMAT + 1})
+    with pytest.raises(InputError, match=f"run format {FORMAT + 1}, .* reads up to {FORMAT}: upg"):
+        read_run(run.path)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "is not a run: it has no run.json"),
+        ("{ torn", "cannot be read"),
+        ("[]", "is not the description of a run"),
+        ("{}", "is not the description of a run"),
+        ('{"format": "one"}', "is not the description of a run"),
+        ("\xff\xfe", "is not the description of a run|cannot be read"),
+    ],
+)
+def test_what_is_no_run_is_told(tmp_path, content, said):
+    if content is not None:
+        (tmp_path / RUN_FILE).write_bytes(content.encode("latin-1"))
+    with pytest.raises(InputError, match=said):
+        read_run(tmp_path)
+
+
+def test_a_run_that_was_killed_before_its_first_launch_is_empty(run):
+    launches_file(run).unlink()
+    assert read_run(run.path).launches == []
+
+
+def test_runs_are_found_by_path_by_name_and_as_the_latest(tmp_path, monkeypatch):
+    out = tmp_path / "results"
+    old = RunDirectory.create(out, "20240501-120000-a", {}).path
+    new = RunDirectory.create(out, "20240502-090000-b", {}).path
+    (out / "20240503-notes").mkdir()  # no run.json: not a run
+    assert list_runs(out) == [old, new]
+    assert find_run("latest", out) == new
+    assert find_run(old.name, out) == old
+    assert find_run(str(old), tmp_path / "elsewhere") == old
+    monkeypatch.chdir(out)
+    assert find_run(old.name, tmp_path / "elsewhere").resolve() == old
+
+
+@pytest.mark.parametrize("argument", ["missing", "", "a" * 300, "../..", "latest"])
+def test_a_run_that_is_not_there_names_the_newest(tmp_path, monkeypatch, argument):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=r"there is no run .* \(newest under .*: none\)"):
+        find_run(argument, tmp_path / "results")
+    if argument != "latest":
+        RunDirectory.create(tmp_path / "results", "20240501-120000-a", {})
+        with pytest.raises(InputError, match="20240501-120000-a"):
+            find_run(argument, tmp_path / "results")
+
+
+# fsck -------------------------------------------------------------------------------------------
+
+
+def test_fsck_of_a_good_run_finds_nothing(run):
+    run.append(A)
+    assert fsck.check(run.path) == fsck.Health(1, (), repairable=False)
+    assert fsck.repair(run.path) == 0
+
+
+def test_fsck_moves_damaged_lines_away_and_loses_nothing(run):
+    for launch in (A, B, C):
+        run.append(launch)
+    content = launches_file(run).read_bytes().replace(b'"case":"b"', b'"case":"x"')
+    launches_file(run).write_bytes(content[:-3])
+    health = fsck.check(run.path)
+    assert (health.launches, len(health.problems), health.repairable) == (1, 2, True)
+    assert fsck.repair(run.path) == 2
+    assert fsck.check(run.path) == fsck.Health(1, (), repairable=False)
+    kept = (run.path / fsck.DAMAGED_FILE).read_bytes()
+    assert sorted(content[:-3].split(b"\n")[1:]) == sorted(kept.removesuffix(b"\n").split(b"\n"))
+
+
+def test_fsck_names_strangers_and_doubles(run):
+    run.append(A)
+    run.append(A)
+    run.append({**A, "case": "z"})
+    problems = "\n".join(fsck.check(run.path).problems)
+    assert "z was not planned" in problems
+    assert "launch 0 of a is there twice" in problems
+
+
+def test_json_is_what_any_other_program_can_read(run):
+    """The format is plain: a checksum, a space, JSON."""
+    run.append(A)
+    checksum, text = launches_file(run).read_text().splitlines()[0].split(" ", 1)
+    assert json.loads(text) == A
+    assert int(checksum, 16) == zlib.crc32(text.encode())
