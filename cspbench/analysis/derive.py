@@ -49,6 +49,7 @@ def analysis_of(
         coverage=coverage(layers),
         unsupported=dict(sorted(unsupported.items())),
         ignored=ignored,
+        places=_places(layers, facts),
         source=source,
         _layers=layers,
     )
@@ -59,3 +60,13 @@ def coverage(layers: list[Layer]) -> float:
     counted = [layer for layer in layers if layer.kind not in FREE_KINDS]
     unknown = sum(layer.kind == UNSUPPORTED for layer in counted)
     return 100.0 * (1 - unknown / len(counted)) if counted else 100.0
+
+
+def _places(layers: list[Layer], facts: Facts) -> dict[str, str]:
+    """Paths of the layers at which the maxima stand."""
+    places = {}
+    if layers:
+        places["max_layer_bflops"] = max(layers, key=lambda layer: layer.values["paper_flops"]).name
+    if facts.peak_layer >= 0:
+        places["peak_live_bytes"] = layers[facts.peak_layer].name
+    return places

@@ -140,7 +140,9 @@ class Analysis:
     ``coverage`` the share in percent of operator calls whose cost is known, ``unsupported`` the
     operators (with their number of calls) whose cost is not, ``ignored`` for each convention the
     operators that it counts as nothing, with their number of calls.
-    ``source`` says where the graph came from: "torch", "exported program" or "onnx".
+    ``places`` names the layers at which a maximum stands (``max_layer_bflops``,
+    ``peak_live_bytes``). ``source`` says where the graph came from: "torch", "exported program"
+    or "onnx".
     """
 
     id: str
@@ -149,6 +151,7 @@ class Analysis:
     coverage: float = 100.0
     unsupported: dict[str, int] = field(default_factory=dict)
     ignored: dict[str, dict[str, int]] = field(default_factory=dict)
+    places: dict[str, str] = field(default_factory=dict)
     source: str = "torch"
     _layers: list[Layer] | None = field(default=None, repr=False)
     _rows: list[list[Any]] = field(default_factory=list, repr=False)
@@ -181,6 +184,7 @@ class Analysis:
             "coverage": self.coverage,
             "unsupported": self.unsupported,
             "ignored": self.ignored,
+            "places": self.places,
         }
         if layers:
             result["layers"] = [layer.as_dict() for layer in self.layers]
@@ -219,6 +223,7 @@ class Analysis:
                 "coverage": self.coverage,
                 "unsupported": self.unsupported,
                 "ignored": self.ignored,
+                "places": self.places,
                 "columns": _FACTS,
                 "rows": rows,
             },
@@ -244,6 +249,7 @@ class Analysis:
             coverage=data["coverage"],
             unsupported=dict(data["unsupported"]),
             ignored={name: dict(found) for name, found in data["ignored"].items()},
+            places=dict(data["places"]),
             source=data["source"],
             _rows=data["rows"],
         )

@@ -13,14 +13,15 @@ from cspbench.analysis.metric import (
     TotalMetric,
 )
 from cspbench.analysis.metrics.compute import macs
-from cspbench.analysis.ops import CONV_KINDS, FREE_KINDS, OPS
+from cspbench.analysis.ops import CONV_KINDS, FREE_KINDS, OPS, UNSUPPORTED
 from cspbench.analysis.record import Layer, Number
 
 _HARDNET = "HarDNet, arXiv 1909.00948"
 _SHUFFLENET = "ShuffleNetV2, arXiv 1807.11164"
 #: Families of the paper's Fig. 8: convolutions, pools, softmax.
 PAPER_CIO_KINDS = CONV_KINDS | {"max_pool", "avg_pool", "softmax"}
-_MOVES = frozenset(info.kind for info in OPS.values()) - FREE_KINDS
+#: The bytes of an operator are known even where its computation is not.
+_MOVES = (frozenset(info.kind for info in OPS.values()) | {UNSUPPORTED}) - FREE_KINDS
 
 
 def cio(layer: Layer) -> int:

@@ -127,7 +127,7 @@ def _elementwise(op: str, in_place: bool = False, compares: bool = False) -> Rul
 
 
 def _maximum(tracer: Tracer, func: Any, args: Arguments, kwargs: Keywords) -> Any:
-    """``maximum``; over slices of one tensor it is a channel max-pool (maxout), one slice a time."""
+    """Slices of one tensor, maximum by maximum, are a channel max-pool (maxout)."""
     out = _MAXIMUM(tracer, func, args, kwargs)
     if kwargs or len(args) != 2 or not all(is_activation(tracer, arg) for arg in args):
         return out

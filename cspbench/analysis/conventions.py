@@ -1,0 +1,67 @@
+"""The conventions side by side: value, unit, what each leaves out, why they differ."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cspbench.analysis.metric import TOTAL_METRICS
+from cspbench.analysis.record import Analysis
+
+#: Why conventions of one quantity differ, in one sentence a group.
+REASONS: dict[str, str] = {
+    "params": (
+        "params counts every trainable number, params_conv the weights of convolution and linear "
+        "layers only (the paper's tables), params_file also the running statistics that a Darknet "
+        "file stores."
+    ),
+    "compute": (
+        "flops is 2 x macs; bflops counts convolutions and linear layers as 2 x MACs and adds one "
+        "operation per element of every max-pool window, as Darknet and the paper do, and leaves "
+        "out products of activations (attention)."
+    ),
+    "traffic": (
+        "CIO and memory access cost count elements of convolutions (cio_paper also pools and "
+        "softmax, memory_access_cost also weights); traffic_bytes counts bytes of every operator "
+        "on its own; the fused form drops what norm and activation would read and write again."
+    ),
+    "memory": (
+        "peak_live_bytes is the largest sum of activations alive at once in inference; "
+        "saved_for_backward_bytes is what training keeps until the backward pass; weights are in "
+        "neither."
+    ),
+}
+GROUPS: dict[str, tuple[str, ...]] = {
+    "params": ("params", "params_conv", "params_file"),
+    "compute": (
+        *("macs", "macs_conv", "macs_linear", "macs_matmul", "flops", "bflops"),
+        "max_layer_bflops",
+    ),
+    "traffic": (
+        *("cio_conv", "cio_paper", "memory_access_cost", "traffic_bytes"),
+        *("traffic_bytes_fused", "copy_bytes"),
+    ),
+    "memory": ("peak_live_bytes", "saved_for_backward_bytes", "weight_bytes"),
+}
+
+
+def rows(analysis: Analysis) -> list[dict[str, Any]]:
+    """One row a convention, by group; ``ignored`` lists the operators that count nothing in it."""
+    found: list[dict[str, Any]] = []
+    for group, names in GROUPS.items():
+        for name in names:
+            metric = TOTAL_METRICS.get(name)
+            found.append(
+                {
+                    "id": analysis.id,
+                    "group": group,
+                    "convention": name,
+                    "value": analysis.totals[name],
+                    "unit": metric.unit,
+                    "counts": metric.summary,
+                    "source": metric.source,
+                    "ignored": analysis.ignored.get(name, {}),
+                    "unsupported": analysis.unsupported,
+                    "coverage": analysis.coverage,
+                }
+            )
+    return found
