@@ -191,6 +191,35 @@ def _at_look(
     return Finding.INCONCLUSIVE if last else Finding.GO_ON
 
 
+#: Two-sided significance at which one side's waiting counts as starvation by itself.
+STARVED_ALPHA = 0.01
+
+
+def starvation(
+    estimates: Sequence[float], running: Sequence[float], min_effect: float
+) -> float | None:
+    """How much of the difference arose because one side was kept from running, if too much did.
+
+    ``estimates`` are log-ratios of elapsed time, ``running`` those of the time without waiting for
+    a processor. Load that both sides share moves both alike. If their difference has at least
+    ``min_effect`` and is significant, or if it makes up half of an effect, somebody held one side
+    back, and elapsed time says nothing about the code.
+
+    Returns:
+        The log-ratio that waiting explains, positive if the head was held back; None if both sides
+        were served alike.
+    """
+    if len(estimates) < 2:
+        return None
+    shifts = [estimate - on for estimate, on in zip(estimates, running, strict=True)]
+    shift, estimate, effect = fmean(shifts), fmean(estimates), math.log1p(min_effect)
+    p_two_sided = 2 * p_value([math.copysign(1.0, shift) * value for value in shifts])
+    if abs(shift) >= effect and p_two_sided < STARVED_ALPHA:
+        return shift
+    explains = shift / estimate >= 0.5 if estimate else False
+    return shift if abs(estimate) >= effect and explains else None
+
+
 def holm(p_values: Sequence[float], level: float) -> list[bool]:
     """Which hypotheses fall with the chance of any false one at most ``level``.
 

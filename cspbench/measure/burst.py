@@ -1,0 +1,241 @@
+"""Bursts: a worker that keeps its model loaded and runs a few inferences whenever it is asked.
+
+Two such workers take turns in a duet (``cspbench.runner.duet``). While the other one works, a
+worker blocks on standard input and costs nothing. Three jobs: ``hold`` loads, checks and warms up,
+``burst`` times some inferences, ``facts`` tells what environment the worker lives in.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from cspbench.vocabulary import Status
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from cspbench.backends.spec import Session
+
+Answer = dict[str, Any]
+PhaseReport = Callable[[str], None]
+
+#: Side of the square matrices whose product is one unit of extra work: about 10 us of one core.
+UNIT_SIDE = 48
+#: How many units are timed together, and how often, when a worker is asked what a unit takes.
+UNITS_TIMED = 100
+UNIT_ROUNDS = 15
+
+_TASKS = Path("/proc/self/task")
+
+
+class ExtraWork:
+    """Real work beside an inference: products of small matrices, done by the same thread.
+
+    With it a slowdown of known size is injected, to see what the gate can see.
+
+    Args:
+        units: products for each inference; fractions are carried over to the next one.
+    """
+
+    def __init__(self, units: float) -> None:
+        import numpy as np
+
+        self._units = units
+        self._owed = 0.0
+        self._factors = np.random.default_rng(0).random((2, UNIT_SIDE, UNIT_SIDE), np.float32)
+        self._product = np.empty((UNIT_SIDE, UNIT_SIDE), np.float32)
+
+    def work(self, units: int) -> None:
+        """Do so many products."""
+        import numpy as np
+
+        left, right = self._factors
+        for _ in range(units):
+            np.matmul(left, right, out=self._product)
+
+    def after_inference(self) -> None:
+        """Do what one inference owes."""
+        self._owed += self._units
+        whole = int(self._owed)
+        self._owed -= whole
+        self.work(whole)
+
+
+@dataclass
+class _Held:
+    """The model that this worker keeps."""
+
+    session: Session
+    pool: list[np.ndarray]
+    infer: Callable[[], None]
+    threads: int
+    done: int = 0
+
+    def feed(self, number: int) -> None:
+        self.session.set_input(self.pool[number % len(self.pool)])
+
+
+_held: _Held | None = None
+
+
+def hold_job(job: Answer, phase: PhaseReport) -> Answer:
+    """Load the model, check that it agrees with torch, warm up, keep it.
+
+    Returns:
+        ``inference_ns`` (median of the last warm-up window), ``agreement``, ``backend``,
+        ``affinity`` and ``nice``; with ``calibrate`` also ``unit_ns``, the time of a unit of extra
+        work right after an inference.
+    """
+    global _held  # noqa: PLW0603 - one worker holds one model
+    from cspbench.artifacts.tensors import input_pool
+    from cspbench.backends.spec import BACKENDS
+    from cspbench.ids import parse_case_id
+    from cspbench.measure import sampling
+    from cspbench.measure.agreement import check_agreement
+    from cspbench.measure.clock import MonotonicClock
+
+    case = parse_case_id(job["case"])
+    assert case.model.input is not None, "the controller sends whole ids"
+    phase("load")
+    pool = input_pool((case.batch, 3, *case.model.input), job["seed"])
+    options = dict(case.backend.options)
+    session = BACKENDS.get(case.backend.name).load(Path(job["artifact"]), options, case.threads)
+    held = _Held(session, pool, session.run, case.threads)
+    extra = float(job.get("extra_units", 0.0))
+    if extra:
+        held.infer = _followed_by(session.run, ExtraWork(extra).after_inference)
+    phase("warm-up")
+    held.feed(0)
+    session.run()
+    agreement = check_agreement(session.outputs(), Path(job["reference"]), options)
+    warm = sampling.warm_up(held.infer, held.feed, MonotonicClock(), job["warmup_seconds"])
+    answer: Answer = {
+        "status": Status.OK.value,
+        "inference_ns": warm.window_medians_ns[-1] if warm.window_medians_ns else None,
+        "steady": warm.steady,
+        "agreement": agreement,
+        "backend": dict(session.describe()),
+        **conditions(),
+    }
+    if job.get("calibrate"):
+        answer["unit_ns"] = _unit_ns(held)
+    gc.collect()
+    gc.disable()
+    _held = held
+    return answer
+
+
+def _followed_by(first: Callable[[], None], second: Callable[[], None]) -> Callable[[], None]:
+    def both() -> None:
+        first()
+        second()
+
+    return both
+
+
+def _unit_ns(held: _Held) -> float:
+    """Median time of one unit, taken in turn with inferences so that caches are as in a burst."""
+    extra = ExtraWork(0.0)
+    times = []
+    for number in range(UNIT_ROUNDS):
+        held.feed(number)
+        held.session.run()
+        start = time.perf_counter_ns()
+        extra.work(UNITS_TIMED)
+        times.append((time.perf_counter_ns() - start) / UNITS_TIMED)
+    return median(times)
+
+
+def burst_job(job: Answer, _phase: PhaseReport) -> Answer:
+    """Run ``count`` inferences; inputs are put in place outside the timed part.
+
+    Returns:
+        ``ns`` (sum of the timed parts), ``count``, and ``lost_ns``: how much of that time this
+        process was ready to run but did not (None where the system does not tell).
+    """
+    assert _held is not None, "hold comes before burst"
+    if hasattr(_held.session, "burst_ns"):  # a device that times itself, such as by CUDA events
+        return {"status": Status.OK.value, "lost_ns": 0, "count": job["count"],
+                "ns": _held.session.burst_ns(job["count"])}  # fmt: skip
+    now = time.perf_counter_ns
+    waited, ran = _waited_ns(), time.process_time_ns()
+    begun = now()
+    total = 0
+    for _ in range(job["count"]):
+        _held.feed(_held.done)
+        _held.done += 1
+        start = now()
+        _held.infer()
+        total += now() - start
+    wall = now() - begun
+    ran = time.process_time_ns() - ran
+    after = _waited_ns()
+    lost = None
+    if waited is not None and after is not None:
+        lost = max((after.get(task, 0) - before for task, before in waited.items()), default=0)
+        if _held.threads == 1 and _computes_here():
+            lost = max(lost, wall - ran)  # stopped, or throttled by a quota: not even waiting
+        lost = min(max(lost, 0), total)
+    return {"status": Status.OK.value, "ns": total, "count": job["count"], "lost_ns": lost}
+
+
+def _computes_here() -> bool:
+    """True if the inferences run in this process's threads, not on a device it waits for."""
+    torch = sys.modules.get("torch")
+    return torch is None or not torch.cuda.is_initialized()
+
+
+def _waited_ns() -> dict[str, int] | None:
+    """Time that each thread spent waiting on a run queue so far (/proc/PID/task/TID/schedstat)."""
+    try:
+        return {
+            task.name: int((task / "schedstat").read_text().split()[1]) for task in _TASKS.iterdir()
+        }
+    except (OSError, IndexError, ValueError):
+        return None
+
+
+def conditions() -> Answer:
+    """Under what conditions this worker runs: both arms must agree in them."""
+    affinity = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
+    return {"affinity": affinity, "nice": os.nice(0)}
+
+
+def conditions_job(_job: Answer, _phase: PhaseReport) -> Answer:
+    """The conditions now: somebody may have changed them from outside."""
+    return {"status": Status.OK.value, **conditions()}
+
+
+def facts_job(_job: Answer, _phase: PhaseReport) -> Answer:
+    """Versions in the environment of this worker."""
+    from cspbench.store.environment import library_versions
+
+    return {
+        "status": Status.OK.value,
+        "python": sys.version.split()[0],
+        "executable": sys.executable,
+        "libraries": library_versions(),
+    }
+
+
+JOBS = {"hold": hold_job, "burst": burst_job, "conditions": conditions_job, "facts": facts_job}
+
+
+def main() -> None:
+    """Serve these jobs and those of every worker until standard input ends."""
+    from cspbench.measure import worker
+
+    worker.JOBS.update(JOBS)
+    worker.main()
+
+
+if __name__ == "__main__":
+    main()

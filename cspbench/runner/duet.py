@@ -1,0 +1,297 @@
+"""Schedule ``duet``: two live workers take bursts of inferences in turn.
+
+A burst lasts about 40 ms. Bursts alternate in ABBA order, so that each pair of neighbours is one
+burst of either side, a few tens of milliseconds apart: whatever the machine does, it does to both.
+Thirty pairs are a *generation*; then both processes are replaced, and the other one starts first.
+The schedule measures and decides nothing; ``cspbench.gate`` says when there is enough.
+
+Where two models do not fit side by side there is the schedule ``pairs``: whole processes in ABBA
+order, one alive at a time. Its pairs are seconds apart and therefore say less.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from cspbench.errors import CspbenchError
+from cspbench.runner.executor import MEMORY_SHARE, Job
+from cspbench.runner.process import Outcome, WorkerProcess
+from cspbench.vocabulary import Status
+
+#: Pairs of bursts in a generation, and how long a burst of the slower side lasts.
+PAIRS = 30
+BURST_NS = 40_000_000
+#: A burst that takes this long, and this many times what it should, is not coming back.
+BURST_TIMEOUT_SECONDS = 5.0
+BURST_TIMEOUT_FACTOR = 50.0
+
+Schedule = Literal["duet", "pairs"]
+Side = Literal["base", "head"]
+SIDES: tuple[Side, Side] = ("base", "head")
+
+
+class ArmLostError(CspbenchError):
+    """An arm cannot go on: which side, a reason code of the gate, and what happened."""
+
+    def __init__(self, side: str, reason: str, outcome: Outcome) -> None:
+        self.side = side
+        self.reason = reason
+        self.outcome = outcome
+        super().__init__(f"the {side}'s worker: {outcome.status}: {outcome.reason}")
+
+
+@dataclass(frozen=True)
+class Held:
+    """A loaded and warm arm: time of an inference, and the conditions that it runs under."""
+
+    inference_ns: float
+    conditions: dict[str, Any]
+    facts: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Burst:
+    """Some inferences in a row: their summed time, their number, and what of it was lost."""
+
+    ns: float
+    count: int
+    lost_ns: float = 0.0
+
+    @property
+    def inference_ns(self) -> float:
+        """Mean time of an inference."""
+        return self.ns / self.count
+
+    @property
+    def running_ns(self) -> float:
+        """The same without the time in which the process could have run and did not."""
+        return max(self.ns - self.lost_ns, 1.0) / self.count
+
+
+class Arm(Protocol):
+    """One side's worker. ``start`` returns at once; the other methods raise ArmLostError."""
+
+    def start(self) -> None:
+        """Begin a fresh process."""
+
+    def hold(self) -> Held:
+        """Load and warm up."""
+
+    def burst(self, count: int) -> Burst:
+        """Run so many inferences."""
+
+    def conditions(self) -> dict[str, Any]:
+        """Affinity and priority of the process now."""
+
+    def close(self) -> None:
+        """End the process."""
+
+
+@dataclass(frozen=True)
+class ArmSpec:
+    """What a side runs: one case, one artifact, in one environment.
+
+    ``job`` is the worker's ``hold`` job; ``python`` and ``path`` name another environment.
+    """
+
+    side: Side
+    job: Job
+    threads: int = 1
+    timeout_seconds: float = 300.0
+    python: str | None = None
+    path: str | None = None
+
+
+class WorkerArm:
+    """An arm that is a real worker process."""
+
+    def __init__(self, spec: ArmSpec) -> None:
+        self._spec = spec
+        self._worker: WorkerProcess | None = None
+        self._expected_ns = 0.0
+
+    @property
+    def pid(self) -> int | None:
+        """Process id while it lives."""
+        return self._worker.pid if self._worker else None
+
+    def start(self) -> None:
+        """Begin a fresh process."""
+        spec = self._spec
+        self._worker = WorkerProcess(
+            spec.threads, module="cspbench.measure.burst", python=spec.python, path=spec.path
+        )
+
+    def hold(self) -> Held:
+        """Load and warm up; the worker checks that its outputs are the model's."""
+        from psutil import virtual_memory
+
+        limit = int(MEMORY_SHARE * virtual_memory().available)
+        job = {**self._spec.job, "job": "hold", "memory_limit_bytes": limit}
+        answer = self._ask(job, self._spec.timeout_seconds)
+        self._expected_ns = float(answer["inference_ns"] or BURST_NS)
+        conditions = {name: answer.pop(name) for name in ("affinity", "nice")}
+        return Held(self._expected_ns, conditions, answer)
+
+    def burst(self, count: int) -> Burst:
+        """Run so many inferences."""
+        expected = count * self._expected_ns / 1e9
+        answer = self._ask(
+            {"job": "burst", "count": count},
+            BURST_TIMEOUT_SECONDS + BURST_TIMEOUT_FACTOR * expected,
+        )
+        return Burst(answer["ns"], answer["count"], answer["lost_ns"] or 0.0)
+
+    def conditions(self) -> dict[str, Any]:
+        """Affinity and priority of the process now."""
+        answer = self._ask({"job": "conditions"}, BURST_TIMEOUT_SECONDS)
+        return {name: answer[name] for name in ("affinity", "nice")}
+
+    def _ask(self, job: Job, timeout_seconds: float) -> dict[str, Any]:
+        assert self._worker is not None, "start comes first"
+        outcome = self._worker.ask(job, timeout_seconds)
+        if outcome.status is Status.OK:
+            return outcome.answer
+        reason = "no_answer" if outcome.status is Status.TIMEOUT else "arm_ended"
+        raise ArmLostError(self._spec.side, reason, outcome)
+
+    def close(self) -> None:
+        """End the process at once: what it holds is only for this duet."""
+        if self._worker is not None:
+            self._worker.kill()
+            self._worker.close()
+            self._worker = None
+
+
+@dataclass(frozen=True)
+class Generation:
+    """One pair of processes: their bursts, item i of the base beside item i of the head.
+
+    ``first`` is the side that was started first. ``facts`` are what the workers said of themselves.
+    """
+
+    number: int
+    first: Side
+    schedule: Schedule
+    base: tuple[Burst, ...]
+    head: tuple[Burst, ...]
+    seconds: float
+    facts: dict[str, dict[str, Any]]
+
+    def inference_ns(self, side: Side) -> list[float]:
+        """Mean time of an inference in each burst of a side."""
+        return [burst.inference_ns for burst in getattr(self, side)]
+
+    def running_ns(self, side: Side) -> list[float]:
+        """The same without the time in which the process could have run and did not."""
+        return [burst.running_ns for burst in getattr(self, side)]
+
+
+#: Makes the arm of a side; called anew for each process.
+MakeArm = Callable[[Side], Arm]
+
+
+def generations(make_arm: MakeArm, pairs: int = PAIRS) -> Iterator[Generation]:
+    """Measure generation after generation, as long as the caller asks for more.
+
+    If the two sides do not fit into memory together, they are measured by ``pairs`` of processes
+    from then on.
+
+    Args:
+        make_arm: makes a side's arm; processes are started, and ended, here.
+        pairs: pairs of bursts in a generation.
+
+    Raises:
+        ArmLostError: an arm failed, ended, hung, or runs under other conditions than its partner.
+    """
+    schedule: Schedule = "duet"
+    number = 0
+    while True:
+        order = SIDES if number % 2 == 0 else SIDES[::-1]
+        try:
+            measure = _duet if schedule == "duet" else _process_pairs
+            generation = measure(make_arm, number, order, pairs)
+        except ArmLostError as lost:
+            if lost.outcome.status is not Status.OOM or schedule == "pairs":
+                raise
+            schedule = "pairs"
+            continue
+        number += 1
+        yield generation
+
+
+def _burst_count(held: Sequence[Held]) -> int:
+    """Inferences in a burst: the slower side's bursts last about BURST_NS."""
+    return max(1, round(BURST_NS / max(item.inference_ns for item in held)))
+
+
+def _abba(order: tuple[Side, Side], pairs: int) -> Iterator[Side]:
+    for pair in range(pairs):
+        yield from order if pair % 2 == 0 else order[::-1]
+
+
+def _duet(make_arm: MakeArm, number: int, order: tuple[Side, Side], pairs: int) -> Generation:
+    """One generation with both processes alive."""
+    started = time.monotonic()
+    with contextlib.ExitStack() as stack:
+        arms: dict[Side, Arm] = {}
+        for side in order:
+            arms[side] = make_arm(side)
+            stack.callback(arms[side].close)
+            arms[side].start()
+        held = {side: arms[side].hold() for side in order}
+        _check_alike(held)
+        count = _burst_count(list(held.values()))
+        bursts: dict[Side, list[Burst]] = {side: [] for side in SIDES}
+        for side in _abba(order, pairs):
+            bursts[side].append(arms[side].burst(count))
+        _check_unchanged(arms, held)
+    return Generation(
+        number, order[0], "duet", tuple(bursts["base"]), tuple(bursts["head"]),
+        time.monotonic() - started, {side: held[side].facts for side in SIDES},
+    )  # fmt: skip
+
+
+def _process_pairs(
+    make_arm: MakeArm, number: int, order: tuple[Side, Side], pairs: int
+) -> Generation:
+    """One generation of four processes in ABBA order, each with half of its side's bursts.
+
+    Inferences in a burst are chosen by each process, for it knows no other.
+    """
+    started = time.monotonic()
+    bursts: dict[Side, list[Burst]] = {side: [] for side in SIDES}
+    held: dict[Side, Held] = {}
+    for side in _abba(order, 2):
+        arm = make_arm(side)
+        with contextlib.closing(arm):
+            arm.start()
+            held[side] = arm.hold()
+            count = _burst_count([held[side]])
+            bursts[side] += [arm.burst(count) for _ in range(max(1, pairs // 2))]
+    _check_alike(held)
+    return Generation(
+        number, order[0], "pairs", tuple(bursts["base"]), tuple(bursts["head"]),
+        time.monotonic() - started, {side: held[side].facts for side in SIDES},
+    )  # fmt: skip
+
+
+def _check_alike(held: dict[Side, Held]) -> None:
+    base, head = held["base"].conditions, held["head"].conditions
+    if base != head:
+        raise _unlike("head", f"runs under {head}, the base's under {base}")
+
+
+def _check_unchanged(arms: dict[Side, Arm], held: dict[Side, Held]) -> None:
+    for side, arm in arms.items():
+        now = arm.conditions()
+        if now != held[side].conditions:
+            raise _unlike(side, f"began under {held[side].conditions} and ended under {now}")
+
+
+def _unlike(side: Side, text: str) -> ArmLostError:
+    return ArmLostError(side, "unlike_arms", Outcome(Status.FAILED, text))
