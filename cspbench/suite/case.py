@@ -45,7 +45,8 @@ class Measure:
     rounds: launches a case. warmup_seconds: bound of the warm-up ("auto" in a suite keeps it).
     target_ci: half width of the 95 % batch-means interval inside a launch, as a share of the
     median, at which sampling stops. max_seconds: bound of the sampling of a launch.
-    timeout_seconds: bound of a whole launch. seed: of the shuffled order, inputs and weights.
+    timeout_seconds: bound of each phase of a launch. memory: one more launch a case measures its
+    peak memory. seed: of the shuffled order, inputs and weights.
     """
 
     rounds: int = 5
@@ -53,6 +54,7 @@ class Measure:
     target_ci: float = 0.02
     max_seconds: float = 6.0
     timeout_seconds: float = 300.0
+    memory: bool = True
     seed: int = 0
 
 

@@ -24,6 +24,7 @@ class Notes:
 
     #: Axes without effect -> model and backend -> [combinations, cases].
     collapsed: dict[tuple[str, ...], dict[str, list[int]]] = field(default_factory=dict)
+    idle_defaults: tuple[str, ...] = ()
     left_out: Counter[str] = field(default_factory=Counter)
     excluded: dict[Where, int] = field(default_factory=dict)
     repeated: Counter[str] = field(default_factory=Counter)
@@ -37,7 +38,7 @@ class Notes:
 
     def sentences(self) -> list[str]:
         """One sentence each, in a fixed order."""
-        found = []
+        found = [f"defaults: no case uses {name}" for name in self.idle_defaults]
         for unused, owners in self.collapsed.items():
             names = list(owners)
             more = f" and {len(names) - 4} more" if len(names) > 4 else ""
@@ -107,6 +108,8 @@ class Expander:
             self._expand_matrix(resolver, excludes)
         for path in self._items("include"):
             self._include(path, resolver)
+        idle = [n for n in defaults if n not in resolver.defaults_used and n not in self.forced]
+        self.notes.idle_defaults = tuple(idle)
 
     def _items(self, section: str) -> list[Path]:
         if not self._is(section, list):

@@ -101,7 +101,10 @@ class MeasureSection(_Section):
         default=Measure.max_seconds, description="bound of the sampling of a launch in seconds"
     )
     timeout_seconds: Annotated[float, Field(gt=0, le=86400, allow_inf_nan=False)] = Field(
-        default=Measure.timeout_seconds, description="bound of a whole launch, loading included"
+        default=Measure.timeout_seconds, description="bound of every phase of a launch"
+    )
+    memory: StrictBool = Field(
+        default=Measure.memory, description="one more launch a case measures its peak memory"
     )
     seed: int = Field(
         default=Measure.seed,
@@ -128,6 +131,7 @@ class MeasureSection(_Section):
             target_ci=self.target_ci,
             max_seconds=float(self.max_seconds),
             timeout_seconds=float(self.timeout_seconds),
+            memory=self.memory,
             seed=self.seed,
         )
 

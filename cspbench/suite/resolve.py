@@ -48,6 +48,7 @@ class _Choice:
     forced: Layer
     chosen: Layer
     defaults: Layer
+    defaults_used: set[str]
     used: set[str] = field(default_factory=set)
 
     def get(self, axis: str, fixed: Given | None = None) -> Given | None:
@@ -58,6 +59,8 @@ class _Choice:
         if axis in self.chosen:
             self.used.add(axis)
             return self.chosen[axis]
+        if axis in self.defaults:
+            self.defaults_used.add(axis)
         return self.defaults.get(axis)
 
     def options(self, axes: Iterable[Axis], fixed: Layer) -> Layer:
@@ -92,6 +95,8 @@ class Resolver:
     problems: Problems
     defaults: Layer
     forced: Layer
+    #: Names of the defaults that any case so far has.
+    defaults_used: set[str] = field(default_factory=set)
 
     def resolve(self, chosen: Layer, where: Where, *, has_fp32: bool = False) -> Resolved:
         """Make the case of the chosen values.
@@ -105,7 +110,7 @@ class Resolver:
             Wrong: a mistake, which has been noted.
             LeftOut: the backend has no other precision than fp32, which the matrix has too.
         """
-        choice = _Choice(self.forced, chosen, self.defaults)
+        choice = _Choice(self.forced, chosen, self.defaults, self.defaults_used)
         model_given = self._required(choice, "model", where)
         backend_given = self._required(choice, "backend", where)
         before = len(self.problems)

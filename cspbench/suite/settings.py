@@ -19,7 +19,7 @@ from cspbench.errors import InputError
 from cspbench.ids import ModelId, Ref, parse_input, parse_model_id
 from cspbench.models.spec import ModelSpec
 from cspbench.registry import nearest
-from cspbench.suite.catalog import Catalog
+from cspbench.suite.catalog import CORE_AXES, Catalog
 from cspbench.suite.problems import Problems, Where, shown
 from cspbench.suite.tree import Path, Tree
 
@@ -74,9 +74,9 @@ class SettingReader:
 
     def known(self, tree: Tree, path: Path, axis: str) -> bool:
         """Whether any model, neck or backend has the axis; says so if none has."""
-        names = self.catalog.axis_names
-        if axis in names:
+        if axis in CORE_AXES or axis in self.catalog.axis_names:
             return True
+        names = self.catalog.axis_names
         self.problems.add(
             tree.where_unknown(path),
             f"unknown axis {shown(axis)}{nearest(axis, names)}; valid: {', '.join(names)}",

@@ -91,9 +91,7 @@ def installed(name: str) -> Path:
     return installed_suites() / f"{name}.yaml"
 
 
-@pytest.mark.parametrize(
-    "path", sorted(installed_suites().rglob("*.yaml")), ids=suite_name
-)
+@pytest.mark.parametrize("path", sorted(installed_suites().rglob("*.yaml")), ids=suite_name)
 def test_every_installed_suite_is_right(path: Path) -> None:
     suite = load_suite(path)
     assert suite.description

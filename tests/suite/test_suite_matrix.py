@@ -182,6 +182,18 @@ def test_an_exclude_that_matches_nothing_is_told(load: Load) -> None:
     assert suite.notes == ("excluded: 0 cases by the item on line 3",)
 
 
+def test_defaults_that_no_case_has_are_told(load: Load) -> None:
+    suite = load(
+        "name: x\ndefaults: {gamma: 0.25, batch: 2, neck: prn}\n"
+        "matrix: {model: [whole], batch: [1], backend: [cpu]}\n"
+    )
+    assert suite.notes == (
+        "defaults: no case uses gamma",
+        "defaults: no case uses batch",
+        "defaults: no case uses neck",
+    )
+
+
 def test_csp_options_imply_the_fusion(load: Load) -> None:
     suite = load("""\
 name: x

@@ -218,8 +218,8 @@ def test_a_large_matrix_is_refused_before_it_is_expanded(mistakes: Mistakes) -> 
     text = "name: x\nmatrix:\n  batch: {}\n  threads: {}\n  model: [plain]\n  backend: [cpu]\n"
     assert mistakes(text.format(many, hundred)) == [
         (
-            "x.yaml:2:1: matrix: 101 x 100 x 1 x 1 = 10,100 combinations, more than the 10,000 that "
-            "a suite may have"
+            "x.yaml:2:1: matrix: 101 x 100 x 1 x 1 = 10,100 combinations, more than the 10,000 "
+            "that a suite may have"
         )
     ]
 
