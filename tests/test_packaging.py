@@ -102,15 +102,18 @@ def test_wheel_of_the_sdist_is_the_same(wheel: Path, sdist: Path, tmp_path: Path
 def test_installed_wheel_works_from_any_directory(wheel: Path, tmp_path: Path) -> None:
     """The wheel in an environment of its own, with this one's packages but not this checkout."""
     home = tmp_path / "venv"
-    venv.create(home, symlinks=True, with_pip=True)
+    venv.create(home, symlinks=True)
     python = str(home / "bin" / "python")
-    install = ["-m", "pip", "install", "--quiet", "--no-deps", "--no-index", str(wheel)]
-    subprocess.run([python, *install], check=True)
+    outer = sysconfig.get_path("purelib")
+    # This environment's pip, run by the other one's Python; it must leave what it sees here alone.
+    install = ["-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--ignore-installed"]
+    command = [python, *install, str(wheel)]
+    subprocess.run(command, env={"PATH": os.defpath, "PYTHONPATH": outer}, check=True)
     paths = {"base": str(home), "platbase": str(home)}
     site_packages = Path(sysconfig.get_path("purelib", "posix_prefix", paths))
     # A path in a .pth file makes packages importable without reading that folder's own .pth files,
     # so that a development install of this checkout stays out.
-    site_packages.joinpath("outer.pth").write_text(sysconfig.get_path("purelib"))
+    site_packages.joinpath("outer.pth").write_text(outer)
 
     def output(*command: str) -> str:
         environment = {"PATH": os.defpath, "HOME": str(tmp_path)}
