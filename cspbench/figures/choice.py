@@ -20,12 +20,25 @@ def compared_models(runs: Sequence[Run], count: int) -> tuple[pd.DataFrame, list
     """Layer rows of all runs and the ids of the networks worth comparing (see choose_models)."""
     import pandas as pd
 
-    frames = [run.layers for run in runs if run.stored.meta["analyses"]]
+    frames = [frame for run in runs if not (frame := layers_of(run)).empty]
     if not frames:
         return pd.DataFrame({"model": [], "bflops": []}), []
     layers = pd.concat(frames, ignore_index=True)
     layers = layers.drop_duplicates(["model", "index"], keep="last")
     return layers, choose_models(in_order(layers["model"]), count)
+
+
+def layers_of(run: Run) -> pd.DataFrame:
+    """Layer rows of a run; empty if nothing was analysed, or by another version of cspbench."""
+    import pandas as pd
+
+    nothing = pd.DataFrame({"model": []})
+    if not run.stored.meta["analyses"]:
+        return nothing
+    try:
+        return run.layers
+    except ValueError:
+        return nothing
 
 
 def choose_models(model_ids: Sequence[str], count: int) -> list[str]:

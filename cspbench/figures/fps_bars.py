@@ -106,9 +106,8 @@ def _panel(axes: Axes, setting: str, bars: Sequence[Bar], rows: dict[str, int]) 
     axes.set_ylim(min(rows.values()) - 0.6, 0.6)
     limit = axes.get_xlim()[1]
     for bar in bars:
-        fill = {"color": style.BLUE} if bar.csp else {"color": style.MUTED}
         y = rows[bar.model]
-        (patch,) = axes.barh(y, bar.fps, height=0.62, **fill)
+        (patch,) = axes.barh(y, bar.fps, height=0.62, color=style.BLUE if bar.csp else style.MUTED)
         patch.set_gid(CASE_GID + bar.case)
         _interval(axes, bar, y, limit)
         axes.annotate(

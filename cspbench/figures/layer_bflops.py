@@ -62,8 +62,8 @@ def draw_layer_bflops(networks: Sequence[Network]) -> Figure:
         _bars(axes, network, index, width)
         axes.axhline(network.largest, color=style.color(index), linestyle="--", linewidth=1.0)
     for index, network in enumerate(networks[1:], start=1):
-        _arrow(axes, network, networks[0], longest * (1.015 + 0.055 * (index - 1)))
-    axes.set_xlim(-0.02 * longest, longest * (1.02 + 0.06 * (len(networks) - 1)))
+        _arrow(axes, network, networks[0], longest * (1.03 + 0.06 * (index - 1)))
+    axes.set_xlim(-0.02 * longest, longest * (1.03 + 0.06 * (len(networks) - 1)))
     axes.set_ylim(0, networks[0].largest * 1.06)
     axes.set_xlabel("layer, in order of execution (convolutions and pools)")
     axes.set_ylabel("BFLOPs, computed")
@@ -94,9 +94,8 @@ def _arrow(axes: Axes, network: Network, base: Network, x: float) -> None:
                     "shrinkB": 0},
     )  # fmt: skip
     axes.annotate(
-        f"{reduction(network, base):+.0%}".replace("-", "−"),
-        (x, (network.largest + base.largest) / 2), (-5, 0), textcoords="offset points",
-        ha="right", va="center", fontweight="bold",
+        f"−{-100 * reduction(network, base):.0f} %", (x, network.largest), (0, -4),
+        textcoords="offset points", ha="center", va="top", fontweight="bold",
     )  # fmt: skip
 
 

@@ -28,6 +28,9 @@ BLUE, ORANGE, GREEN, PURPLE, RED, OLIVE = (
 #: Series in order of use, each with a shape of its own.
 PALETTE = (BLUE, ORANGE, GREEN, PURPLE, RED, OLIVE)
 MARKERS = ("o", "s", "^", "D", "v", "P")
+#: Bars of several series differ by these as well; the hatch is drawn in a translucent ink.
+HATCHES = ("", "////", "....", "xxxx", "\\\\\\\\", "++++")
+HATCH_INK = "#00000066"
 LINES = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (5, 2, 1, 2)), (0, (3, 1, 1, 1, 1, 1)), "-")
 
 _RC: dict[Any, Any] = {

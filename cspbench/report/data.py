@@ -13,8 +13,9 @@ from statistics import median
 from typing import Any
 
 from cspbench.figures.cases import plain
+from cspbench.figures.choice import layers_of
+from cspbench.figures.published import everything_of, published_by_model
 from cspbench.frames import Run
-from cspbench.report.published import Published
 from cspbench.report.rows import CaseRow
 from cspbench.vocabulary import FLAGS
 
@@ -30,14 +31,14 @@ LAYER_COLUMNS = (
 Json = dict[str, Any]
 
 
-def page_data(
-    runs: Sequence[Run], rows: Sequence[CaseRow], ap50: Mapping[str, Published], stem: str
-) -> Json:
+def page_data(runs: Sequence[Run], rows: Sequence[CaseRow], stem: str) -> Json:
     """Everything that the script shows, as plain JSON values."""
+    accuracies = published_accuracies(rows)
     return {
         "stem": stem,
         "runs": [_run(run) for run in runs],
-        "cases": [_case(row, ap50.get(row.model_id)) for row in rows],
+        "cases": [_case(row, accuracies.get(row.model_id)) for row in rows],
+        "published": published_tables(rows),
         "flags": {
             name: {"meaning": flag.meaning, "remedy": flag.remedy} for name, flag in FLAGS.items()
         },
@@ -64,7 +65,7 @@ def _run(run: Run) -> Json:
     }
 
 
-def _case(row: CaseRow, ap50: Published | None) -> Json:
+def _case(row: CaseRow, accuracy: str | None) -> Json:
     samples = [value / 1e6 for launch in row.record.good for value in launch["latencies_ns"]]
     return {
         "index": row.index,
@@ -91,8 +92,7 @@ def _case(row: CaseRow, ap50: Published | None) -> Json:
         "max_relative_error": _rounded(row.max_relative_error),
         "bflops": row.total("bflops"),
         "params_m": None if row.total("params") is None else row.totals["params"] / 1e6,
-        "ap50": ap50.value if ap50 else None,
-        "ap50_source": ap50.source if ap50 else None,
+        "accuracy": accuracy,
         "command": row.command,
         "histogram": histogram(samples) if samples else None,
         "launches": [_launch(launch) for launch in row.record.launches],
@@ -154,13 +154,34 @@ def histogram(samples: Sequence[float]) -> Json:
     return {"low": _rounded(low, 4), "high": _rounded(high, 4), "counts": counts}
 
 
+def published_accuracies(rows: Sequence[CaseRow]) -> dict[str, str]:
+    """``AP50 38.5`` or ``top-1 70.9`` by model id, for those that have one published."""
+    metrics = {"AP50": published_by_model("ap50_pct"), "top-1": published_by_model("top1_pct")}
+    return {
+        row.model_id: f"{name} {found[row.model_id]}"
+        for name, found in metrics.items()
+        for row in rows
+        if row.model_id in found
+    }
+
+
+def published_tables(rows: Sequence[CaseRow]) -> Json:
+    """What is published of each system, by model id: metric, value as printed, device, source."""
+    tables: Json = {}
+    for row in rows:
+        if row.model_id not in tables:
+            entries = everything_of(row.system, row.side)
+            tables[row.model_id] = [
+                [entry.metric, str(entry), entry.device or "", entry.source] for entry in entries
+            ]
+    return {model: table for model, table in tables.items() if table}
+
+
 def layer_tables(runs: Sequence[Run]) -> Json:
     """For each analysed model a table of its layers that compute, as columns and rows."""
     tables: Json = {}
     for run in runs:
-        if not run.stored.meta["analyses"]:
-            continue
-        for model, frame in run.layers.groupby("model", sort=False):
+        for model, frame in layers_of(run).groupby("model", sort=False):
             columns = [column for column in LAYER_COLUMNS if column in frame.columns]
             lines = zip(*(frame[column].tolist() for column in columns), strict=True)
             tables[plain(model)] = {
@@ -175,4 +196,4 @@ def _cell(value: Any) -> Any:
         return ", ".join("x".join(map(str, shape)) for shape in value)
     if isinstance(value, str):
         return plain(value)
-    return _rounded(value)
+    return value if isinstance(value, int) else _rounded(value)  # counts stay exact

@@ -83,6 +83,15 @@ DEFINITIONS: dict[str, Definition] = {
             "BFLOPs of the largest single layer: the paper's computational bottleneck.",
         ),
         Definition(
+            "cio_paper", "1e6", "computed",
+            "Elements that convolutions, pools and softmax read and write, in millions: the "
+            "convention of the paper's Fig. 8.",
+        ),
+        Definition(
+            "copy_bytes", "bytes", "computed",
+            "Bytes that concatenation and slicing only duplicate.",
+        ),
+        Definition(
             "traffic_bytes", "bytes", "computed",
             "Bytes read and written layer by layer, as if every layer went to memory.",
             "A model of memory traffic; caches and fusion make the real one smaller.",
@@ -97,9 +106,13 @@ DEFINITIONS: dict[str, Definition] = {
             "What an ideal allocator would need in eager execution; not measured memory.",
         ),
         Definition(
+            "accuracy", "%", "published",
+            "AP50 of detectors, top-1 of classifiers; see the two entries below.",
+        ),
+        Definition(
             "ap50", "%", "published",
-            "Average precision at IoU 0.5 on MS COCO, as the source that is named beside it prints "
-            "it. cspbench trains nothing and measures no accuracy.",
+            "Average precision at IoU 0.5 on MS COCO, as the source that the case's details name "
+            "prints it. cspbench trains nothing and measures no accuracy.",
             "It belongs to the authors' trained weights; the networks timed here have seeded "
             "random ones, and the same shape.",
         ),
@@ -111,7 +124,7 @@ DEFINITIONS: dict[str, Definition] = {
         ),
         Definition(
             "top1", "%", "published",
-            "Top-1 accuracy on ImageNet as the source that is named beside it prints it.",
+            "Top-1 accuracy on ImageNet as the source that the case's details name prints it.",
         ),
     )
 }  # fmt: skip

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any, Literal
 
-from cspbench.figures.cases import plain
+from cspbench.figures.cases import number, plain
 from cspbench.frames import Run
 from cspbench.ids import parse_case_id
-from cspbench.report.numbers import number, size
+from cspbench.report.numbers import size
 from cspbench.vocabulary import FLAGS
 
 #: Shares of the sampling time above which the report speaks up (those of the flag ``contended``).
@@ -146,13 +146,13 @@ def _noise(run: Run) -> Iterator[Finding]:
     if steal > STEAL_SHARE:
         yield Finding(
             "warn",
-            f"The hypervisor took {steal:.0%} of a processor while samples were taken (steal).",
+            f"The hypervisor took {steal * 100:.0f} % of a processor (steal) in the sampling time.",
             "measure at a quieter time or on a dedicated machine",
         )
     if foreign > FOREIGN_SHARE:
         yield Finding(
             "warn",
-            f"Other processes used {foreign:.0%} of a processor while samples were taken.",
+            f"Other processes used {foreign * 100:.0f} % of a processor in the sampling time.",
             "stop the other load",
         )
     load = median(reading["load_1m_before"] for reading in readings)

@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 #: Every row's spread is drawn on this scale, so that rows compare at a glance.
 SPREAD_LIMIT = 0.20
-_WIDTH, _HEIGHT = 96, 18
+_WIDTH, _HEIGHT, _BAR_WIDTH = 80, 18, 40
 
 
 def spread(
@@ -60,8 +60,10 @@ def _dot(share: float) -> str:
 
 def bar(value: float, largest: float) -> Markup:
     """A bar of ``value`` on the scale from zero to ``largest``."""
-    width = 0 if largest <= 0 else round(value / largest * 64, 1)
-    return _svg("bar", [f'<rect class="fill" y="5" width="{width:g}" height="8" rx="1"/>'], 64)
+    width = 0 if largest <= 0 else round(value / largest * _BAR_WIDTH, 1)
+    return _svg(
+        "bar", [f'<rect class="fill" y="5" width="{width:g}" height="8" rx="1"/>'], _BAR_WIDTH
+    )
 
 
 def _svg(kind: str, parts: Sequence[str], width: int = _WIDTH) -> Markup:

@@ -33,7 +33,7 @@ def plus_minus(share: float | None) -> str:
     if share is None:
         return MISSING
     if share > WIDE:
-        return "±>100 %"
+        return ">±100 %"
     return f"±{share:.1%}".replace("%", " %") if share < 0.1 else f"±{share:.0%}".replace("%", " %")
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -15,8 +16,9 @@ from markupsafe import Markup
 import cspbench
 from cspbench.errors import InputError
 from cspbench.figures.cases import plain
+from cspbench.figures.published import published_values
 from cspbench.report import machine, marks, numbers
-from cspbench.report.data import page_data, to_script
+from cspbench.report.data import page_data, published_accuracies, to_script
 from cspbench.report.definitions import (
     DEFINITIONS,
     ORIGIN_SYMBOLS,
@@ -24,9 +26,8 @@ from cspbench.report.definitions import (
     Definition,
 )
 from cspbench.report.plots import draw_all
-from cspbench.report.published import Published, published_ap50
 from cspbench.report.rows import CaseRow, case_rows
-from cspbench.report.sections import ablation, memory, problems
+from cspbench.report.sections import ablation, balance, memory, problems
 from cspbench.report.summary import summary
 from cspbench.vocabulary import FLAGS
 
@@ -38,6 +39,10 @@ if TYPE_CHECKING:
 TEMPLATES = Path(__file__).with_name("templates")
 
 
+#: Places after which a line may break in an id.
+_SIGNS = re.compile(r"(?<=[\[\],@+/])(?=.)|(?<=\.)(?=[a-z])")
+
+
 class Column(NamedTuple):
     """A column of the case table: its title, what it is sorted by, its definition."""
 
@@ -45,6 +50,21 @@ class Column(NamedTuple):
     key: str = ""
     definition: Definition | None = None
     kind: str = "num"
+
+
+COLUMNS = (
+    Column("Network", "model_id", kind=""),
+    Column("Backend", "backend", kind=""),
+    Column("Latency, ms", "latency_ms", DEFINITIONS["latency_ms"]),
+    Column("±95 %", "half_width", DEFINITIONS["interval"]),
+    Column("Launches", "", DEFINITIONS["spread"], ""),
+    Column("fps", "fps", DEFINITIONS["fps"]),
+    Column("p90, ms", "p90_ms", DEFINITIONS["p90_ms"]),
+    Column("BFLOPs", "bflops", DEFINITIONS["bflops"]),
+    Column("Params, M", "params_m", DEFINITIONS["params_m"]),
+    Column("Accuracy, %", "accuracy", DEFINITIONS["accuracy"]),
+    Column("Status", "status", kind=""),
+)
 
 
 class Filter(NamedTuple):
@@ -85,24 +105,23 @@ def write_report(runs: Sequence[Run], path: Path) -> Path:
 def render(runs: Sequence[Run], stem: str = "report") -> str:
     """The report as HTML text; the same runs give the same text."""
     rows = case_rows(runs)
-    ap50 = published_ap50(rows)
     css, script = _asset("report.css"), _asset("report.js")
     view = {
         **_header(runs, rows),
         "css": Markup(css),  # noqa: S704 - our own file
         "script": Markup(script),  # noqa: S704 - our own file
         "policy": content_security_policy(script, css),
-        "data": Markup(to_script(page_data(runs, rows, ap50, plain(stem)))),  # noqa: S704 - escaped
+        "data": Markup(to_script(page_data(runs, rows, plain(stem)))),  # noqa: S704 - escaped
         "file_stem": plain(stem),
-        "sentences": summary(rows, {model: found.value for model, found in ap50.items()}),
+        "sentences": summary(rows, published_values("ap50_pct")),
         "tiles": _tiles(rows),
         "findings": machine.findings(runs),
         "machines": [_machine(run) for run in runs],
-        "columns": _columns(any_ap50=bool(ap50)),
-        "any_ap50": bool(ap50),
+        "columns": COLUMNS,
         "filters": _filters(rows),
-        "rows": _table_rows(rows, ap50),
+        "rows": _table_rows(rows),
         "ablation": ablation(rows),
+        "balance": balance(runs, rows),
         "memory": memory(rows),
         "problems": problems(rows),
         "csv": csv_address(runs),
@@ -134,13 +153,20 @@ def _asset(name: str) -> str:
 def _environment() -> jinja2.Environment:
     import jinja2
 
-    return jinja2.Environment(
+    environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["breakable"] = breakable
+    return environment
+
+
+def breakable(text: str) -> Markup:
+    """Escape an id and let lines break after its signs, not inside its words."""
+    return Markup("<wbr>").join(_SIGNS.split(text))
 
 
 def _header(runs: Sequence[Run], rows: Sequence[CaseRow]) -> dict[str, Any]:
@@ -148,8 +174,7 @@ def _header(runs: Sequence[Run], rows: Sequence[CaseRow]) -> dict[str, Any]:
     cpu = plain(first["environment"].get("cpu") or "an unknown processor")
     names = ", ".join(plain(run.name) for run in runs)
     about = plain(first["suite"]["description"]) or f"suite {plain(first['suite']['name'])}"
-    counts = {outcome: sum(row.outcome == outcome for row in rows) for outcome in
-              ("measured", "failed", "skipped")}  # fmt: skip
+    measured = sum(row.outcome == "measured" for row in rows)
     return {
         "title": names if len(runs) > 1 else plain(first["suite"]["name"]),
         "lead": f"{about[:1].upper()}{about[1:]}. {cpu}, {plain(first['created'])[:10]}. "
@@ -160,14 +185,14 @@ def _header(runs: Sequence[Run], rows: Sequence[CaseRow]) -> dict[str, Any]:
         "sections": [
             ("summary", "What it says", None),
             ("machine", "Machine", None),
-            ("cases", "Cases", counts["measured"]),
+            ("cases", "Cases", measured),
             ("accuracy", "Speed and accuracy", None),
             ("ablation", "γ and fusion", None),
             ("layers", "Layers", None),
             ("roofline", "Roofline", None),
             ("memory", "Memory", None),
             ("energy", "Energy", None),
-            ("failures", "Failed, skipped", counts["failed"] + counts["skipped"]),
+            ("failures", "Failed, skipped", len(rows) - measured),
             ("method", "Method notes", None),
             ("data", "Raw data", None),
         ],
@@ -184,9 +209,11 @@ def _tiles(rows: Sequence[CaseRow]) -> list[Tile]:
         Tile("median interval", numbers.plus_minus(median(widths) if widths else None)),
         Tile("flagged", str(sum(bool(row.flags) for row in measured))),
         Tile("cannot run here", str(sum(row.outcome == "skipped" for row in rows))),
+        Tile("unfinished", str(sum(row.outcome == "unfinished" for row in rows))),
         Tile("failed", str(sum(row.outcome == "failed" for row in rows))),
     ]
-    return [tile for tile in tiles if tile.value not in (numbers.MISSING,)]
+    optional = ("median interval", "cannot run here", "unfinished")
+    return [tile for tile in tiles if tile.name not in optional or tile.value not in ("0", "–")]
 
 
 def _machine(run: Run) -> dict[str, Any]:
@@ -203,24 +230,6 @@ def _machine(run: Run) -> dict[str, Any]:
             *((f"{backend} ran", text) for backend, text in machine.engines([run])),
         ],
     }
-
-
-def _columns(*, any_ap50: bool) -> list[Column]:
-    columns = [
-        Column("Network", "model_id", kind=""),
-        Column("Backend", "backend", kind=""),
-        Column("Latency, ms", "latency_ms", DEFINITIONS["latency_ms"]),
-        Column("±95 %", "half_width", DEFINITIONS["interval"]),
-        Column("Launches", "", DEFINITIONS["spread"], ""),
-        Column("fps", "fps", DEFINITIONS["fps"]),
-        Column("", kind=""),
-        Column("p90, ms", "p90_ms", DEFINITIONS["p90_ms"]),
-        Column("BFLOPs", "bflops", DEFINITIONS["bflops"]),
-        Column("Params, M", "params_m", DEFINITIONS["params_m"]),
-        Column("AP50", "ap50", DEFINITIONS["ap50"]),
-        Column("Status", "status", kind=""),
-    ]
-    return [column for column in columns if any_ap50 or column.key != "ap50"]
 
 
 def _filters(rows: Sequence[CaseRow]) -> list[Filter]:
@@ -240,12 +249,13 @@ def _filters(rows: Sequence[CaseRow]) -> list[Filter]:
     ]
 
 
-def _table_rows(rows: Sequence[CaseRow], ap50: Mapping[str, Published]) -> list[dict[str, Any]]:
+def _table_rows(rows: Sequence[CaseRow]) -> list[dict[str, Any]]:
     largest = max((row.fps for row in rows if row.fps is not None), default=0.0)
-    return [_table_row(row, ap50.get(row.model_id), largest) for row in rows]
+    accuracies = published_accuracies(rows)
+    return [_table_row(row, accuracies.get(row.model_id), largest) for row in rows]
 
 
-def _table_row(row: CaseRow, ap50: Published | None, largest_fps: float) -> dict[str, Any]:
+def _table_row(row: CaseRow, accuracy: str | None, largest_fps: float) -> dict[str, Any]:
     params = row.total("params")
     extra = [f"batch {row.batch}"] * (row.batch != 1) + [f"{row.threads} threads"] * (
         row.threads != 1
@@ -265,7 +275,7 @@ def _table_row(row: CaseRow, ap50: Published | None, largest_fps: float) -> dict
         "p90": numbers.milliseconds(row.p90_ms),
         "bflops": numbers.fixed(row.total("bflops"), 3),
         "params": numbers.fixed(None if params is None else params / 1e6, 3),
-        "ap50": numbers.fixed(ap50.value if ap50 else None, 1),
+        "accuracy": accuracy or numbers.MISSING,
         "status": row.status,
         "flags": [FLAGS[flag] for flag in row.flags],
     }

@@ -11,7 +11,7 @@ from typing import Any
 
 from cspbench.figures.cases import family, is_csp, plain
 from cspbench.frames import Run
-from cspbench.ids import format_value, parse_case_id
+from cspbench.ids import ModelId, format_value, parse_case_id
 from cspbench.store.records import Record
 from cspbench.vocabulary import NOT_RUNNABLE, Status
 
@@ -22,16 +22,19 @@ class CaseRow:
 
     ``latency_low``, ``latency_high`` and ``half_width`` (a share) describe the 95 % interval;
     ``launch_medians_ms`` are in the order of the launches; ``options`` are the model's own ones as
-    text. ``totals`` are the analysis totals of its model, empty if it was not analysed.
+    text. ``system`` is the model id without input, as published numbers name it; ``side`` that of
+    a square input. ``totals`` are the analysis totals of its model, empty if it was not analysed.
     """
 
     index: int
     run: str
     id: str
     model_id: str
+    system: str
     model: str
     neck: str
     input: str
+    side: int | None
     family: str
     csp: bool
     backend: str
@@ -65,9 +68,11 @@ class CaseRow:
 
     @property
     def outcome(self) -> str:
-        """``measured``, ``failed`` (should have run) or ``skipped`` (cannot run here)."""
+        """``measured``, ``unfinished``, ``failed`` or ``skipped`` (cannot run here)."""
         if self.status == Status.OK.value:
             return "measured"
+        if self.status in (Status.INTERRUPTED.value, Status.LOST.value):
+            return "unfinished"
         return "skipped" if Status(self.status) in NOT_RUNNABLE else "failed"
 
     def total(self, name: str) -> float | None:
@@ -103,9 +108,11 @@ def _row(index: int, run: Run, record: Record, row: Mapping[Any, Any]) -> CaseRo
         run=plain(run.name),
         id=plain(record.case),
         model_id=plain(case.model),
+        system=plain(ModelId(case.model.model, case.model.neck)),
         model=plain(case.model.model),
         neck=plain(case.model.neck) if case.model.neck else "",
         input=plain(row["input"]),
+        side=_side(case.model),
         family=family(case.model.model.name),
         csp=is_csp(record.case),
         backend=plain(case.backend),
@@ -130,6 +137,13 @@ def _row(index: int, run: Run, record: Record, row: Mapping[Any, Any]) -> CaseRo
         command=repeat_command(run, record.case),
         record=record,
     )
+
+
+def _side(model: ModelId) -> int | None:
+    """Side of a square input."""
+    if model.input is None or model.input[0] != model.input[1]:
+        return None
+    return model.input[0]
 
 
 def _number(value: Any) -> float | None:

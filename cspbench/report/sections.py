@@ -7,6 +7,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from cspbench.figures.cases import plain
+from cspbench.figures.choice import layers_of
+from cspbench.frames import Run
 from cspbench.report import numbers
 from cspbench.report.data import log_end
 from cspbench.report.rows import CaseRow
@@ -110,6 +113,53 @@ def latency_ratio(row: CaseRow, base: CaseRow) -> tuple[float, float, float] | N
         math.log(base.latency_high / base.latency_low) / 2,
     )
     return ratio, ratio * math.exp(-half), ratio * math.exp(half)
+
+
+@dataclass(frozen=True)
+class BalanceLine:
+    """How a network's compute is spread over its layers, as text."""
+
+    model: str
+    bflops: str
+    largest: str
+    share: str
+    name: str
+    cio: str
+    copies: str
+
+
+def balance(runs: Sequence[Run], rows: Sequence[CaseRow]) -> list[BalanceLine]:
+    """One line a network that was analysed, in plan order."""
+    names: dict[str, str] = {}
+    for run in runs:
+        names |= largest_layers(run)
+    lines: dict[str, BalanceLine] = {}
+    for row in rows:
+        total, largest = row.total("bflops"), row.total("max_layer_bflops")
+        if not total or largest is None:
+            continue
+        cio = row.total("cio_paper")
+        lines[row.model_id] = BalanceLine(
+            model=row.model_id,
+            bflops=numbers.fixed(total, 3),
+            largest=numbers.fixed(largest, 3),
+            share=f"{largest / total:.1%}".replace("%", " %"),
+            name=names.get(row.model_id, ""),
+            cio=numbers.fixed(None if cio is None else cio / 1e6, 2),
+            copies=numbers.size(row.total("copy_bytes")),
+        )
+    return list(lines.values())
+
+
+def largest_layers(run: Run) -> dict[str, str]:
+    """Module path of the layer with most BFLOPs, the first of equals, by model id."""
+    layers = layers_of(run)
+    if layers.empty:
+        return {}
+    rows = layers.loc[layers.groupby("model", sort=False)["bflops"].idxmax()]
+    return {
+        plain(model): plain(name) for model, name in zip(rows["model"], rows["name"], strict=True)
+    }
 
 
 @dataclass(frozen=True)

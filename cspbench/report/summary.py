@@ -37,14 +37,25 @@ def summary(rows: Sequence[CaseRow], ap50: Mapping[str, float]) -> list[Sentence
 
 
 def fastest(measured: Sequence[CaseRow]) -> Sentence:
-    """The case with the highest fps."""
+    """The case with the highest fps, and how many others its interval does not exclude."""
     best = max(measured, key=lambda row: row.fps or 0.0)
-    return Sentence(
-        "Fastest",
+    text = (
         f"{best.model_id} on {best.setting}: {milliseconds(best.latency_ms)} ms "
-        f"({plus_minus(best.half_width)}), {short(best.fps)} fps, measured.",
-        best.id,
+        f"({plus_minus(best.half_width)}), {short(best.fps)} fps, measured."
     )
+    rivals = sum(row is not best and _may_be_as_fast(row, best) for row in measured)
+    if best.half_width is None:
+        text += " One launch gives no interval."
+    elif rivals:
+        text += f" The intervals of {rivals} other {'case' if rivals == 1 else 'cases'} overlap it."
+    return Sentence("Fastest", text, best.id)
+
+
+def _may_be_as_fast(row: CaseRow, best: CaseRow) -> bool:
+    """True if the intervals of time per image overlap."""
+    if row.latency_low is None or best.latency_high is None:
+        return False
+    return row.latency_low / row.batch <= best.latency_high / best.batch
 
 
 def most_accurate_per_ms(measured: Sequence[CaseRow], ap50: Mapping[str, float]) -> Sentence:
@@ -89,7 +100,8 @@ def surprise(measured: Sequence[CaseRow]) -> Sentence:
 
 
 def _ratio(slow: CaseRow, fast: CaseRow) -> float:
-    assert slow.latency_ms and fast.latency_ms
+    assert slow.latency_ms is not None
+    assert fast.latency_ms is not None
     return slow.latency_ms / fast.latency_ms
 
 

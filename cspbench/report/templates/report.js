@@ -26,12 +26,13 @@
   }
   const number = (value, digits = 3) => {
     if (value === null || value === undefined) return "–";
-    return Math.abs(value) >= 1000 ? value.toFixed(0) : String(Number(value.toPrecision(digits)));
+    return Math.abs(value) >= 1000 ? Math.round(value).toLocaleString("en-US")
+      : String(Number(value.toPrecision(digits)));
   };
   const caseOf = (row) => data.cases[Number(row.dataset.index)];
 
   // ---- sorting
-  const descendingFirst = new Set(["fps", "ap50"]);
+  const descendingFirst = new Set(["fps", "accuracy"]);
   function compare(key, sign) {
     return (left, right) => {
       const a = caseOf(left)[key];
@@ -168,8 +169,9 @@
   function grid(heads, lines, label) {
     const cell = (tag, value) => make(tag, { class: typeof value === "number" ? "num" : "" },
       typeof value === "number" ? number(value, 4) : String(value ?? "–"));
+    const kind = (column) => (lines.some((line) => typeof line[column] === "number") ? "num" : "");
     return make("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": label },
-      make("table", {}, make("thead", {}, make("tr", {}, ...heads.map((head) => make("th", { scope: "col" }, head)))),
+      make("table", {}, make("thead", {}, make("tr", {}, ...heads.map((head, i) => make("th", { scope: "col", class: kind(i) }, head)))),
         make("tbody", {}, ...lines.map((line) => make("tr", {}, ...line.map((value) => cell("td", value)))))));
   }
   async function copy(text, button) {
@@ -201,7 +203,6 @@
       ["99th percentile, ms", number(one.p99_ms, 4)], ["Samples", one.samples ? String(one.samples) : null],
       ["Error against PyTorch", one.max_relative_error === null ? null : one.max_relative_error.toExponential(1)],
       ["BFLOPs (computed)", number(one.bflops)], ["Parameters, M (computed)", number(one.params_m)],
-      ["AP50 (published)", one.ap50 === null ? null : `${one.ap50}, ${one.ap50_source}`],
     ]));
     if (one.histogram) {
       parts.push(make("div", { class: "pair" },
@@ -221,6 +222,8 @@
         parts.push(make("h3", {}, `Log of launch ${launch.number}`), make("pre", { class: "log" }, launch.log));
       }
     }
+    const published = data.published[one.model_id];
+    if (published) parts.push(make("h3", {}, "Published"), grid(["Metric", "Value", "Device", "Source"], published, "Published"));
     const layers = data.layers[one.model_id];
     if (layers) parts.push(make("h3", {}, "Layers (computed)"), grid(layers.columns, layers.rows, "Layers"));
     content.replaceChildren(...parts);

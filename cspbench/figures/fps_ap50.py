@@ -1,0 +1,216 @@
+"""Speed against accuracy, in the form of the CSPNet paper's Fig. 1.
+
+A panel a setting with measured fps and published AP50, and a panel of its own with published fps
+of the paper's GPU: the two kinds of fps never share an axis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cspbench.figures import style
+from cspbench.figures.cases import (
+    family,
+    in_order,
+    measured,
+    model_label,
+    setting_label,
+    shorten,
+)
+from cspbench.figures.labels import freeze_layout, label_points
+from cspbench.figures.published import figure1_points, published_values
+from cspbench.figures.spec import FIGURES, FigureSpec, NoDataError
+from cspbench.figures.svg import CASE_GID
+from cspbench.ids import parse_case_id
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from cspbench.frames import Run
+
+MAX_SETTINGS = 3
+#: Where the paper divides its detectors by speed.
+FPS_CLASSES = (30, 100, 200)
+
+
+@dataclass(frozen=True)
+class Point:
+    """One network in one setting: measured fps, published AP50."""
+
+    case: str
+    label: str
+    family: str
+    setting: str
+    fps: float
+    ap50: float
+
+
+def fps_ap50_data(cases: pd.DataFrame, ap50: Mapping[str, float]) -> list[Point]:
+    """Points of the measured cases whose model id (``name@input``) has a published AP50."""
+    points = []
+    for row in cases.to_dict(orient="records"):
+        case = parse_case_id(row["id"])
+        value = ap50.get(str(case.model))
+        if value is not None:
+            points.append(
+                Point(
+                    case=row["id"],
+                    label=model_label(row["id"]).split("@")[0],
+                    family=family(case.model.model.name),
+                    setting=setting_label(row["id"]),
+                    fps=row["fps"],
+                    ap50=value,
+                )
+            )
+    return points
+
+
+def pareto_front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Points that no other beats in both coordinates, by falling first coordinate.
+
+    Of equal points one stays; a point that only equals another in one coordinate and is worse in
+    the other is beaten.
+    """
+    front: list[tuple[float, float]] = []
+    for fps, ap50 in sorted(set(points), reverse=True):
+        if not front or ap50 > front[-1][1]:
+            front.append((fps, ap50))
+    return front
+
+
+def fps_class(fps: float) -> str:
+    """The paper's speed class: ``below 30``, ``30 to 100``, ``100 to 200``, ``200 and above``."""
+    for low, high in zip((None, *FPS_CLASSES), (*FPS_CLASSES, None), strict=True):
+        if high is None or fps < high:
+            return (
+                f"below {high}"
+                if low is None
+                else f"{low} to {high}"
+                if high
+                else f"{low} and above"
+            )
+    raise AssertionError("the last class has no upper end")
+
+
+@style.styled
+def draw_fps_ap50(
+    points: Sequence[Point], reference: Mapping[str, Sequence[tuple[float, float]]]
+) -> Figure:
+    """Panels of measured settings, then the published one with hollow marks.
+
+    Args:
+        points: measured fps with published AP50.
+        reference: published (fps, AP50) points by family, the first family drawn strongest.
+    """
+    settings = in_order(point.setting for point in points)[:MAX_SETTINGS]
+    families = in_order(point.family for point in points)
+    panels = len(settings) + bool(reference)
+    columns = 2 if panels > 1 else 1
+    rows = -(-panels // columns)
+    figure = style.new_figure(10.0, 0.5 + 3.5 * rows)
+    grid = figure.subplots(rows, columns, squeeze=False).flatten()
+    values = [point.ap50 for point in points]
+    for axes, setting in zip(grid, settings, strict=False):
+        _measured_panel(axes, setting, [p for p in points if p.setting == setting], families)
+        axes.set_ylim(min(values) - 2.5, max(values) + 2.5)
+    if reference:
+        _published_panel(grid[len(settings)], reference)
+    for axes in grid[panels:]:
+        axes.set_visible(False)
+    for axes in grid[:panels:columns]:
+        axes.set_ylabel("AP50, %: published")
+    _legend(figure, families)
+    freeze_layout(figure)
+    for axes, setting in zip(grid, settings, strict=False):
+        here = [p for p in points if p.setting == setting]
+        label_points(
+            figure, axes, [(p.fps, p.ap50) for p in here], [shorten(p.label, 30) for p in here]
+        )
+    if reference:
+        ends = {name: max(line) for name, line in reference.items()}
+        label_points(figure, grid[len(settings)], list(ends.values()), list(ends))
+    return figure
+
+
+def _measured_panel(
+    axes: Axes, setting: str, points: Sequence[Point], families: Sequence[str]
+) -> None:
+    axes.set_title(setting)
+    axes.set_xlabel("fps: measured here")
+    front = pareto_front([(point.fps, point.ap50) for point in points])
+    if len(front) > 1:
+        axes.plot(*zip(*front, strict=True), color=style.MUTED, linewidth=6, alpha=0.25, zorder=1)
+    for index, name in enumerate(families):
+        line = sorted((p for p in points if p.family == name), key=lambda point: point.fps)
+        color, shape = style.color(index), style.marker(index)
+        axes.plot([p.fps for p in line], [p.ap50 for p in line], linewidth=1.0, color=color)
+        for point in line:
+            (mark,) = axes.plot([point.fps], [point.ap50], shape, color=color)
+            mark.set_gid(CASE_GID + point.case)
+    axes.set_xlim(0, 1.35 * max(point.fps for point in points))
+    _class_lines(axes)
+
+
+def _class_lines(axes: Axes) -> None:
+    _, right = axes.get_xlim()
+    for boundary in FPS_CLASSES:
+        if boundary < right:
+            axes.axvline(boundary, color=style.INK, linewidth=0.8, linestyle=":", alpha=0.6)
+            axes.annotate(
+                f"{boundary} fps", (boundary, 1), (3, -2), xycoords=("data", "axes fraction"),
+                textcoords="offset points", fontsize=8, va="top", alpha=0.8,
+            )  # fmt: skip
+
+
+def _published_panel(axes: Axes, reference: Mapping[str, Sequence[tuple[float, float]]]) -> None:
+    axes.set_title("published: GTX 1080 Ti (the paper's Fig. 1)")
+    axes.set_xlabel("fps: published, another device")
+    for index, line in enumerate(map(sorted, reference.values())):
+        color = style.BLUE if index == 0 else style.MUTED
+        axes.plot(
+            *zip(*line, strict=True), color=color, marker="D", markersize=5, linewidth=1.0,
+            markerfacecolor="none", zorder=3 if index == 0 else 2,
+        )  # fmt: skip
+    axes.set_xlim(0, 1.25 * max(fps for points in reference.values() for fps, _ in points))
+    _class_lines(axes)
+
+
+def _legend(figure: Figure, families: Sequence[str]) -> None:
+    from matplotlib.lines import Line2D
+
+    handles = [
+        Line2D([], [], color=style.color(i), marker=style.marker(i), linewidth=1.0, label=name)
+        for i, name in enumerate(families)
+    ]
+    handles.append(Line2D([], [], color=style.MUTED, linewidth=5, alpha=0.25, label="Pareto front"))
+    handles.append(
+        Line2D([], [], color=style.MUTED, marker="D", markersize=5, markerfacecolor="none",
+               linewidth=1.0, label="published fps")
+    )  # fmt: skip
+    figure.legend(handles=handles, loc="outside upper left", ncols=min(len(handles), 6))
+
+
+def _draw(runs: Sequence[Run]) -> Figure:
+    cases = measured(runs)
+    points = fps_ap50_data(cases, published_values("ap50_pct"))
+    if not points:
+        raise NoDataError("none of the measured networks has a published AP50")
+    return draw_fps_ap50(points, figure1_points())
+
+
+FIGURES.add(
+    FigureSpec(
+        name="fps_ap50",
+        title="Speed against accuracy",
+        shows="Measured fps against published AP50, a line a family; up and to the right is "
+        "better. The last panel is published, on another device: compare its shape, not its fps. "
+        "Dotted lines divide the paper's speed classes.",
+        origins=("measured", "published"),
+        section="accuracy",
+        draw=_draw,
+    )
+)

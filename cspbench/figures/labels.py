@@ -1,0 +1,96 @@
+"""Labels beside points that cover neither one another nor the points."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+#: Half the size of a point with its air, and the height of a line, in points (1/72 inch).
+_MARK = 5.0
+_LINE = 10.5
+#: Mean width of a character as a share of the font size (DejaVu Sans, the widest in use).
+_CHARACTER = 0.58
+
+
+class Box(NamedTuple):
+    """A rectangle by its edges."""
+
+    left: float
+    bottom: float
+    right: float
+    top: float
+
+    def overlap(self, other: Box) -> float:
+        """Area that both cover."""
+        width = min(self.right, other.right) - max(self.left, other.left)
+        height = min(self.top, other.top) - max(self.bottom, other.bottom)
+        return max(width, 0.0) * max(height, 0.0)
+
+
+def place(
+    points: Sequence[tuple[float, float]], widths: Sequence[float], frame: Box
+) -> list[tuple[float, float]]:
+    """Left lower corners of labels, each beside its point.
+
+    Greedy: labels are placed one after the other where they cover least of the points and of the
+    labels placed before, and lie least outside the frame; to the right comes first.
+
+    Args:
+        points: centres in any square unit.
+        widths: label widths, in the same unit.
+        frame: where labels should stay.
+    """
+    marks = [Box(x - _MARK, y - _MARK, x + _MARK, y + _MARK) for x, y in points]
+    placed: list[Box] = []
+    for (x, y), width in zip(points, widths, strict=True):
+        boxes = [
+            Box(left, bottom, left + width, bottom + _LINE)
+            for left, bottom in _candidates(x, y, width)
+        ]
+        costs = [_cost(box, marks, placed, frame) for box in boxes]
+        placed.append(boxes[costs.index(min(costs))])
+    return [(box.left, box.bottom) for box in placed]
+
+
+def _candidates(x: float, y: float, width: float) -> list[tuple[float, float]]:
+    away, middle = _MARK + 2, y - _LINE / 2
+    above, below = y + _MARK, y - _MARK - _LINE
+    near = [(x + away, middle), (x - away - width, middle), (x + 3, above), (x + 3, below)]
+    near += [(x - 3 - width, above), (x - 3 - width, below)]
+    far = [(x + away, middle + _LINE), (x + away, middle - _LINE), (x + away, middle - 2 * _LINE)]
+    return near + far + [(x - away - width, middle - 2 * _LINE), (x + away, middle + 2 * _LINE)]
+
+
+def _cost(box: Box, marks: Sequence[Box], placed: Sequence[Box], frame: Box) -> float:
+    area = (box.right - box.left) * (box.top - box.bottom)
+    outside = area - box.overlap(frame)
+    return 5 * outside + sum(box.overlap(other) for other in (*marks, *placed))
+
+
+def label_points(
+    figure: Figure, axes: Axes, points: Sequence[tuple[float, float]], texts: Sequence[str]
+) -> None:
+    """Write ``texts`` beside ``points`` (data coordinates); the figure's layout must be final."""
+    size = 8.0
+    scale = 72 / figure.dpi
+    pixels = axes.transData.transform(list(points)) * scale
+    corners = place(
+        [(float(x), float(y)) for x, y in pixels],
+        [len(text) * size * _CHARACTER for text in texts],
+        Box(*(float(edge) * scale for edge in axes.get_window_extent().extents)),
+    )
+    for (x, y), (left, bottom), point, text in zip(pixels, corners, points, texts, strict=True):
+        axes.annotate(
+            text, point, (left - float(x), bottom - float(y) + 2), textcoords="offset points",
+            fontsize=size, ha="left", va="bottom",
+        )  # fmt: skip
+
+
+def freeze_layout(figure: Figure) -> None:
+    """Do the layout now, so that places on paper are known."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")

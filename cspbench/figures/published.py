@@ -1,0 +1,48 @@
+"""Published numbers by model id with input, as figures and the report look them up."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+from cspbench import paper
+from cspbench.paper import Published
+
+
+def published_by_model(metric: str) -> dict[str, Published]:
+    """The first published value of ``metric`` of every system, by ``name@input``.
+
+    Values without an input, or measured on a device (fps), are not among them.
+    """
+    found: dict[str, Published] = {}
+    for entry in paper.everything():
+        if entry.metric != metric or entry.device is not None or entry.value is None:
+            continue
+        if entry.name is not None and entry.input is not None:
+            found.setdefault(f"{entry.name}@{entry.input}", entry)
+    return found
+
+
+def published_values(metric: str) -> dict[str, float]:
+    """The numbers alone of :func:`published_by_model`."""
+    return {
+        model: entry.value
+        for model, entry in published_by_model(metric).items()
+        if entry.value is not None
+    }
+
+
+def everything_of(name: str, side: int | None) -> list[Published]:
+    """All published numbers of a system at an input side, one a metric, device and value."""
+    found: dict[tuple[str, str | None, str | None], Published] = {}
+    for entry in paper.published(name):
+        if entry.input == side:
+            found.setdefault((entry.metric, entry.device, entry.text), entry)
+    return list(found.values())
+
+
+def figure1_points() -> dict[str, list[tuple[float, float]]]:
+    """The paper's Fig. 1 by family: (fps on a GTX 1080 Ti, AP50 in percent)."""
+    families: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    for family, fps, ap50 in paper.figure1():
+        families[family].append((fps, ap50))
+    return dict(families)
