@@ -207,8 +207,8 @@ class Expander:
                 continue
             # Combinations that differ only in axes without effect are one case.
             effect = tuple((name, id(chosen[name])) for name in chosen if name in resolved.used)
-            unused = tuple(name for name in chosen if name not in resolved.used)
-            if unused:
+            if len(effect) < len(chosen):
+                unused = _axes_without_effect(chosen, resolved.used)
                 self.notes.collapse(resolved, unused, int(effect not in collapsed))
             if effect not in collapsed:
                 collapsed.add(effect)
@@ -259,6 +259,14 @@ def _no_effect(axis: str, case: Case) -> str:
     if axis.startswith("csp.") and axis != "csp.fusion":
         return "has no effect without a csp.fusion"
     return f"neither {' nor '.join(parts)} has this axis, or its name already fixes it"
+
+
+def _axes_without_effect(chosen: Layer, used: frozenset[str]) -> tuple[str, ...]:
+    """Names for a note; ``csp`` where none of its options has an effect."""
+    unused = [name for name in chosen if name not in used]
+    if not any(name.startswith("csp.") for name in used):
+        unused = ["csp" if name.startswith("csp.") else name for name in unused]
+    return tuple(dict.fromkeys(unused))
 
 
 def _without(layer: Layer, names: Layer) -> Layer:

@@ -103,7 +103,7 @@ class MeasureSection(_Section):
     timeout_seconds: Annotated[float, Field(gt=0, le=86400, allow_inf_nan=False)] = Field(
         default=Measure.timeout_seconds, description="bound of every phase of a launch"
     )
-    memory: StrictBool = Field(
+    memory: bool = Field(
         default=Measure.memory, description="one more launch a case measures its peak memory"
     )
     seed: int = Field(
@@ -115,11 +115,11 @@ class MeasureSection(_Section):
 
     @model_validator(mode="after")
     def _times_fit(self) -> MeasureSection:
-        needed = self.warmup + self.max_seconds
-        if self.timeout_seconds <= needed:
+        longest = max(self.warmup, self.max_seconds)
+        if self.timeout_seconds <= longest:
             raise ValueError(
-                f"timeout_seconds is {self.timeout_seconds:g}, but warm-up and sampling alone may "
-                f"take {needed:g} s; raise it, or lower warmup or max_seconds"
+                f"timeout_seconds is {self.timeout_seconds:g}, but warm-up or sampling may take "
+                f"{longest:g} s; raise it, or lower warmup or max_seconds"
             )
         return self
 
@@ -214,6 +214,7 @@ _SECTIONS: dict[tuple[str, ...], type[_Section]] = {
 
 _MUST_BE = {
     "string_type": "text",
+    "bool_type": "true or false",
     "int_type": "a whole number",
     "float_type": "a number",
     "finite_number": "a finite number",

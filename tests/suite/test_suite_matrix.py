@@ -208,6 +208,9 @@ matrix:
         "staged[csp.fusion=last,csp.split=slice]@224/cpu/b1/t1",
         "plain@224/cpu/b1/t1",
     ]
+    assert suite.notes == (
+        "collapsed: no effect of csp on plain@224/cpu: 3 combinations gave 1 case",
+    )
 
 
 def test_csp_as_axes_of_its_own(load: Load) -> None:
@@ -224,6 +227,9 @@ name: x
 matrix: {model: [staged], csp.fusion: [none, csp], csp.gamma: [0.25, 0.5], backend: [cpu]}
 """)
     assert nested.cases == dotted.cases
+    assert nested.notes == (
+        "collapsed: no effect of csp.gamma on staged@224/cpu: 2 combinations gave 1 case",
+    )
     assert ids(nested) == [
         "staged@224/cpu/b1/t1",
         "staged[csp.fusion=csp,csp.gamma=0.25]@224/cpu/b1/t1",

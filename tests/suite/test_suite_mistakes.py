@@ -132,12 +132,15 @@ def matrix(axis: str, value: str, model: str = "csp") -> str:
          "not 'fp61' (did you mean 'fp16'?)")),
         # Measure and gate
         (MATRIX + "measure: {round: 5}\n", ("3:11: measure: unknown key 'round' (did you mean "
-         "'rounds'?); valid: rounds, warmup, target_ci, max_seconds, timeout_seconds, seed")),
+         "'rounds'?); valid: rounds, warmup, target_ci, max_seconds, timeout_seconds, memory, "
+         "seed")),
         (MATRIX + "measure: {rounds: 2.5}\n",
          "3:19: measure.rounds: must be a whole number, not 2.5"),
         (MATRIX + "measure: {rounds: 0}\n", "3:19: measure.rounds: must be at least 1, not 0"),
         (MATRIX + "measure: {rounds: 1001}\n",
          "3:19: measure.rounds: must be at most 1000, not 1001"),
+        (MATRIX + "measure: {memory: 1}\n",
+         "3:19: measure.memory: must be true or false, not 1"),
         (MATRIX + "measure: {warmup: soon}\n",
          "3:19: measure.warmup: must be auto or a number of seconds, not 'soon'"),
         (MATRIX + "measure: {target_ci: 2}\n",
@@ -147,7 +150,7 @@ def matrix(axis: str, value: str, model: str = "csp") -> str:
         (MATRIX + "measure: {max_seconds: .inf}\n",
          "3:24: measure.max_seconds: must be a finite number, not inf"),
         (MATRIX + "measure: {max_seconds: 10, timeout_seconds: 5}\n",
-         ("3:10: measure: timeout_seconds is 5, but warm-up and sampling alone may take 12 s; "
+         ("3:10: measure: timeout_seconds is 5, but warm-up or sampling may take 10 s; "
          "raise it, or lower warmup or max_seconds")),
         (MATRIX + "measure: 5\n", "3:10: measure: must be a mapping (key: value), not 5"),
         (MATRIX + "gate: {macs: -1%}\n",
