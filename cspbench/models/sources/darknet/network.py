@@ -9,6 +9,7 @@ from pathlib import Path
 
 from cspbench.errors import InputError
 from cspbench.models.sources.darknet.cfg import Section, parse_sections, read_sections
+from cspbench.models.sources.darknet.making import MAX_CHANNELS, Context, Made
 from cspbench.models.sources.darknet.ops import (
     Convolution,
     DepthPool,
@@ -17,7 +18,7 @@ from cspbench.models.sources.darknet.ops import (
     Pool,
     Shape,
 )
-from cspbench.models.sources.darknet.sections import MAX_CHANNELS, Context, Made, make
+from cspbench.models.sources.darknet.sections import make
 
 #: Bounds of a whole network: feature-map elements of one layer, and weights in sum (floats).
 MAX_SIDE = 1 << 14
