@@ -16,8 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import platformdirs
-
 from cspbench.ids import ModelId
 
 ArtifactKind = Literal["onnx", "pt2"]
@@ -70,7 +68,13 @@ class ArtifactSpec:
 
 def cache_folder() -> Path:
     """``$CSPBENCH_CACHE``, or the user's cache folder for cspbench."""
-    return Path(os.environ.get("CSPBENCH_CACHE") or platformdirs.user_cache_dir("cspbench"))
+    given = os.environ.get("CSPBENCH_CACHE")
+    if given:
+        return Path(given)
+    # Here, because a worker in another environment needs no more than its backend.
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("cspbench"))
 
 
 @functools.cache
