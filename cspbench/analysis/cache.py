@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import importlib.metadata
+import importlib.machinery
 import os
 import tempfile
 from collections.abc import Iterable
@@ -31,9 +31,13 @@ def _analysis_digest() -> str:
 
 @functools.cache
 def _torch_version() -> str:
+    """Version of torch as its package states it, without importing it."""
+    found = importlib.machinery.PathFinder.find_spec("torch")
+    if found is None or not found.origin:
+        return ""
     try:
-        return importlib.metadata.version("torch")
-    except importlib.metadata.PackageNotFoundError:
+        return Path(found.origin).with_name("version.py").read_text(encoding="utf-8")
+    except OSError:
         return ""
 
 
@@ -61,7 +65,8 @@ def _file_digest(path: Path) -> bytes:
 def read(path: Path) -> Analysis | None:
     """The stored analysis, or None if there is none that can be read."""
     try:
-        return Analysis.from_json(path.read_text(encoding="utf-8"))
+        head, _, rows = path.read_text(encoding="utf-8").partition("\n")
+        return Analysis.from_parts(head, rows)
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -72,7 +77,7 @@ def write(path: Path, analysis: Analysis) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, suffix=".part")
         with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(analysis.to_json())
+            file.write("\n".join(analysis.to_parts()))
         os.replace(name, path)
     except OSError:
         return

@@ -8,7 +8,6 @@ other number is derived from them by the pure functions in ``cspbench.analysis.m
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -154,7 +153,7 @@ class Analysis:
     places: dict[str, str] = field(default_factory=dict)
     source: str = "torch"
     _layers: list[Layer] | None = field(default=None, repr=False)
-    _rows: list[list[Any]] = field(default_factory=list, repr=False)
+    _rows: str = field(default="[]", repr=False)
 
     @property
     def layers(self) -> list[Layer]:
@@ -162,7 +161,7 @@ class Analysis:
         if self._layers is None:
             from cspbench.analysis.derive import derive_layers
 
-            self._layers = [_layer_from_row(row) for row in self._rows]
+            self._layers = [_layer_from_row(row) for row in json.loads(self._rows)]
             derive_layers(self._layers)
         return self._layers
 
@@ -208,27 +207,30 @@ class Analysis:
         groups = frame.groupby("stage", sort=False)
         return groups[summed].sum().join(groups["live_bytes"].max()).reset_index()
 
+    def to_parts(self) -> tuple[str, str]:
+        """Head and layers as JSON texts; `from_parts` reads the layers only when asked for them."""
+        head = {
+            "version": VERSION,
+            "id": self.id,
+            "source": self.source,
+            "input": self.input,
+            "totals": self.totals,
+            "coverage": self.coverage,
+            "unsupported": self.unsupported,
+            "ignored": self.ignored,
+            "places": self.places,
+            "columns": _FACTS,
+        }
+        rows = self._rows
+        if self._layers is not None:
+            facts = [[getattr(layer, name) for name in _FACTS] for layer in self._layers]
+            rows = json.dumps(facts, separators=(",", ":"))
+        return json.dumps(head, separators=(",", ":")), rows
+
     def to_json(self) -> str:
-        """Text that `from_json` reads back; facts only, metrics are derived again."""
-        rows = self._rows or [
-            [getattr(layer, name) for name in _FACTS] for layer in self._layers or []
-        ]
-        return json.dumps(
-            {
-                "version": VERSION,
-                "id": self.id,
-                "source": self.source,
-                "input": self.input,
-                "totals": self.totals,
-                "coverage": self.coverage,
-                "unsupported": self.unsupported,
-                "ignored": self.ignored,
-                "places": self.places,
-                "columns": _FACTS,
-                "rows": rows,
-            },
-            separators=(",", ":"),
-        )
+        """One JSON object that `from_json` reads back; facts only, metrics are derived again."""
+        head, rows = self.to_parts()
+        return f'{head[:-1]},"rows":{rows}}}'
 
     @staticmethod
     def from_json(text: str) -> Analysis:
@@ -238,23 +240,32 @@ class Analysis:
             ValueError: not an analysis of this version.
         """
         data = json.loads(text)
-        if not isinstance(data, Mapping) or data.get("version") != VERSION:
-            raise ValueError("not an analysis of this version of cspbench")
-        if tuple(data["columns"]) != _FACTS:
-            raise ValueError("the columns of this analysis are those of another version")
-        return Analysis(
-            id=data["id"],
-            input=_to_tuple(data["input"]),
-            totals=dict(data["totals"]),
-            coverage=data["coverage"],
-            unsupported=dict(data["unsupported"]),
-            ignored={name: dict(found) for name, found in data["ignored"].items()},
-            places=dict(data["places"]),
-            source=data["source"],
-            _rows=data["rows"],
-        )
+        rows = json.dumps(data.pop("rows", [])) if isinstance(data, dict) else "[]"
+        return _from_head(data, rows)
+
+    @staticmethod
+    def from_parts(head: str, rows: str) -> Analysis:
+        """Inverse of `to_parts`.
+
+        Raises:
+            ValueError: not an analysis of this version.
+        """
+        return _from_head(json.loads(head), rows)
 
 
-def elements(shape: Sequence[int]) -> int:
-    """Number of elements of a shape; 1 for a scalar."""
-    return math.prod(shape)
+def _from_head(data: Any, rows: str) -> Analysis:
+    if not isinstance(data, Mapping) or data.get("version") != VERSION:
+        raise ValueError("not an analysis of this version of cspbench")
+    if tuple(data["columns"]) != _FACTS:
+        raise ValueError("the columns of this analysis are those of another version")
+    return Analysis(
+        id=data["id"],
+        input=_to_tuple(data["input"]),
+        totals=dict(data["totals"]),
+        coverage=data["coverage"],
+        unsupported=dict(data["unsupported"]),
+        ignored={name: dict(found) for name, found in data["ignored"].items()},
+        places=dict(data["places"]),
+        source=data["source"],
+        _rows=rows,
+    )
