@@ -33,6 +33,7 @@ class Fake:
 
     name: str = "fake"
     summary: str = "answers what torch answered, or misbehaves"
+    library: str = "numpy"
     artifact: str = "pt2"
     device: str = "cpu"
     axes: tuple[Axis, ...] = (

@@ -21,7 +21,13 @@ import click
     "--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="File to write."
 )
 @click.option("--batch", type=click.IntRange(1), default=1, show_default=True)
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the weights.")
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**32 - 1),
+    default=0,
+    show_default=True,
+    help="Of the weights.",
+)
 def command(model_id: str, kind: str, out: Path, batch: int, seed: int) -> None:
     """Write the model ID (such as csppeleenet+prn@416) as a backend measures it."""
     from cspbench.artifacts.cache import ArtifactSpec
