@@ -21,17 +21,22 @@ from cspbench.store.rundir import StoredRun, read_run
 CASE_COLUMNS = (
     "id", "model", "neck", "input", "backend", "batch", "threads", "status", "reason", "flags",
     "params_m", "macs_g", "bflops", "latency_ms", "latency_ms_low", "latency_ms_high", "p90_ms",
-    "p99_ms", "fps", "launches", "samples", "max_relative_error",
+    "p99_ms", "fps", "launches", "samples", "max_relative_error", "peak_memory_bytes",
+    "loaded_bytes", "retained_bytes", "transient_bytes", "device_peak_bytes", "memory_method",
 )  # fmt: skip
 LAUNCH_COLUMNS = (
     "case", "job", "number", "session", "ended", "seconds", "status", "reason", "flags",
     "median_ms", "samples", "stop", "relative_half_width", "load_ms", "first_ms", "warmup_count",
     "steady", "steal_s", "foreign_cpu_s", "load_1m_before", "load_1m_after",
 )  # fmt: skip
+MEMORY_COLUMNS = (
+    "peak_memory_bytes", "loaded_bytes", "retained_bytes", "transient_bytes", "device_peak_bytes",
+)  # fmt: skip
 #: Columns of numbers that may be missing.
 NUMBER_COLUMNS = frozenset(
     ("params_m", "macs_g", "bflops", "latency_ms", "latency_ms_low", "latency_ms_high", "p90_ms",
-     "p99_ms", "fps", "max_relative_error", "seconds", "median_ms", "relative_half_width",
+     "p99_ms", "fps", "max_relative_error", "peak_memory_bytes", "loaded_bytes", "retained_bytes",
+     "transient_bytes", "device_peak_bytes", "seconds", "median_ms", "relative_half_width",
      "load_ms", "first_ms", "steal_s", "foreign_cpu_s", "load_1m_before", "load_1m_after")
 )  # fmt: skip
 SAMPLE_COLUMNS = ("case", "number", "index", "latency_ms")
@@ -127,6 +132,7 @@ def _frame(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> pd.DataFra
 def _case_row(record: Record, totals: dict[str, Any]) -> dict[str, Any]:
     case = parse_case_id(record.case)
     latency = record.latency_ms
+    memory = record.memory or {}
     errors = [launch["agreement"]["max_relative_error"] for launch in record.good]
     return {
         "id": record.case,
@@ -151,6 +157,8 @@ def _case_row(record: Record, totals: dict[str, Any]) -> dict[str, Any]:
         "launches": len(record.good),
         "samples": sum(len(launch["latencies_ns"]) for launch in record.good),
         "max_relative_error": max(errors, default=None),
+        **{column: memory.get(column) for column in MEMORY_COLUMNS},
+        "memory_method": memory.get("method"),
     }
 
 

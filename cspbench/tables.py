@@ -20,6 +20,7 @@ NUMBERS = {
     "p90_ms": ".2f",
     "p99_ms": ".2f",
     "fps": ".1f",
+    "peak_mib": ".1f",
     "median_ms": ".2f",
     "load_ms": ".0f",
     "first_ms": ".1f",
@@ -29,8 +30,9 @@ NUMBERS = {
 }
 CASE_TABLE = (
     "id", "params_m", "macs_g", "bflops", "latency_ms", "interval", "p90_ms", "p99_ms", "fps",
-    "flags", "status",
+    "peak_mib", "flags", "status",
 )  # fmt: skip
+SOMETIMES = ("p99_ms", "peak_mib")
 LAUNCH_TABLE = (
     "case", "job", "number", "status", "median_ms", "samples", "stop", "load_ms", "first_ms",
     "seconds", "flags", "reason",
@@ -40,7 +42,7 @@ LAUNCH_TABLE = (
 def case_table(run: Run) -> pd.DataFrame:
     """One row a case; ``interval`` is the 95 % interval of the latency around its estimate.
 
-    A column of percentiles that no case has enough samples for is left out.
+    Columns of SOMETIMES that no case has a number for are left out.
     """
     cases = run.cases.copy()
     cases["interval"] = [
@@ -49,8 +51,10 @@ def case_table(run: Run) -> pd.DataFrame:
             cases["latency_ms"], cases["latency_ms_low"], cases["latency_ms_high"], strict=True
         )
     ]
+    cases["peak_mib"] = cases["peak_memory_bytes"] / 2**20
     table = cases[list(CASE_TABLE)]
-    return table.drop(columns="p99_ms") if table["p99_ms"].isna().all() else table
+    empty = [column for column in SOMETIMES if table[column].isna().all()]
+    return table.drop(columns=empty)
 
 
 def reason_table(run: Run) -> pd.DataFrame:

@@ -91,6 +91,10 @@ class TorchCudaSession:
             "precision": self._precision,
         }
 
+    def device_peak_bytes(self) -> int:
+        """Peak of the caching allocator on the device since the process began."""
+        return int(torch.cuda.max_memory_allocated(self._device))
+
     def close(self) -> None:
         self._result = None
         torch.cuda.empty_cache()

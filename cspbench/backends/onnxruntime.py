@@ -33,6 +33,7 @@ class OnnxRuntime:
 
     name: str = "onnxruntime"
     summary: str = "ONNX Runtime, ONNX"
+    library: str = "onnxruntime"
     artifact: ArtifactKind = "onnx"
     device: Device = "cpu"
     axes: tuple[Axis, ...] = (

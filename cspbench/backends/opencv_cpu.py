@@ -28,6 +28,7 @@ class OpenCvCpu:
 
     name: str = "opencv-cpu"
     summary: str = "OpenCV dnn on the CPU, ONNX"
+    library: str = "cv2"
     artifact: ArtifactKind = "onnx"
     device: Device = "cpu"
     axes: tuple[Axis, ...] = (

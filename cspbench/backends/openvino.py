@@ -26,6 +26,7 @@ class OpenVino:
 
     name: str = "openvino"
     summary: str = "OpenVINO on the CPU, fp32, ONNX"
+    library: str = "openvino"
     artifact: ArtifactKind = "onnx"
     device: Device = "cpu"
     axes: tuple[Axis, ...] = ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 from cspbench.artifacts.cache import ArtifactKind
 from cspbench.axes import Axis, Options, Value
@@ -37,6 +37,14 @@ class Session(Protocol):
         """Free the model."""
 
 
+@runtime_checkable
+class DeviceMemory(Protocol):
+    """What a session on an accelerator may offer besides."""
+
+    def device_peak_bytes(self) -> int:
+        """Peak of the memory that this process took on the device."""
+
+
 class Backend(Protocol):
     """A way to run a model on this machine. Methods but ``load`` import nothing heavy."""
 
@@ -45,6 +53,10 @@ class Backend(Protocol):
 
     @property
     def summary(self) -> str: ...
+
+    @property
+    def library(self) -> str:
+        """Module that ``load`` imports; its own memory is not the model's."""
 
     @property
     def artifact(self) -> ArtifactKind: ...

@@ -27,6 +27,7 @@ class TorchCpu:
 
     name: str = "torch-cpu"
     summary: str = "PyTorch eager on the CPU, exported program"
+    library: str = "torch"
     artifact: ArtifactKind = "pt2"
     device: Device = "cpu"
     axes: tuple[Axis, ...] = (LAYOUT,)

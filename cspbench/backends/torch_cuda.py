@@ -60,6 +60,7 @@ class TorchCuda:
 
     name: str = "torch-cuda"
     summary: str = "PyTorch eager on a CUDA device, exported program"
+    library: str = "torch"
     artifact: ArtifactKind = "pt2"
     device: Device = "cuda"
     axes: tuple[Axis, ...] = (LAYOUT, PRECISION)

@@ -25,6 +25,8 @@ def latency_text(launch: dict[str, Any]) -> str:
     """What a launch found, in a few words."""
     if launch["status"] != "ok":
         return f"{launch['status']}: {printable(launch['reason'])}"
+    if launch["job"] == "memory":
+        return f"peak memory {launch['memory']['peak_memory_bytes'] / 2**20:.1f} MiB"
     flags = f" [{', '.join(launch['flags'])}]" if launch["flags"] else ""
     return f"{median(launch['latencies_ns']) / 1e6:.2f} ms{flags}"
 
@@ -53,7 +55,7 @@ class LineProgress:
 
     def launched(self, launch: dict[str, Any], left: int) -> None:
         """Print what it found and when all will be done."""
-        if launch["job"] != "time":
+        if launch["job"] == "prepare":
             click.echo(f"{printable(launch['case'])}: {latency_text(launch)}", err=True)
             return
         self._done += 1
@@ -108,13 +110,13 @@ class BarProgress:
 
     def launched(self, launch: dict[str, Any], left: int) -> None:
         """Advance; keep the estimate; let failures stand above the bar."""
-        if launch["status"] == "ok":
+        if launch["status"] == "ok" and launch["job"] == "time":
             found = median(launch["latencies_ns"]) / 1e6
             self._medians.setdefault(launch["case"], []).append(found)
-        else:
+        elif launch["status"] != "ok":
             text = f"{printable(launch['case'])}: {latency_text(launch)}"
             self._bar.console.print(text, markup=False, highlight=False)
-        if launch["job"] == "time":
+        if launch["job"] != "prepare":
             self._done += 1
             self._bar.update(self._task, completed=self._done, total=self._done + left)
 

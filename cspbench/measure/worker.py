@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import importlib
 import json
 import os
 import sys
@@ -95,6 +96,33 @@ def time_job(job: Answer, phase: PhaseReport) -> Answer:
     return answer
 
 
+def memory_job(job: Answer, phase: PhaseReport) -> Answer:
+    """Measure peak memory of loading and running one case.
+
+    Returns:
+        ``memory``: bytes by what they are for, with the ``method``.
+    """
+    from cspbench.artifacts.tensors import input_pool
+    from cspbench.backends.spec import BACKENDS
+    from cspbench.ids import parse_case_id
+    from cspbench.measure import memory
+
+    reason = memory.unavailable()
+    if reason:
+        raise Unavailable(reason)
+    case = parse_case_id(job["case"])
+    assert case.model.input is not None, "the controller sends whole ids"
+    phase("load")
+    backend = BACKENDS.get(case.backend.name)
+    importlib.import_module(backend.library)
+    pool = input_pool((case.batch, 3, *case.model.input), job["seed"], 2)
+    found = memory.measure(
+        lambda: backend.load(Path(job["artifact"]), dict(case.backend.options), case.threads), pool
+    )
+    answer = {**found, "method": memory.METHOD}
+    return {"status": Status.OK.value, "memory": answer, "flags": []}
+
+
 def prepare_job(job: Answer, phase: PhaseReport) -> Answer:
     """Analyse one model, and export the artifacts that are asked for.
 
@@ -144,6 +172,7 @@ def _export(model: ModelId, items: list[Answer], seed: int) -> dict[str, str]:
 
 JOBS: dict[str, Callable[[Answer, PhaseReport], Answer]] = {
     "time": time_job,
+    "memory": memory_job,
     "prepare": prepare_job,
 }
 

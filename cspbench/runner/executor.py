@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
+from cspbench.measure.memory import MALLOC_ENVIRONMENT
 from cspbench.runner.process import Outcome, WorkerProcess
 
 Job = dict[str, Any]
@@ -34,7 +35,8 @@ class LocalExecutor:
 
     def launch(self, job: Job, threads: int, timeout_seconds: float) -> Outcome:
         """Start a worker, ask it once, end it."""
-        worker = WorkerProcess(threads)
+        extra = MALLOC_ENVIRONMENT if job["job"] == "memory" else None
+        worker = WorkerProcess(threads, extra=extra)
         try:
             return worker.ask(self._bounded(job), timeout_seconds)
         finally:

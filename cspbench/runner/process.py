@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,7 @@ class WorkerProcess:
         module: what the process runs; it serves jobs as ``cspbench.measure.worker`` does.
         python: interpreter of another environment (default: this one).
         path: folder that this interpreter looks for modules in first.
+        extra: more environment variables.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class WorkerProcess:
         module: str = "cspbench.measure.worker",
         python: str | None = None,
         path: str | None = None,
+        extra: Mapping[str, str] | None = None,
     ) -> None:
         read_end, write_end = os.pipe()
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed in close()
@@ -68,7 +71,7 @@ class WorkerProcess:
                 stdout=self._log,
                 stderr=self._log,
                 pass_fds=(write_end,),
-                env=worker_environment(threads, path),
+                env={**worker_environment(threads, path), **(extra or {})},
                 start_new_session=True,  # a Ctrl-C of the controller is not the worker's
             )
         finally:

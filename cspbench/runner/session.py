@@ -1,0 +1,218 @@
+"""One controller at work on one run directory: prepare, launch in rounds, store each launch."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import uuid
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+from cspbench.analysis.api import cached_analysis
+from cspbench.artifacts.cache import ArtifactSpec
+from cspbench.backends.spec import BACKENDS
+from cspbench.runner.executor import Executor, Job
+from cspbench.runner.plan import Plan, PlannedCase
+from cspbench.runner.process import Outcome
+from cspbench.runner.rounds import Rounds
+from cspbench.store.records import is_disturbed
+from cspbench.store.rundir import RunDirectory, read_run
+from cspbench.vocabulary import NOT_RUNNABLE, Status
+
+#: Bound of building and exporting one model.
+PREPARE_TIMEOUT_SECONDS = 900.0
+
+
+class Progress(Protocol):
+    """Who wants to see what happens; every method may ignore it."""
+
+    def preparing(self, model: str, done: int, total: int) -> None:
+        """A model is being built and exported."""
+
+    def started(self, plan: Plan, launches: int) -> None:
+        """The launches begin."""
+
+    def launching(self, case_id: str) -> None:
+        """A launch begins."""
+
+    def launched(self, launch: dict[str, Any], left: int) -> None:
+        """A launch ended and is on disk; so many are left."""
+
+
+class Silent:
+    """No progress shown."""
+
+    def preparing(self, model: str, done: int, total: int) -> None: ...
+
+    def started(self, plan: Plan, launches: int) -> None: ...
+
+    def launching(self, case_id: str) -> None: ...
+
+    def launched(self, launch: dict[str, Any], left: int) -> None: ...
+
+
+class Session:
+    """One controller at work on one run directory."""
+
+    def __init__(
+        self, plan: Plan, directory: RunDirectory, executor: Executor, progress: Progress
+    ) -> None:
+        self._plan = plan
+        self._measure = plan.suite.measure
+        self._directory = directory
+        self._meta = read_run(directory.path).meta
+        self._executor = executor
+        self._progress = progress
+        self._name = uuid.uuid4().hex[:8]
+        self._numbers: Counter[str] = Counter()  # next launch number of a case
+        self._timed: Counter[str] = Counter()  # good timing launches of a case
+        self._memory_done: set[str] = set()
+        self._refused: set[str] = set()
+        self._last: dict[str, Any] = {}
+
+    def run(self, before: Sequence[dict[str, Any]]) -> None:
+        """Launch what ``before`` does not hold yet."""
+        for launch in before:
+            # Not a count: a damaged line of the file leaves a gap.
+            number = max(self._numbers[launch["case"]], int(launch["number"]) + 1)
+            self._numbers[launch["case"]] = number
+            self._remember(launch)
+        wanted = [
+            planned
+            for planned in self._plan.runnable
+            if planned.id not in self._refused
+            and (self._timed[planned.id] < self._measure.rounds or self._wants_memory(planned.id))
+        ]
+        cases = {planned.id: planned for planned in self._prepare(wanted)}
+        self._time(cases)
+        for case_id in [case_id for case_id in cases if self._wants_memory(case_id)]:
+            self._launch(cases[case_id], "memory")
+            self._progress.launched(self._last, self._memory_left(cases))
+
+    def _remember(self, launch: dict[str, Any]) -> None:
+        """Count what a launch settles for its case."""
+        case_id, status = launch["case"], Status(launch["status"])
+        if launch["job"] == "memory":
+            self._memory_done.add(case_id)
+        elif status is Status.OK:
+            self._timed[case_id] += 1
+        elif status in NOT_RUNNABLE:
+            self._refused.add(case_id)  # asking again gives the same answer
+
+    def _wants_memory(self, case_id: str) -> bool:
+        return self._measure.memory and case_id not in self._memory_done | self._refused
+
+    def _memory_left(self, case_ids: Iterable[str]) -> int:
+        return sum(self._wants_memory(case_id) for case_id in case_ids)
+
+    def _time(self, cases: Mapping[str, PlannedCase]) -> None:
+        """Launch in rounds until every case has its launches, or has failed for good."""
+        measure = self._measure
+        rounds = Rounds(list(cases), measure.rounds, measure.seed, self._timed)
+        left = rounds.remaining().total() + self._memory_left(cases)
+        self._progress.started(self._plan, left)
+        for case_id in rounds:
+            outcome = self._launch(cases[case_id], "time")
+            rounds.report(
+                case_id,
+                good=outcome.status is Status.OK,
+                final=outcome.status in NOT_RUNNABLE,
+                disturbed=is_disturbed(outcome.answer),
+            )
+            left = rounds.remaining().total() + self._memory_left(cases)
+            self._progress.launched(self._last, left)
+        # What could not be timed is not worth a look at its memory.
+        self._memory_done |= {case_id for case_id in cases if not self._timed[case_id]}
+
+    def _prepare(self, cases: Sequence[PlannedCase]) -> list[PlannedCase]:
+        """Make what artifacts and analyses are missing; return the cases that can be launched."""
+        analyses = self._meta["analyses"]
+        missing: dict[str, dict[str, ArtifactSpec]] = {}
+        for planned in self._plan.cases:  # what cannot run here can be counted all the same
+            if str(planned.case.model_id) not in analyses:
+                missing.setdefault(str(planned.case.model_id), {})
+        for planned in cases:
+            if not planned.artifact.exists:
+                specs = missing.setdefault(str(planned.case.model_id), {})
+                specs[planned.artifact.key] = planned.artifact
+        for model in [model for model, specs in missing.items() if not specs]:
+            known = cached_analysis(model)
+            if known is not None:
+                analyses[model] = json.loads(known.to_json())
+                del missing[model]
+        problems = self._prepare_missing(missing)
+        self._directory.write_meta(self._meta)
+        for planned in cases:
+            if planned.artifact.key in problems:
+                self._store(planned.id, "prepare", problems[planned.artifact.key])
+                self._progress.launched(self._last, 0)
+        return [planned for planned in cases if planned.artifact.key not in problems]
+
+    def _prepare_missing(self, missing: dict[str, dict[str, ArtifactSpec]]) -> dict[str, Outcome]:
+        """Analyse and export; return what went wrong by artifact key."""
+        jobs = [self._prepare_job(model, list(specs.values())) for model, specs in missing.items()]
+        outcomes = self._executor.series(jobs, PREPARE_TIMEOUT_SECONDS)
+        problems: dict[str, Outcome] = {}
+        for number, job in enumerate(jobs):
+            model = job["model"]
+            self._progress.preparing(model, number, len(jobs))
+            outcome = next(outcomes)
+            if "analysis" in outcome.answer:
+                self._meta["analyses"][model] = outcome.answer["analysis"]
+            unsupported = outcome.answer.get("unsupported", {})
+            for key in missing[model]:
+                if outcome.status is not Status.OK:
+                    problems[key] = outcome
+                elif key in unsupported:
+                    problems[key] = Outcome(Status.UNSUPPORTED, unsupported[key])
+        return problems
+
+    def _prepare_job(self, model: str, specs: Sequence[ArtifactSpec]) -> Job:
+        return {
+            "job": "prepare",
+            "model": model,
+            "seed": self._measure.seed,
+            "artifacts": [
+                {"batch": spec.batch, "kind": spec.kind, "key": spec.key} for spec in specs
+            ],
+        }
+
+    def _launch(self, planned: PlannedCase, kind: str) -> Outcome:
+        """Do one job in a process of its own, and store how it ended."""
+        self._progress.launching(planned.id)
+        job = {
+            "job": kind,
+            "case": planned.id,
+            "device": BACKENDS.get(planned.case.backend.name).device,
+            "artifact": str(planned.artifact.path),
+            "reference": str(planned.artifact.reference),
+            "seed": self._measure.seed,
+            "warmup_seconds": self._measure.warmup_seconds,
+            "target_ci": self._measure.target_ci,
+            "max_seconds": self._measure.max_seconds,
+        }
+        outcome = self._executor.launch(job, planned.case.threads, self._measure.timeout_seconds)
+        self._store(planned.id, kind, outcome)
+        return outcome
+
+    def _store(self, case_id: str, job: str, outcome: Outcome) -> None:
+        """Put a launch on disk; on return it is there."""
+        now = datetime.datetime.now(datetime.timezone.utc)
+        launch = {
+            "case": case_id,
+            "job": job,
+            "number": self._numbers[case_id],
+            "session": self._name,
+            "ended": now.isoformat(timespec="milliseconds"),
+            "seconds": round(outcome.seconds, 3),
+            "status": outcome.status.value,
+            "reason": outcome.reason,
+            **outcome.answer,
+        }
+        if outcome.log:
+            launch["log"] = outcome.log
+        self._numbers[case_id] += 1
+        self._directory.append(launch)
+        self._remember(launch)
+        self._last = launch
