@@ -1,7 +1,7 @@
 """Running a plan with an executor that invents what launches find: order, records, failures."""
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -11,7 +11,7 @@ from cspbench.frames import load
 from cspbench.ids import Ref
 from cspbench.registry import Registry
 from cspbench.runner import plan as plan_module
-from cspbench.runner import run as run_module
+from cspbench.runner import session as session_module
 from cspbench.runner.plan import plan_suite
 from cspbench.runner.process import Outcome
 from cspbench.runner.rounds import shuffled
@@ -22,8 +22,9 @@ from cspbench.vocabulary import Status
 
 MS = 1_000_000
 MEASURE = Measure(
-    rounds=3, warmup_seconds=0.5, target_ci=0.05, max_seconds=0.25, timeout_seconds=42.0, seed=7
-)
+    rounds=3, warmup_seconds=0.5, target_ci=0.05, max_seconds=0.25, timeout_seconds=42.0,
+    memory=False, seed=7,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def _machine(tmp_path, monkeypatch):
     backends.add(Invented("gpu", artifact="pt2", device="cuda"))
     backends.add(Invented("board", missing="not a board"))
     monkeypatch.setattr(plan_module, "BACKENDS", backends)
-    monkeypatch.setattr(run_module, "BACKENDS", backends)
+    monkeypatch.setattr(session_module, "BACKENDS", backends)
     monkeypatch.setenv("CSPBENCH_CACHE", str(tmp_path / "cache"))
 
 
@@ -333,7 +334,7 @@ class Watcher:
 
 def test_progress_is_told_in_order_with_what_is_left(tmp_path):
     watcher = Watcher()
-    measure = Measure(rounds=2)
+    measure = Measure(rounds=2, memory=False)
     run(tmp_path, suite("a/cpu", measure=measure), FakeExecutor({"a/cpu": [bad()]}), watcher)
     a = id_of("a/cpu")
     assert watcher.events == [
@@ -343,6 +344,54 @@ def test_progress_is_told_in_order_with_what_is_left(tmp_path):
         ("launching", a), ("launched", "ok", 1),
         ("launching", a), ("launched", "ok", 0),
     ]  # fmt: skip
+
+
+# Memory -----------------------------------------------------------------------------------------
+
+WITH_MEMORY = replace(MEASURE, memory=True)
+
+
+def memory(**answer):
+    """Make the outcome of a memory launch."""
+    return Outcome(Status.OK, answer={"memory": {"method": "invented"}, "flags": [], **answer})
+
+
+def test_memory_has_one_launch_a_case_after_all_timing(tmp_path):
+    executor = FakeExecutor(
+        {"a/cpu": [good()] * 3 + [memory()], "b/cpu": [good()] * 3 + [memory()]}
+    )
+    done = run(tmp_path, suite("a/cpu", "b/cpu", measure=WITH_MEMORY), executor)
+    assert [job["job"] for job, _, _ in executor.jobs] == ["time"] * 6 + ["memory"] * 2
+    assert executor.order[6:] == [id_of("a/cpu"), id_of("b/cpu")]
+    assert list(done.cases["launches"]) == [3, 3]  # those that were timed
+
+
+def test_what_could_not_be_timed_has_no_memory_launch(tmp_path):
+    executor = FakeExecutor({"a/cpu": [bad()] * 2, "b/cpu": [bad("unsupported")]})
+    run(tmp_path, suite("a/cpu", "b/cpu", measure=WITH_MEMORY), executor)
+    assert {job["job"] for job, _, _ in executor.jobs} == {"time"}
+
+
+def test_a_memory_launch_that_fails_does_not_spoil_the_times(tmp_path):
+    executor = FakeExecutor({"a/cpu": [good()] * 3 + [bad("oom", "memory")]})
+    done = run(tmp_path, suite("a/cpu", measure=WITH_MEMORY), executor)
+    assert list(done.cases["status"]) == ["ok"]
+    assert list(done.cases["latency_ms"]) == [10.0]
+    assert len(executor.jobs) == 4  # and is not repeated
+
+
+def test_resume_measures_the_memory_that_is_missing(tmp_path):
+    cases = suite("a/cpu", "b/cpu", measure=WITH_MEMORY)
+    plan = plan_suite(cases)
+    directory = new_run(plan, tmp_path)
+    executor = FakeExecutor({"a/cpu": [good()] * 3 + [memory()],
+                             "b/cpu": [good()] * 3 + [KeyboardInterrupt()]})  # fmt: skip
+    with pytest.raises(KeyboardInterrupt):
+        execute(plan, directory, executor=executor)
+    plan, stored = resumable(directory.path)
+    rest = FakeExecutor({"b/cpu": [memory()]})
+    execute(plan, RunDirectory(stored.path), stored.launches, executor=rest)
+    assert [(job["job"], job["case"]) for job, _, _ in rest.jobs] == [("memory", id_of("b/cpu"))]
 
 
 # Interruption and resume ------------------------------------------------------------------------
