@@ -6,6 +6,7 @@ of the paper's GPU: the two kinds of fps never share an axis.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -19,7 +20,7 @@ from cspbench.figures.cases import (
     setting_label,
     shorten,
 )
-from cspbench.figures.labels import freeze_layout, label_points
+from cspbench.figures.labels import along, freeze_layout, label_points
 from cspbench.figures.published import figure1_points, published_values
 from cspbench.figures.spec import FIGURES, FigureSpec, NoDataError
 from cspbench.figures.svg import CASE_GID
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 MAX_SETTINGS = 3
 #: Where the paper divides its detectors by speed.
 FPS_CLASSES = (30, 100, 200)
+#: Published families that are all slower than this lie too close to be named one by one.
+CROWD_FPS = 60
 
 
 @dataclass(frozen=True)
@@ -127,12 +130,15 @@ def draw_fps_ap50(
     freeze_layout(figure)
     for axes, setting in zip(grid, settings, strict=False):
         here = [p for p in points if p.setting == setting]
+        lines = [sorted((p.fps, p.ap50) for p in here if p.family == name) for name in families]
         label_points(
-            figure, axes, [(p.fps, p.ap50) for p in here], [shorten(p.label, 30) for p in here]
-        )
+            figure, axes, [(p.fps, p.ap50) for p in here], [shorten(p.label, 30) for p in here],
+            [point for line in lines for point in along(line)],
+        )  # fmt: skip
     if reference:
-        ends = {name: max(line) for name, line in reference.items()}
-        label_points(figure, grid[len(settings)], list(ends.values()), list(ends))
+        ends = {name: max(line) for name, line in reference.items() if max(line)[0] >= CROWD_FPS}
+        every = [point for line in reference.values() for point in (*line, *along(sorted(line)))]
+        label_points(figure, grid[len(settings)], list(ends.values()), list(ends), every)
     return figure
 
 
@@ -175,7 +181,14 @@ def _published_panel(axes: Axes, reference: Mapping[str, Sequence[tuple[float, f
             *zip(*line, strict=True), color=color, marker="D", markersize=5, linewidth=1.0,
             markerfacecolor="none", zorder=3 if index == 0 else 2,
         )  # fmt: skip
-    axes.set_xlim(0, 1.25 * max(fps for points in reference.values() for fps, _ in points))
+    crowd = [name for name, line in reference.items() if max(line)[0] < CROWD_FPS]
+    if crowd:
+        names = textwrap.fill(f"left of {CROWD_FPS} fps also {', '.join(crowd)}", 34)
+        axes.annotate(
+            names, (0.97, 0.9), xycoords="axes fraction", ha="right", va="top", fontsize=8
+        )
+    axes.set_xlim(0, 1.35 * max(fps for points in reference.values() for fps, _ in points))
+    axes.margins(y=0.12)
     _class_lines(axes)
 
 

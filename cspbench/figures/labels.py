@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 _MARK = 5.0
 _LINE = 10.5
 #: Mean width of a character as a share of the font size (DejaVu Sans, the widest in use).
-_CHARACTER = 0.58
+_CHARACTER = 0.62
 
 
 class Box(NamedTuple):
@@ -32,7 +33,10 @@ class Box(NamedTuple):
 
 
 def place(
-    points: Sequence[tuple[float, float]], widths: Sequence[float], frame: Box
+    points: Sequence[tuple[float, float]],
+    widths: Sequence[float],
+    frame: Box,
+    others: Sequence[tuple[float, float]] = (),
 ) -> list[tuple[float, float]]:
     """Left lower corners of labels, each beside its point.
 
@@ -43,8 +47,9 @@ def place(
         points: centres in any square unit.
         widths: label widths, in the same unit.
         frame: where labels should stay.
+        others: further points that no label should cover.
     """
-    marks = [Box(x - _MARK, y - _MARK, x + _MARK, y + _MARK) for x, y in points]
+    marks = [Box(x - _MARK, y - _MARK, x + _MARK, y + _MARK) for x, y in (*points, *others)]
     placed: list[Box] = []
     for (x, y), width in zip(points, widths, strict=True):
         boxes = [
@@ -62,32 +67,67 @@ def _candidates(x: float, y: float, width: float) -> list[tuple[float, float]]:
     near = [(x + away, middle), (x - away - width, middle), (x + 3, above), (x + 3, below)]
     near += [(x - 3 - width, above), (x - 3 - width, below)]
     far = [(x + away, middle + _LINE), (x + away, middle - _LINE), (x + away, middle - 2 * _LINE)]
-    return near + far + [(x - away - width, middle - 2 * _LINE), (x + away, middle + 2 * _LINE)]
+    far += [(x - away - width, middle + lines * _LINE) for lines in (1, -1, 2, -2)]
+    return near + far
 
 
 def _cost(box: Box, marks: Sequence[Box], placed: Sequence[Box], frame: Box) -> float:
     area = (box.right - box.left) * (box.top - box.bottom)
     outside = area - box.overlap(frame)
-    return 5 * outside + sum(box.overlap(other) for other in (*marks, *placed))
+    covered = sum(box.overlap(mark) for mark in marks)
+    return 5 * outside + covered + 3 * sum(box.overlap(label) for label in placed)
 
 
 def label_points(
-    figure: Figure, axes: Axes, points: Sequence[tuple[float, float]], texts: Sequence[str]
+    figure: Figure,
+    axes: Axes,
+    points: Sequence[tuple[float, float]],
+    texts: Sequence[str],
+    others: Sequence[tuple[float, float]] = (),
 ) -> None:
-    """Write ``texts`` beside ``points`` (data coordinates); the figure's layout must be final."""
+    """Write ``texts`` beside ``points``; the figure's layout must be final.
+
+    Args:
+        figure: the figure.
+        axes: where the points are.
+        points: in data coordinates.
+        texts: one a point.
+        others: further points that no text should cover, in data coordinates.
+    """
+    if not points:
+        return
     size = 8.0
     scale = 72 / figure.dpi
-    pixels = axes.transData.transform(list(points)) * scale
+    pixels = _on_paper(axes, points, scale)
     corners = place(
-        [(float(x), float(y)) for x, y in pixels],
+        pixels,
         [len(text) * size * _CHARACTER for text in texts],
         Box(*(float(edge) * scale for edge in axes.get_window_extent().extents)),
+        _on_paper(axes, others, scale),
     )
     for (x, y), (left, bottom), point, text in zip(pixels, corners, points, texts, strict=True):
         axes.annotate(
-            text, point, (left - float(x), bottom - float(y) + 2), textcoords="offset points",
+            text, point, (left - x, bottom - y + 2), textcoords="offset points",
             fontsize=size, ha="left", va="bottom",
         )  # fmt: skip
+
+
+def along(line: Sequence[tuple[float, float]], steps: int = 10) -> list[tuple[float, float]]:
+    """Points along a line, so that labels can keep off it; the ends are left out."""
+    return [
+        (x0 + (x1 - x0) * step / steps, y0 + (y1 - y0) * step / steps)
+        for (x0, y0), (x1, y1) in itertools.pairwise(line)
+        for step in range(1, steps)
+    ]
+
+
+def _on_paper(
+    axes: Axes, points: Sequence[tuple[float, float]], scale: float
+) -> list[tuple[float, float]]:
+    """Data coordinates as points (1/72 inch) from the figure's corner."""
+    if not points:
+        return []
+    return [(float(x) * scale, float(y) * scale) for x, y in axes.transData.transform(points)]
 
 
 def freeze_layout(figure: Figure) -> None:

@@ -1,0 +1,194 @@
+"""Variants in γ and fusion against BFLOPs, in the form of the CSPNet paper's Fig. 4.
+
+Left: published top-1. Right: measured latency. Percentages are the change of BFLOPs against the
+plain network.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cspbench.figures import style
+from cspbench.figures.cases import in_order, measured, setting_label, shorten
+from cspbench.figures.labels import along, freeze_layout, label_points
+from cspbench.figures.published import published_values
+from cspbench.figures.spec import FIGURES, FigureSpec, NoDataError
+from cspbench.figures.svg import CASE_GID
+from cspbench.ids import format_value, parse_case_id
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from cspbench.frames import Run
+
+MAX_SETTINGS = 3
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One network in one setting; ``change`` is that of BFLOPs against the plain network."""
+
+    case: str
+    label: str
+    setting: str
+    bflops: float
+    change: float
+    latency_ms: float
+    low: float | None
+    high: float | None
+    top1: float | None
+
+
+def gamma_fusion_data(cases: pd.DataFrame, top1: Mapping[str, float]) -> list[Variant]:
+    """Variants of the network of which most are measured, the plain one first.
+
+    ``csppeleenet`` with its options is a variant of ``peleenet`` at the same neck and input. Cases
+    without BFLOPs are left out; without a plain network or two variants there is nothing to show.
+    """
+    groups: dict[tuple[str, str, str], list[dict[str, object]]] = {}
+    for row in cases[cases["bflops"].notna()].to_dict(orient="records"):
+        model = parse_case_id(row["id"]).model
+        key = (model.model.name.removeprefix("csp"), str(model.neck), row["input"])
+        groups.setdefault(key, []).append({str(name): value for name, value in row.items()})
+    best: list[Variant] = []
+    for (name, _, _), rows in groups.items():
+        variants = _variants(name, rows, top1)
+        if len(variants) > len(best):
+            best = variants
+    return best
+
+
+def _variants(
+    plain_name: str, rows: Sequence[Mapping[str, object]], top1: Mapping[str, float]
+) -> list[Variant]:
+    models = [parse_case_id(str(row["id"])).model for row in rows]
+    bases = [
+        float(str(row["bflops"]))
+        for row, model in zip(rows, models, strict=True)
+        if model.model.name == plain_name and not model.model.options
+    ]
+    kinds = {str(model) for model in models}
+    if not bases or len(kinds) < 3:
+        return []
+    found = [
+        Variant(
+            case=str(row["id"]),
+            label=_label(str(row["id"])),
+            setting=setting_label(str(row["id"])),
+            bflops=float(str(row["bflops"])),
+            change=float(str(row["bflops"])) / bases[0] - 1,
+            latency_ms=float(str(row["latency_ms"])),
+            low=_bound(row["latency_ms_low"]),
+            high=_bound(row["latency_ms_high"]),
+            top1=top1.get(str(model)),
+        )
+        for row, model in zip(rows, models, strict=True)
+    ]
+    return sorted(found, key=lambda variant: -variant.bflops)
+
+
+def _bound(value: object) -> float | None:
+    number = float(str(value))
+    return None if math.isnan(number) else number
+
+
+def _label(case_id: str) -> str:
+    """``peleenet``, or the options that make the variant: ``fusion last, γ 0.25``."""
+    model = parse_case_id(case_id).model.model
+    options = dict(model.options)
+    if not model.name.startswith("csp") and not options:
+        return model.name
+    gamma = options.pop("gamma", options.pop("csp.gamma", 0.5))
+    fusion = options.pop("fusion", options.pop("csp.fusion", "csp"))
+    rest = [f"{key}={format_value(value)}" for key, value in options.items()]
+    return shorten(", ".join([f"fusion {fusion}", f"γ {gamma}", *rest]), 32)
+
+
+@style.styled
+def draw_gamma_fusion(variants: Sequence[Variant]) -> Figure:
+    """Two panels over the same BFLOPs."""
+    figure = style.new_figure(10.0, 4.2)
+    left, right = figure.subplots(1, 2)
+    known = list({v.label: (v, v.top1) for v in variants if v.top1 is not None}.values())
+    _top1_panel(left, known)
+    settings = in_order(variant.setting for variant in variants)[:MAX_SETTINGS]
+    for index, setting in enumerate(settings):
+        _latency_series(right, [v for v in variants if v.setting == setting], index, setting)
+    right.set_title("Latency")
+    right.set_ylabel("ms: measured, with 95 % interval")
+    right.set_ylim(0, 1.5 * max(variant.latency_ms for variant in variants))
+    right.legend(loc="upper left", ncols=1)
+    for axes in (left, right):
+        axes.set_xlabel("BFLOPs: computed")
+        axes.margins(x=0.12)
+    freeze_layout(figure)
+    points = [(v.bflops, top1) for v, top1 in known]
+    arrows = [point for end in points[1:] for point in along([points[0], end])]
+    label_points(figure, left, points, [_with_change(v) for v, _ in known], arrows)
+    lowest = [v for v in variants if v.setting == settings[0]]
+    label_points(
+        figure, right, [(v.bflops, v.latency_ms) for v in lowest], [v.label for v in lowest],
+        [(v.bflops, v.latency_ms) for v in variants],
+    )  # fmt: skip
+    return figure
+
+
+def _with_change(variant: Variant) -> str:
+    if not variant.change:
+        return variant.label
+    return f"{variant.label}: {100 * variant.change:+.0f} %".replace("-", "−")
+
+
+def _top1_panel(axes: Axes, known: Sequence[tuple[Variant, float]]) -> None:
+    axes.set_title("Accuracy")
+    axes.set_ylabel("ImageNet top-1, %: published")
+    if not known:
+        axes.annotate(
+            "none published", (0.5, 0.5), xycoords="axes fraction", ha="center", va="center"
+        )
+        return
+    (base, base_top1), *others = known
+    axes.plot([base.bflops], [base_top1], "D", color=style.MUTED)
+    for variant, top1 in others:
+        axes.plot([variant.bflops], [top1], "o", color=style.BLUE)
+        axes.annotate(
+            "", (variant.bflops, top1), (base.bflops, base_top1),
+            arrowprops={"arrowstyle": "-|>", "color": style.INK, "linewidth": 0.8,
+                        "shrinkA": 5, "shrinkB": 5, "alpha": 0.5},
+        )  # fmt: skip
+    axes.margins(y=0.25)
+
+
+def _latency_series(axes: Axes, series: Sequence[Variant], index: int, setting: str) -> None:
+    color, shape = style.color(index), style.marker(index)
+    axes.plot([], [], shape, color=color, label=setting)
+    for variant in series:
+        if variant.low is not None and variant.high is not None:
+            axes.plot([variant.bflops] * 2, [variant.low, variant.high], color=color, linewidth=1.2)
+        (mark,) = axes.plot([variant.bflops], [variant.latency_ms], shape, color=color)
+        mark.set_gid(CASE_GID + variant.case)
+
+
+def _draw(runs: Sequence[Run]) -> Figure:
+    variants = gamma_fusion_data(measured(runs), published_values("top1_pct"))
+    if not variants:
+        raise NoDataError("no network was measured beside two of its cross-stage-partial variants")
+    return draw_gamma_fusion(variants)
+
+
+FIGURES.add(
+    FigureSpec(
+        name="gamma_fusion",
+        title="Partial ratio and fusion",
+        shows="What variants save and cost. Left, as in the paper's Fig. 4: published top-1 over "
+        "computed BFLOPs, with the change of BFLOPs. Right: what that does to latency here.",
+        origins=("measured", "published", "computed"),
+        section="ablation",
+        draw=_draw,
+    )
+)
