@@ -96,6 +96,7 @@ def suites(pattern: str, results: Path) -> list[Row]:
 
 def runs(pattern: str, results: Path) -> list[Row]:
     """Stored runs, oldest first."""
+    from cspbench.errors import InputError
     from cspbench.store.records import records
     from cspbench.store.rundir import list_runs, read_run
 
@@ -103,7 +104,12 @@ def runs(pattern: str, results: Path) -> list[Row]:
     for path in list_runs(results):
         if not matches(pattern, path.name):
             continue
-        stored = read_run(path)
+        try:
+            stored = read_run(path)
+        except InputError as error:
+            rows.append({"name": path.name, "suite": f"broken: {error.problems[0]}",
+                         "cases": None, "ok": None, "cpu": None})  # fmt: skip
+            continue
         statuses = [record.status.value for record in records(stored)]
         rows.append(
             {
