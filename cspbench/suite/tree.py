@@ -97,8 +97,6 @@ def parse_yaml(text: str, source: str, problems: Problems, *, one_place: bool = 
             node = _compose(text)
     except _Bounded as error:
         problems.add(reader.place(error.mark), str(error))
-    except TooManyProblems:
-        raise
     except ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         column = error.position - text.rfind("\n", 0, error.position)
@@ -163,7 +161,8 @@ def _yaml_sentence(error: MarkedYAMLError, text: str) -> str:
     at = line[mark.column : mark.column + 1] if mark is not None else ""
     if "\t" in line[: len(line) - len(line.lstrip())] or at == "\t":
         return "a tab stands where YAML wants spaces; indent with spaces"
-    sentence = ", ".join(str(part) for part in (error.context, error.problem) if part)
+    parts = (error.context, error.problem)
+    sentence = ", ".join(" ".join(str(part).split()) for part in parts if part)
     hint = '; inside [ ] and { } quote a name with options: "name[key=value]"' if at == "[" else ""
     return f"not valid YAML: {sentence}{hint}"
 
@@ -259,7 +258,9 @@ class _Reader:
 
 
 def _dotted(path: Path) -> str:
-    return ".".join(part for part in path if isinstance(part, str))
+    """The keys of a path for messages: printable and bounded, whatever the file has for keys."""
+    keys = [part for part in path if isinstance(part, str)]
+    return ".".join(k if len(k) <= 40 and k.isprintable() else repr(k[:40]) for k in keys[:6])
 
 
 def _short(tag: str) -> str:

@@ -63,6 +63,7 @@ def either(path: Path, content: bytes, catalog: Catalog) -> None:
     for sentence in problems(path, catalog):
         assert sentence.startswith((str(path), "there may be more mistakes"))
         assert len(sentence) < 5000
+        assert sentence.isprintable()
 
 
 @SETTINGS
@@ -126,6 +127,7 @@ HOSTILE = {
     + "  model: [plain]\n  backend: [cpu]\n",
     "many includes": "name: x\ninclude:\n" + "  - {model: plane, backend: cpu}\n" * 1_000,
     "large": "#" * (MAX_BYTES + 1),
+    "long keys": "".join(f"{' ' * i}{chr(97 + i) * 900}:\n" for i in range(26)),
     "long text": f"name: {'a' * 200_000}",
     "long number": f"name: x\nmatrix: {{model: [plain], backend: [cpu], batch: [{'9' * 999}]}}",
 }  # fmt: skip
