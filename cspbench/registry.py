@@ -9,6 +9,7 @@ whose name starts with an underscore are not imported.
 from __future__ import annotations
 
 import difflib
+import functools
 import importlib
 import importlib.metadata
 import pkgutil
@@ -88,5 +89,11 @@ class Registry(Generic[T]):
             for info in pkgutil.iter_modules(module.__path__):
                 if not info.name.startswith("_"):  # what a spec's methods import, when used
                     importlib.import_module(f"{package}.{info.name}")
-        for point in importlib.metadata.entry_points(group=self._group):
+        for point in _entry_points().select(group=self._group):
             point.load()
+
+
+@functools.cache
+def _entry_points() -> importlib.metadata.EntryPoints:
+    """Of all distributions: scanned once, not once a registry."""
+    return importlib.metadata.entry_points()

@@ -57,7 +57,7 @@ FLAGS: dict[str, Flag] = {
         Flag(
             "not_steady",
             "latency had not settled when the warm-up bound was reached",
-            "raise measure.warmup_seconds, or look for throttling and background load",
+            "raise measure.warmup, or look for throttling and background load",
         ),
         Flag(
             "few_samples",

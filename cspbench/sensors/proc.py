@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from cspbench.sensors.spec import SENSORS
+from cspbench.sensors.spec import SENSORS, Reading
 
 _PROC_STAT = Path("/proc/stat")
 #: Fields of the "cpu" line of /proc/stat, in order (proc(5)).
@@ -23,10 +23,26 @@ class Proc:
 
     name: str = "proc"
     summary: str = "steal, other processes' CPU time and load, from /proc"
+    rate_hz: float = 1.0
 
     def available(self) -> str | None:
         """Linux has it."""
         return None if _PROC_STAT.exists() else "this system has no /proc/stat"
+
+    def open(self) -> Proc:
+        """Nothing to keep open."""
+        return self
+
+    def read(self) -> Reading:
+        """Counters of the whole machine, in seconds of processor time."""
+        times = read_cpu_times()
+        if times is None:
+            raise OSError("/proc/stat cannot be read any more")
+        counters = {"cpu_busy_s": times.busy_s, "cpu_steal_s": times.steal_s}
+        return Reading({"load_1m": times.load_1m}, counters)
+
+    def close(self) -> None:
+        """Nothing is open."""
 
 
 SENSORS.add(Proc())

@@ -1,0 +1,88 @@
+"""A Jetson board through the jtop service (package jetson-stats, AGPL-3.0: imported only here).
+
+jtop's own ``avg`` of a rail is a running (new + old) / 2, not a mean, so power is integrated by us
+from the momentary values.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cspbench.sensors.spec import SENSORS, Reader, Reading
+from cspbench.sensors.tegra import power_name
+
+_SOCKET = Path("/run/jtop.sock")
+
+
+@dataclass(frozen=True)
+class Jtop:
+    """Spec of the sensor."""
+
+    name: str = "jtop"
+    summary: str = "rails, temperatures, GPU and EMC of a Jetson board, by the jtop service"
+    rate_hz: float = 2.0
+
+    def available(self) -> str | None:
+        """The package must be installed and its service must run."""
+        if importlib.util.find_spec("jtop") is None:
+            return "jetson-stats is not installed (pip install 'cspbench[jetson]')"
+        if not _SOCKET.exists():
+            return "the jtop service does not run (no /run/jtop.sock)"
+        return None
+
+    def open(self) -> Reader:
+        """Connect to the service.
+
+        Raises:
+            OSError: it does not let us in.
+        """
+        from jtop import JtopException, jtop
+
+        client = jtop(interval=1 / self.rate_hz)
+        try:
+            client.start()
+        except JtopException as error:
+            raise OSError(f"jtop: {error}") from error
+        return JtopReader(client)
+
+
+class JtopReader:
+    """A connected client."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    def read(self) -> Reading:
+        if not self._client.ok(spin=True):
+            raise OSError("the jtop service went away")
+        return Reading(gauges_of(self._client))
+
+    def close(self) -> None:
+        self._client.close()
+
+
+def gauges_of(client: Any) -> dict[str, float]:
+    """Gauges of a client's dictionaries: power in mW, temperatures in °C, clocks in kHz."""
+    gauges: dict[str, float] = {}
+    power = client.power
+    for rail, values in power.get("rail", {}).items():
+        gauges[power_name(rail)] = values["power"] / 1e3
+    if "power" in power.get("tot", {}):
+        gauges["board_power_w"] = power["tot"]["power"] / 1e3
+    heat = {name: values["temp"] for name, values in client.temperature.items()
+            if values.get("online", True)}  # fmt: skip
+    for name, value in heat.items():
+        gauges[f"temperature_{name.lower()}_c"] = float(value)
+    if heat:
+        gauges["temperature_c"] = float(max(heat.values()))
+    for values in client.gpu.values():
+        gauges["gpu_utilisation_percent"] = float(values["status"]["load"])
+        gauges["gpu_clock_mhz"] = values["freq"]["cur"] / 1e3
+        break
+    return gauges
+
+
+SENSORS.add(Jtop())

@@ -1,0 +1,90 @@
+"""A Jetson board without the jtop service, from sysfs: power rails, GPU load and clock, EMC clock.
+
+Written from the kernel's documentation: hwmon/ina3221 (``inN_label`` names a rail, ``inN_input`` in
+mV, ``currN_input`` in mA) and ABI/testing/sysfs-class-devfreq (``cur_freq`` in Hz); ``device/load``
+of the GPU is in thousandths.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from cspbench.sensors.spec import SENSORS, Reading, read_number, read_text
+
+#: The rail that feeds the module; the others are parts of it.
+TOTAL_RAILS = ("VDD_IN", "POM_5V_IN")
+
+
+@dataclass(frozen=True)
+class Tegra:
+    """Spec and reader of the sensor; ``root`` is where ``/sys`` lies."""
+
+    root: Path = Path("/sys")
+    name: str = "tegra"
+    summary: str = "power rails (INA3221), GPU load and clock of a Jetson board, from sysfs"
+    rate_hz: float = 10.0
+
+    def available(self) -> str | None:
+        """The power monitor or the GPU's devfreq must be there."""
+        if self._monitors() or self._gpu() is not None:
+            return None
+        return "no INA3221 power monitor and no Tegra GPU in /sys"
+
+    def open(self) -> Tegra:
+        """Nothing to keep open."""
+        return self
+
+    def read(self) -> Reading:
+        """Read every rail and the GPU."""
+        gauges = self._rails()
+        total = next((gauges[name] for rail in TOTAL_RAILS
+                      if (name := power_name(rail)) in gauges), None)  # fmt: skip
+        if total is not None:
+            gauges["board_power_w"] = total
+        gpu = self._gpu()
+        if gpu is not None:
+            load, clock = read_number(gpu / "device/load"), read_number(gpu / "cur_freq")
+            if load is not None:
+                gauges["gpu_utilisation_percent"] = load / 10
+            if clock is not None:
+                gauges["gpu_clock_mhz"] = clock / 1e6
+        return Reading(gauges)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def _rails(self) -> dict[str, float]:
+        gauges = {}
+        for monitor in self._monitors():
+            for label in sorted(monitor.glob("in[1-9]_label")):
+                number = label.name[2]
+                volts = read_number(monitor / f"in{number}_input")
+                amperes = read_number(monitor / f"curr{number}_input")
+                rail = read_text(label)
+                if rail and volts is not None and amperes is not None:
+                    gauges[power_name(rail)] = volts / 1e3 * amperes / 1e3
+        return gauges
+
+    def _monitors(self) -> list[Path]:
+        chips = self.root.glob("bus/i2c/devices/*/hwmon/hwmon*")
+        return sorted(
+            chip
+            for chip in chips
+            if (read_text(chip / "name") or read_text(chip.parent.parent / "name")) == "ina3221"
+        )
+
+    def _gpu(self) -> Path | None:
+        devices = sorted(self.root.glob("class/devfreq/*"))
+        named = [path for path in devices if "gpu" in (read_text(path / "device/of_node/name") or
+                                                       path.name)]  # fmt: skip
+        return named[0] if named else None
+
+
+def power_name(rail: str) -> str:
+    """``VDD_CPU_GPU_CV`` -> ``power_vdd_cpu_gpu_cv_w``."""
+    return f"power_{re.sub(r'[^a-z0-9]+', '_', rail.lower())}_w"
+
+
+SENSORS.add(Tegra())
