@@ -11,7 +11,6 @@ the file decides.
 from __future__ import annotations
 
 import os
-import stat
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from torch import nn
 from cspbench.errors import InputError
 from cspbench.models.sources.darknet import blocks, ops
 from cspbench.models.sources.darknet.module import DarknetModule
+from cspbench.models.sources.files import regular_file
 
 
 @dataclass(frozen=True)
@@ -82,15 +82,13 @@ def read_weights(module: DarknetModule, path: str | Path) -> Header:
         InputError: the file cannot be read, or holds fewer or more values than the network.
     """
     try:
-        with Path(path).open("rb") as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise InputError(f"{path}: is not a regular file")
-            header = _read_header(file, path, status.st_size, module.network.params_file)
+        with regular_file(path, "a weights file").open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            header = _read_header(file, path, size, module.network.params_file)
             for layer, part in zip(module.network.layers, module.layers, strict=True):
                 for owner, name in _slots(part):
                     _fill(owner, name, _values(file, owner, name, header, layer, path))
-            left = status.st_size - file.tell()
+            left = size - file.tell()
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise InputError(f"{path}: cannot be read ({reason})") from error
