@@ -12,7 +12,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
 
-from cspbench.analysis.ops import OPS, UNSUPPORTED, kind_of
+from cspbench.analysis.ops import MAC_KINDS, OPS, UNSUPPORTED, kind_of
 from cspbench.analysis.questions import DataDependentError, NoMetaKernelError
 from cspbench.analysis.recorder import Value, Weight
 
@@ -110,9 +110,19 @@ def _record(
             for part in results
         ]
     kind = kind_of(name)
+    if kind in MAC_KINDS and not values:
+        # A product of weights or constants alone (an initial state): somebody must be the input.
+        inputs = [t for t in operands if _is_constant(tracer, t)] or operands[:1]
+        values = [tracer.value(t) for t in inputs]
+        weights = [weight for weight in weights if all(weight is not v.weight for v in values)]
     if kind == UNSUPPORTED and torch.Tag.pointwise in func.tags:
         kind = "elementwise"
     record_call(tracer, name, kind, args, values, weights, outputs, in_place)
+
+
+def _is_constant(tracer: Tracer, tensor: torch.Tensor) -> bool:
+    weight = tracer.filter(tensor)
+    return weight is not None and weight.role == "constant"
 
 
 def record_call(

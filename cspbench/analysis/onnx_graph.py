@@ -197,7 +197,7 @@ class _Walk:
             self._constant(node, [], kind)
             return
         if any(shape is None for shape in shapes):
-            name, kind = node.op_type, UNSUPPORTED
+            name, kind = (node.op_type if kind != UNSUPPORTED else name), UNSUPPORTED
         source = values[0] if kind == "view" and values else None
         outputs = [
             self._new(item, self._shape(item) or (), self._bytes_of(item), source)

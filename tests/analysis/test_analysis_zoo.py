@@ -1,0 +1,84 @@
+"""The whole zoo: coverage, other counters, and the integers behind the paper's figures."""
+
+import functools
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from cspbench.analysis.api import analyze, analyze_id
+from cspbench.analysis.verify import fvcore_counts
+from cspbench.models.build import build, spec_of
+from cspbench.models.spec import MODELS, NECKS
+
+DETECTORS = [f"csppeleenet+{neck}" for neck in NECKS.names()]
+
+
+@functools.cache
+def small_side(name):
+    """The smallest side at which the network exists, at least two strides."""
+    spec = spec_of(name)
+    if spec.min_input == spec.input:
+        return spec.input
+    return max(spec.min_input, 2 * spec.stride)
+
+
+@pytest.mark.parametrize("name", MODELS.names() + DETECTORS)
+def test_flops_equal_flop_counter_mode_everywhere(name):
+    module = build(name, weights=False)
+    x = torch.empty(1, 3, small_side(name), small_side(name), device="meta")
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        module(x)
+    analysis = analyze(module, x)
+    assert analysis.flops == counter.get_total_flops()
+    assert analysis.coverage == 100.0
+    assert analysis.unsupported == {}
+    # Every parameter is used, none twice.
+    assert sum(layer.params for layer in analysis.layers) == analysis.params
+
+
+# fvcore executes the network, so not the largest ones here; by operator it is the same code path.
+@pytest.mark.parametrize(
+    "name", ["peleenet", "csppeleenet+efm", "snet49", "mobilenet-v2", "yolov3-tiny-prn", "resnet10"]
+)
+def test_macs_equal_fvcore_by_operator(name):
+    module = build(name, weights=False).to_empty(device="cpu")
+    side = small_side(name)
+    counted, _ = fvcore_counts(module, (torch.zeros(1, 3, side, side),))
+    analysis = analyze(module, (1, 3, side, side))
+    assert analysis.macs_conv == counted["conv"]
+    assert analysis.macs_linear == counted["linear"] + counted["addmm"]
+
+
+def largest(id_):
+    return max(int(layer["paper_flops"]) for layer in analyze_id(id_).layers)
+
+
+def test_figure_7_the_computational_bottleneck():
+    # 2 x 128 x 128 x 104 x 104: the 1x1 transition of PeleeNet's first stage at 416.
+    backbone = largest("peleenet+prn@416")
+    assert backbone == 2 * 128 * 128 * 104 * 104 == 354_418_688
+    # 2 x 9 x 640 x 128 x 26 x 26: the 3x3 of the YOLOv3 head.
+    yolo = largest("peleenet+yolov3@416")
+    assert yolo == 2 * 9 * 640 * 128 * 26 * 26 == 996_802_560
+    # 2 x 96 x 96 x 104 x 104: t1 of CSPPeleeNet's first stage.
+    efm = largest("csppeleenet+efm@416")
+    assert efm == 2 * 96 * 96 * 104 * 104 == 199_360_512
+    assert round(100 * (efm / backbone - 1)) == -44
+    assert round(100 * (efm / yolo - 1)) == -80
+
+
+def test_figure_8_convolutional_inputs_and_outputs():
+    dense, partial = analyze_id("resnext50@256"), analyze_id("cspresnext50@256")
+    assert (dense.cio_paper, partial.cio_paper) == (34_413_496, 32_644_024)  # 34.4 M, 32.6 M
+    assert (dense.cio_conv, partial.cio_conv) == (32_967_656, 31_198_184)
+
+
+@pytest.mark.parametrize("id_", ["peleenet@224", "csppeleenet@224", "yolov3-tiny@224"])
+def test_peak_live_bytes_equal_the_allocators(id_):
+    from tests.analysis.test_analysis_trace import profiled_peak
+
+    analysis = analyze_id(id_)
+    module = build(id_)
+    expected = profiled_peak(module, torch.zeros(analysis.input[0]))
+    assert analysis.peak_live_bytes == pytest.approx(expected, rel=0.01)
