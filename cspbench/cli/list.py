@@ -100,7 +100,7 @@ def runs(pattern: str, results: Path) -> list[Row]:
     from cspbench.store.records import records
     from cspbench.store.rundir import list_runs, read_run
 
-    rows = []
+    rows: list[Row] = []
     for path in list_runs(results):
         if not matches(pattern, path.name):
             continue

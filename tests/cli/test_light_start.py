@@ -1,0 +1,74 @@
+"""Starting is light: help and plan import nothing that takes long to import."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import cspbench.cli.main
+from cspbench.cli.main import COMMANDS
+
+HEAVY = ("torch", "cv2", "pandas", "matplotlib", "onnx", "onnxruntime", "openvino", "scipy")
+CODE = """
+import json, sys
+from cspbench.cli.main import main
+try:
+    main(sys.argv[1:])
+except SystemExit as end:
+    code = end.code
+print(json.dumps([code, sorted(set(sys.modules))]), file=sys.stderr)
+"""
+
+
+def modules_of(folder, *arguments):
+    """Exit code and imported modules of a command, in a process of its own."""
+    result = subprocess.run(
+        [sys.executable, "-c", CODE, *arguments],
+        capture_output=True, text=True, cwd=folder, check=True,
+    )  # fmt: skip
+    return json.loads(result.stderr.splitlines()[-1])
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--help"],
+        ["--version"],
+        ["run", "--help"],
+        ["plan", "--help"],
+        ["plan", "edge"],
+        ["plan", "edge", "--format", "json"],
+        ["list", "models", "--format", "json"],
+        ["list", "backends", "--format", "json"],
+        ["list", "suites", "--format", "json"],
+        ["schema"],
+    ],
+)
+def test_it_imports_nothing_heavy(tmp_path, arguments):
+    code, modules = modules_of(tmp_path, *arguments)
+    assert code == 0
+    assert [name for name in HEAVY if name in modules] == []
+
+
+def test_help_imports_no_command(tmp_path):
+    _, modules = modules_of(tmp_path, "--help")
+    assert [name for name in modules if name.startswith("cspbench.cli.")] == ["cspbench.cli.main"]
+
+
+def test_plan_with_a_stored_run_is_light_too(quick):
+    command, _ = quick
+    code, modules = modules_of(command.folder, "plan", "quick")
+    assert code == 0
+    assert [name for name in HEAVY if name in modules] == []
+
+
+def test_help_names_every_command_that_there_is():
+    folder = Path(cspbench.cli.main.__file__).parent
+    commands = {
+        path.stem.replace("_", "-")
+        for path in folder.glob("*.py")
+        if "@click.command" in path.read_text()
+    }
+    assert commands == set(COMMANDS)
