@@ -24,6 +24,9 @@ COMMANDS = {
     "export": "Write the very artifact that a backend measures.",
     "schema": "Print the JSON Schema of suites, for editors.",
     "fsck": "Check a stored run and repair what can be repaired.",
+    "gate": "Tell whether one side is slower than another, for CI.",
+    "compare": "Put two stored runs beside each other; no verdict.",
+    "history": "Follow a case over stored runs; change points are advisory.",
     "doctor": "Tell what this machine is and what would spoil a measurement.",
 }
 

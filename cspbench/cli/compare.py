@@ -1,0 +1,32 @@
+"""``cspbench compare``: two stored runs beside each other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from cspbench.cli.options import emit, format_option, out_file_option, results_option
+
+
+@click.command()
+@click.argument("base", metavar="RUN")
+@click.argument("head", metavar="RUN")
+@format_option
+@out_file_option
+@results_option
+def command(base: str, head: str, form: str, out: Path | None, results: Path) -> None:
+    """Put two stored RUNs beside each other: ratios with intervals, but no verdict.
+
+    Separate runs are a poor way to find small changes: cspbench gate measures both sides in turn.
+    """
+    from cspbench.formats import printable
+    from cspbench.gate.compare import compare_runs
+    from cspbench.store.rundir import find_run, read_run
+
+    runs = [read_run(find_run(name, results)) for name in (base, head)]
+    frame, unlike = compare_runs(*runs)
+    numbers = dict.fromkeys(("base_ms", "head_ms", "ratio", "ratio_low", "ratio_high"), ".3f")
+    emit(frame, form, out, numbers)
+    for phrase in unlike:
+        click.echo(printable(f"warning: not the same conditions: {phrase}"), err=True)

@@ -1,0 +1,32 @@
+"""``cspbench history``: cases over stored runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from cspbench.cli.options import emit, format_option, out_file_option, results_option
+
+
+@click.command()
+@click.argument("patterns", nargs=-1, metavar="[PATTERN]...")
+@format_option
+@out_file_option
+@results_option
+def command(patterns: tuple[str, ...], form: str, out: Path | None, results: Path) -> None:
+    """Follow the cases that match PATTERN over the stored runs of the newest run's machine.
+
+    Change points are advisory: a new level may be the code, a library or the machine. They need
+    the library ruptures (pip install 'cspbench[history]') and six runs of a case.
+    """
+    from cspbench.gate.compare import FEWEST_RUNS, has_ruptures, history
+    from cspbench.store.rundir import list_runs, read_run
+
+    frame = history([read_run(path) for path in list_runs(results)], patterns)
+    numbers = dict.fromkeys(("latency_ms", "latency_ms_low", "latency_ms_high"), ".3f")
+    emit(frame, form, out, numbers)
+    if not has_ruptures():
+        click.echo("no change points: pip install 'cspbench[history]'", err=True)
+    elif frame["change_point"].isna().all():
+        click.echo(f"no change points: fewer than {FEWEST_RUNS} runs of each case", err=True)

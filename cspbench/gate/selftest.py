@@ -1,0 +1,237 @@
+"""What can the gate see on this machine, and what does it cost? Asked of the machine itself.
+
+Arm against the same arm, and against the same arm with real extra work of a known share of an
+inference. The extra work is calibrated once, by timing it in turn with inferences.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from cspbench.errors import InputError
+from cspbench.gate.decide import Decision, Finding
+from cspbench.gate.measure import CaseData, hold_job, measure_case
+from cspbench.gate.prepare import Prepared, prepare_cases
+from cspbench.gate.verdict import percent
+from cspbench.runner.duet import ArmSpec, MakeArm, Side, WorkerArm
+from cspbench.runner.executor import LocalExecutor
+from cspbench.runner.plan import plan_suite
+from cspbench.suite.case import Gate, Measure, Suite
+from cspbench.suite.load import load_suite
+from cspbench.vocabulary import ExitCode
+
+if TYPE_CHECKING:
+    from cspbench.gate.job import Told
+
+#: Injected slowdowns; the same code against itself is asked most often.
+SHARES = (0.0, 0.0, 0.0, 0.03, 0.05, 0.10)
+
+
+@dataclass
+class SelfTest:
+    """Outcomes by injected share."""
+
+    case: str
+    inference_ms: float
+    units_per_inference: float
+    gate: Gate
+    outcomes: list[tuple[float, CaseData]] = field(default_factory=list)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One row an injected share."""
+        return [
+            {
+                "injected": f"{share * 100:g} %",
+                "gates": len(found),
+                "slower": sum(_finding(data) is Finding.SLOWER for data in found),
+                "found": ", ".join(_told(data) for data in found),
+                "seconds": f"{median(data.seconds for data in found):.0f}",
+            }
+            for share, found in self._by_share().items()
+        ]
+
+    def _by_share(self) -> dict[float, list[CaseData]]:
+        found: dict[float, list[CaseData]] = {}
+        for share, data in self.outcomes:
+            found.setdefault(share, []).append(data)
+        return found
+
+    @property
+    def spread(self) -> float | None:
+        """Standard deviation of one generation, as a log-ratio; None if nothing was measured."""
+        from cspbench.gate.decide import generation_estimate, stdev
+
+        parts = []
+        for _, data in self.outcomes:
+            estimates = [
+                generation_estimate(g.inference_ns("base"), g.inference_ns("head"))
+                for g in data.generations
+            ]
+            if len(estimates) >= 2:
+                parts.append(stdev(estimates) ** 2)
+        return math.sqrt(sum(parts) / len(parts)) if parts else None
+
+    @property
+    def smallest_effect(self) -> float | None:
+        """Slowdown that eight generations of this spread reveal with probability 95 %, as a share.
+
+        The bound at eight generations lies t(0.992; 7) = 3.13 standard errors below the estimate;
+        1.9 more leave 95 % of estimates above it, and the estimate must reach ``min_effect``.
+        """
+        if self.spread is None:
+            return None
+        error = self.spread / math.sqrt(8)
+        return math.expm1(
+            max((3.13 + 1.9) * error, math.log1p(self.gate.min_effect) + 1.65 * error)
+        )
+
+    @property
+    def false_alarms(self) -> int:
+        """How often the same code was called slower or faster."""
+        return sum(
+            _finding(data) in (Finding.SLOWER, Finding.FASTER)
+            for share, data in self.outcomes
+            if share == 0
+        )
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """3 if a gate could not be measured; a self-test judges nobody."""
+        lost = any(not isinstance(data.outcome, Decision) for _, data in self.outcomes)
+        return ExitCode.NOT_MEASURED if lost else ExitCode.OK
+
+    def sentences(self) -> list[str]:
+        """What it means."""
+        same = sum(share == 0 for share, _ in self.outcomes)
+        lines = [
+            f"{self.case}, {self.inference_ms:.2f} ms an inference",
+            (
+                f"false alarms: {self.false_alarms} of {same} (so few gates show only gross "
+                "trouble; docs/gate.md has a campaign)"
+            ),
+        ]
+        if self.spread is not None and self.smallest_effect is not None:
+            lines.append(
+                f"one generation scatters by {self.spread * 100:.1f} %: at this noise a slowdown "
+                f"of {self.smallest_effect * 100:.1f} % is found 19 times in 20"
+            )
+        total = sum(data.seconds for _, data in self.outcomes)
+        each = median(data.seconds for _, data in self.outcomes)
+        lines.append(f"cost: {each:.0f} s a case (median), {total:.0f} s for this test")
+        return lines
+
+    def as_dict(self) -> dict[str, Any]:
+        """The object that ``--format json`` prints."""
+        return {
+            "case": self.case,
+            "inference_ms": self.inference_ms,
+            "units_per_inference": self.units_per_inference,
+            "false_alarms": self.false_alarms,
+            "generation_sd": self.spread,
+            "smallest_effect": self.smallest_effect,
+            "gates": [
+                {
+                    "injected": share,
+                    "finding": str(_finding(data)),
+                    "estimate": math.expm1(data.outcome.estimate)
+                    if isinstance(data.outcome, Decision) else None,
+                    "generations": len(data.generations),
+                    "seconds": data.seconds,
+                }
+                for share, data in self.outcomes
+            ],
+        }  # fmt: skip
+
+
+def _finding(data: CaseData) -> Finding | str:
+    return data.outcome.finding if isinstance(data.outcome, Decision) else "unmeasured"
+
+
+def _told(data: CaseData) -> str:
+    if isinstance(data.outcome, Decision):
+        return f"{data.outcome.finding} {percent(data.outcome.estimate)}"
+    return f"unmeasured: {data.outcome.text}"
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A prepared case with what its extra work costs."""
+
+    prepared: Prepared
+    measure: Measure
+    inference_ns: float
+    unit_ns: float
+
+    def units(self, share: float) -> float:
+        """Units of extra work for each inference that add ``share`` to its time."""
+        return share * self.inference_ns / self.unit_ns
+
+    def arms(self, share: float) -> MakeArm:
+        """Base: the case; head: the same with extra work."""
+
+        def make(side: Side) -> WorkerArm:
+            job = hold_job(self.prepared, self.measure)
+            if side == "head" and share:
+                job["extra_units"] = self.units(share)
+            return WorkerArm(ArmSpec(side, job, threads=self.prepared.case.threads))
+
+        return make
+
+
+def probe(prepared: Prepared, measure: Measure, times: int = 3) -> Probe:
+    """Calibrate the extra work: median over fresh processes of an inference's and a unit's time."""
+    found = []
+    for _ in range(times):
+        job = {**hold_job(prepared, measure), "calibrate": True}
+        arm = WorkerArm(ArmSpec("head", job, threads=prepared.case.threads))
+        try:
+            arm.start()
+            found.append(arm.hold())
+        finally:
+            arm.close()
+    return Probe(
+        prepared,
+        measure,
+        median(held.inference_ns for held in found),
+        median(float(held.facts["unit_ns"]) for held in found),
+    )
+
+
+def quickest_case(suite: Suite, only: Sequence[str]) -> Prepared:
+    """The runnable case of a suite with the fewest MACs.
+
+    Raises:
+        InputError: none can run here.
+    """
+    prepared = prepare_cases(plan_suite(suite, only), LocalExecutor())
+    ready = [case for case in prepared if case.status is None]
+    if not ready:
+        raise InputError(f"no case of {suite.name!r} can run on this machine")
+    return min(
+        ready, key=lambda c: c.analysis.totals["macs"] * c.case.batch if c.analysis else math.inf
+    )
+
+
+def run_self_test(file: Path, only: Sequence[str], tell: Told) -> SelfTest:
+    """Run the gates of SHARES on the quickest case of a suite.
+
+    Raises:
+        InputError: no case can run here.
+    """
+    suite = load_suite(file)
+    case = quickest_case(suite, only)
+    tell(f"calibrating {case.id}")
+    calibrated = probe(case, suite.measure)
+    result = SelfTest(case.id, calibrated.inference_ns / 1e6, calibrated.units(1.0), suite.gate)
+    for share in SHARES:
+        started = time.monotonic()
+        data = measure_case(calibrated.arms(share), suite.gate)
+        result.outcomes.append((share, data))
+        tell(f"{share * 100:g} % injected: {_told(data)}, {time.monotonic() - started:.0f} s")
+    return result
