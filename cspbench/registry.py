@@ -14,7 +14,7 @@ import importlib
 import importlib.metadata
 import pkgutil
 from collections.abc import Iterator
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from cspbench.errors import InputError
 
@@ -94,6 +94,6 @@ class Registry(Generic[T]):
 
 
 @functools.cache
-def _entry_points() -> importlib.metadata.EntryPoints:
+def _entry_points() -> Any:  # its type is another one before Python 3.12
     """Of all distributions: scanned once, not once a registry."""
     return importlib.metadata.entry_points()

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from cspbench.analysis.record import VERSION, Analysis
-from cspbench.artifacts.cache import cache_folder, models_digest
+from cspbench.artifacts.cache import cache_folder, file_digest, models_digest
 
 
 @functools.cache
@@ -47,19 +47,8 @@ def entry(id_: str, files: Iterable[Path] = ()) -> Path:
     for part in (str(VERSION), id_, models_digest(), _analysis_digest(), _torch_version()):
         digest.update(part.encode() + b"\0")
     for path in files:
-        digest.update(_file_digest(path))
+        digest.update(file_digest(path).encode())
     return cache_folder() / "analyses" / f"{digest.hexdigest()[:32]}.json"
-
-
-def _file_digest(path: Path) -> bytes:
-    digest = hashlib.sha256()
-    try:
-        with path.open("rb") as file:
-            while chunk := file.read(1 << 20):
-                digest.update(chunk)
-    except OSError:
-        pass  # whoever reads the model says what is wrong with the file
-    return digest.digest()
 
 
 def read(path: Path) -> Analysis | None:

@@ -35,9 +35,9 @@ class ArtifactSpec:
     kind: ArtifactKind
     seed: int
 
-    @property
+    @functools.cached_property
     def key(self) -> str:
-        """Hash of everything that can change the artifact's content."""
+        """Hash of everything that can change the artifact's content, a source's files included."""
         facts = {
             "format": FORMAT,
             "model": str(self.model),
@@ -47,8 +47,15 @@ class ArtifactSpec:
             "opset": OPSET if self.kind == "onnx" else None,
             "torch": _version("torch"),
             "definition": models_digest(),
+            "files": [file_digest(path) for path in source_files(self.model)],
         }
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
+
+    @property
+    def input_shape(self) -> tuple[int, int, int, int]:
+        """(batch, 3, height, width)."""
+        assert self.model.input is not None, "an artifact has a definite input"
+        return (self.batch, 3, *self.model.input)
 
     @property
     def path(self) -> Path:
@@ -64,6 +71,26 @@ class ArtifactSpec:
     def exists(self) -> bool:
         """True if the artifact is ready; the reference is written last."""
         return self.path.exists() and self.reference.exists()
+
+
+def source_files(model: ModelId) -> tuple[Path, ...]:
+    """Files that define a model of a source (``darknet:a.cfg``); none for a model of the zoo."""
+    from cspbench.models.build import split_source
+
+    found = split_source(model.model.name)
+    return found[0].files(found[1], dict(model.model.options)) if found else ()
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file; empty if it cannot be read, which whoever builds the model tells."""
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as file:
+            while chunk := file.read(1 << 20):
+                digest.update(chunk)
+    except OSError:
+        return ""
+    return digest.hexdigest()
 
 
 def cache_folder() -> Path:

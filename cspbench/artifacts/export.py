@@ -5,16 +5,13 @@ This module imports torch; it runs in a worker process of its own.
 
 from __future__ import annotations
 
-import os
-import tempfile
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from cspbench.artifacts.cache import OPSET, ArtifactSpec
+from cspbench.artifacts.store import write_atomically, write_outputs
 from cspbench.artifacts.tensors import as_list, input_tensor
 from cspbench.errors import Unsupported
 from cspbench.ids import ModelId
@@ -41,18 +38,12 @@ def prepare(spec: ArtifactSpec, module: torch.nn.Module | None = None) -> None:
         return
     module = module or build_model(spec.model, spec.seed)
     spec.path.parent.mkdir(parents=True, exist_ok=True)
-    example = torch.from_numpy(input_tensor(input_shape(spec), spec.seed, 0))
+    example = torch.from_numpy(input_tensor(spec.input_shape, spec.seed, 0))
     write = export_onnx if spec.kind == "onnx" else export_pt2
-    _atomically(spec.path, lambda path: write(module, example, path))
+    write_atomically(spec.path, lambda path: write(module, example, path))
     with torch.inference_mode():
         outputs = [tensor.numpy() for tensor in as_list(module(example))]
-    _atomically(spec.reference, lambda path: _save_outputs(path, outputs))
-
-
-def input_shape(spec: ArtifactSpec) -> tuple[int, int, int, int]:
-    """(batch, 3, height, width)."""
-    assert spec.model.input is not None, "an artifact has a definite input"
-    return (spec.batch, 3, *spec.model.input)
+    write_outputs(spec.reference, outputs)
 
 
 def export_onnx(module: torch.nn.Module, example: torch.Tensor, path: Path) -> None:
@@ -88,20 +79,3 @@ def export_pt2(module: torch.nn.Module, example: torch.Tensor, path: Path) -> No
 
 def _first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
-
-
-def _save_outputs(path: Path, outputs: list[np.ndarray]) -> None:
-    with path.open("wb") as file:
-        np.savez(file, *outputs)
-
-
-def _atomically(path: Path, write: Callable[[Path], None]) -> None:
-    """Let ``write`` fill a temporary neighbour, then move it into place."""
-    handle, name = tempfile.mkstemp(dir=path.parent, suffix=path.suffix)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        write(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from cspbench.cli.options import allow_code_option
+
 
 @click.command()
 @click.argument("model_id", metavar="ID")
@@ -28,7 +30,8 @@ import click
     show_default=True,
     help="Of the weights.",
 )
-def command(model_id: str, kind: str, out: Path, batch: int, seed: int) -> None:
+@allow_code_option
+def command(model_id: str, kind: str, out: Path, batch: int, seed: int, allow_code: bool) -> None:
     """Write the model ID (such as csppeleenet+prn@416) as a backend measures it."""
     from cspbench.artifacts.cache import ArtifactSpec
     from cspbench.errors import InputError, Unsupported
@@ -36,9 +39,11 @@ def command(model_id: str, kind: str, out: Path, batch: int, seed: int) -> None:
 
     spec = ArtifactSpec(canonical(model_id), batch, "onnx" if kind == "onnx" else "pt2", seed)
     from cspbench.artifacts.export import prepare
+    from cspbench.models.code import allowing_code
 
     try:
-        prepare(spec)
+        with allowing_code(allow_code):
+            prepare(spec)
         shutil.copyfile(spec.path, out)
     except Unsupported as reason:
         raise InputError(f"{model_id} cannot be exported: {reason}") from None

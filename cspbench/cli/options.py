@@ -24,6 +24,10 @@ results_option = click.option(
     show_default=True, help="Directory that holds the runs.",
 )  # fmt: skip
 
+allow_code_option = click.option(
+    "--allow-code", is_flag=True, help="Allow models that run code which is not cspbench's."
+)
+
 out_file_option = click.option(
     "--out", type=click.Path(path_type=Path, dir_okay=False), help="Write to this file."
 )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cspbench.cli.options import format_option, memory_size, parse_overrides
+from cspbench.cli.options import allow_code_option, format_option, memory_size, parse_overrides
 from cspbench.errors import InputError, StoreError
 from cspbench.vocabulary import ExitCode, exit_code_for
 
@@ -71,6 +71,7 @@ class Task:
     metavar="SIZE",
     help="Bound of a worker's memory, such as 8G.  [default: 80 % of what is free]",
 )
+@allow_code_option
 @click.option(
     "--no-wait", is_flag=True, help="Refuse to start while another run measures on this machine."
 )
@@ -85,6 +86,7 @@ def command(
     force: bool,
     overrides: tuple[str, ...],
     memory_limit: int | None,
+    allow_code: bool,
     no_wait: bool,
     form: str,
 ) -> int:
@@ -100,7 +102,9 @@ def command(
         if resume is not None
         else _planned(suites, only, settings)
     )
-    paths, stopped = _measure(tasks, out, LocalExecutor(memory_limit), wait=not no_wait)
+    paths, stopped = _measure(
+        tasks, out, LocalExecutor(memory_limit, allow_code=allow_code), wait=not no_wait
+    )
     measured = _finish(paths, reports, form) if paths else ExitCode.OK
     return stopped if stopped is not None else measured
 

@@ -19,10 +19,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cspbench.errors import Unavailable, Unsupported
+from cspbench.errors import InputError, Unavailable, Unsupported
 from cspbench.vocabulary import Status
 
 if TYPE_CHECKING:
+    from cspbench.artifacts.cache import ArtifactSpec
     from cspbench.ids import ModelId
 
 Answer = dict[str, Any]
@@ -71,7 +72,9 @@ def time_job(job: Answer, phase: PhaseReport) -> Answer:
     gc.collect()
     gc.disable()
     before = read_cpu_times()
+    begin = clock.now_ns()
     samples = sampling.sample(session.run, feed, clock, job["target_ci"], job["max_seconds"])
+    sample_seconds = (clock.now_ns() - begin) / 1e9
     interference = between(before, read_cpu_times())
     gc.enable()
     phase("close")
@@ -80,6 +83,7 @@ def time_job(job: Answer, phase: PhaseReport) -> Answer:
         "load_ns": load_ns,
         "first_ns": first_ns,
         "latencies_ns": samples.latencies_ns,
+        "sample_seconds": sample_seconds,
         "stop": samples.stop,
         "relative_half_width": samples.relative_half_width,
         "warmup": asdict(warm),
@@ -155,19 +159,35 @@ def _export(model: ModelId, items: list[Answer], seed: int) -> dict[str, str]:
     if not items:
         return {}
     from cspbench.artifacts.cache import ArtifactSpec
-    from cspbench.artifacts.export import build_model, prepare
+    from cspbench.models.build import split_source
 
-    module = build_model(model, seed)
+    source = split_source(model.model.name)
+    make = _adopter() if source and source[0].artifact == "onnx" else _exporter(model, seed)
     reasons = {}
     for item in items:
         spec = ArtifactSpec(model, item["batch"], item["kind"], seed)
         if spec.key != item["key"]:
             raise RuntimeError("the definitions of the models changed while they were measured")
         try:
-            prepare(spec, module)
+            make(spec)
         except Unsupported as reason:
             reasons[spec.key] = str(reason)
     return reasons
+
+
+def _adopter() -> Callable[[ArtifactSpec], None]:
+    """What takes a file that is an artifact already."""
+    from cspbench.artifacts.adopt import adopt_onnx
+
+    return adopt_onnx
+
+
+def _exporter(model: ModelId, seed: int) -> Callable[[ArtifactSpec], None]:
+    """What exports a model that is built once for all its artifacts."""
+    from cspbench.artifacts.export import build_model, prepare
+
+    module = build_model(model, seed)
+    return lambda spec: prepare(spec, module)
 
 
 JOBS: dict[str, Callable[[Answer, PhaseReport], Answer]] = {
@@ -179,13 +199,18 @@ JOBS: dict[str, Callable[[Answer, PhaseReport], Answer]] = {
 
 def perform(job: Answer, phase: PhaseReport) -> Answer:
     """Do one job; every Python error becomes an answer with a status and a reason."""
+    from cspbench.models.code import allowing_code
+
     try:
         limit_data(job.get("data_limit_bytes"))
-        return JOBS[job["job"]](job, phase)
+        with allowing_code(bool(job.get("allow_code", False))):
+            return JOBS[job["job"]](job, phase)
     except Unsupported as reason:
         return {"status": Status.UNSUPPORTED.value, "reason": str(reason)}
     except Unavailable as reason:
         return {"status": Status.UNAVAILABLE.value, "reason": str(reason)}
+    except InputError as error:  # a file that only building the model reads
+        return {"status": Status.FAILED.value, "reason": str(error)}
     except MemoryError as error:
         return {"status": Status.OOM.value, "reason": str(error) or "out of memory"}
     except Exception as error:  # a backend may raise anything; the traceback goes to the log

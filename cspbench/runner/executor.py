@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 from cspbench.measure.memory import MALLOC_ENVIRONMENT
+from cspbench.runner.observe import Observer
 from cspbench.runner.process import Outcome, WorkerProcess
 
 Job = dict[str, Any]
@@ -28,19 +29,26 @@ class LocalExecutor:
 
     Args:
         memory_limit_bytes: bound of a worker's memory; by default MEMORY_SHARE of what is free.
+        allow_code: leave to run code that a model brings (``--allow-code``).
     """
 
-    def __init__(self, memory_limit_bytes: int | None = None) -> None:
+    def __init__(self, memory_limit_bytes: int | None = None, *, allow_code: bool = False) -> None:
+        self._allow_code = allow_code
         self._memory_limit = memory_limit_bytes or int(MEMORY_SHARE * _available_bytes())
+        self._observer = Observer()
 
     def launch(self, job: Job, threads: int, timeout_seconds: float) -> Outcome:
-        """Start a worker, ask it once, end it."""
+        """Start a worker, ask it once, end it; sensors are read while it samples."""
         extra = MALLOC_ENVIRONMENT if job["job"] == "memory" else None
-        worker = WorkerProcess(threads, extra=extra)
-        try:
-            return worker.ask(self._bounded(job), timeout_seconds)
-        finally:
-            worker.close()
+        with self._observer.watch(job) as watch:
+            self._observer.prepare(job, watch)
+            worker = WorkerProcess(threads, extra=extra)
+            try:
+                outcome = worker.ask(self._bounded(job), timeout_seconds, watch.phase)
+            finally:
+                worker.close()
+        self._observer.add(job, watch, outcome)
+        return outcome
 
     def series(self, jobs: Sequence[Job], timeout_seconds: float) -> Iterator[Outcome]:
         """One worker for all jobs, a new one after a worker died."""
@@ -57,7 +65,10 @@ class LocalExecutor:
                 worker.close()
 
     def _bounded(self, job: Job) -> Job:
-        limits = {"memory_limit_bytes": self._memory_limit}
+        limits: Job = {
+            "memory_limit_bytes": self._memory_limit,
+            "allow_code": self._allow_code,
+        }
         if job.get("device", "cpu") == "cpu":  # a GPU driver's mappings count as data
             limits["data_limit_bytes"] = self._memory_limit
         return {**job, **limits}

@@ -11,6 +11,7 @@ from cspbench.artifacts.cache import ArtifactSpec
 from cspbench.backends.spec import BACKENDS
 from cspbench.errors import InputError
 from cspbench.ids import parse_case_id, select
+from cspbench.models.build import split_source
 from cspbench.store.rundir import list_runs, read_run
 from cspbench.suite.case import Case, Measure, Suite
 from cspbench.vocabulary import Status
@@ -85,9 +86,17 @@ def _backend_names(cases: Iterable[Case]) -> set[str]:
 def _planned(case: Case, seed: int, reason: str | None) -> PlannedCase:
     kind = BACKENDS.get(case.backend.name).artifact
     artifact = ArtifactSpec(case.model_id, case.batch, kind, seed)
-    if reason is None:
-        return PlannedCase(case, artifact)
-    return PlannedCase(case, artifact, Status.UNAVAILABLE, reason)
+    if reason is not None:
+        return PlannedCase(case, artifact, Status.UNAVAILABLE, reason)
+    source = split_source(case.model.name)
+    if source is not None:
+        missing = source[0].available()
+        if missing:
+            return PlannedCase(case, artifact, Status.UNAVAILABLE, missing)
+        if source[0].artifact not in (None, kind):
+            answer = f"{case.backend.name} does not read {source[0].name} files"
+            return PlannedCase(case, artifact, Status.UNSUPPORTED, answer)
+    return PlannedCase(case, artifact)
 
 
 def case_from_id(text: str) -> Case:

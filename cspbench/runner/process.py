@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -91,12 +91,17 @@ class WorkerProcess:
         """True until the process ended."""
         return self._process.poll() is None
 
-    def ask(self, job: dict[str, Any], timeout_seconds: float) -> Outcome:
+    def ask(
+        self,
+        job: dict[str, Any],
+        timeout_seconds: float,
+        on_phase: Callable[[str], None] | None = None,
+    ) -> Outcome:
         """Send a job and wait for its answer, its end, or the time-out.
 
         ``timeout_seconds`` bounds every phase of the job; phases that are told how long to work
         (warm-up, sampling) have that long on top. A job's ``memory_limit_bytes`` bounds the
-        worker's resident memory.
+        worker's resident memory. ``on_phase`` is called, quickly back, whenever a phase begins.
         """
         started = time.monotonic()
         self._busy = True
@@ -105,14 +110,16 @@ class WorkerProcess:
         with contextlib.suppress(BrokenPipeError):  # it died: seen below
             stdin.write(json.dumps(job).encode() + b"\n")
             stdin.flush()
-        outcome = self._wait(job, timeout_seconds)
+        outcome = self._wait(job, timeout_seconds, on_phase or (lambda phase: None))
         self._busy = False
         outcome.seconds = time.monotonic() - started
         if outcome.status is not Status.OK:
             outcome.log = self._read_log()
         return outcome
 
-    def _wait(self, job: dict[str, Any], timeout_seconds: float) -> Outcome:
+    def _wait(
+        self, job: dict[str, Any], timeout_seconds: float, on_phase: Callable[[str], None]
+    ) -> Outcome:
         phase, allowed = "start", timeout_seconds
         deadline = time.monotonic() + allowed
         memory_limit = job.get("memory_limit_bytes")
@@ -137,6 +144,7 @@ class WorkerProcess:
                 for message in self._messages(chunk):
                     if message.get("event") == "phase":
                         phase = str(message.get("phase"))
+                        on_phase(phase)
                         allowed = timeout_seconds + phase_seconds(job, phase)
                         deadline = time.monotonic() + allowed
                     elif message.get("event") == "answer":
