@@ -56,7 +56,7 @@ def test_frame_has_the_columns_of_the_documentation(pelee):
 def test_stages_sum_to_the_whole(pelee):
     stages = pelee.stages()
     assert stages["macs"].sum() == pelee.macs
-    assert list(stages["stage"])[0] == "stem"
+    assert next(iter(stages["stage"])) == "stem"
 
 
 def test_unknown_totals_are_attribute_errors(pelee):
@@ -78,7 +78,9 @@ def test_a_metric_is_a_function_and_a_registry_entry():
 
 def test_every_metric_says_what_it_is():
     for metric in (*LAYER_METRICS, *GRAPH_METRICS, *TOTAL_METRICS):
-        assert metric.unit and metric.summary and metric.source
+        assert metric.unit
+        assert metric.summary
+        assert metric.source
 
 
 def test_a_module_that_changed_is_analysed_again():
@@ -138,7 +140,8 @@ def test_a_cached_analysis_imports_nothing_heavy():
     code = (
         "import sys\nfrom cspbench.analysis.api import analyze_id\n"
         "analysis = analyze_id('peleenet@64'); analysis.layers\n"
-        "print(analysis.macs, [m for m in ('torch', 'pandas', 'numpy', 'onnx') if m in sys.modules])"
+        "heavy = [m for m in ('torch', 'pandas', 'numpy', 'onnx') if m in sys.modules]\n"
+        "print(analysis.macs, heavy)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     macs, _, heavy = done.stdout.strip().partition(" ")

@@ -5,7 +5,6 @@ import warnings
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
-from tests.analysis.nets import NETS, ConvBn, Vit
 from torch import nn
 from torch.nn.utils.parametrizations import weight_norm
 from torch.utils.flop_counter import FlopCounterMode
@@ -13,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from cspbench.analysis.api import analyze
 from cspbench.analysis.verify import fvcore_counts, reconcile
 from cspbench.errors import InputError
+from tests.analysis.nets import NETS, ConvBn, Vit
 
 
 def built(name):

@@ -10,6 +10,7 @@ from cspbench.analysis.api import analyze, analyze_id
 from cspbench.analysis.verify import fvcore_counts
 from cspbench.models.build import build, spec_of
 from cspbench.models.spec import MODELS, NECKS
+from tests.analysis.test_analysis_trace import profiled_peak
 
 DETECTORS = [f"csppeleenet+{neck}" for neck in NECKS.names()]
 
@@ -23,10 +24,18 @@ def small_side(name):
     return max(spec.min_input, 2 * spec.stride)
 
 
+def zeroed(name):
+    """The network on the CPU with weights of 0: counters execute it, and values do not matter."""
+    module = build(name, weights=False).to_empty(device="cpu")
+    for tensor in (*module.parameters(), *module.buffers()):
+        tensor.data.zero_()
+    return module
+
+
 @pytest.mark.parametrize("name", MODELS.names() + DETECTORS)
 def test_flops_equal_flop_counter_mode_everywhere(name):
-    module = build(name, weights=False)
-    x = torch.empty(1, 3, small_side(name), small_side(name), device="meta")
+    module = zeroed(name)
+    x = torch.zeros(1, 3, small_side(name), small_side(name))
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         module(x)
     analysis = analyze(module, x)
@@ -42,7 +51,7 @@ def test_flops_equal_flop_counter_mode_everywhere(name):
     "name", ["peleenet", "csppeleenet+efm", "snet49", "mobilenet-v2", "yolov3-tiny-prn", "resnet10"]
 )
 def test_macs_equal_fvcore_by_operator(name):
-    module = build(name, weights=False).to_empty(device="cpu")
+    module = zeroed(name)
     side = small_side(name)
     counted, _ = fvcore_counts(module, (torch.zeros(1, 3, side, side),))
     analysis = analyze(module, (1, 3, side, side))
@@ -74,11 +83,13 @@ def test_figure_8_convolutional_inputs_and_outputs():
     assert (dense.cio_conv, partial.cio_conv) == (32_967_656, 31_198_184)
 
 
-@pytest.mark.parametrize("id_", ["peleenet@224", "csppeleenet@224", "yolov3-tiny@224"])
-def test_peak_live_bytes_equal_the_allocators(id_):
-    from tests.analysis.test_analysis_trace import profiled_peak
-
-    analysis = analyze_id(id_)
-    module = build(id_)
-    expected = profiled_peak(module, torch.zeros(analysis.input[0]))
+# Where oneDNN's own copies (weights and activations in its blocked layout, which the allocator sees
+# too) are not at the peak; docs/metrics.md lists the models where they are.
+@pytest.mark.parametrize(
+    "name",
+    ["peleenet", "csppeleenet", "yolov3-tiny", "cspdensenetb-ref", "cspresnext50", "vovnet39"],
+)
+def test_peak_live_bytes_equal_the_allocators(name):
+    analysis = analyze_id(name)
+    expected = profiled_peak(zeroed(name), torch.zeros(analysis.input[0]))
     assert analysis.peak_live_bytes == pytest.approx(expected, rel=0.01)
