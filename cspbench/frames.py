@@ -23,6 +23,7 @@ CASE_COLUMNS = (
     "params_m", "macs_g", "bflops", "latency_ms", "latency_ms_low", "latency_ms_high", "p90_ms",
     "p99_ms", "fps", "launches", "samples", "max_relative_error", "peak_memory_bytes",
     "loaded_bytes", "retained_bytes", "transient_bytes", "device_peak_bytes", "memory_method",
+    "energy_per_inference_j", "power_w", "idle_power_w", "energy_method",
 )  # fmt: skip
 LAUNCH_COLUMNS = (
     "case", "job", "number", "session", "ended", "seconds", "status", "reason", "flags",
@@ -32,11 +33,13 @@ LAUNCH_COLUMNS = (
 MEMORY_COLUMNS = (
     "peak_memory_bytes", "loaded_bytes", "retained_bytes", "transient_bytes", "device_peak_bytes",
 )  # fmt: skip
+ENERGY_COLUMNS = ("energy_per_inference_j", "power_w", "idle_power_w", "energy_method")
 #: Columns of numbers that may be missing.
 NUMBER_COLUMNS = frozenset(
     ("params_m", "macs_g", "bflops", "latency_ms", "latency_ms_low", "latency_ms_high", "p90_ms",
      "p99_ms", "fps", "max_relative_error", "peak_memory_bytes", "loaded_bytes", "retained_bytes",
-     "transient_bytes", "device_peak_bytes", "seconds", "median_ms", "relative_half_width",
+     "transient_bytes", "device_peak_bytes", "energy_per_inference_j", "power_w", "idle_power_w",
+     "seconds", "median_ms", "relative_half_width",
      "load_ms", "first_ms", "steal_s", "foreign_cpu_s", "load_1m_before", "load_1m_after")
 )  # fmt: skip
 SAMPLE_COLUMNS = ("case", "number", "index", "latency_ms")
@@ -133,6 +136,7 @@ def _case_row(record: Record, totals: dict[str, Any]) -> dict[str, Any]:
     case = parse_case_id(record.case)
     latency = record.latency_ms
     memory = record.memory or {}
+    energy = record.energy
     errors = [launch["agreement"]["max_relative_error"] for launch in record.good]
     return {
         "id": record.case,
@@ -159,6 +163,7 @@ def _case_row(record: Record, totals: dict[str, Any]) -> dict[str, Any]:
         "max_relative_error": max(errors, default=None),
         **{column: memory.get(column) for column in MEMORY_COLUMNS},
         "memory_method": memory.get("method"),
+        **{column: energy.get(column) for column in ENERGY_COLUMNS},
     }
 
 

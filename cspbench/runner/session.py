@@ -191,6 +191,7 @@ class Session:
             "warmup_seconds": self._measure.warmup_seconds,
             "target_ci": self._measure.target_ci,
             "max_seconds": self._measure.max_seconds,
+            "sensors": self._measure.sensors,
         }
         outcome = self._executor.launch(job, planned.case.threads, self._measure.timeout_seconds)
         self._store(planned.id, kind, outcome)

@@ -24,6 +24,7 @@ class Jtop:
     name: str = "jtop"
     summary: str = "rails, temperatures, GPU and EMC of a Jetson board, by the jtop service"
     rate_hz: float = 2.0
+    on_request: bool = True
 
     def available(self) -> str | None:
         """The package must be installed and its service must run."""

@@ -27,6 +27,7 @@ class Nvml:
     name: str = "nvml"
     summary: str = "utilisation, memory, clocks, throttling, temperature, power, energy of a GPU"
     rate_hz: float = 10.0
+    on_request: bool = False
 
     def available(self) -> str | None:
         """The driver's library must load and know a device."""

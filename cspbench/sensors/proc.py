@@ -24,6 +24,7 @@ class Proc:
     name: str = "proc"
     summary: str = "steal, other processes' CPU time and load, from /proc"
     rate_hz: float = 1.0
+    on_request: bool = False
 
     def available(self) -> str | None:
         """Linux has it."""

@@ -20,6 +20,7 @@ class Rapl:
     name: str = "rapl"
     summary: str = "energy of the processor packages, by RAPL"
     rate_hz: float = 1.0
+    on_request: bool = False
 
     def available(self) -> str | None:
         """The counters must be there and readable."""

@@ -50,6 +50,10 @@ class Sensor(Protocol):
     def rate_hz(self) -> float:
         """How often it is read beside a measurement: often enough to see a launch, no busier."""
 
+    @property
+    def on_request(self) -> bool:
+        """True if it is read only where ``measure.sensors`` names it."""
+
     def available(self) -> str | None:
         """None if it can be read on this machine, else the reason in one phrase."""
 

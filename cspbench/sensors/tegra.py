@@ -25,6 +25,7 @@ class Tegra:
     name: str = "tegra"
     summary: str = "power rails (INA3221), GPU load and clock of a Jetson board, from sysfs"
     rate_hz: float = 10.0
+    on_request: bool = False
 
     def available(self) -> str | None:
         """The power monitor or the GPU's devfreq must be there."""

@@ -17,6 +17,7 @@ class Thermal:
     name: str = "thermal"
     summary: str = "temperatures of the thermal zones, from sysfs"
     rate_hz: float = 1.0
+    on_request: bool = False
 
     def available(self) -> str | None:
         """Virtual machines mostly have none."""

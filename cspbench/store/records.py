@@ -50,6 +50,25 @@ class Record:
         return found[-1] if found else None
 
     @property
+    def energy(self) -> dict[str, Any]:
+        """Medians over launches of power and energy an inference, with the method; may be empty.
+
+        Launches whose energy was obtained in another way than the first one's are left out.
+        """
+        found = [launch["energy"] for launch in self.good if launch.get("energy")]
+        if not found:
+            return {}
+        method = found[0]["energy_method"]
+        alike = [energy for energy in found if energy["energy_method"] == method]
+        idle = [energy["idle_power_w"] for energy in alike if energy["idle_power_w"] is not None]
+        return {
+            "energy_per_inference_j": median(e["energy_per_inference_j"] for e in alike),
+            "power_w": median(energy["power_w"] for energy in alike),
+            "idle_power_w": median(idle) if idle else None,
+            "energy_method": method,
+        }
+
+    @property
     def latency_ms(self) -> Interval | None:
         """Median over launches of the launch medians with its 95 % interval; None if unmeasured."""
         if not self.good:

@@ -46,7 +46,8 @@ class Measure:
     target_ci: half width of the 95 % batch-means interval inside a launch, as a share of the
     median, at which sampling stops. max_seconds: bound of the sampling of a launch.
     timeout_seconds: bound of each phase of a launch. memory: one more launch a case measures its
-    peak memory. seed: of the shuffled order, inputs and weights.
+    peak memory. layers: one more profiles its layers. sensors: which are read while it samples
+    (``auto``, ``none``, or names with commas). seed: of the shuffled order, inputs and weights.
     """
 
     rounds: int = 5
@@ -55,6 +56,8 @@ class Measure:
     max_seconds: float = 6.0
     timeout_seconds: float = 300.0
     memory: bool = True
+    layers: bool = False
+    sensors: str = "auto"
     seed: int = 0
 
 

@@ -66,6 +66,19 @@ def _warmup(value: object) -> object:
     return value
 
 
+def _sensors(value: object) -> object:
+    """Names as a list or as text; whether this machine has them shows when the run begins."""
+    from cspbench.sensors.spec import SENSORS
+    from cspbench.sensors.watch import AUTO, NONE, check_names
+
+    if isinstance(value, list) and all(isinstance(name, str) for name in value):
+        value = ", ".join(value) or NONE
+    if isinstance(value, str) and value not in (AUTO, NONE):
+        return ", ".join(check_names(value, [sensor.name for sensor in SENSORS])) or NONE
+    return value
+
+
+_SENSORS_SCHEMA = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
 Share = Annotated[float, BeforeValidator(_share), WithJsonSchema(_SHARE_SCHEMA)]
 _NAME_SCHEMA = {"type": "string", "pattern": f"^{_NAME.pattern}$"}
 _WARMUP_SCHEMA = {"anyOf": [{"const": "auto"}, {"type": "number", "minimum": 0, "maximum": 600}]}
@@ -106,6 +119,14 @@ class MeasureSection(_Section):
     memory: bool = Field(
         default=Measure.memory, description="one more launch a case measures its peak memory"
     )
+    layers: bool = Field(
+        default=Measure.layers, description="one more launch a case profiles its layers"
+    )
+    sensors: Annotated[str, BeforeValidator(_sensors), WithJsonSchema(_SENSORS_SCHEMA)] = Field(
+        default=Measure.sensors,
+        description="which sensors are read while a launch samples: auto (all of this machine but "
+        "those that want to be named), none, or names such as [jtop]",
+    )
     seed: int = Field(
         default=Measure.seed,
         ge=0,
@@ -132,6 +153,8 @@ class MeasureSection(_Section):
             max_seconds=float(self.max_seconds),
             timeout_seconds=float(self.timeout_seconds),
             memory=self.memory,
+            layers=self.layers,
+            sensors=self.sensors,
             seed=self.seed,
         )
 

@@ -224,7 +224,7 @@ def test_a_launch_is_told_all_it_needs(tmp_path):
     assert job == {
         "job": "time", "case": "a@64/gpu/b1/t2", "device": "cuda", "artifact": str(artifact.path),
         "reference": str(artifact.reference), "seed": 7, "warmup_seconds": 0.5, "target_ci": 0.05,
-        "max_seconds": 0.25,
+        "max_seconds": 0.25, "sensors": "auto",
     }  # fmt: skip
     assert (threads, timeout_seconds) == (2, 42.0)
 
