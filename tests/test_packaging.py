@@ -251,7 +251,7 @@ def test_constraints_name_versions_only(name: str) -> None:
 
 def test_all_leaves_out_the_agpl_package() -> None:
     (line,) = project()["optional-dependencies"]["all"]
-    assert Requirement(line).extras == {"onnx", "openvino", "parquet"}
+    assert Requirement(line).extras == {"history", "onnx", "openvino", "parquet"}
 
 
 # -- Python 3.10 -------------------------------------------------------------------------------
