@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec
@@ -22,11 +23,11 @@ if TYPE_CHECKING:
 INK = "#24292f"
 #: Published points, grid lines and whatever stays behind.
 MUTED = "#7d8590"
-BLUE, ORANGE, GREEN, PURPLE, RED, OLIVE = (
-    "#2f7fd0", "#d4700f", "#12916b", "#a25ad0", "#d6456a", "#8a8410",
+BLUE, ORANGE, GREEN, PINK, RED, OLIVE = (
+    "#2f7fd0", "#d4700f", "#12916b", "#e0559a", "#d6456a", "#8a8410",
 )  # fmt: skip
 #: Series in order of use, each with a shape of its own.
-PALETTE = (BLUE, ORANGE, GREEN, PURPLE, RED, OLIVE)
+PALETTE = (BLUE, ORANGE, GREEN, PINK, RED, OLIVE)
 MARKERS = ("o", "s", "^", "D", "v", "P")
 #: Bars of several series differ by these as well; the hatch is drawn in a translucent ink.
 HATCHES = ("", "////", "....", "xxxx", "\\\\\\\\", "++++")
@@ -77,9 +78,11 @@ def house_style() -> Iterator[None]:
     """Use the house style, and nothing that the user's matplotlibrc says."""
     import matplotlib
 
-    with matplotlib.rc_context():
+    with matplotlib.rc_context(), warnings.catch_warnings():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(_RC)
+        # The page's own fonts may have what DejaVu Sans lacks; a box is shown otherwise.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         yield
 
 

@@ -106,6 +106,7 @@ def _rounded(value: float | None, digits: int = 6) -> float | None:
 def _launch(launch: Mapping[str, Any]) -> Json:
     found: Json = {
         "number": launch["number"],
+        "job": plain(launch["job"]),
         "status": plain(launch["status"]),
         "reason": plain(launch["reason"]),
     }

@@ -106,6 +106,25 @@ DEFINITIONS: dict[str, Definition] = {
             "What an ideal allocator would need in eager execution; not measured memory.",
         ),
         Definition(
+            "peak_memory_bytes", "bytes", "measured",
+            "Peak resident memory of the worker above its level before the model was loaded, in a "
+            "launch of its own.",
+            "Of the process: libraries that load lazily count as well.",
+        ),
+        Definition(
+            "loaded_bytes", "bytes", "measured",
+            "Resident once the model is loaded: weights and what the backend packed of them.",
+        ),
+        Definition(
+            "retained_bytes", "bytes", "measured",
+            "Resident after a run on top of that: workspace and activations that it keeps.",
+        ),
+        Definition(
+            "transient_bytes", "bytes", "measured",
+            "At the peak of the second run on top of both: activations that the backend frees "
+            "again.",
+        ),
+        Definition(
             "accuracy", "%", "published",
             "AP50 of detectors, top-1 of classifiers; see the two entries below.",
         ),

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cspbench.figures.cases import plain
-from cspbench.figures.choice import layers_of
 from cspbench.frames import Run
 from cspbench.report import numbers
 from cspbench.report.data import log_end
@@ -125,6 +124,8 @@ class BalanceLine:
     share: str
     name: str
     cio: str
+    traffic: str
+    fused: str
     copies: str
 
 
@@ -146,47 +147,60 @@ def balance(runs: Sequence[Run], rows: Sequence[CaseRow]) -> list[BalanceLine]:
             share=f"{largest / total:.1%}".replace("%", " %"),
             name=names.get(row.model_id, ""),
             cio=numbers.fixed(None if cio is None else cio / 1e6, 2),
+            traffic=numbers.size(row.total("traffic_bytes")),
+            fused=numbers.size(row.total("traffic_bytes_fused")),
             copies=numbers.size(row.total("copy_bytes")),
         )
     return list(lines.values())
 
 
 def largest_layers(run: Run) -> dict[str, str]:
-    """Module path of the layer with most BFLOPs, the first of equals, by model id."""
-    layers = layers_of(run)
-    if layers.empty:
-        return {}
-    rows = layers.loc[layers.groupby("model", sort=False)["bflops"].idxmax()]
+    """Module path of the layer with most BFLOPs by model id."""
     return {
-        plain(model): plain(name) for model, name in zip(rows["model"], rows["name"], strict=True)
+        plain(model): plain(analysis.get("places", {}).get("max_layer_bflops", ""))
+        for model, analysis in run.stored.meta["analyses"].items()
     }
 
 
 @dataclass(frozen=True)
 class MemoryLine:
-    """What a network needs, computed, as text."""
+    """What a case needs, as text: computed from its network, and measured where it was."""
 
     model: str
+    setting: str
     weights: str
     live: str
-    traffic: str
-    fused: str
+    peak: str
+    loaded: str
+    retained: str
+    transient: str
 
 
 def memory(rows: Sequence[CaseRow]) -> list[MemoryLine]:
-    """One line a network that was analysed; weights are counted as fp32."""
-    lines: dict[str, MemoryLine] = {}
-    for row in rows:
-        if row.totals:
-            params = row.total("params")
-            lines[row.model_id] = MemoryLine(
-                model=row.model_id,
-                weights=numbers.size(None if params is None else 4 * params),
-                live=numbers.size(row.total("peak_live_bytes")),
-                traffic=numbers.size(row.total("traffic_bytes")),
-                fused=numbers.size(row.total("traffic_bytes_fused")),
-            )
-    return list(lines.values())
+    """One line a case whose memory was measured; without any, one line an analysed network.
+
+    Weights are counted as fp32.
+    """
+    measured = [row for row in rows if row.record.memory]
+    if not measured:
+        first = {row.model_id: row for row in reversed(rows) if row.totals}
+        measured = [row for row in rows if first.get(row.model_id) is row]
+    return [_memory_line(row) for row in measured]
+
+
+def _memory_line(row: CaseRow) -> MemoryLine:
+    params = row.total("params")
+    found = row.record.memory or {}
+    return MemoryLine(
+        model=row.model_id,
+        setting=row.setting if found else "",
+        weights=numbers.size(None if params is None else 4 * params),
+        live=numbers.size(row.total("peak_live_bytes")),
+        peak=numbers.size(found.get("peak_memory_bytes")),
+        loaded=numbers.size(found.get("loaded_bytes")),
+        retained=numbers.size(found.get("retained_bytes")),
+        transient=numbers.size(found.get("transient_bytes")),
+    )
 
 
 @dataclass(frozen=True)

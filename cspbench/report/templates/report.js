@@ -214,8 +214,8 @@
     parts.push(make("h3", {}, "Repeat this case"), make("div", { class: "command" }, make("pre", { id: "case-command" }, one.command), button));
     if (one.launches.length) {
       parts.push(make("h3", {}, "Launches"), grid(
-        ["#", "Status", "Median, ms", "Samples", "Load, ms", "First, ms", "Warm-up", "Stopped by", "Steal, s", "Others, s"],
-        one.launches.map((launch) => [String(launch.number), launch.status + (launch.reason ? `: ${launch.reason}` : ""),
+        ["#", "Job", "Status", "Median, ms", "Samples", "Load, ms", "First, ms", "Warm-up", "Stopped by", "Steal, s", "Others, s"],
+        one.launches.map((launch) => [String(launch.number), launch.job, launch.status + (launch.reason ? `: ${launch.reason}` : ""),
           launch.median_ms, launch.samples, launch.load_ms, launch.first_ms, launch.warmup, launch.stop, launch.steal_s, launch.foreign_cpu_s]),
         "Launches"));
       for (const launch of one.launches.filter((each) => each.log)) {

@@ -1,0 +1,239 @@
+"""Every figure's data, worked out by hand."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cspbench.figures import choice, labels
+from cspbench.figures.cases import (
+    family,
+    is_csp,
+    model_label,
+    number,
+    plain,
+    setting_label,
+    shorten,
+)
+from cspbench.figures.cumulative import cumulative_data
+from cspbench.figures.fps_ap50 import fps_ap50_data, fps_class, pareto_front
+from cspbench.figures.fps_bars import MAX_MODELS, fps_bars_data
+from cspbench.figures.gamma_fusion import gamma_fusion_data
+from cspbench.figures.layer_bflops import layer_bflops_data, reduction
+from cspbench.figures.layer_io import layer_io_data
+from cspbench.figures.liveness import liveness_data
+from cspbench.figures.published import everything_of, figure1_points, published_values
+from cspbench.figures.stages import stage_data
+from cspbench.figures.top1_bflops import gains, top1_bflops_data
+from cspbench.frames import Run
+from tests.report.runs import good, write_run
+
+
+def layers(**models: list[float]) -> pd.DataFrame:
+    """Layer rows with BFLOPs only."""
+    rows = [
+        {"model": model, "bflops": value} for model, values in models.items() for value in values
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_layer_bflops_keeps_order_and_drops_what_computes_nothing() -> None:
+    big, small = layer_bflops_data(
+        layers(small=[0.2, 0.0, 0.1], big=[0.1, 0.4], free=[0.0]), ["small", "big", "free"]
+    )
+    assert (big.model, big.bflops, big.largest) == ("big", (0.1, 0.4), 0.4)
+    assert small.bflops == (0.2, 0.1)
+    assert reduction(small, big) == pytest.approx(-0.5)  # 0.2 / 0.4 - 1
+
+
+def test_the_papers_bottleneck_reduction() -> None:
+    """Fig. 7: 0.199361 / 0.354419 - 1 = -43.75 %, printed -44 %."""
+    pelee, csp = layer_bflops_data(layers(pelee=[0.354419, 0.1], csp=[0.199361]), ["csp", "pelee"])
+    assert f"{reduction(csp, pelee):.0%}" == "-44%"
+
+
+def test_fps_bars_turn_intervals_round() -> None:
+    """Latency 10 ms (8 to 12.5) at batch 2 is 200 fps (160 to 250)."""
+    case = "csppeleenet@224/opencv-cpu/b2/t1"
+    row = {"id": case, "batch": 2, "fps": 200.0, "latency_ms_low": 8.0, "latency_ms_high": 12.5}
+    skipped = {**row, "id": "peleenet@224/jetson/b2/t1", "fps": math.nan}
+    [bar] = fps_bars_data(pd.DataFrame([row, skipped])).bars
+    assert (bar.low, bar.high, bar.setting, bar.csp) == (160.0, 250.0, "opencv-cpu, batch 2", True)
+
+
+def test_fps_bars_without_interval_and_with_too_many_networks() -> None:
+    rows = [
+        {"id": f"m{i}@224/opencv-cpu/b1/t1", "batch": 1, "fps": float(i + 1),
+         "latency_ms_low": math.nan, "latency_ms_high": math.nan}
+        for i in range(MAX_MODELS + 3)
+    ]  # fmt: skip
+    data = fps_bars_data(pd.DataFrame(rows))
+    assert data.models[0] == f"m{MAX_MODELS + 2}@224", "the fastest first"
+    assert data.left_out == 3
+    assert data.bars[0].low is None
+
+
+def test_fps_ap50_joins_by_model_and_input() -> None:
+    rows = [
+        {"id": "csppeleenet-ref+prn@320/opencv-cpu/b1/t1", "fps": 50.0},
+        {"id": "csppeleenet-ref+prn@416/opencv-cpu/b1/t1", "fps": 30.0},  # none at this input
+    ]
+    [point] = fps_ap50_data(pd.DataFrame(rows), published_values("ap50_pct"))
+    # Table 5 of the paper: CSPPeleeNet Ref.-PRN at 320 has AP50 38.5.
+    assert (point.ap50, point.fps, point.family) == (38.5, 50.0, "peleenet")
+    assert point.label == "csppeleenet-ref+prn"
+
+
+def test_pareto_front_by_hand() -> None:
+    points = [(10.0, 40.0), (20.0, 38.0), (15.0, 37.0), (20.0, 36.0), (5.0, 40.0)]
+    assert pareto_front(points) == [(20.0, 38.0), (10.0, 40.0)]
+
+
+@given(st.lists(st.tuples(st.integers(1, 20), st.integers(1, 20)), min_size=1))
+def test_pareto_front_is_what_nothing_beats(points: list[tuple[int, int]]) -> None:
+    expected = {
+        one
+        for one in points
+        if not any(o != one and o[0] >= one[0] and o[1] >= one[1] for o in points)
+    }
+    assert set(pareto_front([(float(a), float(b)) for a, b in points])) == expected
+
+
+@pytest.mark.parametrize(
+    ("fps", "expected"),
+    [(29.9, "below 30"), (30, "30 to 100"), (100, "100 to 200"), (200, "200 and above")],
+)
+def test_fps_classes(fps: float, expected: str) -> None:
+    assert fps_class(fps) == expected
+
+
+def test_published_numbers_by_model() -> None:
+    assert published_values("ap50_pct")["yolov3-tiny@416"] == 33.1
+    assert published_values("top1_pct")["peleenet@224"] == 70.7
+    devices = {e.device for e in everything_of("csppeleenet-ref+prn", 320) if e.metric == "fps"}
+    assert {"GTX 1080 Ti", "Jetson TX2"} <= devices
+    families = figure1_points()
+    assert next(iter(families)) == "CSPNet (ours)"
+    assert (109.0, 50.4) in families["CSPNet (ours)"]
+
+
+def test_top1_prefers_computed_bflops_and_pairs_csp_with_plain() -> None:
+    top1 = {"peleenet@224": 70.7, "csppeleenet@224": 70.9, "speleenet@224": 69.6, "x@1": 1.0}
+    published = {"csppeleenet@224": 0.888, "speleenet@224": 0.904, "peleenet@224": 1.017}
+    points = top1_bflops_data({"peleenet@224": 1.0166}, published, top1)
+    by_name = {point.name: point for point in points}
+    assert (by_name["peleenet"].bflops, by_name["peleenet"].computed) == (1.0166, True)
+    assert (by_name["csppeleenet"].bflops, by_name["csppeleenet"].computed) == (0.888, False)
+    assert "x" not in by_name, "families that the runs do not hold stay out"
+    assert [(a.name, b.name) for a, b in gains(points)] == [("peleenet", "csppeleenet")]
+
+
+def test_gamma_fusion_changes_are_against_the_plain_network(demo: Run) -> None:
+    cases = demo.cases[demo.cases["latency_ms"].notna()]
+    variants = gamma_fusion_data(cases, {"peleenet@224": 70.7})
+    by_label = {(v.label, v.setting): v for v in variants}
+    # MACs 800, 600 and 600: BFLOPs 1600, 1200 and 1200, so 0 and -25 %.
+    assert by_label["peleenet", "opencv-cpu"].change == 0
+    assert by_label["fusion csp, γ 0.5", "torch-cpu"].change == pytest.approx(-0.25)
+    assert by_label["fusion csp, γ 0.25", "opencv-cpu"].change == pytest.approx(-0.25)
+    assert by_label["peleenet", "opencv-cpu"].top1 == 70.7
+    assert len(variants) == 6
+
+
+def test_gamma_fusion_needs_a_plain_network(demo: Run) -> None:
+    cases = demo.cases[demo.cases["id"].str.startswith("csp") & demo.cases["bflops"].notna()]
+    assert gamma_fusion_data(cases[cases["latency_ms"].notna()], {}) == []
+
+
+def test_cumulative_sums_macs_in_order(demo: Run) -> None:
+    [pelee] = cumulative_data(demo.layers, ["peleenet@224"])
+    assert pelee.gmacs == pytest.approx((1e-7, 5e-7, 7e-7, 8e-7))  # 100, 500, 700, 800 MACs
+    assert pelee.position == (0.25, 0.5, 0.75, 1.0)
+
+
+def test_stages_sum_their_layers(demo: Run) -> None:
+    stages, [pelee, csp] = stage_data(demo.layers, ["peleenet@224", "csppeleenet@224"])
+    assert stages == ("stages.0", "stages.1")
+    assert pelee.values[0] == pytest.approx((500e-9, 300e-9))  # GMACs: 100 + 400, 200 + 100
+    assert csp.values[2] == pytest.approx((2e-6, 2e-6))  # two parameters a stage
+
+
+def test_liveness_names_the_first_peak(demo: Run) -> None:
+    [csp] = liveness_data(demo.layers, ["csppeleenet@224"])
+    assert csp.live_mib == pytest.approx(tuple(8 * n / 2**20 for n in (100, 200, 200, 100)))
+    assert (csp.peak_at, csp.peak_name) == (1, "stages.0.conv1")
+
+
+def test_layer_io_counts_inputs_and_outputs(demo: Run) -> None:
+    [pelee] = layer_io_data(demo.layers, ["peleenet@224"])
+    assert pelee.inputs == pelee.outputs == pytest.approx((1e-4, 4e-4, 2e-4, 1e-4))
+    assert pelee.total == pytest.approx(16e-4)  # 2 x 800 elements
+
+
+def test_compared_models_share_family_and_input() -> None:
+    ids = ["yolov3-tiny@416", "csppeleenet[gamma=0.25]@224", "peleenet@224", "csppeleenet@224"]
+    assert choice.choose_models(ids, 2) == ["peleenet@224", "csppeleenet@224"]
+    assert choice.choose_models(["odd id@@"], 2) == ["odd id@@"]
+
+
+def test_analyses_of_another_version_count_as_none(tmp_path: Path) -> None:
+    case = "peleenet@224/opencv-cpu/b1/t1"
+    run = write_run(tmp_path, {case: good(case, 1.0)},
+                    analyses={"peleenet@224": {"version": -1, "totals": {}}})  # fmt: skip
+    assert choice.layers_of(run).empty
+
+
+def test_labels() -> None:
+    case = "csppeleenet[gamma=0.25]+prn@320x416/opencv-cpu[engine=new]/b8/t2"
+    assert model_label(case) == "csppeleenet[gamma=0.25]+prn@320x416"
+    assert setting_label(case) == "opencv-cpu[engine=new], batch 8, 2 threads"
+    assert family("csppeleenet-ref") == "peleenet"
+    assert family("darknet:my.cfg") == "darknet:my.cfg"
+    assert is_csp("resnet50[csp.fusion=last]@224/opencv-cpu/b1/t1")
+    assert not is_csp("peleenet@224/opencv-cpu/b1/t1")
+    assert [number(v) for v in (0.01234, 4.567, 78.94, 1234.5)] == [
+        "0.0123",
+        "4.57",
+        "78.9",
+        "1234",
+    ]
+
+
+@given(st.text())
+def test_plain_text_can_be_written_and_hides_nothing(text: str) -> None:
+    shown = plain(text)
+    assert shown.encode("utf-8").decode() == shown
+    assert not any(ord(c) < 32 or 0x202A <= ord(c) <= 0x202E for c in shown)
+
+
+@given(st.text(min_size=1, max_size=200), st.integers(5, 60))
+def test_shortened_text_keeps_both_ends(text: str, length: int) -> None:
+    shown = shorten(text, length)
+    assert len(shown) <= max(length, len(text) if len(text) <= length else 0)
+    assert shown[0] == text[0]
+    assert shown[-1] == text[-1]
+
+
+def test_a_label_keeps_off_the_point_to_its_right() -> None:
+    frame = labels.Box(0, 0, 300, 100)
+    [(left, bottom), _] = labels.place([(100, 50), (120, 50)], [60, 60], frame)
+    box = labels.Box(left, bottom, left + 60, bottom + 10.5)
+    assert box.overlap(labels.Box(115, 45, 125, 55)) == 0
+
+
+@given(st.lists(st.tuples(st.floats(0, 300), st.floats(0, 100)), min_size=1, max_size=8))
+def test_every_point_gets_one_label_beside_it(points: list[tuple[float, float]]) -> None:
+    placed = labels.place(points, [40.0] * len(points), labels.Box(0, 0, 300, 100))
+    assert len(placed) == len(points)
+    for (x, y), (left, bottom) in zip(points, placed, strict=True):
+        assert abs(left - x) <= 60
+        assert abs(bottom - y) <= 40
+
+
+def test_points_along_a_line() -> None:
+    assert labels.along([(0, 0), (4, 8)], 4) == [(1, 2), (2, 4), (3, 6)]
