@@ -160,8 +160,8 @@ def apply(
         raise InputError(f"fusion must be one of {', '.join(FUSIONS)}, not {fusion!r}")
     if split not in SPLITS:
         raise InputError(f"split must be one of {', '.join(SPLITS)}, not {split!r}")
-    stages: nn.ModuleList = module.stages  # type: ignore[assignment]
     chosen = split_stages(module)
+    stages: nn.ModuleList = module.stages  # type: ignore[assignment]
     bases = [
         (int(stages[i].base_channels), int(getattr(stages[i], "width_multiple", 1)))  # type: ignore[arg-type]
         for i in chosen

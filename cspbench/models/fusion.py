@@ -127,9 +127,11 @@ class EfmNeck(nn.Module):
         p3 = self.head3(torch.cat([upsample(x), lateral3], 1))
         if self.attention is not None:
             p3 = self.attention(p3)
+        out3 = self.det3(p3)
         n4 = self.head4(torch.cat([self.down4(p3), p4], 1))
+        out4 = self.det4(n4)
         n5 = self.head5(self.add5(self.down5(n4), p5))
-        return [self.det3(p3), self.det4(n4), self.det5(n5)]
+        return [out3, out4, self.det5(n5)]
 
 
 class GfmNeck(nn.Module):
@@ -159,7 +161,7 @@ class GfmNeck(nn.Module):
         p5 = self.reduce5(self.top(c5))
         lateral4, lateral3 = self.max4(c4), self.max3(c3)
         fused = self.fuse(torch.cat([upsample(p5), lateral4, self.pool3(lateral3)], 1))
-        p3 = self.head3(torch.cat([upsample(self.reduce3(fused)), lateral3], 1))
-        p4 = self.head4(torch.cat([fused, lateral4], 1))
-        n5 = self.head5(torch.cat([self.pool5(fused), p5], 1))
-        return [self.det3(p3), self.det4(p4), self.det5(n5)]
+        out3 = self.det3(self.head3(torch.cat([upsample(self.reduce3(fused)), lateral3], 1)))
+        out4 = self.det4(self.head4(torch.cat([fused, lateral4], 1)))
+        out5 = self.det5(self.head5(torch.cat([self.pool5(fused), p5], 1)))
+        return [out3, out4, out5]
