@@ -40,7 +40,7 @@ def facts(run: Run) -> list[tuple[str, str]]:
     known: list[tuple[str, object]] = [
         ("Processor", env.get("cpu")),
         ("Cores", f"{cores} usable of {env.get('cores_logical')}"),
-        ("Container limit", None if quota is None else f"{quota:g} processors"),
+        ("Container limit", None if quota is None else f"{quota} processors"),
         ("Instruction sets", ", ".join(env.get("cpu_flags") or []) or None),
         ("Memory", size(env["memory_bytes"]) if env.get("memory_bytes") else None),
         ("Frequency governor", env.get("governor")),
@@ -116,7 +116,7 @@ def _machine(run: Run) -> Iterator[Finding]:
     if env.get("cpu_quota") is not None:
         yield Finding(
             "warn",
-            f"The container may use {env['cpu_quota']:g} processors: beyond that it is paused.",
+            f"The container may use {plain(env['cpu_quota'])} processors: beyond that it waits.",
             "measure with no more threads than that, or lift the limit",
         )
     if str(env.get("git_commit") or "").endswith("-dirty"):

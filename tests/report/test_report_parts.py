@@ -1,0 +1,223 @@
+"""Sentences, findings and tables of the report, worked out by hand."""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cspbench.frames import Run
+from cspbench.report import machine, marks, numbers
+from cspbench.report.rows import CaseRow, case_rows
+from cspbench.report.sections import ablation, balance, latency_ratio, memory, problems
+from cspbench.report.summary import summary
+from tests.report.runs import analysis, good, time_launch, write_run
+
+
+def rows_of(tmp_path: Path, cases: dict[str, Any], **more: Any) -> list[CaseRow]:
+    return case_rows([write_run(tmp_path, cases, **more)])
+
+
+def exact(case: str, *medians_ms: float) -> list[dict[str, Any]]:
+    """Launches with exactly these medians."""
+    return [time_launch(case, i, [ms] * 3) for i, ms in enumerate(medians_ms)]
+
+
+FAST, SLOW = "csppeleenet@224/opencv-cpu/b1/t1", "peleenet@224/opencv-cpu/b1/t1"
+
+
+def test_fastest_names_the_case_and_its_rivals(tmp_path: Path) -> None:
+    rows = rows_of(tmp_path, {FAST: exact(FAST, 10, 10.1, 9.9), SLOW: exact(SLOW, 20, 20.2, 19.8)})
+    [fastest, accuracy, _] = summary(rows, {})
+    assert fastest.text.startswith("csppeleenet@224 on opencv-cpu: 10.00 ms (±2.5 %), 100 fps")
+    assert "overlap" not in fastest.text
+    assert accuracy.text == "None of the measured networks has a published AP50."
+
+
+def test_fastest_admits_overlap_and_single_launches(tmp_path: Path) -> None:
+    rows = rows_of(tmp_path, {FAST: exact(FAST, 10, 11, 9), SLOW: exact(SLOW, 10.5, 9.5, 11)})
+    assert "The intervals of 1 other case overlap it." in summary(rows, {})[0].text
+    rows = rows_of(tmp_path, {FAST: exact(FAST, 10)})
+    assert "One launch gives no interval." in summary(rows, {})[0].text
+
+
+def test_most_ap50_per_millisecond(tmp_path: Path) -> None:
+    """AP50 40 in 10 ms is 4 points per ms, 45 in 20 ms is 2.25."""
+    rows = rows_of(tmp_path, {FAST: exact(FAST, 10, 10), SLOW: exact(SLOW, 20, 20)})
+    sentence = summary(rows, {"csppeleenet@224": 40.0, "peleenet@224": 45.0})[1]
+    assert sentence.text.startswith("csppeleenet@224")
+    assert "4 points per millisecond" in sentence.text
+
+
+def test_surprise_is_fewer_bflops_and_surely_slower(tmp_path: Path) -> None:
+    analyses = {
+        "csppeleenet@224": analysis("csppeleenet@224", [300]),
+        "peleenet@224": analysis("peleenet@224", [400]),
+    }
+    launches = {FAST: exact(FAST, 20, 20.1, 19.9), SLOW: exact(SLOW, 10, 10.1, 9.9)}
+    rows = rows_of(tmp_path, launches, analyses=analyses)
+    surprise = summary(rows, {})[2]
+    assert surprise.heading == "Surprise"
+    assert "25 % fewer BFLOPs" in surprise.text  # 1 - 300 / 400
+    assert "2 times as slow" in surprise.text
+    launches = {FAST: exact(FAST, 20, 40, 10), SLOW: exact(SLOW, 10, 10.1, 9.9)}
+    rows = rows_of(tmp_path, launches, analyses=analyses)
+    assert summary(rows, {})[2].heading == "No surprise", "the intervals overlap"
+
+
+def test_widest_gap_between_backends(tmp_path: Path) -> None:
+    other = "csppeleenet@224/torch-cpu/b1/t1"
+    rows = rows_of(tmp_path, {FAST: exact(FAST, 10, 10.1), other: exact(other, 30, 30.1)})
+    rows = rows_of(tmp_path, {FAST: exact(FAST, 10, 10, 10), other: exact(other, 30, 30, 30)})
+    gap = summary(rows, {})[2]
+    assert (gap.heading, gap.case) == ("Widest gap", other)
+    assert "takes 3 times as long on torch-cpu as on opencv-cpu" in gap.text
+
+
+def test_ratio_joins_both_intervals() -> None:
+    """Half widths 3 % and 4 % on the log scale join to 5 % (3-4-5)."""
+
+    def row(latency: float, half: float) -> CaseRow:
+        found = object.__new__(CaseRow)
+        values = {"latency_ms": latency, "latency_low": latency * math.exp(-half),
+                  "latency_high": latency * math.exp(half)}  # fmt: skip
+        for name, value in values.items():
+            object.__setattr__(found, name, value)
+        return found
+
+    found = latency_ratio(row(20, 0.03), row(10, 0.04))
+    assert found is not None
+    assert found == pytest.approx((2.0, 2 * math.exp(-0.05), 2 * math.exp(0.05)))
+
+
+def test_ablation_sets_variants_beside_the_plain_network(demo: Run) -> None:
+    lines = {(line.model, line.setting): line for line in ablation(case_rows([demo]))}
+    plain = lines["peleenet@224", "opencv-cpu"]
+    assert (plain.gamma, plain.fusion, plain.change) == ("–", "not partial", "–")
+    csp = lines["csppeleenet@224", "opencv-cpu"]
+    # 600 of 800 MACs; about 10 of 12 ms.
+    assert (csp.gamma, csp.fusion, csp.bflops_change) == ("0.5", "csp", "−25 %")
+    assert csp.change in ("−16 %", "−17 %", "−18 %")
+    assert ("csppeleenet-ref+prn@320", "opencv-cpu") not in lines, "one variant is no ablation"
+
+
+def test_balance_names_the_largest_layer(demo: Run) -> None:
+    [pelee, *_] = balance([demo], case_rows([demo]))
+    assert (pelee.model, pelee.name) == ("peleenet@224", "stages.0.conv1")
+    assert pelee.share == "50.0 %"  # 400 of 800 MACs
+
+
+def test_memory_prefers_what_was_measured(tmp_path: Path, demo: Run) -> None:
+    assert {line.setting for line in memory(case_rows([demo]))} == {""}
+    found = {"peak_memory_bytes": 3 * 2**20, "loaded_bytes": 2**20, "retained_bytes": 2**19,
+             "transient_bytes": 2**18, "method": "test"}  # fmt: skip
+    launch = {**time_launch(FAST, 9, [1.0]), "job": "memory", "memory": found}
+    del launch["latencies_ns"]
+    [line] = memory(rows_of(tmp_path, {FAST: [*exact(FAST, 1, 1), launch]}))
+    assert (line.setting, line.peak, line.loaded) == ("opencv-cpu", "3 MiB", "1 MiB")
+    assert (line.retained, line.transient, line.live) == ("512 KiB", "256 KiB", "–")
+
+
+def test_problems_join_cases_of_one_reason(tmp_path: Path) -> None:
+    cases = {
+        "peleenet@224/jetson/b1/t1": ("unavailable", "no board"),
+        "csppeleenet@224/jetson/b1/t1": ("unavailable", "no board"),
+        "peleenet@320/jetson/b1/t1": ("unsupported", "too big"),
+    }
+    found = problems(rows_of(tmp_path, cases))
+    assert [(p.reason, len(p.cases)) for p in found] == [("no board", 2), ("too big", 1)]
+
+
+def finding_texts(tmp_path: Path, launches: list[dict[str, Any]], **environment: Any) -> str:
+    run = write_run(tmp_path, {FAST: launches}, environment=environment)
+    return "\n".join(finding.text for finding in machine.findings([run]))
+
+
+def interference(**values: float) -> dict[str, Any]:
+    base = {"seconds": 1.0, "foreign_cpu_s": 0.0, "steal_s": 0.0,
+            "load_1m_before": 0.1, "load_1m_after": 0.1}  # fmt: skip
+    return {"interference": {**base, **values}}
+
+
+def test_a_quiet_machine_has_no_findings(tmp_path: Path) -> None:
+    assert finding_texts(tmp_path, good(FAST, 10.0)) == ""
+
+
+@pytest.mark.parametrize(
+    ("change", "environment", "expected"),
+    [
+        ({"steal_s": 0.1}, {}, "The hypervisor took 10 % of a processor"),
+        ({"foreign_cpu_s": 0.5}, {}, "Other processes used 50 % of a processor"),
+        ({"load_1m_before": 9.0}, {}, "The load average was 9 on 4 processors"),
+        ({}, {"governor": "powersave"}, "The frequency governor is powersave"),
+        ({}, {"governor": None}, "does not tell the frequency governor"),
+        ({}, {"virtualised": True}, "This is a virtual machine"),
+        ({}, {"cpu_quota": 1.5}, "The container may use 1.5 processors"),
+        ({}, {"git_commit": "abc-dirty"}, "uncommitted changes"),
+    ],
+)
+def test_what_spoils_comparison_is_said(
+    tmp_path: Path, change: dict[str, float], environment: dict[str, Any], expected: str
+) -> None:
+    launches = [{**launch, **interference(**change)} for launch in good(FAST, 10.0)]
+    assert expected in finding_texts(tmp_path, launches, **environment)
+
+
+def test_damaged_files_and_few_rounds_are_said(tmp_path: Path) -> None:
+    run = write_run(tmp_path, {FAST: good(FAST, 1.0, launches=2)}, rounds=2)
+    with (run.path / "launches.jsonl").open("ab") as file:
+        file.write(b"torn")
+    from cspbench.frames import load
+
+    texts = "\n".join(finding.text for finding in machine.findings([load(run.path)]))
+    assert "cut off in writing" in texts
+    assert "The suite asks for 2 launches a case" in texts
+    assert "flagged few_samples" in texts
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [(None, "–"), (0.01234, "0.0123"), (1.23456, "1.235"), (12.3456, "12.35"), (123.456, "123.5")],
+)
+def test_milliseconds(value: float | None, expected: str) -> None:
+    assert numbers.milliseconds(value) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [(None, "–"), (0.0312, "±3.1 %"), (0.31, "±31 %"), (1.5, ">±100 %")],
+)
+def test_plus_minus(value: float | None, expected: str) -> None:
+    assert numbers.plus_minus(value) == expected
+
+
+def test_sizes_and_changes() -> None:
+    assert [numbers.size(n) for n in (512, 1536, 3 * 2**20, 5 * 2**30)] == [
+        "512 B", "1.5 KiB", "3 MiB", "5 GiB",
+    ]  # fmt: skip
+    assert numbers.percent(-0.034) == "−3 %"
+    assert numbers.percent(None) == "–"
+
+
+def test_spread_draws_launches_on_a_fixed_scale() -> None:
+    """At +10 % of ±20 % a dot stands half way from the middle (40) to the edge less 6 (74)."""
+    drawing = str(marks.spread(10.0, 9.5, 10.5, [10.0, 11.0]))
+    assert 'cx="40"' in drawing
+    assert 'cx="57"' in drawing
+    assert "over" not in drawing
+
+
+@given(st.floats(0.001, 1e6), st.floats(0.01, 1), st.floats(1, 100), st.floats(0.01, 100))
+def test_spread_stays_inside_its_cell(value: float, low: float, high: float, dot: float) -> None:
+    drawing = str(marks.spread(value, value * low, value * high, [value * dot]))
+    places = [float(x) for x in re.findall(r'(?:x|cx|x1|M)="?([-\d.]+)', drawing)]
+    assert all(0 <= x <= 80 for x in places)
+    if low < 0.79 or high > 1.21:
+        assert "over" in drawing
+    elif low > 0.81 and high < 1.19:
+        assert "over" not in drawing
