@@ -110,7 +110,7 @@ class WorkerProcess:
         with contextlib.suppress(BrokenPipeError):  # it died: seen below
             stdin.write(json.dumps(job).encode() + b"\n")
             stdin.flush()
-        outcome = self._wait(job, timeout_seconds, on_phase or (lambda phase: None))
+        outcome = self._wait(job, timeout_seconds, on_phase)
         self._busy = False
         outcome.seconds = time.monotonic() - started
         if outcome.status is not Status.OK:
@@ -118,7 +118,7 @@ class WorkerProcess:
         return outcome
 
     def _wait(
-        self, job: dict[str, Any], timeout_seconds: float, on_phase: Callable[[str], None]
+        self, job: dict[str, Any], timeout_seconds: float, on_phase: Callable[[str], None] | None
     ) -> Outcome:
         phase, allowed = "start", timeout_seconds
         deadline = time.monotonic() + allowed
@@ -144,7 +144,8 @@ class WorkerProcess:
                 for message in self._messages(chunk):
                     if message.get("event") == "phase":
                         phase = str(message.get("phase"))
-                        on_phase(phase)
+                        if on_phase is not None:
+                            on_phase(phase)
                         allowed = timeout_seconds + phase_seconds(job, phase)
                         deadline = time.monotonic() + allowed
                     elif message.get("event") == "answer":

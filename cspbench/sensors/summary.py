@@ -7,6 +7,7 @@ reported apart and never subtracted).
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
@@ -87,7 +88,7 @@ def series(looks: Iterable[Look], name: str) -> list[tuple[float, float]]:
 
 def integral(points: Sequence[tuple[float, float]]) -> float:
     """Integral over time by trapezoids: watts over seconds give joules."""
-    return sum((b[0] - a[0]) * (a[1] + b[1]) / 2 for a, b in zip(points, points[1:], strict=False))
+    return sum((b[0] - a[0]) * (a[1] + b[1]) / 2 for a, b in itertools.pairwise(points))
 
 
 def power(traces: Sequence[Trace], device: str) -> Power | None:

@@ -73,7 +73,7 @@ def check_names(wanted: str, known: Sequence[str]) -> list[str]:
     for name in names:
         if name not in known:
             valid = ", ".join((AUTO, NONE, *sorted(known)))
-            raise ValueError(f"unknown sensor {name!r}{nearest(name, known)}; valid: {valid}")
+            raise ValueError(f"unknown sensor {name!r}{nearest(name, list(known))}; valid: {valid}")
     return names
 
 
