@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cspbench.cli.options import format_option, results_option
+from cspbench.cli.options import allow_code_option, format_option, results_option
 from cspbench.errors import InputError
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
     "--measure-identical", is_flag=True,
     help="Time also what runs the very same bytes on both sides of a git comparison.",
 )  # fmt: skip
+@allow_code_option
 @click.option("--self-test", is_flag=True, help="Tell what the gate can see on this machine.")
 @click.option("--markdown", type=_FILE, help="Write a step summary or comment (under 60 kB).")
 @click.option("--junit", type=_FILE, help="Write JUnit XML.")
@@ -56,6 +57,7 @@ def command(
     no_static: bool,
     keep_going: bool,
     measure_identical: bool,
+    allow_code: bool,
     self_test: bool,
     markdown: Path | None,
     junit: Path | None,
@@ -91,10 +93,11 @@ def command(
         keep_going=keep_going,
         measure_identical=measure_identical,
         only=only,
+        allow_code=allow_code,
     )
     stored = "run" in (sides[0].kind, sides[1].kind)
-    run = run_stored_gate if stored else run_gate
-    report = run(file, *sides, settings, tell=_tell)
+    judge = run_stored_gate if stored else run_gate
+    report = judge(file, *sides, settings, tell=_tell)
     folder = write_gate(report, results)
     _write_files(report, markdown, junit, html)
     if annotations:

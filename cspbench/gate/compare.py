@@ -52,7 +52,7 @@ def compare_runs(base: StoredRun, head: StoredRun) -> tuple[pd.DataFrame, list[s
             row["ratio"] = row["head_ms"] / row["base_ms"]
         if min(map(len, times)) >= 2:
             # The limits of a gate do not touch the interval.
-            decision = separate_runs(*times, min_effect=1.0, tolerance=1.0)
+            decision = separate_runs(times[0], times[1], min_effect=1.0, tolerance=1.0)
             assert decision.low is not None
             assert decision.high is not None
             row["ratio"] = math.exp(decision.estimate)

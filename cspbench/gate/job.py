@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Protocol
 
 from cspbench.errors import InputError
+from cspbench.gate import memory
 from cspbench.gate.decide import LOOKS, Decision, Finding, Look
 from cspbench.gate.measure import CaseData, arms_of, measure_case
 from cspbench.gate.prepare import Pair, not_here, pair_cases, runnable
 from cspbench.gate.report import GateReport, Skipped, raw
 from cspbench.gate.sides import OpenSide, SideRequest, opened
-from cspbench.gate.static import compare_static
+from cspbench.gate.static import StaticChange, compare_static
 from cspbench.gate.verdict import (
     CaseVerdict,
     Lost,
@@ -26,7 +27,8 @@ from cspbench.gate.verdict import (
     percent,
 )
 from cspbench.gate.worktree import changed_locks, repository_of, worktree
-from cspbench.runner.duet import ArmLostError, MakeArm, Side
+from cspbench.runner.duet import PAIRS, ArmLostError, MakeArm, Side
+from cspbench.runner.lock import timing_lock
 from cspbench.store.environment import fingerprint
 from cspbench.vocabulary import NOT_RUNNABLE, Status
 
@@ -45,7 +47,9 @@ class Settings:
 
     ``static`` False leaves the static comparison out of the decision; ``keep_going`` measures the
     other cases although the static gate has blocked one; ``measure_identical`` measures cases whose
-    artifact, settings and environment are the same on both sides of a git comparison.
+    artifact, settings and environment are the same on both sides of a git comparison; ``looks``
+    and ``pairs`` (burst pairs in a generation) are the schedule, ``only`` patterns of case ids;
+    ``allow_code`` is leave to run code that a model brings.
     """
 
     strict: bool = False
@@ -53,7 +57,9 @@ class Settings:
     keep_going: bool = False
     measure_identical: bool = False
     looks: Sequence[Look] = LOOKS
+    pairs: int = PAIRS
     only: Sequence[str] = ()
+    allow_code: bool = False
 
 
 def run_gate(
@@ -87,6 +93,7 @@ def run_gate(
             alone = other.kind == "git" and side.kind != "git"
             sides.append(stack.enter_context(opened(side, suite, settings.only, alone=alone)))
         job = _Job(sides[0], sides[1], settings, tell, arms)
+        stack.enter_context(timing_lock(f"gate of {suite.name}", waiting=tell))
         job.run()
         job.report.seconds = time.monotonic() - started
         return job.report
@@ -183,7 +190,7 @@ class _Job:
     def _static_gate(self, pairs: Sequence[Pair]) -> set[str]:
         """Compare what is known without running; return the names of blocked pairs."""
         rules = dict(self._gate.rules)
-        blocked: dict[str, list[str]] = {}
+        blocked: dict[str, list[StaticChange]] = {}
         seen: dict[tuple[str, str], bool] = {}
         for pair in pairs:
             old, new = pair.base.analysis, pair.head.analysis
@@ -197,13 +204,13 @@ class _Job:
             if models not in seen:
                 self.report.static += changes
                 seen[models] = True
-            wrong = [change.sentence for change in changes if change.blocked]
+            wrong = [change for change in changes if change.blocked]
             if wrong and self._settings.static:
                 blocked[pair.name] = wrong
-        for name, sentences in blocked.items():
-            self.report.verdicts.append(
-                CaseVerdict(name, Verdict.SLOWER, "static_rule", "; ".join(sentences))
-            )
+        for name, wrong in blocked.items():
+            # The layers of the first metric: most often the same ones changed all of them.
+            sentence = "; ".join([*(change.short for change in wrong), *wrong[0].layers])
+            self.report.verdicts.append(CaseVerdict(name, Verdict.SLOWER, "static_rule", sentence))
         return set(blocked)
 
     def _identical(self, pair: Pair) -> bool:
@@ -232,6 +239,7 @@ class _Job:
         null = self._null_case([pair for pair in pairs if _found(measured.get(pair.name))])
         cases = list(measured.values())
         self.report.verdicts += judge(cases, null, gate.min_effect, gate.tolerance)
+        self._memory([pair for pair in pairs if _found(measured.get(pair.name))])
         note = common_cause(cases, gate.min_effect)
         self.report.notes += [note] if note else []
         if any(made["schedule"] == "pairs" for raws in self.report.generations.values()
@@ -240,6 +248,22 @@ class _Job:
                 "some models did not fit beside each other and were measured by pairs of "
                 "processes, which says less"
             )
+
+    def _memory(self, pairs: Sequence[Pair]) -> None:
+        """Measure peak memory, if the suite has a rule for it."""
+        limit = dict(self._gate.rules).get(memory.RULE)
+        if limit is None:
+            return
+        changes = []
+        for pair in pairs:
+            self._tell(f"memory of {pair.name}")
+            found = memory.measure_memory(pair, self._base, self._head, limit)
+            if isinstance(found, Lost):
+                self.report.notes.append(f"{pair.name}: {found.text}: its rule was not checked")
+            else:
+                changes.append(found)
+        self.report.memory = changes
+        self.report.verdicts = [memory.with_memory(v, changes) for v in self.report.verdicts]
 
     def _null_case(self, pairs: Sequence[Pair]) -> Decision | Lost | None:
         """Measure the base of the cheapest case against itself; None if nothing was found."""
@@ -283,7 +307,7 @@ class _Job:
                 f"{percent(decision.estimate)}, {decision.finding}"
             )
 
-        data = measure_case(arms, self._gate, self._settings.looks, told)
+        data = measure_case(arms, self._gate, self._settings.looks, told, self._settings.pairs)
         if isinstance(data.outcome, Lost):
             self._tell(f"[{where}] {pair.name}: {data.outcome.text}")
         self.report.generations.setdefault(pair.name, []).extend(raw(data.generations))

@@ -21,6 +21,7 @@ from cspbench.gate.prepare import Pair, Prepared
 from cspbench.gate.sides import OpenSide
 from cspbench.gate.verdict import Lost, percent
 from cspbench.runner.duet import (
+    PAIRS,
     ArmLostError,
     ArmSpec,
     Generation,
@@ -57,6 +58,7 @@ def measure_case(
     gate: Gate,
     looks: Sequence[Look] = LOOKS,
     tell: Callable[[Decision], None] = lambda _: None,
+    pairs: int = PAIRS,
 ) -> CaseData:
     """Take generations until the looks decide or an arm is lost.
 
@@ -65,12 +67,13 @@ def measure_case(
         gate: smallest effect and tolerance.
         looks: when to look.
         tell: is shown the decision so far after each generation.
+        pairs: pairs of bursts in a generation.
     """
     started = time.monotonic()
     data = CaseData(Lost("arm_ended", "nothing was measured"))
     estimates: list[float] = []
     running: list[float] = []
-    stream = generations(make_arm)
+    stream = generations(make_arm, pairs)
     try:
         with contextlib.closing(stream):  # type: ignore[type-var]
             for generation in stream:

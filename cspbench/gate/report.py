@@ -12,6 +12,7 @@ from typing import Any
 
 import cspbench
 from cspbench.errors import InputError
+from cspbench.gate.memory import MemoryChange
 from cspbench.gate.static import StaticChange
 from cspbench.gate.verdict import CaseVerdict, exit_code, sorted_worst_first
 from cspbench.runner.duet import Generation
@@ -49,6 +50,7 @@ class GateReport:
     method: str = "duet"
     verdicts: list[CaseVerdict] = field(default_factory=list)
     static: list[StaticChange] = field(default_factory=list)
+    memory: list[MemoryChange] = field(default_factory=list)
     null: CaseVerdict | None = None
     skipped: list[Skipped] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)

@@ -20,6 +20,7 @@ from cspbench.artifacts.cache import cache_folder
 from cspbench.errors import InputError
 from cspbench.gate.prepare import Prepared, prepare_cases
 from cspbench.gate.worktree import commit_of, repository_of, worktree
+from cspbench.models.code import allowing_code
 from cspbench.runner.executor import LocalExecutor
 from cspbench.runner.plan import plan_suite
 from cspbench.runner.process import WorkerProcess
@@ -140,7 +141,12 @@ def interpreter(value: str) -> str:
 
 @contextlib.contextmanager
 def opened(
-    request: SideRequest, suite: Path, only: Sequence[str], *, alone: bool
+    request: SideRequest,
+    suite: Path,
+    only: Sequence[str],
+    *,
+    alone: bool = False,
+    allow_code: bool = False,
 ) -> Iterator[OpenSide]:
     """Check the side out, prepare its cases, and clean up at the end.
 
@@ -150,6 +156,7 @@ def opened(
         only: patterns of case ids.
         alone: keep artifacts apart from all other code's: a git side is compared, and what a
             user's module imports is not part of an artifact's identity.
+        allow_code: leave to run code that a model brings.
 
     Raises:
         InputError: the suite does not exist there or holds mistakes, or the environment cannot
@@ -170,17 +177,18 @@ def opened(
                 raise InputError(f"{request.text}: the suite {relative} does not exist there")
         elif alone:
             assert repository is not None, "the other side is of this repository"
-            folder = repository / _inside(repository, repository).relative_to(repository)
+            folder = _inside(repository, repository)
             cache = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="cspbench-gate-")))
         path = stack.enter_context(_only_cspbench()) if request.python else None
         if request.python:
             facts |= environment_facts(request.python, path)
         else:
             facts["libraries"] = library_versions()
-        with _working_in(folder, cache):
+        with _working_in(folder, cache), allowing_code(allow_code):
             loaded = load_suite(Path(os.path.relpath(file)), dict(request.settings))
             plan = plan_suite(loaded, only)
-            cases = prepare_cases(plan, LocalExecutor(), elsewhere=request.python is not None)
+            executor = LocalExecutor(allow_code=allow_code)
+            cases = prepare_cases(plan, executor, elsewhere=request.python is not None)
         yield OpenSide(request, loaded, cases, facts, path)
 
 

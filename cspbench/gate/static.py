@@ -40,12 +40,17 @@ class StaticChange:
     @property
     def sentence(self) -> str:
         """What changed, by how much, and where."""
+        return self.short + (f": {'; '.join(self.layers)}" if self.layers else "")
+
+    @property
+    def short(self) -> str:
+        """What changed and by how much."""
         text = f"{self.metric} {self.base:,} -> {self.head:,}"
         if self.change is not None:
             text += f" ({self.change * 100:+.2f} %)"
         if self.limit is not None:
             text += f", the suite allows {self.limit * 100:+g} %"
-        return text + (f": {'; '.join(self.layers)}" if self.layers else "")
+        return text
 
 
 def compare_static(
@@ -97,7 +102,9 @@ def changed_layers(base: Analysis, head: Analysis, metric: str) -> list[str]:
     """
     weigh = metric if metric in ("params", "traffic_bytes", "memory_access_cost") else "macs"
     found = sorted(_differences(base, head, weigh), key=lambda item: -item[0])
-    phrases = [phrase for _, phrase in found]
+    # A norm or an activation that came along with a convolution needs no mention of its own.
+    weighty = [phrase for weight, phrase in found if weight]
+    phrases = weighty or [phrase for _, phrase in found]
     more = len(phrases) - NAMED_LAYERS
     return phrases[:NAMED_LAYERS] + ([f"and {more} more"] if more > 0 else [])
 

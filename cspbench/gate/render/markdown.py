@@ -17,14 +17,16 @@ MAX_BYTES = 60_000
 OPEN_ROWS = 20
 #: By this a later run finds its own comment.
 MARKER = "<!-- cspbench gate -->"
-_ACTIVE = re.compile(r"([\\`*_{}\[\]()#+!|~@$:-])")
+_ACTIVE = re.compile(r"([\\`*_{}\[\]()!|~$])")
+#: What GitHub turns into a mention or a reference; a word joiner behind it stops that.
+_LINKING = re.compile(r"([@#])")
 _GOOD = (Verdict.SAME, Verdict.FASTER)
 
 
 def escape(text: str) -> str:
     """Text that Markdown shows as it is: no markup, no HTML, no mention, one line."""
     shown = printable(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return _ACTIVE.sub(r"\\\1", shown)
+    return _LINKING.sub("\\1\u2060", _ACTIVE.sub(r"\\\1", shown))
 
 
 def code(text: str) -> str:
