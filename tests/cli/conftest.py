@@ -82,9 +82,13 @@ def cspbench(tmp_path: Path, shared_environment: dict[str, str]) -> CommandLine:
 
 @pytest.fixture(scope="session")
 def quick(tmp_path_factory: pytest.TempPathFactory, shared_environment: dict[str, str]) -> Any:
-    """The installed suite ``quick``, really run once: (command line, its result)."""
+    """The installed suite ``quick``, really run once: (command line, its result).
+
+    Without its memory launches, to save time: ``test_run.py`` measures memory in a run of one case.
+    """
     command = CommandLine(tmp_path_factory.mktemp("quick"), shared_environment)
-    return command, command("run", "quick", "--format", "json")
+    settings = ("--set", "measure.memory=false")
+    return command, command("run", "quick", *settings, "--format", "json")
 
 
 def workers() -> list[psutil.Process]:

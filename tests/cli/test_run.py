@@ -158,7 +158,7 @@ def test_export_writes_the_very_artifact_that_was_measured(quick, tmp_path, kind
     assert out.read_bytes() in [path.read_bytes() for path in artifacts]
 
 
-def test_a_second_run_prepares_nothing(quick):
+def test_a_second_run_prepares_nothing_and_only_measures_what_is_asked_for(quick):
     command, first = quick
     assert "preparing 1/" in first.stderr
     again = command("run", "quick", "--only", CASES[0], "--rounds", "1", "--out", "again")
@@ -166,3 +166,8 @@ def test_a_second_run_prepares_nothing(quick):
     assert "preparing" not in again.stderr
     assert CASES[0] in again.stdout
     assert CASES[1] not in again.stdout
+    (folder,) = (command.folder / "again").iterdir()
+    launches = package.load(folder).stored.launches
+    assert {launch["job"] for launch in launches} == {"time", "memory"}
+    (memory,) = (launch["memory"] for launch in launches if launch["job"] == "memory")
+    assert memory["peak_memory_bytes"] > 1_000_000  # its weights alone are more
