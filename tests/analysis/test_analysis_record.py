@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -154,3 +155,11 @@ def test_weights_on_meta_or_not_make_no_difference():
         empty = Pelee()
     real = analyze(Pelee(), (1, 3, 64, 64))
     assert analyze(empty, (1, 3, 64, 64)).totals == real.totals
+
+
+def test_the_documentation_names_every_number():
+    text = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text(encoding="utf-8")
+    for metric in (*LAYER_METRICS, *GRAPH_METRICS, *TOTAL_METRICS):
+        assert f"`{metric.name}`" in text, metric.name
+    for column in COLUMNS:
+        assert f"`{column}`" in text, column
