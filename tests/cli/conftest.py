@@ -80,6 +80,25 @@ def cspbench(tmp_path: Path, shared_environment: dict[str, str]) -> CommandLine:
     return CommandLine(tmp_path, shared_environment)
 
 
+@pytest.fixture
+def call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Any:
+    """Run the command line inside this process, which starts faster: (code, stdout, stderr)."""
+    from cspbench.cli.main import main
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CSPBENCH_CACHE", str(tmp_path / "cache"))
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as end:
+            main(list(arguments))
+        out, err = capsys.readouterr()
+        return int(end.value.code or 0), out, err
+
+    return run
+
+
 @pytest.fixture(scope="session")
 def quick(tmp_path_factory: pytest.TempPathFactory, shared_environment: dict[str, str]) -> Any:
     """The installed suite ``quick``, really run once: (command line, its result).

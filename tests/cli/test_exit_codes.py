@@ -71,12 +71,12 @@ def test_one_bad_end_in_between_is_made_up_for_0(cspbench):
         (["--nonsense"], "--nonsense"),
     ],
 )
-def test_wrong_usage_is_2_and_says_what_is_wrong(cspbench, arguments, said):
-    result = cspbench(*arguments)
-    assert result.returncode == 2
-    assert said in result.stderr
-    assert result.stdout == ""
-    assert not (cspbench.folder / "results").exists()
+def test_wrong_usage_is_2_and_says_what_is_wrong(call, tmp_path, arguments, said):
+    code, out, err = call(*arguments)
+    assert code == 2
+    assert said in err
+    assert out == ""
+    assert not (tmp_path / "results").exists()
 
 
 def test_all_mistakes_of_a_suite_are_told_with_their_place_and_nothing_runs(cspbench):
@@ -108,23 +108,61 @@ def test_another_run_on_this_machine_is_waited_for_or_refused(cspbench, shared_e
     assert "another run measures on this machine" in result.stderr
 
 
-def test_the_other_commands_end_with_0(cspbench):
-    for kind in ("models", "necks", "backends", "sensors", "suites", "runs"):
-        result = cspbench("list", kind)
-        assert result.returncode == 0, result.stderr
-    models = json.loads(cspbench("list", "models", "csppelee*", "--format", "json").stdout)
-    assert {"csppeleenet", "csppeleenet-ref"} <= {row["name"] for row in models}
+def test_a_wrong_usage_of_the_installed_command_is_2(cspbench):
+    result = cspbench("run", "qick")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr.startswith("error: qick: no such suite")
+
+
+@pytest.mark.parametrize("kind", ["models", "necks", "backends", "sensors", "suites", "runs"])
+@pytest.mark.parametrize("form", ["table", "json", "csv", "md"])
+def test_list_prints_every_kind_in_every_form(call, kind, form):
+    code, out, err = call("list", kind, "--format", form)
+    assert code == 0
+    if kind == "runs":  # there is none
+        assert out.strip() == ("[]" if form == "json" else "")
+        assert form == "json" or "no runs" in err
+    else:
+        assert "name" in out
+
+
+def test_list_takes_a_pattern(call):
+    _, out, _ = call("list", "models", "csppelee*", "--format", "json")
+    names = {row["name"] for row in json.loads(out)}
+    assert {"csppeleenet", "csppeleenet-ref"} <= names
+    assert all(name.startswith("csppelee") for name in names)
+
+
+def test_list_tells_what_is_missing_and_what_another_distribution_brings(cspbench):
     backends = json.loads(cspbench("list", "backends", "--format", "json").stdout)
     here = {row["name"]: row["here"] for row in backends}
     assert here["torch-cpu"] == here["fake"] == "available"
     assert "not an NVIDIA Jetson board" in here["jetson"]
-    findings = json.loads(cspbench("doctor", "--format", "json").stdout)
+
+
+def test_list_runs_names_a_broken_one(call, tmp_path):
+    (tmp_path / "results" / "20240501-120000-x").mkdir(parents=True)
+    (tmp_path / "results" / "20240501-120000-x" / "run.json").write_text("{ torn")
+    code, out, _ = call("list", "runs")
+    assert code == 0
+    assert "20240501-120000-x" in out
+    assert "broken: " in out
+
+
+def test_doctor_gives_every_warning_its_remedy(call):
+    code, out, _ = call("doctor", "--format", "json")
+    findings = json.loads(out)
+    assert code == 0
     assert {finding["verdict"] for finding in findings} <= {"good", "warn", "info"}
     assert all(finding["remedy"] for finding in findings if finding["verdict"] == "warn")
-    assert cspbench("doctor").returncode == 0
-    assert cspbench("--version").stdout.startswith("cspbench")
-    schema = json.loads(cspbench("schema").stdout)
-    assert {"name", "matrix", "measure"} <= set(schema["properties"])
+    code, out, _ = call("doctor")
+    assert code == 0
+    assert all(finding["check"] in out for finding in findings)
+
+
+def test_schema_and_version(call):
+    assert {"name", "matrix", "measure"} <= set(json.loads(call("schema")[1])["properties"])
+    assert call("--version")[1].startswith("cspbench")
 
 
 def test_a_reader_that_leaves_early_is_no_error(cspbench):
