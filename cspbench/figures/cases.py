@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from cspbench.axes import Value
 from cspbench.errors import CspbenchError
 from cspbench.formats import printable
 from cspbench.ids import parse_case_id
@@ -67,6 +68,27 @@ def family(model: str) -> str:
     except CspbenchError:
         return plain(model)
     return spec.family or spec.name
+
+
+def axis_value(case_id: str, name: str) -> Value | None:
+    """Value of a model option by its short name (``gamma`` is also ``csp.gamma``).
+
+    Ids leave defaults out, so the model's axes are asked; None if it has no such option, or is not
+    split at all.
+    """
+    from cspbench.models.spec import MODELS
+
+    model = parse_case_id(case_id).model.model
+    options = dict(model.options)
+    try:
+        axes = {axis.name: axis.default for axis in MODELS.get(model.name).all_axes}
+    except CspbenchError:
+        axes = {}
+    if name in axes or name in options:
+        return options.get(name, axes.get(name))
+    if options.get("csp.fusion", "none") == "none":
+        return None
+    return options.get(f"csp.{name}", axes.get(f"csp.{name}"))
 
 
 def is_csp(case_id: str) -> bool:

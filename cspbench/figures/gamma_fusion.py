@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cspbench.figures import style
-from cspbench.figures.cases import in_order, measured, setting_label, shorten
+from cspbench.figures.cases import axis_value, in_order, measured, plain, setting_label, shorten
 from cspbench.figures.labels import along, freeze_layout, label_points
 from cspbench.figures.published import published_values
 from cspbench.figures.spec import FIGURES, FigureSpec, NoDataError
@@ -100,13 +100,15 @@ def _bound(value: object) -> float | None:
 def _label(case_id: str) -> str:
     """``peleenet``, or the options that make the variant: ``fusion last, γ 0.25``."""
     model = parse_case_id(case_id).model.model
-    options = dict(model.options)
-    if not model.name.startswith("csp") and not options:
-        return model.name
-    gamma = options.pop("gamma", options.pop("csp.gamma", 0.5))
-    fusion = options.pop("fusion", options.pop("csp.fusion", "csp"))
-    rest = [f"{key}={format_value(value)}" for key, value in options.items()]
-    return shorten(", ".join([f"fusion {fusion}", f"γ {gamma}", *rest]), 32)
+    gamma, fusion = axis_value(case_id, "gamma"), axis_value(case_id, "fusion")
+    if gamma is None or fusion is None:
+        return shorten(plain(model), 32)
+    rest = [
+        f"{key}={format_value(value)}"
+        for key, value in model.options
+        if key.removeprefix("csp.") not in ("gamma", "fusion")
+    ]
+    return shorten(plain(", ".join([f"fusion {fusion}", f"γ {gamma}", *rest])), 32)
 
 
 @style.styled

@@ -76,7 +76,7 @@ def _case(row: CaseRow, accuracy: str | None) -> Json:
         "backend": row.backend,
         "batch": row.batch,
         "threads": row.threads,
-        "gamma": row.options.get("gamma", row.options.get("csp.gamma")),
+        "gamma": row.gamma,
         "status": row.status,
         "outcome": row.outcome,
         "reason": row.reason,

@@ -233,8 +233,8 @@ def _machine(run: Run) -> dict[str, Any]:
 
 
 def _filters(rows: Sequence[CaseRow]) -> list[Filter]:
-    def choices(values: Sequence[str | None]) -> list[str]:
-        return sorted({value for value in values if value is not None})
+    def choices(values: Sequence[str]) -> list[str]:
+        return sorted(set(values) - {""})
 
     return [
         Filter("Backend", "backend", choices([row.backend for row in rows])),
@@ -242,7 +242,7 @@ def _filters(rows: Sequence[CaseRow]) -> list[Filter]:
         Filter(
             "γ",
             "gamma",
-            choices([row.options.get("gamma", row.options.get("csp.gamma")) for row in rows]),
+            choices([row.gamma for row in rows]),
         ),
         Filter("Status", "status", choices([row.status for row in rows])),
         Filter("Run", "run", choices([row.run for row in rows])),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from cspbench.figures.cases import family, is_csp, plain
+from cspbench.figures.cases import axis_value, family, is_csp, plain
 from cspbench.frames import Run
 from cspbench.ids import ModelId, format_value, parse_case_id
 from cspbench.store.records import Record
@@ -21,8 +21,8 @@ class CaseRow:
     """A case as the report shows it; every text is safe to print, missing numbers are None.
 
     ``latency_low``, ``latency_high`` and ``half_width`` (a share) describe the 95 % interval;
-    ``launch_medians_ms`` are in the order of the launches; ``options`` are the model's own ones as
-    text. ``system`` is the model id without input, as published numbers name it; ``side`` that of
+    ``launch_medians_ms`` are in the order of the launches; ``gamma`` and ``fusion``
+    are empty for a network that is not split. ``system`` is the model id without input, as published numbers name it; ``side`` that of
     a square input. ``totals`` are the analysis totals of its model, empty if it was not analysed.
     """
 
@@ -41,7 +41,8 @@ class CaseRow:
     setting: str
     batch: int
     threads: int
-    options: Mapping[str, str]
+    gamma: str
+    fusion: str
     status: str
     reason: str
     flags: tuple[str, ...]
@@ -119,7 +120,8 @@ def _row(index: int, run: Run, record: Record, row: Mapping[Any, Any]) -> CaseRo
         setting=" ".join([plain(case.backend), *batch_threads]),
         batch=case.batch,
         threads=case.threads,
-        options={plain(key): plain(format_value(value)) for key, value in case.model.model.options},
+        gamma=_axis(record.case, "gamma"),
+        fusion=_axis(record.case, "fusion"),
         status=record.status.value,
         reason=plain(record.reason),
         flags=record.flags,
@@ -137,6 +139,11 @@ def _row(index: int, run: Run, record: Record, row: Mapping[Any, Any]) -> CaseRo
         command=repeat_command(run, record.case),
         record=record,
     )
+
+
+def _axis(case_id: str, name: str) -> str:
+    value = axis_value(case_id, name)
+    return "" if value is None else plain(format_value(value))
 
 
 def _side(model: ModelId) -> int | None:

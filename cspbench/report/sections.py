@@ -14,10 +14,6 @@ from cspbench.report.data import log_end
 from cspbench.report.rows import CaseRow
 from cspbench.vocabulary import Status
 
-#: Options that make a variant of one network, with the default that ids leave out.
-GAMMA = {"gamma": "0.5", "csp.gamma": "0.5"}
-FUSION = {"fusion": "csp", "csp.fusion": "none"}
-
 REMEDIES: dict[str, str] = {
     Status.FAILED.value: "read the log; the backend refused the model or its outputs were wrong",
     Status.TIMEOUT.value: "raise measure.timeout_seconds, or measure fewer or smaller cases",
@@ -74,8 +70,8 @@ def _ablation_line(row: CaseRow, base: CaseRow | None) -> AblationLine:
     return AblationLine(
         model=row.model_id,
         setting=row.setting,
-        gamma=_option(row, GAMMA) if row.csp else numbers.MISSING,
-        fusion=_option(row, FUSION) if row.csp else "not partial",
+        gamma=row.gamma or numbers.MISSING,
+        fusion=row.fusion or "not split",
         bflops=numbers.fixed(mine, 3),
         bflops_change=numbers.percent(mine / theirs - 1 if mine and theirs else None),
         latency=numbers.milliseconds(row.latency_ms),
@@ -86,11 +82,6 @@ def _ablation_line(row: CaseRow, base: CaseRow | None) -> AblationLine:
             else numbers.MISSING
         ),
     )
-
-
-def _option(row: CaseRow, defaults: dict[str, str]) -> str:
-    given = [row.options[name] for name in defaults if name in row.options]
-    return given[0] if given else next(iter(defaults.values()))
 
 
 def latency_ratio(row: CaseRow, base: CaseRow) -> tuple[float, float, float] | None:

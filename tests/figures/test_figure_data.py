@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from cspbench.figures import choice, labels
 from cspbench.figures.cases import (
+    axis_value,
     family,
     is_csp,
     model_label,
@@ -237,3 +238,19 @@ def test_every_point_gets_one_label_beside_it(points: list[tuple[float, float]])
 
 def test_points_along_a_line() -> None:
     assert labels.along([(0, 0), (4, 8)], 4) == [(1, 2), (2, 4), (3, 6)]
+
+
+@pytest.mark.parametrize(
+    ("model", "gamma", "fusion"),
+    [
+        ("csppeleenet", 0.5, "csp"),
+        ("csppeleenet[fusion=last,gamma=0.25]", 0.25, "last"),
+        ("resnet50[csp.fusion=first]", 0.5, "first"),
+        ("resnet50", None, None),
+        ('"some file.onnx"', None, None),
+    ],
+)
+def test_axes_that_ids_leave_out(model: str, gamma: float | None, fusion: str | None) -> None:
+    case = f"{model}@224/opencv-cpu/b1/t1"
+    assert axis_value(case, "gamma") == gamma
+    assert axis_value(case, "fusion") == fusion

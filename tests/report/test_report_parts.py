@@ -98,7 +98,7 @@ def test_ratio_joins_both_intervals() -> None:
 def test_ablation_sets_variants_beside_the_plain_network(demo: Run) -> None:
     lines = {(line.model, line.setting): line for line in ablation(case_rows([demo]))}
     plain = lines["peleenet@224", "opencv-cpu"]
-    assert (plain.gamma, plain.fusion, plain.change) == ("–", "not partial", "–")
+    assert (plain.gamma, plain.fusion, plain.change) == ("–", "not split", "–")
     csp = lines["csppeleenet@224", "opencv-cpu"]
     # 600 of 800 MACs; about 10 of 12 ms.
     assert (csp.gamma, csp.fusion, csp.bflops_change) == ("0.5", "csp", "−25 %")
