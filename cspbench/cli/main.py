@@ -20,6 +20,7 @@ COMMANDS = {
     "list": "List models, necks, backends, sensors, suites or runs.",
     "show": "Print the tables of a stored run.",
     "report": "Write the HTML report of stored runs.",
+    "figures": "Draw the figures of stored runs, as SVG and PNG.",
     "analyze": "Tell what can be known of a model without running it.",
     "export": "Write the very artifact that a backend measures.",
     "schema": "Print the JSON Schema of suites, for editors.",
