@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from cspbench.analysis.metrics.traffic import PAPER_CIO_KINDS
+from cspbench.analysis.ops import CONV_KINDS
 from cspbench.analysis.record import Analysis, Layer, Number
 
 #: Totals that are compared, in the order of the table.
@@ -12,7 +14,7 @@ COMPARED: tuple[str, ...] = (
     *("memory_access_cost", "traffic_bytes", "traffic_bytes_fused", "copy_bytes"),
     *("peak_live_bytes", "saved_for_backward_bytes", "macs_gini"),
 )
-#: Total -> the layer metric that it sums.
+#: Total -> the layer metric that it sums over all layers.
 _SUMMED = {
     "bflops": "bflops",
     "macs": "macs",
@@ -24,6 +26,8 @@ _SUMMED = {
     "copy_bytes": "copy_bytes",
     "saved_for_backward_bytes": "saved_for_backward_bytes",
 }
+
+_CIO = {"cio_conv": CONV_KINDS, "cio_paper": PAPER_CIO_KINDS}
 
 
 def change(before: Number, after: Number) -> float | None:
@@ -48,12 +52,18 @@ def totals(first: Analysis, second: Analysis) -> list[dict[str, Any]]:
     return rows
 
 
-def by_stage(first: Analysis, second: Analysis, metric: str) -> dict[str, tuple[Number, Number]]:
-    """Sum of a layer metric per stage in both; a stage that one lacks has 0 there."""
+def by_stage(
+    first: Analysis, second: Analysis, metric: str, kinds: frozenset[str] | None = None
+) -> dict[str, tuple[Number, Number]]:
+    """Sum of a layer metric per stage in both, over layers of ``kinds`` (None: all).
+
+    A stage that one of them lacks has 0 there.
+    """
     sums: dict[str, list[Number]] = {}
     for side, analysis in enumerate((first, second)):
         for layer in analysis.layers:
-            sums.setdefault(layer.stage, [0, 0])[side] += layer[metric]
+            if kinds is None or layer.kind in kinds:
+                sums.setdefault(layer.stage, [0, 0])[side] += layer[metric]
     return {stage: (pair[0], pair[1]) for stage, pair in sums.items()}
 
 
@@ -72,9 +82,12 @@ def _made_by(name: str, first: Analysis, second: Analysis) -> str:
         return f"{_called(largest_layer(first))} -> {_called(largest_layer(second))}"
     if name == "peak_live_bytes":
         return f"{_called(peak_layer(first))} -> {_called(peak_layer(second))}"
-    if name not in _SUMMED:
+    if name in _CIO:
+        pairs = by_stage(first, second, "cio", _CIO[name])
+    elif name in _SUMMED:
+        pairs = by_stage(first, second, _SUMMED[name])
+    else:
         return ""
-    pairs = by_stage(first, second, _SUMMED[name])
     ordered = sorted(pairs.items(), key=lambda item: -abs(item[1][1] - item[1][0]))
     total = first.totals[name] or 1
     return ", ".join(

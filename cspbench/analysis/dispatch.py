@@ -137,22 +137,24 @@ def record_call(
 ) -> None:
     """Record a call by its ATen operands."""
     recorder = tracer.recorder
-    if kind == "conv" and len(args) > 6:
+    if kind == "conv":
         main = weights[0] if weights else None
-        rest = weights[1:]
         filter_shape = main.shape if main else values[1].shape
+        # A convolution of another library has other arguments: its filter says what it costs.
+        ours = name in ("convolution", "_convolution")
         recorder.record(
             name,
             values,
             outputs,
             main,
-            bias=rest[0] if rest else None,
+            kind=kind,
+            bias=weights[1] if len(weights) > 1 else None,
             weight_shape=filter_shape,
             kernel=filter_shape[2:],
-            stride=tuple(args[3]),
-            dilation=tuple(args[5]),
-            transposed=bool(args[6]),
-            groups=int(args[8]) if len(args) > 8 else 1,
+            stride=tuple(args[3]) if ours else (),
+            dilation=tuple(args[5]) if ours else (),
+            transposed=bool(args[6]) if ours else False,
+            groups=int(args[8]) if ours else 1,
         )
     elif kind in ("linear", "matmul") and weights and values:
         matrix = max(weights, key=lambda weight: len(weight.shape))

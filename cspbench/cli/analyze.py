@@ -73,13 +73,12 @@ def command(
     darknet:path.cfg, onnx:path.onnx; without @ the model's own input. A SUITE stands for all its
     models.
     """
-    from cspbench.analysis.api import analyze_id
     from cspbench.analysis.targets import model_ids
     from cspbench.models.code import allowing_code
 
     with allowing_code(allow_code):
         ids = model_ids(targets)
-        found = [analyze_id(id_, batch=batch, cache=not no_cache) for id_ in ids]
+        found = [_analyze(id_, batch, cache=not no_cache) for id_ in ids]
         if theory:
             _theory(found, form, out)
         elif verify:
@@ -96,6 +95,16 @@ def command(
             columns = _BALANCE if balance else _MEMORY if memory else _OVERVIEW
             _overview(found, columns, form, out)
     _warn(found)
+
+
+def _analyze(id_: str, batch: int, cache: bool) -> Analysis:
+    from cspbench.analysis.api import analyze_id
+    from cspbench.errors import InputError, Unavailable, Unsupported
+
+    try:
+        return analyze_id(id_, batch=batch, cache=cache)
+    except (Unavailable, Unsupported) as error:
+        raise InputError(f"{id_}: {error}") from error
 
 
 def _warn(found: list[Analysis]) -> None:
