@@ -7,6 +7,7 @@ import functools
 import pytest
 
 from cspbench import paper
+from cspbench.analysis.api import analyze_id
 from cspbench.models.build import build
 from tests.models.counting import Count, count
 
@@ -187,7 +188,7 @@ RESIDUALS = [
     # Known not to close.
     ("csppeleenet[fusion=first]", 224, "bflops", 0.063),
     ("peleenext", 224, "bflops", 0.001),
-    # 2.58 is twice the rounded 1.29 GMACs: ours are 1.285.
+    # 2.58 is 2 x 1.29, ours is 2 x 1.285.
     ("pelee-ssd", 304, "bflops", 0.005),
     ("pelee-ssd", 304, "params_m", 0.0005),
     ("csppeleenet-ref+efm-sam", 320, "bflops", 0.001),
@@ -256,6 +257,18 @@ def test_backbone_of_figure_7():
     found = counted("csppeleenet+prn", 416)
     total = found.bflops - sum(head_bflops("csppeleenet+prn"))
     assert total == pytest.approx(3.058246, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "side"), [(name, side) for name, side, *_ in CONFIGURED + RECONSTRUCTED]
+)
+def test_the_analysis_counts_the_same(name, side):
+    found = counted(name, side)
+    totals = analyze_id(f"{name}@{side}", cache=False).totals
+    for metric in ("params", "params_conv", "params_file", "cio_conv", "cio_paper"):
+        assert totals[metric] == getattr(found, metric), metric
+    assert totals["bflops"] == pytest.approx(found.bflops, rel=1e-12)
+    assert totals["max_layer_bflops"] == pytest.approx(found.max_layer / 1e9, rel=1e-12)
 
 
 # pytorch-image-models where the architecture is the same: parameters to the printed digit, and

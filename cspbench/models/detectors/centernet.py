@@ -34,6 +34,5 @@ MODELS.add(
         task="detection",
         input=512,
         axes=(act_axis("relu"),),
-        paper_name="centernet-resnet18",
     )
 )
