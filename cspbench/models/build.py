@@ -59,32 +59,28 @@ def _options(kind: str, ref: Ref, axes: Iterable[Axis]) -> dict[str, Value]:
         raise InputError(f"{kind} {ref.name!r}: {error}") from None
 
 
-def _checked(ref: Ref, spec: ModelSpec) -> dict[str, Value]:
-    options = _options("model", ref, spec.all_axes)
+def _body(ref: Ref, spec: ModelSpec) -> nn.Module:
+    """The network without a neck, its stages split if the options say so."""
+    import torch
+
+    source = split_source(ref.name)
+    options = _options("source" if source else "model", ref, spec.all_axes)
     wrong = spec.check(options) if spec.check else None
     if wrong:
         raise InputError(f"model {ref.name!r}: {wrong}")
-    return options
-
-
-def _body(ref: Ref, spec: ModelSpec) -> nn.Module:
-    source = split_source(ref.name)
-    if source:
-        options = _options("source", ref, spec.all_axes)
-        return source[0].build(source[1], options)
-    import torch
-
-    options = _checked(ref, spec)
     own = {name: value for name, value in options.items() if not name.startswith("csp.")}
-    with torch.device("meta"):
-        module = spec.build(own)
-        fusion = options.get("csp.fusion", "none")
-        if fusion != "none":
-            from cspbench.models import csp
+    if source:
+        module = source[0].build(source[1], own)
+    else:
+        with torch.device("meta"):
+            module = spec.build(own)
+    if options.get("csp.fusion", "none") == "none":
+        return module
+    from cspbench.models import csp
 
-            gamma, split = float(options["csp.gamma"]), str(options["csp.split"])
-            module = csp.apply(module, gamma=gamma, fusion=str(fusion), split=split)
-    return module
+    fusion, split = str(options["csp.fusion"]), str(options["csp.split"])
+    with torch.device("meta"):
+        return csp.apply(module, gamma=float(options["csp.gamma"]), fusion=fusion, split=split)
 
 
 def build(model: str | ModelId, *, seed: int = 0, weights: bool = True) -> nn.Module:

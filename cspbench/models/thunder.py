@@ -30,7 +30,8 @@ class ContextEnhancement(nn.Module):
         local: Tensor = self.near(c4) + upsample(self.far(c5))
         # OpenCV 5 cannot fuse a sum that broadcasts, so the global part is expanded first.
         size = (-1, -1, int(local.shape[2]), int(local.shape[3]))
-        return local + self.world(self.pool(c5)).expand(size)
+        world: Tensor = self.world(self.pool(c5))
+        return local + world.expand(size)
 
 
 class RegionFeatures(nn.Module):

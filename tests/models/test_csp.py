@@ -14,7 +14,7 @@ from cspbench.errors import InputError
 from cspbench.models import csp
 from cspbench.models.build import build
 from cspbench.models.gamma import legal, part_widths, problem
-from cspbench.models.spec import MODELS
+from cspbench.models.spec import MODELS, SOURCES, ModelSpec, SourceSpec
 
 STAGED = [spec.name for spec in MODELS if spec.staged]
 
@@ -146,3 +146,34 @@ def test_messages_name_the_legal_values():
     assert problem(0.5, [1, 2]).endswith("legal gamma: none")
     # Groups of 32: a computed part of 48 of 64 channels is not possible.
     assert problem(0.25, [64], 32).startswith("48 computed channels are not a multiple of 32")
+
+
+def test_a_source_can_be_split_and_carry_a_neck(monkeypatch):
+    # Anybody's model: a source whose spec says that it has stages and features.
+    class Featured(MyNet):
+        feature_channels = (8, 16, 24)
+
+        def features(self, x):
+            x = self.stem(x)
+            found = []
+            for size, stage in zip((8, 4, 2), [nn.Identity(), *self.stages], strict=True):
+                x = stage(x)
+                found.append(nn.functional.adaptive_avg_pool2d(x, size))
+            return found
+
+    def spec(target):
+        own = {"name": f"mine:{target}", "summary": "mine", "source": target, "build": Featured}
+        return ModelSpec(**own, confidence="confirmed", staged=True, necks=True)
+
+    source = SourceSpec("mine", "mine", spec, lambda target, options: Featured())
+    monkeypatch.setitem(SOURCES._entries, "mine", source)
+    net = build("mine:net[csp.fusion=csp,csp.gamma=0.25]+prn")
+    assert isinstance(net.backbone.stages[0], csp.CspStage)
+    # What the source made keeps its values; what was added is seeded and real.
+    assert {p.device.type for p in net.parameters()} == {"cpu"}
+    assert [tuple(o.shape) for o in net(torch.rand(1, 3, 16, 16))] == [
+        (1, 255, 2, 2),
+        (1, 255, 4, 4),
+    ]
+    with pytest.raises(InputError, match="legal gamma"):
+        build("mine:net[csp.fusion=csp,csp.gamma=0.3]")
