@@ -58,7 +58,8 @@ CASES = {
     ),
     "activations": (
         nn.Sequential(nn.Hardsigmoid(), nn.Softplus(), nn.ELU(), nn.CELU(), nn.SELU(),
-                      nn.Softsign(), nn.LogSigmoid(), nn.Tanhshrink(), nn.Threshold(0, 1), nn.Hardswish(True)),
+                      nn.Softsign(), nn.LogSigmoid(), nn.Tanhshrink(),
+                      nn.Threshold(0, 1), nn.Hardswish(True)),
         (1, 3, 8, 8),
     ),
     "grid sampling": (
