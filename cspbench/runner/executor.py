@@ -40,13 +40,13 @@ class LocalExecutor:
     def launch(self, job: Job, threads: int, timeout_seconds: float) -> Outcome:
         """Start a worker, ask it once, end it; sensors are read while it samples."""
         extra = MALLOC_ENVIRONMENT if job["job"] == "memory" else None
-        with self._observer.watch(job) as watch:
-            self._observer.prepare(job, watch)
-            worker = WorkerProcess(threads, extra=extra)
-            try:
-                outcome = worker.ask(self._bounded(job), timeout_seconds, watch.phase)
-            finally:
-                worker.close()
+        watch = self._observer.watch(job)
+        worker = WorkerProcess(threads, extra=extra)
+        try:
+            outcome = worker.ask(self._bounded(job), timeout_seconds, watch.phase)
+        finally:
+            watch.stop()
+            worker.close()
         self._observer.add(job, watch, outcome)
         return outcome
 

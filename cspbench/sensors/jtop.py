@@ -1,12 +1,14 @@
 """A Jetson board through the jtop service (package jetson-stats, AGPL-3.0: imported only here).
 
 jtop's own ``avg`` of a rail is a running (new + old) / 2, not a mean, so power is integrated by us
-from the momentary values.
+from the momentary values. The service publishes at its own pace; each reading carries the time at
+which it was published.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,18 +57,24 @@ class JtopReader:
 
     def __init__(self, client: Any) -> None:
         self._client = client
+        self._latest = Reading(gauges_of(client), seconds=time.monotonic())
+        client.attach(self._published)
+
+    def _published(self, client: Any) -> None:
+        self._latest = Reading(gauges_of(client), seconds=time.monotonic())
 
     def read(self) -> Reading:
         if not self._client.ok(spin=True):
             raise OSError("the jtop service went away")
-        return Reading(gauges_of(self._client))
+        return self._latest
 
     def close(self) -> None:
+        self._client.detach(self._published)
         self._client.close()
 
 
 def gauges_of(client: Any) -> dict[str, float]:
-    """Gauges of a client's dictionaries: power in mW, temperatures in °C, clocks in kHz."""
+    """Gauges of a client's dictionaries: there power is in mW, heat in °C, clocks in kHz."""
     gauges: dict[str, float] = {}
     power = client.power
     for rail, values in power.get("rail", {}).items():
@@ -83,6 +91,18 @@ def gauges_of(client: Any) -> dict[str, float]:
         gauges["gpu_utilisation_percent"] = float(values["status"]["load"])
         gauges["gpu_clock_mhz"] = values["freq"]["cur"] / 1e3
         break
+    emc = client.memory.get("EMC", {})
+    if "cur" in emc:
+        gauges["emc_clock_mhz"] = emc["cur"] / 1e3
+    if "val" in emc:
+        gauges["emc_utilisation_percent"] = float(emc["val"])
+    for name, fan in client.fan.items():
+        for number, percent in enumerate(fan.get("speed", ())):
+            gauges[f"fan_{name.lower()}_{number}_percent"] = float(percent)
+    if client.nvpmodel is not None:
+        gauges["nvpmodel_id"] = float(client.nvpmodel.id)
+    if client.jetson_clocks is not None:
+        gauges["jetson_clocks"] = float(bool(client.jetson_clocks))
     return gauges
 
 

@@ -16,11 +16,13 @@ class Reading:
 
     ``gauges`` are levels (``gpu_power_w``, ``temperature_c``), of which a window has a mean;
     ``counters`` only grow (``cpu_energy_j``, ``cpu_throttle_events``), and a window has their
-    difference.
+    difference. ``seconds`` is the monotonic time at which this was true, where the sensor knows it
+    (a service that publishes now and then); None means now.
     """
 
     gauges: Mapping[str, float] = field(default_factory=dict)
     counters: Mapping[str, float] = field(default_factory=dict)
+    seconds: float | None = None
 
 
 class Reader(Protocol):

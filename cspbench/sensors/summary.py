@@ -43,7 +43,7 @@ def summarise(traces: Sequence[Trace]) -> dict[str, Any]:
 
     Returns:
         by sensor: ``gauges`` (mean, min, max, count), ``counters`` (their growth), ``window_s``,
-        ``readings``, ``cost_share`` (time spent reading / window), and ``problem`` if it went away
+        ``readings``, ``cost_share`` (processor time spent reading / window), and ``problem`` if it went away
         or could not be opened.
     """
     return {trace.sensor: _summary(trace) for trace in traces}

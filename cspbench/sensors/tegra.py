@@ -8,6 +8,8 @@ of the GPU is in thousandths.
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,6 +88,30 @@ class Tegra:
 def power_name(rail: str) -> str:
     """``VDD_CPU_GPU_CV`` -> ``power_vdd_cpu_gpu_cv_w``."""
     return f"power_{re.sub(r'[^a-z0-9]+', '_', rail.lower())}_w"
+
+
+def nvpmodel_mode() -> str | None:
+    """Name of the power mode that ``nvpmodel -q`` tells; None off a board, or if it does not."""
+    tool = shutil.which("nvpmodel")
+    if tool is None:
+        return None
+    try:
+        text = subprocess.run(
+            [tool, "-q"], capture_output=True, text=True, timeout=10, check=False
+        ).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    match = re.search(r"NV Power Mode: *(\S+)", text)
+    return match[1] if match else None
+
+
+def clocks_locked(root: Path = Path("/sys")) -> bool | None:
+    """Whether the GPU's clock is fixed, as ``jetson_clocks`` does; None without a Tegra GPU."""
+    gpu = Tegra(root)._gpu()
+    if gpu is None:
+        return None
+    low, high = read_number(gpu / "min_freq"), read_number(gpu / "max_freq")
+    return None if low is None or high is None else low == high
 
 
 SENSORS.add(Tegra())

@@ -30,13 +30,17 @@ class Look:
 
 @dataclass
 class Trace:
-    """What one sensor told during a window, in order; the first and last look are its ends."""
+    """What one sensor told during a window, in order; the first and last look are its ends.
+
+    ``cost_s`` is the processor time that reading it took, ``begin_s`` when the window began.
+    """
 
     sensor: str
     period_s: float
     looks: list[Look] = field(default_factory=list)
     cost_s: float = 0.0
     problem: str = ""
+    begin_s: float = 0.0
 
     @property
     def window_s(self) -> float:
@@ -93,12 +97,16 @@ class Watch:
         self._traces: list[Trace] = []
 
     def __enter__(self) -> Watch:
+        self.open()
+        return self
+
+    def open(self) -> None:
+        """Open the sensors; those that refuse are noted."""
         for sensor in self._sensors:
             try:
                 self._readers.append((sensor, sensor.open()))
             except Exception as error:  # a driver's library may raise anything
                 self._problems[sensor.name] = str(error) or type(error).__name__
-        return self
 
     def __exit__(
         self,
@@ -106,6 +114,10 @@ class Watch:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End a window that is under way, and let go of the sensors."""
         self.stop()
         for _, reader in self._readers:
             with contextlib.suppress(Exception):
@@ -123,7 +135,7 @@ class Watch:
         """Begin a window; an earlier one is forgotten."""
         self.stop()
         self._traces = [
-            Trace(sensor.name, 1 / sensor.rate_hz, problem=self._problems.get(sensor.name, ""))
+            Trace(sensor.name, 1 / sensor.rate_hz, begin_s=time.monotonic())
             for sensor, _ in self._readers
         ]
         self._done.clear()
@@ -137,6 +149,15 @@ class Watch:
             self._done.set()
             self._thread.join()
             self._thread = None
+
+    def names(self) -> set[str]:
+        """What the open sensors tell of now."""
+        found: set[str] = set()
+        for _, reader in self._readers:
+            with contextlib.suppress(Exception):  # a window would note it
+                reading = reader.read()
+                found.update(reading.gauges, reading.counters)
+        return found
 
     @property
     def traces(self) -> list[Trace]:
@@ -164,12 +185,16 @@ class Watch:
 
 
 def _look(reader: Reader, trace: Trace) -> None:
-    begin = time.monotonic()
+    begin, cpu = time.monotonic(), time.thread_time()
     try:
         reading = reader.read()
     except Exception as error:  # the sensor is gone: the rest goes on
         trace.problem = str(error) or type(error).__name__
         return
-    end = time.monotonic()
-    trace.cost_s += end - begin
-    trace.looks.append(Look((begin + end) / 2, reading))
+    trace.cost_s += time.thread_time() - cpu
+    seconds = reading.seconds
+    if seconds is None:
+        seconds = (begin + time.monotonic()) / 2
+    elif seconds < trace.begin_s or (trace.looks and seconds == trace.looks[-1].seconds):
+        return  # published before the window began, or seen already
+    trace.looks.append(Look(seconds, reading))

@@ -9,6 +9,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from cspbench.sensors.tegra import clocks_locked, nvpmodel_mode
+
 #: Libraries whose version can move a number.
 LIBRARIES = (
     "cspbench", "torch", "numpy", "opencv-python-headless", "opencv-python",
@@ -43,6 +45,8 @@ def fingerprint(folder: Path | None = None) -> dict[str, Any]:
         "git_commit": git_commit(folder or Path.cwd()),
         "board": _read("/proc/device-tree/model"),
         "l4t": _read("/etc/nv_tegra_release"),
+        "nvpmodel": nvpmodel_mode(),
+        "jetson_clocks": clocks_locked(),
         "nvidia_driver": _read("/sys/module/nvidia/version"),
     }
 

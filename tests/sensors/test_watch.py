@@ -1,5 +1,6 @@
 """Reading sensors beside a launch: at their rates, in the window only, whatever they do."""
 
+import gc
 import threading
 import time
 from dataclasses import dataclass, field
@@ -108,6 +109,27 @@ def test_a_sensor_that_goes_away_or_is_shut_costs_only_itself():
     assert (gone.closed, shut.closed, good.closed) == (1, 0, 1)
 
 
+def test_what_was_published_before_the_window_or_seen_already_is_no_look():
+    class Service(Fake):
+        """Publishes every 0.1 s; the value says when."""
+
+        def read(self):
+            now = time.monotonic()
+            published = now - now % 0.1
+            return Reading({"board_power_w": published}, seconds=published)
+
+    with Watch([Service(rate_hz=100.0)]) as watch:
+        begin = time.monotonic()
+        watch.start()
+        time.sleep(0.35)
+        watch.stop()
+    times = [look.seconds for look in watch.traces[0].looks]
+    assert all(seconds >= begin for seconds in times)
+    assert len(times) == len(set(times)) <= 5
+    assert all(look.reading.gauges["board_power_w"] == look.seconds
+               for look in watch.traces[0].looks)  # fmt: skip
+
+
 def test_no_sensor_no_thread():
     with Watch([]) as watch:
         watch.start()
@@ -166,12 +188,11 @@ def test_a_timed_launch_gets_sensors_and_energy_and_idle_power_once(sensor):
     for number in range(2):
         sensor.watts = 3.0 if number == 0 else 99.0  # idle is measured before the first only
         outcome = timed()
-        with observer.watch(JOB) as watch:
-            observer.prepare(JOB, watch)
-            sensor.watts = 8.0
-            watch.phase("sample")
-            time.sleep(0.1)
-            watch.phase("close")
+        watch = observer.watch(JOB)
+        sensor.watts = 8.0
+        watch.phase("sample")
+        time.sleep(0.1)
+        watch.phase("close")
         observer.add(JOB, watch, outcome)
         found = outcome.answer["energy"]
         # 8 W * 0.5 s / 40 inferences = 0.1 J.
@@ -181,6 +202,10 @@ def test_a_timed_launch_gets_sensors_and_energy_and_idle_power_once(sensor):
         assert found["energy_method"] == "integral of board_power_w (fake, 50 Hz)"
         assert outcome.answer["sensors"]["fake"]["gauges"]["board_power_w"]["mean"] == 8.0
         assert outcome.answer["flags"] == []
+    assert (sensor.opened, sensor.closed) == (1, 0)  # connected once for all launches
+    del observer
+    gc.collect()
+    assert sensor.closed == 1
 
 
 @pytest.mark.parametrize(
@@ -190,10 +215,9 @@ def test_a_timed_launch_gets_sensors_and_energy_and_idle_power_once(sensor):
 def test_other_jobs_and_failed_ones_get_nothing(sensor, job, outcome):
     observer = Observer(idle_seconds=0.0)
     before = dict(outcome.answer)
-    with observer.watch(job) as watch:
-        observer.prepare(job, watch)
-        watch.phase("sample")
-        watch.phase("close")
+    watch = observer.watch(job)
+    watch.phase("sample")
+    watch.phase("close")
     observer.add(job, watch, outcome)
     assert outcome.answer == before
 
@@ -217,10 +241,9 @@ def test_without_a_power_source_no_time_is_spent_on_idling(sensor, monkeypatch):
     monkeypatch.setattr(type(sensor), "read", lambda self: Reading({"load_1m": 0.5}))
     monkeypatch.setattr(time, "sleep", lambda seconds: pytest.fail("it waited"))
     observer, outcome = Observer(), timed()
-    with observer.watch(JOB) as watch:
-        observer.prepare(JOB, watch)
-        watch.phase("sample")
-        watch.phase("close")
+    watch = observer.watch(JOB)
+    watch.phase("sample")
+    watch.phase("close")
     observer.add(JOB, watch, outcome)
     assert "energy" not in outcome.answer
     assert outcome.answer["sensors"]["fake"]["readings"] >= 2
