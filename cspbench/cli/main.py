@@ -22,6 +22,7 @@ COMMANDS = {
     "report": "Write the HTML report of stored runs.",
     "figures": "Draw the figures of stored runs, as SVG and PNG.",
     "analyze": "Tell what can be known of a model without running it.",
+    "ceilings": "Measure what this machine can do at best, for the roofline.",
     "export": "Write the very artifact that a backend measures.",
     "schema": "Print the JSON Schema of suites, for editors.",
     "fsck": "Check a stored run and repair what can be repaired.",

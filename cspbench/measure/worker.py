@@ -127,6 +127,14 @@ def memory_job(job: Answer, phase: PhaseReport) -> Answer:
     return {"status": Status.OK.value, "memory": answer, "flags": []}
 
 
+def ceilings_job(job: Answer, phase: PhaseReport) -> Answer:
+    """Measure what a device can do at best."""
+    phase("sample")
+    from cspbench.measure.ceilings import measure
+
+    return {"status": Status.OK.value, "ceilings": measure(job["device"], job["threads"])}
+
+
 def prepare_job(job: Answer, phase: PhaseReport) -> Answer:
     """Analyse one model, and export the artifacts that are asked for.
 
@@ -194,6 +202,7 @@ JOBS: dict[str, Callable[[Answer, PhaseReport], Answer]] = {
     "time": time_job,
     "memory": memory_job,
     "prepare": prepare_job,
+    "ceilings": ceilings_job,
 }
 
 

@@ -1,0 +1,55 @@
+"""Ceilings on disk, once a device: found again by whoever draws a roofline."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from cspbench.artifacts.cache import cache_folder
+from cspbench.store.environment import fingerprint
+
+
+@dataclass(frozen=True)
+class Ceilings:
+    """What a device can do at best, as measured (see ``measure/ceilings.py``).
+
+    ``gflops`` by precision (1e9 floating-point operations a second), ``bandwidth_gbs`` by kind of
+    access, ``cache_bandwidth_gbs`` by level (1e9 bytes a second), ``overhead_us`` of one operator.
+    """
+
+    gflops: dict[str, float]
+    bandwidth_gbs: dict[str, float]
+    cache_bandwidth_gbs: dict[str, float]
+    overhead_us: float
+    working_set_bytes: int
+    threads: int
+    name: str | None = None
+
+
+def entry(device: str, threads: int) -> Path:
+    """Where the ceilings of this machine's device lie, measured or not."""
+    facts = fingerprint()
+    about = {
+        name: facts[name]
+        for name in ("cpu", "cores_usable", "governor", "host", "nvidia_driver", "board")
+    }
+    text = json.dumps([about, facts["libraries"].get("torch"), device, threads], sort_keys=True)
+    return cache_folder() / "ceilings" / f"{hashlib.sha256(text.encode()).hexdigest()[:24]}.json"
+
+
+def known_ceilings(device: str, threads: int) -> Ceilings | None:
+    """The ceilings measured earlier on this machine; None if there are none."""
+    try:
+        return Ceilings(**json.loads(entry(device, threads).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def keep_ceilings(device: str, ceilings: Ceilings) -> Path:
+    """Store what was measured."""
+    path = entry(device, ceilings.threads)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(asdict(ceilings)), encoding="utf-8")
+    return path
