@@ -196,14 +196,19 @@ STARVED_ALPHA = 0.01
 
 
 def starvation(
-    estimates: Sequence[float], running: Sequence[float], min_effect: float
+    estimates: Sequence[float], running: Sequence[float], min_effect: float, *, moved: bool
 ) -> float | None:
     """How much of the difference arose because one side was kept from running, if too much did.
 
-    ``estimates`` are log-ratios of elapsed time, ``running`` those of the time without waiting for
-    a processor. Load that both sides share moves both alike. If their difference has at least
-    ``min_effect`` and is significant, or if it makes up half of an effect, somebody held one side
-    back, and elapsed time says nothing about the code.
+    Load that both sides share moves the ratio of elapsed time and that of running time alike. If
+    their difference has at least ``min_effect`` and is significant, or if it makes up half of a
+    finding, somebody held one side back, and elapsed time says nothing about the code.
+
+    Args:
+        estimates: one log-ratio a generation, of elapsed time.
+        running: the same of the time without waiting.
+        min_effect: smallest share that counts.
+        moved: whether the case was found slower or faster.
 
     Returns:
         The log-ratio that waiting explains, positive if the head was held back; None if both sides
@@ -216,8 +221,7 @@ def starvation(
     p_two_sided = 2 * p_value([math.copysign(1.0, shift) * value for value in shifts])
     if abs(shift) >= effect and p_two_sided < STARVED_ALPHA:
         return shift
-    explains = shift / estimate >= 0.5 if estimate else False
-    return shift if abs(estimate) >= effect and explains else None
+    return shift if moved and shift / estimate >= 0.5 else None
 
 
 def holm(p_values: Sequence[float], level: float) -> list[bool]:

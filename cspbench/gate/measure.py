@@ -89,7 +89,8 @@ def measure_case(
     except ArmLostError as lost:
         data.outcome, data.status = Lost(lost.reason, str(lost)), lost.outcome.status
     else:
-        held_back = starvation(estimates, running, gate.min_effect)
+        moved = decision.finding in (Finding.SLOWER, Finding.FASTER)
+        held_back = starvation(estimates, running, gate.min_effect, moved=moved)
         if held_back is not None:
             side = "head" if held_back > 0 else "base"
             text = f"waiting for a processor made the {side} slower by {percent(abs(held_back))}"

@@ -12,10 +12,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from cspbench.analysis.api import cached_analysis
 from cspbench.analysis.record import Analysis
 from cspbench.ids import CaseId, ModelId, Ref
 from cspbench.runner.executor import Executor, Job
 from cspbench.runner.plan import Plan, PlannedCase
+from cspbench.runner.process import Outcome
 from cspbench.suite.case import Case
 from cspbench.vocabulary import NOT_RUNNABLE, Status
 
@@ -56,11 +58,13 @@ def prepare_cases(plan: Plan, executor: Executor, *, elsewhere: bool = False) ->
     models: dict[str, list[PlannedCase]] = {}
     for planned in plan.cases:
         models.setdefault(str(planned.case.model_id), []).append(planned)
-    jobs = [_job(model, planned, seed, elsewhere) for model, planned in models.items()]
-    outcomes = list(executor.series(jobs, PREPARE_TIMEOUT_SECONDS))
+    known = {model: _known(model, planned, elsewhere) for model, planned in models.items()}
+    missing = [model for model, analysis in known.items() if analysis is None]
+    jobs = [_job(model, models[model], seed, elsewhere) for model in missing]
+    made = dict(zip(missing, executor.series(jobs, PREPARE_TIMEOUT_SECONDS), strict=True))
     prepared: dict[str, Prepared] = {}
-    for outcome, cases in zip(outcomes, models.values(), strict=True):
-        analysis = None
+    for model, cases in models.items():
+        analysis, outcome = known[model], made.get(model, Outcome(Status.OK))
         if outcome.answer.get("analysis"):
             analysis = Analysis.from_json(json.dumps(outcome.answer["analysis"]))
         unsupported = outcome.answer.get("unsupported", {})
@@ -81,11 +85,22 @@ def prepare_cases(plan: Plan, executor: Executor, *, elsewhere: bool = False) ->
     return [prepared[planned.id] for planned in plan.cases]
 
 
+def _known(model: str, cases: Sequence[PlannedCase], elsewhere: bool) -> Analysis | None:
+    """The analysis of a model of which nothing is missing in the cache."""
+    if any(not planned.artifact.exists for planned in _wanted(cases, elsewhere)):
+        return None
+    return cached_analysis(model)
+
+
+def _wanted(cases: Sequence[PlannedCase], elsewhere: bool) -> list[PlannedCase]:
+    return [planned for planned in cases if planned.status is None or elsewhere]
+
+
 def _job(model: str, cases: Sequence[PlannedCase], seed: int, elsewhere: bool) -> Job:
     artifacts = {
         planned.artifact.key: planned.artifact
-        for planned in cases
-        if (planned.status is None or elsewhere) and not planned.artifact.exists
+        for planned in _wanted(cases, elsewhere)
+        if not planned.artifact.exists
     }
     return {
         "job": "prepare",
@@ -156,7 +171,7 @@ def pair_cases(
     Returns:
         The pairs in the head's order, and a note for each case without a partner.
     """
-    if len(base) == len(head) == 1:
+    if loose and len(base) == len(head) == 1:
         return [Pair(_name(base[0], head[0], loose), base[0], head[0])], []
     partners = _by_key(base, loose)
     pairs, notes = [], []

@@ -207,22 +207,25 @@ def test_a_second_finding_makes_false_alarms_of_a_whole_suite_rare():
 
 def test_load_that_both_sides_share_is_no_starvation():
     slow = [0.05, 0.06, 0.04, 0.05]
-    assert starvation(slow, slow, 0.03) is None
+    assert starvation(slow, slow, 0.03, moved=True) is None
     # Waiting that comes and goes on either side: its mean is 0.
-    assert starvation([0.1, -0.1, 0.1, -0.1], [0.0] * 4, 0.03) is None
+    assert starvation([0.1, -0.1, 0.1, -0.1], [0.0] * 4, 0.03, moved=False) is None
 
 
 def test_a_side_that_waits_is_starved():
     # The head takes 20 % longer, but not while it runs.
-    assert starvation([0.18, 0.19, 0.18, 0.17], [0.0] * 4, 0.03) == pytest.approx(0.18)
+    found = starvation([0.18, 0.19, 0.18, 0.17], [0.0] * 4, 0.03, moved=True)
+    assert found == pytest.approx(0.18)
     # The base was held back: what looks the same would be 5 % slower.
-    assert starvation([0.0] * 4, [0.05, 0.051, 0.049, 0.05], 0.03) == pytest.approx(-0.05)
+    found = starvation([0.0] * 4, [0.05, 0.051, 0.049, 0.05], 0.03, moved=False)
+    assert found == pytest.approx(-0.05)
 
 
-def test_waiting_that_makes_up_half_of_an_effect_is_starvation_whatever_its_significance():
+def test_waiting_that_makes_up_half_of_a_finding_is_starvation_whatever_its_significance():
     estimates, running = [0.06, 0.04, 0.06, 0.04], [0.01, 0.035, 0.01, 0.035]
-    assert starvation(estimates, running, 0.03) == pytest.approx(0.0275)
-    assert starvation(estimates, [e - 0.01 for e in estimates], 0.03) is None
+    assert starvation(estimates, running, 0.03, moved=True) == pytest.approx(0.0275)
+    assert starvation(estimates, running, 0.03, moved=False) is None
+    assert starvation(estimates, [e - 0.01 for e in estimates], 0.03, moved=True) is None
 
 
 # Many cases
