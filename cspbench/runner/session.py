@@ -7,11 +7,13 @@ import json
 import uuid
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, Protocol
 
 from cspbench.analysis.api import cached_analysis
 from cspbench.artifacts.cache import ArtifactSpec
 from cspbench.backends.spec import BACKENDS
+from cspbench.measure.ceilings_cache import Ceilings, keep_ceilings, known_ceilings
 from cspbench.runner.executor import Executor, Job
 from cspbench.runner.plan import Plan, PlannedCase
 from cspbench.runner.process import Outcome
@@ -85,6 +87,7 @@ class Session:
             and (self._timed[planned.id] < self._measure.rounds or self._wants_memory(planned.id))
         ]
         cases = {planned.id: planned for planned in self._prepare(wanted)}
+        self._look_for_ceilings(cases.values())
         self._time(cases)
         for case_id in [case_id for case_id in cases if self._wants_memory(case_id)]:
             self._launch(cases[case_id], "memory")
@@ -124,6 +127,26 @@ class Session:
             self._progress.launched(self._last, left)
         # What could not be timed is not worth a look at its memory.
         self._memory_done |= {case_id for case_id in cases if not self._timed[case_id]}
+
+    def _look_for_ceilings(self, cases: Iterable[PlannedCase]) -> None:
+        """Note the devices' ceilings; measure them where the suite asks and nobody has yet."""
+        devices = {
+            (BACKENDS.get(planned.case.backend.name).device, planned.case.threads)
+            for planned in cases
+        }
+        noted = self._meta.setdefault("ceilings", {})
+        for device, threads in sorted(devices):
+            known = known_ceilings(device, threads)
+            if known is None and self._measure.ceilings:
+                self._progress.preparing(f"ceilings of {device}", 0, 1)
+                job = {"job": "ceilings", "device": device, "threads": threads}
+                outcome = self._executor.launch(job, threads, self._measure.timeout_seconds)
+                if outcome.status is Status.OK:  # else there is no roofline, and no harm
+                    known = Ceilings(**outcome.answer["ceilings"])
+                    keep_ceilings(device, known)
+            if known is not None:
+                noted[f"{device}/t{threads}"] = asdict(known)
+        self._directory.write_meta(self._meta)
 
     def _prepare(self, cases: Sequence[PlannedCase]) -> list[PlannedCase]:
         """Make what artifacts and analyses are missing; return the cases that can be launched."""

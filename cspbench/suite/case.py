@@ -46,8 +46,9 @@ class Measure:
     target_ci: half width of the 95 % batch-means interval inside a launch, as a share of the
     median, at which sampling stops. max_seconds: bound of the sampling of a launch.
     timeout_seconds: bound of each phase of a launch. memory: one more launch a case measures its
-    peak memory. layers: one more profiles its layers. sensors: which are read while it samples
-    (``auto``, ``none``, or names with commas). seed: of the shuffled order, inputs and weights.
+    peak memory. ceilings: the device's ceilings are measured once, for the roofline. layers: one
+    more profiles its layers. sensors: which are read while it samples (``auto``, ``none``, or
+    names with commas). seed: of the shuffled order, inputs and weights.
     """
 
     rounds: int = 5
@@ -56,6 +57,7 @@ class Measure:
     max_seconds: float = 6.0
     timeout_seconds: float = 300.0
     memory: bool = True
+    ceilings: bool = False
     layers: bool = False
     sensors: str = "auto"
     seed: int = 0

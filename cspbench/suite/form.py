@@ -119,6 +119,10 @@ class MeasureSection(_Section):
     memory: bool = Field(
         default=Measure.memory, description="one more launch a case measures its peak memory"
     )
+    ceilings: bool = Field(
+        default=Measure.ceilings,
+        description="measure what the device can do at best, once, for the roofline",
+    )
     layers: bool = Field(
         default=Measure.layers, description="one more launch a case profiles its layers"
     )
@@ -153,6 +157,7 @@ class MeasureSection(_Section):
             max_seconds=float(self.max_seconds),
             timeout_seconds=float(self.timeout_seconds),
             memory=self.memory,
+            ceilings=self.ceilings,
             layers=self.layers,
             sensors=self.sensors,
             seed=self.seed,

@@ -133,7 +133,7 @@ def matrix(axis: str, value: str, model: str = "csp") -> str:
         # Measure and gate
         (MATRIX + "measure: {round: 5}\n", ("3:11: measure: unknown key 'round' (did you mean "
          "'rounds'?); valid: rounds, warmup, target_ci, max_seconds, timeout_seconds, memory, "
-         "layers, sensors, seed")),
+         "ceilings, layers, sensors, seed")),
         (MATRIX + "measure: {rounds: 2.5}\n",
          "3:19: measure.rounds: must be a whole number, not 2.5"),
         (MATRIX + "measure: {rounds: 0}\n", "3:19: measure.rounds: must be at least 1, not 0"),
