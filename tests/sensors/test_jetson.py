@@ -8,6 +8,7 @@ here happened in ``jetson_scenario.py``. Nothing was run on a board.
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -65,7 +66,7 @@ def test_levels_come_through_jtop_and_are_those_of_sysfs(told):
         for name, value in levels.items():
             assert state["jtop"][name] == pytest.approx(value), name
             # jtop cuts the zone's name at the hyphen; sysfs gives it whole.
-            sysfs = name.replace("_cpu_c", "_cpu_therm_c").replace("_gpu_c", "_gpu_therm_c")
+            sysfs = re.sub("^(temperature_.pu)_c$", r"\1_therm_c", name)
             assert state["sysfs"][sysfs] == pytest.approx(value), name
 
 
