@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import weakref
 from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -16,29 +18,47 @@ if TYPE_CHECKING:
     from cspbench.frames import Run
 
 
+#: Frames of analysed models by run, so that each is made once however many figures show it.
+_FRAMES: weakref.WeakKeyDictionary[Run, dict[str, pd.DataFrame]] = weakref.WeakKeyDictionary()
+
+
 def compared_models(runs: Sequence[Run], count: int) -> tuple[pd.DataFrame, list[str]]:
-    """Layer rows of all runs and the ids of the networks worth comparing (see choose_models)."""
+    """Layer rows of the networks worth comparing (see choose_models), and their ids."""
     import pandas as pd
 
-    frames = [frame for run in runs if not (frame := layers_of(run)).empty]
+    chosen = choose_models(in_order(model for run in runs for model in analysed(run)), count)
+    frames = {model: layers_of(run, model) for run in runs for model in chosen if has(run, model)}
     if not frames:
         return pd.DataFrame({"model": [], "bflops": []}), []
-    layers = pd.concat(frames, ignore_index=True)
-    layers = layers.drop_duplicates(["model", "index"], keep="last")
-    return layers, choose_models(in_order(layers["model"]), count)
+    return pd.concat(frames.values(), ignore_index=True), chosen
 
 
-def layers_of(run: Run) -> pd.DataFrame:
-    """Layer rows of a run; empty if nothing was analysed, or by another version of cspbench."""
-    import pandas as pd
+def analysed(run: Run) -> list[str]:
+    """Ids of the models of which this cspbench can read the run's analysis."""
+    return [model for model in run.stored.meta["analyses"] if has(run, model)]
 
-    nothing = pd.DataFrame({"model": []})
-    if not run.stored.meta["analyses"]:
-        return nothing
-    try:
-        return run.layers
-    except ValueError:
-        return nothing
+
+def has(run: Run, model: str) -> bool:
+    """True if the run analysed the model, in the form of this version of cspbench."""
+    from cspbench.analysis.record import VERSION
+
+    found = run.stored.meta["analyses"].get(model, {})
+    return bool(found.get("version") == VERSION and found.get("rows"))
+
+
+def layers_of(run: Run, model: str) -> pd.DataFrame:
+    """Layers of one model of a run: the Analysis's columns and ``model``.
+
+    Like ``run.layers``, which makes those of all models at once.
+    """
+    from cspbench.analysis import Analysis
+
+    frames = _FRAMES.setdefault(run, {})
+    if model not in frames:
+        frame = Analysis.from_json(json.dumps(run.stored.meta["analyses"][model])).frame()
+        frame.insert(0, "model", model)
+        frames[model] = frame
+    return frames[model]
 
 
 def choose_models(model_ids: Sequence[str], count: int) -> list[str]:

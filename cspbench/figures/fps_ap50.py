@@ -20,7 +20,7 @@ from cspbench.figures.cases import (
     setting_label,
     shorten,
 )
-from cspbench.figures.labels import along, freeze_layout, label_points
+from cspbench.figures.labels import along, label_points
 from cspbench.figures.published import figure1_points, published_values
 from cspbench.figures.spec import FIGURES, FigureSpec, NoDataError
 from cspbench.figures.svg import CASE_GID
@@ -127,7 +127,7 @@ def draw_fps_ap50(
     for axes in grid[:panels:columns]:
         axes.set_ylabel("AP50, %: published")
     _legend(figure, families)
-    freeze_layout(figure)
+    style.freeze_layout(figure)
     for axes, setting in zip(grid, settings, strict=False):
         here = [p for p in points if p.setting == setting]
         lines = [sorted((p.fps, p.ap50) for p in here if p.family == name) for name in families]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from cspbench.figures import style
 from cspbench.figures.cases import axis_value, in_order, measured, plain, setting_label, shorten
-from cspbench.figures.labels import along, freeze_layout, label_points
+from cspbench.figures.labels import along, label_points
 from cspbench.figures.published import published_values
 from cspbench.figures.spec import FIGURES, FigureSpec, NoDataError
 from cspbench.figures.svg import CASE_GID
@@ -128,7 +128,7 @@ def draw_gamma_fusion(variants: Sequence[Variant]) -> Figure:
     for axes in (left, right):
         axes.set_xlabel("BFLOPs: computed")
         axes.margins(x=0.12)
-    freeze_layout(figure)
+    style.freeze_layout(figure)
     points = [(v.bflops, top1) for v, top1 in known]
     arrows = [point for end in points[1:] for point in along([points[0], end])]
     label_points(figure, left, points, [_with_change(v) for v, _ in known], arrows)

@@ -128,9 +128,3 @@ def _on_paper(
     if not points:
         return []
     return [(float(x) * scale, float(y) * scale) for x, y in axes.transData.transform(points)]
-
-
-def freeze_layout(figure: Figure) -> None:
-    """Do the layout now, so that places on paper are known."""
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")

@@ -107,6 +107,14 @@ def new_figure(width: float, height: float) -> Figure:
     return figure
 
 
+def freeze_layout(figure: Figure) -> None:
+    """Do the layout now and once, so that places on paper are known."""
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.execute(figure)
+        figure.set_layout_engine(None)  # the house style has none by default
+
+
 def color(index: int) -> str:
     """Colour of series ``index``."""
     return PALETTE[index % len(PALETTE)]
@@ -128,6 +136,7 @@ def svg_bytes(figure: Figure, name: str) -> bytes:
 
     buffer = io.BytesIO()
     with house_style(), matplotlib.rc_context({"svg.hashsalt": name}):
+        freeze_layout(figure)
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     return buffer.getvalue()
 

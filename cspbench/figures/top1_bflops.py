@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from cspbench.figures import style
 from cspbench.figures.cases import family, in_order, shorten
-from cspbench.figures.labels import along, freeze_layout, label_points
+from cspbench.figures.labels import along, label_points
 from cspbench.figures.published import published_values
 from cspbench.figures.spec import FIGURES, FigureSpec, NoDataError
 from cspbench.ids import parse_model_id
@@ -90,7 +90,7 @@ def draw_top1_bflops(points: Sequence[Classifier]) -> Figure:
     axes.set_ylabel("ImageNet top-1, %: published")
     axes.margins(x=0.14, y=0.12)
     figure.legend(loc="outside upper left", ncols=7)
-    freeze_layout(figure)
+    style.freeze_layout(figure)
     label_points(
         figure, axes, [(point.bflops, point.top1) for point in points],
         [shorten(point.name, 36) for point in points],

@@ -10,10 +10,10 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cspbench.figures.cases import plain
-from cspbench.figures.choice import layers_of
+from cspbench.figures.choice import analysed
 from cspbench.figures.published import everything_of, published_by_model
 from cspbench.frames import Run
 from cspbench.report.rows import CaseRow
@@ -24,9 +24,14 @@ TRACE_POINTS = 40
 LOG_CHARACTERS = 4000
 #: The histogram leaves out the slowest samples beyond this share, which would squeeze the rest.
 HISTOGRAM_SHARE = 0.99
+#: Layer tables of more models would make the file too large; they are in run.json.
+MAX_LAYER_TABLES = 60
 LAYER_COLUMNS = (
     "index", "name", "op", "output_shapes", "params", "macs", "bflops", "traffic_bytes",
 )  # fmt: skip
+
+if TYPE_CHECKING:
+    from cspbench.analysis import Layer
 
 Json = dict[str, Any]
 
@@ -179,22 +184,25 @@ def published_tables(rows: Sequence[CaseRow]) -> Json:
 
 
 def layer_tables(runs: Sequence[Run]) -> Json:
-    """For each analysed model a table of its layers that compute, as columns and rows."""
+    """Layers of the analysed models as columns and rows, of the first MAX_LAYER_TABLES models."""
+    from cspbench.analysis import Analysis
+
+    sources = {model: run for run in runs for model in analysed(run)}
     tables: Json = {}
-    for run in runs:
-        for model, frame in layers_of(run).groupby("model", sort=False):
-            columns = [column for column in LAYER_COLUMNS if column in frame.columns]
-            lines = zip(*(frame[column].tolist() for column in columns), strict=True)
-            tables[plain(model)] = {
-                "columns": columns,
-                "rows": [[_cell(value) for value in line] for line in lines],
-            }
+    for model, run in list(sources.items())[:MAX_LAYER_TABLES]:
+        analysis = Analysis.from_json(json.dumps(run.stored.meta["analyses"][model]))
+        tables[plain(model)] = {
+            "columns": LAYER_COLUMNS,
+            "rows": [[_cell(layer, name) for name in LAYER_COLUMNS] for layer in analysis.layers],
+        }
     return tables
 
 
-def _cell(value: Any) -> Any:
-    if isinstance(value, (list, tuple)):
-        return ", ".join("x".join(map(str, shape)) for shape in value)
-    if isinstance(value, str):
-        return plain(value)
-    return value if isinstance(value, int) else _rounded(value)  # counts stay exact
+def _cell(layer: Layer, column: str) -> Any:
+    if column in layer.values:
+        value = layer.values[column]
+        return value if isinstance(value, int) else _rounded(value)  # counts stay exact
+    fact = getattr(layer, column)
+    if isinstance(fact, tuple):
+        return ", ".join("x".join(map(str, shape)) for shape in fact)
+    return plain(fact) if isinstance(fact, str) else fact

@@ -21,9 +21,10 @@ class CaseRow:
     """A case as the report shows it; every text is safe to print, missing numbers are None.
 
     ``latency_low``, ``latency_high`` and ``half_width`` (a share) describe the 95 % interval;
-    ``launch_medians_ms`` are in the order of the launches; ``gamma`` and ``fusion``
-    are empty for a network that is not split. ``system`` is the model id without input, as published numbers name it; ``side`` that of
-    a square input. ``totals`` are the analysis totals of its model, empty if it was not analysed.
+    ``launch_medians_ms`` are in the order of the launches; ``gamma`` and ``fusion`` are empty for
+    a network that is not split. ``system`` is the model id without input, as published numbers
+    name it; ``side`` that of a square input. ``totals`` are the analysis totals of its model,
+    empty if it was not analysed.
     """
 
     index: int

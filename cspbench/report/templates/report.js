@@ -226,6 +226,7 @@
     if (published) parts.push(make("h3", {}, "Published"), grid(["Metric", "Value", "Device", "Source"], published, "Published"));
     const layers = data.layers[one.model_id];
     if (layers) parts.push(make("h3", {}, "Layers (computed)"), grid(layers.columns, layers.rows, "Layers"));
+    else if (one.bflops !== null) parts.push(make("p", { class: "soft" }, "The layers of this model are in run.json only."));
     content.replaceChildren(...parts);
     if (!dialog.open) dialog.showModal();
     content.scrollTop = 0;
