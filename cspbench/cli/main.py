@@ -21,6 +21,7 @@ COMMANDS = {
     "show": "Print the tables of a stored run.",
     "report": "Write the HTML report of stored runs.",
     "figures": "Draw the figures of stored runs, as SVG and PNG.",
+    "show-model": "Show a model's stages, published numbers beside ours, and sources.",
     "analyze": "Tell what can be known of a model without running it.",
     "ceilings": "Measure what this machine can do at best, for the roofline.",
     "export": "Write the very artifact that a backend measures.",
