@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 _ATTENTION = ("_scaled_dot_product", "_efficient_attention", "_flash_attention")
 #: Factories whose values nobody can need: their memory is not taken.
 _FACTORIES = frozenset({"zeros", "ones", "empty", "full", "rand", "randn"})
+#: Products whose first two operands are the factors, and those that add the first one.
+_ADDING = ("addmm", "baddbmm", "addmv")
+_PRODUCTS = ("mm", "bmm", "mv", "dot", "vdot", "matmul", *_ADDING)
 _NEEDS_VALUES = (torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape)
 
 
@@ -157,9 +160,7 @@ def record_call(
             groups=int(args[8]) if ours else 1,
         )
     elif kind in ("linear", "matmul") and weights and values:
-        matrix = max(weights, key=lambda weight: len(weight.shape))
-        rest = [weight for weight in weights if weight is not matrix]
-        recorder.record("linear", values, outputs, matrix, bias=rest[0] if rest else None)
+        _record_product(tracer, name, kind, args, values, weights, outputs)
     else:
         layer = recorder.record(
             name,
@@ -174,3 +175,34 @@ def record_call(
         if kind == "index" and layer.weight_elements > layer.output_elements:
             # A look-up reads the rows that it returns, not the table.
             layer.weight_elements, layer.weight_bytes = layer.output_elements, layer.output_bytes
+
+
+def _record_product(
+    tracer: Tracer,
+    name: str,
+    kind: str,
+    args: tuple[Any, ...],
+    values: list[Value],
+    weights: list[Weight],
+    outputs: list[Value],
+) -> None:
+    """Record a product of activations and weights: linear if a weight is one of its factors."""
+    # addmm and baddbmm add their first operand to the product of the other two.
+    factors = [arg for arg in (args[1:3] if name in _ADDING else args[:2]) if _is_tensor(arg)]
+    matrices = [factor for factor in factors if tracer.filter(factor) in weights]
+    if name in _PRODUCTS and not matrices:  # only what is added is a weight
+        tracer.recorder.record(name, values, outputs, None, weights, kind=kind)
+        return
+    matrix = max(weights, key=lambda weight: len(weight.shape))
+    if matrices:
+        matrix = next(weight for weight in weights if weight is tracer.filter(matrices[-1]))
+        active = [tracer.value(factor) for factor in factors if factor is not matrices[-1]]
+        values = [*active, *(value for value in values if value not in active)]
+    rest = [weight for weight in weights if weight is not matrix]
+    # A batched product keeps its name: other tools count it apart from linear layers.
+    op = name if name in ("bmm", "baddbmm") else "linear"
+    layer = tracer.recorder.record(
+        op, values, outputs, matrix, kind="linear", bias=rest[0] if rest else None
+    )
+    if matrices:  # as this call sees it, which may be a view
+        layer.weight_shape = tuple(matrices[-1].shape)

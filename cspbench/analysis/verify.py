@@ -27,6 +27,8 @@ TORCH: dict[str, tuple[str, ...]] = {
     "linear": ("addmm", "mm"),
     "matmul": ("bmm", "baddbmm", "_scaled_dot_product"),
 }
+#: Batched products, which the tools count as such even where one factor is a weight.
+_BATCHED = ("bmm", "baddbmm")
 
 
 def fvcore_counts(module: nn.Module, args: tuple[Any, ...]) -> tuple[Counter[str], Counter[str]]:
@@ -63,7 +65,7 @@ def reconcile(analysis: Analysis, module: nn.Module, args: tuple[Any, ...]) -> l
     """
     ours: Counter[str] = Counter()
     for layer in analysis.layers:
-        family = "matmul" if layer.kind == "attention" else layer.kind
+        family = "matmul" if layer.kind == "attention" or layer.op in _BATCHED else layer.kind
         ours[family] += int(layer.values["macs"])
     by_fvcore, skipped = fvcore_counts(module, args)
     by_torch = torch_counts(module, args)

@@ -225,3 +225,20 @@ def test_everything_but_weights_grows_with_the_batch(batch):
     for name in ("macs", "cio_conv", "cio_paper", "peak_live_bytes", "saved_for_backward_bytes"):
         assert many.totals[name] == batch * one.totals[name]
     assert many.params == one.params
+
+
+def test_an_unshared_convolution_costs_what_the_shared_one_does():
+    """Darknet's [local]: a filter for each place, so as many weights as multiply-accumulates."""
+    from cspbench.models.sources.darknet import ops
+    from cspbench.models.sources.darknet.blocks import Local
+
+    op = ops.Local(filters=4, size=3, stride=1, padding=1, activation="leaky")
+    analysis = analyze(Local(op, (2, 5, 6), (4, 5, 6)), (1, 2, 5, 6))
+    # 5 x 6 places, 4 filters of 2 x 3 x 3 = 18 weights each
+    assert analysis.macs == analysis.macs_linear == 30 * 4 * 18 == 2160
+    assert analysis.params_conv == 2160
+    assert analysis.params == 2160 + 4 * 30
+    shared = analyze(torch.nn.Conv2d(2, 4, 3, padding=1), (1, 2, 5, 6))
+    assert analysis.bflops == shared.bflops
+    # Three images read each filter three times and do three times the work.
+    assert analyze(Local(op, (2, 5, 6), (4, 5, 6)), (3, 2, 5, 6)).macs == 3 * 2160

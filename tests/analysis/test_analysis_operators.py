@@ -36,6 +36,25 @@ CASES = {
     "addmm": (Call(lambda m, x: torch.addmm(m.b, x, m.w), b=nn.Parameter(torch.ones(4)),
                    w=nn.Parameter(torch.ones(3, 4))), (2, 3)),
     "times a parameter": (Call(lambda m, x: x @ m.w, w=nn.Parameter(torch.ones(3, 4))), (2, 3)),
+    "a parameter times": (Call(lambda m, x: m.w @ x, w=nn.Parameter(torch.ones(4, 3))), (3, 2)),
+    "a view of a filter as a matrix": (
+        Call(lambda m, x: torch.mm(x, m.w.view(4, -1).t()), w=nn.Parameter(torch.ones(4, 2, 3, 3))),
+        (5, 18),
+    ),
+    "a matrix for each of a batch": (
+        Call(lambda m, x: torch.bmm(x, m.w), w=nn.Parameter(torch.ones(3, 5, 7))), (3, 2, 5)
+    ),
+    "one matrix for a batch": (
+        Call(lambda m, x: torch.bmm(m.w.expand(3, 7, 5), x), w=nn.Parameter(torch.ones(7, 5))),
+        (3, 5, 2),
+    ),
+    "a parameter added to a product": (
+        Call(lambda m, x: torch.baddbmm(m.b, x, x.transpose(1, 2)), b=nn.Parameter(torch.ones(1))),
+        (3, 2, 5),
+    ),
+    "a product added to an input": (
+        Call(lambda m, x: torch.addmm(x, m.w, x), w=nn.Parameter(torch.ones(2, 2))), (2, 7)
+    ),
     "einsum": (Call(lambda m, x: torch.einsum("bid,bjd->bij", x, x).softmax(-1)), (2, 5, 4)),
     "a filter made of the input": (
         Call(lambda m, x: F.conv2d(x, m.g(x.mean((2, 3))).view(4, 3, 3, 3)), g=nn.Linear(3, 108)),

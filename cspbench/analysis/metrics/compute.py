@@ -12,7 +12,7 @@ from cspbench.analysis.metric import (
     TotalMetric,
 )
 from cspbench.analysis.ops import CONV_KINDS, MAC_KINDS
-from cspbench.analysis.record import Layer
+from cspbench.analysis.record import Layer, Shape
 
 _PAPER = "CSPNet, arXiv 1911.11929; Darknet's own count (AlexeyAB/darknet)"
 #: Families whose operations the paper's convention counts.
@@ -24,8 +24,8 @@ def macs(layer: Layer) -> int:
 
     Convolution: outputs x weights behind each output = N oh ow cout x (cin / g) kh kw; transposed:
     inputs x weights that each input feeds. Linear: outputs x input features. Matrix product:
-    outputs x contracted length. Attention (query L x E, keys S x E, values S x V):
-    heads x L x S x (E + V). Bias is not counted.
+    outputs x contracted length, with a weight as one factor or without. Attention (query L x E,
+    keys S x E, values S x V): heads x L x S x (E + V). Bias is not counted.
     """
     kind = layer.kind
     if kind == "conv":
@@ -44,12 +44,21 @@ def macs(layer: Layer) -> int:
 
 
 def _linear_macs(layer: Layer) -> int:
-    # The features that are summed are the side of the weight that is not the outputs'.
-    return (
-        layer.output_elements
-        * (layer.weight_elements - layer.bias_elements)
-        // (layer.output_shapes[0][-1] if layer.output_shapes[0] else 1)
+    return layer.output_elements * _contracted(
+        layer.input_shapes[0], layer.weight_shape, layer.output_shapes[0]
     )
+
+
+def _contracted(left: Shape, right: Shape, out: Shape) -> int:
+    """Length of the sum in a product of matrices, whichever factor is the weight or transposed.
+
+    (m, k) times (k, n) gives (m, n), so m k x k n / (m n) = k^2; leading dimensions are batches.
+    """
+    for vector in (left, right):
+        if len(vector) == 1:
+            return vector[0]
+    results = math.prod(out[-2:])
+    return math.isqrt(math.prod(left[-2:]) * math.prod(right[-2:]) // results) if results else 0
 
 
 def _matmul_macs(layer: Layer) -> int:
