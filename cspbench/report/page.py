@@ -27,7 +27,7 @@ from cspbench.report.definitions import (
 )
 from cspbench.report.plots import draw_all
 from cspbench.report.rows import CaseRow, case_rows
-from cspbench.report.sections import ablation, balance, memory, problems
+from cspbench.report.sections import ablation, balance, memory, problems, speed_classes
 from cspbench.report.summary import summary
 from cspbench.vocabulary import FLAGS
 
@@ -120,6 +120,7 @@ def render(runs: Sequence[Run], stem: str = "report") -> str:
         "columns": COLUMNS,
         "filters": _filters(rows),
         "rows": _table_rows(rows),
+        "classes": speed_classes(rows, published_values("ap50_pct")),
         "ablation": ablation(rows),
         "balance": balance(runs, rows),
         "memory": memory(rows),

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from cspbench.figures.cases import plain
+from cspbench.figures.fps_ap50 import fps_class
 from cspbench.frames import Run
 from cspbench.report import numbers
 from cspbench.report.data import log_end
@@ -24,6 +25,47 @@ REMEDIES: dict[str, str] = {
     Status.UNSUPPORTED.value: "choose another backend or engine for this model",
     Status.UNAVAILABLE.value: "measure on a machine that has it; this is not a failure",
 }
+
+
+@dataclass(frozen=True)
+class ClassLine:
+    """The most accurate case of a speed class, as text."""
+
+    name: str
+    cases: int
+    model: str
+    setting: str
+    ap50: str
+    fps: str
+    per_ms: str
+
+
+def speed_classes(rows: Sequence[CaseRow], ap50: Mapping[str, float]) -> list[ClassLine]:
+    """The most accurate case (the fastest of equals) of each of the paper's speed classes.
+
+    Args:
+        rows: all cases.
+        ap50: published AP50 by model id.
+    """
+    groups: dict[str, list[tuple[float, float, CaseRow]]] = defaultdict(list)
+    for row in rows:
+        if row.fps is not None and row.model_id in ap50:
+            groups[fps_class(row.fps)].append((ap50[row.model_id], row.fps, row))
+    lines = []
+    for name, members in sorted(groups.items(), key=lambda item: item[1][0][1]):
+        accuracy, fps, best = max(members, key=lambda member: member[:2])
+        lines.append(
+            ClassLine(
+                name=name,
+                cases=len(members),
+                model=best.model_id,
+                setting=best.setting,
+                ap50=numbers.fixed(accuracy, 1),
+                fps=numbers.short(fps),
+                per_ms=numbers.short(accuracy * fps / 1000),
+            )
+        )
+    return lines
 
 
 @dataclass(frozen=True)

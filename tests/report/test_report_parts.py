@@ -14,7 +14,14 @@ from hypothesis import strategies as st
 from cspbench.frames import Run
 from cspbench.report import machine, marks, numbers
 from cspbench.report.rows import CaseRow, case_rows
-from cspbench.report.sections import ablation, balance, latency_ratio, memory, problems
+from cspbench.report.sections import (
+    ablation,
+    balance,
+    latency_ratio,
+    memory,
+    problems,
+    speed_classes,
+)
 from cspbench.report.summary import summary
 from tests.report.runs import analysis, good, time_launch, write_run
 
@@ -104,6 +111,17 @@ def test_ablation_sets_variants_beside_the_plain_network(demo: Run) -> None:
     assert (csp.gamma, csp.fusion, csp.bflops_change) == ("0.5", "csp", "−25 %")
     assert csp.change in ("−16 %", "−17 %", "−18 %")
     assert ("csppeleenet-ref+prn@320", "opencv-cpu") not in lines, "one variant is no ablation"
+
+
+def test_speed_classes_name_their_most_accurate_case(tmp_path: Path) -> None:
+    """40 ms is 25 fps, 20 ms 50 fps and 12.5 ms 80 fps: one case below 30, two from 30 to 100."""
+    third = "csppeleenet@320/opencv-cpu/b1/t1"
+    launches = {SLOW: exact(SLOW, 40, 40), FAST: exact(FAST, 20, 20), third: exact(third, 12.5)}
+    ap50 = {"peleenet@224": 50.0, "csppeleenet@224": 40.0, "csppeleenet@320": 30.0}
+    slow, middle = speed_classes(rows_of(tmp_path, launches), ap50)
+    assert (slow.name, slow.cases, slow.model) == ("below 30", 1, "peleenet@224")
+    assert (middle.name, middle.cases, middle.model) == ("30 to 100", 2, "csppeleenet@224")
+    assert middle.per_ms == "2"  # 40 points in 20 ms
 
 
 def test_balance_names_the_largest_layer(demo: Run) -> None:
