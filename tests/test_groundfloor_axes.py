@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cspbench import registry
 from cspbench.axes import Axis, resolve, without_defaults
 from cspbench.errors import InputError
 from cspbench.registry import Registry, nearest
@@ -124,7 +125,9 @@ def things(tmp_path, monkeypatch):
 
     host.Thing = Thing
     host.THINGS = Registry("thing", ("thing_room",), "test.things")
+    registry._entry_points.cache_clear()  # distributions are scanned once a process
     yield host.THINGS
+    registry._entry_points.cache_clear()
     for name in [n for n in sys.modules if n.startswith(("thing_room", "foreign_thing"))]:
         del sys.modules[name]
     del sys.modules["test_registry_host"]
@@ -156,8 +159,8 @@ def test_an_unknown_name_is_an_input_error_with_the_nearest(things):
 
 
 def test_two_entries_of_one_name_are_a_programming_error():
-    registry = Registry("thing", (), "test.nothing")
-    first = registry.add(Thing("a"))
-    assert registry.add(first) is first  # the same one again, as after a reload
+    things = Registry("thing", (), "test.nothing")
+    first = things.add(Thing("a"))
+    assert things.add(first) is first  # the same one again, as after a reload
     with pytest.raises(ValueError, match="two things are named 'a'"):
-        registry.add(Thing("a"))
+        things.add(Thing("a"))
