@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, pad
 
-from cspbench.models.weights import damp, set_gain
+from cspbench.models.weights import DAMPING, damp, set_gain
 
 #: Slope of the negative half in Darknet's leaky ReLU.
 LEAKY_SLOPE = 0.1
@@ -153,13 +153,20 @@ class Residual(nn.Module):
         in_channels: of the input.
         stride: of the branch.
         act: activation of the sum.
+        damping: scale of the branch in seeded weights.
     """
 
     def __init__(
-        self, body: nn.Module, in_channels: int, *, stride: int = 1, act: str = "linear"
+        self,
+        body: nn.Module,
+        in_channels: int,
+        *,
+        stride: int = 1,
+        act: str = "linear",
+        damping: float = DAMPING,
     ) -> None:
         super().__init__()
-        self.body = damp(body)
+        self.body = damp(body, damping)
         self.out_channels = int(body.out_channels)  # type: ignore[arg-type]
         self.add = PartialAdd(self.out_channels, in_channels, stride=stride, act=act)
 

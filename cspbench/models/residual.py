@@ -13,6 +13,9 @@ from torch import Tensor, nn
 from cspbench.models.blocks import Chain, ConvBnAct, Residual, upsample
 from cspbench.models.weights import damp
 
+#: Scale of an elastic branch in seeded weights: its maximum raises the mean of what it reads.
+ELASTIC_DAMPING = 0.1
+
 
 def dark_block(channels: int, hidden: int, act: str) -> Residual:
     """DarkNet-53's block: 1x1 to ``hidden``, 3x3 back, linear sum."""
@@ -73,7 +76,7 @@ class ElasticPair(nn.Module):
         super().__init__()
         self.middle = channels // 2
         # Residual damps the branch that comes last; this one must not grow either.
-        self.full = damp(make_body(self.middle))
+        self.full = damp(make_body(self.middle), ELASTIC_DAMPING)
         self.pool = nn.MaxPool2d(2, 2)
         self.low = make_body(channels - self.middle)
         self.out_channels = int(self.full.out_channels) + int(self.low.out_channels)  # type: ignore[arg-type]

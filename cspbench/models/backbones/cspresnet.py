@@ -70,7 +70,12 @@ CONFIGS: dict[str, tuple[str, CspResNet]] = {
 def _build(config: CspResNet, options: Options) -> nn.Module:
     from cspbench.models.blocks import Chain, Classifier, ConvBnAct, Residual
     from cspbench.models.csp import CspStage
-    from cspbench.models.residual import ElasticPair, bottleneck_block, bottleneck_body
+    from cspbench.models.residual import (
+        ELASTIC_DAMPING,
+        ElasticPair,
+        bottleneck_block,
+        bottleneck_body,
+    )
     from cspbench.models.staged import Backbone, resnet_stem
 
     act = str(options["act"])
@@ -79,7 +84,8 @@ def _build(config: CspResNet, options: Options) -> nn.Module:
         def body(width: int) -> nn.Module:
             return bottleneck_body(width, hidden, channels // 2, act, groups=config.groups)
 
-        return Residual(ElasticPair(channels, body), channels, act=act)
+        pair = ElasticPair(channels, body)
+        return Residual(pair, channels, act=act, damping=ELASTIC_DAMPING)
 
     def plain_block(in_channels: int, hidden: int, channels: int) -> nn.Module:
         return bottleneck_block(in_channels, hidden, channels, act, groups=config.groups)

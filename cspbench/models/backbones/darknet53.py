@@ -56,7 +56,7 @@ def _build(options: Options) -> nn.Module:
 def _build_partial(elastic: bool, options: Options) -> nn.Module:
     from cspbench.models.blocks import Chain, Classifier, ConvBnAct, Residual
     from cspbench.models.csp import CspStage
-    from cspbench.models.residual import ElasticPair, dark_block
+    from cspbench.models.residual import ELASTIC_DAMPING, ElasticPair, dark_block
     from cspbench.models.staged import Backbone
 
     act = str(options["act"])
@@ -67,7 +67,7 @@ def _build_partial(elastic: bool, options: Options) -> nn.Module:
                 [ConvBnAct(width, width, act=act), ConvBnAct(width, width, 3, act=act)], width
             )
 
-        return Residual(ElasticPair(channels, body), channels)
+        return Residual(ElasticPair(channels, body), channels, damping=ELASTIC_DAMPING)
 
     stages: list[nn.Module] = []
     channels = 32
