@@ -4,6 +4,7 @@
 #   make test          set up, then run the tests                 (ARGS="-k gamma" adds options)
 #   make lint          style and types
 #   make test-oldest   the tests with the oldest versions that pyproject.toml allows
+#   make fuzz          fuzz the parsers                           (FUZZ="suite -runs=1000000")
 #   make clean         delete the environments and caches, never results
 #
 #   PYTHON=python3.12   another interpreter than python3
@@ -12,6 +13,7 @@
 PYTHON ?= python3
 SUITE  ?= suites/edge.yaml
 ARGS   ?=
+FUZZ   ?= suite -runs=100000
 
 ifdef SYSTEM_TORCH
 VENV       := .venv-system-torch
@@ -28,7 +30,7 @@ OLDEST     := .venv-oldest
 EXTRAS     := all,test,lint
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint test-oldest clean
+.PHONY: help setup run test lint test-oldest fuzz clean
 
 help:
 	@sed -n '/^#/!q;s/^# \{0,1\}//p' $(firstword $(MAKEFILE_LIST))
@@ -48,6 +50,10 @@ lint: setup
 
 test-oldest: $(OLDEST)/.installed
 	$(OLDEST)/bin/python -m pytest $(ARGS)
+
+fuzz: setup
+	$(VENV)/bin/python -m pip install -c $(VENV)/constraints.txt -e ".[fuzz]"
+	$(VENV)/bin/python -m tests.fuzz $(FUZZ)
 
 clean:
 	rm -rf .venv .venv-oldest .venv-system-torch build dist *.egg-info

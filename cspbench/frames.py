@@ -15,15 +15,17 @@ from typing import Any
 import pandas as pd
 
 from cspbench.ids import parse_case_id
+from cspbench.store.format import read_checked
 from cspbench.store.records import Record, records
-from cspbench.store.rundir import StoredRun, read_run
+from cspbench.store.rundir import StoredRun
 
 CASE_COLUMNS = (
     "id", "model", "neck", "input", "backend", "batch", "threads", "status", "reason", "flags",
     "params_m", "macs_g", "bflops", "latency_ms", "latency_ms_low", "latency_ms_high", "p90_ms",
     "p99_ms", "fps", "launches", "samples", "max_relative_error", "peak_memory_bytes",
     "loaded_bytes", "retained_bytes", "transient_bytes", "device_peak_bytes", "memory_method",
-    "energy_per_inference_j", "power_w", "idle_power_w", "energy_method",
+    "energy_per_inference_j", "power_w", "idle_power_w", "energy_method", "compile_seconds",
+    "scope",
 )  # fmt: skip
 LAUNCH_COLUMNS = (
     "case", "job", "number", "session", "ended", "seconds", "status", "reason", "flags",
@@ -39,7 +41,7 @@ NUMBER_COLUMNS = frozenset(
     ("params_m", "macs_g", "bflops", "latency_ms", "latency_ms_low", "latency_ms_high", "p90_ms",
      "p99_ms", "fps", "max_relative_error", "peak_memory_bytes", "loaded_bytes", "retained_bytes",
      "transient_bytes", "device_peak_bytes", "energy_per_inference_j", "power_w", "idle_power_w",
-     "seconds", "median_ms", "relative_half_width",
+     "compile_seconds", "seconds", "median_ms", "relative_half_width",
      "load_ms", "first_ms", "steal_s", "foreign_cpu_s", "load_1m_before", "load_1m_after")
 )  # fmt: skip
 SAMPLE_COLUMNS = ("case", "number", "index", "latency_ms")
@@ -111,6 +113,21 @@ class Run:
             parts.append(frame)
         return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame({"model": []})
 
+    @functools.cached_property
+    def layer_times(self) -> pd.DataFrame:
+        """One row an entry of a layer profile, and one a case for what lies between layers."""
+        from cspbench.analysis import Analysis
+        from cspbench.layer_times import LAYER_TIME_COLUMNS, layer_time_rows
+
+        rows: list[dict[str, Any]] = []
+        for record in self.records:
+            if record.layers is not None:
+                model = str(parse_case_id(record.case).model)
+                stored = self.stored.meta["analyses"].get(model)
+                layers = Analysis.from_json(json.dumps(stored)).layers if stored else []
+                rows += layer_time_rows(record.case, record.layers, layers)
+        return pd.DataFrame(rows, columns=list(LAYER_TIME_COLUMNS))
+
     def analysis(self, case_id: str) -> dict[str, Any]:
         """Totals of the case's model by convention; empty if it was not analysed."""
         analysis = self.stored.meta["analyses"].get(str(parse_case_id(case_id).model), {})
@@ -123,7 +140,7 @@ def load(path: str | Path) -> Run:
     Raises:
         InputError: no run there.
     """
-    return Run(read_run(Path(path)))
+    return Run(read_checked(Path(path)))
 
 
 def _frame(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> pd.DataFrame:
@@ -164,6 +181,8 @@ def _case_row(record: Record, totals: dict[str, Any]) -> dict[str, Any]:
         **{column: memory.get(column) for column in MEMORY_COLUMNS},
         "memory_method": memory.get("method"),
         **{column: energy.get(column) for column in ENERGY_COLUMNS},
+        "compile_seconds": record.compile_seconds,
+        "scope": record.good[0].get("scope", "inference") if record.good else None,
     }
 
 

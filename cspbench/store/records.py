@@ -19,6 +19,9 @@ from cspbench.vocabulary import FLAGS, NOT_RUNNABLE, Status
 #: With fewer good launches an interval between launches means little.
 FEW_LAUNCHES = 3
 
+#: Launches that look at something else than time, and never decide how a case ended.
+EXTRA_JOBS = frozenset({"memory", "layers"})
+
 #: Flags that make a launch be repeated.
 DISTURBED = frozenset({"contended", "throttled"})
 
@@ -42,10 +45,26 @@ class Record:
     @property
     def memory(self) -> dict[str, Any] | None:
         """What the newest good memory launch found; None if there is none."""
+        found: dict[str, Any] | None = self._newest("memory", "memory")
+        return found
+
+    @property
+    def layers(self) -> dict[str, Any] | None:
+        """What the newest good launch of the layer profiler found; None if there is none."""
+        found: dict[str, Any] | None = self._newest("layers", "layers")
+        return found
+
+    @property
+    def compile_seconds(self) -> float | None:
+        """How long compiling took, where the backend compiles; None elsewhere."""
+        found: float | None = self._newest("compile", "compile_seconds")
+        return found
+
+    def _newest(self, job: str, field: str) -> Any:
         found = [
-            launch["memory"]
+            launch[field]
             for launch in self.launches
-            if launch["job"] == "memory" and launch["status"] == Status.OK.value
+            if launch["job"] == job and launch["status"] == Status.OK.value
         ]
         return found[-1] if found else None
 
@@ -127,7 +146,7 @@ def _status(
     bad = [
         launch
         for launch in launches
-        if launch["status"] != Status.OK.value and launch["job"] != "memory"
+        if launch["status"] != Status.OK.value and launch["job"] not in EXTRA_JOBS
     ]
     refused = [launch for launch in bad if Status(launch["status"]) in NOT_RUNNABLE]
     if good >= rounds:

@@ -121,7 +121,10 @@ def decode_line(line: bytes) -> Json:
     checksum, _, text = line.partition(b" ")
     if len(checksum) != 8 or int(checksum, 16) != zlib.crc32(text):
         raise ValueError("checksum does not match")
-    launch = json.loads(text)
+    try:
+        launch = json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
     if not isinstance(launch, dict):
         raise ValueError("not an object")
     return launch
@@ -154,7 +157,7 @@ def read_run(path: Path) -> StoredRun:
         meta = json.loads((path / RUN_FILE).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path} is not a run: it has no {RUN_FILE}") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path / RUN_FILE} cannot be read: {error}") from error
     if not isinstance(meta, dict) or not isinstance(meta.get("format"), int):
         raise InputError(f"{path / RUN_FILE} is not the description of a run")

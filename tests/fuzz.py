@@ -1,0 +1,143 @@
+"""Coverage-guided fuzzing of every parser that reads what a stranger wrote (``make fuzz``).
+
+``python -m tests.fuzz TARGET [libFuzzer options]``, such as ``-runs=1000000``. A finding is a
+Python error other than InputError, an input that takes over two seconds, or one that takes over
+256 MB (libFuzzer's ``-timeout`` and ``-rss_limit_mb``, over what the interpreter itself has). The
+parsers import no torch.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import atheris
+
+with atheris.instrument_imports(include=["cspbench"]):
+    from cspbench.errors import InputError
+    from cspbench.ids import parse_case_id, parse_model_id
+    from cspbench.models.sources.darknet.network import parse_network
+    from cspbench.store.format import read_checked
+    from cspbench.store.records import records
+    from cspbench.store.rundir import LAUNCHES_FILE, RUN_FILE, encode_line
+    from cspbench.suite.find import list_suites
+    from cspbench.suite.load import load_suite
+
+_FOLDER = Path(tempfile.mkdtemp(prefix="cspbench-fuzz-"))
+
+
+def suite(data: bytes) -> None:
+    """A suite file."""
+    path = _FOLDER / "suite.yaml"
+    path.write_bytes(data)
+    load_suite(path)
+
+
+def cfg(data: bytes) -> None:
+    """A Darknet network."""
+    parse_network(data.decode("utf-8", "replace"), "fuzz.cfg")
+
+
+def model_id(data: bytes) -> None:
+    """Ids; what parses must print and parse again to the same."""
+    text = data.decode("utf-8", "replace")
+    parsed = parse_model_id(text)
+    assert parse_model_id(str(parsed)) == parsed
+    parse_case_id(text)
+
+
+def run(data: bytes) -> None:
+    """A run directory: run.json up to the first zero byte, launches after it."""
+    meta, _, launches = data.partition(b"\0")
+    (_FOLDER / RUN_FILE).write_bytes(meta)
+    (_FOLDER / LAUNCHES_FILE).write_bytes(launches)
+    records(read_checked(_FOLDER))
+
+
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    "suite": suite,
+    "cfg": cfg,
+    "id": model_id,
+    "run": run,
+}
+
+
+_CFG = b"""[net]
+width=64
+height=64
+channels=3
+[convolutional]
+batch_normalize=1
+filters=8
+size=3
+stride=2
+pad=1
+activation=leaky
+[maxpool]
+size=2
+stride=2
+[route]
+layers=-1,-2
+groups=2
+group_id=1
+[shortcut]
+from=-2
+[upsample]
+stride=2
+[yolo]
+mask=0,1
+anchors=1,2, 3,4
+classes=3
+"""
+_CASE = "csppeleenet[fusion=last,gamma=0.25]+prn@320x416/opencv-cpu[engine=new]/b1/t1"
+
+
+def _seeds(name: str) -> list[bytes]:
+    """Good inputs to start from: random bytes alone never get past the first line."""
+    if name == "suite":
+        return [path.read_bytes() for path in list_suites()]
+    if name == "cfg":
+        return [_CFG]
+    if name == "id":
+        return [_CASE.encode(), b'"darknet:a/b.cfg"[weights="c.weights"]@96/torch-cpu/b1/t2']
+    meta = {
+        "format": 1,
+        "run": "r",
+        "suite": {"name": "s", "measure": {"rounds": 2}},
+        "cases": [{"id": _CASE, "key": "k", "status": None, "reason": ""}],
+        "environment": {},
+        "analyses": {},
+    }
+    launch = {
+        "case": _CASE, "job": "time", "number": 0, "session": "a", "status": "ok", "reason": "",
+        "latencies_ns": [1, 2, 3], "flags": ["contended"],
+    }  # fmt: skip
+    return [json.dumps(meta).encode() + b"\0" + encode_line(launch) * 2]
+
+
+def main() -> None:
+    """Fuzz one target until libFuzzer's options say to stop."""
+    name = sys.argv.pop(1) if len(sys.argv) > 1 else ""
+    if name not in TARGETS:
+        sys.exit(f"name a target: {', '.join(TARGETS)}")
+
+    def once(data: bytes) -> None:
+        try:
+            TARGETS[name](data)
+        except InputError:
+            return
+
+    corpus = _FOLDER / "corpus"
+    corpus.mkdir()
+    for number, seed in enumerate(_seeds(name)):
+        (corpus / str(number)).write_bytes(seed)
+    limits = ["-timeout=2", "-rss_limit_mb=512", "-max_len=8192"]
+    atheris.Setup([sys.argv[0], *limits, *sys.argv[1:], str(corpus)], once)
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()
