@@ -166,11 +166,11 @@ class Probe:
     prepared: Prepared
     measure: Measure
     inference_ns: float
-    unit_ns: float
+    units_per_inference: float
 
     def units(self, share: float) -> float:
         """Units of extra work for each inference that add ``share`` to its time."""
-        return share * self.inference_ns / self.unit_ns
+        return share * self.units_per_inference
 
     def arms(self, share: float) -> MakeArm:
         """Base: the case; head: the same with extra work."""
@@ -185,7 +185,7 @@ class Probe:
 
 
 def probe(prepared: Prepared, measure: Measure, times: int = 3) -> Probe:
-    """Calibrate the extra work: median over fresh processes of an inference's and a unit's time."""
+    """Calibrate the extra work: medians over fresh processes."""
     found = []
     for _ in range(times):
         job = {**hold_job(prepared, measure), "calibrate": True}
@@ -199,7 +199,7 @@ def probe(prepared: Prepared, measure: Measure, times: int = 3) -> Probe:
         prepared,
         measure,
         median(held.inference_ns for held in found),
-        median(float(held.facts["unit_ns"]) for held in found),
+        median(float(held.facts["units_per_inference"]) for held in found),
     )
 
 
@@ -228,7 +228,9 @@ def run_self_test(file: Path, only: Sequence[str], tell: Told) -> SelfTest:
     case = quickest_case(suite, only)
     tell(f"calibrating {case.id}")
     calibrated = probe(case, suite.measure)
-    result = SelfTest(case.id, calibrated.inference_ns / 1e6, calibrated.units(1.0), suite.gate)
+    result = SelfTest(
+        case.id, calibrated.inference_ns / 1e6, calibrated.units_per_inference, suite.gate
+    )
     for share in SHARES:
         started = time.monotonic()
         data = measure_case(calibrated.arms(share), suite.gate)

@@ -29,9 +29,9 @@ PhaseReport = Callable[[str], None]
 
 #: Side of the square matrices whose product is one unit of extra work: about 10 us of one core.
 UNIT_SIDE = 48
-#: How many units are timed together, and how often, when a worker is asked what a unit takes.
+#: How many units give a first guess of a unit's time, and how often an inference is then compared.
 UNITS_TIMED = 100
-UNIT_ROUNDS = 15
+UNIT_ROUNDS = 61
 
 _TASKS = Path("/proc/self/task")
 
@@ -91,8 +91,8 @@ def hold_job(job: Answer, phase: PhaseReport) -> Answer:
 
     Returns:
         ``inference_ns`` (median of the last warm-up window), ``agreement``, ``backend``,
-        ``affinity`` and ``nice``; with ``calibrate`` also ``unit_ns``, the time of a unit of extra
-        work right after an inference.
+        ``affinity`` and ``nice``; with ``calibrate`` also ``units_per_inference``, how many units
+        of extra work take as long as one inference.
     """
     global _held  # noqa: PLW0603 - one worker holds one model
     from cspbench.artifacts.tensors import input_pool
@@ -126,7 +126,7 @@ def hold_job(job: Answer, phase: PhaseReport) -> Answer:
         **conditions(),
     }
     if job.get("calibrate"):
-        answer["unit_ns"] = _unit_ns(held)
+        answer["units_per_inference"] = _units_per_inference(held)
     gc.collect()
     gc.disable()
     _held = held
@@ -141,17 +141,29 @@ def _followed_by(first: Callable[[], None], second: Callable[[], None]) -> Calla
     return both
 
 
-def _unit_ns(held: _Held) -> float:
-    """Median time of one unit, taken in turn with inferences so that caches are as in a burst."""
+def _units_per_inference(held: _Held) -> float:
+    """How many units of extra work take as long as one inference.
+
+    Inferences and batches of units of about the same length take turns, and the median of their
+    ratios counts: whoever else uses the processor then disturbs both alike.
+    """
     extra = ExtraWork(0.0)
-    times = []
-    for number in range(UNIT_ROUNDS):
+    now = time.perf_counter_ns
+
+    def units_ns(units: int) -> int:
+        start = now()
+        extra.work(units)
+        return now() - start
+
+    def inference_ns(number: int) -> int:
         held.feed(number)
+        start = now()
         held.session.run()
-        start = time.perf_counter_ns()
-        extra.work(UNITS_TIMED)
-        times.append((time.perf_counter_ns() - start) / UNITS_TIMED)
-    return median(times)
+        return now() - start
+
+    unit_ns = min(units_ns(UNITS_TIMED) for _ in range(5)) / UNITS_TIMED
+    batch = max(1, round(min(inference_ns(number) for number in range(5)) / unit_ns))
+    return median(inference_ns(i) / units_ns(batch) * batch for i in range(UNIT_ROUNDS))
 
 
 def burst_job(job: Answer, _phase: PhaseReport) -> Answer:
