@@ -10,7 +10,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -91,7 +91,9 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _readable(frame: pd.DataFrame, numbers: dict[str, str], missing: str) -> list[list[str]]:
+def _readable(
+    rows: Sequence[Mapping[Any, Any]], columns: Sequence[Any], numbers: dict[str, str], missing: str
+) -> list[list[str]]:
     """Cells as text: numbers by their format, lists joined, missing values as ``missing``."""
 
     def text(column: str, value: Any) -> str:
@@ -104,18 +106,27 @@ def _readable(frame: pd.DataFrame, numbers: dict[str, str], missing: str) -> lis
             return format(value, numbers[column])
         return printable(str(value))
 
-    rows = frame.to_dict(orient="records")
-    return [[text(str(column), row[column]) for column in frame.columns] for row in rows]
+    return [[text(str(column), row[column]) for column in columns] for row in rows]
 
 
 def _table(frame: pd.DataFrame, numbers: dict[str, str]) -> str:
-    """A table as wide as the terminal; in a pipe or a log as wide as its content."""
+    return text_table(frame.to_dict(orient="records"), list(frame.columns), numbers)
+
+
+def text_table(
+    rows: Sequence[Mapping[Any, Any]], columns: Sequence[Any], numbers: dict[str, str] | None = None
+) -> str:
+    """A table as wide as the terminal; in a pipe or a log as wide as its content.
+
+    ``numbers`` as in `render`; nothing here needs pandas, whose import takes half a second.
+    """
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
+    numbers = numbers or {}
     table = Table(header_style="bold", box=None, pad_edge=False)
-    for index, column in enumerate(frame.columns):
+    for index, column in enumerate(columns):
         right = column in numbers
         table.add_column(
             str(column),
@@ -123,7 +134,7 @@ def _table(frame: pd.DataFrame, numbers: dict[str, str]) -> str:
             no_wrap=right or index == 0,
             overflow="fold",
         )
-    for row in _readable(frame, numbers, "-"):
+    for row in _readable(rows, columns, numbers, "-"):
         table.add_row(*[Text(cell) for cell in row])
     console = Console()
     if not console.is_terminal and "COLUMNS" not in os.environ:
@@ -149,7 +160,7 @@ def _markdown(frame: pd.DataFrame, numbers: dict[str, str]) -> str:
 
     rows = [
         [cell.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;") for cell in row]
-        for row in _readable(frame, numbers, "")
+        for row in _readable(frame.to_dict(orient="records"), list(frame.columns), numbers, "")
     ]
     headers = [str(column) for column in frame.columns]
     align = ["right" if column in numbers else "left" for column in headers]
@@ -160,7 +171,7 @@ def _latex(frame: pd.DataFrame, numbers: dict[str, str]) -> str:
     from tabulate import tabulate
 
     headers = [str(column) for column in frame.columns]
-    rows = _readable(frame, numbers, "")
+    rows = _readable(frame.to_dict(orient="records"), list(frame.columns), numbers, "")
     return str(tabulate(rows, headers, tablefmt="latex_booktabs", disable_numparse=True))
 
 

@@ -18,12 +18,12 @@ def model_ids(targets: Iterable[str]) -> list[str]:
     """
     found: dict[str, None] = {}
     for target in targets:
-        for id_ in _suite_ids(target) if _is_suite(target) else [target]:
+        for id_ in _suite_ids(target) if is_suite(target) else [target]:
             found[id_] = None
     return list(found)
 
 
-def _is_suite(target: str) -> bool:
+def is_suite(target: str) -> bool:
     """True for a file or folder of suites and for the name of a suite that no model has."""
     if target.endswith((".yaml", ".yml")) and ":" not in target:
         return True

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cspbench.cli.options import emit, format_option, out_file_option
+from cspbench.formats import text_table
 
 if TYPE_CHECKING:
     from cspbench.analysis.record import Analysis
@@ -46,6 +47,9 @@ _BALANCE = (
     ("Gini of traffic", "traffic_gini", 1, 3),
 )
 
+#: Published numbers that a suite's table is followed by.
+_COMPARISONS = ("params", "bflops", "cio_paper", "max_layer_bflops", "bflops_change")
+
 
 @click.command()
 @click.argument("targets", nargs=-1, required=True, metavar="ID|SUITE...")
@@ -56,30 +60,51 @@ _BALANCE = (
 @click.option("--balance", is_flag=True, help="How evenly compute and traffic are spread.")
 @click.option("--memory", is_flag=True, help="Live peak, copies, the feature pyramid's memory.")
 @click.option("--theory", is_flag=True, help="The papers' closed forms beside counted values.")
+@click.option("--published", is_flag=True, help="Published counts, ours and the difference.")
+@click.option("--roofline", is_flag=True, help="Predicted time a layer, and what bounds it.")
+@click.option(
+    "--device",
+    type=click.Choice(("cpu", "cuda")),
+    default="cpu",
+    show_default=True,
+    help="Device of the roofline.",
+)
+@click.option(
+    "--threads",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Threads of the roofline.",
+)
 @click.option("--compare", is_flag=True, help="Changes from the first id to the second.")
 @click.option("--batch", type=click.IntRange(1), default=1, show_default=True, help="Batch size.")
 @click.option("--no-cache", is_flag=True, help="Analyse again even if it is known.")
 @click.option("--allow-code", is_flag=True, help="Allow ids that run code which is not cspbench's.")
 @format_option
-@out_file_option
+@out_file_option  # fmt: skip
 def command(
     targets: tuple[str, ...], layers: bool, stages: bool, conventions: bool, verify: bool,
-    balance: bool, memory: bool, theory: bool, compare: bool, batch: int, no_cache: bool,
-    allow_code: bool, form: str, out: Path | None,
+    balance: bool, memory: bool, theory: bool, published: bool, roofline: bool, device: str,
+    threads: int, compare: bool, batch: int, no_cache: bool, allow_code: bool, form: str,
+    out: Path | None,
 ) -> None:  # fmt: skip
     """Tell what can be known of a model without running it.
 
     ID is the model part of a case id: csppeleenet[gamma=0.25]@224, peleenet+prn@416,
     darknet:path.cfg, onnx:path.onnx; without @ the model's own input. A SUITE stands for all its
-    models.
+    models; its table is followed by the published counts of those that have any.
     """
-    from cspbench.analysis.targets import model_ids
+    from cspbench.analysis.targets import is_suite, model_ids
     from cspbench.models.code import allowing_code
 
     with allowing_code(allow_code):
         ids = model_ids(targets)
         found = [_analyze(id_, batch, cache=not no_cache) for id_ in ids]
-        if theory:
+        if published:
+            _published(found, form, out)
+        elif roofline:
+            _roofline(found, device, threads, form, out)
+        elif theory:
             _theory(found, form, out)
         elif verify:
             _verify(found, batch, form, out)
@@ -94,6 +119,8 @@ def command(
         else:
             columns = _BALANCE if balance else _MEMORY if memory else _OVERVIEW
             _overview(found, columns, form, out)
+            if form == "table" and out is None and any(map(is_suite, targets)):
+                _published(found, form, out, only_known=True)
     _warn(found)
 
 
@@ -128,11 +155,13 @@ def _emit_json(objects: list[dict[str, Any]], out: Path | None) -> None:
 
 
 def _rows(rows: list[dict[str, Any]], form: str, out: Path | None) -> None:
-    import pandas as pd
-
     if form == "json":
         _emit_json(rows, out)
+    elif form == "table" and out is None:
+        click.echo(text_table(rows, list(rows[0]) if rows else []))
     else:
+        import pandas as pd
+
         emit(pd.DataFrame(rows, dtype=object), form, out)  # object: integers stay integers
 
 
@@ -247,3 +276,82 @@ def _theory(found: list[Analysis], form: str, out: Path | None) -> None:
         _rows(blocks, form, None)
     click.echo("\nShuffleNetV2's lower bound of the memory access cost of 1x1 convolutions")
     _rows(bounds, form, out)
+
+
+def _published(
+    found: list[Analysis], form: str, out: Path | None, only_known: bool = False
+) -> None:
+    """Published counts beside ours; with ``only_known`` nothing where nothing is published."""
+    from cspbench.analysis import published
+
+    rows = []
+    for analysis in found:
+        against = published.needs_baseline(analysis)
+        baseline = _analyze(against, 1, cache=True) if against else None
+        rows.append(published.published_row(analysis, baseline))
+    if only_known and not any(row[name]["published"] for row in rows for name in _COMPARISONS):
+        return
+    changes = published.bottleneck_rows(found)
+    if form == "json":
+        _emit_json(rows, out)
+        return
+    table, sentences = published.readable(rows)
+    if form != "table":
+        _rows(table, form, out)
+        return
+    click.echo('\npublished and computed; "equal" means in every printed digit')
+    _rows(table, form, out)
+    for sentence in sentences:
+        click.echo(sentence)
+    for change in changes:
+        click.echo(
+            f"largest layer, {change['from']} to {change['to']}: "
+            f"published {change['published']:+.2%}, ours {change['ours']:+.2%}"
+        )
+
+
+def _roofline(
+    found: list[Analysis], device: str, threads: int, form: str, out: Path | None
+) -> None:
+    from dataclasses import asdict
+
+    from cspbench.analysis import roofline
+    from cspbench.errors import InputError
+    from cspbench.measure.ceilings_cache import known_ceilings
+
+    ceilings = known_ceilings(device, threads)
+    if ceilings is None:
+        command = f"cspbench ceilings --device {device} --threads {threads}"
+        raise InputError(f"the ceilings of {device}/t{threads} are not known here: run {command}")
+    peak = roofline.peak_of(asdict(ceilings))
+    objects = []
+    for analysis in found:
+        rows = roofline.layer_rows(analysis, peak)
+        about = {"id": analysis.id, "device": device, "threads": threads, **asdict(peak)}
+        sums = {"predicted_ms": roofline.total_ms(rows), "bound_share": roofline.shares(rows)}
+        objects.append(about | sums | {"layers": rows})
+    if form == "json":
+        _emit_json(objects, out)
+        return
+    if form != "table" or out is not None:
+        _rows([{"id": it["id"]} | row for it in objects for row in it["layers"]], form, out)
+        return
+    for it in objects:
+        _rows([_readable_layer(row) for row in it["layers"]], form, out)
+        share = ", ".join(f"{name} {part:.0%}" for name, part in it["bound_share"].items())
+        click.echo(
+            f"{it['id']} on {device}, {threads} thread{'s' if threads > 1 else ''}: predicted "
+            f"{it['predicted_ms']:.3f} ms, of which bound by {share}"
+        )
+
+
+def _readable_layer(row: dict[str, Any]) -> dict[str, str]:
+    return {
+        "layer": row["name"] or row["op"],
+        "op": row["op"],
+        "MFLOPs": f"{row['flops'] / 1e6:.2f}",
+        "fused MB": f"{row['traffic_bytes_fused'] / 1e6:.3f}",
+        "FLOP/byte": f"{row['intensity']:.2f}",
+        "predicted ms": f"{row['predicted_ms']:.4f}",
+        "bound by": row["bound"],
+    }
