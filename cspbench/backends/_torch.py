@@ -1,100 +1,179 @@
-"""What torch-cpu and torch-cuda share: an exported program, run operator by operator (eager).
+"""What the torch backends share: exported programs, their modes, layers, the CPU session.
 
 This module imports torch; only a worker's ``load`` imports it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import io
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from cspbench.artifacts.cache import cache_folder
 from cspbench.artifacts.tensors import as_list
+from cspbench.backends._torch_fold import fold_batch_norms
+from cspbench.backends.spec import LayerProfile, LayerTime
 
 if TYPE_CHECKING:
     import numpy as np
 
     from cspbench.axes import Value
 
+DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
+CPU = torch.device("cpu")
 
-def load_program(artifact: Path) -> torch.nn.Module:
-    """Load a ``.pt2`` file as a module in its exported (inference) form."""
-    return torch.export.load(artifact).module()
+
+def load_program(artifact: Path, device: torch.device = CPU) -> torch.fx.GraphModule:
+    """Load a ``.pt2`` file as a graph of operators, on a device.
+
+    The graph's own checks of input shapes are left out: they are Python that no deployed network
+    runs, and inputs here always have the exported shape.
+    """
+    program = torch.export.load(artifact)
+    if device != CPU:
+        from torch.export.passes import move_to_device_pass
+
+        # Also what the graph itself makes on a device; Module.to moves only its tensors.
+        program = move_to_device_pass(program, device)
+    try:
+        return program.module(check_guards=False)
+    except TypeError:  # torch before 2.9 puts no checks into the graph
+        return program.module()
+
+
+def in_mode(
+    graph: torch.fx.GraphModule, mode: str, dtype: torch.dtype, layout: torch.memory_format
+) -> Callable[[torch.Tensor], Any]:
+    """Return the graph ready to run in ``mode``: eager, fused, or compile.
+
+    Fused: batch norms are folded into the convolutions before them. Compile: folded, then
+    ``torch.compile`` with Inductor, whose cache stays in the user's cache folder.
+    """
+    if mode != "eager":
+        fold_batch_norms(graph)
+    graph.to(dtype=dtype, memory_format=layout)  # type: ignore[call-overload]
+    if mode != "compile":
+        return graph
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "inductor"))
+    compiled: Callable[[torch.Tensor], Any] = torch.compile(graph, fullgraph=True, dynamic=False)
+    return compiled
+
+
+def memory_format(layout: str) -> torch.memory_format:
+    """``channels_last`` or ``contiguous``."""
+    return torch.channels_last if layout == "channels_last" else torch.contiguous_format
+
+
+def warm() -> None:
+    """Import what loading a program imports (sympy among it), which is not the model's memory."""
+    program = torch.export.export(torch.nn.ReLU(), (torch.zeros(1),))
+    buffer = io.BytesIO()
+    torch.export.save(program, buffer)
+    buffer.seek(0)
+    torch.export.load(buffer).module()(torch.zeros(1))
+
+
+def graph_nodes(artifact: Path) -> list[tuple[str, str, tuple[int, ...]]]:
+    """Operators of an exported program in order: name, operator, positions of what feeds it."""
+    nodes = [node for node in load_program(artifact).graph.nodes if node.op == "call_function"]
+    number = {node: position for position, node in enumerate(nodes)}
+    return [
+        (node.name, str(node.target), tuple(number[m] for m in node.all_input_nodes if m in number))
+        for node in nodes
+    ]
+
+
+class OperatorClock(torch.fx.Interpreter):
+    """Runs a graph operator by operator and keeps what each took.
+
+    Args:
+        graph: what to run.
+        synchronise: waits for the device; called after every operator.
+    """
+
+    def __init__(self, graph: torch.fx.GraphModule, synchronise: Callable[[], None]) -> None:
+        super().__init__(graph)
+        self._synchronise = synchronise
+        self.entries: list[LayerTime] = []
+
+    def run_node(self, n: torch.fx.Node) -> Any:
+        """Run one node; calls of operators are timed."""
+        if n.op != "call_function":
+            return super().run_node(n)
+        arguments, keywords = self.fetch_args_kwargs_from_env(n)
+        target: Any = n.target
+        start = time.perf_counter_ns()
+        result = target(*arguments, **keywords)
+        self._synchronise()
+        took = time.perf_counter_ns() - start
+        self.entries.append(LayerTime(n.name, str(n.target), took, (n.name,)))
+        return result
+
+
+def profile_operators(
+    graph: torch.fx.GraphModule,
+    to_input: Callable[[np.ndarray], torch.Tensor],
+    inputs: Sequence[np.ndarray],
+    seconds: float,
+    synchronise: Callable[[], None] = lambda: None,
+) -> LayerProfile:
+    """Time every operator of a graph, one after the other."""
+    from cspbench.backends._layers import profile
+
+    def run(array: np.ndarray) -> tuple[int, list[LayerTime]]:
+        clock = OperatorClock(graph, synchronise)
+        tensor = to_input(array)
+        start = time.perf_counter_ns()
+        with torch.inference_mode():
+            clock.run(tensor)
+        return time.perf_counter_ns() - start, clock.entries
+
+    return profile(run, inputs, seconds, "torch, operator by operator")
 
 
 class TorchCpuSession:
-    """An exported program on the CPU; ``run`` is one call under inference mode."""
+    """A program on the CPU; ``run`` is one call under inference mode."""
 
-    def __init__(self, module: torch.nn.Module, threads: int, channels_last: bool) -> None:
-        torch.set_num_threads(threads)
-        self._format = torch.channels_last if channels_last else torch.contiguous_format
-        self._module = module.to(memory_format=self._format)  # type: ignore[call-overload]
+    def __init__(
+        self,
+        call: Callable[[torch.Tensor], Any],
+        facts: Mapping[str, Value],
+        dtype: torch.dtype,
+        layout: torch.memory_format,
+    ) -> None:
+        self._call = call
+        self._facts = facts
+        self._dtype = dtype
+        self._layout = layout
         self._input = torch.empty(0)
         self._result: Any = None
 
     def set_input(self, array: np.ndarray) -> None:
-        self._input = torch.from_numpy(array).clone(memory_format=self._format)
+        self._input = to_input(array, self._dtype, self._layout)
 
     def run(self) -> None:
         with torch.inference_mode():
-            self._result = self._module(self._input)
+            self._result = self._call(self._input)
 
     def outputs(self) -> Sequence[np.ndarray]:
         return [tensor.float().numpy().copy() for tensor in as_list(self._result)]
 
     def describe(self) -> Mapping[str, Value]:
-        return {"version": torch.__version__, "threads": torch.get_num_threads()}
-
-    def close(self) -> None:
-        self._result = None
-
-
-class TorchCudaSession:
-    """An exported program on one CUDA device; ``run`` ends with a synchronisation."""
-
-    def __init__(self, module: torch.nn.Module, precision: str, channels_last: bool) -> None:
-        # fp32 means fp32: TF32 only where it was asked for.
-        torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
-        torch.backends.cudnn.allow_tf32 = precision == "tf32"
-        torch.backends.cudnn.benchmark = True
-        self._device = torch.device("cuda", torch.cuda.current_device())
-        self._dtype = {"fp16": torch.float16, "bf16": torch.bfloat16}.get(precision, torch.float32)
-        self._format = torch.channels_last if channels_last else torch.contiguous_format
-        self._module = module.to(device=self._device, dtype=self._dtype, memory_format=self._format)  # type: ignore[call-overload]
-        self._precision = precision
-        self._input = torch.empty(0)
-        self._result: Any = None
-
-    def set_input(self, array: np.ndarray) -> None:
-        tensor = torch.from_numpy(array).to(self._device, self._dtype)
-        self._input = tensor.contiguous(memory_format=self._format)
-        torch.cuda.synchronize(self._device)
-
-    def run(self) -> None:
-        with torch.inference_mode():
-            self._result = self._module(self._input)
-        torch.cuda.synchronize(self._device)
-
-    def outputs(self) -> Sequence[np.ndarray]:
-        return [tensor.float().cpu().numpy() for tensor in as_list(self._result)]
-
-    def describe(self) -> Mapping[str, Value]:
-        properties = torch.cuda.get_device_properties(self._device)
         return {
             "version": torch.__version__,
-            "cuda": str(torch.version.cuda),
-            "cudnn": str(torch.backends.cudnn.version()),  # type: ignore[no-untyped-call]
-            "device": properties.name,
-            "device_uuid": str(properties.uuid),
-            "precision": self._precision,
+            "threads": torch.get_num_threads(),
+            **self._facts,
         }
-
-    def device_peak_bytes(self) -> int:
-        """Peak of the caching allocator on the device since the process began."""
-        return int(torch.cuda.max_memory_allocated(self._device))
 
     def close(self) -> None:
         self._result = None
-        torch.cuda.empty_cache()
+
+
+def to_input(array: np.ndarray, dtype: torch.dtype, layout: torch.memory_format) -> torch.Tensor:
+    """A copy of the array in the program's type and layout."""
+    return torch.from_numpy(array).to(dtype).clone(memory_format=layout)

@@ -8,6 +8,7 @@ net does with the blob after that is. OpenCV 5 has two engines: ``new`` (its def
 from __future__ import annotations
 
 import importlib.util
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from cspbench.artifacts.cache import ArtifactKind
 from cspbench.axes import Axis, Options, Value, resolve
-from cspbench.backends.spec import BACKENDS, Device
+from cspbench.backends.spec import BACKENDS, Device, LayerProfile, LayerTime
 from cspbench.errors import Unsupported
 
 if TYPE_CHECKING:
@@ -49,6 +50,53 @@ class OpenCvCpu:
         wanted = str(resolve(self.axes, options)["engine"])
         net, engine = _read(cv2, artifact, wanted)
         return OpenCvSession(cv2, net, engine, threads)
+
+    def profile_layers(
+        self,
+        artifact: Path,
+        options: Options,
+        threads: int,
+        inputs: Sequence[np.ndarray],
+        seconds: float,
+    ) -> LayerProfile:
+        """Times by ``Net.getPerfProfile``; an entry that was fused into another one reads 0."""
+        import cv2
+
+        from cspbench.backends._layers import profile
+
+        cv2.setNumThreads(threads)
+        net, engine = _read(cv2, artifact, str(resolve(self.axes, options)["engine"]))
+        outputs = net.getUnconnectedOutLayersNames()
+        names, kinds = net.getLayerNames(), _layer_types(cv2, net)
+
+        def run(array: np.ndarray) -> tuple[int, list[LayerTime]]:
+            net.setInput(array)
+            start = time.perf_counter_ns()
+            net.forward(outputs)
+            total = time.perf_counter_ns() - start
+            ticks = net.getPerfProfile()[1].ravel()
+            if len(ticks) != len(names):
+                raise Unsupported(f"getPerfProfile has {len(ticks)} times for {len(names)} layers")
+            scale = 1e9 / cv2.getTickFrequency()
+            return total, [
+                LayerTime(name.removeprefix("onnx_node!"), kinds.get(name, ""), int(tick * scale),
+                          (name.removeprefix("onnx_node!"),))
+                for name, tick in zip(names, ticks, strict=True)
+            ]  # fmt: skip
+
+        return profile(run, inputs, seconds, f"OpenCV getPerfProfile, {engine} engine")
+
+
+def _layer_types(cv2: Any, net: Any) -> dict[str, str]:
+    """Type of every layer by its name; the engines number their layers from 0 or from 1."""
+    kinds = {}
+    for number in range(len(net.getLayerNames()) + 1):
+        try:
+            layer = net.getLayer(number)
+        except cv2.error:  # one past the end, or an engine that does not tell
+            continue
+        kinds[layer.name] = layer.type
+    return kinds
 
 
 def _read(cv2: Any, artifact: Path, wanted: str) -> tuple[Any, str]:

@@ -6,6 +6,7 @@ Timed: ``InferRequest.infer``; the input tensor is shared, so nothing is copied 
 from __future__ import annotations
 
 import importlib.util
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from cspbench.artifacts.cache import ArtifactKind
 from cspbench.axes import Axis, Options, Value
-from cspbench.backends.spec import BACKENDS, Device
+from cspbench.backends.spec import BACKENDS, Device, LayerProfile, LayerTime
 from cspbench.errors import Unsupported
 
 if TYPE_CHECKING:
@@ -39,6 +40,40 @@ class OpenVino:
 
     def load(self, artifact: Path, options: Options, threads: int) -> OpenVinoSession:  # noqa: ARG002 - it has none
         """Compile the model for latency on ``threads`` threads."""
+        return OpenVinoSession(*self._compiled(artifact, threads))
+
+    def profile_layers(
+        self,
+        artifact: Path,
+        options: Options,  # noqa: ARG002 - it has none
+        threads: int,
+        inputs: Sequence[np.ndarray],
+        seconds: float,
+    ) -> LayerProfile:
+        """Times by ``InferRequest.get_profiling_info``, in whole microseconds."""
+        from cspbench.backends._layers import profile
+
+        openvino, compiled = self._compiled(artifact, threads, PERF_COUNT=True)
+        members = _original_names(compiled)
+        request = compiled.create_infer_request()
+
+        def run(array: np.ndarray) -> tuple[int, list[LayerTime]]:
+            request.set_input_tensor(openvino.Tensor(array, shared_memory=True))
+            start = time.perf_counter_ns()
+            request.infer()
+            total = time.perf_counter_ns() - start
+            return total, [
+                LayerTime(info.node_name, info.node_type,
+                          round(info.real_time.total_seconds() * 1e9),
+                          members.get(info.node_name, ()))
+                for info in request.get_profiling_info()
+                if info.status == openvino.ProfilingInfo.Status.EXECUTED
+            ]  # fmt: skip
+
+        return profile(run, inputs, seconds, "OpenVINO's profiling info")
+
+    def _compiled(self, artifact: Path, threads: int, **more: object) -> tuple[Any, Any]:
+        """Return the module and the compiled model."""
         import openvino
 
         core = openvino.Core()
@@ -47,12 +82,22 @@ class OpenVino:
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": threads,
             "NUM_STREAMS": 1,
+            **more,
         }
         try:
             compiled = core.compile_model(core.read_model(str(artifact)), "CPU", settings)
         except RuntimeError as error:
             raise Unsupported(f"OpenVINO cannot load the model: {error}") from error
-        return OpenVinoSession(openvino, compiled)
+        return openvino, compiled
+
+
+def _original_names(compiled: Any) -> dict[str, tuple[str, ...]]:
+    """Nodes of the ONNX file that each executed node holds."""
+    found = {}
+    for node in compiled.get_runtime_model().get_ordered_ops():
+        names = str(node.get_rt_info()["originalLayersNames"].astype(str)).split(",")
+        found[node.get_friendly_name()] = tuple(name for name in names if name)
+    return found
 
 
 class OpenVinoSession:

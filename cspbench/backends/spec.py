@@ -45,6 +45,77 @@ class DeviceMemory(Protocol):
         """Peak of the memory that this process took on the device."""
 
 
+@dataclass(frozen=True)
+class LayerTime:
+    """Time of one entry of a backend's own profiler.
+
+    ``members`` are the nodes of the artifact that it is known to hold (ONNX node names, names of
+    the exported graph's nodes); empty if the backend does not tell.
+    """
+
+    name: str
+    op: str
+    ns: int
+    members: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class LayerProfile:
+    """What a profiler told: median time of every entry, in the order of execution.
+
+    ``total_ns`` is the median of the whole inference by our clock, with the profiler at work; what
+    the entries leave of it is time that the backend spends between layers.
+    """
+
+    entries: tuple[LayerTime, ...]
+    total_ns: int
+    runs: int
+    method: str
+
+
+@runtime_checkable
+class LayerProfiler(Protocol):
+    """What a backend with a profiler of its own offers besides."""
+
+    def profile_layers(
+        self,
+        artifact: Path,
+        options: Options,
+        threads: int,
+        inputs: Sequence[np.ndarray],
+        seconds: float,
+    ) -> LayerProfile:
+        """Load the artifact with the profiler on, and run it for about ``seconds``.
+
+        Raises:
+            Unsupported: layers cannot be told apart with these options.
+        """
+
+
+@runtime_checkable
+class DeviceTimes(Protocol):
+    """What a session on an accelerator may tell beside the host's clock."""
+
+    def device_times(self, count: int) -> Mapping[str, int]:
+        """Medians over the last ``count`` runs in ns, by what they are of."""
+
+
+@runtime_checkable
+class Warms(Protocol):
+    """What a backend offers whose ``load`` imports much: that is not the model's memory."""
+
+    def warm(self) -> None:
+        """Import it now."""
+
+
+@runtime_checkable
+class Compiles(Protocol):
+    """What a backend that compiles into a cache that stays offers besides."""
+
+    def compiles(self, options: Options) -> bool:
+        """True if a launch of its own must fill the cache before any launch is timed."""
+
+
 class Backend(Protocol):
     """A way to run a model on this machine. Methods but ``load`` import nothing heavy."""
 

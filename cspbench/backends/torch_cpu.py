@@ -1,24 +1,37 @@
-"""PyTorch on the CPU, eager: the exported program, one operator after the other.
+"""PyTorch on the CPU: the exported program, eager, with folded batch norms, or compiled.
 
-Timed: one call of the program under ``torch.inference_mode``. The input is cloned before the clock
-starts.
+Timed: one call of the program under ``torch.inference_mode``. The input is cloned, and converted
+where the precision asks for it, before the clock starts.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cspbench.artifacts.cache import ArtifactKind
 from cspbench.axes import Axis, Options, resolve
-from cspbench.backends.spec import BACKENDS, Device
+from cspbench.backends.spec import BACKENDS, Device, LayerProfile
+from cspbench.errors import Unavailable, Unsupported
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from cspbench.backends._torch import TorchCpuSession
 
 LAYOUT = Axis("layout", "contiguous", "choice", ("contiguous", "channels_last"), "memory format")
+MODE = Axis(
+    "mode",
+    "eager",
+    "choice",
+    ("eager", "fused", "compile"),
+    "fused: batch norms folded; compile: folded, then Inductor",
+)
+PRECISION = Axis("precision", "fp32", "choice", ("fp32", "bf16"), "of weights and activations")
 
 
 @dataclass(frozen=True)
@@ -26,22 +39,66 @@ class TorchCpu:
     """Spec of the backend."""
 
     name: str = "torch-cpu"
-    summary: str = "PyTorch eager on the CPU, exported program"
+    summary: str = "PyTorch on the CPU, exported program"
     library: str = "torch"
     artifact: ArtifactKind = "pt2"
     device: Device = "cpu"
-    axes: tuple[Axis, ...] = (LAYOUT,)
+    axes: tuple[Axis, ...] = (LAYOUT, MODE, PRECISION)
 
     def available(self) -> str | None:
         """PyTorch must be installed."""
         return None if importlib.util.find_spec("torch") else "PyTorch is not installed"
 
-    def load(self, artifact: Path, options: Options, threads: int) -> TorchCpuSession:
-        """Load the program."""
-        from cspbench.backends._torch import TorchCpuSession, load_program
+    def compiles(self, options: Options) -> bool:
+        """Mode compile does."""
+        return resolve(self.axes, options)["mode"] == "compile"
 
-        layout = resolve(self.axes, options)["layout"]
-        return TorchCpuSession(load_program(artifact), threads, layout == "channels_last")
+    def warm(self) -> None:
+        """Import what loading imports."""
+        from cspbench.backends._torch import warm
+
+        warm()
+
+    def load(self, artifact: Path, options: Options, threads: int) -> TorchCpuSession:
+        """Load the program; mode compile compiles it at its first run."""
+        import torch
+
+        from cspbench.backends import _torch
+
+        chosen = {name: str(value) for name, value in resolve(self.axes, options).items()}
+        if chosen["mode"] == "compile" and not (shutil.which("g++") or shutil.which("clang++")):
+            raise Unavailable("torch.compile needs a C++ compiler (g++ or clang++)")
+        torch.set_num_threads(threads)
+        dtype = _torch.DTYPES.get(chosen["precision"], torch.float32)
+        layout = _torch.memory_format(chosen["layout"])
+        graph = _torch.load_program(artifact)
+        call = _torch.in_mode(graph, chosen["mode"], dtype, layout)
+        return _torch.TorchCpuSession(call, dict(chosen), dtype, layout)
+
+    def profile_layers(
+        self,
+        artifact: Path,
+        options: Options,
+        threads: int,
+        inputs: Sequence[np.ndarray],
+        seconds: float,
+    ) -> LayerProfile:
+        """Times of the graph's operators, one after the other."""
+        import torch
+
+        from cspbench.backends import _torch
+
+        chosen = resolve(self.axes, options)
+        if chosen["mode"] == "compile":
+            raise Unsupported("a compiled program has no operators to tell apart")
+        torch.set_num_threads(threads)
+        dtype = _torch.DTYPES.get(str(chosen["precision"]), torch.float32)
+        layout = _torch.memory_format(str(chosen["layout"]))
+        graph = _torch.load_program(artifact)
+        _torch.in_mode(graph, str(chosen["mode"]), dtype, layout)
+        return _torch.profile_operators(
+            graph, lambda array: _torch.to_input(array, dtype, layout), inputs, seconds
+        )
 
 
 BACKENDS.add(TorchCpu())

@@ -1,29 +1,41 @@
-"""PyTorch on a CUDA device, eager, and on a Jetson board, whose GPU is one.
+"""PyTorch on a CUDA device, and on a Jetson board, whose GPU is one.
 
 Timed: from the call of the program to the end of ``torch.cuda.synchronize``, by the host's clock;
-the input lies on the device already. ``fp32`` switches TF32 off.
+the input lies on the device already. CUDA events around the same work tell the device's own time,
+a second reading of the host's clock how long submitting took. ``fp32`` switches TF32 off.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cspbench.artifacts.cache import ArtifactKind
 from cspbench.axes import Axis, Options, resolve
-from cspbench.backends.spec import BACKENDS, Device
+from cspbench.backends.spec import BACKENDS, Device, LayerProfile
 from cspbench.backends.torch_cpu import LAYOUT
-from cspbench.errors import Unavailable
+from cspbench.errors import Unavailable, Unsupported
 
 if TYPE_CHECKING:
-    from cspbench.backends._torch import TorchCudaSession
+    import numpy as np
+
+    from cspbench.backends._torch_cuda import TorchCudaSession
 
 PRECISION = Axis(
     "precision", "fp32", "choice", ("fp32", "tf32", "fp16", "bf16"), "fp32 means TF32 off"
 )
+MODE = Axis(
+    "mode",
+    "eager",
+    "choice",
+    ("eager", "fused", "compile", "cudagraph"),
+    "fused: batch norms folded; compile: folded, then Inductor; cudagraph: folded, then captured",
+)
+FLUSH = Axis("flush_l2", False, "flag", summary="overwrite the L2 cache before every run")
 _TEGRA_RELEASE = Path("/etc/nv_tegra_release")
 
 
@@ -59,11 +71,11 @@ class TorchCuda:
     """Spec of the backend; the Jetson entry is the same code on the board's own GPU."""
 
     name: str = "torch-cuda"
-    summary: str = "PyTorch eager on a CUDA device, exported program"
+    summary: str = "PyTorch on a CUDA device, exported program"
     library: str = "torch"
     artifact: ArtifactKind = "pt2"
     device: Device = "cuda"
-    axes: tuple[Axis, ...] = (LAYOUT, PRECISION)
+    axes: tuple[Axis, ...] = (LAYOUT, MODE, PRECISION, FLUSH)
     needs_tegra: bool = False
 
     def available(self) -> str | None:
@@ -78,26 +90,74 @@ class TorchCuda:
             return "the installed PyTorch was built without CUDA"
         return None
 
+    def compiles(self, options: Options) -> bool:
+        """Mode compile does."""
+        return resolve(self.axes, options)["mode"] == "compile"
+
+    def warm(self) -> None:
+        """Import what loading imports."""
+        from cspbench.backends._torch import warm
+
+        warm()
+
     def load(self, artifact: Path, options: Options, threads: int) -> TorchCudaSession:
-        """Load the program on to the current device."""
+        """Load the program on to the first visible device (``CUDA_VISIBLE_DEVICES``)."""
+        from cspbench.backends import _torch
+        from cspbench.backends._torch_cuda import TorchCudaSession
+
+        graph, chosen, dtype, layout = self._graph(artifact, options, threads)
+        captured = chosen["mode"] == "cudagraph"
+        mode = "fused" if captured else str(chosen["mode"])
+        call = _torch.in_mode(graph, mode, dtype, layout)
+        return TorchCudaSession(
+            call, chosen, dtype, layout, captured=captured, flush_l2=chosen["flush_l2"] is True
+        )
+
+    def profile_layers(
+        self,
+        artifact: Path,
+        options: Options,
+        threads: int,
+        inputs: Sequence[np.ndarray],
+        seconds: float,
+    ) -> LayerProfile:
+        """Times of the graph's operators by the host's clock, each to its end on the device."""
         import torch
 
-        from cspbench.backends._torch import TorchCudaSession, load_program
+        from cspbench.backends import _torch
+
+        graph, chosen, dtype, layout = self._graph(artifact, options, threads)
+        if chosen["mode"] in ("compile", "cudagraph"):
+            raise Unsupported(f"mode {chosen['mode']} has no operators to tell apart")
+        _torch.in_mode(graph, str(chosen["mode"]), dtype, layout)
+
+        def to_input(array: np.ndarray) -> torch.Tensor:
+            return _torch.to_input(array, dtype, layout).cuda()
+
+        return _torch.profile_operators(graph, to_input, inputs, seconds, torch.cuda.synchronize)
+
+    def _graph(self, artifact: Path, options: Options, threads: int) -> Any:
+        """Return the graph on the device, the checked options, and its type and layout."""
+        import torch
+
+        from cspbench.backends import _torch
+        from cspbench.backends._torch_cuda import set_precision
 
         if not torch.cuda.is_available():
             raise Unavailable("PyTorch finds no CUDA device")
         torch.set_num_threads(threads)
         chosen = resolve(self.axes, options)
-        return TorchCudaSession(
-            load_program(artifact), str(chosen["precision"]), chosen["layout"] == "channels_last"
-        )
+        set_precision(str(chosen["precision"]))
+        graph = _torch.load_program(artifact, torch.device("cuda", torch.cuda.current_device()))
+        dtype = _torch.DTYPES.get(str(chosen["precision"]), torch.float32)
+        return graph, chosen, dtype, _torch.memory_format(str(chosen["layout"]))
 
 
 BACKENDS.add(TorchCuda())
 BACKENDS.add(
     TorchCuda(
         name="jetson",
-        summary="PyTorch eager on a Jetson board's GPU, exported program",
+        summary="PyTorch on a Jetson board's GPU, exported program",
         needs_tegra=True,
     )
 )

@@ -27,6 +27,10 @@ def latency_text(launch: dict[str, Any]) -> str:
         return f"{launch['status']}: {printable(launch['reason'])}"
     if launch["job"] == "memory":
         return f"peak memory {launch['memory']['peak_memory_bytes'] / 2**20:.1f} MiB"
+    if launch["job"] == "layers":
+        return f"{len(launch['layers']['entries'])} layer times"
+    if launch["job"] == "compile":
+        return f"compiled in {launch['compile_seconds']:.1f} s"
     flags = f" [{', '.join(launch['flags'])}]" if launch["flags"] else ""
     return f"{median(launch['latencies_ns']) / 1e6:.2f} ms{flags}"
 

@@ -43,7 +43,7 @@ def time_job(job: Answer, phase: PhaseReport) -> Answer:
         the fields of a launch record that a worker can know (see docs/metrics.md).
     """
     from cspbench.artifacts.tensors import input_pool
-    from cspbench.backends.spec import BACKENDS
+    from cspbench.backends.spec import BACKENDS, DeviceTimes
     from cspbench.ids import parse_case_id
     from cspbench.measure import sampling
     from cspbench.measure.agreement import check_agreement
@@ -84,6 +84,7 @@ def time_job(job: Answer, phase: PhaseReport) -> Answer:
         "first_ns": first_ns,
         "latencies_ns": samples.latencies_ns,
         "sample_seconds": sample_seconds,
+        "scope": "inference",
         "stop": samples.stop,
         "relative_half_width": samples.relative_half_width,
         "warmup": asdict(warm),
@@ -96,6 +97,8 @@ def time_job(job: Answer, phase: PhaseReport) -> Answer:
         answer["flags"].append("not_steady")
     if interference is not None and interference.contended():
         answer["flags"].append("contended")
+    if isinstance(session, DeviceTimes):
+        answer["device"] = dict(session.device_times(len(samples.latencies_ns)))
     session.close()
     return answer
 
@@ -107,7 +110,7 @@ def memory_job(job: Answer, phase: PhaseReport) -> Answer:
         ``memory``: bytes by what they are for, with the ``method``.
     """
     from cspbench.artifacts.tensors import input_pool
-    from cspbench.backends.spec import BACKENDS
+    from cspbench.backends.spec import BACKENDS, Warms
     from cspbench.ids import parse_case_id
     from cspbench.measure import memory
 
@@ -119,6 +122,8 @@ def memory_job(job: Answer, phase: PhaseReport) -> Answer:
     phase("load")
     backend = BACKENDS.get(case.backend.name)
     importlib.import_module(backend.library)
+    if isinstance(backend, Warms):
+        backend.warm()
     pool = input_pool((case.batch, 3, *case.model.input), job["seed"], 2)
     found = memory.measure(
         lambda: backend.load(Path(job["artifact"]), dict(case.backend.options), case.threads), pool
@@ -133,6 +138,64 @@ def ceilings_job(job: Answer, phase: PhaseReport) -> Answer:
     from cspbench.measure.ceilings import measure
 
     return {"status": Status.OK.value, "ceilings": measure(job["device"], job["threads"])}
+
+
+def layers_job(job: Answer, phase: PhaseReport) -> Answer:
+    """Profile the layers of one case with the backend's own profiler.
+
+    Returns:
+        ``layers``: the profiler's entries, the median of the whole inference, and the nodes of
+        the artifact in their order, so that entries can be joined to an Analysis.
+    """
+    from cspbench.artifacts.tensors import input_pool
+    from cspbench.backends.spec import BACKENDS, LayerProfiler
+    from cspbench.ids import parse_case_id
+    from cspbench.measure.layers import Node, onnx_nodes, to_answer
+
+    case = parse_case_id(job["case"])
+    assert case.model.input is not None, "the controller sends whole ids"
+    backend = BACKENDS.get(case.backend.name)
+    if not isinstance(backend, LayerProfiler):
+        raise Unsupported(f"{backend.name} has no layer profiler")
+    artifact, options = Path(job["artifact"]), dict(case.backend.options)
+    pool = input_pool((case.batch, 3, *case.model.input), job["seed"])
+    phase("sample")
+    found = backend.profile_layers(artifact, options, case.threads, pool, job["max_seconds"])
+    phase("close")
+    if backend.artifact == "onnx":
+        nodes = onnx_nodes(artifact)
+    else:
+        from cspbench.backends._torch import graph_nodes
+
+        nodes = [Node(*facts) for facts in graph_nodes(artifact)]
+    return {"status": Status.OK.value, "layers": to_answer(found, nodes), "flags": []}
+
+
+def compile_job(job: Answer, phase: PhaseReport) -> Answer:
+    """Load and run one case once, so that its backend's cache is filled.
+
+    Returns:
+        ``compile_seconds``: loading, compiling and the first inference.
+    """
+    from cspbench.artifacts.tensors import input_pool
+    from cspbench.backends.spec import BACKENDS
+    from cspbench.ids import parse_case_id
+    from cspbench.measure.clock import MonotonicClock
+
+    case = parse_case_id(job["case"])
+    assert case.model.input is not None, "the controller sends whole ids"
+    clock = MonotonicClock()
+    backend = BACKENDS.get(case.backend.name)
+    importlib.import_module(backend.library)
+    pool = input_pool((case.batch, 3, *case.model.input), job["seed"], 1)
+    phase("compile")
+    start = clock.now_ns()
+    session = backend.load(Path(job["artifact"]), dict(case.backend.options), case.threads)
+    session.set_input(pool[0])
+    session.run()
+    seconds = (clock.now_ns() - start) / 1e9
+    session.close()
+    return {"status": Status.OK.value, "compile_seconds": seconds, "flags": []}
 
 
 def prepare_job(job: Answer, phase: PhaseReport) -> Answer:
@@ -201,6 +264,8 @@ def _exporter(model: ModelId, seed: int) -> Callable[[ArtifactSpec], None]:
 JOBS: dict[str, Callable[[Answer, PhaseReport], Answer]] = {
     "time": time_job,
     "memory": memory_job,
+    "layers": layers_job,
+    "compile": compile_job,
     "prepare": prepare_job,
     "ceilings": ceilings_job,
 }

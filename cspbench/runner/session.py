@@ -12,13 +12,13 @@ from typing import Any, Protocol
 
 from cspbench.analysis.api import cached_analysis
 from cspbench.artifacts.cache import ArtifactSpec
-from cspbench.backends.spec import BACKENDS
+from cspbench.backends.spec import BACKENDS, Compiles
 from cspbench.measure.ceilings_cache import Ceilings, keep_ceilings, known_ceilings
 from cspbench.runner.executor import Executor, Job
 from cspbench.runner.plan import Plan, PlannedCase
 from cspbench.runner.process import Outcome
 from cspbench.runner.rounds import Rounds
-from cspbench.store.records import is_disturbed
+from cspbench.store.records import EXTRA_JOBS, is_disturbed
 from cspbench.store.rundir import RunDirectory, read_run
 from cspbench.vocabulary import NOT_RUNNABLE, Status
 
@@ -69,7 +69,10 @@ class Session:
         self._name = uuid.uuid4().hex[:8]
         self._numbers: Counter[str] = Counter()  # next launch number of a case
         self._timed: Counter[str] = Counter()  # good timing launches of a case
-        self._memory_done: set[str] = set()
+        self._extras: dict[str, set[str]] = {  # kind of launch -> cases that had theirs
+            kind: set() for kind in ("memory", "layers") if getattr(self._measure, kind)
+        }
+        self._compiled: set[str] = set()
         self._refused: set[str] = set()
         self._last: dict[str, Any] = {}
 
@@ -84,36 +87,57 @@ class Session:
             planned
             for planned in self._plan.runnable
             if planned.id not in self._refused
-            and (self._timed[planned.id] < self._measure.rounds or self._wants_memory(planned.id))
+            and (self._timed[planned.id] < self._measure.rounds or self._extras_left([planned.id]))
         ]
-        cases = {planned.id: planned for planned in self._prepare(wanted)}
+        cases = {planned.id: planned for planned in self._compile(self._prepare(wanted))}
         self._look_for_ceilings(cases.values())
         self._time(cases)
-        for case_id in [case_id for case_id in cases if self._wants_memory(case_id)]:
-            self._launch(cases[case_id], "memory")
-            self._progress.launched(self._last, self._memory_left(cases))
+        for kind in self._extras:
+            for case_id in [case_id for case_id in cases if self._wants(kind, case_id)]:
+                self._launch(cases[case_id], kind)
+                self._progress.launched(self._last, self._extras_left(cases))
 
     def _remember(self, launch: dict[str, Any]) -> None:
         """Count what a launch settles for its case."""
         case_id, status = launch["case"], Status(launch["status"])
-        if launch["job"] == "memory":
-            self._memory_done.add(case_id)
+        if launch["job"] in EXTRA_JOBS:
+            self._extras.get(launch["job"], set()).add(case_id)
+        elif launch["job"] == "compile" and status is Status.OK:
+            self._compiled.add(case_id)
         elif status is Status.OK:
             self._timed[case_id] += 1
         elif status in NOT_RUNNABLE:
             self._refused.add(case_id)  # asking again gives the same answer
 
-    def _wants_memory(self, case_id: str) -> bool:
-        return self._measure.memory and case_id not in self._memory_done | self._refused
+    def _wants(self, kind: str, case_id: str) -> bool:
+        return case_id not in self._extras[kind] | self._refused
 
-    def _memory_left(self, case_ids: Iterable[str]) -> int:
-        return sum(self._wants_memory(case_id) for case_id in case_ids)
+    def _extras_left(self, case_ids: Iterable[str]) -> int:
+        case_ids = list(case_ids)
+        return sum(self._wants(kind, case_id) for kind in self._extras for case_id in case_ids)
+
+    def _compile(self, cases: Sequence[PlannedCase]) -> list[PlannedCase]:
+        """Fill the caches of backends that compile, each in a launch that is timed on its own."""
+        ready = []
+        for planned in cases:
+            backend = BACKENDS.get(planned.case.backend.name)
+            if (
+                isinstance(backend, Compiles)
+                and planned.id not in self._compiled
+                and backend.compiles(dict(planned.case.backend.options))
+            ):
+                outcome = self._launch(planned, "compile")
+                self._progress.launched(self._last, 0)
+                if outcome.status is not Status.OK:
+                    continue
+            ready.append(planned)
+        return ready
 
     def _time(self, cases: Mapping[str, PlannedCase]) -> None:
         """Launch in rounds until every case has its launches, or has failed for good."""
         measure = self._measure
         rounds = Rounds(list(cases), measure.rounds, measure.seed, self._timed)
-        left = rounds.remaining().total() + self._memory_left(cases)
+        left = rounds.remaining().total() + self._extras_left(cases)
         self._progress.started(self._plan, left)
         for case_id in rounds:
             outcome = self._launch(cases[case_id], "time")
@@ -123,10 +147,11 @@ class Session:
                 final=outcome.status in NOT_RUNNABLE,
                 disturbed=is_disturbed(outcome.answer),
             )
-            left = rounds.remaining().total() + self._memory_left(cases)
+            left = rounds.remaining().total() + self._extras_left(cases)
             self._progress.launched(self._last, left)
-        # What could not be timed is not worth a look at its memory.
-        self._memory_done |= {case_id for case_id in cases if not self._timed[case_id]}
+        # What could not be timed is not worth a look at its memory or its layers.
+        for done in self._extras.values():
+            done |= {case_id for case_id in cases if not self._timed[case_id]}
 
     def _look_for_ceilings(self, cases: Iterable[PlannedCase]) -> None:
         """Note the devices' ceilings; measure them where the suite asks and nobody has yet."""

@@ -1,0 +1,75 @@
+"""What the profilers of the backends share: repeat, take medians entry by entry."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from statistics import median
+from typing import TYPE_CHECKING
+
+from cspbench.backends.spec import LayerProfile, LayerTime
+
+if TYPE_CHECKING:
+    import numpy as np
+
+#: Fewest and most profiled runs.
+MIN_RUNS, MAX_RUNS = 5, 200
+WARM_RUNS = 2
+
+
+def repeat(
+    run: Callable[[np.ndarray], object], inputs: Sequence[np.ndarray], seconds: float
+) -> int:
+    """Call ``run`` with the inputs in turn, until ``seconds`` are over; return how often.
+
+    The first WARM_RUNS calls do not count.
+    """
+    count = 0
+    end = None
+    while True:
+        run(inputs[count % len(inputs)])
+        count += 1
+        if count == WARM_RUNS:
+            end = time.monotonic() + seconds
+        measured = count - WARM_RUNS
+        if measured >= MAX_RUNS or (end and measured >= MIN_RUNS and time.monotonic() >= end):
+            return measured
+
+
+def profile(
+    run: Callable[[np.ndarray], tuple[int, Sequence[LayerTime]]],
+    inputs: Sequence[np.ndarray],
+    seconds: float,
+    method: str,
+) -> LayerProfile:
+    """Repeat a profiled run, and take the median of every entry.
+
+    Args:
+        run: one inference; returns its time in ns and its entries, the same ones each time.
+        inputs: what to run on, in turn.
+        seconds: about how long.
+        method: what measured.
+    """
+    totals: list[int] = []
+    found: list[Sequence[LayerTime]] = []
+
+    def once(array: np.ndarray) -> int:
+        total, entries = run(array)
+        totals.append(total)
+        found.append(entries)
+        return total
+
+    runs = repeat(once, inputs, seconds)
+    return combine(totals[WARM_RUNS:], found[WARM_RUNS:], runs, method)
+
+
+def combine(
+    totals: Sequence[int], found: Sequence[Sequence[LayerTime]], runs: int, method: str
+) -> LayerProfile:
+    """Medians over runs; entries are matched by position."""
+    entries = tuple(
+        LayerTime(same[0].name, same[0].op, int(median(entry.ns for entry in same)),
+                  same[0].members)
+        for same in zip(*found, strict=True)
+    )  # fmt: skip
+    return LayerProfile(entries, int(median(totals)), runs, method)

@@ -1,0 +1,161 @@
+"""A torch program on a CUDA device, timed by CUDA events beside the host's clock.
+
+This module imports torch; only a worker's ``load`` imports it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from cspbench.artifacts.tensors import as_list
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from cspbench.axes import Value
+
+#: Runs before a CUDA graph is captured, on a side stream as torch's documentation asks.
+_WARM_RUNS = 3
+#: Copies that are timed for ``transfer_ns``.
+_TRANSFERS = 20
+
+
+def set_precision(precision: str) -> None:
+    """TF32 only where it was asked for: fp32 means fp32."""
+    torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+    torch.backends.cudnn.allow_tf32 = precision == "tf32"
+    torch.backends.cudnn.benchmark = True
+
+
+class TorchCudaSession:
+    """A program on one CUDA device; ``run`` ends with a synchronisation.
+
+    Args:
+        call: the program, on the device.
+        facts: what to tell besides.
+        dtype: of inputs.
+        layout: of inputs.
+        captured: run through a CUDA graph.
+        flush_l2: overwrite the device's L2 cache before every run (not timed).
+    """
+
+    def __init__(
+        self,
+        call: Callable[[torch.Tensor], Any],
+        facts: Mapping[str, Value],
+        dtype: torch.dtype,
+        layout: torch.memory_format,
+        *,
+        captured: bool = False,
+        flush_l2: bool = False,
+    ) -> None:
+        self._device = torch.device("cuda", torch.cuda.current_device())
+        self._call, self._facts = call, facts
+        self._dtype, self._layout = dtype, layout
+        self._captured = captured
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._properties = torch.cuda.get_device_properties(self._device)
+        size = 2 * int(getattr(self._properties, "L2_cache_size", 0)) if flush_l2 else 0
+        self._flush = torch.empty(size, dtype=torch.uint8, device=self._device)
+        self._begin = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+        self._end = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+        self._pending = False
+        self._device_ns: list[int] = []
+        self._enqueue_ns: list[int] = []
+        self._transfer_ns: list[int] = []
+        self._input = torch.empty(0)
+        self._result: Any = None
+
+    def set_input(self, array: np.ndarray) -> None:
+        """Copy to the device; a captured graph reads always the same memory."""
+        self._harvest()
+        torch.cuda.synchronize(self._device)
+        start = time.perf_counter_ns()
+        tensor = torch.from_numpy(array).to(self._device)
+        torch.cuda.synchronize(self._device)
+        if len(self._transfer_ns) < _TRANSFERS:
+            self._transfer_ns.append(time.perf_counter_ns() - start)
+        tensor = tensor.to(self._dtype).contiguous(memory_format=self._layout)
+        if self._graph is not None:
+            self._input.copy_(tensor)
+        else:
+            self._input = tensor.clone(memory_format=self._layout)
+            if self._captured:
+                self._capture()
+        if self._flush.numel():
+            self._flush.zero_()
+        torch.cuda.synchronize(self._device)
+
+    def _capture(self) -> None:
+        side = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
+        side.wait_stream(torch.cuda.current_stream(self._device))
+        with torch.inference_mode(), torch.cuda.stream(side):
+            for _ in range(_WARM_RUNS):
+                self._call(self._input)
+        torch.cuda.current_stream(self._device).wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        with torch.inference_mode(), torch.cuda.graph(graph):
+            self._result = self._call(self._input)
+        self._graph = graph
+
+    def run(self) -> None:
+        start = time.perf_counter_ns()
+        self._begin.record()
+        if self._graph is not None:
+            self._graph.replay()
+        else:
+            with torch.inference_mode():
+                self._result = self._call(self._input)
+        self._end.record()
+        enqueued = time.perf_counter_ns()
+        torch.cuda.synchronize(self._device)
+        self._enqueue_ns.append(enqueued - start)
+        self._pending = True
+
+    def _harvest(self) -> None:
+        """Take the last run's event time, outside of what the host times."""
+        if self._pending:
+            self._device_ns.append(int(self._begin.elapsed_time(self._end) * 1e6))
+            self._pending = False
+
+    def device_times(self, count: int) -> dict[str, int]:
+        """Medians over the last ``count`` runs, in ns.
+
+        Returns:
+            ``device_ns`` by CUDA events; ``enqueue_ns`` until the host had submitted everything;
+            ``transfer_ns`` of an input from host memory, outside of both.
+        """
+        self._harvest()
+        found = {
+            "device_ns": self._device_ns[-count:],
+            "enqueue_ns": self._enqueue_ns[-count:],
+            "transfer_ns": self._transfer_ns,
+        }
+        return {name: int(median(values)) for name, values in found.items() if values}
+
+    def outputs(self) -> Sequence[np.ndarray]:
+        return [tensor.float().cpu().numpy().copy() for tensor in as_list(self._result)]
+
+    def describe(self) -> Mapping[str, Value]:
+        return {
+            "version": torch.__version__,
+            "cuda": str(torch.version.cuda),
+            "cudnn": str(torch.backends.cudnn.version()),  # type: ignore[no-untyped-call]
+            "device": self._properties.name,
+            "device_uuid": str(self._properties.uuid),
+            "threads": torch.get_num_threads(),
+            **self._facts,
+        }
+
+    def device_peak_bytes(self) -> int:
+        """Peak of the caching allocator on the device since the process began."""
+        return int(torch.cuda.max_memory_allocated(self._device))
+
+    def close(self) -> None:
+        self._result = self._graph = None
+        torch.cuda.empty_cache()
