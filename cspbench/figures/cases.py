@@ -42,8 +42,8 @@ def shorten(text: str, length: int = LABEL_LENGTH) -> str:
 
 
 def number(value: float) -> str:
-    """Three significant digits, never in powers of ten: 0.0123, 4.56, 78.9, 1234."""
-    return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+    """Three significant digits, never in powers of ten: 0.0123, 4.50, 78.9, 1234."""
+    return f"{value:#.3g}" if abs(value) < 99.95 else f"{value:.0f}"
 
 
 def model_label(case_id: str) -> str:

@@ -101,6 +101,12 @@ DEFINITIONS: dict[str, Definition] = {
             "The same with convolution, norm and activation counted as one layer.",
         ),
         Definition(
+            "predicted_ms", "ms", "predicted",
+            "Sum over layers of the longer of arithmetic at the measured FP32 rate and fused "
+            "traffic at the measured triad bandwidth, and of the overhead of one operator.",
+            "Layers do not overlap in it and caches do not help; it is a yardstick.",
+        ),
+        Definition(
             "peak_live_bytes", "bytes", "computed",
             "Largest sum of live activations, the input included, weights not.",
             "What an ideal allocator would need in eager execution; not measured memory.",

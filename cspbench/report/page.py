@@ -26,6 +26,7 @@ from cspbench.report.definitions import (
     Definition,
 )
 from cspbench.report.plots import draw_all
+from cspbench.report.roofline import roofline
 from cspbench.report.rows import CaseRow, case_rows
 from cspbench.report.sections import ablation, balance, memory, problems, speed_classes
 from cspbench.report.summary import summary
@@ -123,6 +124,7 @@ def render(runs: Sequence[Run], stem: str = "report") -> str:
         "classes": speed_classes(rows, published_values("ap50_pct")),
         "ablation": ablation(rows),
         "balance": balance(runs, rows),
+        "roofline": roofline(runs, rows),
         "memory": memory(rows),
         "problems": problems(rows),
         "csv": csv_address(runs),

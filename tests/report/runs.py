@@ -88,6 +88,7 @@ def write_run(
     environment: Mapping[str, Any] | None = None,
     suite: Mapping[str, Any] | None = None,
     rounds: int = 3,
+    ceilings: Mapping[str, Any] | None = None,
 ) -> Run:
     """Write a run under ``folder`` and load it.
 
@@ -117,6 +118,7 @@ def write_run(
         ],
         "environment": {**ENVIRONMENT, **(environment or {})},
         "analyses": dict(analyses or {}),
+        "ceilings": dict(ceilings or {}),
     }  # fmt: skip
     directory = RunDirectory.create(folder, name, meta)
     lines = [
@@ -157,4 +159,7 @@ def demo_run(folder: Path) -> Run:
         "csppeleenet@224": analysis("csppeleenet@224", [100, 200, 200, 100]),
         "csppeleenet[gamma=0.25]@224": analysis("csppeleenet[gamma=0.25]@224", [100, 300, 200]),
     }
-    return write_run(folder, cases, analyses=analyses)
+    ceilings = {
+        "cpu/t1": {"gflops": {"fp32": 80.0}, "bandwidth_gbs": {"triad": 4.0}, "overhead_us": 1.0}
+    }
+    return write_run(folder, cases, analyses=analyses, ceilings=ceilings)

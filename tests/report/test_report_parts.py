@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from cspbench.frames import Run
 from cspbench.report import machine, marks, numbers
+from cspbench.report.roofline import roofline
 from cspbench.report.rows import CaseRow, case_rows
 from cspbench.report.sections import (
     ablation,
@@ -58,7 +59,7 @@ def test_most_ap50_per_millisecond(tmp_path: Path) -> None:
     rows = rows_of(tmp_path, {FAST: exact(FAST, 10, 10), SLOW: exact(SLOW, 20, 20)})
     sentence = summary(rows, {"csppeleenet@224": 40.0, "peleenet@224": 45.0})[1]
     assert sentence.text.startswith("csppeleenet@224")
-    assert "4 points per millisecond" in sentence.text
+    assert "4.00 points per millisecond" in sentence.text
 
 
 def test_surprise_is_fewer_bflops_and_surely_slower(tmp_path: Path) -> None:
@@ -71,7 +72,7 @@ def test_surprise_is_fewer_bflops_and_surely_slower(tmp_path: Path) -> None:
     surprise = summary(rows, {})[2]
     assert surprise.heading == "Surprise"
     assert "25 % fewer BFLOPs" in surprise.text  # 1 - 300 / 400
-    assert "2 times as slow" in surprise.text
+    assert "2.00 times as slow" in surprise.text
     launches = {FAST: exact(FAST, 20, 40, 10), SLOW: exact(SLOW, 10, 10.1, 9.9)}
     rows = rows_of(tmp_path, launches, analyses=analyses)
     assert summary(rows, {})[2].heading == "No surprise", "the intervals overlap"
@@ -83,7 +84,7 @@ def test_widest_gap_between_backends(tmp_path: Path) -> None:
     rows = rows_of(tmp_path, {FAST: exact(FAST, 10, 10, 10), other: exact(other, 30, 30, 30)})
     gap = summary(rows, {})[2]
     assert (gap.heading, gap.case) == ("Widest gap", other)
-    assert "takes 3 times as long on torch-cpu as on opencv-cpu" in gap.text
+    assert "takes 3.00 times as long on torch-cpu as on opencv-cpu" in gap.text
 
 
 def test_ratio_joins_both_intervals() -> None:
@@ -121,13 +122,31 @@ def test_speed_classes_name_their_most_accurate_case(tmp_path: Path) -> None:
     slow, middle = speed_classes(rows_of(tmp_path, launches), ap50)
     assert (slow.name, slow.cases, slow.model) == ("below 30", 1, "peleenet@224")
     assert (middle.name, middle.cases, middle.model) == ("30 to 100", 2, "csppeleenet@224")
-    assert middle.per_ms == "2"  # 40 points in 20 ms
+    assert middle.per_ms == "2.00"  # 40 points in 20 ms
 
 
 def test_balance_names_the_largest_layer(demo: Run) -> None:
     [pelee, *_] = balance([demo], case_rows([demo]))
     assert (pelee.model, pelee.name) == ("peleenet@224", "stages.0.conv1")
     assert pelee.share == "50.0 %"  # 400 of 800 MACs
+
+
+def test_roofline_sets_the_prediction_beside_the_measurement(tmp_path: Path) -> None:
+    """One 1x1 convolution of 1e6 MACs, 1e6 elements in and out of 4 bytes, one weight of 4.
+
+    Memory: 8000004 bytes at 4 GB/s are 2.000001 ms; compute: 2e6 at 80 GFLOP/s is 0.025 ms;
+    overhead 1 us. Predicted 2.001 ms; measured 4 ms is 2 times that.
+    """
+    run = write_run(
+        tmp_path,
+        {SLOW: exact(SLOW, 4, 4), FAST: exact(FAST, 4, 4)},
+        analyses={"peleenet@224": analysis("peleenet@224", [1_000_000])},
+        ceilings={"cpu/t1": {"gflops": {"fp32": 80.0}, "bandwidth_gbs": {"triad": 4.0},
+                             "overhead_us": 1.0}},
+    )  # fmt: skip
+    [line] = roofline([run], case_rows([run]))
+    assert (line.model, line.predicted, line.ratio) == ("peleenet@224", "2.001", "2.00")
+    assert (line.compute, line.memory, line.overhead) == ("0 %", "100 %", "0 %")
 
 
 def test_memory_prefers_what_was_measured(tmp_path: Path, demo: Run) -> None:
@@ -137,7 +156,7 @@ def test_memory_prefers_what_was_measured(tmp_path: Path, demo: Run) -> None:
     launch = {**time_launch(FAST, 9, [1.0]), "job": "memory", "memory": found}
     del launch["latencies_ns"]
     [line] = memory(rows_of(tmp_path, {FAST: [*exact(FAST, 1, 1), launch]}))
-    assert (line.setting, line.peak, line.loaded) == ("opencv-cpu", "3 MiB", "1 MiB")
+    assert (line.setting, line.peak, line.loaded) == ("opencv-cpu", "3.00 MiB", "1.00 MiB")
     assert (line.retained, line.transient, line.live) == ("512 KiB", "256 KiB", "–")
 
 
@@ -171,7 +190,7 @@ def test_a_quiet_machine_has_no_findings(tmp_path: Path) -> None:
     [
         ({"steal_s": 0.1}, {}, "The hypervisor took 10 % of a processor"),
         ({"foreign_cpu_s": 0.5}, {}, "Other processes used 50 % of a processor"),
-        ({"load_1m_before": 9.0}, {}, "The load average was 9 on 4 processors"),
+        ({"load_1m_before": 9.0}, {}, "The load average was 9.00 on 4 processors"),
         ({}, {"governor": "powersave"}, "The frequency governor is powersave"),
         ({}, {"governor": None}, "does not tell the frequency governor"),
         ({}, {"virtualised": True}, "This is a virtual machine"),
@@ -216,7 +235,7 @@ def test_plus_minus(value: float | None, expected: str) -> None:
 
 def test_sizes_and_changes() -> None:
     assert [numbers.size(n) for n in (512, 1536, 3 * 2**20, 5 * 2**30)] == [
-        "512 B", "1.5 KiB", "3 MiB", "5 GiB",
+        "512 B", "1.50 KiB", "3.00 MiB", "5.00 GiB",
     ]  # fmt: skip
     assert numbers.percent(-0.034) == "−3 %"
     assert numbers.percent(None) == "–"

@@ -1,0 +1,69 @@
+"""The roofline of the report: predicted time of each analysed case beside the measured one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cspbench.figures.choice import analysed
+from cspbench.figures.roofline import ceilings_of
+from cspbench.frames import Run
+from cspbench.report import numbers
+from cspbench.report.rows import CaseRow
+
+
+@dataclass(frozen=True)
+class RooflineLine:
+    """A case, predicted and measured, as text; shares are of the predicted time."""
+
+    model: str
+    setting: str
+    predicted: str
+    measured: str
+    ratio: str
+    compute: str
+    memory: str
+    overhead: str
+
+
+def roofline(runs: Sequence[Run], rows: Sequence[CaseRow]) -> list[RooflineLine]:
+    """One line a measured case of batch 1 with an analysed model and a device with ceilings."""
+    lines = []
+    for run in runs:
+        known = set(analysed(run))
+        predictions: dict[tuple[str, str], tuple[float, dict[str, float]]] = {}
+        for row in rows:
+            if row.record not in run.records or row.latency_ms is None or row.batch != 1:
+                continue
+            device, ceilings = ceilings_of(run, row.record.case)
+            if ceilings is None or row.model_id not in known:
+                continue
+            key = (row.model_id, device)
+            if key not in predictions:
+                predictions[key] = _predict(run.stored.meta["analyses"][row.model_id], ceilings)
+            lines.append(_line(row, *predictions[key]))
+    return lines
+
+
+def _predict(
+    analysis: Mapping[str, Any], ceilings: Mapping[str, Any]
+) -> tuple[float, dict[str, float]]:
+    from cspbench.analysis import Analysis
+    from cspbench.analysis.roofline import layer_rows, peak_of, shares, total_ms
+
+    layers = layer_rows(Analysis.from_json(json.dumps(analysis)), peak_of(ceilings))
+    return total_ms(layers), {str(bound): share for bound, share in shares(layers).items()}
+
+
+def _line(row: CaseRow, predicted_ms: float, shares: Mapping[str, float]) -> RooflineLine:
+    assert row.latency_ms is not None
+    return RooflineLine(
+        model=row.model_id,
+        setting=row.setting,
+        predicted=numbers.milliseconds(predicted_ms),
+        measured=numbers.milliseconds(row.latency_ms),
+        ratio=numbers.short(row.latency_ms / predicted_ms),
+        **{bound: f"{100 * share:.0f} %" for bound, share in shares.items()},
+    )
