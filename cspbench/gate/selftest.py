@@ -176,7 +176,7 @@ class Probe:
         """Base: the case; head: the same with extra work."""
 
         def make(side: Side) -> WorkerArm:
-            job = hold_job(self.prepared, self.measure)
+            job = {**hold_job(self.prepared, self.measure), "clock": "host"}
             if side == "head" and share:
                 job["extra_units"] = self.units(share)
             return WorkerArm(ArmSpec(side, job, threads=self.prepared.case.threads))

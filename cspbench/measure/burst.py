@@ -17,6 +17,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from cspbench.backends.spec import DeviceTimes
 from cspbench.vocabulary import Status
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ class _Held:
     pool: list[np.ndarray]
     infer: Callable[[], None]
     threads: int
+    clock: str
     done: int = 0
 
     def feed(self, number: int) -> None:
@@ -88,6 +90,8 @@ _held: _Held | None = None
 
 def hold_job(job: Answer, phase: PhaseReport) -> Answer:
     """Load the model, check that it agrees with torch, warm up, keep it.
+
+    With ``clock`` "host" a device's own events are not used, so that extra work of the host counts.
 
     Returns:
         ``inference_ns`` (median of the last warm-up window), ``agreement``, ``backend``,
@@ -108,7 +112,7 @@ def hold_job(job: Answer, phase: PhaseReport) -> Answer:
     pool = input_pool((case.batch, 3, *case.model.input), job["seed"])
     options = dict(case.backend.options)
     session = BACKENDS.get(case.backend.name).load(Path(job["artifact"]), options, case.threads)
-    held = _Held(session, pool, session.run, case.threads)
+    held = _Held(session, pool, session.run, case.threads, job.get("clock", "device"))
     extra = float(job.get("extra_units", 0.0))
     if extra:
         held.infer = _followed_by(session.run, ExtraWork(extra).after_inference)
@@ -170,13 +174,11 @@ def burst_job(job: Answer, _phase: PhaseReport) -> Answer:
     """Run ``count`` inferences; inputs are put in place outside the timed part.
 
     Returns:
-        ``ns`` (sum of the timed parts), ``count``, and ``lost_ns``: how much of that time this
-        process was ready to run but did not (None where the system does not tell).
+        ``ns`` (sum of the timed parts, by the device's events where it has some), ``count``, and
+        ``lost_ns``: how much of that time this process was ready to run but did not (None where
+        the system does not tell, and by a device's events).
     """
     assert _held is not None, "hold comes before burst"
-    if hasattr(_held.session, "burst_ns"):  # a device that times itself, such as by CUDA events
-        return {"status": Status.OK.value, "lost_ns": 0, "count": job["count"],
-                "ns": _held.session.burst_ns(job["count"])}  # fmt: skip
     now = time.perf_counter_ns
     waited, ran = _waited_ns(), time.process_time_ns()
     begun = now()
@@ -189,6 +191,11 @@ def burst_job(job: Answer, _phase: PhaseReport) -> Answer:
         total += now() - start
     wall = now() - begun
     ran = time.process_time_ns() - ran
+    device_ns = _device_ns(_held, job["count"])
+    if device_ns is not None:
+        return {
+            "status": Status.OK.value, "ns": device_ns, "count": job["count"], "lost_ns": None,
+        }  # fmt: skip
     after = _waited_ns()
     lost = None
     if waited is not None and after is not None:
@@ -197,6 +204,14 @@ def burst_job(job: Answer, _phase: PhaseReport) -> Answer:
             lost = max(lost, wall - ran)  # stopped, or throttled by a quota: not even waiting
         lost = min(max(lost, 0), total)
     return {"status": Status.OK.value, "ns": total, "count": job["count"], "lost_ns": lost}
+
+
+def _device_ns(held: _Held, count: int) -> int | None:
+    """Time of the last ``count`` inferences by the device's own events; None without them."""
+    if held.clock != "device" or not isinstance(held.session, DeviceTimes):
+        return None
+    each = held.session.device_times(count).get("device_ns")
+    return None if each is None else each * count
 
 
 def _computes_here() -> bool:

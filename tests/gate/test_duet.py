@@ -181,17 +181,17 @@ def test_a_stopped_arm_is_lost(arms, monkeypatch):
 
 
 def test_a_starved_arm_is_noticed(arms):
-    """What cpulimit does: the head's worker is stopped for nine tenths of the time."""
+    """What cpulimit does: the head's worker is stopped for nearly all of the time."""
     done = threading.Event()
 
     def limit():
-        while not done.wait(0.002):
+        while not done.wait(0.004):
             arm = arms.made.get("head")
             pid = arm.pid if arm else None
             if pid is not None:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGSTOP)
-                    time.sleep(0.018)
+                    time.sleep(0.1)
                     os.kill(pid, signal.SIGCONT)
 
     thread = threading.Thread(target=limit)
