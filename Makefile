@@ -8,7 +8,7 @@
 #   make clean         delete the environments and caches, never results
 #
 #   PYTHON=python3.12   another interpreter than python3
-#   SYSTEM_TORCH=1      keep the torch that this system brings (Jetson boards: docs/jetson.md)
+#   SYSTEM_TORCH=1      keep the system's torch and jetson-stats (Jetson boards: docs/jetson.md)
 
 PYTHON ?= python3
 SUITE  ?= suites/edge.yaml
@@ -19,15 +19,18 @@ ifdef SYSTEM_TORCH
 VENV       := .venv-system-torch
 VENV_FLAGS := --system-site-packages
 KEEP_PINS  := grep -v '^torch=='
+JETSON     :=
 else
 VENV       := .venv
 VENV_FLAGS :=
 KEEP_PINS  := cat
+JETSON     := jetson,
 endif
 OLDEST     := .venv-oldest
 
 # One environment for running, testing and linting: it is torch that takes the minutes and the disk.
-EXTRAS     := all,test,lint
+# The tests start jetson-stats' real service; a board has its own, which only its own client can talk to.
+EXTRAS     := all,$(JETSON)test,lint
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run test lint test-oldest fuzz clean
@@ -80,5 +83,5 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 $(OLDEST)/.installed: pyproject.toml constraints-oldest.txt
 	$(CHECK_PYTHON)
 	$(PYTHON) -m venv $(OLDEST)
-	$(OLDEST)/bin/python -m pip install -c constraints-oldest.txt -e ".[all,test]"
+	$(OLDEST)/bin/python -m pip install -c constraints-oldest.txt -e ".[all,jetson,test]"
 	@touch $@
