@@ -180,14 +180,17 @@ def test_a_stopped_arm_is_lost(arms, monkeypatch):
     assert (error.value.side, error.value.reason) == ("head", "no_answer")
 
 
-def test_a_starved_arm_is_noticed(arms):
-    """What cpulimit does: the head's worker is stopped for nearly all of the time."""
+def test_a_starved_arm_is_noticed(arms, monkeypatch):
+    """What cpulimit does: once bursts begin the head's worker is stopped most of the time."""
     done = threading.Event()
+    bursting = threading.Event()
+    hold, burst = WorkerArm.hold, WorkerArm.burst
+    monkeypatch.setattr(WorkerArm, "hold", lambda arm: bursting.clear() or hold(arm))
+    monkeypatch.setattr(WorkerArm, "burst", lambda arm, n: bursting.set() or burst(arm, n))
 
     def limit():
         while not done.wait(0.004):
-            arm = arms.made.get("head")
-            pid = arm.pid if arm else None
+            pid = arms.made["head"].pid if bursting.is_set() else None
             if pid is not None:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGSTOP)
