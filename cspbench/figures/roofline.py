@@ -5,14 +5,26 @@ Williams, Waterman, Patterson (2009), doi 10.1145/1498765.1498785.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from cspbench.analysis import roofline
+from cspbench.analysis import Analysis, roofline
+from cspbench.backends.spec import BACKENDS
+from cspbench.errors import CspbenchError
 from cspbench.figures import style
-from cspbench.figures.cases import in_order, measured, plain, shorten
+from cspbench.figures.cases import (
+    in_order,
+    measured,
+    model_label,
+    number,
+    plain,
+    setting_label,
+    shorten,
+)
 from cspbench.figures.choice import choose_models, has
+from cspbench.figures.labels import label_points
 from cspbench.figures.spec import FIGURES, FigureSpec, NoDataError
 from cspbench.figures.svg import CASE_GID
 from cspbench.ids import parse_case_id
@@ -21,163 +33,194 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from cspbench.analysis.record import Analysis
     from cspbench.frames import Run
 
 MAX_PANELS = 3
 
 
 @dataclass(frozen=True)
-class Point:
-    """Something that runs: FLOPs a byte of fused traffic, and GFLOP/s."""
+class Spot:
+    """Something that runs: FLOPs a byte of fused traffic, and GFLOP/s.
+
+    ``name`` is a case's id or a layer's path, ``setting`` where a case runs ("" for a layer).
+    """
 
     name: str
-    backend: str
+    setting: str
     intensity: float
     gflops: float
 
 
 @dataclass(frozen=True)
 class Roof:
-    """One device at one number of threads: ceilings, measured cases, predicted layers.
-
-    ``ceilings`` are the fields of ``measure.ceilings_cache.Ceilings``; ``model`` is the network
-    whose layers are predicted, "" if there is none.
-    """
+    """The ceilings of a device at a number of threads that bound predictions."""
 
     device: str
+    gflops: float
+    bandwidth_gbs: float
+
+    def at(self, intensity: float) -> float:
+        """GFLOP/s that are possible at an intensity in FLOP/byte."""
+        return min(self.gflops, self.bandwidth_gbs * intensity)
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A roof with its measured cases, and the predicted layers of ``model``.
+
+    ``ceilings`` are the fields of ``measure.ceilings_cache.Ceilings``.
+    """
+
+    roof: Roof
     ceilings: Mapping[str, Any]
-    cases: tuple[Point, ...]
+    cases: tuple[Spot, ...]
     model: str
-    layers: tuple[Point, ...]
+    layers: tuple[Spot, ...]
 
 
-def case_point(case_id: str, latency_ms: float, analysis: Analysis) -> Point:
-    """A measured case of batch 1: 2 x MACs / latency over its intensity."""
-    flops = analysis.totals["flops"]
-    return Point(
-        case_id,
-        str(parse_case_id(case_id).backend),
-        flops / analysis.totals["traffic_bytes_fused"],
-        flops / (latency_ms * 1e-3) / 1e9,
+def ceilings_of(run: Run, case_id: str) -> tuple[str, Mapping[str, Any] | None]:
+    """``device/t<threads>`` of a case ("" for an unknown backend), and its stored ceilings."""
+    case = parse_case_id(case_id)
+    try:
+        device = BACKENDS.get(case.backend.name).device
+    except CspbenchError:  # of a package that is not installed here
+        return "", None
+    key = f"{device}/t{case.threads}"
+    return key, run.stored.meta.get("ceilings", {}).get(key)
+
+
+def roof_of(device: str, ceilings: Mapping[str, Any]) -> Roof:
+    """The roof that stored ceilings make."""
+    return Roof(
+        device,
+        ceilings["gflops"][roofline.PRECISION],
+        ceilings["bandwidth_gbs"][roofline.BANDWIDTH],
     )
 
 
-def layer_points(analysis: Analysis, ceilings: Mapping[str, Any]) -> tuple[Point, ...]:
+def spot_of(case_id: str, batch: int, latency_ms: float, totals: Mapping[str, Any]) -> Spot | None:
+    """A measured case: 2 x MACs x batch / latency over the intensity of one image.
+
+    ``totals`` are an analysis's at batch 1; None if they say nothing of FLOPs or traffic.
+    """
+    flops, moved = totals.get("flops"), totals.get("traffic_bytes_fused")
+    if not flops or not moved:
+        return None
+    rate = flops * batch / (latency_ms * 1e-3) / 1e9
+    return Spot(case_id, setting_label(case_id), flops / moved, rate)
+
+
+def highest(spots: Sequence[Spot]) -> list[Spot]:
+    """The fastest spot of every network: the one that is labelled."""
+    best: dict[str, Spot] = {}
+    for spot in spots:
+        name = model_label(spot.name)
+        if name not in best or spot.gflops > best[name].gflops:
+            best[name] = spot
+    return list(best.values())
+
+
+def layer_spots(analysis: Analysis, ceilings: Mapping[str, Any]) -> tuple[Spot, ...]:
     """The layers that compute, each at the rate that the roofline and its overhead predict."""
     rows = roofline.layer_rows(analysis, roofline.peak_of(ceilings))
     return tuple(
-        Point(row["name"], "", row["intensity"], row["flops"] / (row["predicted_ms"] * 1e-3) / 1e9)
+        Spot(row["name"], "", row["intensity"], row["flops"] / (row["predicted_ms"] * 1e-3) / 1e9)
         for row in rows
         if row["flops"]
     )
 
 
-def roofline_data(runs: Sequence[Run]) -> list[Roof]:
-    """One roof a device and number of threads of which the ceilings and a case are known."""
-    ceilings: dict[str, Mapping[str, Any]] = {}
-    analyses: dict[str, Analysis] = {}
+def roofline_data(runs: Sequence[Run]) -> list[Panel]:
+    """One panel a device and number of threads of which ceilings and a case are known."""
+    panels: dict[str, tuple[Mapping[str, Any], dict[str, Spot]]] = {}
+    stored: dict[str, Mapping[str, Any]] = {}
     for run in runs:
-        ceilings |= run.stored.meta.get("ceilings", {})
-        for model in run.stored.meta["analyses"]:
-            if has(run, model):
-                analyses[model] = _analysis(run, model)
-    cases: dict[str, list[Point]] = {}
-    for row in measured(runs).to_dict(orient="records"):
-        case = parse_case_id(row["id"])
-        analysis = analyses.get(str(case.model))
-        if case.batch == 1 and analysis is not None and analysis.totals["flops"]:
-            key = f"{_device(case.backend.name)}/t{case.threads}"
-            cases.setdefault(key, []).append(case_point(row["id"], row["latency_ms"], analysis))
-    roofs = []
-    for key in [key for key in cases if key in ceilings][:MAX_PANELS]:
-        models = in_order(str(parse_case_id(point.name).model) for point in cases[key])
-        [model] = choose_models(models, 1)
-        layers = layer_points(analyses[model], ceilings[key])
-        roofs.append(Roof(key, ceilings[key], tuple(cases[key]), model, layers))
-    return roofs
-
-
-def _analysis(run: Run, model: str) -> Analysis:
-    import json
-
-    from cspbench.analysis import Analysis
-
-    return Analysis.from_json(json.dumps(run.stored.meta["analyses"][model]))
-
-
-def _device(backend: str) -> str:
-    from cspbench.backends.spec import BACKENDS
-    from cspbench.errors import CspbenchError
-
-    try:
-        return str(BACKENDS.get(backend).device)
-    except CspbenchError:  # a backend of a package that is not installed here
-        return ""
+        for row in measured([run]).to_dict(orient="records"):
+            key, ceilings = ceilings_of(run, row["id"])
+            model = str(parse_case_id(row["id"]).model)
+            if ceilings is None or row["batch"] != 1 or not has(run, model):
+                continue
+            stored[model] = run.stored.meta["analyses"][model]
+            spot = spot_of(row["id"], 1, row["latency_ms"], stored[model]["totals"])
+            if spot is not None:
+                panels.setdefault(key, (ceilings, {}))[1][row["id"]] = spot
+    found = []
+    for key, (ceilings, spots) in list(panels.items())[:MAX_PANELS]:
+        [model] = choose_models(in_order(str(parse_case_id(case).model) for case in spots), 1)
+        layers = layer_spots(Analysis.from_json(json.dumps(stored[model])), ceilings)
+        found.append(Panel(roof_of(key, ceilings), ceilings, tuple(spots.values()), model, layers))
+    return found
 
 
 @style.styled
-def draw_roofline(roofs: Sequence[Roof]) -> Figure:
+def draw_roofline(panels: Sequence[Panel]) -> Figure:
     """A panel a device; ceilings are lines, cases large marks, predicted layers small dots."""
-    figure = style.new_figure(10.0, 0.6 + 3.9 * len(roofs))
-    panels = figure.subplots(len(roofs), 1, squeeze=False)[:, 0]
-    backends = in_order(point.backend for roof in roofs for point in roof.cases)
-    for axes, roof in zip(panels, roofs, strict=True):
-        _panel(axes, roof, backends)
-    handles = {}
-    for axes in panels:
-        lines, labels = axes.get_legend_handles_labels()
-        handles |= dict(zip(labels, lines, strict=True))
-    figure.legend(handles.values(), handles.keys(), loc="outside upper left", ncols=5)
+    figure = style.new_figure(10.0, 0.6 + 3.9 * len(panels))
+    grid = figure.subplots(len(panels), 1, squeeze=False)[:, 0]
+    settings = in_order(spot.setting for panel in panels for spot in panel.cases)
+    handles: dict[str, Any] = {}
+    for axes, panel in zip(grid, panels, strict=True):
+        _panel(axes, panel, settings)
+        lines, names = axes.get_legend_handles_labels()
+        handles |= dict(zip(names, lines, strict=True))
+    figure.legend(
+        handles=list(handles.values()), labels=list(handles), loc="outside upper left", ncols=5
+    )
+    style.freeze_layout(figure)
+    for axes, panel in zip(grid, panels, strict=True):
+        best = highest(panel.cases)
+        label_points(
+            figure, axes, [(spot.intensity, spot.gflops) for spot in best],
+            [model_label(spot.name) for spot in best],
+            [(spot.intensity, spot.gflops) for spot in (*panel.cases, *panel.layers)],
+        )  # fmt: skip
     return figure
 
 
-def _panel(axes: Axes, roof: Roof, backends: Sequence[str]) -> None:
-    points = (*roof.cases, *roof.layers)
-    peak = roofline.peak_of(roof.ceilings)
-    left = min(peak.ridge, *(point.intensity for point in points)) / 2
-    right = max(peak.ridge, *(point.intensity for point in points)) * 4
+def _panel(axes: Axes, panel: Panel, settings: Sequence[str]) -> None:
+    spots = (*panel.cases, *panel.layers)
+    ridge = panel.roof.gflops / panel.roof.bandwidth_gbs
+    left = min(ridge, *(spot.intensity for spot in spots)) / 2
+    right = max(ridge, *(spot.intensity for spot in spots)) * 4
     axes.set_xscale("log")
     axes.set_yscale("log")
-    _ceilings(axes, roof.ceilings, left, right)
-    if roof.layers:
-        axes.plot(
-            [point.intensity for point in roof.layers], [point.gflops for point in roof.layers],
-            ".", color=style.MUTED, markersize=4, label="layer, predicted", zorder=2,
-        )  # fmt: skip
-    for point in roof.cases:
-        index = backends.index(point.backend)
+    _ceilings(axes, panel, left, right)
+    axes.plot(
+        [spot.intensity for spot in panel.layers], [spot.gflops for spot in panel.layers],
+        ".", color=style.MUTED, markersize=4, label="layer, predicted", zorder=2,
+    )  # fmt: skip
+    for spot in panel.cases:
+        index = settings.index(spot.setting)
         [mark] = axes.plot(
-            [point.intensity], [point.gflops], style.marker(index), color=style.color(index),
-            label=f"{plain(point.backend)}, measured", zorder=3,
+            [spot.intensity], [spot.gflops], style.marker(index), color=style.color(index),
+            label=f"{spot.setting}, measured", zorder=3,
         )  # fmt: skip
-        mark.set_gid(CASE_GID + point.name)
+        mark.set_gid(CASE_GID + spot.name)
     axes.set_xlim(left, right)
-    axes.set_title(f"{roof.device}; layers of {shorten(plain(roof.model))}", fontsize=10)
+    axes.set_title(f"{panel.roof.device}; layers of {shorten(plain(panel.model))}", fontsize=10)
     axes.set_xlabel("FLOP/byte of fused traffic, computed")
     axes.set_ylabel("GFLOP/s")
 
 
-def _ceilings(axes: Axes, ceilings: Mapping[str, Any], left: float, right: float) -> None:
-    """The roof that predictions use in ink; caches and other precisions thin and dashed."""
-    top = max(ceilings["gflops"].values())
-    best = ceilings["gflops"][roofline.PRECISION]
-    slopes = {f"memory, {roofline.BANDWIDTH}": ceilings["bandwidth_gbs"][roofline.BANDWIDTH]}
-    slopes |= {f"{level} copy": rate for level, rate in ceilings["cache_bandwidth_gbs"].items()}
+def _ceilings(axes: Axes, panel: Panel, left: float, right: float) -> None:
+    """The roof in ink; caches and other precisions thin and dashed."""
+    roof, rates = panel.roof, panel.ceilings["gflops"]
+    caches = panel.ceilings.get("cache_bandwidth_gbs", {})
+    slopes = {f"memory, {roofline.BANDWIDTH}": roof.bandwidth_gbs}
+    slopes |= {f"{level} copy": rate for level, rate in caches.items()}
     for index, (name, rate) in enumerate(slopes.items()):
-        roof = best if index == 0 else top
-        end = min(max(roof / rate, left), right)
+        top = roof.gflops if index == 0 else max(rates.values())
+        end = min(max(top / rate, left), right)
         axes.plot([left, end], [left * rate, end * rate], **_line(index == 0))
         axes.annotate(
-            f"{name} {rate:.3g} GB/s", (left, left * rate), (3, 3), textcoords="offset points",
+            f"{name} {number(rate)} GB/s", (left, left * rate), (3, 3), textcoords="offset points",
             fontsize=8, va="bottom",
         )  # fmt: skip
-    for name, rate in ceilings["gflops"].items():
-        main = name == roofline.PRECISION
-        start = rate / next(iter(slopes.values()))
-        axes.plot([min(start, right), right], [rate, rate], **_line(main))
+    for name, rate in rates.items():
+        start = min(rate / roof.bandwidth_gbs, right)
+        axes.plot([start, right], [rate, rate], **_line(name == roofline.PRECISION))
         axes.annotate(
-            f"{name} {rate:.3g} GFLOP/s", (right, rate), (-3, 3), textcoords="offset points",
+            f"{name} {number(rate)} GFLOP/s", (right, rate), (-3, 3), textcoords="offset points",
             fontsize=8, ha="right", va="bottom",
         )  # fmt: skip
 
@@ -191,10 +234,10 @@ def _line(main: bool) -> dict[str, Any]:
 def _draw(runs: Sequence[Run]) -> Figure:
     if not any(run.stored.meta.get("ceilings") for run in runs):
         raise NoDataError("no ceilings are stored in these runs: cspbench ceilings measures them")
-    roofs = roofline_data(runs)
-    if not roofs:
+    panels = roofline_data(runs)
+    if not panels:
         raise NoDataError("no measured case of batch 1 ran on a device whose ceilings are stored")
-    return draw_roofline(roofs)
+    return draw_roofline(panels)
 
 
 FIGURES.add(

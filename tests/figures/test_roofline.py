@@ -8,14 +8,15 @@ from pathlib import Path
 import pytest
 
 from cspbench.analysis import Analysis
-from cspbench.figures.roofline import case_point, draw_roofline, layer_points, roofline_data
+from cspbench.figures.roofline import draw_roofline, layer_spots, roofline_data, spot_of
 from cspbench.figures.spec import FIGURES, NoDataError
-from cspbench.frames import Run, load
+from cspbench.frames import Run
 from tests.report.runs import analysis, good, write_run
 
 #: 100 GFLOP/s, 10 GB/s, 10 us an operator: the ridge is at 10 FLOP/byte.
 CEILINGS = {
-    "gflops": {"fp32": 100.0, "bf16": 150.0}, "bandwidth_gbs": {"copy": 9.0, "read": 8.0, "triad": 10.0},
+    "gflops": {"fp32": 100.0, "bf16": 150.0},
+    "bandwidth_gbs": {"copy": 9.0, "read": 8.0, "triad": 10.0},
     "cache_bandwidth_gbs": {"L2": 40.0}, "overhead_us": 10.0, "working_set_bytes": 2**29,
     "threads": 1, "name": None,
 }  # fmt: skip
@@ -30,25 +31,22 @@ def ready(stored: dict) -> Analysis:
 
 def a_run(folder: Path, ceilings: dict | None, batch: int = 1) -> Run:
     case = f"{MODEL}/opencv-cpu/b{batch}/t1"
-    run = write_run(folder, {case: good(case, 8.0)}, analyses={MODEL: STORED})
-    if ceilings is not None:
-        path = run.path / "run.json"
-        meta = json.loads(path.read_text())
-        path.write_text(json.dumps({**meta, "ceilings": {"cpu/t1": ceilings}}))
-    return load(run.path)
+    noted = {"cpu/t1": ceilings} if ceilings else {}
+    return write_run(folder, {case: good(case, 8.0)}, analyses={MODEL: STORED}, ceilings=noted)
 
 
 def test_a_case_stands_at_its_rate_and_intensity() -> None:
-    point = case_point(f"{MODEL}/opencv-cpu/b1/t1", 8.0, ready(STORED))
+    point = spot_of(f"{MODEL}/opencv-cpu/b1/t1", 1, 8.0, STORED["totals"])
+    assert point is not None
     # 2 x 4e6 MACs in 8 ms
     assert point.gflops == pytest.approx(1.0)
     # 8e6 FLOPs over 8 x 4e6 bytes in and out, and two weights of 4 bytes
     assert point.intensity == pytest.approx(8e6 / (32e6 + 8))
-    assert point.backend == "opencv-cpu"
+    assert point.setting == "opencv-cpu"
 
 
 def test_layers_stand_under_the_slope_by_their_overhead() -> None:
-    first, second = layer_points(ready(STORED), CEILINGS)
+    first, second = layer_spots(ready(STORED), CEILINGS)
     # 8e6 bytes at 10 GB/s are 0.8 ms, and 0.01 ms of overhead: 2e6 FLOPs in 0.81 ms
     assert first.gflops == pytest.approx(2e6 / 0.81e-3 / 1e9, rel=1e-5)
     # 24e6 bytes: 2.4 ms and 0.01 ms
@@ -56,9 +54,9 @@ def test_layers_stand_under_the_slope_by_their_overhead() -> None:
 
 
 def test_a_panel_needs_ceilings_and_a_case_of_batch_1(tmp_path: Path) -> None:
-    [roof] = roofline_data([a_run(tmp_path / "a", CEILINGS)])
-    assert (roof.device, roof.model, len(roof.layers)) == ("cpu/t1", MODEL, 2)
-    [case] = roof.cases
+    [panel] = roofline_data([a_run(tmp_path / "a", CEILINGS)])
+    assert (panel.roof.device, panel.model, len(panel.layers)) == ("cpu/t1", MODEL, 2)
+    [case] = panel.cases
     assert case.gflops == pytest.approx(1.0, rel=0.1)
     assert roofline_data([a_run(tmp_path / "b", CEILINGS, batch=2)]) == []
 
@@ -79,5 +77,6 @@ def test_predicted_measured_and_ceilings_look_different(tmp_path: Path) -> None:
     assert markers["layer, predicted"] != markers["opencv-cpu, measured"]
     written = [text.get_text() for text in axes.texts]
     assert written == [
-        "memory, triad 10 GB/s", "L2 copy 40 GB/s", "fp32 100 GFLOP/s", "bf16 150 GFLOP/s",
+        "memory, triad 10.0 GB/s", "L2 copy 40.0 GB/s", "fp32 100 GFLOP/s", "bf16 150 GFLOP/s",
+        MODEL,
     ]  # fmt: skip
