@@ -94,6 +94,7 @@ def command(
         measure_identical=measure_identical,
         only=only,
         allow_code=allow_code,
+        results=results,
     )
     stored = "run" in (sides[0].kind, sides[1].kind)
     judge = run_stored_gate if stored else run_gate

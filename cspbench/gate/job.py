@@ -49,7 +49,8 @@ class Settings:
     other cases although the static gate has blocked one; ``measure_identical`` measures cases whose
     artifact, settings and environment are the same on both sides of a git comparison; ``looks``
     and ``pairs`` (burst pairs in a generation) are the schedule, ``only`` patterns of case ids;
-    ``allow_code`` is leave to run code that a model brings.
+    ``allow_code`` is leave to run code that a model brings; ``results`` is where a side that is
+    measured to be compared with a stored run is kept.
     """
 
     strict: bool = False
@@ -60,6 +61,7 @@ class Settings:
     pairs: int = PAIRS
     only: Sequence[str] = ()
     allow_code: bool = False
+    results: Path = Path("results")
 
 
 def run_gate(

@@ -97,13 +97,14 @@ def _run_of(side: SideRequest, suite: Path, settings: Settings, tell: Told) -> S
             f"{side.text} cannot be compared with a stored run: compare set:... with it, or two "
             "refs with each other, which is also far more certain"
         )
+    from cspbench.runner.executor import LocalExecutor
     from cspbench.runner.plan import plan_suite
     from cspbench.runner.run import execute, new_run
 
     plan = plan_suite(load_suite(suite, dict(side.settings)), settings.only)
-    directory = new_run(plan, Path("results"))
+    directory = new_run(plan, settings.results)
     tell(f"measuring {side.text} by rounds into {directory.path}")
-    execute(plan, directory)
+    execute(plan, directory, executor=LocalExecutor(allow_code=settings.allow_code))
     return read_run(directory.path)
 
 

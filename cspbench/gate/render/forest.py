@@ -17,7 +17,7 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 430, 890, 34, 40
 _LEAST, _MOST = math.log(1.10), math.log(4.0)
 #: Candidates for ticks, in percent.
 _TICKS = (-75, -50, -30, -20, -10, -5, -3, 0, 3, 5, 10, 20, 30, 50, 100, 200, 300)
-_TICK_GAP = 34
+_TICK_GAP = 48
 _NAME_CHARACTERS = 58
 
 
