@@ -16,6 +16,7 @@ from cspbench.figures.cases import plain
 from cspbench.figures.choice import analysed
 from cspbench.figures.published import everything_of, published_by_model
 from cspbench.frames import Run
+from cspbench.report.profiles import profile_tables
 from cspbench.report.rows import CaseRow
 from cspbench.vocabulary import FLAGS
 
@@ -48,6 +49,7 @@ def page_data(runs: Sequence[Run], rows: Sequence[CaseRow], stem: str) -> Json:
             name: {"meaning": flag.meaning, "remedy": flag.remedy} for name, flag in FLAGS.items()
         },
         "layers": layer_tables(runs),
+        "layer_times": profile_tables(runs, rows),
     }
 
 

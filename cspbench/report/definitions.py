@@ -131,6 +131,22 @@ DEFINITIONS: dict[str, Definition] = {
             "again.",
         ),
         Definition(
+            "layer_time_ms", "ms", "measured",
+            "Median time of an inference under the backend's own profiler, and of each of its "
+            "entries.",
+            "Profiling slows a model down: compare shares, not times.",
+        ),
+        Definition(
+            "energy_per_inference_j", "J", "measured",
+            "Energy between the ends of the sampling divided by its inferences, by the method "
+            "named beside it; the median over launches.",
+            "Of the whole device, idle power included.",
+        ),
+        Definition(
+            "power_w", "W", "measured",
+            "Mean power while sampling; idle power was read before.",
+        ),
+        Definition(
             "accuracy", "%", "published",
             "AP50 of detectors, top-1 of classifiers; see the two entries below.",
         ),

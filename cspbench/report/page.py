@@ -26,6 +26,7 @@ from cspbench.report.definitions import (
     Definition,
 )
 from cspbench.report.plots import draw_all
+from cspbench.report.profiles import energy, profiles
 from cspbench.report.roofline import roofline
 from cspbench.report.rows import CaseRow, case_rows
 from cspbench.report.sections import ablation, balance, memory, problems, speed_classes
@@ -124,6 +125,8 @@ def render(runs: Sequence[Run], stem: str = "report") -> str:
         "classes": speed_classes(rows, published_values("ap50_pct")),
         "ablation": ablation(rows),
         "balance": balance(runs, rows),
+        "profiles": profiles(runs, rows),
+        "energy": energy(rows),
         "roofline": roofline(runs, rows),
         "memory": memory(rows),
         "problems": problems(rows),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -28,12 +27,13 @@ from cspbench.figures.fps_bars import MAX_MODELS, fps_bars_data
 from cspbench.figures.gamma_fusion import gamma_fusion_data
 from cspbench.figures.layer_bflops import layer_bflops_data, reduction
 from cspbench.figures.layer_io import layer_io_data
+from cspbench.figures.layer_times import layer_times_data
 from cspbench.figures.liveness import liveness_data
 from cspbench.figures.published import everything_of, figure1_points, published_values
-from cspbench.figures.roofline import ceilings_of, highest, roof_of, spot_of
 from cspbench.figures.stages import stage_data
 from cspbench.figures.top1_bflops import gains, top1_bflops_data
 from cspbench.frames import Run
+from cspbench.report.roofline import ceilings_of
 from tests.report.runs import good, write_run
 
 
@@ -172,6 +172,15 @@ def test_liveness_names_the_first_peak(demo: Run) -> None:
     assert (csp.peak_at, csp.peak_name) == (1, "stages.0.conv1")
 
 
+def test_layer_times_stand_under_macs_and_traffic(demo: Run) -> None:
+    profile = layer_times_data(demo.layer_times)
+    assert profile is not None
+    assert profile.case == "peleenet@224/opencv-cpu/b1/t1"
+    assert profile.time_ms == (1.0, 4.0, 2.0, 1.0)
+    assert profile.gmacs == pytest.approx((1e-7, 4e-7, 2e-7, 1e-7))
+    assert profile.residual_ms == 2.0
+
+
 def test_layer_io_counts_inputs_and_outputs(demo: Run) -> None:
     [pelee] = layer_io_data(demo.layers, ["peleenet@224"])
     assert pelee.inputs == pelee.outputs == pytest.approx((1e-4, 4e-4, 2e-4, 1e-4))
@@ -241,19 +250,6 @@ def test_every_point_gets_one_label_beside_it(points: list[tuple[float, float]])
 
 def test_points_along_a_line() -> None:
     assert labels.along([(0, 0), (4, 8)], 4) == [(1, 2), (2, 4), (3, 6)]
-
-
-def test_a_case_under_the_roof() -> None:
-    """2e8 FLOPs in 10 ms at batch 2 are 40 GFLOP/s; 2e8 FLOPs over 1e7 bytes are 20 a byte."""
-    totals = {"flops": 2e8, "traffic_bytes_fused": 1e7}
-    spot = spot_of("peleenet@224/opencv-cpu/b2/t1", 2, 10.0, totals)
-    assert spot is not None
-    assert (spot.gflops, spot.intensity) == (40.0, 20.0)
-    assert spot_of("peleenet@224/opencv-cpu/b2/t1", 2, 10.0, {}) is None
-    roof = roof_of("cpu/t1", {"gflops": {"fp32": 80.0}, "bandwidth_gbs": {"triad": 4.0}})
-    assert [roof.at(x) for x in (10, 20, 30)] == [40.0, 80.0, 80.0]
-    slower = replace(spot, gflops=10.0, setting="torch-cpu")
-    assert highest([slower, spot]) == [spot]
 
 
 def test_ceilings_belong_to_the_device_and_threads_of_a_case(tmp_path: Path) -> None:

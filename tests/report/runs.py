@@ -139,6 +139,22 @@ def good(case: str, median_ms: float, launches: int = 3, count: int = 30) -> lis
     ]
 
 
+def profile_launch(case: str) -> dict[str, Any]:
+    """A launch of job ``layers`` over the four convolutions of ``analysis``: 10 ms, 2 between."""
+    from cspbench.backends.spec import LayerProfile, LayerTime
+    from cspbench.measure.layers import Node, to_answer
+
+    nodes = [Node(f"/stages.{i // 2}/conv{i}/Conv", "Conv") for i in range(4)]
+    times = tuple(
+        LayerTime(node.name, node.op, ms * 1_000_000, (node.name,))
+        for node, ms in zip(nodes, (1, 4, 2, 1), strict=True)
+    )
+    found = to_answer(LayerProfile(times, 10_000_000, 5, "test"), nodes)
+    launch = {**time_launch(case, 9, [1.0]), "job": "layers", "layers": found}
+    del launch["latencies_ns"]
+    return launch
+
+
 def demo_run(folder: Path) -> Run:
     """Two backends, a plain and a partial network with variants, a skipped and a failed case."""
     opencv, torch = "opencv-cpu/b1/t1", "torch-cpu/b1/t1"
@@ -147,6 +163,7 @@ def demo_run(folder: Path) -> Run:
     for model, latency in times.items():
         cases[f"{model}@224/{opencv}"] = good(f"{model}@224/{opencv}", latency)
         cases[f"{model}@224/{torch}"] = good(f"{model}@224/{torch}", 2 * latency)
+    cases[f"peleenet@224/{opencv}"].append(profile_launch(f"peleenet@224/{opencv}"))
     detector = f"csppeleenet-ref+prn@320/{opencv}"
     cases[detector] = [
         {**launch, "flags": ["contended"]} for launch in good(detector, 20.0, count=10)
@@ -160,6 +177,11 @@ def demo_run(folder: Path) -> Run:
         "csppeleenet[gamma=0.25]@224": analysis("csppeleenet[gamma=0.25]@224", [100, 300, 200]),
     }
     ceilings = {
-        "cpu/t1": {"gflops": {"fp32": 80.0}, "bandwidth_gbs": {"triad": 4.0}, "overhead_us": 1.0}
+        "cpu/t1": {
+            "gflops": {"fp32": 80.0},
+            "bandwidth_gbs": {"triad": 4.0},
+            "cache_bandwidth_gbs": {"L2": 20.0},
+            "overhead_us": 1.0,
+        }
     }
     return write_run(folder, cases, analyses=analyses, ceilings=ceilings)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from cspbench.frames import Run
 from cspbench.report import machine, marks, numbers
+from cspbench.report.profiles import energy, profile_tables, profiles
 from cspbench.report.roofline import roofline
 from cspbench.report.rows import CaseRow, case_rows
 from cspbench.report.sections import (
@@ -147,6 +148,29 @@ def test_roofline_sets_the_prediction_beside_the_measurement(tmp_path: Path) -> 
     [line] = roofline([run], case_rows([run]))
     assert (line.model, line.predicted, line.ratio) == ("peleenet@224", "2.001", "2.00")
     assert (line.compute, line.memory, line.overhead) == ("0 %", "100 %", "0 %")
+
+
+def test_profiles_say_where_the_time_goes(demo: Run) -> None:
+    """1 + 4 + 2 + 1 of 10 ms in convolutions, 2 ms between the layers."""
+    rows = case_rows([demo])
+    [line] = profiles([demo], rows)
+    assert (line.model, line.total) == ("peleenet@224", "10.00")
+    assert (line.convolutions, line.copies, line.unjoined) == ("80 %", "0 %", "0 %")
+    assert (line.residual, line.slowest_share) == ("20 %", "40 %")
+    assert line.slowest == "/stages.0/conv1/Conv"
+    table = profile_tables([demo], rows)["0"]
+    times = [row[table["columns"].index("time_ms")] for row in table["rows"]]
+    assert times == [1.0, 4.0, 2.0, 1.0, 2.0]
+
+
+def test_energy_is_the_median_over_launches(tmp_path: Path) -> None:
+    launches = [
+        {**launch, "energy": {"energy_per_inference_j": joule, "power_w": 10.0,
+                              "idle_power_w": 4.0, "energy_method": "test"}}
+        for launch, joule in zip(exact(FAST, 1, 1, 1), (0.1, 0.2, 0.9), strict=True)
+    ]  # fmt: skip
+    [line] = energy(rows_of(tmp_path, {FAST: launches}))
+    assert (line.energy, line.power, line.idle, line.method) == ("200", "10.0", "4.00", "test")
 
 
 def test_memory_prefers_what_was_measured(tmp_path: Path, demo: Run) -> None:

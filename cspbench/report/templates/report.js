@@ -224,6 +224,8 @@
     }
     const published = data.published[one.model_id];
     if (published) parts.push(make("h3", {}, "Published"), grid(["Metric", "Value", "Device", "Source"], published, "Published"));
+    const times = data.layer_times[String(one.index)];
+    if (times) parts.push(make("h3", {}, "Layer times (measured)"), grid(times.columns, times.rows, "Layer times"));
     const layers = data.layers[one.model_id];
     if (layers) parts.push(make("h3", {}, "Layers (computed)"), grid(layers.columns, layers.rows, "Layers"));
     else if (one.bflops !== null) parts.push(make("p", { class: "soft" }, "The layers of this model are in run.json only."));

@@ -1,0 +1,133 @@
+"""Measured layer times and energy of the report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from cspbench.figures.cases import plain
+from cspbench.report import numbers
+from cspbench.report.rows import CaseRow
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from cspbench.frames import Run
+
+#: Profiles of more cases would make the file too large.
+MAX_PROFILES = 60
+COLUMNS = ("entry", "entry_op", "time_ms", "share", "macs", "gflops_per_s", "gb_per_s")
+_CONVOLUTIONS = ("conv", "linear", "matmul")
+
+
+@dataclass(frozen=True)
+class ProfileLine:
+    """Where the time of a profiled case goes, as text; shares are of the whole inference."""
+
+    model: str
+    setting: str
+    total: str
+    convolutions: str
+    copies: str
+    unjoined: str
+    residual: str
+    slowest: str
+    slowest_share: str
+
+
+def profiles(runs: Sequence[Run], rows: Sequence[CaseRow]) -> list[ProfileLine]:
+    """One line a case whose layers were timed."""
+    by_case = _by_case(runs)
+    return [
+        _line(row, by_case[(row.run, row.record.case)])
+        for row in rows
+        if (row.run, row.record.case) in by_case
+    ]
+
+
+def profile_tables(runs: Sequence[Run], rows: Sequence[CaseRow]) -> dict[str, Any]:
+    """Layer times by the index of the case, of the first MAX_PROFILES, as columns and rows."""
+    by_case = _by_case(runs)
+    known = [row for row in rows if (row.run, row.record.case) in by_case][:MAX_PROFILES]
+    return {
+        str(row.index): {
+            "columns": COLUMNS,
+            "rows": [
+                [_cell(value) for value in line]
+                for line in by_case[(row.run, row.record.case)][list(COLUMNS)].to_numpy().tolist()
+            ],
+        }
+        for row in known
+    }
+
+
+def _by_case(runs: Sequence[Run]) -> dict[tuple[str, str], pd.DataFrame]:
+    return {
+        (plain(run.name), str(case)): frame
+        for run in runs
+        if any(record.layers for record in run.records)
+        for case, frame in run.layer_times.groupby("case", sort=False)
+    }
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, str):
+        return plain(value)
+    return None if value is None or value != value else float(f"{value:.4g}")  # noqa: PLR0124
+
+
+def _line(row: CaseRow, frame: pd.DataFrame) -> ProfileLine:
+    entries, residual = frame.iloc[:-1], frame.iloc[-1]
+    total = float(frame["time_ms"].sum())
+    slowest = entries.iloc[int(entries["time_ms"].to_numpy().argmax())] if len(entries) else None
+
+    def share(chosen: pd.DataFrame) -> str:
+        return f"{100 * float(chosen['time_ms'].sum()) / total:.0f} %" if total else numbers.MISSING
+
+    return ProfileLine(
+        model=row.model_id,
+        setting=row.setting,
+        total=numbers.milliseconds(total),
+        convolutions=share(entries[entries["kind"].isin(_CONVOLUTIONS)]),
+        copies=share(entries[entries["kind"] == "copy"]),
+        unjoined=share(entries[entries["kind"].isna()]),
+        residual=f"{100 * float(residual['time_ms']) / total:.0f} %" if total else numbers.MISSING,
+        slowest=numbers.MISSING if slowest is None else plain(slowest["entry"]),
+        slowest_share=(
+            numbers.MISSING
+            if slowest is None or not total
+            else f"{100 * float(slowest['time_ms']) / total:.0f} %"
+        ),
+    )
+
+
+@dataclass(frozen=True)
+class EnergyLine:
+    """Energy of a case, as text."""
+
+    model: str
+    setting: str
+    energy: str
+    power: str
+    idle: str
+    method: str
+
+
+def energy(rows: Sequence[CaseRow]) -> list[EnergyLine]:
+    """One line a case whose energy was measured."""
+    lines = []
+    for row in rows:
+        found = row.record.energy
+        if found:
+            lines.append(
+                EnergyLine(
+                    model=row.model_id,
+                    setting=row.setting,
+                    energy=numbers.short(1000 * found["energy_per_inference_j"]),
+                    power=numbers.short(found["power_w"]),
+                    idle=numbers.short(found["idle_power_w"]),
+                    method=plain(found["energy_method"]),
+                )
+            )
+    return lines
