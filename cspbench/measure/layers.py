@@ -28,11 +28,16 @@ _MAX_STEPS = 4
 
 @dataclass(frozen=True)
 class Node:
-    """A node of an artifact's graph; ``producers`` number the nodes that feed it."""
+    """A node of an artifact's graph.
+
+    ``producers`` number the nodes that feed it; ``aliases`` are names of its outputs by which a
+    backend may call it (an output of the whole graph has a name of its own).
+    """
 
     name: str
     op: str
     producers: tuple[int, ...] = ()
+    aliases: tuple[str, ...] = ()
 
     @property
     def kind(self) -> str:
@@ -60,7 +65,12 @@ def onnx_nodes(path: Path) -> list[Node]:
     graph = onnx.load(str(path), load_external_data=False).graph
     made = {name: number for number, node in enumerate(graph.node) for name in node.output}
     return [
-        Node(node.name, node.op_type, tuple(made[name] for name in node.input if name in made))
+        Node(
+            node.name,
+            node.op_type,
+            tuple(made[name] for name in node.input if name in made),
+            tuple(name for name in node.output if not name.startswith(f"{node.name}_output_")),
+        )
         for node in graph.node
     ]
 
@@ -70,7 +80,7 @@ def to_answer(profile: LayerProfile, nodes: Sequence[Node]) -> dict[str, Any]:
     return {
         **{key: value for key, value in asdict(profile).items() if key != "entries"},
         "entries": [[e.name, e.op, e.ns, list(e.members)] for e in profile.entries],
-        "nodes": [[node.name, node.op, list(node.producers)] for node in nodes],
+        "nodes": [[node.name, node.op, list(node.producers), list(node.aliases)] for node in nodes],
     }
 
 
@@ -83,9 +93,13 @@ def join(found: Mapping[str, Any], layers: Sequence[Layer]) -> list[LayerRow]:
         found: the field ``layers`` of a launch record.
         layers: of the Analysis of the same model; may be empty.
     """
-    nodes = [Node(name, op, tuple(producers)) for name, op, producers in found["nodes"]]
+    nodes = [
+        Node(name, op, tuple(producers), tuple(aliases))
+        for name, op, producers, aliases in found["nodes"]
+    ]
     positions = match(nodes, layers)
-    by_name = {node.name: number for number, node in enumerate(nodes)}
+    by_name = {alias: number for number, node in enumerate(nodes) for alias in node.aliases}
+    by_name |= {node.name: number for number, node in enumerate(nodes)}
     rows: list[LayerRow] = []
     for name, op, ns, members in found["entries"]:
         numbers = _numbers(op, [by_name[m] for m in members if m in by_name], nodes)

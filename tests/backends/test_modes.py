@@ -1,0 +1,272 @@
+"""torch's modes on small exported programs: folding by hand, agreement, persisted compilation.
+
+The CUDA session runs against a stand-in for torch.cuda here, and for real where there is a GPU.
+"""
+
+import os
+import types
+
+import numpy as np
+import pytest
+import torch
+
+from cspbench.artifacts.export import export_pt2
+from cspbench.artifacts.tensors import as_list
+from cspbench.backends import _torch_cuda
+from cspbench.backends._torch import graph_nodes, load_program
+from cspbench.backends._torch_fold import fold_batch_norms
+from cspbench.backends.spec import BACKENDS, Compiles, DeviceTimes, Tolerance, Warms
+from cspbench.measure.agreement import relative_error
+
+BATCH_NORM = torch.ops.aten.batch_norm.default
+
+
+class Net(torch.nn.Module):
+    """Norms behind a grouped, a biased and a shared convolution, and one behind an activation."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = torch.nn.Conv2d(3, 8, 3, padding=1, bias=False)
+        self.first_bn = torch.nn.BatchNorm2d(8)
+        self.grouped = torch.nn.Conv2d(8, 8, 3, padding=1, groups=4, bias=True)
+        self.grouped_bn = torch.nn.BatchNorm2d(8, eps=1e-3)
+        self.read_twice = torch.nn.Conv2d(8, 8, 1)
+        self.kept_bn = torch.nn.BatchNorm2d(8)
+        self.late_bn = torch.nn.BatchNorm2d(8, affine=False)
+        for norm in (self.first_bn, self.grouped_bn, self.kept_bn, self.late_bn):
+            torch.nn.init.uniform_(norm.running_mean, -1, 1)
+            torch.nn.init.uniform_(norm.running_var, 0.5, 2)
+            if norm.affine:
+                torch.nn.init.uniform_(norm.weight, 0.5, 2)
+                torch.nn.init.uniform_(norm.bias, -1, 1)
+
+    def forward(self, x):
+        x = torch.relu(self.first_bn(self.first(x)))
+        x = self.grouped_bn(self.grouped(x))
+        y = self.read_twice(x)
+        x = y + self.kept_bn(y)
+        return self.late_bn(torch.relu(x)), x.mean((2, 3))
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory):
+    """The exported net, an input, and torch's outputs."""
+    torch.manual_seed(0)
+    net = Net().eval()
+    array = torch.rand(2, 3, 16, 16)
+    path = tmp_path_factory.mktemp("program") / "net.pt2"
+    export_pt2(net, array, path)
+    with torch.inference_mode():
+        expected = [tensor.numpy() for tensor in as_list(net(array))]
+    return path, array.numpy(), expected
+
+
+def run(program, name, options, runs=1):
+    path, array, _ = program
+    session = BACKENDS.get(name).load(path, options, 1)
+    for _ in range(runs):
+        session.set_input(array)
+        session.run()
+    return session
+
+
+def worst(session, program):
+    return max(
+        relative_error(*pair) for pair in zip(session.outputs(), program[2], strict=True)
+    )  # fmt: skip
+
+
+def test_folding_by_hand(tmp_path):
+    net = torch.nn.Sequential(torch.nn.Conv2d(1, 1, 1, bias=True), torch.nn.BatchNorm2d(1, eps=0.0))
+    conv, norm = net
+    for tensor, value in ((conv.weight, 3.0), (conv.bias, 1.0), (norm.weight, 5.0),
+                          (norm.bias, 7.0), (norm.running_mean, 2.0), (norm.running_var, 4.0)):  # fmt: skip
+        torch.nn.init.constant_(tensor, value)
+    path = tmp_path / "net.pt2"
+    export_pt2(net.eval(), torch.ones(1, 1, 1, 1), path)
+    graph = load_program(path)
+    assert fold_batch_norms(graph) == 1
+    # scale = 5 / sqrt(4) = 2.5; weight = 2.5 * 3 = 7.5; bias = 7 + 2.5 * (1 - 2) = 4.5.
+    folded = dict(graph.named_parameters())
+    assert {name: parameter.item() for name, parameter in folded.items()} == {
+        "folded_0_weight": 7.5, "folded_0_bias": 4.5,
+    }  # fmt: skip
+    # For x = 2: (3 * 2 + 1 - 2) / 2 * 5 + 7 = 19.5 = 7.5 * 2 + 4.5.
+    assert graph(torch.full((1, 1, 1, 1), 2.0)).item() == 19.5
+
+
+def test_only_what_can_be_folded_is(program):
+    graph = load_program(program[0])
+    assert fold_batch_norms(graph) == 2  # first and grouped
+    left = [node for node in graph.graph.nodes if node.target is BATCH_NORM]
+    assert len(left) == 2  # its convolution is read twice; its input is an activation
+    assert fold_batch_norms(graph) == 0
+    with torch.inference_mode():
+        outputs = graph(torch.from_numpy(program[1]))
+    for output, expected in zip(outputs, program[2], strict=True):
+        assert relative_error(output.numpy(), expected) < 1e-6
+
+
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+@pytest.mark.parametrize("mode", ["eager", "fused"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_every_mode_agrees_with_torch(program, mode, layout, precision):
+    options = {"mode": mode, "layout": layout, "precision": precision}
+    session = run(program, "torch-cpu", options, runs=2)
+    error = worst(session, program)
+    assert error <= getattr(Tolerance, precision)
+    if precision == "bf16":
+        assert error > 1e-4  # it did compute in bfloat16
+    facts = session.describe()
+    assert {name: facts[name] for name in options} == options
+    assert all(output.dtype == np.float32 for output in session.outputs())
+
+
+@pytest.mark.slow
+def test_compilation_agrees_and_its_cache_stays(program, tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    backend = BACKENDS.get("torch-cpu")
+    assert isinstance(backend, Compiles)
+    assert backend.compiles({"mode": "compile"})
+    assert not backend.compiles({"mode": "fused"})
+    session = run(program, "torch-cpu", {"mode": "compile"}, runs=2)
+    assert worst(session, program) <= 1e-4
+    made = [path for path in tmp_path.rglob("*") if path.suffix in (".so", ".cpp")]
+    assert made
+    # A second program from the same file finds what the first one left.
+    torch.compiler.reset()
+    before = {path: path.stat().st_mtime_ns for path in made}
+    again = run(program, "torch-cpu", {"mode": "compile"})
+    assert worst(again, program) <= 1e-4
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert {p for p in tmp_path.rglob("*") if p.suffix in (".so", ".cpp")} == set(made)
+
+
+def test_without_a_compiler_compile_is_unavailable(program, monkeypatch):
+    from cspbench.errors import Unavailable
+
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    with pytest.raises(Unavailable, match="C\\+\\+ compiler"):
+        run(program, "torch-cpu", {"mode": "compile"})
+
+
+def test_programs_run_without_the_graphs_own_checks(program):
+    graph = load_program(program[0])
+    assert not [node for node in graph.graph.nodes if node.op == "call_module"]
+
+
+def test_nodes_of_a_program_are_its_operators_in_order(program):
+    nodes = graph_nodes(program[0])
+    assert [op for _, op, _ in nodes[:3]] == [
+        "aten.conv2d.default", "aten.batch_norm.default", "aten.relu.default",
+    ]  # fmt: skip
+    assert [feeds for _, _, feeds in nodes[:3]] == [(), (0,), (1,)]
+
+
+def test_warming_imports_what_loading_needs(program):
+    for name in ("torch-cpu", "torch-cuda"):
+        assert isinstance(BACKENDS.get(name), Warms)
+
+
+# CUDA --------------------------------------------------------------------------------------------
+
+
+class FakeCuda(types.SimpleNamespace):
+    """torch.cuda with events that last 3 ms, and a log of what was called."""
+
+    def __init__(self):
+        self.log = log = []
+
+        class Event:
+            def __init__(self, enable_timing):
+                assert enable_timing
+
+            def record(self):
+                log.append("event")
+
+            def elapsed_time(self, end):
+                log.append("elapsed")
+                return 3.0
+
+        super().__init__(
+            Event=Event,
+            log=log,
+            current_device=lambda: 0,
+            synchronize=lambda device: log.append("synchronise"),
+            get_device_properties=lambda device: types.SimpleNamespace(
+                name="a device", uuid="1-2-3", L2_cache_size=1024
+            ),
+            empty_cache=lambda: None,
+            max_memory_allocated=lambda device: 12345,
+        )
+
+
+@pytest.fixture
+def cuda(monkeypatch):
+    """The CUDA session with torch.cuda replaced and the processor as its device."""
+    fake = FakeCuda()
+    proxy = types.SimpleNamespace(**{name: getattr(torch, name) for name in (
+        "device", "from_numpy", "empty", "uint8", "inference_mode", "get_num_threads",
+        "__version__", "version", "backends")}, cuda=fake)  # fmt: skip
+    proxy.device = lambda *arguments: torch.device("cpu")
+    monkeypatch.setattr(_torch_cuda, "torch", proxy)
+    return fake
+
+
+def cuda_session(cuda, **more):
+    def call(tensor):
+        cuda.log.append("call")
+        return tensor * 2
+
+    return _torch_cuda.TorchCudaSession(
+        call, {"mode": "eager"}, torch.float32, torch.contiguous_format, **more
+    )
+
+
+def test_a_cuda_run_is_enclosed_by_events_and_ends_with_a_synchronisation(cuda):
+    session = cuda_session(cuda)
+    assert isinstance(session, DeviceTimes)
+    session.set_input(np.ones((1, 3, 4, 4), np.float32))
+    cuda.log.clear()
+    session.run()
+    # Between the clock's two readings: no reading of event times, no copy.
+    assert cuda.log == ["event", "call", "event", "synchronise"]
+    session.set_input(np.ones((1, 3, 4, 4), np.float32))
+    assert cuda.log[4] == "elapsed"  # taken outside
+    session.run()
+    times = session.device_times(2)
+    assert times["device_ns"] == 3_000_000
+    assert set(times) == {"device_ns", "enqueue_ns", "transfer_ns"}
+    assert session.device_peak_bytes() == 12345
+    assert np.array_equal(session.outputs()[0], np.full((1, 3, 4, 4), 2.0))
+    assert session.describe()["device_uuid"] == "1-2-3"
+
+
+def test_the_l2_cache_is_flushed_outside_of_the_run(cuda):
+    session = cuda_session(cuda, flush_l2=True)
+    session.set_input(np.ones((1, 3, 4, 4), np.float32))
+    assert session._flush.numel() == 2048  # twice the cache
+    assert cuda.log[-1] == "synchronise"
+    assert cuda_session(cuda)._flush.numel() == 0
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("mode", ["eager", "fused", "cudagraph", "compile"])
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "fp16", "bf16"])
+def test_every_cuda_mode_agrees_and_tells_device_times(program, mode, precision):
+    if mode == "compile" and precision != "fp32":
+        pytest.skip("one compilation is enough")
+    session = run(program, "torch-cuda", {"mode": mode, "precision": precision}, runs=5)
+    assert worst(session, program) <= getattr(Tolerance, precision)
+    # Another input gets another answer: also a captured graph reads what was put in.
+    before = session.outputs()
+    session.set_input(program[1][::-1].copy())
+    session.run()
+    assert not np.array_equal(before[0], session.outputs()[0])
+    times = session.device_times(3)
+    assert 0 < times["device_ns"] < 1e9
+    assert times["transfer_ns"] > 0
+    facts = session.describe()
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    assert facts["device_uuid"] == str(torch.cuda.get_device_properties(0).uuid), visible
+    session.close()

@@ -1,0 +1,206 @@
+"""Profiles joined to an Analysis: by hand on a small network, then every backend on a real one."""
+
+import json
+
+import pytest
+
+from cspbench.analysis.api import analyze_id
+from cspbench.analysis.derive import derive_layers
+from cspbench.analysis.record import Layer
+from cspbench.artifacts.cache import ArtifactSpec
+from cspbench.artifacts.export import build_model, prepare
+from cspbench.backends._layers import combine
+from cspbench.backends.onnxruntime import kernel_times
+from cspbench.backends.spec import BACKENDS, LayerProfiler, LayerTime
+from cspbench.ids import parse_model_id
+from cspbench.layer_times import RESIDUAL, layer_time_rows
+from cspbench.measure.layers import Node, join, match
+from cspbench.measure.worker import perform
+
+
+def layer(index, name, op, kind, inputs, outputs, **facts):
+    return Layer(index, name, op, kind, inputs=inputs, outputs=outputs, **facts)
+
+
+def small():
+    """conv, norm, activation; conv, activation; add: activations 0 to 6."""
+    layers = [
+        layer(0, "a.conv", "conv2d", "conv", (0,), (1,), weight_shape=(4, 3, 1, 1), groups=1,
+              output_shapes=((1, 4, 8, 8),), output_elements=256, input_bytes=768,
+              output_bytes=1024, weight_bytes=48),
+        layer(1, "a.bn", "batch_norm", "norm", (1,), (2,), input_bytes=1024, output_bytes=1024),
+        layer(2, "a.act", "relu", "activation", (2,), (3,), input_bytes=1024, output_bytes=1024),
+        layer(3, "b.conv", "conv2d", "conv", (3,), (4,), weight_shape=(4, 4, 1, 1), groups=1,
+              output_shapes=((1, 4, 8, 8),), output_elements=256, input_bytes=1024,
+              output_bytes=1024, weight_bytes=64),
+        layer(4, "b.act", "relu", "activation", (4,), (5,), input_bytes=1024, output_bytes=1024),
+        layer(5, "", "add", "elementwise", (3, 5), (6,), input_bytes=2048, output_bytes=1024),
+    ]  # fmt: skip
+    derive_layers(layers)
+    return layers
+
+
+NODES = [
+    ["/a/conv/Conv", "Conv", [], []], ["/a/act/Relu", "Relu", [0], []],
+    ["/b/conv/Conv", "Conv", [1], []], ["/b/act/Relu", "Relu", [2], []],
+    ["/Add", "Add", [1, 3], ["result"]],
+]  # fmt: skip
+
+
+def found(entries, nodes=NODES, total_ns=1000):
+    return {"entries": entries, "nodes": nodes, "total_ns": total_ns, "runs": 5, "method": "m"}
+
+
+def told(entries, **more):
+    return [(row.name, row.ns, row.layers) for row in join(found(entries, **more), small())]
+
+
+def test_a_profile_with_an_entry_a_node():
+    # OpenCV's classic engine: what was fused reads 0 and goes to the convolution that did it.
+    entries = [[name, op, ns, [name]] for (name, op, *_), ns in
+               zip(NODES, (300, 0, 400, 100, 50), strict=True)]  # fmt: skip
+    assert told(entries) == [
+        ("/a/conv/Conv", 300, (0, 1, 2)),  # the norm was folded by the export
+        ("/b/conv/Conv", 400, (3,)),
+        ("/b/act/Relu", 100, (4,)),
+        ("/Add", 50, (5,)),
+    ]
+
+
+def test_a_kernel_that_is_named_after_its_last_node():
+    # ONNX Runtime: Conv + Relu are one kernel under the Relu's name.
+    entries = [
+        ["/a/act/Relu_output_0_nchwc", "Conv", 300, ["/a/act/Relu"]],
+        ["reorder", "ReorderOutput", 10, ["reorder"]],
+        ["/b/act/Relu_output_0_nchwc", "Conv", 400, ["/b/act/Relu"]],
+        ["result_nchwc", "Add", 50, ["result"]],  # an output of the graph has its own name
+    ]
+    assert [row[2] for row in told(entries)] == [(0, 1, 2), (), (3, 4), (5,)]
+
+
+def test_an_entry_that_names_all_its_members():
+    entries = [
+        ["x", "Convolution", 300, ["/a/conv/Conv", "/a/act/Relu"]],
+        ["y", "Convolution", 450, ["/b/conv/Conv", "/b/act/Relu", "/Add"]],
+    ]
+    assert [row[2] for row in told(entries)] == [(0, 1, 2), (3, 4, 5)]
+
+
+def test_what_does_not_fit_is_not_guessed():
+    # One convolution more than the Analysis has: no convolution is joined.
+    extra = [*NODES, ["/c/conv/Conv", "Conv", [4], []]]
+    entries = [[name, op, 100, [name]] for name, op, *_ in extra]
+    rows = told(entries, nodes=extra)
+    assert [row[2] for row in rows if "conv" in row[0]] == [(), (), ()]
+    # As many, but of other names: neither.
+    renamed = [["/a/depthwise/Conv", "Conv", [], []], *NODES[1:]]
+    assert 0 not in match([Node(n, o, tuple(p)) for n, o, p, _ in renamed], small())
+
+
+def test_without_an_analysis_the_entries_stand_alone():
+    rows = join(found([["/a/conv/Conv", "Conv", 300, ["/a/conv/Conv"]]]), [])
+    assert [(row.name, row.ns, row.layers) for row in rows] == [("/a/conv/Conv", 300, ())]
+
+
+def test_rows_of_the_frame_by_hand():
+    entries = [["/a/conv/Conv", "Conv", 300, ["/a/conv/Conv"]],
+               ["/b/conv/Conv", "Conv", 500, ["/b/conv/Conv"]]]  # fmt: skip
+    first, second, residual = layer_time_rows("case", found(entries), small())
+    # 1x1 convolution of 3 to 4 channels on 8 x 8: 3 * 4 * 64 = 768 MAC, 1536 FLOP in 300 ns.
+    assert first["macs"] == 768
+    assert first["gflops_per_s"] == pytest.approx(1536 / 300)
+    assert first["layers"] == ["a.conv", "a.bn", "a.act"]
+    assert first["traffic_bytes"] == 768 + 48 + 1024  # as one: input, weights, last output
+    assert first["gb_per_s"] == pytest.approx(1840 / 300)
+    assert (first["time_ms"], first["share"]) == (300e-6, 0.3)
+    assert second["kind"] == "conv"
+    # 1000 ns in all, 800 of them in layers.
+    assert (residual["entry"], residual["time_ms"]) == (RESIDUAL, pytest.approx(200e-6))
+    assert residual["gflops_per_s"] is None
+
+
+def test_medians_are_taken_entry_by_entry():
+    runs = [[LayerTime("a", "Conv", ns, ("a",)), LayerTime("b", "Add", 1)] for ns in (5, 9, 7)]
+    profile = combine([20, 40, 30], runs, 3, "m")
+    assert profile.total_ns == 30
+    assert [(entry.name, entry.ns, entry.members) for entry in profile.entries] == [
+        ("a", 7, ("a",)), ("b", 1, ()),
+    ]  # fmt: skip
+
+
+def test_kernels_of_an_onnx_runtime_profile_by_run():
+    def kernel(name, ts, dur):
+        return {"cat": "Node", "name": f"{name}_kernel_time", "ts": ts, "dur": dur,
+                "args": {"op_name": "Conv"}}  # fmt: skip
+
+    events = [
+        {"cat": "Session", "name": "session_initialization", "ts": 0, "dur": 50},
+        kernel("x_output_0_nchwc", 110, 7), kernel("Reorder_token_3", 120, 2),
+        {"cat": "Session", "name": "model_run", "ts": 100, "dur": 90},
+        kernel("x_output_0_nchwc", 210, 9), kernel("Reorder_token_3", 220, 4),
+        {"cat": "Session", "name": "model_run", "ts": 200, "dur": 80},
+    ]  # fmt: skip
+    first, second = kernel_times(events)
+    assert [(e.name, e.ns, e.members) for e in first] == [
+        ("x_output_0_nchwc", 7000, ("x",)), ("Reorder_token_3", 2000, ("Reorder",)),
+    ]  # fmt: skip
+    assert [e.ns for e in second] == [9000, 4000]
+
+
+# Every backend -----------------------------------------------------------------------------------
+
+MODEL = "yolov3-tiny-prn@96"
+SETTINGS = ["opencv-cpu[engine=classic]", "opencv-cpu[engine=new]", "onnxruntime", "openvino",
+            "torch-cpu", "torch-cpu[mode=fused]"]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def artifacts(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CSPBENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
+        model = parse_model_id(MODEL)
+        module = build_model(model, 0)
+        specs = {kind: ArtifactSpec(model, 1, kind, 0) for kind in ("onnx", "pt2")}
+        for spec in specs.values():
+            prepare(spec, module)
+        yield {**specs, "layers": analyze_id(model).layers}
+
+
+@pytest.mark.parametrize("backend", SETTINGS)
+def test_every_convolution_of_a_real_network_is_found_once(artifacts, backend):
+    name = backend.partition("[")[0]
+    spec = BACKENDS.get(name)
+    if spec.available() is not None:
+        pytest.skip(f"{name}: {spec.available()}")
+    assert isinstance(spec, LayerProfiler)
+    job = {
+        "job": "layers", "case": f"{MODEL}/{backend}/b1/t1", "seed": 0, "max_seconds": 0.05,
+        "artifact": str(artifacts[spec.artifact].path),
+    }  # fmt: skip
+    phases = []
+    answer = perform(job, phases.append)
+    assert answer["status"] == "ok", answer
+    json.dumps(answer, allow_nan=False)
+    layers = artifacts["layers"]
+    rows = layer_time_rows("case", answer["layers"], layers)
+    convs = [layer.index for layer in layers if layer.kind == "conv"]
+    owned = [index for row in rows for index in row["index"]]
+    assert len(owned) == len(set(owned))  # nothing is counted twice
+    assert set(convs) <= set(owned)
+    norms = {layer.index for layer in layers if layer.kind == "norm"}
+    assert norms <= set(owned)  # folded, or with a time of their own
+    total = sum(row["time_ms"] for row in rows)
+    assert total == pytest.approx(answer["layers"]["total_ns"] / 1e6)
+    # Each convolution's MACs stand in one row: their sum is the network's.
+    macs = sum(row["macs"] for row in rows if row["macs"])
+    assert macs == sum(int(layer["macs"]) for layer in layers)
+
+
+def test_what_cannot_be_told_apart_is_unsupported(artifacts):
+    job = {
+        "job": "layers", "case": f"{MODEL}/torch-cpu[mode=compile]/b1/t1", "seed": 0,
+        "max_seconds": 0.05, "artifact": str(artifacts["pt2"].path),
+    }  # fmt: skip
+    answer = perform(job, lambda phase: None)
+    assert answer["status"] == "unsupported"
+    assert "no operators to tell apart" in answer["reason"]
