@@ -75,7 +75,7 @@ def peak_of(ceilings: Mapping[str, Any]) -> Peak:
     return Peak(
         flops_per_s=ceilings["gflops"][PRECISION] * 1e9,
         bytes_per_s=ceilings["bandwidth_gbs"][BANDWIDTH] * 1e9,
-        overhead_s=ceilings["overhead_us"] * 1e-6,
+        overhead_s=ceilings["overhead_us"] / 1e6,
     )
 
 

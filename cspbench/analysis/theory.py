@@ -69,12 +69,41 @@ def counted_dense_cio(base: int, growth: int, layers: int) -> int:
     return int(analyze(block, (1, base, 1, 1), cache=False).cio_conv)
 
 
+def counted_csp_paths(block: nn.Module, base: int, height: int, width: int) -> int:
+    """Ways through a cross-stage-partial stage around ``block``, counted in its graph.
+
+    Two 1x1 convolutions split the base, a transition follows the block, a second one the
+    concatenation (fusion ``csp``). The block keeps its width, which ways do not depend on.
+    """
+    import torch
+
+    from cspbench.analysis.api import analyze
+    from cspbench.models.blocks import ConvBnAct
+    from cspbench.models.csp import CspStage
+
+    wide = int(block.out_channels)  # type: ignore[arg-type]
+    bypass = max(1, base // 2)
+    with torch.device("meta"):
+        stage = CspStage(
+            part1=ConvBnAct(base, bypass),
+            part2=ConvBnAct(base, base),
+            blocks=block,
+            t1=ConvBnAct(wide, wide),
+            t2=ConvBnAct(wide + bypass, wide),
+            out_channels=wide,
+        )
+    layers = analyze(stage, (1, base, height, width), cache=False).layers
+    return gradient_paths(layers, layers[0].inputs[0], layers[-1].outputs[0])
+
+
 def block_rows(analysis: Analysis, module: nn.Module) -> list[dict[str, Any]]:
     """Closed form, counted form and the real block, for each dense block of a network.
 
     ``formula`` and ``counted`` are for one convolution a layer and agree; ``real`` counts the
     convolutions that the network's dense layers really have, which the formula does not describe.
-    All per pixel; paths are those from the block's input to its output.
+    All per pixel. ``gradient_paths`` are the ways from the block's input to its output,
+    ``gradient_paths_csp`` those through a cross-stage-partial stage around this block; the paper
+    says that they double.
     """
     from cspbench.models.dense import DenseBlock
 
@@ -85,7 +114,8 @@ def block_rows(analysis: Analysis, module: nn.Module) -> list[dict[str, Any]]:
         layers = [la for la in analysis.layers if f"{la.name}.".startswith(f"{path}.")]
         growth = int(block[0].out_channels)  # type: ignore[arg-type]
         base = int(block.out_channels) - growth * len(block)
-        pixels = math.prod(layers[0].input_shapes[0][2:]) * layers[0].input_shapes[0][0]
+        batch, _, height, width = layers[0].input_shapes[0]
+        pixels = batch * height * width
         real = sum(la.input_elements + la.output_elements for la in layers if la.kind in CONV_KINDS)
         rows.append(
             {
@@ -101,6 +131,7 @@ def block_rows(analysis: Analysis, module: nn.Module) -> list[dict[str, Any]]:
                 "gradient_paths": gradient_paths(
                     layers, layers[0].inputs[0], layers[-1].outputs[0]
                 ),
+                "gradient_paths_csp": counted_csp_paths(block, base, height, width),
             }
         )
     return rows

@@ -172,7 +172,11 @@ def draw_roofline(panels: Sequence[Panel]) -> Figure:
         label_points(
             figure, axes, [(spot.intensity, spot.gflops) for spot in best],
             [model_label(spot.name) for spot in best],
-            [(spot.intensity, spot.gflops) for spot in (*panel.cases, *panel.layers)],
+            [(spot.intensity, spot.gflops) for spot in (*panel.cases, *panel.layers)]
+            + [
+                (axes.get_xlim()[1] * part, rate * 1.1)
+                for rate in panel.ceilings["gflops"].values() for part in (0.45, 0.6, 0.75, 0.9)
+            ],
         )  # fmt: skip
     return figure
 
@@ -182,8 +186,7 @@ def _panel(axes: Axes, panel: Panel, settings: Sequence[str]) -> None:
     ridge = panel.roof.gflops / panel.roof.bandwidth_gbs
     left = min(ridge, *(spot.intensity for spot in spots)) / 2
     right = max(ridge, *(spot.intensity for spot in spots)) * 4
-    axes.set_xscale("log")
-    axes.set_yscale("log")
+    style.log_scales(axes)
     _ceilings(axes, panel, left, right)
     axes.plot(
         [spot.intensity for spot in panel.layers], [spot.gflops for spot in panel.layers],

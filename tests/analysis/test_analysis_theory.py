@@ -72,6 +72,8 @@ def test_block_rows_put_formula_and_count_side_by_side():
         assert row["cio_formula"] == row["cio_counted"]
         assert row["cio_partial_formula"] == row["cio_partial_counted"]
         assert row["gradient_paths"] == 2 ** row["layers"]
+        # The bypass adds one way: 2^m + 1, which is not double.
+        assert row["gradient_paths_csp"] == 2 ** row["layers"] + 1
         # A bottleneck layer adds its hidden maps, read and written once each.
         assert row["cio_real"] > row["cio_formula"]
 

@@ -33,30 +33,20 @@ def zeroed(name):
 
 
 @pytest.mark.parametrize("name", MODELS.names() + DETECTORS)
-def test_flops_equal_flop_counter_mode_everywhere(name):
+def test_macs_equal_fvcores_and_half_of_flop_counter_modes(name):
     module = zeroed(name)
     x = torch.zeros(1, 3, small_side(name), small_side(name))
+    analysis = analyze(module, x)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         module(x)
-    analysis = analyze(module, x)
-    assert analysis.flops == counter.get_total_flops()
+    assert analysis.flops == 2 * analysis.macs == counter.get_total_flops()
+    by_operator, _ = fvcore_counts(module, (x,))
+    assert analysis.macs_conv == by_operator["conv"]
+    assert analysis.macs_linear == by_operator["linear"] + by_operator["addmm"]
     assert analysis.coverage == 100.0
     assert analysis.unsupported == {}
     # Every parameter is used, none twice.
     assert sum(layer.params for layer in analysis.layers) == analysis.params
-
-
-# fvcore executes the network, so not the largest ones here; by operator it is the same code path.
-@pytest.mark.parametrize(
-    "name", ["peleenet", "csppeleenet+efm", "snet49", "mobilenet-v2", "yolov3-tiny-prn", "resnet10"]
-)
-def test_macs_equal_fvcore_by_operator(name):
-    module = zeroed(name)
-    side = small_side(name)
-    counted, _ = fvcore_counts(module, (torch.zeros(1, 3, side, side),))
-    analysis = analyze(module, (1, 3, side, side))
-    assert analysis.macs_conv == counted["conv"]
-    assert analysis.macs_linear == counted["linear"] + counted["addmm"]
 
 
 def largest(id_):
