@@ -50,6 +50,8 @@ def spec(target: str) -> ModelSpec:
         stride=1,
         min_input=1,
         axes=(WEIGHTS,),
+        necks=True,  # where the module offers features, as backbones do
+        staged=True,  # where it offers stages (cspbench.models.csp)
     )
 
 
