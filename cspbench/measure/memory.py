@@ -2,8 +2,8 @@
 
 The kernel keeps the high-water mark of a process's resident memory (``VmHWM``), and writing 5 to
 ``/proc/self/clear_refs`` sets it back to what is resident now (proc(5)): so the peak of any stretch
-of work can be read without sampling. With glibc told to give every freed block of 64 KiB back at
-once (``MALLOC_ENVIRONMENT``), the peak of a second forward pass is that of its activations.
+of work can be read without sampling. With glibc told to give every freed block of a page or more
+back at once (``MALLOC_ENVIRONMENT``), the peak of a second forward pass is that of its activations.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 #: What glibc must be told before the process starts.
-MALLOC_ENVIRONMENT = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "0"}
+MALLOC_ENVIRONMENT = {"MALLOC_MMAP_THRESHOLD_": "4096", "MALLOC_TRIM_THRESHOLD_": "0"}
 METHOD = "VmHWM after clear_refs"
 _STATUS = Path("/proc/self/status")
 _CLEAR_REFS = Path("/proc/self/clear_refs")

@@ -79,8 +79,9 @@ def worst(session, program):
 def test_folding_by_hand(tmp_path):
     net = torch.nn.Sequential(torch.nn.Conv2d(1, 1, 1, bias=True), torch.nn.BatchNorm2d(1, eps=0.0))
     conv, norm = net
-    for tensor, value in ((conv.weight, 3.0), (conv.bias, 1.0), (norm.weight, 5.0),
-                          (norm.bias, 7.0), (norm.running_mean, 2.0), (norm.running_var, 4.0)):  # fmt: skip
+    values = ((conv.weight, 3.0), (conv.bias, 1.0), (norm.weight, 5.0), (norm.bias, 7.0),
+              (norm.running_mean, 2.0), (norm.running_var, 4.0))  # fmt: skip
+    for tensor, value in values:
         torch.nn.init.constant_(tensor, value)
     path = tmp_path / "net.pt2"
     export_pt2(net.eval(), torch.ones(1, 1, 1, 1), path)

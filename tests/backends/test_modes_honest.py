@@ -93,7 +93,7 @@ def test_no_two_inferences_in_a_row_have_the_same_input():
             self.now += 1_000_000
             return self.now
 
-    sample(lambda: None, lambda i: fed.append(i % POOL_SIZE), Clock(), 0.0, 0.5)
+    sample(lambda: None, lambda i: fed.append(i % POOL_SIZE), Clock(), -1.0, 0.5)
     assert len(fed) > 50
     assert all(a != b for a, b in itertools.pairwise(fed))
     arrays = input_pool((1, 3, 8, 8), 0)

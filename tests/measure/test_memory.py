@@ -1,0 +1,133 @@
+"""Peak memory as the kernel tells it, against the allocator's own account and against itself."""
+
+import pytest
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from cspbench.artifacts.cache import ArtifactSpec
+from cspbench.artifacts.export import build_model, prepare
+from cspbench.artifacts.tensors import input_pool
+from cspbench.backends.spec import BACKENDS
+from cspbench.ids import parse_model_id
+from cspbench.measure import memory
+from cspbench.runner.executor import LocalExecutor
+from cspbench.vocabulary import Status
+
+MODELS = ("yolov3-tiny-prn@160", "peleenet@160")
+needs_linux = pytest.mark.skipif(memory.unavailable() is not None, reason=str(memory.unavailable()))
+
+
+def test_status_by_hand():
+    text = "Name:\tpython\nVmPeak:\t  999 kB\nVmHWM:\t    300 kB\nVmRSS:\t    200 kB\n"
+    assert memory.parse_status(text) == memory.Resident(200 * 1024, 300 * 1024)
+
+
+class Growing:
+    """A session that keeps ``kept`` bytes at its first run and needs ``needed`` in every one."""
+
+    def __init__(self, kept, needed):
+        self._kept, self._needed, self._held = kept, needed, None
+
+    def set_input(self, array):
+        pass
+
+    def run(self):
+        if self._held is None:
+            self._held = bytearray(b"x") * self._kept
+        bytearray(b"x") * self._needed
+
+    def close(self):
+        pass
+
+
+@needs_linux
+def test_what_is_loaded_kept_and_needed_are_told_apart():
+    mib = 2**20
+    weights = []
+
+    def load():
+        weights.append(bytearray(b"x") * (32 * mib))
+        return Growing(kept=16 * mib, needed=64 * mib)
+
+    found = memory.measure(load, [None, None])
+    expected = {"loaded_bytes": 32, "retained_bytes": 16, "transient_bytes": 64,
+                "peak_memory_bytes": 112}  # fmt: skip
+    for name, size in expected.items():
+        assert found[name] / mib == pytest.approx(size, abs=1.5), name
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Artifacts of the models by (model, kind, batch), and an executor."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CSPBENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
+        specs = {}
+        wanted = [(model, "pt2", batch) for model in MODELS for batch in (1, 8)]
+        wanted.append((MODELS[0], "onnx", 8))
+        for model in MODELS:
+            identity = parse_model_id(model)
+            module = build_model(identity, 0)
+            for key in wanted:
+                if key[0] == model:
+                    specs[key] = ArtifactSpec(identity, key[2], key[1], 0)
+                    prepare(specs[key], module)
+        yield specs, LocalExecutor()
+
+
+def launched(made, model, backend, kind, batch):
+    specs, executor = made
+    job = {
+        "job": "memory", "case": f"{model}/{backend}/b{batch}/t1", "device": "cpu", "seed": 0,
+        "artifact": str(specs[model, kind, batch].path),
+    }  # fmt: skip
+    outcome = executor.launch(job, 1, 120)
+    assert outcome.status is Status.OK, outcome
+    assert outcome.answer["memory"]["method"] == memory.METHOD
+    return outcome.answer["memory"]
+
+
+def allocator_peak_bytes(program, array):
+    """Largest sum of live bytes of one forward pass, from torch.profiler's memory events."""
+    module = torch.export.load(program).module()
+    with torch.inference_mode():
+        module(array)
+        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as found:
+            module(array)
+    events = [event for event in found.profiler.kineto_results.events()
+              if event.name() == "[memory]"]  # fmt: skip
+    live = peak = 0
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        live += event.nbytes()
+        peak = max(peak, live)
+    return peak
+
+
+@pytest.mark.slow
+@needs_linux
+@pytest.mark.parametrize("batch", [1, 8])
+@pytest.mark.parametrize("model", MODELS)
+def test_torchs_activations_are_those_of_its_own_allocator_within_two_percent(made, model, batch):
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    identity = parse_model_id(model)
+    array = torch.from_numpy(input_pool((batch, 3, *identity.input), 0, 1)[0])
+    expected = allocator_peak_bytes(made[0][model, "pt2", batch].path, array)
+    torch.set_num_threads(threads)
+    found = launched(made, model, "torch-cpu", "pt2", batch)
+    assert found["transient_bytes"] == pytest.approx(expected, rel=0.02)
+    # Weights and little else: no imports, no export.
+    module = build_model(identity, 0)
+    weights = sum(p.numel() * 4 for p in [*module.parameters(), *module.buffers()])
+    assert weights * 0.9 < found["loaded_bytes"] < weights + 12 * 2**20
+
+
+@pytest.mark.slow
+@needs_linux
+@pytest.mark.parametrize("backend", ["opencv-cpu", "onnxruntime"])
+def test_peaks_of_other_engines_repeat_within_three_percent(made, backend):
+    if BACKENDS.get(backend).available() is not None:
+        pytest.skip(BACKENDS.get(backend).available())
+    peaks = [
+        launched(made, MODELS[0], backend, "onnx", 8)["peak_memory_bytes"] for _ in range(3)
+    ]  # fmt: skip
+    assert max(peaks) <= 1.03 * min(peaks)
