@@ -164,7 +164,7 @@ def draw_roofline(panels: Sequence[Panel]) -> Figure:
         lines, names = axes.get_legend_handles_labels()
         handles |= dict(zip(names, lines, strict=True))
     figure.legend(
-        handles=list(handles.values()), labels=list(handles), loc="outside upper left", ncols=5
+        handles=list(handles.values()), labels=list(handles), loc="outside upper left", ncols=4
     )
     style.freeze_layout(figure)
     for axes, panel in zip(grid, panels, strict=True):

@@ -130,6 +130,14 @@ def only_grid(axes: Axes, axis: str) -> None:
     axes.grid(False, axis="y" if axis == "x" else "x")
 
 
+def log_scales(axes: Axes) -> None:
+    """Logarithmic axes with plain numbers; matplotlib's own labels would be formulas in TeX."""
+    for scale, axis in ((axes.set_xscale, axes.xaxis), (axes.set_yscale, axes.yaxis)):
+        scale("log")
+        axis.set_major_formatter(lambda value, _: f"{value:g}")
+        axis.set_minor_formatter(lambda *_: "")
+
+
 def svg_bytes(figure: Figure, name: str) -> bytes:
     """The figure as matplotlib's SVG; the same data give the same bytes."""
     import matplotlib

@@ -7,10 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cspbench.errors import CspbenchError
 from cspbench.figures.choice import analysed
+from cspbench.figures.roofline import ceilings_of
 from cspbench.frames import Run
-from cspbench.ids import parse_case_id
 from cspbench.report import numbers
 from cspbench.report.rows import CaseRow
 
@@ -27,19 +26,6 @@ class RooflineLine:
     compute: str
     memory: str
     overhead: str
-
-
-def ceilings_of(run: Run, case_id: str) -> tuple[str, Mapping[str, Any] | None]:
-    """Device of a case with its threads (``cpu/t1``), and its ceilings if the run noted them."""
-    from cspbench.backends.spec import BACKENDS
-
-    case = parse_case_id(case_id)
-    try:
-        device = f"{BACKENDS.get(case.backend.name).device}/t{case.threads}"
-    except CspbenchError:  # a backend of a package that is not installed here
-        return "", None
-    found: Mapping[str, Any] | None = run.stored.meta.get("ceilings", {}).get(device)
-    return device, found
 
 
 def roofline(runs: Sequence[Run], rows: Sequence[CaseRow]) -> list[RooflineLine]:

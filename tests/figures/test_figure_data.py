@@ -30,10 +30,10 @@ from cspbench.figures.layer_io import layer_io_data
 from cspbench.figures.layer_times import layer_times_data
 from cspbench.figures.liveness import liveness_data
 from cspbench.figures.published import everything_of, figure1_points, published_values
+from cspbench.figures.roofline import ceilings_of
 from cspbench.figures.stages import stage_data
 from cspbench.figures.top1_bflops import gains, top1_bflops_data
 from cspbench.frames import Run
-from cspbench.report.roofline import ceilings_of
 from tests.report.runs import good, write_run
 
 

@@ -91,6 +91,11 @@ def test_inline_svg_has_no_styles_and_no_clashing_ids(drawn: dict[str, bytes]) -
     assert len(ids) == len(set(ids))
 
 
+def test_no_label_is_a_formula(drawn: dict[str, bytes]) -> None:
+    """Text is never parsed as mathematics, so matplotlib's own formulas would show as they are."""
+    assert not [name for name, data in drawn.items() if b"mathdefault" in data]
+
+
 def test_measured_cases_can_be_found_in_the_drawing(drawn: dict[str, bytes]) -> None:
     text = svg.inline(drawn["fps_bars"], "fps_bars", "t")
     assert 'data-case="csppeleenet[gamma=0.25]@224/torch-cpu/b1/t1"' in text
