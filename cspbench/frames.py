@@ -123,8 +123,11 @@ class Run:
         for record in self.records:
             if record.layers is not None:
                 model = str(parse_case_id(record.case).model)
-                stored = self.stored.meta["analyses"].get(model)
-                layers = Analysis.from_json(json.dumps(stored)).layers if stored else []
+                try:
+                    stored = self.stored.meta["analyses"].get(model)
+                    layers = Analysis.from_json(json.dumps(stored)).layers
+                except ValueError:  # none, or of another version: the entries stand alone
+                    layers = []
                 rows += layer_time_rows(record.case, record.layers, layers)
         return pd.DataFrame(rows, columns=list(LAYER_TIME_COLUMNS))
 
