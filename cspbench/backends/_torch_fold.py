@@ -1,8 +1,8 @@
 """Folding of batch norms into the convolutions before them, on an exported graph.
 
 With scale s = gamma / sqrt(running_var + eps) of each output channel (Ioffe and Szegedy, 2015,
-inference form): weight' = s * weight, bias' = beta + s * (bias - running_mean). Worked out in
-double precision.
+inference form): weight' = s * weight, bias' = beta + s * (bias - running_mean). The scale and the
+bias are worked out in double precision.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def _fold(graph: torch.fx.GraphModule, norm: torch.fx.Node, number: int) -> bool
     if len(source.users) != 1:
         return False
     epsilon = float(norm.args[7])  # type: ignore[arg-type]
-    weight = _tensor(graph, source.args[1])
+    weight = _tensor(graph, source.args[1], torch.float32)  # large: no copy in double precision
     bias = _tensor(graph, source.args[2] if len(source.args) > 2 else None)
     centre, spread = _tensor(graph, mean), _tensor(graph, variance)
     if weight is None or centre is None or spread is None:
@@ -47,7 +47,7 @@ def _fold(graph: torch.fx.GraphModule, norm: torch.fx.Node, number: int) -> bool
     scale = (spread + epsilon).rsqrt()
     scale = scale * _or(_tensor(graph, gamma), 1.0, scale)
     shift = _or(_tensor(graph, beta), 0.0, scale)
-    new_weight = weight * scale.reshape(-1, *[1] * (weight.dim() - 1))
+    new_weight = weight * scale.float().reshape(-1, *[1] * (weight.dim() - 1))
     new_bias = shift + scale * (_or(bias, 0.0, scale) - centre)
     with graph.graph.inserting_before(source):
         names = [f"folded_{number}_{part}" for part in ("weight", "bias")]
@@ -61,14 +61,16 @@ def _fold(graph: torch.fx.GraphModule, norm: torch.fx.Node, number: int) -> bool
     return True
 
 
-def _tensor(graph: torch.fx.GraphModule, argument: Any) -> torch.Tensor | None:
-    """The parameter or buffer that an argument names, in double precision; None if it is none."""
+def _tensor(
+    graph: torch.fx.GraphModule, argument: Any, dtype: torch.dtype = torch.float64
+) -> torch.Tensor | None:
+    """The parameter or buffer that an argument names; None if it is none."""
     if not isinstance(argument, torch.fx.Node) or argument.op != "get_attr":
         return None
     found: Any = graph
     for part in str(argument.target).split("."):
         found = getattr(found, part)
-    tensor: torch.Tensor = found.detach().double()
+    tensor: torch.Tensor = found.detach().to(dtype)
     return tensor
 
 
