@@ -43,8 +43,8 @@ def summarise(traces: Sequence[Trace]) -> dict[str, Any]:
 
     Returns:
         by sensor: ``gauges`` (mean, min, max, count), ``counters`` (their growth), ``window_s``,
-        ``readings``, ``cost_share`` (processor time spent reading / window), and ``problem`` if it went away
-        or could not be opened.
+        ``readings``, ``cost_share`` (processor time spent reading / window), and ``problem`` if it
+        went away or could not be opened.
     """
     return {trace.sensor: _summary(trace) for trace in traces}
 

@@ -1,4 +1,4 @@
-"""Ceilings: the sizes of the caches as sysfs writes them, and a real measurement of this machine."""
+"""Ceilings: cache sizes as sysfs writes them, and a real measurement of this machine."""
 
 import json
 
