@@ -6,7 +6,6 @@ relative to it; what comes out holds absolute paths only.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from pathlib import Path
 
 from cspbench.analysis.api import cached_analysis
 from cspbench.analysis.record import Analysis
+from cspbench.artifacts.cache import file_digest
 from cspbench.ids import CaseId, ModelId, Ref
 from cspbench.runner.executor import Executor, Job
 from cspbench.runner.plan import Plan, PlannedCase
@@ -114,15 +114,11 @@ def _job(model: str, cases: Sequence[PlannedCase], seed: int, elsewhere: bool) -
 
 def _ready(planned: PlannedCase, analysis: Analysis | None) -> Prepared:
     path = Path(planned.artifact.path).resolve()
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256") if hasattr(hashlib, "file_digest") else None
-        if digest is None:  # Python 3.10
-            digest = hashlib.sha256(file.read())
     return Prepared(
         planned.case,
         artifact=str(path),
         reference=str(Path(planned.artifact.reference).resolve()),
-        digest=digest.hexdigest(),
+        digest=file_digest(path),
         analysis=analysis,
     )
 
