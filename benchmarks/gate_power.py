@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import json
 import math
 import multiprocessing
@@ -32,6 +33,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean, median, stdev
 
@@ -41,7 +43,7 @@ from cspbench.gate.measure import CaseData, measure_case
 from cspbench.gate.prepare import prepare_cases
 from cspbench.gate.selftest import Probe, probe
 from cspbench.measure.clock import MonotonicClock
-from cspbench.runner.duet import BURST_NS, ArmLostError
+from cspbench.runner.duet import BURST_NS, ArmLostError, generations
 from cspbench.runner.executor import LocalExecutor
 from cspbench.runner.lock import timing_lock
 from cspbench.runner.plan import case_from_id, plan_suite
@@ -55,6 +57,12 @@ KINDS = ("quiet-aa", "quiet-slow", "loaded-aa", "loaded-slow")
 #: Processes of each side in the pyperf-like design, and what starting one costs about.
 PROCESSES = 20
 START_SECONDS = 0.8
+#: Generations of one calibration, how often it is tried, how near 5 % it must come, and how well
+#: that must be known (16 generations of a quiet machine have a standard error of about 0.3 %).
+CALIBRATION_GENERATIONS = 16
+CALIBRATION_ROUNDS = 5
+CALIBRATED_WITHIN = 0.007
+CALIBRATED_ERROR = 0.005
 
 
 def clopper_pearson(hits: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
@@ -103,29 +111,37 @@ def ready(case_id: str) -> Probe:
 
 
 def calibrated(start: Probe, slowdown: float) -> tuple[Probe, dict]:
-    """Calibrate the extra work, then check it: what the head really takes, over 40 bursts."""
+    """Calibrate the extra work, then correct it by what duets of it really show.
+
+    A campaign on a slowdown of unknown size says nothing: on a machine that is too busy to tell it
+    within CALIBRATED_WITHIN this ends.
+    """
     found = probe(start.prepared, start.measure, times=5)
-    times: dict[str, list[float]] = {"base": [], "head": []}
-    make = found.arms(slowdown)
-    arms = {side: make(side) for side in times}
-    try:
-        for arm in arms.values():
-            arm.start()
-        held = [arm.hold() for arm in arms.values()]
-        count = max(1, round(BURST_NS / max(h.inference_ns for h in held)))
-        for number in range(80):
-            for side in ("base", "head") if number % 2 else ("head", "base"):
-                times[side].append(arms[side].burst(count).inference_ns)
-    finally:
-        for arm in arms.values():
-            arm.close()
-    true = math.expm1(generation_estimate(times["base"], times["head"]))
-    return found, {
-        "inference_ms": found.inference_ns / 1e6,
-        "units_per_inference": found.units_per_inference,
-        "wanted": slowdown,
-        "seen_in_80_pairs": true,
-    }
+    for _ in range(CALIBRATION_ROUNDS):
+        stream = generations(found.arms(slowdown))
+        with contextlib.closing(stream):
+            measured = list(itertools.islice(stream, CALIBRATION_GENERATIONS))
+        estimates = [
+            generation_estimate(g.inference_ns("base"), g.inference_ns("head")) for g in measured
+        ]
+        seen, error = fmean(estimates), stdev(estimates) / math.sqrt(len(estimates))
+        print(f"calibration: {found.units_per_inference:.1f} units an inference, "
+              f"{math.expm1(seen) * 100:+.2f} % seen, standard error {error * 100:.2f} %",
+              flush=True)  # fmt: skip
+        wanted = math.log1p(slowdown)
+        if error <= CALIBRATED_ERROR and abs(seen - wanted) <= CALIBRATED_WITHIN:
+            facts = {
+                "inference_ms": found.inference_ns / 1e6,
+                "units_per_inference": found.units_per_inference,
+                "wanted": slowdown,
+                "seen": math.expm1(seen),
+                "seen_error": error,
+            }
+            return found, facts
+        if error <= CALIBRATED_ERROR:  # else it was noise: nothing to correct by
+            factor = min(max(wanted / max(seen, wanted / 3), 0.5), 2.0)
+            found = replace(found, units_per_inference=found.units_per_inference * factor)
+    sys.exit("this machine is too busy to calibrate the extra work; come back when it is quiet")
 
 
 def one_process(setup: Probe, share: float, side: str, seconds: float) -> list[float]:
@@ -302,7 +318,7 @@ def report(arguments: argparse.Namespace) -> None:
     rows = rows_of(arguments.file)
     head = next(row for row in rows if row["kind"] == "campaign")
     print(f"{head['case']}, {head['inference_ms']:.2f} ms; injected {head['wanted'] * 100:g} %, "
-          f"seen in 80 pairs {head['seen_in_80_pairs'] * 100:+.2f} %")  # fmt: skip
+          f"seen in calibration {head['seen'] * 100:+.2f} %")  # fmt: skip
     print("| trial | gate: slower | found once | inconclusive | unmeasured | median s | max s | "
           "first s | pytest-benchmark | pyperf |")  # fmt: skip
     print("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
