@@ -15,11 +15,12 @@ from cspbench.ids import ModelId, format_input, parse_model_id
 if TYPE_CHECKING:
     import pandas as pd
 
+    from cspbench.analysis import Analysis
     from cspbench.frames import Run
 
 
-#: Frames of analysed models by run, so that each is made once however many figures show it.
-_FRAMES: weakref.WeakKeyDictionary[Run, dict[str, pd.DataFrame]] = weakref.WeakKeyDictionary()
+#: Analyses by run and model, so that each is read once however many figures and tables show it.
+_ANALYSES: weakref.WeakKeyDictionary[Run, dict[str, Analysis]] = weakref.WeakKeyDictionary()
 
 
 def compared_models(runs: Sequence[Run], count: int) -> tuple[pd.DataFrame, list[str]]:
@@ -46,19 +47,24 @@ def has(run: Run, model: str) -> bool:
     return bool(found.get("version") == VERSION and found.get("rows"))
 
 
+def analysis_of(run: Run, model: str) -> Analysis:
+    """The analysis of one model that the run holds (see ``has``)."""
+    from cspbench.analysis import Analysis
+
+    known = _ANALYSES.setdefault(run, {})
+    if model not in known:
+        known[model] = Analysis.from_json(json.dumps(run.stored.meta["analyses"][model]))
+    return known[model]
+
+
 def layers_of(run: Run, model: str) -> pd.DataFrame:
     """Layers of one model of a run: the Analysis's columns and ``model``.
 
     Like ``run.layers``, which makes those of all models at once.
     """
-    from cspbench.analysis import Analysis
-
-    frames = _FRAMES.setdefault(run, {})
-    if model not in frames:
-        frame = Analysis.from_json(json.dumps(run.stored.meta["analyses"][model])).frame()
-        frame.insert(0, "model", model)
-        frames[model] = frame
-    return frames[model]
+    frame = analysis_of(run, model).frame()
+    frame.insert(0, "model", model)
+    return frame
 
 
 def choose_models(model_ids: Sequence[str], count: int) -> list[str]:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from cspbench.figures.choice import analysed
+from cspbench.figures.choice import analysed, analysis_of
 from cspbench.figures.roofline import ceilings_of
 from cspbench.frames import Run
 from cspbench.report import numbers
 from cspbench.report.rows import CaseRow
+
+if TYPE_CHECKING:
+    from cspbench.analysis import Analysis
 
 
 @dataclass(frozen=True)
@@ -42,18 +44,15 @@ def roofline(runs: Sequence[Run], rows: Sequence[CaseRow]) -> list[RooflineLine]
                 continue
             key = (row.model_id, device)
             if key not in predictions:
-                predictions[key] = _predict(run.stored.meta["analyses"][row.model_id], ceilings)
+                predictions[key] = _predict(analysis_of(run, row.model_id), ceilings)
             lines.append(_line(row, *predictions[key]))
     return lines
 
 
-def _predict(
-    analysis: Mapping[str, Any], ceilings: Mapping[str, Any]
-) -> tuple[float, dict[str, float]]:
-    from cspbench.analysis import Analysis
+def _predict(analysis: Analysis, ceilings: Mapping[str, Any]) -> tuple[float, dict[str, float]]:
     from cspbench.analysis.roofline import layer_rows, peak_of, shares, total_ms
 
-    layers = layer_rows(Analysis.from_json(json.dumps(analysis)), peak_of(ceilings))
+    layers = layer_rows(analysis, peak_of(ceilings))
     return total_ms(layers), {str(bound): share for bound, share in shares(layers).items()}
 
 
