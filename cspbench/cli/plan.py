@@ -35,7 +35,7 @@ def command(
     results: Path,
 ) -> None:  # fmt: skip
     """Show the cases of SUITE in order, what this machine cannot run and why, and the time."""
-    from cspbench.runner.plan import estimate_seconds, launch_seconds, plan_suite
+    from cspbench.runner.plan import case_seconds, launch_seconds, plan_suite
     from cspbench.suite.find import find_suites
     from cspbench.suite.load import load_suite
 
@@ -46,7 +46,7 @@ def command(
     for plan in plans:
         measure = plan.suite.measure
         each = {
-            planned.id: estimate_seconds(planned.id, measure, history) * measure.rounds
+            planned.id: case_seconds(planned.id, measure, history)
             for planned in plan.runnable
         }
         if form == "json":

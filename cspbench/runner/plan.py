@@ -135,3 +135,9 @@ def estimate_seconds(case_id: str, measure: Measure, history: dict[str, float]) 
     """Expected duration of one launch: from history, else the bounds of the measurement."""
     bound = START_SECONDS + measure.warmup_seconds + measure.max_seconds
     return history.get(case_id, bound)
+
+
+def case_seconds(case_id: str, measure: Measure, history: dict[str, float]) -> float:
+    """Expected duration of all launches of a case: its rounds, and the extra launches."""
+    extra = START_SECONDS * (measure.memory + measure.layers)
+    return estimate_seconds(case_id, measure, history) * measure.rounds + extra

@@ -11,6 +11,7 @@ from cspbench.runner import plan as plan_module
 from cspbench.runner.plan import (
     START_SECONDS,
     case_from_id,
+    case_seconds,
     estimate_seconds,
     launch_seconds,
     plan_suite,
@@ -131,3 +132,5 @@ def test_without_history_the_bounds_of_the_measurement_count():
     measure = Measure(warmup_seconds=2.0, max_seconds=6.0)
     assert estimate_seconds("x", measure, {"x": 4.5}) == 4.5
     assert estimate_seconds("y", measure, {"x": 4.5}) == START_SECONDS + 2.0 + 6.0
+    # Five rounds of 4.5 s and one memory launch.
+    assert case_seconds("x", measure, {"x": 4.5}) == 5 * 4.5 + START_SECONDS
