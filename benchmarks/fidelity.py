@@ -144,6 +144,13 @@ def ratio(numerator: list[float], denominator: list[float]) -> dict[str, float]:
     return {"bias": found.estimate - 1, "low": found.low - 1, "high": found.high - 1}
 
 
+def judge(found: dict[str, float], limit: float) -> str:
+    """``ok`` and ``OVER`` only if the whole interval says so; else ``unsure``: more rounds."""
+    if found["low"] > limit or found["high"] < -limit:
+        return "OVER"
+    return "ok" if -limit <= found["low"] and found["high"] <= limit else "unsure"
+
+
 def compare(case_id: str, rounds: int) -> dict[str, Any]:
     """Interleave the loops on one loaded case."""
     from cspbench.artifacts.export import prepare
@@ -217,7 +224,7 @@ def harness_us() -> dict[str, float]:
 
 
 def main() -> int:
-    """Run and print; 1 if a limit is passed."""
+    """Run and print; 1 if a limit is surely passed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("cases", nargs="*", help="case ids; default: three models, all backends")
     parser.add_argument("--rounds", type=int, default=30)
@@ -238,11 +245,9 @@ def main() -> int:
         for name, limit in limits.items():
             if name in row:
                 found = row[name]
-                # Over the limit only if the whole interval is.
-                over = found["low"] > limit or found["high"] < -limit
-                bad |= over
+                verdict = judge(found, limit)
+                bad |= verdict == "OVER"
                 interval = f"[{found['low']:+.3%}, {found['high']:+.3%}]"
-                verdict = "OVER" if over else "ok"
                 print(f"  {name:24} {found['bias']:+8.3%}  {interval}  {verdict} ({limit:.1%})")
         sys.stdout.flush()
     if arguments.out:
