@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 #: Half the size of a point with its air, and the height of a line, in points (1/72 inch).
 _MARK = 5.0
 _LINE = 10.5
+#: No label lies further from its point, above, below and beside its own width.
+_REACH = 5 * _LINE
 #: Mean width of a character as a share of the font size (DejaVu Sans, the widest in use).
 _CHARACTER = 0.62
 
@@ -56,7 +58,9 @@ def place(
             Box(left, bottom, left + width, bottom + _LINE)
             for left, bottom in _candidates(x, y, width)
         ]
-        costs = [_cost(box, marks, placed, frame) for box in boxes]
+        reach = Box(x - width - _REACH, y - _REACH, x + width + _REACH, y + _REACH)
+        near = [mark for mark in marks if mark.overlap(reach)]  # there may be a thousand
+        costs = [_cost(box, near, placed, frame) for box in boxes]
         placed.append(boxes[costs.index(min(costs))])
     return [(box.left, box.bottom) for box in placed]
 
