@@ -167,7 +167,7 @@ def _case_row(record: Record, totals: dict[str, Any]) -> dict[str, Any]:
         "batch": case.batch,
         "threads": case.threads,
         "status": record.status.value,
-        "reason": record.reason,
+        "reason": _encodable(record.reason),
         "flags": list(record.flags),
         "params_m": _scaled(totals.get("params"), 1e6),
         "macs_g": _scaled(totals.get("macs"), 1e9),
@@ -189,6 +189,11 @@ def _case_row(record: Record, totals: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _encodable(text: str) -> str:
+    """Text that any file can hold: JSON can smuggle in half of a surrogate pair."""
+    return text.encode("utf-8", "replace").decode()
+
+
 def _scaled(value: float | None, unit: float) -> float | None:
     return None if value is None else value / unit
 
@@ -196,6 +201,7 @@ def _scaled(value: float | None, unit: float) -> float | None:
 def _launch_row(launch: dict[str, Any]) -> dict[str, Any]:
     row = {column: launch.get(column) for column in LAUNCH_COLUMNS}
     row["flags"] = list(launch.get("flags", ()))
+    row["reason"] = _encodable(launch["reason"])
     latencies = launch.get("latencies_ns")
     if latencies:
         row["median_ms"] = float(pd.Series(latencies).median()) / 1e6
