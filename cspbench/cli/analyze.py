@@ -317,7 +317,7 @@ def _roofline(
 
     from cspbench.analysis import roofline
     from cspbench.errors import InputError
-    from cspbench.measure.ceilings_cache import known_ceilings
+    from cspbench.store.ceilings import known_ceilings
 
     ceilings = known_ceilings(device, threads)
     if ceilings is None:

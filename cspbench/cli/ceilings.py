@@ -11,7 +11,7 @@ import click
 from cspbench.errors import InputError
 
 if TYPE_CHECKING:
-    from cspbench.measure.ceilings_cache import Ceilings
+    from cspbench.store.ceilings import Ceilings
 
 
 @click.command()
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
               show_default=True, help="Form of the output.")  # fmt: skip
 def command(device: str, threads: int, again: bool, form: str) -> None:
     """Measure compute, bandwidth and overhead of a device once; later calls print what is known."""
-    from cspbench.measure.ceilings_cache import known_ceilings
+    from cspbench.store.ceilings import known_ceilings
 
     found = None if again else known_ceilings(device, threads)
     ceilings = found or _measure(device, threads)
@@ -44,9 +44,9 @@ def command(device: str, threads: int, again: bool, form: str) -> None:
 
 def _measure(device: str, threads: int) -> Ceilings:
     from cspbench.backends.spec import BACKENDS
-    from cspbench.measure.ceilings_cache import Ceilings, keep_ceilings
     from cspbench.runner.executor import LocalExecutor
     from cspbench.runner.lock import timing_lock
+    from cspbench.store.ceilings import Ceilings, keep_ceilings
     from cspbench.vocabulary import Status
 
     reason = BACKENDS.get(f"torch-{device}").available()

@@ -13,11 +13,11 @@ from typing import Any, Protocol
 from cspbench.analysis.api import cached_analysis
 from cspbench.artifacts.cache import ArtifactSpec
 from cspbench.backends.spec import BACKENDS, Compiles
-from cspbench.measure.ceilings_cache import Ceilings, keep_ceilings, known_ceilings
 from cspbench.runner.executor import Executor, Job
 from cspbench.runner.plan import Plan, PlannedCase
 from cspbench.runner.process import Outcome
 from cspbench.runner.rounds import Rounds
+from cspbench.store.ceilings import Ceilings, keep_ceilings, known_ceilings
 from cspbench.store.records import EXTRA_JOBS, is_disturbed
 from cspbench.store.rundir import RunDirectory, read_run
 from cspbench.vocabulary import NOT_RUNNABLE, Status

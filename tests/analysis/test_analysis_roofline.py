@@ -24,7 +24,7 @@ from cspbench.analysis.roofline import (
 from cspbench.cli.analyze import command
 from cspbench.errors import InputError
 from cspbench.measure import ceilings_cache
-from cspbench.measure.ceilings_cache import Ceilings, keep_ceilings
+from cspbench.store.ceilings import Ceilings, keep_ceilings
 
 MACHINE = {
     **dict.fromkeys(("cpu", "cores_usable", "governor", "host", "nvidia_driver", "board")),
