@@ -45,10 +45,7 @@ def command(
     history = launch_seconds(results)
     for plan in plans:
         measure = plan.suite.measure
-        each = {
-            planned.id: case_seconds(planned.id, measure, history)
-            for planned in plan.runnable
-        }
+        each = {planned.id: case_seconds(planned.id, measure, history) for planned in plan.runnable}
         if form == "json":
             click.echo(json.dumps(_as_json(plan, each)))
         else:

@@ -1,5 +1,10 @@
 """Peak memory as the kernel tells it, against the allocator's own account and against itself."""
 
+import json
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile
@@ -23,38 +28,54 @@ def test_status_by_hand():
     assert memory.parse_status(text) == memory.Resident(200 * 1024, 300 * 1024)
 
 
-class Growing:
-    """A session that keeps ``kept`` bytes at its first run and needs ``needed`` in every one."""
+#: Run in a process of its own, as a worker is: a test session's heap has room to spare.
+TOLD_APART = """
+import json
+from cspbench.measure import memory
 
-    def __init__(self, kept, needed):
-        self._kept, self._needed, self._held = kept, needed, None
+MIB = 2**20
+
+
+class Growing:
+    # Keeps 16 MiB at its first run and needs 64 MiB in every one.
+    held = None
 
     def set_input(self, array):
         pass
 
     def run(self):
-        if self._held is None:
-            self._held = bytearray(b"x") * self._kept
-        bytearray(b"x") * self._needed
+        if self.held is None:
+            self.held = bytearray(b"x") * (16 * MIB)
+        bytearray(b"x") * (64 * MIB)
 
     def close(self):
         pass
 
 
+weights = []
+
+
+def load():
+    weights.append(bytearray(b"x") * (32 * MIB))
+    return Growing()
+
+
+print(json.dumps(memory.measure(load, [None, None])))
+"""
+
+
 @needs_linux
 def test_what_is_loaded_kept_and_needed_are_told_apart():
-    mib = 2**20
-    weights = []
-
-    def load():
-        weights.append(bytearray(b"x") * (32 * mib))
-        return Growing(kept=16 * mib, needed=64 * mib)
-
-    found = memory.measure(load, [None, None])
+    result = subprocess.run(
+        [sys.executable, "-c", TOLD_APART],
+        capture_output=True, text=True, check=True,
+        env={**os.environ, **memory.MALLOC_ENVIRONMENT},
+    )  # fmt: skip
+    found = json.loads(result.stdout)
     expected = {"loaded_bytes": 32, "retained_bytes": 16, "transient_bytes": 64,
                 "peak_memory_bytes": 112}  # fmt: skip
     for name, size in expected.items():
-        assert found[name] / mib == pytest.approx(size, abs=1.5), name
+        assert found[name] / 2**20 == pytest.approx(size, abs=1.5), name
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +135,8 @@ def test_torchs_activations_are_those_of_its_own_allocator_within_two_percent(ma
     expected = allocator_peak_bytes(made[0][model, "pt2", batch].path, array)
     torch.set_num_threads(threads)
     found = launched(made, model, "torch-cpu", "pt2", batch)
-    assert found["transient_bytes"] == pytest.approx(expected, rel=0.02)
+    # Pages, and what the allocator keeps at hand: 128 KiB of slack, which counts at batch 1 only.
+    assert found["transient_bytes"] == pytest.approx(expected, rel=0.02, abs=128 * 1024)
     # Weights and the exported graph's own objects; imports would be 100 MiB.
     module = build_model(identity, 0)
     weights = sum(p.numel() * 4 for p in [*module.parameters(), *module.buffers()])
