@@ -19,7 +19,7 @@ from cspbench.runner.executor import LocalExecutor
 from cspbench.vocabulary import Status
 
 MODELS = ("yolov3-tiny-prn@160", "peleenet@160")
-CASES = [(MODELS[0], 1), (MODELS[0], 8), (MODELS[1], 1)]
+CASES = [(MODELS[0], 1), (MODELS[0], 8), (MODELS[1], 8)]
 needs_linux = pytest.mark.skipif(memory.unavailable() is not None, reason=str(memory.unavailable()))
 
 
@@ -135,7 +135,8 @@ def test_torchs_activations_are_those_of_its_own_allocator_within_two_percent(ma
     expected = allocator_peak_bytes(made[0][model, "pt2", batch].path, array)
     torch.set_num_threads(threads)
     found = launched(made, model, "torch-cpu", "pt2", batch)
-    # Pages, and what the allocator keeps at hand: 128 KiB of slack, which counts at batch 1 only.
+    # Pages, and what the allocator keeps at hand. Below a few MiB freed memory is used again, and
+    # the kernel sees no peak: peleenet@160 at batch 1 (1.6 MB) cannot be told (docs/metrics.md).
     assert found["transient_bytes"] == pytest.approx(expected, rel=0.02, abs=128 * 1024)
     # Weights and the exported graph's own objects; imports would be 100 MiB.
     module = build_model(identity, 0)
