@@ -13,6 +13,8 @@
 PYTHON ?= python3
 SUITE  ?= suites/edge.yaml
 ARGS   ?=
+# A file stays on one worker: its fixtures export models.
+PARALLEL ?= -n auto --maxprocesses 4 --dist loadfile
 FUZZ   ?= suite -runs=100000
 
 ifdef SYSTEM_TORCH
@@ -44,7 +46,7 @@ run: setup
 	$(VENV)/bin/cspbench run $(SUITE) $(ARGS)
 
 test: setup
-	$(VENV)/bin/python -m pytest $(ARGS)
+	$(VENV)/bin/python -m pytest $(PARALLEL) $(ARGS)
 
 lint: setup
 	$(VENV)/bin/ruff check .
@@ -52,7 +54,7 @@ lint: setup
 	$(VENV)/bin/mypy
 
 test-oldest: $(OLDEST)/.installed
-	$(OLDEST)/bin/python -m pytest $(ARGS)
+	$(OLDEST)/bin/python -m pytest $(PARALLEL) $(ARGS)
 
 fuzz: setup
 	$(VENV)/bin/python -m pip install -c $(VENV)/constraints.txt -e ".[fuzz]"
