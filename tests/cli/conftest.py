@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -21,6 +22,11 @@ SCRIPT = Path(sys.executable).with_name("cspbench")
 HANG_SECONDS = 900
 
 
+def _as_from_a_terminal() -> None:
+    """Take Ctrl-C as a user's shell would have it: a job in the background hands on "ignore"."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @dataclass
 class CommandLine:
     """Runs ``cspbench`` in ``folder`` with a cache and a timing lock of the tests' own."""
@@ -34,6 +40,7 @@ class CommandLine:
             [str(SCRIPT), *arguments],
             cwd=self.folder, env={**self.environment, **environment}, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+            preexec_fn=_as_from_a_terminal,  # noqa: PLW1509 - it starts no thread
         )  # fmt: skip
 
     def __call__(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
