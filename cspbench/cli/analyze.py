@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cspbench.cli.options import emit, format_option, out_file_option
+from cspbench.cli.options import allow_code_option, emit, format_option, out_file_option
 from cspbench.formats import text_table
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ _COMPARISONS = ("params", "bflops", "cio_paper", "max_layer_bflops", "bflops_cha
 @click.option("--compare", is_flag=True, help="Changes from the first id to the second.")
 @click.option("--batch", type=click.IntRange(1), default=1, show_default=True, help="Batch size.")
 @click.option("--no-cache", is_flag=True, help="Analyse again even if it is known.")
-@click.option("--allow-code", is_flag=True, help="Allow ids that run code which is not cspbench's.")
+@allow_code_option
 @format_option
 @out_file_option  # fmt: skip
 def command(
