@@ -49,12 +49,12 @@ def _read(path: Path | str) -> str | None:
 
 def processor() -> Iterator[Finding]:
     """Model, cores, whether it is virtual, and its clock source."""
-    usable = environment._usable_cores()
+    usable = environment.usable_cores()
     cores = (
         f"{environment.cpu_model() or 'unknown'}, {usable} of {os.cpu_count()} processors usable"
     )
     yield Finding("processor", cores, "good")
-    if environment._virtualised():
+    if environment.virtualised():
         yield Finding(
             "virtual machine", "yes", "warn",
             "neighbours on the host move latencies; compare only runs that were interleaved",
@@ -147,7 +147,7 @@ def power() -> Iterator[Finding]:
         remedy = "" if mains else "plug the machine in: batteries lower clocks"
         yield Finding("power", "mains" if mains else "battery", "good" if mains else "warn", remedy)
         break
-    if environment._read("/etc/nv_tegra_release"):
+    if _read("/etc/nv_tegra_release"):
         yield Finding(
             "Jetson power mode", "see nvpmodel -q", "info",
             "sudo nvpmodel -m 0 && sudo jetson_clocks, and say so beside the numbers",

@@ -31,14 +31,14 @@ def fingerprint(folder: Path | None = None) -> dict[str, Any]:
         "cpu": cpu_model(),
         "cpu_flags": simd_flags(),
         "cores_logical": os.cpu_count(),
-        "cores_usable": _usable_cores(),
+        "cores_usable": usable_cores(),
         "cpu_quota": cgroup_cpu_quota(),
         "governor": governor(),
         "memory_bytes": _memory_bytes(),
         "os": _os_name(),
         "kernel": platform.release(),
         "machine": platform.machine(),
-        "virtualised": _virtualised(),
+        "virtualised": virtualised(),
         "host": platform.node(),
         "python": platform.python_version(),
         "libraries": library_versions(),
@@ -90,7 +90,8 @@ def cgroup_cpu_quota() -> float | None:
     return None if quota == "max" else int(quota) / int(period)
 
 
-def _usable_cores() -> int:
+def usable_cores() -> int:
+    """Processors that this process may run on."""
     try:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # not Linux
@@ -111,7 +112,8 @@ def _os_name() -> str:
         return platform.platform()
 
 
-def _virtualised() -> bool | None:
+def virtualised() -> bool | None:
+    """True in a virtual machine; None where the system does not tell."""
     flags = _cpuinfo("flags")
     return None if flags is None else "hypervisor" in flags.split()
 
