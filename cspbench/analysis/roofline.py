@@ -67,7 +67,7 @@ def predict_all(layers: Iterable[tuple[float, float]], peak: Peak) -> list[Predi
 
 
 def peak_of(ceilings: Mapping[str, Any]) -> Peak:
-    """The peak in measured ceilings (the fields of ``measure.ceilings_cache.Ceilings``).
+    """The peak in measured ceilings (the fields of ``store.ceilings.Ceilings``).
 
     Raises:
         KeyError: they lack FP32 or the triad.

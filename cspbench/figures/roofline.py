@@ -68,7 +68,7 @@ class Roof:
 class Panel:
     """A roof with its measured cases, and the predicted layers of ``model``.
 
-    ``ceilings`` are the fields of ``measure.ceilings_cache.Ceilings``.
+    ``ceilings`` are the fields of ``store.ceilings.Ceilings``.
     """
 
     roof: Roof
