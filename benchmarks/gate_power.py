@@ -1,28 +1,37 @@
 """How often does the gate cry wolf, and how often does it find 5 %? A resumable campaign.
 
 Real processes, a real OpenCV model, real extra work in arm B (products of small matrices after
-every inference, calibrated once for the campaign). Each step draws one of the wanted kinds of
-trial at random, so that kinds share the machine's good and bad hours, and appends one line to the
-campaign's file; run again, it goes on where it stopped. With every gate trial, in the same step and
-on the same time budget, the two tools that people use are run on the same arms:
+every inference, calibrated once for the campaign). Kinds of trial: the same code on both sides
+(``aa``) or arm B slower (``slow``), on a machine left alone (``quiet``) or beside a random
+co-tenant (``loaded``). Kinds take turns in proportion to what is wanted of them, so that they share
+the machine's good and bad hours and a campaign that is cut short has fair numbers of each. Every
+trial is one line of the campaign's file; run again, it goes on where it stopped.
+
+``--rivals N`` trials of each kind also run, on the same arms, right after the gate and with as much
+time as the gate took, the two tools that people use:
 
 * pytest-benchmark's ``--benchmark-compare-fail=mean:5%``: one process of each side after the other,
   each for half of the budget, the means compared.
 * pyperf's t-test (``compare_to``: significant at p < 0.05 two-sided, and slower): up to 20
-  processes of each side, one side after the other.
+  processes of each side, one side after the other, 3 values a process.
 
 Their criteria are computed here, not by importing them, because they must measure through the same
 workers as the gate.
 
-    python benchmarks/gate_power.py run --quiet-aa 100 --quiet-slow 60
-    python benchmarks/gate_power.py run --loaded-aa 30 --loaded-slow 30
-    python benchmarks/gate_power.py report
+    python benchmarks/gate_power.py run --quiet-aa 100 --quiet-slow 60 --rivals 20 --minutes 45
+    python benchmarks/gate_power.py run --loaded-aa 60 --loaded-slow 40
+    python benchmarks/gate_power.py report     # Markdown for docs/gate.md, at any time
+    python benchmarks/gate_power.py pack       # keep the file as benchmarks/data/*.jsonl.gz
+
+Quiet trials hold the machine's timing lock; loaded ones do not, and whatever else runs on the
+machine is part of their load. A loaded trial records what others took of the processors.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import gzip
 import itertools
 import json
 import math
@@ -34,11 +43,11 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import datetime, timezone
 from pathlib import Path
 from statistics import fmean, median, stdev
 
-from cspbench.artifacts.cache import cache_folder
-from cspbench.gate.decide import Decision, generation_estimate
+from cspbench.gate.decide import LOOKS, Decision, generation_estimate
 from cspbench.gate.measure import CaseData, measure_case
 from cspbench.gate.prepare import prepare_cases
 from cspbench.gate.selftest import Probe, probe
@@ -54,15 +63,24 @@ from cspbench.suite.case import Gate, Measure, Suite
 CASE = "peleenet@64/opencv-cpu/b1/t1"
 SLOWDOWN = 0.05
 KINDS = ("quiet-aa", "quiet-slow", "loaded-aa", "loaded-slow")
+#: Lines of the tables: kinds apart and together.
+GROUPS = {
+    "same code, quiet": ("quiet-aa",),
+    "same code, loaded": ("loaded-aa",),
+    "same code, all": ("quiet-aa", "loaded-aa"),
+    "5 % slower, quiet": ("quiet-slow",),
+    "5 % slower, loaded": ("loaded-slow",),
+    "5 % slower, all": ("quiet-slow", "loaded-slow"),
+}
 #: Processes of each side in the pyperf-like design, and what starting one costs about.
 PROCESSES = 20
 START_SECONDS = 0.8
-#: Generations of one calibration, how often it is tried, how near 5 % it must come, and how well
-#: that must be known (16 generations of a quiet machine have a standard error of about 0.3 %).
-CALIBRATION_GENERATIONS = 16
-CALIBRATION_ROUNDS = 5
+#: Rounds of calibration, the most generations of one, how near 5 % it must come, and how well that
+#: must be known (16 generations of a quiet machine have a standard error of about 0.3 %).
+CALIBRATION_ROUNDS = 4
+CALIBRATION_GENERATIONS = 48
 CALIBRATED_WITHIN = 0.007
-CALIBRATED_ERROR = 0.005
+CALIBRATED_ERROR = {"quiet": 0.004, "loaded": 0.008}
 
 
 def clopper_pearson(hits: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
@@ -110,37 +128,43 @@ def ready(case_id: str) -> Probe:
     return Probe(prepared, measure, 1.0, 1.0)
 
 
-def calibrated(start: Probe, slowdown: float) -> tuple[Probe, dict]:
+def calibrated(start: Probe, condition: str) -> tuple[Probe, dict]:
     """Calibrate the extra work, then correct it by what duets of it really show.
 
+    Units timed in a row cost less than units between inferences, so the first guess is too large.
     A campaign on a slowdown of unknown size says nothing: on a machine that is too busy to tell it
-    within CALIBRATED_WITHIN this ends.
+    this ends.
     """
-    found = probe(start.prepared, start.measure, times=5)
+    found, wanted = probe(start.prepared, start.measure, times=5), math.log1p(SLOWDOWN)
     for _ in range(CALIBRATION_ROUNDS):
-        stream = generations(found.arms(slowdown))
+        estimates: list[float] = []
+        error = math.inf
+        stream = generations(found.arms(SLOWDOWN))
         with contextlib.closing(stream):
-            measured = list(itertools.islice(stream, CALIBRATION_GENERATIONS))
-        estimates = [
-            generation_estimate(g.inference_ns("base"), g.inference_ns("head")) for g in measured
-        ]
-        seen, error = fmean(estimates), stdev(estimates) / math.sqrt(len(estimates))
+            for g in itertools.islice(stream, CALIBRATION_GENERATIONS):
+                estimates.append(
+                    generation_estimate(g.inference_ns("base"), g.inference_ns("head"))
+                )
+                if len(estimates) >= LOOKS[1].generations:
+                    error = stdev(estimates) / math.sqrt(len(estimates))
+                if error <= CALIBRATED_ERROR[condition]:
+                    break
+        seen = fmean(estimates)
         print(f"calibration: {found.units_per_inference:.1f} units an inference, "
-              f"{math.expm1(seen) * 100:+.2f} % seen, standard error {error * 100:.2f} %",
-              flush=True)  # fmt: skip
-        wanted = math.log1p(slowdown)
-        if error <= CALIBRATED_ERROR and abs(seen - wanted) <= CALIBRATED_WITHIN:
+              f"{math.expm1(seen) * 100:+.2f} % seen in {len(estimates)} generations, "
+              f"standard error {error * 100:.2f} %", flush=True)  # fmt: skip
+        if error > CALIBRATED_ERROR[condition]:
+            break
+        if abs(seen - wanted) <= CALIBRATED_WITHIN:
             facts = {
                 "inference_ms": found.inference_ns / 1e6,
                 "units_per_inference": found.units_per_inference,
-                "wanted": slowdown,
                 "seen": math.expm1(seen),
                 "seen_error": error,
             }
             return found, facts
-        if error <= CALIBRATED_ERROR:  # else it was noise: nothing to correct by
-            factor = min(max(wanted / max(seen, wanted / 3), 0.5), 2.0)
-            found = replace(found, units_per_inference=found.units_per_inference * factor)
+        factor = min(max(wanted / max(seen, wanted / 3), 0.5), 2.0)
+        found = replace(found, units_per_inference=found.units_per_inference * factor)
     sys.exit("this machine is too busy to calibrate the extra work; come back when it is quiet")
 
 
@@ -195,21 +219,23 @@ def pyperf_t_test(setup: Probe, share: float, seconds: float) -> dict:
 
 
 def gate_trial(setup: Probe, share: float) -> dict:
-    """One gate as a user gets it: a case, and again if it is found slower."""
+    """One gate as a user gets it: a case, and again from scratch if it is found slower."""
     gate = Gate()
-    first = measure_case(setup.arms(share), gate)
-    runs = [first]
-    if told(first) == "slower":
+    runs = [measure_case(setup.arms(share), gate)]
+    if told(runs[0]) == "slower":
         runs.append(measure_case(setup.arms(share), gate))
     return {
-        "first": told(first),
+        "first": told(runs[0]),
         "verdict": verdict(runs),
         "estimates": [
             math.expm1(r.outcome.estimate) for r in runs if isinstance(r.outcome, Decision)
         ],
-        "generations": [len(r.generations) for r in runs],
+        "generations": [
+            [round(generation_estimate(g.inference_ns("base"), g.inference_ns("head")), 5)
+             for g in r.generations] for r in runs
+        ],
         "seconds": [round(r.seconds, 2) for r in runs],
-    }
+    }  # fmt: skip
 
 
 def told(data: CaseData) -> str:
@@ -220,39 +246,45 @@ def told(data: CaseData) -> str:
 def verdict(runs: list[CaseData]) -> str:
     """Slower only if found twice (one case alone: Holm changes nothing)."""
     if len(runs) == 2:
-        return "slower" if told(runs[1]) == "slower" else "not confirmed"
+        return "slower" if told(runs[1]) == "slower" else "not_confirmed"
     return told(runs[0])
 
 
 def step(setup: Probe, kind: str, number: int, rivals: bool) -> dict:
     """Run one trial of a kind."""
     share = SLOWDOWN if kind.endswith("slow") else 0.0
-    with company(kind.startswith("loaded"), number):
+    loaded = kind.startswith("loaded")
+    lock = contextlib.nullcontext() if loaded else timing_lock("gate power")
+    with lock, company(loaded, number):
         before = read_cpu_times()
         started = time.monotonic()
-        row = {"kind": kind, "number": number, "gate": gate_trial(setup, share)}
+        row = {"kind": kind, "number": number, "at": now(), "gate": gate_trial(setup, share)}
         seconds = time.monotonic() - started
         seen = between(before, read_cpu_times())
         row["seconds"] = round(seconds, 2)
         if seen is not None:
-            row |= {
-                "foreign_cpu_s": round(seen.foreign_cpu_s, 2),
-                "steal_s": round(seen.steal_s, 2),
-            }
-            row["load_1m"] = seen.load_1m_before
+            row["foreign_cpus"] = round(seen.foreign_cpu_s / seen.seconds, 3)
+            row["steal_cpus"] = round(seen.steal_s / seen.seconds, 3)
         if rivals:
             row["pytest_benchmark"] = compare_fail_mean(setup, share, seconds)
             row["pyperf"] = pyperf_t_test(setup, share, seconds)
     return row
 
 
+def now() -> str:
+    """Time in UTC, to the second."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
 def rows_of(file: Path) -> list[dict]:
-    """Lines of a campaign; a torn last one is left out."""
+    """Lines of a campaign, packed or not; a torn last one is left out."""
+    if not file.exists():
+        return []
+    data = file.read_bytes()
     rows = []
-    if file.exists():
-        for line in file.read_text().splitlines():
-            with contextlib.suppress(ValueError):
-                rows.append(json.loads(line))
+    for line in (gzip.decompress(data) if file.suffix == ".gz" else data).splitlines():
+        with contextlib.suppress(ValueError):
+            rows.append(json.loads(line))
     return rows
 
 
@@ -264,44 +296,58 @@ def append(file: Path, row: dict) -> None:
         os.fsync(out.fileno())
 
 
-def run(arguments: argparse.Namespace) -> None:
-    """Do what is missing."""
-    file = arguments.file
-    file.parent.mkdir(parents=True, exist_ok=True)
-    rows = rows_of(file)
-    setup = ready(arguments.case)
-    head = next((row for row in rows if row["kind"] == "campaign"), None)
+def calibration(file: Path, setup: Probe, case: str, condition: str) -> Probe:
+    """The extra work for this condition as the campaign's file says, or calibrated now."""
+    heads = [row for row in rows_of(file) if row["kind"] == "campaign"]
+    if any(head["case"] != case for head in heads):
+        sys.exit(f"{file} is a campaign on {heads[0]['case']}")
+    head = next((head for head in heads if head["condition"] == condition), None)
     if head is None:
-        with timing_lock("gate power: calibration"):
-            setup, facts = calibrated(setup, SLOWDOWN)
-        head = {"kind": "campaign", "case": arguments.case, "environment": fingerprint(),
-                **facts}  # fmt: skip
+        _, facts = calibrated(setup, condition)
+        head = {"kind": "campaign", "condition": condition, "case": case, "at": now(),
+                "environment": fingerprint(), **facts}  # fmt: skip
+        file.parent.mkdir(parents=True, exist_ok=True)
         append(file, head)
-        print({key: head[key] for key in facts}, flush=True)
-    elif head["case"] != arguments.case:
-        sys.exit(f"{file} is a campaign on {head['case']}")
-    setup = Probe(
-        setup.prepared, setup.measure, head["inference_ms"] * 1e6, head["units_per_inference"]
-    )
+    units, inference_ns = head["units_per_inference"], head["inference_ms"] * 1e6
+    return Probe(setup.prepared, setup.measure, inference_ns, units)
+
+
+def next_kind(done: Counter[str], wanted: dict[str, int]) -> str | None:
+    """The kind of which the smallest part is done; None if nothing is left."""
+    left = [kind for kind in KINDS if done[kind] < wanted[kind]]
+    return min(left, key=lambda kind: (done[kind] + 0.5) / wanted[kind], default=None)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Do what is missing, until it is done or time is up."""
+    end = time.monotonic() + 60 * arguments.minutes
     wanted = {kind: getattr(arguments, kind.replace("-", "_")) for kind in KINDS}
-    rng = random.Random(len(rows))
-    while True:
-        done = Counter(row["kind"] for row in rows_of(file))
-        left = [kind for kind in KINDS for _ in range(wanted[kind] - done[kind])]
-        if not left:
-            break
-        kind = rng.choice(left)
+    case = ready(arguments.case)
+    probes = {
+        condition: calibration(arguments.file, case, arguments.case, condition)
+        for condition in ("quiet", "loaded")
+        if any(count for kind, count in wanted.items() if kind.startswith(condition))
+    }
+    rows = rows_of(arguments.file)
+    done = Counter(row["kind"] for row in rows)
+    compared = Counter(row["kind"] for row in rows if "pyperf" in row)
+    while (kind := next_kind(done, wanted)) is not None and time.monotonic() < end:
+        # Spread over the campaign, not at its beginning.
+        rivals = compared[kind] * wanted[kind] < arguments.rivals * (done[kind] + 0.5)
+        rivals = rivals and compared[kind] < arguments.rivals
+        setup = probes[kind.partition("-")[0]]
         try:
-            with timing_lock("gate power"):
-                row = step(setup, kind, sum(done.values()), done[kind] < arguments.rivals)
-        except ArmLostError as lost:
-            row = {"kind": "lost", "of": kind, "text": str(lost)}
-        append(file, row)
-        if kind == row["kind"]:
-            gate = row["gate"]
-            print(f"{len(left) - 1:4d} left  {kind:12s} {gate['verdict']:13s} "
-                  f"{[f'{e * 100:+.1f} %' for e in gate['estimates']]} {row['seconds']:.0f} s",
-                  flush=True)  # fmt: skip
+            row = step(setup, kind, sum(done.values()), rivals)
+        except ArmLostError as lost:  # a rival's: the gate's own end as a verdict
+            append(arguments.file, {"kind": "lost", "of": kind, "at": now(), "text": str(lost)})
+            continue
+        append(arguments.file, row)
+        done[kind] += 1
+        compared[kind] += "pyperf" in row
+        gate = row["gate"]
+        print(f"{done[kind]:4d} of {wanted[kind]}  {kind:12s} {gate['verdict']:13s} "
+              f"{[f'{e * 100:+.1f} %' for e in gate['estimates']]} {row['seconds']:.0f} s",
+              flush=True)  # fmt: skip
     report(arguments)
 
 
@@ -313,54 +359,92 @@ def share_text(hits: int, trials: int) -> str:
     return f"{hits} of {trials} ({low * 100:.1f} to {high * 100:.1f} %)"
 
 
+def line(*cells: object) -> None:
+    """Print one line of a Markdown table."""
+    print(f"| {' | '.join(map(str, cells))} |")
+
+
 def report(arguments: argparse.Namespace) -> None:
-    """Print the tables for docs/gate.md."""
+    """Print the block of docs/gate.md."""
     rows = rows_of(arguments.file)
-    head = next(row for row in rows if row["kind"] == "campaign")
-    print(f"{head['case']}, {head['inference_ms']:.2f} ms; injected {head['wanted'] * 100:g} %, "
-          f"seen in calibration {head['seen'] * 100:+.2f} %")  # fmt: skip
-    print("| trial | gate: slower | found once | inconclusive | unmeasured | median s | max s | "
-          "first s | pytest-benchmark | pyperf |")  # fmt: skip
-    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
-    for kind in KINDS:
-        found = [row for row in rows if row["kind"] == kind]
-        if not found:
-            continue
-        gates = [row["gate"] for row in found]
-        verdicts = Counter(gate["verdict"] for gate in gates)
-        lost = sum(verdicts[v] for v in ("starved", "arm_ended", "no_answer", "unlike_arms"))
-        rivals = [
-            share_text(sum(row[name]["slower"] for row in found if name in row),
-                       sum(name in row for row in found))
-            for name in ("pytest_benchmark", "pyperf")
-        ]  # fmt: skip
-        cells = [
-            kind,
-            share_text(verdicts["slower"], len(found)),
-            share_text(sum(gate["first"] == "slower" for gate in gates), len(found)),
-            str(verdicts["inconclusive"] + verdicts["not confirmed"]),
-            str(lost),
-            f"{median(row['seconds'] for row in found):.0f}",
-            f"{max(row['seconds'] for row in found):.0f}",
-            f"{median(gate['seconds'][0] for gate in gates):.0f}",
-            *rivals,
-        ]
-        print(f"| {' | '.join(cells)} |")
+    heads = [row for row in rows if row["kind"] == "campaign"]
+    if not heads:
+        sys.exit(f"{arguments.file} holds no campaign yet")
+    machine = heads[0]["environment"]
+    days = sorted({row["at"][:10] for row in rows})
+    calibrations = " and ".join(
+        f"{head['seen'] * 100:+.1f} ± {head['seen_error'] * 100:.1f} % ({head['condition']})"
+        for head in heads
+    )
+    print(f"`{heads[0]['case']}`, {heads[-1]['inference_ms']:.1f} ms an inference, on "
+          f"{machine['cpu']}, {machine['cores_usable']} cores"
+          f"{', virtual' if machine['virtualised'] else ''}, "
+          f"OpenCV {machine['libraries'].get('opencv-python-headless', '?')}, "
+          f"{' to '.join(days[:1] + days[1:][-1:])}. Of the injected {SLOWDOWN * 100:g} % the "
+          f"calibration saw {calibrations}. In brackets: Clopper-Pearson, 95 %.\n")  # fmt: skip
+    line("trials", "`slower`", "found once", "other than `same`", "median ratio",
+         "median s", "longest s", "others' load, cores")  # fmt: skip
+    line(*["---"] * 8)
+    for name, kinds in GROUPS.items():
+        found = [row for row in rows if row["kind"] in kinds]
+        if found and (len(kinds) == 1 or len({row["kind"] for row in found}) > 1):
+            line(name, *gate_cells(found))
+    print()
+    line(
+        "trials with the other tools", "cspbench gate", "pytest-benchmark mean:5%", "pyperf t-test"
+    )
+    line(*["---"] * 4)
+    for name, kinds in GROUPS.items():
+        found = [row for row in rows if row["kind"] in kinds and "pyperf" in row]
+        if found and (len(kinds) == 1 or len({row["kind"] for row in found}) > 1):
+            hits = [sum(row["gate"]["verdict"] == "slower" for row in found)]
+            hits += [sum(row[rival]["slower"] for row in found)
+                     for rival in ("pytest_benchmark", "pyperf")]  # fmt: skip
+            line(name, *(share_text(count, len(found)) for count in hits))
+
+
+def gate_cells(found: list[dict]) -> list[str]:
+    """What a table says of some trials."""
+    gates = [row["gate"] for row in found]
+    verdicts = Counter(gate["verdict"] for gate in gates)
+    others = [f"{count} {name}" for name, count in sorted(verdicts.items())
+              if name not in ("slower", "same")]  # fmt: skip
+    seconds = [row["seconds"] for row in found]
+    estimates = [gate["estimates"][-1] for gate in gates if gate["estimates"]]
+    loads = [row["foreign_cpus"] + row["steal_cpus"] for row in found if "foreign_cpus" in row]
+    return [
+        share_text(verdicts["slower"], len(found)),
+        str(sum(gate["first"] == "slower" for gate in gates)),
+        ", ".join(others) or "-",
+        f"{median(estimates) * 100:+.1f} %" if estimates else "-",
+        f"{median(seconds):.0f}",
+        f"{max(seconds):.0f}",
+        f"{median(loads):.1f}" if loads else "-",
+    ]
+
+
+def pack(arguments: argparse.Namespace) -> None:
+    """Compress the campaign's file for keeping; equal rows give equal bytes."""
+    packed = Path(__file__).parent / "data" / f"{arguments.file.name}.gz"
+    packed.parent.mkdir(exist_ok=True)
+    packed.write_bytes(gzip.compress(arguments.file.read_bytes(), mtime=0))
+    print(packed)
 
 
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("what", choices=("run", "report"))
+    parser.add_argument("what", choices=("run", "report", "pack"))
     parser.add_argument("--case", default=CASE)
-    parser.add_argument("--file", type=Path, default=cache_folder() / "gate-power.jsonl")
+    parser.add_argument("--file", type=Path, default=Path("results/gate-power.jsonl"))
+    parser.add_argument("--minutes", type=float, default=math.inf, help="start no trial after them")
     parser.add_argument(
-        "--rivals", type=int, default=30, help="trials of each kind that run the other tools too"
+        "--rivals", type=int, default=0, help="trials of each kind that run the other tools too"
     )
     for kind in KINDS:
         parser.add_argument(f"--{kind}", type=int, default=0, help="trials wanted in all")
     arguments = parser.parse_args()
-    (run if arguments.what == "run" else report)(arguments)
+    {"run": run, "report": report, "pack": pack}[arguments.what](arguments)
 
 
 if __name__ == "__main__":
