@@ -1,16 +1,25 @@
-"""Does cspbench measure what a bare loop measures? Bias of the harness, per backend.
+"""Does cspbench measure what a bare loop and the vendors' tools measure? Bias of the harness.
 
-    python benchmarks/fidelity.py [--rounds 30] [--out fidelity.json] [MODEL/BACKEND ...]
+    python benchmarks/fidelity.py --out fidelity.jsonl            (about a quarter of an hour)
+    python benchmarks/fidelity.py --out fidelity.jsonl --table    (only the table of what is there)
 
-In one process, on one loaded artifact, bursts of three loops take turns in shuffled order: our
-sampling loop, a loop written out by hand around the vendor's own call, and our loop with the
-sensors of this machine being read by another thread. Each round gives one ratio of medians; shown
-are the median ratio and its 95 % interval (Student on the logs). Also the harness's own time an
-inference, beside a do-nothing session, and the loops that vendors' tools run: repeated
-``InferenceSession.run`` (onnxruntime_perf_test), ``infer_request.infer`` (benchmark_app, sync
-API) and ``torch.utils.benchmark.Timer``.
+Four experiments on nets of about 1, 10 and 100 ms, each in a process of its own with a worker's
+environment; a line a result goes to ``--out``, and what stands there is not measured again.
 
-Times mean something only on a quiet machine: run nothing beside it.
+- ``harness``: what our loop takes an inference around a session that does nothing.
+- ``loops``: on one loaded artifact our loop, a loop written out by hand around the vendor's own
+  call, and the loop of the vendor's tool (for torch ``torch.utils.benchmark.Timer`` itself) take
+  turns of about 10 ms in shuffled order. Turns are pooled into rounds; each round gives one ratio
+  of medians; shown are their median and its 95 % interval (Student on the logs).
+- ``sensors``: our loop with and without another process that reads the sensors, as the controller
+  does, in turns of about 100 ms. Every turn begins and ends with a look at every sensor, so they
+  are read far more often than in a run. A board of files (rails, zones, clocks) is read along,
+  since most machines have few sensors.
+- ``tools``: launches as ``cspbench run`` makes them, against the vendors' tools as processes, in
+  pairs of shuffled order. Processes differ by more than loops do: it takes many pairs.
+
+Verdicts: ``ok`` and ``OVER`` only if the whole interval says so, else ``unsure``: more time or a
+quieter machine. Times mean something only on a quiet machine: run nothing beside it.
 """
 
 from __future__ import annotations
@@ -18,196 +27,222 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 from typing import Any
 
 import numpy as np
+import vendor_tools
+from fidelity_loops import LOOP_TURN_S, Loop, bare_loop, our_loop, tool_loop
 
 from cspbench.artifacts.cache import ArtifactSpec
-from cspbench.artifacts.tensors import POOL_SIZE, input_pool
+from cspbench.artifacts.tensors import input_pool
 from cspbench.backends.spec import BACKENDS
-from cspbench.ids import parse_case_id
+from cspbench.ids import CaseId, parse_case_id
 from cspbench.measure.clock import MonotonicClock
 from cspbench.measure.sampling import sample, timed
 from cspbench.measure.statistics import between_launches
-from cspbench.sensors.watch import Watch, chosen
+from cspbench.runner.executor import LocalExecutor
+from cspbench.runner.process import worker_environment
+from cspbench.vocabulary import Status
 
 #: Nets of about 1, 10 and 100 ms on one core of a current server processor.
 MODELS = ("yolov3-tiny-prn@96", "peleenet@160", "cspresnext50@256")
-BACKEND_NAMES = ("opencv-cpu", "onnxruntime", "openvino", "torch-cpu")
-#: A burst lasts about this long, and has at least this many inferences.
-BURST_SECONDS, BURST_MIN = 0.25, 5
-LIMIT_BIAS, LIMIT_VENDOR, LIMIT_HARNESS_US = 0.005, 0.03, 2.0
+BACKEND_NAMES = ("opencv-cpu", "onnxruntime", "openvino", "torch-cpu", "torch-cuda")
+SENSOR_TURN_S = 0.1
+#: What is compared, with the share that it may be off.
+LIMITS = {
+    "ours / bare loop": 0.005,
+    "sensors on / off": 0.005,
+    "ours / tool's loop": 0.03,
+    "launch / tool's process": 0.03,
+}
+LIMIT_HARNESS_US = 2.0
 
 
-def ours(session: Any, pool: list[np.ndarray], count: int) -> list[int]:
-    """Our loop: what a worker runs, for a given number of inferences."""
-    clock = MonotonicClock()
-    return [timed(session.run, lambda i: session.set_input(pool[i % POOL_SIZE]), clock, i)
-            for i in range(count)]  # fmt: skip
+def interleave(
+    loops: dict[str, Loop], latency_ns: float, turn_s: float, seconds: float, rounds: int
+) -> dict[str, list[float]]:
+    """Let the loops take turns; return the medians of each by round."""
+    count = max(1, round(turn_s * 1e9 / latency_ns))
+    turn = max(turn_s, latency_ns / 1e9)
+    turns = max(1, round(seconds / (rounds * len(loops) * turn)))
+    found: dict[str, list[float]] = {name: [] for name in loops}
+    order = list(loops)
+    for _ in range(rounds):
+        times: dict[str, list[float]] = {name: [] for name in loops}
+        for _ in range(turns):
+            random.shuffle(order)
+            for name in order:
+                times[name].extend(loops[name](count))
+        for name, values in times.items():
+            found[name].append(median(values))
+    return found
 
 
-def bare_loop(name: str, session: Any, pool: list[np.ndarray]) -> Callable[[int], list[int]]:
-    """The loop that somebody would write by hand around the library's own call."""
-    now = time.perf_counter_ns
-    if name == "opencv-cpu":
-        net, names = session._net, session._names
-
-        def loop(count: int) -> list[int]:
-            times = []
-            for i in range(count):
-                net.setInput(pool[i % POOL_SIZE])
-                start = now()
-                net.forward(names)
-                times.append(now() - start)
-            return times
-
-    elif name == "onnxruntime":
-        run, key = session._session.run, session._input_name
-
-        def loop(count: int) -> list[int]:
-            times = []
-            for i in range(count):
-                feed = {key: pool[i % POOL_SIZE]}
-                start = now()
-                run(None, feed)
-                times.append(now() - start)
-            return times
-
-    elif name == "openvino":
-        request, tensor = session._request, session._openvino.Tensor
-
-        def loop(count: int) -> list[int]:
-            times = []
-            for i in range(count):
-                request.set_input_tensor(tensor(pool[i % POOL_SIZE], shared_memory=True))
-                start = now()
-                request.infer()
-                times.append(now() - start)
-            return times
-
-    else:
-        import torch
-
-        call = session._call
-
-        def loop(count: int) -> list[int]:
-            times = []
-            for i in range(count):
-                array = torch.from_numpy(pool[i % POOL_SIZE]).clone()
-                with torch.inference_mode():
-                    start = now()
-                    call(array)
-                    times.append(now() - start)
-            return times
-
-    return loop
-
-
-def vendor_loop(name: str, session: Any, pool: list[np.ndarray]) -> Callable[[int], float] | None:
-    """Median ns as the vendor's tool takes it: one input, the same call again and again."""
-    now = time.perf_counter_ns
-    if name == "onnxruntime":
-        feed = {session._input_name: pool[0]}
-        call = lambda: session._session.run(None, feed)  # noqa: E731
-    elif name == "openvino":
-        call = session._request.infer
-    elif name == "torch-cpu":
-        import torch
-        from torch.utils.benchmark import Timer
-
-        array = torch.from_numpy(pool[0])
-        setting = {"call": session._call, "array": array, "torch": torch}
-        timer = Timer("with torch.inference_mode(): call(array)", globals=setting)
-        return lambda count: timer.timeit(count).median * 1e9
-    else:
-        return None
-
-    def loop(count: int) -> float:
-        times = []
-        for _ in range(count):
-            start = now()
-            call()
-            times.append(now() - start)
-        return median(times)
-
-    return loop
-
-
-def ratio(numerator: list[float], denominator: list[float]) -> dict[str, float]:
-    """Median of the rounds' ratios less 1, with its 95 % interval."""
+def ratio(numerator: Sequence[float], denominator: Sequence[float]) -> dict[str, float]:
+    """Median of the ratios less 1, with its 95 % interval."""
     found = between_launches([a / b for a, b in zip(numerator, denominator, strict=True)])
     return {"bias": found.estimate - 1, "low": found.low - 1, "high": found.high - 1}
 
 
-def judge(found: dict[str, float], limit: float) -> str:
-    """``ok`` and ``OVER`` only if the whole interval says so; else ``unsure``: more rounds."""
-    if found["low"] > limit or found["high"] < -limit:
-        return "OVER"
-    return "ok" if -limit <= found["low"] and found["high"] <= limit else "unsure"
-
-
-def compare(case_id: str, rounds: int) -> dict[str, Any]:
-    """Interleave the loops on one loaded case."""
-    from cspbench.artifacts.export import prepare
-
-    case = parse_case_id(case_id)
-    backend = BACKENDS.get(case.backend.name)
-    reason = backend.available()
-    if reason:
-        return {"case": case_id, "unavailable": reason}
-    spec = ArtifactSpec(case.model, case.batch, backend.artifact, 0)
-    prepare(spec)
-    session = backend.load(spec.path, dict(case.backend.options), case.threads)
+def loaded(case: CaseId) -> tuple[Any, list[np.ndarray], float]:
+    """A session that has run, its inputs, and about what an inference takes, in ns."""
+    session = BACKENDS.get(case.backend.name).load(
+        artifact(case).path, dict(case.backend.options), case.threads
+    )
     pool = input_pool((case.batch, 3, *case.model.input), 0)
-    bare = bare_loop(case.backend.name, session, pool)
-    vendor = vendor_loop(case.backend.name, session, pool)
-    ours(session, pool, 5)
-    count = max(BURST_MIN, int(BURST_SECONDS * 1e9 / median(bare(5))))
-    with Watch(chosen("auto")) as watch:
+    ours = our_loop(session, pool)
+    ours(5)
+    return session, pool, median(ours(10))
 
-        def watched(number: int) -> float:
-            watch.start()
-            times = ours(session, pool, number)
-            watch.stop()
-            return median(times)
 
-        loops: dict[str, Callable[[int], float]] = {
-            "ours": lambda number: median(ours(session, pool, number)),
-            "bare": lambda number: median(bare(number)),
-            "watched": watched,
-        }
-        if vendor is not None:
-            loops["vendor"] = vendor
-        found: dict[str, list[float]] = {name: [] for name in loops}
-        order = list(loops)
-        for _ in range(rounds):
-            random.shuffle(order)
-            for name in order:
-                found[name].append(loops[name](count))
-    answer = {
-        "case": case_id,
-        "burst": count,
-        "rounds": rounds,
-        "latency_ms": median(found["bare"]) / 1e6,
-        "ours_against_bare": ratio(found["ours"], found["bare"]),
-        "sensors_on_against_off": ratio(found["watched"], found["ours"]),
+def artifact(case: CaseId) -> ArtifactSpec:
+    """The model in the form that the case's backend eats."""
+    return ArtifactSpec(case.model, case.batch, BACKENDS.get(case.backend.name).artifact, 0)
+
+
+def loops(case: CaseId, seconds: float, rounds: int) -> dict[str, Any]:
+    """Our loop against one written by hand, and against the loop of the vendor's tool."""
+    session, pool, latency_ns = loaded(case)
+    name = case.backend.name
+    turns: dict[str, Loop] = {
+        "ours": our_loop(session, pool), "bare": bare_loop(name, session, pool),
+    }  # fmt: skip
+    tool = tool_loop(name, session, pool)
+    if tool is not None:
+        turns["tool"] = tool
+    found = interleave(turns, latency_ns, LOOP_TURN_S, seconds, rounds)
+    answer = {"ours / bare loop": ratio(found["ours"], found["bare"])}
+    if tool is not None:
+        answer["ours / tool's loop"] = ratio(found["ours"], found["tool"])
+    return {"latency_ms": median(found["bare"]) / 1e6, **answer}
+
+
+class Companion:
+    """Another process that reads sensors when it is told to."""
+
+    def __init__(self, board: Path) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, __file__, "--companion", str(board)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+    def tell(self, word: str) -> str:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(word + "\n")
+        self._process.stdin.flush()
+        return self._process.stdout.readline().strip()
+
+    def close(self) -> None:
+        self._process.communicate()
+
+
+def companion(root: Path) -> None:
+    """Read the sensors of this machine, and of a board of files, between ``on`` and ``off``."""
+    from cspbench.sensors.cpufreq import CpuFreq
+    from cspbench.sensors.tegra import Tegra
+    from cspbench.sensors.thermal import Thermal
+    from cspbench.sensors.watch import Watch, chosen
+
+    board = [Tegra(root), Thermal(root / "class/thermal"), CpuFreq(root / "devices/system/cpu")]
+    here = chosen("auto")
+    looks = 0
+    with Watch([*here, *(s for s in board if s.name not in {h.name for h in here})]) as watch:
+        for line in sys.stdin:
+            if line.strip() == "on":
+                watch.start()
+            else:
+                watch.stop()
+                looks += sum(len(trace.looks) for trace in watch.traces)
+            names = "+".join(trace.sensor for trace in watch.traces)
+            print(f"{looks} {names}", flush=True)
+
+
+def sensors(case: CaseId, seconds: float, rounds: int) -> dict[str, Any]:
+    """Our loop with sensors read beside it, and without."""
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+    from tests.sensors.jetson_board import Board
+
+    session, pool, latency_ns = loaded(case)
+    ours = our_loop(session, pool)
+    watched_s = 0.0
+    with tempfile.TemporaryDirectory() as folder:
+        Board(Path(folder) / "sys").build()
+        beside = Companion(Path(folder) / "sys")
+        told = ""
+
+        def watched(count: int) -> Sequence[float]:
+            nonlocal watched_s, told
+            beside.tell("on")
+            start = time.perf_counter()
+            times = ours(count)
+            watched_s += time.perf_counter() - start
+            told = beside.tell("off")
+            return times
+
+        turns: dict[str, Loop] = {"on": watched, "off": ours}
+        found = interleave(turns, latency_ns, SENSOR_TURN_S, seconds, rounds)
+        beside.close()
+    looks, names = told.split()
+    return {
+        "latency_ms": median(found["off"]) / 1e6,
+        "sensors on / off": ratio(found["on"], found["off"]),
+        "sensors": names,
+        "looks_per_s": int(looks) / watched_s,
     }
-    if vendor is not None:
-        answer["ours_against_vendor"] = ratio(found["ours"], found["vendor"])
-    session.close()
-    return answer
 
 
-def harness_us() -> dict[str, float]:
-    """What the harness itself takes an inference, in µs.
+def tools(case: CaseId, seconds: float, pairs: int) -> dict[str, Any]:
+    """Launches as a run makes them against the vendor's tool as a process."""
+    name = case.backend.name
+    reason = vendor_tools.missing(name)
+    if reason:
+        return {"unavailable": reason}
+    spec, executor = artifact(case), LocalExecutor()
+    job = {
+        "job": "time", "case": str(case), "artifact": str(spec.path), "device": "cpu",
+        "reference": str(spec.reference), "seed": 0, "warmup_seconds": 1.0, "target_ci": 0.0,
+        "max_seconds": seconds, "sensors": "auto",
+    }  # fmt: skip
 
-    ``inside`` stands between the two readings of the clock, beyond the clock: it is in every
-    latency. ``around`` is the whole loop's time an inference.
+    def launch() -> dict[str, Any]:
+        outcome = executor.launch(job, case.threads, 120)
+        if outcome.status is not Status.OK:
+            raise SystemExit(f"{case}: {outcome.reason}")
+        return outcome.answer
+
+    count = len(launch()["latencies_ns"])
+    ours, theirs = [], []
+    for number in range(pairs):
+        for side in random.sample(("ours", "theirs"), 2):
+            if side == "theirs":
+                theirs.append(
+                    vendor_tools.benchmark_app_ms(spec.path, seconds) if name == "openvino"
+                    else vendor_tools.onnxruntime_test_ms(spec.path, count)
+                )  # fmt: skip
+                continue
+            answer = launch()
+            latencies = answer["latencies_ns"]
+            if name == "onnxruntime":  # its tool tells a mean, with the first inference in it
+                ours.append(fmean([answer["first_ns"], *latencies[: count - 1]]) / 1e6)
+            else:
+                ours.append(median(latencies) / 1e6)
+        print(f"  {case} pair {number + 1}: {ours[-1]:.3f} {theirs[-1]:.3f} ms", file=sys.stderr)
+    return {"latency_ms": median(ours), "launch / tool's process": ratio(ours, theirs)}
+
+
+def harness() -> dict[str, Any]:
+    """What the harness itself takes an inference, in µs, beyond the two readings of the clock.
+
+    ``inside`` stands between the two readings: it is in every latency. ``around`` is the whole
+    loop's time an inference, looking at when to stop included.
     """
     clock = MonotonicClock()
 
@@ -215,44 +250,133 @@ def harness_us() -> dict[str, float]:
 
     def feed(i: int) -> None: ...
 
-    empty = [-(clock.now_ns() - clock.now_ns()) for _ in range(200_000)]
-    inside = [timed(nothing, feed, clock, i) for i in range(200_000)]
-    start = time.perf_counter()
-    samples = sample(nothing, feed, clock, -1.0, 2.0)
-    around = (time.perf_counter() - start) / len(samples.latencies_ns) * 1e6
-    return {"inside": (median(inside) - median(empty)) / 1e3, "around": around}
+    def once() -> tuple[float, float]:
+        empty = [-(clock.now_ns() - clock.now_ns()) for _ in range(50_000)]
+        inside = [timed(nothing, feed, clock, i) for i in range(50_000)]
+        start = time.perf_counter()
+        for _ in range(100_000):
+            clock.now_ns()
+        reading = (time.perf_counter() - start) / 100_000
+        start = time.perf_counter()
+        samples = sample(nothing, feed, clock, -1.0, 0.5)
+        around = (time.perf_counter() - start) / len(samples.latencies_ns) - 2 * reading
+        return (median(inside) - median(empty)) / 1e3, around * 1e6
+
+    inside, around = zip(*(once() for _ in range(7)), strict=True)
+    # The least: what the code costs, not what else ran meanwhile.
+    return {"inside_us": min(inside), "around_us": min(around)}
+
+
+def judge(found: dict[str, float], limit: float) -> str:
+    """``ok`` and ``OVER`` only if the whole interval says so."""
+    if found["low"] > limit or found["high"] < -limit:
+        return "OVER"
+    return "ok" if -limit <= found["low"] and found["high"] <= limit else "unsure"
+
+
+def table(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """Markdown: what was compared, bias, interval, limit, verdict."""
+    yield "| case | ms | compared | bias | 95 % interval | limit | |"
+    yield "| --- | --- | --- | --- | --- | --- | --- |"
+    for row in rows:
+        if row["experiment"] == "harness":
+            for name in ("inside", "around"):
+                took = row[f"{name}_us"]
+                verdict = "ok" if took <= LIMIT_HARNESS_US else "OVER"
+                yield (f"| harness | | {name} the clock | {took:.2f} µs | | {LIMIT_HARNESS_US:g} µs"
+                       f" | {verdict} |")  # fmt: skip
+        for name, limit in LIMITS.items():
+            if name in row:
+                found = row[name]
+                interval = f"{found['low']:+.2%} .. {found['high']:+.2%}"
+                yield (f"| `{row['case']}` | {row['latency_ms']:.2f} | {name} |"
+                       f" {found['bias']:+.2%} | {interval} | {limit:.1%} |"
+                       f" {judge(found, limit)} |")  # fmt: skip
+
+
+def over(row: dict[str, Any]) -> bool:
+    """True if a limit is surely passed."""
+    if row["experiment"] == "harness":
+        return max(row["inside_us"], row["around_us"]) > LIMIT_HARNESS_US
+    return any(judge(row[name], limit) == "OVER" for name, limit in LIMITS.items() if name in row)
+
+
+EXPERIMENTS = {"loops": loops, "sensors": sensors, "tools": tools}
+
+
+def alone(experiment: str, case_id: str, seconds: float, rounds: int) -> dict[str, Any]:
+    """One experiment in this process."""
+    if experiment == "harness":
+        return harness()
+    case = parse_case_id(case_id)
+    reason = BACKENDS.get(case.backend.name).available()
+    return {"unavailable": reason} if reason else EXPERIMENTS[experiment](case, seconds, rounds)
+
+
+def wanted(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Every experiment of this call with its settings: what tells results apart."""
+    cases = arguments.cases or [f"{m}/{b}/b1/t1" for m in MODELS for b in BACKEND_NAMES]
+    yield {"experiment": "harness", "case": "", "seconds": 0, "rounds": 0}
+    for experiment in arguments.experiments.split(","):
+        for case in cases:
+            if experiment == "tools":
+                found = {"seconds": 1.0, "rounds": arguments.pairs}
+            else:
+                found = {"seconds": arguments.seconds, "rounds": arguments.rounds}
+            yield {"experiment": experiment, "case": case, **found}
+
+
+def measure(key: dict[str, Any]) -> dict[str, Any]:
+    """One experiment in a process with a worker's environment, its model made before."""
+    if key["case"]:
+        from cspbench.artifacts.export import prepare
+
+        case = parse_case_id(key["case"])
+        if BACKENDS.get(case.backend.name).available() is None:
+            prepare(artifact(case))
+    values = [str(key[name]) for name in ("experiment", "case", "seconds", "rounds")]
+    environment = worker_environment(1)
+    del environment["PYTHONSAFEPATH"]  # this script imports its neighbours
+    done = subprocess.run([sys.executable, __file__, "--alone", *values], check=False,
+                          stdout=subprocess.PIPE, text=True, env=environment)  # fmt: skip
+    if done.returncode:
+        raise SystemExit(f"{values} ended with {done.returncode}")
+    return {**key, **json.loads(done.stdout.splitlines()[-1])}
 
 
 def main() -> int:
     """Run and print; 1 if a limit is surely passed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("cases", nargs="*", help="case ids; default: three models, all backends")
+    parser.add_argument("--out", type=Path, default=Path("fidelity.jsonl"))
+    parser.add_argument("--experiments", default="loops,sensors,tools")
+    parser.add_argument("--seconds", type=float, default=20.0, help="of loops, and of sensors")
     parser.add_argument("--rounds", type=int, default=30)
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--pairs", type=int, default=10, help="of launch and tool")
+    parser.add_argument("--table", action="store_true", help="measure nothing")
+    parser.add_argument("--alone", nargs=4, help=argparse.SUPPRESS)
+    parser.add_argument("--companion", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    cases = arguments.cases or [f"{m}/{b}/b1/t1" for m in MODELS for b in BACKEND_NAMES]
-    harness = harness_us()
-    print(
-        f"harness: {harness['inside']:.3f} us inside the clock, {harness['around']:.2f} us around"
-    )
-    rows, bad = [], harness["inside"] > LIMIT_HARNESS_US
-    limits = {"ours_against_bare": LIMIT_BIAS, "sensors_on_against_off": LIMIT_BIAS,
-              "ours_against_vendor": LIMIT_VENDOR}  # fmt: skip
-    for case in cases:
-        row = compare(case, arguments.rounds)
-        rows.append(row)
-        print(case, row.get("unavailable", f"{row.get('latency_ms', 0):.2f} ms"))
-        for name, limit in limits.items():
-            if name in row:
-                found = row[name]
-                verdict = judge(found, limit)
-                bad |= verdict == "OVER"
-                interval = f"[{found['low']:+.3%}, {found['high']:+.3%}]"
-                print(f"  {name:24} {found['bias']:+8.3%}  {interval}  {verdict} ({limit:.1%})")
-        sys.stdout.flush()
-    if arguments.out:
-        arguments.out.write_text(json.dumps({"harness_us": harness, "cases": rows}, indent=1))
-    return int(bad)
+    if arguments.companion:
+        companion(arguments.companion)
+        return 0
+    if arguments.alone:
+        experiment, case, seconds, rounds = arguments.alone
+        print(json.dumps(alone(experiment, case, float(seconds), int(rounds))))
+        return 0
+    text = arguments.out.read_text() if arguments.out.exists() else ""
+    rows = [json.loads(line) for line in text.splitlines()]
+    if not arguments.table:
+        for key in wanted(arguments):
+            if any(key.items() <= row.items() for row in rows):
+                continue
+            rows.append(measure(key))
+            with arguments.out.open("a") as file:
+                file.write(json.dumps(rows[-1]) + "\n")
+            for line in list(table(rows[-1:]))[2:]:
+                print(line, file=sys.stderr)
+    print("\n".join(table(rows)))
+    return int(any(over(row) for row in rows))
 
 
 if __name__ == "__main__":
