@@ -13,7 +13,7 @@ import functools
 import importlib.resources
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 #: What a missing cell reads.
@@ -22,7 +22,7 @@ NOT_FOUND = "not found"
 #: Columns of a table that describe its row.
 _KEYS = ("name", "label", "input")
 #: Tables whose rows are not systems.
-_OTHER = ("claims", "figure1", "figure7", "timm")
+_OTHER = ("claims", "figure1", "figure7", "table2", "timm")
 
 
 @dataclass(frozen=True)
@@ -79,12 +79,26 @@ class Published:
 
 @dataclass(frozen=True)
 class Claim:
-    """A statement of the paper with the numbers in it."""
+    """A statement of the paper with the numbers in it.
+
+    Attributes:
+        name: a word or two, unique.
+        text: what the paper says.
+        numbers: the numbers in it, by metric.
+        source: where it was published.
+        place: where in it.
+        group: ``computation``, ``memory``, ``speed`` or ``accuracy``.
+        test: how it is checked: ``kind`` names a rule of :mod:`cspbench.paper.verdicts`, the rest
+            is what that rule reads.
+    """
 
     name: str
     text: str
     numbers: dict[str, float]
     source: str
+    place: str = ""
+    group: str = ""
+    test: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -192,7 +206,10 @@ def find(
 def claims() -> list[Claim]:
     """Statements of the paper that can be checked."""
     where = source("claims")
-    return [Claim(r["claim"], r["text"], r["numbers"], where) for r in rows("claims")]
+    return [
+        Claim(r["claim"], r["text"], r["numbers"], where, r["place"], r["group"], r["test"])
+        for r in rows("claims")
+    ]
 
 
 def figure1() -> list[tuple[str, float, float]]:

@@ -1,0 +1,79 @@
+"""``cspbench paper``: the paper's claims and tables held against stored runs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from cspbench.cli.options import emit, format_option, out_file_option, results_option
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from cspbench.frames import Run
+
+#: Columns of the checklist that people read; json, csv and parquet have all.
+NARROW = ("claim", "verdict", "statement", "published", "here", "reason")
+#: In the names of the runs of suites/paper.
+SUITES = "-paper-"
+
+
+@click.command()
+@click.argument("runs", metavar="[RUN]...", nargs=-1)
+@click.option(
+    "--table", "number", type=click.IntRange(1, 5), metavar="1..5",
+    help="Print this table of the paper instead of the checklist of claims.",
+)  # fmt: skip
+@format_option
+@out_file_option
+@results_option
+def command(
+    runs: tuple[str, ...], number: int | None, form: str, out: Path | None, results: Path
+) -> None:
+    """Hold the CSPNet paper's claims against RUNs: reproduced, not, or why that cannot be told.
+
+    RUN is a run directory, its name under --results, "latest", or a directory that holds runs.
+    Without one the newest run of each suite of suites/paper counts. What no run has analysed is
+    analysed now; nothing is timed: that does "cspbench run suites/paper".
+    """
+    from cspbench.paper.comparison import TABLES
+    from cspbench.paper.evidence import from_runs, with_analyses
+    from cspbench.paper.verdicts import check_all, checklist, models_of_claims
+
+    evidence = from_runs(_load(runs, results))
+    wide = form in ("json", "csv", "parquet")
+    if number is not None:
+        models = TABLES[number](evidence).models
+        table = TABLES[number](with_analyses(evidence, models))
+        frame: pd.DataFrame = table.frame() if wide else table.readable()
+        below = table.notes
+    else:
+        full = checklist(check_all(with_analyses(evidence, models_of_claims())))
+        frame = full if wide else full[list(NARROW)]
+        counts = full["verdict"].value_counts()
+        below = (", ".join(f"{count} {verdict}" for verdict, count in counts.items()),)
+    emit(frame, form, out)
+    if form == "table" and out is None:
+        click.echo("")
+        for line in below:
+            click.echo(line)
+
+
+def _load(names: Sequence[str], results: Path) -> list[Run]:
+    """The named runs; without names the newest run of each suite of the paper."""
+    from cspbench.frames import load
+    from cspbench.store.rundir import find_run, list_runs
+
+    if not names:
+        newest = {path.name.partition(SUITES)[2]: path for path in list_runs(results)
+                  if SUITES in path.name}  # fmt: skip
+        return [load(path) for path in newest.values()]
+    paths: list[Path] = []
+    for name in names:
+        inside = list_runs(Path(name)) if os.path.isdir(name) else []
+        paths += inside or [find_run(name, results)]
+    return [load(path) for path in paths]

@@ -1,0 +1,245 @@
+"""What the paper is held against: analyses of networks and measured cases, as plain data.
+
+Ratios are taken between cases of one run only: its rounds spread the machine's drift over both.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from cspbench import paper
+from cspbench.analysis.record import VERSION, Analysis
+from cspbench.errors import CspbenchError
+from cspbench.ids import parse_case_id, parse_model_id
+from cspbench.measure.statistics import Interval
+from cspbench.models.spec import CONFIDENCE, MODELS, NECKS, Confidence
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from cspbench.frames import Run
+
+#: Labels of definitions that a claim can be checked on; on the others it is reconstruction only.
+FIRM: tuple[Confidence, ...] = ("confirmed", "solved")
+#: A model's label is that of its published form. These variants of csppeleenet were chosen because
+#: they meet the very numbers that they would be checked against, or meet none (docs/models.md).
+VARIANTS: Mapping[tuple[str, Any], Confidence] = {
+    ("gamma", 0.25): "searched",
+    ("gamma", 0.75): "open",
+    ("fusion", "last"): "searched",
+    ("fusion", "first"): "open",
+}
+#: Bars of Fig. 7 were read by pixels: heights that differ by less are equal.
+BAR_RESOLUTION = 0.002
+
+#: A measured case: model id with input, backend, threads.
+Key = tuple[str, str, int]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A case that has a latency, in ms with its 95 % interval."""
+
+    case: str
+    run: str
+    latency_ms: Interval
+
+    @property
+    def fps(self) -> float:
+        """Inferences a second at batch 1."""
+        return 1000 / self.latency_ms.estimate
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is known.
+
+    Attributes:
+        analyses: by model id with input (``csppeleenet@224``).
+        cases: the case frame of each run (``Run.cases``) by the run's name, oldest first.
+    """
+
+    analyses: Mapping[str, Analysis] = field(default_factory=dict)
+    cases: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+
+    @functools.cached_property
+    def _rows(self) -> dict[str, dict[Key, dict[str, Any]]]:
+        """Case rows at batch 1 of plain backends, by run."""
+        found: dict[str, dict[Key, dict[str, Any]]] = {}
+        for run, frame in self.cases.items():
+            rows = found.setdefault(run, {})
+            for row in frame.to_dict(orient="records"):
+                case = parse_case_id(str(row["id"]))
+                if case.batch == 1 and not case.backend.options:
+                    key = (str(case.model), case.backend.name, case.threads)
+                    rows[key] = {str(name): value for name, value in row.items()}
+        return found
+
+    def total(self, model: str, metric: str) -> float | None:
+        """A total of a model's analysis, None if it was not analysed."""
+        analysis = self.analyses.get(model)
+        value = analysis.totals.get(metric) if analysis else None
+        return None if value is None else float(value)
+
+    def measured(
+        self, models: Sequence[str], backends: Sequence[str]
+    ) -> tuple[dict[str, Measured], str, str]:
+        """Latencies of ``models``, all on one backend with equal threads in one run.
+
+        The first backend counts on which all were measured, else that with most; the newest run of
+        equals.
+
+        Returns:
+            those measured by model id, the backend, and why the others (if any) are missing.
+        """
+        best: dict[str, Measured] = {}
+        chosen = ""
+        for backend in backends:
+            for run, rows in reversed(self._rows.items()):
+                for threads in sorted({key[2] for key in rows if key[1] == backend}):
+                    keys = {model: (model, backend, threads) for model in models}
+                    found = {
+                        model: _measured(rows[key], run)
+                        for model, key in keys.items()
+                        if key in rows and _has_latency(rows[key])
+                    }
+                    if len(found) > len(best):
+                        best, chosen = found, backend
+            if len(best) == len(models):
+                break
+        missing = [model for model in models if model not in best]
+        return best, chosen, self._why(missing, backends)
+
+    def _why(self, models: Sequence[str], backends: Sequence[str]) -> str:
+        """Why there is no latency of these models on these backends; empty without models."""
+        reasons: dict[str, list[str]] = {}
+        for model in models:
+            failed = {
+                backend: f"{backend}: {row['reason'] or row['status']}"
+                for rows in self._rows.values()
+                for (name, backend, _), row in rows.items()
+                if name == model and backend in backends and not _has_latency(row)
+            }
+            reason = "; ".join(failed.values()) or f"not in any run on {' or '.join(backends)}"
+            reasons.setdefault(reason, []).append(model)
+        return "; ".join(f"{', '.join(names)}: {reason}" for reason, names in reasons.items())
+
+    def label(self, model: str, metric: str = "") -> Confidence:
+        """How sure we are of a model's definition, as far as ``metric`` depends on it.
+
+        The largest layer of a detector (``max_layer_bflops``) depends on its backbone alone where
+        it lies there and Fig. 7 draws no larger one in the head.
+        """
+        parsed = parse_model_id(model)
+        if metric == "max_layer_bflops" and self._largest_is_in_backbone(model):
+            parsed = type(parsed)(parsed.model)
+        return weakest(_labels(str(parsed)))
+
+    def weak(self, models: Sequence[str], metric: str = "") -> tuple[str, ...]:
+        """Those whose definition is not firm, with its label: ``csppeleenet+efm@416: searched``."""
+        labels = {model: self.label(model, metric) for model in models}
+        return tuple(f"{model}: {label}" for model, label in labels.items() if label not in FIRM)
+
+    def _largest_is_in_backbone(self, model: str) -> bool:
+        analysis = self.analyses.get(model)
+        if analysis is None or not analysis.places.get("max_layer_bflops", "").startswith(
+            "backbone."
+        ):
+            return False
+        try:
+            bars = paper.figure7(model.partition("@")[0])
+        except KeyError:
+            return False
+        return max(bar.bflops for bar in bars) <= analysis.max_layer_bflops + BAR_RESOLUTION
+
+
+def from_runs(runs: Sequence[Run]) -> Evidence:
+    """What stored runs know; of a network that several analysed, the last analysis counts."""
+    stored: dict[str, Any] = {}
+    for run in runs:
+        stored |= {
+            model: data
+            for model, data in run.stored.meta["analyses"].items()
+            if data.get("version") == VERSION and data.get("rows")
+        }
+    return Evidence(StoredAnalyses(stored), {run.name: run.cases for run in runs})
+
+
+def with_analyses(evidence: Evidence, models: Iterable[str]) -> Evidence:
+    """The same evidence with the analyses that it lacks, made now or taken from the cache."""
+    from cspbench.analysis.api import analyze_id
+
+    found = {
+        model: evidence.analyses[model] if model in evidence.analyses else analyze_id(model)
+        for model in dict.fromkeys([*evidence.analyses, *models])
+    }
+    return Evidence(found, evidence.cases)
+
+
+class StoredAnalyses(Mapping[str, Analysis]):
+    """Analyses as ``run.json`` holds them; each is read when it is asked for."""
+
+    def __init__(self, stored: Mapping[str, Any]) -> None:
+        self._stored = stored
+        self._read: dict[str, Analysis] = {}
+
+    def __getitem__(self, model: str) -> Analysis:
+        if model not in self._read:
+            self._read[model] = Analysis.from_json(json.dumps(self._stored[model]))
+        return self._read[model]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._stored)
+
+    def __len__(self) -> int:
+        return len(self._stored)
+
+
+def speed_ratio(first: Interval, second: Interval) -> Interval:
+    """How many times as fast ``first`` is as ``second``: quotient of latencies, second over first.
+
+    The half widths of both intervals on the log scale are joined as the root of the sum of their
+    squares: the launches of two cases are independent. Without both intervals there are no bounds.
+    """
+    ratio = second.estimate / first.estimate
+    if not (first.low and first.high and second.low and second.high):
+        return Interval(ratio, None, None)
+    half = math.hypot(math.log(first.high / first.low) / 2, math.log(second.high / second.low) / 2)
+    return Interval(ratio, ratio * math.exp(-half), ratio * math.exp(half))
+
+
+def weakest(labels: Sequence[Confidence]) -> Confidence:
+    """The label that we are least sure of; ``confirmed`` of none."""
+    return max(labels, key=list(CONFIDENCE).index, default="confirmed")
+
+
+def _labels(model: str) -> list[Confidence]:
+    parsed = parse_model_id(model)
+    labels: list[Confidence] = []
+    try:
+        labels.append(MODELS.get(parsed.model.name).confidence)
+        if parsed.neck is not None:
+            labels.append(NECKS.get(parsed.neck.name).confidence)
+    except CspbenchError:
+        return ["open"]
+    if parsed.model.name == "csppeleenet":
+        labels += [VARIANTS[option] for option in parsed.model.options if option in VARIANTS]
+    return labels
+
+
+def _has_latency(row: Mapping[str, Any]) -> bool:
+    return _bound(row["latency_ms"]) is not None
+
+
+def _measured(row: Mapping[str, Any], run: str) -> Measured:
+    low, high = _bound(row["latency_ms_low"]), _bound(row["latency_ms_high"])
+    return Measured(str(row["id"]), run, Interval(float(row["latency_ms"]), low, high))
+
+
+def _bound(value: Any) -> float | None:
+    return None if value is None or math.isnan(value) else float(value)

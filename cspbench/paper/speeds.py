@@ -1,0 +1,124 @@
+"""Rules for claims about speed: measured cases of one run, their ratio with its 95 % interval."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import combinations
+from typing import Any
+
+from cspbench import paper
+from cspbench.measure.statistics import Interval
+from cspbench.paper.evidence import Evidence, Measured, speed_ratio
+from cspbench.paper.outcome import Outcome, Part, short_name, times
+
+#: Another device, another library: a ratio of speeds is met within this share either way.
+RATIO_BAND = 0.20
+
+
+def faster(test: Mapping[str, Any], evidence: Evidence) -> Outcome:
+    """One case is faster than another."""
+    of, than = test["of"], test["than"]
+    found, backend, missing = evidence.measured([of, than], test["backends"])
+    part = (
+        Part("", missing=missing)
+        if missing
+        else _faster_part(found[of], found[than], backend, evidence.weak([of, than]))
+    )
+    return Outcome(
+        (part,), test["published"], _used(found),
+        "reproduced if the 95 % interval of the ratio of speeds lies above 1, not if below",
+        "measured",
+        note=f"published on {test['device']}; only the direction is tested",
+    )  # fmt: skip
+
+
+def _faster_part(first: Measured, second: Measured, backend: str, weak: tuple[str, ...]) -> Part:
+    ratio = speed_ratio(first.latency_ms, second.latency_ms)
+    return Part(f"{times(ratio)} on {backend}", above_one(ratio), weak)
+
+
+def above_one(ratio: Interval) -> bool | None:
+    """True if a ratio surely is above 1, False if surely below, None if its interval holds 1."""
+    if ratio.low is None or ratio.high is None or ratio.low <= 1 <= ratio.high:
+        return None
+    return ratio.low > 1
+
+
+def ratio(test: Mapping[str, Any], evidence: Evidence) -> Outcome:
+    """One case is so many times as fast as another."""
+    of, base = test["of"], test["against"]
+    [first, second] = [_cpu_fps(test["table"], model) for model in (of, base)]
+    wanted = float(first["text"]) / float(second["text"])
+    found, backend, missing = evidence.measured([of, base], test["backends"])
+    if missing:
+        part = Part("", missing=missing)
+    else:
+        ratio = speed_ratio(found[of].latency_ms, found[base].latency_ms)
+        part = Part(
+            f"{times(ratio)} on {backend}", meets_ratio(ratio, wanted), evidence.weak([of, base])
+        )
+    note = ""
+    if first["device"] != second["device"]:
+        note = f"{second['text']} fps were published on {second['device']}, by other authors"
+    return Outcome(
+        (part,), f"{second['text']} → {first['text']} fps = ×{wanted:.2f}", _used(found),
+        f"reproduced if the 95 % interval of the ratio reaches ×{wanted:.2f} ± "
+        f"{RATIO_BAND:.0%} and excludes 1".replace("%", " %"),
+        "measured", note=note,
+    )  # fmt: skip
+
+
+def meets_ratio(ratio: Interval, wanted: float) -> bool | None:
+    """True if the interval meets ``wanted`` within RATIO_BAND and excludes 1.
+
+    False if it misses the band; None if it meets both the band and 1, or does not exist.
+    """
+    if ratio.low is None or ratio.high is None:
+        return None
+    if ratio.high < wanted / (1 + RATIO_BAND) or ratio.low > wanted * (1 + RATIO_BAND):
+        return False
+    return None if ratio.low <= 1 <= ratio.high else True
+
+
+def _cpu_fps(table: str, model: str) -> dict[str, str]:
+    """The published fps of a system on a CPU, and on which."""
+    for entry in paper.published(short_name(model), metric="fps"):
+        if entry.table == table and entry.text and entry.device in CPU_DEVICES:
+            return {"text": entry.text, "device": entry.device}
+    raise KeyError(f"{table} has no fps of {model} on a CPU")
+
+
+CPU_DEVICES = ("i9-9900K, OpenCV DNN", "Xeon E5-2682v4")
+
+
+def order(test: Mapping[str, Any], evidence: Evidence) -> Outcome:
+    """Cases are as fast as published, in that order: every pair of them is compared."""
+    entries = [
+        entry
+        for entry in paper.everything()
+        if entry.table == test["table"] and entry.device == test["device"] and entry.value
+    ]
+    entries.sort(key=lambda entry: -(entry.value or 0.0))
+    models = [f"{entry.name}@{entry.input}" for entry in entries]
+    found, backend, missing = evidence.measured(models, test["backends"])
+    fastest_first = sorted(found, key=lambda model: -found[model].fps)
+    ours = " > ".join(f"{short_name(m)} {found[m].fps:.1f}" for m in fastest_first)
+    parts = [Part(f"{ours} fps on {backend}" if found else "", True, missing=missing)]
+    parts += [
+        Part("", above_one(speed_ratio(found[first].latency_ms, found[second].latency_ms)),
+             evidence.weak([first, second]))
+        for first, second in combinations([model for model in models if model in found], 2)
+    ]  # fmt: skip
+    return Outcome(
+        tuple(parts),
+        " > ".join(f"{short_name(m)} {e.text}" for m, e in zip(models, entries, strict=True))
+        + f" fps on {test['device']}",
+        _used(found),
+        "every pair must be in order by the 95 % interval of its ratio; one pair of firm "
+        "definitions in the other order is enough against it",
+        "measured",
+    )
+
+
+def _used(found: Mapping[str, Measured]) -> tuple[str, ...]:
+    return tuple(one.case for one in found.values())
