@@ -59,18 +59,27 @@ def backends(pattern: str, results: Path) -> list[Row]:
 
 
 def sensors(pattern: str, results: Path) -> list[Row]:
-    """Sources of the machine's state."""
-    from cspbench.sensors.spec import SENSORS
+    """Sources of the machine's state, and which share of a processor reading them takes.
 
-    return [
-        {
+    A sensor that wants to be named is not opened here.
+    """
+    from cspbench.sensors.spec import SENSORS
+    from cspbench.sensors.watch import reading_cost_s
+
+    rows = []
+    for sensor in SENSORS:
+        if not matches(pattern, sensor.name):
+            continue
+        missing = sensor.available()
+        cost = None if missing or sensor.on_request else reading_cost_s(sensor)
+        rows.append({
             "name": sensor.name,
-            "here": sensor.available() or "available",
+            "rate_hz": sensor.rate_hz,
+            "cost_percent": None if cost is None else round(100 * cost * sensor.rate_hz, 4),
+            "here": missing or "available",
             "summary": sensor.summary,
-        }
-        for sensor in SENSORS
-        if matches(pattern, sensor.name)
-    ]
+        })  # fmt: skip
+    return rows
 
 
 def suites(pattern: str, results: Path) -> list[Row]:

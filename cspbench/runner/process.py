@@ -252,6 +252,8 @@ def worker_environment(threads: int, path: str | None = None) -> dict[str, str]:
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         environment[name] = str(threads)
     environment["OMP_WAIT_POLICY"] = "PASSIVE"
+    # An index in CUDA_VISIBLE_DEVICES means the device that NVML, so our sensor, knows by it.
+    environment.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
     # Modules that happen to lie in the working directory are not imported (Python >= 3.11).
     environment["PYTHONSAFEPATH"] = "1"
     # Would silently replace the engine that the suite asks for.

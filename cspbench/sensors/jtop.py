@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import importlib.util
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cspbench.sensors.spec import SENSORS, Reader, Reading
-from cspbench.sensors.tegra import power_name
+from cspbench.sensors.tegra import power_gauges
 
 _SOCKET = Path("/run/jtop.sock")
 
@@ -74,13 +75,12 @@ class JtopReader:
 
 
 def gauges_of(client: Any) -> dict[str, float]:
-    """Gauges of a client's dictionaries: there power is in mW, heat in °C, clocks in kHz."""
-    gauges: dict[str, float] = {}
-    power = client.power
-    for rail, values in power.get("rail", {}).items():
-        gauges[power_name(rail)] = values["power"] / 1e3
-    if "power" in power.get("tot", {}):
-        gauges["board_power_w"] = power["tot"]["power"] / 1e3
+    """Gauges of a client's dictionaries: there power is in mW, heat in °C, clocks in kHz.
+
+    Versions and boards differ in what they have (4.3 with JetPack 6, 7.2 with JetPack 7): what is
+    missing is left out.
+    """
+    gauges = power_gauges(_rails(client.power))
     heat = {name: values["temp"] for name, values in client.temperature.items()
             if values.get("online", True)}  # fmt: skip
     for name, value in heat.items():
@@ -88,8 +88,11 @@ def gauges_of(client: Any) -> dict[str, float]:
     if heat:
         gauges["temperature_c"] = float(max(heat.values()))
     for values in client.gpu.values():
-        gauges["gpu_utilisation_percent"] = float(values["status"]["load"])
-        gauges["gpu_clock_mhz"] = values["freq"]["cur"] / 1e3
+        load, clock = values.get("status", {}).get("load"), values.get("freq", {}).get("cur")
+        if load is not None:
+            gauges["gpu_utilisation_percent"] = float(load)
+        if clock is not None:
+            gauges["gpu_clock_mhz"] = clock / 1e3
         break
     emc = client.memory.get("EMC", {})
     if "cur" in emc:
@@ -104,6 +107,23 @@ def gauges_of(client: Any) -> dict[str, float]:
     if client.jetson_clocks is not None:
         gauges["jetson_clocks"] = float(bool(client.jetson_clocks))
     return gauges
+
+
+def _rails(power: Mapping[str, Any]) -> dict[str, float]:
+    """Watts by the rail's name.
+
+    jtop takes the rail that feeds all out of the others and names it in ``tot``; without a name
+    ``tot`` is its own sum, in which version 4.3 has what a USB charger negotiated.
+    """
+    found = {
+        rail: values["power"] / 1e3
+        for rail, values in power.get("rail", {}).items()
+        if "power" in values and not rail.lower().startswith(("ucsi", "usb"))
+    }
+    total = power.get("tot", {})
+    if "name" in total and "power" in total:
+        found[total["name"]] = total["power"] / 1e3
+    return found
 
 
 SENSORS.add(Jtop())

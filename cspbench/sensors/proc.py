@@ -1,4 +1,4 @@
-"""State of the machine around a launch, from /proc: steal, other processes' CPU time, load.
+"""State of the machine around a launch, from /proc: steal, others' CPU time, switches, load.
 
 Where /proc is missing (not Linux) the fields are None: not measured, never 0.
 """
@@ -22,7 +22,7 @@ class Proc:
     """Spec of the sensor."""
 
     name: str = "proc"
-    summary: str = "steal, other processes' CPU time and load, from /proc"
+    summary: str = "steal, other processes' CPU time, context switches and load, from /proc"
     rate_hz: float = 1.0
     on_request: bool = False
 
@@ -35,11 +35,13 @@ class Proc:
         return self
 
     def read(self) -> Reading:
-        """Counters of the whole machine, in seconds of processor time."""
+        """Counters of the whole machine: seconds of processor time, and context switches."""
         times = read_cpu_times()
         if times is None:
             raise OSError("/proc/stat cannot be read any more")
         counters = {"cpu_busy_s": times.busy_s, "cpu_steal_s": times.steal_s}
+        if times.context_switches is not None:
+            counters["context_switches"] = float(times.context_switches)
         return Reading({"load_1m": times.load_1m}, counters)
 
     def close(self) -> None:
@@ -51,13 +53,20 @@ SENSORS.add(Proc())
 
 @dataclass(frozen=True)
 class CpuTimes:
-    """Totals over all processors since boot, in seconds, and this process's own CPU time."""
+    """Totals over all processors since boot, in seconds, and this process's own CPU time.
+
+    ``context_switches`` are the machine's, ``voluntary`` and ``involuntary`` those of all threads
+    of this process: it waited for something, or the scheduler gave its processor to another.
+    """
 
     wall_s: float
     busy_s: float
     steal_s: float
     own_s: float
     load_1m: float
+    context_switches: int | None = None
+    voluntary: int = 0
+    involuntary: int = 0
 
 
 @dataclass(frozen=True)
@@ -66,6 +75,8 @@ class Interference:
 
     ``foreign_cpu_s`` is processor time of other processes (busy time of the machine less ours),
     ``steal_s`` time in which the hypervisor ran somebody else, both over all processors.
+    ``involuntary_switches`` tells how often our threads lost their processor to another,
+    ``voluntary_switches`` how often they waited (for a lock, a device, one another).
     """
 
     seconds: float
@@ -73,6 +84,8 @@ class Interference:
     steal_s: float
     load_1m_before: float
     load_1m_after: float
+    voluntary_switches: int = 0
+    involuntary_switches: int = 0
 
     def contended(self) -> bool:
         """True if steal is over 5 %, or others took over 25 %, of one processor."""
@@ -87,15 +100,29 @@ def parse_stat(text: str, ticks_per_second: int) -> tuple[float, float]:
     return busy / ticks_per_second, steal / ticks_per_second
 
 
+def parse_switches(text: str) -> int | None:
+    """Context switches of the machine since boot: the line ``ctxt`` of /proc/stat."""
+    for line in text.splitlines():
+        if line.startswith("ctxt "):
+            return int(line.split()[1])
+    return None
+
+
 def read_cpu_times() -> CpuTimes | None:
     """Read the counters now; None where the system does not tell."""
+    import resource
+
     try:
-        busy, steal = parse_stat(_PROC_STAT.read_text(), os.sysconf("SC_CLK_TCK"))
+        text = _PROC_STAT.read_text()
+        busy, steal = parse_stat(text, os.sysconf("SC_CLK_TCK"))
+        switches = parse_switches(text)
     except (OSError, ValueError, IndexError):
         return None
     times = os.times()
     own = times.user + times.system + times.children_user + times.children_system
-    return CpuTimes(time.monotonic(), busy, steal, own, os.getloadavg()[0])
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return CpuTimes(time.monotonic(), busy, steal, own, os.getloadavg()[0], switches,
+                    usage.ru_nvcsw, usage.ru_nivcsw)  # fmt: skip
 
 
 def between(before: CpuTimes | None, after: CpuTimes | None) -> Interference | None:
@@ -109,4 +136,6 @@ def between(before: CpuTimes | None, after: CpuTimes | None) -> Interference | N
         steal_s=max(0.0, after.steal_s - before.steal_s),
         load_1m_before=before.load_1m,
         load_1m_after=after.load_1m,
+        voluntary_switches=after.voluntary - before.voluntary,
+        involuntary_switches=after.involuntary - before.involuntary,
     )

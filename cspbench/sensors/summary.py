@@ -17,8 +17,8 @@ from cspbench.sensors.watch import Look, Trace
 
 #: What tells the energy of a device, best first; a GPU's counter says nothing of a run on the CPU.
 SOURCES = {
-    "cpu": ("cpu_energy_j", "board_power_w"),
-    "cuda": ("gpu_energy_j", "board_power_w", "gpu_power_w"),
+    "cpu": ("cpu_energy_j", "board_power_w", "rails_power_w"),
+    "cuda": ("gpu_energy_j", "board_power_w", "rails_power_w", "gpu_power_w"),
 }
 #: How often hardware renews a counter, in seconds: RAPL about every ms, NVML's within 100 ms.
 COUNTER_PERIOD_S = {"cpu_energy_j": 0.001, "gpu_energy_j": 0.1}
@@ -159,7 +159,8 @@ def energy(
 def throttled(traces: Sequence[Trace]) -> bool:
     """True if the device said so, or a clock fell by more than CLOCK_DROP of that at the start."""
     for trace in traces:
-        if any(value > 0 for _, value in series(trace.looks, "gpu_throttled")):
+        # NVML may name a slowdown while the device changes its state: once is not enough.
+        if sum(value > 0 for _, value in series(trace.looks, "gpu_throttled")) > 1:
             return True
         counts = [look.reading.counters.get("cpu_throttle_events") for look in trace.looks]
         known = [count for count in counts if count is not None]

@@ -8,6 +8,9 @@ from pathlib import Path
 
 from cspbench.sensors.spec import SENSORS, Reading, read_number, read_text
 
+#: What a Tegra board gives for a zone that is switched off, in thousandths of a degree.
+OFFLINE = -256_000
+
 
 @dataclass(frozen=True)
 class Thermal:
@@ -33,7 +36,7 @@ class Thermal:
         for zone in self._zones():
             value = read_number(zone / "temp")
             kind = re.sub(r"\W+", "_", read_text(zone / "type") or zone.name).lower()
-            if value is not None:
+            if value is not None and value > OFFLINE:
                 gauges[f"temperature_{kind.removesuffix('_thermal')}_c"] = value / 1e3
         if gauges:
             gauges["temperature_c"] = max(gauges.values())

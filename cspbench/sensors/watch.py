@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from statistics import median
 from types import TracebackType
 
 from cspbench.registry import nearest
@@ -79,6 +80,23 @@ def check_names(wanted: str, known: Sequence[str]) -> list[str]:
             valid = ", ".join((AUTO, NONE, *sorted(known)))
             raise ValueError(f"unknown sensor {name!r}{nearest(name, list(known))}; valid: {valid}")
     return names
+
+
+def reading_cost_s(sensor: Sensor, looks: int = 5) -> float | None:
+    """Processor time of one look at a sensor, the median of a few; None if it cannot be read."""
+    costs = []
+    try:
+        reader = sensor.open()
+        try:
+            for _ in range(looks):
+                start = time.thread_time()
+                reader.read()
+                costs.append(time.thread_time() - start)
+        finally:
+            reader.close()
+    except Exception:  # a driver's library may raise anything
+        return None
+    return median(costs)
 
 
 class Watch:

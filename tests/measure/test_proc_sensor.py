@@ -1,18 +1,29 @@
 """What others took during a launch, from /proc/stat by hand."""
 
 import sys
+import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cspbench.sensors.proc import CpuTimes, Interference, between, parse_stat, read_cpu_times
+from cspbench.sensors.proc import (
+    CpuTimes,
+    Interference,
+    Proc,
+    between,
+    parse_stat,
+    parse_switches,
+    read_cpu_times,
+)
 
 # cpu  user nice system idle iowait irq softirq steal guest guest_nice   (proc(5), ticks)
 STAT = """\
 cpu  1000 200 300 9999 50 10 40 250 700 0
 cpu0 500 100 150 5000 25 5 20 125 350 0
 intr 12345
+ctxt 987654
+btime 1700000000
 """
 
 
@@ -20,6 +31,8 @@ def test_busy_and_steal_by_hand():
     # Busy: 1000 + 200 + 300 + 10 + 40 = 1550 ticks; idle and waiting for disks are not busy, and
     # guest time is part of user already. At 100 ticks a second: 15.5 s busy, 2.5 s steal.
     assert parse_stat(STAT, 100) == (15.5, 2.5)
+    assert parse_switches(STAT) == 987654
+    assert parse_switches("cpu 1 2 3\n") is None
 
 
 def test_an_old_kernel_without_steal_has_none():
@@ -82,3 +95,15 @@ def test_the_real_machine_counts_our_own_work_as_ours():
     assert after.own_s > before.own_s
     assert after.busy_s >= before.busy_s
     assert found.seconds > 0
+    assert found.involuntary_switches >= 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
+def test_waiting_is_a_voluntary_switch_of_ours_and_one_of_the_machine():
+    before = read_cpu_times()
+    for _ in range(50):
+        time.sleep(0.001)
+    after = read_cpu_times()
+    assert between(before, after).voluntary_switches >= 50
+    assert after.context_switches - before.context_switches >= 50
+    assert {"cpu_busy_s", "cpu_steal_s", "context_switches"} == set(Proc().read().counters)

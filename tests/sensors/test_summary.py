@@ -95,6 +95,15 @@ def test_the_power_of_a_graphics_card_says_nothing_of_a_run_on_the_processor():
     assert power([card, board], "cpu").watts == pytest.approx(7.0)
 
 
+def test_the_sum_of_rails_stands_in_where_no_rail_has_the_whole_board():
+    rails = gauges("tegra", [9.0] * 5, "rails_power_w")
+    found = power([rails], "cuda")
+    assert found.watts == pytest.approx(9.0)
+    assert found.method == "integral of rails_power_w (tegra, 10 Hz)"
+    board = gauges("jtop", [12.0] * 5, "board_power_w")
+    assert power([rails, board], "cpu").watts == pytest.approx(12.0)
+
+
 def test_a_window_shorter_than_the_period_of_its_source_gives_no_number():
     def counted(seconds):
         return trace("nvml", (0.0, {}, {"gpu_energy_j": 0.0}), (seconds, {}, {"gpu_energy_j": 1.0}))
@@ -127,7 +136,11 @@ def test_idle_power_that_was_obtained_otherwise_is_not_put_beside():
 @pytest.mark.parametrize(
     ("window", "expected"),
     [
-        (gauges("nvml", [0, 0, 1, 0], "gpu_throttled"), True),
+        (gauges("nvml", [0, 1, 1, 0], "gpu_throttled"), True),
+        # A device that changes its state may name a slowdown once.
+        (gauges("nvml", [0, 0, 1, 0], "gpu_throttled"), False),
+        # At the power limit at a constant clock: how large devices work.
+        (gauges("nvml", [1, 1, 1, 1], "gpu_power_capped"), False),
         (gauges("nvml", [0, 0, 0, 0], "gpu_throttled"), False),
         # From 2000 to 1700 MHz is 15 % down, to 1850 is 7.5 %; medians of the outer thirds.
         (gauges("nvml", [2000, 2000, 1900, 1800, 1700, 1700], "gpu_clock_mhz"), True),

@@ -10,7 +10,8 @@ import types
 import pytest
 
 from cspbench.sensors.cpufreq import CpuFreq
-from cspbench.sensors.nvml import Nvml, NvmlReader, is_throttled
+from cspbench.sensors.jtop import gauges_of
+from cspbench.sensors.nvml import Nvml, NvmlReader, is_throttled, used_by
 from cspbench.sensors.rapl import Rapl
 from cspbench.sensors.tegra import Tegra, power_name
 from cspbench.sensors.thermal import Thermal
@@ -42,6 +43,7 @@ def test_temperatures_by_zone(tmp_path):
         "thermal_zone0/type": "cpu-thermal", "thermal_zone0/temp": 45500,
         "thermal_zone1/type": "x86_pkg_temp", "thermal_zone1/temp": 51000,
         "thermal_zone2/type": "broken", "thermal_zone2/temp": "no data",
+        "thermal_zone3/type": "cv0-thermal", "thermal_zone3/temp": -256000,  # a Tegra zone, off
         "cooling_device0/type": "Fan",
     })  # fmt: skip
     sensor = Thermal(tmp_path)
@@ -107,6 +109,83 @@ def test_a_jetson_board_from_sysfs(tmp_path):
     }  # fmt: skip
 
 
+def ina3221(chip, rails):
+    """Files of a chip with rails by (name, mV, mA)."""
+    files = {f"{chip}/name": "ina3221"}
+    for number, (name, volts, amperes) in enumerate(rails, 1):
+        files |= {f"{chip}/in{number}_label": name, f"{chip}/in{number}_input": volts,
+                  f"{chip}/curr{number}_input": amperes}  # fmt: skip
+    return files
+
+
+def test_a_board_without_a_rail_for_all_has_a_sum_and_no_board_power(tmp_path):
+    devices = "bus/i2c/devices"
+    write(tmp_path, {
+        **ina3221(f"{devices}/1-0040/hwmon/hwmon3",
+                  [("VDD_GPU_SOC", 12000, 500), ("VDD_CPU_CV", 12000, 100), ("NC", 12000, 900)]),
+        **ina3221(f"{devices}/1-0041/hwmon/hwmon4", [("VIN_SYS_5V0", 5000, 600)]),
+        "class/devfreq/17000000.ga10b/device/of_node/name": "ga10b",  # Orin before JetPack 6
+        "class/devfreq/17000000.ga10b/cur_freq": 306000000,
+    })  # fmt: skip
+    gauges = Tegra(tmp_path).read().gauges
+    # 12 V * 0.5 A = 6 W, 12 V * 0.1 A = 1.2 W, 5 V * 0.6 A = 3 W; NC is not connected.
+    assert gauges == {
+        "power_vdd_gpu_soc_w": 6.0, "power_vdd_cpu_cv_w": pytest.approx(1.2),
+        "power_vin_sys_5v0_w": 3.0, "rails_power_w": pytest.approx(10.2), "gpu_clock_mhz": 306.0,
+    }  # fmt: skip
+
+
+def test_the_carrier_board_of_a_thor_has_an_ina238(tmp_path):
+    write(tmp_path, {
+        "bus/i2c/devices/2-0044/hwmon/hwmon5/name": "ina238",
+        "bus/i2c/devices/2-0044/hwmon/hwmon5/power1_input": 48_250_000,  # µW
+        **ina3221("bus/i2c/devices/2-0040/hwmon/hwmon4", [("VDD_GPU", 12000, 1000)]),
+    })  # fmt: skip
+    gauges = Tegra(tmp_path).read().gauges
+    assert gauges == {
+        "power_vin_w": 48.25, "power_vdd_gpu_w": 12.0, "board_power_w": 48.25,
+    }  # fmt: skip
+
+
+def client(**found):
+    """What a jtop client shows, by the attributes that are read."""
+    bare = {"power": {}, "temperature": {}, "gpu": {}, "memory": {}, "fan": {}, "nvpmodel": None,
+            "jetson_clocks": None}  # fmt: skip
+    return types.SimpleNamespace(**{**bare, **found})
+
+
+def rail(milliwatts):
+    return {"volt": 5000, "curr": milliwatts // 5, "power": milliwatts, "avg": 1, "online": True}
+
+
+def test_jtop_on_a_board_with_a_rail_for_all():
+    power = {"rail": {"VDD_CPU_GPU_CV": rail(2500)}, "tot": {**rail(7500), "name": "VDD_IN"}}
+    assert gauges_of(client(power=power)) == {
+        "power_vdd_cpu_gpu_cv_w": 2.5, "power_vdd_in_w": 7.5, "board_power_w": 7.5,
+    }  # fmt: skip
+
+
+def test_jtop_on_a_board_without_one_takes_no_charger_for_a_rail():
+    # Version 4.3 on an AGX Orin: no name in tot, which is the sum of all, the charger's too.
+    power = {
+        "rail": {"VDD_GPU_SOC": rail(6000), "VDD_CPU_CV": rail(1200),
+                 "ucsi-source-psy-2-00081": rail(15000)},
+        "tot": {"power": 22200, "avg": 22200},
+    }  # fmt: skip
+    assert gauges_of(client(power=power)) == {
+        "power_vdd_gpu_soc_w": 6.0, "power_vdd_cpu_cv_w": 1.2, "rails_power_w": 7.2,
+    }  # fmt: skip
+
+
+def test_jtop_leaves_out_what_a_board_does_not_tell():
+    assert gauges_of(client()) == {}
+    gpu = {"gpu": {"type": "integrated", "status": {"railgate": False}, "freq": {"cur": 306000}}}
+    heat = {"cpu": {"temp": 40.5, "online": True}, "cv0": {"temp": -256, "online": False}}
+    assert gauges_of(client(gpu=gpu, temperature=heat)) == {
+        "gpu_clock_mhz": 306.0, "temperature_cpu_c": 40.5, "temperature_c": 40.5,
+    }  # fmt: skip
+
+
 def test_names_of_rails():
     assert power_name("VDD_CPU_GPU_CV") == "power_vdd_cpu_gpu_cv_w"
     assert power_name("POM 5V IN") == "power_pom_5v_in_w"
@@ -146,6 +225,9 @@ class FakeNvml(types.ModuleType):
         self.devices.append(uuid)
         return uuid
 
+    def nvmlDeviceGetUUID(self, device):
+        return ("GPU-0f", "GPU-abc-123")[device]
+
     def nvmlDeviceGetUtilizationRates(self, device):
         return types.SimpleNamespace(gpu=87, memory=40)
 
@@ -167,6 +249,11 @@ class FakeNvml(types.ModuleType):
     def nvmlDeviceGetCurrentClocksThrottleReasons(self, device):
         return self.reasons
 
+    def nvmlDeviceGetComputeRunningProcesses(self, device):
+        return [types.SimpleNamespace(pid=41, usedGpuMemory=2**20),
+                types.SimpleNamespace(pid=42, usedGpuMemory=600 * 2**20),
+                types.SimpleNamespace(pid=43, usedGpuMemory=None)]  # fmt: skip
+
 
 def test_nvml_leaves_out_what_a_device_does_not_support(monkeypatch):
     nvml = FakeNvml()
@@ -178,13 +265,15 @@ def test_nvml_leaves_out_what_a_device_does_not_support(monkeypatch):
     assert reading.gauges == {
         "gpu_utilisation_percent": 87, "gpu_memory_used_bytes": 2**30, "gpu_clock_mhz": 1410,
         "gpu_memory_clock_mhz": 1215, "gpu_power_w": 215.5, "gpu_throttled": 0,
+        "gpu_power_capped": 0,
     }  # fmt: skip
     assert reading.counters == {"gpu_energy_j": 12345.678}
     assert nvml.open == 0
 
 
 @pytest.mark.parametrize(
-    ("visible", "device"), [(None, 0), ("1", 1), ("GPU-abc,GPU-def", "GPU-abc"), ("", 0)]
+    ("visible", "device"),
+    [(None, 0), ("1", 1), ("GPU-abc,GPU-def", 1), ("", 0), ("MIG-abc", "MIG-abc")],
 )
 def test_nvml_reads_the_device_that_cuda_takes_first(monkeypatch, visible, device):
     nvml = FakeNvml()
@@ -193,18 +282,36 @@ def test_nvml_reads_the_device_that_cuda_takes_first(monkeypatch, visible, devic
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     Nvml().open().close()
-    assert nvml.devices == [device]
+    assert nvml.devices[-1] == device  # CUDA takes the beginning of a UUID as well
 
 
 # Bits from nvml.h: 1 idle, 2 application clocks, 4 power cap, 8 hardware slowdown, 0x20 and 0x40
 # thermal, 0x80 power brake.
 @pytest.mark.parametrize(
     ("reasons", "expected"),
-    [(0, False), (1, False), (2, False), (4, True), (0x21, True), (0x80, True), (0x103, False)],
-)
+    [(0, False), (1, False), (2, False), (4, False), (8, True), (0x21, True), (0x40, True),
+     (0x80, True), (0x103, False), (0x204, False)],
+)  # fmt: skip
 def test_which_reasons_are_throttling(reasons, expected):
     assert is_throttled(reasons) is expected
     assert NvmlReader(FakeNvml(reasons), 0).read().gauges["gpu_throttled"] == expected
+
+
+@pytest.mark.parametrize(("reasons", "capped"), [(0, 0), (4, 1), (0x201, 1), (0x8, 0)])
+def test_the_power_limit_is_told_and_is_no_throttling(reasons, capped):
+    nvml = FakeNvml(reasons)
+    # The name that newer drivers have for the same question.
+    nvml.nvmlDeviceGetCurrentClocksEventReasons = lambda device: reasons
+    assert NvmlReader(nvml, 0).read().gauges["gpu_power_capped"] == capped
+
+
+def test_memory_of_a_process_on_the_device(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pynvml", FakeNvml())
+    assert used_by(42) == 600 * 2**20
+    assert used_by(43) is None  # the driver does not tell
+    assert used_by(7) is None
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    assert used_by(42) is None
 
 
 @pytest.mark.gpu
