@@ -79,7 +79,7 @@ def command(
     from cspbench.suite.find import find_suites
 
     if self_test:
-        return _self_test(suite, only, form)
+        return _self_test(suite, only, form, allow_code)
     if suite is None or base is None:
         raise InputError("name a suite and what to compare with: cspbench gate SUITE --base main")
     file = _one_suite(find_suites(suite), suite)
@@ -159,13 +159,13 @@ def _print(report: GateReport, form: str) -> None:
         print_report(report, form)
 
 
-def _self_test(suite: str | None, only: tuple[str, ...], form: str) -> int:
+def _self_test(suite: str | None, only: tuple[str, ...], form: str, allow_code: bool) -> int:
     from cspbench.gate.render.terminal import print_self_test
     from cspbench.gate.selftest import run_self_test
     from cspbench.suite.find import find_suites
 
     file = _one_suite(find_suites(suite or "quick"), suite or "quick")
-    result = run_self_test(file, only, tell=_tell)
+    result = run_self_test(file, only, tell=_tell, allow_code=allow_code)
     if form == "json":
         click.echo(json.dumps(result.as_dict(), allow_nan=False))
     else:

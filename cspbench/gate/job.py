@@ -12,6 +12,7 @@ from typing import Protocol
 from cspbench.errors import InputError
 from cspbench.gate import memory
 from cspbench.gate.decide import LOOKS, Decision, Finding, Look
+from cspbench.gate.environments import with_environments
 from cspbench.gate.measure import CaseData, arms_of, measure_case
 from cspbench.gate.prepare import Pair, not_here, pair_cases, runnable
 from cspbench.gate.report import GateReport, Skipped, raw
@@ -26,7 +27,6 @@ from cspbench.gate.verdict import (
     judge,
     percent,
 )
-from cspbench.gate.worktree import changed_locks, repository_of, worktree
 from cspbench.runner.duet import PAIRS, ArmLostError, MakeArm, Side
 from cspbench.runner.lock import timing_lock
 from cspbench.store.environment import fingerprint
@@ -86,42 +86,25 @@ def run_gate(
         InputError: a side cannot be had, or no case is on both sides.
     """
     started = time.monotonic()
+    notes: list[str] = []
     if "git" in (base.kind, head.kind):
-        _check_locks(suite, base, head)
+        base, head, notes = with_environments(suite, base, head, tell)
     with contextlib.ExitStack() as stack:
         sides = []
         for side, other in ((base, head), (head, base)):
             tell(f"preparing {side.text}")
             alone = other.kind == "git" and side.kind != "git"
-            sides.append(stack.enter_context(opened(side, suite, settings.only, alone=alone)))
+            sides.append(
+                stack.enter_context(
+                    opened(side, suite, settings.only, alone=alone, allow_code=settings.allow_code)
+                )
+            )
         job = _Job(sides[0], sides[1], settings, tell, arms)
+        job.report.notes += notes
         stack.enter_context(timing_lock(f"gate of {suite.name}", waiting=tell))
         job.run()
         job.report.seconds = time.monotonic() - started
         return job.report
-
-
-def _check_locks(suite: Path, base: SideRequest, head: SideRequest) -> None:
-    """Refuse two commits that pin different environments unless each side has its own.
-
-    Raises:
-        InputError: the lock files differ.
-    """
-    repository = repository_of(suite)
-    if repository is None or (base.python and head.python):
-        return
-    with contextlib.ExitStack() as stack:
-        trees = [
-            stack.enter_context(worktree(repository, side.value))
-            if side.kind == "git" else repository
-            for side in (base, head)
-        ]  # fmt: skip
-        changed = changed_locks(*trees)
-    if changed:
-        raise InputError(
-            f"{', '.join(changed)} differ between {base.text} and {head.text}: one environment "
-            "cannot serve both; give --base-env and --head-env, a virtual environment each"
-        )
 
 
 class _Job:

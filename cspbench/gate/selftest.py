@@ -1,26 +1,30 @@
 """What can the gate see on this machine, and what does it cost? Asked of the machine itself.
 
 Arm against the same arm, and against the same arm with real extra work of a known share of an
-inference. The extra work is calibrated once, by timing it in turn with inferences.
+inference. The extra work is first guessed, by timing it in turn with inferences, and then corrected
+by what a few generations of it really show.
 """
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import math
-import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 from typing import TYPE_CHECKING, Any
 
 from cspbench.errors import InputError
-from cspbench.gate.decide import Decision, Finding
+from cspbench.gate.decide import Decision, Finding, generation_estimate, stdev
 from cspbench.gate.measure import CaseData, hold_job, measure_case
 from cspbench.gate.prepare import Prepared, prepare_cases
-from cspbench.gate.verdict import percent
-from cspbench.runner.duet import ArmSpec, MakeArm, Side, WorkerArm
-from cspbench.runner.executor import LocalExecutor
+from cspbench.gate.verdict import Lost, percent
+from cspbench.models.code import allowing_code
+from cspbench.runner.duet import ArmLostError, ArmSpec, MakeArm, Side, WorkerArm, generations
+from cspbench.runner.executor import Executor, LocalExecutor
+from cspbench.runner.lock import timing_lock
 from cspbench.runner.plan import plan_suite
 from cspbench.suite.case import Gate, Measure, Suite
 from cspbench.suite.load import load_suite
@@ -29,18 +33,29 @@ from cspbench.vocabulary import ExitCode
 if TYPE_CHECKING:
     from cspbench.gate.job import Told
 
-#: Injected slowdowns; the same code against itself is asked most often.
-SHARES = (0.0, 0.0, 0.0, 0.03, 0.05, 0.10)
+#: Injected slowdowns, in this order; the same code against itself is asked most often.
+SHARES = (0.0, 0.05, 0.0, 0.10, 0.0, 0.03)
+#: Slowdown that the extra work is corrected by, and in how many generations.
+CHECKED_SHARE = 0.10
+CHECK_GENERATIONS = 4
+#: Relative standard error up to which the correction is better than the guess.
+_SURE = 0.25
 
 
 @dataclass
 class SelfTest:
-    """Outcomes by injected share."""
+    """Outcomes by injected share.
+
+    ``seen`` is the slowdown that CHECKED_SHARE of extra work showed before it was corrected, with
+    its standard error ``seen_error``; None if it was not tried.
+    """
 
     case: str
-    inference_ms: float
-    units_per_inference: float
     gate: Gate
+    inference_ms: float | None = None
+    units_per_inference: float | None = None
+    seen: float | None = None
+    seen_error: float | None = None
     outcomes: list[tuple[float, CaseData]] = field(default_factory=list)
 
     def rows(self) -> list[dict[str, Any]]:
@@ -53,7 +68,7 @@ class SelfTest:
                 "found": ", ".join(_told(data) for data in found),
                 "seconds": f"{median(data.seconds for data in found):.0f}",
             }
-            for share, found in self._by_share().items()
+            for share, found in sorted(self._by_share().items())
         ]
 
     def _by_share(self) -> dict[float, list[CaseData]]:
@@ -65,8 +80,6 @@ class SelfTest:
     @property
     def spread(self) -> float | None:
         """Standard deviation of one generation, as a log-ratio; None if nothing was measured."""
-        from cspbench.gate.decide import generation_estimate, stdev
-
         parts = []
         for _, data in self.outcomes:
             estimates = [
@@ -109,8 +122,12 @@ class SelfTest:
     def sentences(self) -> list[str]:
         """What it means."""
         same = sum(share == 0 for share, _ in self.outcomes)
+        time_text = (
+            "" if self.inference_ms is None else f", {self.inference_ms:.2f} ms an inference"
+        )
         lines = [
-            f"{self.case}, {self.inference_ms:.2f} ms an inference",
+            f"{self.case}{time_text}",
+            *self._injection(),
             (
                 f"false alarms: {self.false_alarms} of {same} (so few gates show only gross "
                 "trouble; docs/gate.md has a campaign)"
@@ -126,12 +143,22 @@ class SelfTest:
         lines.append(f"cost: {each:.0f} s a case (median), {total:.0f} s for this test")
         return lines
 
+    def _injection(self) -> list[str]:
+        """How sure the injected sizes are."""
+        if self.seen is None or self.seen_error is None:
+            return []
+        relative = self.seen_error / math.log1p(CHECKED_SHARE)
+        if relative > _SURE:
+            return ["the injected sizes are guesses: this machine is too noisy to check them"]
+        return [f"the injected sizes hold to within {200 * relative:.0f} % of themselves"]
+
     def as_dict(self) -> dict[str, Any]:
         """The object that ``--format json`` prints."""
         return {
             "case": self.case,
             "inference_ms": self.inference_ms,
             "units_per_inference": self.units_per_inference,
+            "check": {"injected": CHECKED_SHARE, "seen": self.seen, "error": self.seen_error},
             "false_alarms": self.false_alarms,
             "generation_sd": self.spread,
             "smallest_effect": self.smallest_effect,
@@ -185,16 +212,18 @@ class Probe:
 
 
 def probe(prepared: Prepared, measure: Measure, times: int = 3) -> Probe:
-    """Calibrate the extra work: medians over fresh processes."""
+    """Guess the size of the extra work: medians over fresh processes.
+
+    Raises:
+        ArmLostError: a worker cannot hold the case.
+    """
     found = []
     for _ in range(times):
         job = {**hold_job(prepared, measure), "calibrate": True}
         arm = WorkerArm(ArmSpec("head", job, threads=prepared.case.threads))
-        try:
+        with contextlib.closing(arm):
             arm.start()
             found.append(arm.hold())
-        finally:
-            arm.close()
     return Probe(
         prepared,
         measure,
@@ -203,13 +232,23 @@ def probe(prepared: Prepared, measure: Measure, times: int = 3) -> Probe:
     )
 
 
-def quickest_case(suite: Suite, only: Sequence[str]) -> Prepared:
+def corrected(seen: float, error: float) -> float:
+    """By what the guess is to be multiplied, if CHECKED_SHARE of it showed ``seen`` (log-ratio).
+
+    Units timed in a row cost less than units between inferences, which find their data in slower
+    caches, so that the guess is too large. A check that is itself unsure corrects nothing.
+    """
+    wanted = math.log1p(CHECKED_SHARE)
+    return 1.0 if error > _SURE * wanted else min(max(wanted / max(seen, wanted / 4), 0.25), 4.0)
+
+
+def quickest_case(suite: Suite, only: Sequence[str], executor: Executor) -> Prepared:
     """The runnable case of a suite with the fewest MACs.
 
     Raises:
         InputError: none can run here.
     """
-    prepared = prepare_cases(plan_suite(suite, only), LocalExecutor())
+    prepared = prepare_cases(plan_suite(suite, only), executor)
     ready = [case for case in prepared if case.status is None]
     if not ready:
         raise InputError(f"no case of {suite.name!r} can run on this machine")
@@ -218,22 +257,57 @@ def quickest_case(suite: Suite, only: Sequence[str]) -> Prepared:
     )
 
 
-def run_self_test(file: Path, only: Sequence[str], tell: Told) -> SelfTest:
+def run_self_test(
+    file: Path, only: Sequence[str], tell: Told, *, allow_code: bool = False
+) -> SelfTest:
     """Run the gates of SHARES on the quickest case of a suite.
 
     Raises:
         InputError: no case can run here.
     """
-    suite = load_suite(file)
-    case = quickest_case(suite, only)
-    tell(f"calibrating {case.id}")
-    calibrated = probe(case, suite.measure)
-    result = SelfTest(
-        case.id, calibrated.inference_ns / 1e6, calibrated.units_per_inference, suite.gate
-    )
-    for share in SHARES:
-        started = time.monotonic()
-        data = measure_case(calibrated.arms(share), suite.gate)
-        result.outcomes.append((share, data))
-        tell(f"{share * 100:g} % injected: {_told(data)}, {time.monotonic() - started:.0f} s")
+    with allowing_code(allow_code):
+        suite = load_suite(file)
+        case = quickest_case(suite, only, LocalExecutor(allow_code=allow_code))
+    result = SelfTest(case.id, suite.gate)
+    with timing_lock(f"self-test of the gate, {case.id}", waiting=tell):
+        try:
+            tell(f"calibrating {case.id}")
+            arms = calibrate(result, probe(case, suite.measure))
+        except ArmLostError as lost:
+            result.outcomes.append((0.0, CaseData(Lost(lost.reason, str(lost)))))
+        else:
+            run_gates(result, arms, tell)
     return result
+
+
+def calibrate(result: SelfTest, guess: Probe) -> Callable[[float], MakeArm]:
+    """Check the guess by a few generations; return what makes the arms of a share.
+
+    Raises:
+        ArmLostError: an arm was lost.
+    """
+    stream = generations(guess.arms(CHECKED_SHARE))
+    with contextlib.closing(stream):  # type: ignore[type-var]
+        found = [
+            generation_estimate(g.inference_ns("base"), g.inference_ns("head"))
+            for g in itertools.islice(stream, CHECK_GENERATIONS)
+        ]
+    seen, error = fmean(found), stdev(found) / math.sqrt(len(found))
+    units = guess.units_per_inference * corrected(seen, error)
+    result.inference_ms = guess.inference_ns / 1e6
+    result.units_per_inference = units
+    result.seen, result.seen_error = math.expm1(seen), error
+    return replace(guess, units_per_inference=units).arms
+
+
+def run_gates(
+    result: SelfTest,
+    arms: Callable[[float], MakeArm],
+    tell: Told,
+    shares: Sequence[float] = SHARES,
+) -> None:
+    """Run one gate for each share and keep what came of it in ``result``."""
+    for share in shares:
+        data = measure_case(arms(share), result.gate)
+        result.outcomes.append((share, data))
+        tell(f"{share * 100:g} % injected: {_told(data)}, {data.seconds:.0f} s")

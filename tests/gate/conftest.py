@@ -53,14 +53,11 @@ activation=leaky
 
 @pytest.fixture(scope="session", autouse=True)
 def _cache(tmp_path_factory):
-    """One cache for the session: an artifact is exported once."""
-    before = os.environ.get("CSPBENCH_CACHE")
-    os.environ["CSPBENCH_CACHE"] = str(tmp_path_factory.mktemp("cache"))
-    yield
-    if before is None:
-        del os.environ["CSPBENCH_CACHE"]
-    else:
-        os.environ["CSPBENCH_CACHE"] = before
+    """One cache for the session, as an artifact is exported once; nobody else's timing lock."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CSPBENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("CSPBENCH_LOCK_DIR", str(tmp_path_factory.mktemp("lock")))
+        yield
 
 
 def run_git(folder, *arguments):

@@ -1,0 +1,122 @@
+"""The self-test: its logic with invented arms, and once with real ones that are lost."""
+
+import json
+import math
+
+import pytest
+
+from cspbench.cli.main import main
+from cspbench.gate.selftest import SHARES, SelfTest, corrected, run_gates
+from cspbench.runner.duet import ArmLostError
+from cspbench.suite.case import Gate
+from cspbench.vocabulary import ExitCode
+from tests.gate.arms import Machine, lost
+
+
+def tested(machine_of, shares=SHARES):
+    result, told = SelfTest("the case", Gate()), []
+    run_gates(result, lambda share: machine_of(share).make, told.append, shares)
+    return result, told
+
+
+def exact(share):
+    return Machine({"base": 1e6, "head": 1e6 * (1 + share)})
+
+
+def test_a_machine_without_noise_sees_what_was_injected():
+    result, told = tested(exact)
+    assert [(row["injected"], row["gates"], row["slower"]) for row in result.rows()] == [
+        ("0 %", 3, 0), ("3 %", 1, 1), ("5 %", 1, 1), ("10 %", 1, 1),
+    ]  # fmt: skip
+    assert (result.false_alarms, result.exit_code) == (0, ExitCode.OK)
+    # No spread: what can be seen is min_effect, 3 %.
+    assert result.smallest_effect == pytest.approx(0.03)
+    assert told[1].startswith("5 % injected: slower +5.0 %")
+
+
+def test_false_alarms_are_counted_on_the_same_code_only():
+    result, _ = tested(lambda share: exact(share or 0.08))
+    assert result.false_alarms == 3
+    assert "false alarms: 3 of 3" in " ".join(result.sentences())
+
+
+def test_the_smallest_effect_by_hand():
+    result, _ = tested(exact, (0.0,))
+    (data,) = (data for _, data in result.outcomes)
+    # Generation estimates +-1 %, alternating: s = 0.01 * sqrt(4 / 3) = 1.155 %, 4 of them.
+    machine = [Machine({"base": 1e6, "head": 1e6 * math.exp(x)}) for x in (0.01, -0.01) * 2]
+    made = iter([m for m in machine for _ in range(2)])
+    result.outcomes.clear()
+    run_gates(result, lambda share: lambda side: next(made).make(side), lambda _: None, (0.0,))
+    assert result.spread == pytest.approx(0.011547, rel=1e-4)
+    # (3.13 + 1.9) * 0.011547 / sqrt(8) = 2.05 %; log 1.03 + 1.65 * 0.408 % = 3.63 % is more:
+    # exp(0.03629) - 1 = 3.70 %.
+    assert result.smallest_effect == pytest.approx(0.0370, abs=2e-4)
+    assert data.seconds >= 0
+
+
+def test_a_lost_arm_makes_the_self_test_unmeasured():
+    def dying(share):
+        machine = exact(share)
+        machine.fail[("head", "burst")] = lost("head")
+        return machine
+
+    result, _ = tested(dying, (0.0, 0.05))
+    assert result.exit_code is ExitCode.NOT_MEASURED
+    assert result.rows()[0]["found"].startswith("unmeasured: the head's worker: crashed")
+    assert result.spread is None
+    assert result.smallest_effect is None
+    json.dumps(result.as_dict(), allow_nan=False)
+
+
+def test_the_extra_work_is_corrected_by_what_it_showed():
+    # 10 % were wanted, log 1.1 = 0.0953; 0.143 were seen: two thirds of the units are enough.
+    assert corrected(0.143, 0.004) == pytest.approx(0.0953 / 0.143, rel=1e-3)
+    assert corrected(0.143, 0.05) == 1.0  # too noisy to know better
+    assert corrected(-0.02, 0.004) == 4.0  # nonsense moves it by no more than this
+
+
+@pytest.fixture
+def small(repository, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    return str(repository / "suites/gate.yaml")
+
+
+def command(capsys, *arguments):
+    with pytest.raises(SystemExit) as end:
+        main(list(arguments))
+    captured = capsys.readouterr()
+    return end.value.code, captured.out, captured.err
+
+
+def test_the_command_with_real_workers(small, capsys, monkeypatch):
+    from cspbench.gate import selftest
+
+    monkeypatch.setattr(selftest, "SHARES", (0.5,))
+    monkeypatch.setattr(selftest, "CHECK_GENERATIONS", 2)
+    monkeypatch.setattr(selftest.generations, "__defaults__", (2,))
+    real = selftest.measure_case
+    monkeypatch.setattr(
+        selftest, "measure_case",
+        lambda arms, gate: real(arms, gate, (selftest.LAST_LOOK,), pairs=2),
+    )  # fmt: skip
+    code, out, err = command(capsys, "gate", small, "--self-test", "--format", "json")
+    data = json.loads(out)
+    (gate,) = data["gates"]
+    assert code in (0, 3)  # two short generations of a busy machine may be starved
+    assert data["units_per_inference"] > 1
+    assert gate["injected"] == 0.5
+    assert "50 % injected" in err
+
+
+def test_a_case_that_no_worker_can_hold_ends_with_3(small, capsys, monkeypatch):
+    from cspbench.gate import selftest
+
+    def refuse(*_):
+        raise ArmLostError("head", "arm_ended", lost("head").outcome)
+
+    monkeypatch.setattr(selftest, "probe", refuse)
+    code, out, _ = command(capsys, "gate", small, "--self-test")
+    assert code == 3
+    assert "unmeasured: the head's worker: crashed: ended by SIGKILL" in out
+    assert "false alarms: 0 of 1" in out
