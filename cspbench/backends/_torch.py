@@ -17,7 +17,7 @@ import torch
 from cspbench.artifacts.cache import cache_folder
 from cspbench.artifacts.tensors import as_list
 from cspbench.backends._torch_fold import fold_batch_norms
-from cspbench.backends.spec import LayerProfile, LayerTime
+from cspbench.backends.spec import HostSession, LayerProfile, LayerTime
 
 if TYPE_CHECKING:
     import numpy as np
@@ -136,7 +136,7 @@ def profile_operators(
     return profile(run, inputs, seconds, "torch, operator by operator")
 
 
-class TorchCpuSession:
+class TorchCpuSession(HostSession):
     """A program on the CPU; ``run`` is one call under inference mode."""
 
     def __init__(
@@ -160,8 +160,15 @@ class TorchCpuSession:
         with torch.inference_mode():
             self._result = self._call(self._input)
 
-    def outputs(self) -> Sequence[np.ndarray]:
-        return [tensor.float().numpy().copy() for tensor in as_list(self._result)]
+    def views(self) -> Sequence[np.ndarray]:
+        return [tensor.float().numpy() for tensor in as_list(self._result)]
+
+    def infer(self, array: np.ndarray) -> Sequence[np.ndarray]:
+        """As a program would be called: the array is shared, unless its type or layout differ."""
+        tensor = torch.from_numpy(array).to(self._dtype)
+        self._input = tensor.contiguous(memory_format=self._layout)
+        self.run()
+        return self.views()
 
     def describe(self) -> Mapping[str, Value]:
         return {

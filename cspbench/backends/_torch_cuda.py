@@ -6,6 +6,7 @@ This module imports torch; only a worker's ``load`` imports it.
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from cspbench.artifacts.tensors import as_list
+from cspbench.backends.spec import HostSession
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,7 +34,7 @@ def set_precision(precision: str) -> None:
     torch.backends.cudnn.benchmark = True
 
 
-class TorchCudaSession:
+class TorchCudaSession(HostSession):
     """A program on one CUDA device; ``run`` ends with a synchronisation.
 
     Args:
@@ -43,6 +45,9 @@ class TorchCudaSession:
         captured: run through a CUDA graph.
         flush_l2: overwrite the device's L2 cache before every run (not timed).
     """
+
+    #: Inferences that may have been submitted and not waited for, when throughput is measured.
+    IN_FLIGHT = 4
 
     def __init__(
         self,
@@ -70,6 +75,7 @@ class TorchCudaSession:
         self._transfer_ns: list[int] = []
         self._input = torch.empty(0)
         self._result: Any = None
+        self._submitted: deque[torch.cuda.Event] = deque()
 
     def set_input(self, array: np.ndarray) -> None:
         """Copy to the device; a captured graph reads always the same memory."""
@@ -103,19 +109,51 @@ class TorchCudaSession:
             self._result = self._call(self._input)
         self._graph = graph
 
-    def run(self) -> None:
-        start = time.perf_counter_ns()
-        self._begin.record()
+    def _forward(self) -> None:
         if self._graph is not None:
             self._graph.replay()
         else:
             with torch.inference_mode():
                 self._result = self._call(self._input)
+
+    def run(self) -> None:
+        start = time.perf_counter_ns()
+        self._begin.record()
+        self._forward()
         self._end.record()
         enqueued = time.perf_counter_ns()
         torch.cuda.synchronize(self._device)
         self._enqueue_ns.append(enqueued - start)
         self._pending = True
+
+    def infer(self, array: np.ndarray) -> Sequence[np.ndarray]:
+        """Copy in from pageable memory, run, copy out; ``set_input`` came once before."""
+        self._input.copy_(torch.from_numpy(array))
+        self._forward()
+        return self.views()
+
+    def to_device(self, array: np.ndarray) -> torch.Tensor:
+        """An input on the device in the program's type and layout."""
+        tensor = torch.from_numpy(array).to(self._device, self._dtype)
+        return tensor.contiguous(memory_format=self._layout)
+
+    def submit(self, there: torch.Tensor) -> None:
+        """Queue an inference of an input on the device; waits while IN_FLIGHT are queued."""
+        if self._graph is not None:
+            self._input.copy_(there)
+        else:
+            self._input = there
+        self._forward()
+        done = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        done.record()
+        self._submitted.append(done)
+        if len(self._submitted) >= self.IN_FLIGHT:
+            self._submitted.popleft().synchronize()
+
+    def finish(self) -> None:
+        """Wait for all that was submitted."""
+        self._submitted.clear()
+        torch.cuda.synchronize(self._device)
 
     def _harvest(self) -> None:
         """Take the last run's event time, outside of what the host times."""
@@ -138,8 +176,8 @@ class TorchCudaSession:
         }
         return {name: int(median(values)) for name, values in found.items() if values}
 
-    def outputs(self) -> Sequence[np.ndarray]:
-        return [tensor.float().cpu().numpy().copy() for tensor in as_list(self._result)]
+    def views(self) -> Sequence[np.ndarray]:
+        return [tensor.float().cpu().numpy() for tensor in as_list(self._result)]
 
     def describe(self) -> Mapping[str, Value]:
         return {

@@ -1,7 +1,8 @@
 """ONNX Runtime: its CPU provider, or CUDA and TensorRT where the installed build has them.
 
-Timed: ``InferenceSession.run`` of all outputs with the input as a numpy array (for CUDA and
-TensorRT with the copies to and from the device). All graph optimisations are on, as in its default.
+Timed: ``InferenceSession.run`` of all outputs with the input as a numpy array; for CUDA and
+TensorRT ``run_with_iobinding`` with input and outputs bound to memory of the device, up to the end
+of the work. All graph optimisations are on, as in its default.
 """
 
 from __future__ import annotations
@@ -10,18 +11,28 @@ import importlib.util
 import json
 import re
 import tempfile
+import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cspbench.artifacts.cache import ArtifactKind
 from cspbench.axes import Axis, Options, Value, resolve
-from cspbench.backends.spec import BACKENDS, Device, LayerProfile, LayerTime
+from cspbench.backends.spec import (
+    BACKENDS,
+    SCOPE,
+    BackendSpec,
+    Device,
+    HostSession,
+    LayerProfile,
+    LayerTime,
+    Throughput,
+)
 from cspbench.errors import Unavailable, Unsupported
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     import numpy as np
 
 PROVIDERS = {
@@ -29,20 +40,13 @@ PROVIDERS = {
     "cuda": "CUDAExecutionProvider",
     "tensorrt": "TensorrtExecutionProvider",
 }
+PROVIDER = Axis("provider", "cpu", "choice", tuple(PROVIDERS), "execution provider")
+#: Concurrent callers on a device: one is submitting while the other one's work is done.
+DEVICE_CALLERS = 2
 
 
-@dataclass(frozen=True)
-class OnnxRuntime:
+class OnnxRuntime(BackendSpec):
     """Spec of the backend."""
-
-    name: str = "onnxruntime"
-    summary: str = "ONNX Runtime, ONNX"
-    library: str = "onnxruntime"
-    artifact: ArtifactKind = "onnx"
-    device: Device = "cpu"
-    axes: tuple[Axis, ...] = (
-        Axis("provider", "cpu", "choice", tuple(PROVIDERS), "execution provider"),
-    )
 
     def available(self) -> str | None:
         """ONNX Runtime must be installed."""
@@ -50,9 +54,58 @@ class OnnxRuntime:
             return "ONNX Runtime is not installed (pip install 'cspbench[onnx]')"
         return None
 
+    def device_with(self, options: Options) -> Device:
+        """The CPU, or a CUDA device with the other two providers."""
+        return "cpu" if resolve(self.axes, options)["provider"] == "cpu" else "cuda"
+
     def load(self, artifact: Path, options: Options, threads: int) -> OnnxRuntimeSession:
         """Make a session with the provider asked for, and no silent other one."""
-        return OnnxRuntimeSession(*self._session(artifact, options, threads, None), threads)
+        version, session = self._session(artifact, options, threads, None)
+        device = self.device_with(options)
+        kind = OnnxRuntimeSession if device == "cpu" else OnnxRuntimeBoundSession
+        return kind(version, session, threads)
+
+    def throughput(
+        self,
+        artifact: Path,
+        options: Options,
+        threads: int,
+        inputs: Sequence[np.ndarray],
+        seconds: float,
+    ) -> Throughput:
+        """Concurrent callers of one session: on the CPU one a thread, each computing alone."""
+        from concurrent.futures import ThreadPoolExecutor, wait
+
+        from cspbench.backends._throughput import run_for
+
+        on_cpu = self.device_with(options) == "cpu"
+        callers = threads if on_cpu else DEVICE_CALLERS
+        _, session = self._session(artifact, options, 1 if on_cpu else threads, None)
+        name = session.get_inputs()[0].name
+        slots = threading.Semaphore(callers)
+        futures: list[Future[None]] = []
+
+        def one(array: np.ndarray) -> None:
+            try:
+                session.run(None, {name: array})
+            finally:
+                slots.release()
+
+        def submit(array: np.ndarray) -> None:
+            slots.acquire()
+            futures.append(pool.submit(one, array))
+
+        def finish() -> None:
+            wait(futures)
+            for future in futures:
+                future.result()
+            futures.clear()
+
+        with ThreadPoolExecutor(callers) as pool:
+            return run_for(
+                submit, inputs, seconds, in_flight=callers, method="concurrent callers",
+                finish=finish,
+            )  # fmt: skip
 
     def profile_layers(
         self,
@@ -65,6 +118,8 @@ class OnnxRuntime:
         """Times of its kernels from its profile, in whole microseconds."""
         from cspbench.backends._layers import WARM_RUNS, combine, repeat
 
+        if self.device_with(options) != "cpu":
+            raise Unsupported("ONNX Runtime's profile tells when kernels were submitted, not run")
         with tempfile.TemporaryDirectory() as folder:
             _, session = self._session(artifact, options, threads, f"{folder}/profile")
             name = session.get_inputs()[0].name
@@ -135,7 +190,7 @@ def _kernel(event: dict[str, Any]) -> LayerTime:
     return LayerTime(name, op, int(event["dur"]) * 1000, (node,))
 
 
-class OnnxRuntimeSession:
+class OnnxRuntimeSession(HostSession):
     """A session with its input's name."""
 
     def __init__(self, version: str, session: Any, threads: int) -> None:
@@ -152,8 +207,8 @@ class OnnxRuntimeSession:
     def run(self) -> None:
         self._outputs = self._session.run(None, self._feed)
 
-    def outputs(self) -> Sequence[np.ndarray]:
-        return list(self._outputs)
+    def views(self) -> Sequence[np.ndarray]:
+        return self._outputs
 
     def describe(self) -> Mapping[str, Value]:
         return {
@@ -166,4 +221,50 @@ class OnnxRuntimeSession:
         self._session = None
 
 
-BACKENDS.add(OnnxRuntime())
+class OnnxRuntimeBoundSession(OnnxRuntimeSession):
+    """Input and outputs stay on a device between runs (I/O binding).
+
+    Args:
+        version: of ONNX Runtime.
+        session: with the provider of the device.
+        threads: that were asked for.
+        where: the device as ONNX Runtime names it.
+    """
+
+    def __init__(self, version: str, session: Any, threads: int, where: str = "cuda") -> None:
+        super().__init__(version, session, threads)
+        from cspbench.backends._cuda_device import first_device
+
+        self._where = where
+        self._identity = first_device()
+        self._value: Any = None
+        self._binding = session.io_binding()
+
+    def set_input(self, array: np.ndarray) -> None:
+        """Copy to the device, always into the same memory; outputs are bound once."""
+        import onnxruntime
+
+        if self._value is None:
+            self._value = onnxruntime.OrtValue.ortvalue_from_numpy(array, self._where, 0)
+            self._binding.bind_ortvalue_input(self._input_name, self._value)
+            for output in self._session.get_outputs():
+                self._binding.bind_output(output.name, self._where, 0)
+        else:
+            self._value.update_inplace(array)
+        self._binding.synchronize_inputs()
+
+    def run(self) -> None:
+        self._session.run_with_iobinding(self._binding)
+        self._binding.synchronize_outputs()
+
+    def views(self) -> Sequence[np.ndarray]:
+        found: Sequence[np.ndarray] = self._binding.copy_outputs_to_cpu()
+        return found
+
+    def describe(self) -> Mapping[str, Value]:
+        return {**super().describe(), **self._identity}
+
+
+BACKENDS.add(
+    OnnxRuntime("onnxruntime", "ONNX Runtime, ONNX", "onnxruntime", "onnx", (PROVIDER, SCOPE))
+)

@@ -10,31 +10,29 @@ from __future__ import annotations
 import importlib.util
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cspbench.artifacts.cache import ArtifactKind
 from cspbench.axes import Axis, Options, Value, resolve
-from cspbench.backends.spec import BACKENDS, Device, LayerProfile, LayerTime
+from cspbench.backends.spec import (
+    BACKENDS,
+    SCOPE,
+    BackendSpec,
+    HostSession,
+    LayerProfile,
+    LayerTime,
+)
 from cspbench.errors import Unsupported
 
 if TYPE_CHECKING:
     import numpy as np
 
 
-@dataclass(frozen=True)
-class OpenCvCpu:
-    """Spec of the backend."""
+ENGINE = Axis("engine", "auto", "choice", ("auto", "classic", "new"), "OpenCV 5's two dnn engines")
 
-    name: str = "opencv-cpu"
-    summary: str = "OpenCV dnn on the CPU, ONNX"
-    library: str = "cv2"
-    artifact: ArtifactKind = "onnx"
-    device: Device = "cpu"
-    axes: tuple[Axis, ...] = (
-        Axis("engine", "auto", "choice", ("auto", "classic", "new"), "OpenCV 5's two dnn engines"),
-    )
+
+class OpenCvCpu(BackendSpec):
+    """Spec of the backend."""
 
     def available(self) -> str | None:
         """OpenCV must be installed."""
@@ -123,7 +121,7 @@ def _read(cv2: Any, artifact: Path, wanted: str) -> tuple[Any, str]:
     raise Unsupported("; ".join(reasons))
 
 
-class OpenCvSession:
+class OpenCvSession(HostSession):
     """A net with its output names."""
 
     def __init__(self, cv2: Any, net: Any, engine: str, threads: int) -> None:
@@ -140,9 +138,23 @@ class OpenCvSession:
     def run(self) -> None:
         self._outputs = self._net.forward(self._names)
 
-    def outputs(self) -> Sequence[np.ndarray]:
-        # The net may reuse its buffers in the next run.
-        return [output.copy() for output in self._outputs]
+    def views(self) -> Sequence[np.ndarray]:
+        return self._outputs
+
+    def pre_process(self, images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        """By ``blobFromImages``: resize, scale, BGR to RGB, layout."""
+        blob: np.ndarray = self._cv2.dnn.blobFromImages(
+            list(images), 1 / 255, size[::-1], swapRB=True
+        )
+        return blob
+
+    def post_process(self, heads: np.ndarray) -> Sequence[int]:
+        """Decoding in numpy, NMS by ``NMSBoxesBatched``."""
+        from cspbench.backends._pipeline import MAX_OVERLAP, MIN_SCORE, decode
+
+        boxes, scores, classes, numbers = decode(heads)
+        kept = self._cv2.dnn.NMSBoxesBatched(boxes, scores, classes, MIN_SCORE, MAX_OVERLAP)
+        return [int(number) for number in numbers[kept]]
 
     def describe(self) -> Mapping[str, Value]:
         return {
@@ -156,4 +168,4 @@ class OpenCvSession:
         self._net = None
 
 
-BACKENDS.add(OpenCvCpu())
+BACKENDS.add(OpenCvCpu("opencv-cpu", "OpenCV dnn on the CPU, ONNX", "cv2", "onnx", (ENGINE, SCOPE)))

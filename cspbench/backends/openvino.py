@@ -8,29 +8,27 @@ from __future__ import annotations
 import importlib.util
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cspbench.artifacts.cache import ArtifactKind
-from cspbench.axes import Axis, Options, Value
-from cspbench.backends.spec import BACKENDS, Device, LayerProfile, LayerTime
+from cspbench.axes import Options, Value
+from cspbench.backends.spec import (
+    BACKENDS,
+    SCOPE,
+    BackendSpec,
+    HostSession,
+    LayerProfile,
+    LayerTime,
+    Throughput,
+)
 from cspbench.errors import Unsupported
 
 if TYPE_CHECKING:
     import numpy as np
 
 
-@dataclass(frozen=True)
-class OpenVino:
+class OpenVino(BackendSpec):
     """Spec of the backend."""
-
-    name: str = "openvino"
-    summary: str = "OpenVINO on the CPU, fp32, ONNX"
-    library: str = "openvino"
-    artifact: ArtifactKind = "onnx"
-    device: Device = "cpu"
-    axes: tuple[Axis, ...] = ()
 
     def available(self) -> str | None:
         """OpenVINO must be installed."""
@@ -38,14 +36,14 @@ class OpenVino:
             return "OpenVINO is not installed (pip install 'cspbench[openvino]')"
         return None
 
-    def load(self, artifact: Path, options: Options, threads: int) -> OpenVinoSession:  # noqa: ARG002 - it has none
+    def load(self, artifact: Path, options: Options, threads: int) -> OpenVinoSession:  # noqa: ARG002 - none is the engine's
         """Compile the model for latency on ``threads`` threads."""
         return OpenVinoSession(*self._compiled(artifact, threads))
 
     def profile_layers(
         self,
         artifact: Path,
-        options: Options,  # noqa: ARG002 - it has none
+        options: Options,  # noqa: ARG002 - none is the engine's
         threads: int,
         inputs: Sequence[np.ndarray],
         seconds: float,
@@ -71,6 +69,31 @@ class OpenVino:
             ]  # fmt: skip
 
         return profile(run, inputs, seconds, "OpenVINO's profiling info")
+
+    def throughput(
+        self,
+        artifact: Path,
+        options: Options,  # noqa: ARG002 - none is the engine's
+        threads: int,
+        inputs: Sequence[np.ndarray],
+        seconds: float,
+    ) -> Throughput:
+        """Asynchronous requests, as many as OpenVINO recommends for throughput on ``threads``."""
+        from cspbench.backends._throughput import run_for
+
+        openvino, compiled = self._compiled(
+            artifact, threads, PERFORMANCE_HINT="THROUGHPUT", NUM_STREAMS=threads
+        )
+        in_flight = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
+        queue = openvino.AsyncInferQueue(compiled, in_flight)
+        return run_for(
+            lambda array: queue.start_async({0: array}, share_inputs=True),
+            inputs,
+            seconds,
+            in_flight=in_flight,
+            method="asynchronous requests",
+            finish=queue.wait_all,
+        )
 
     def _compiled(self, artifact: Path, threads: int, **more: object) -> tuple[Any, Any]:
         """Return the module and the compiled model."""
@@ -100,7 +123,7 @@ def _original_names(compiled: Any) -> dict[str, tuple[str, ...]]:
     return found
 
 
-class OpenVinoSession:
+class OpenVinoSession(HostSession):
     """One inference request of a compiled model."""
 
     def __init__(self, openvino: Any, compiled: Any) -> None:
@@ -114,9 +137,9 @@ class OpenVinoSession:
     def run(self) -> None:
         self._request.infer()
 
-    def outputs(self) -> Sequence[np.ndarray]:
+    def views(self) -> Sequence[np.ndarray]:
         count = len(self._compiled.outputs)
-        return [self._request.get_output_tensor(i).data.copy() for i in range(count)]
+        return [self._request.get_output_tensor(i).data for i in range(count)]
 
     def describe(self) -> Mapping[str, Value]:
         return {
@@ -129,4 +152,4 @@ class OpenVinoSession:
         self._request = None
 
 
-BACKENDS.add(OpenVino())
+BACKENDS.add(OpenVino("openvino", "OpenVINO on the CPU, fp32, ONNX", "openvino", "onnx", (SCOPE,)))

@@ -17,6 +17,17 @@ if TYPE_CHECKING:
 
 Device = Literal["cpu", "cuda"]
 
+#: What a latency spans (docs/backends.md). Every backend of ours has it among its axes, so that it
+#: is part of a case's id.
+SCOPE = Axis(
+    "scope",
+    "inference",
+    "choice",
+    ("inference", "end_to_end", "pipeline"),
+    "inference: input in place; end_to_end: host memory to host memory; "
+    "pipeline: from an image, for detectors to boxes",
+)
+
 
 class Session(Protocol):
     """A loaded model inside one worker process; ``run`` is what the clock surrounds."""
@@ -35,6 +46,34 @@ class Session(Protocol):
 
     def close(self) -> None:
         """Free the model."""
+
+
+class HostSession(Session, Protocol):
+    """What a session offers where its backend has the axis ``scope``: ours inherit from it."""
+
+    def views(self) -> Sequence[np.ndarray]:
+        """Outputs of the last ``run`` in host memory, float32; valid until the next one."""
+
+    def outputs(self) -> Sequence[np.ndarray]:
+        return [view.copy() for view in self.views()]
+
+    def infer(self, array: np.ndarray) -> Sequence[np.ndarray]:
+        """Scope ``end_to_end``: from an input in host memory to outputs in host memory."""
+        self.set_input(array)
+        self.run()
+        return self.views()
+
+    def pre_process(self, images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        """Scope ``pipeline``: uint8 images (batch, height, width, BGR) to an input of ``size``."""
+        from cspbench.backends._pipeline import pre_process
+
+        return pre_process(images, size)
+
+    def post_process(self, heads: np.ndarray) -> Sequence[int]:
+        """Scope ``pipeline``: the candidates of one image that decoding and NMS keep."""
+        from cspbench.backends._pipeline import decode, suppress
+
+        return suppress(*decode(heads))
 
 
 @runtime_checkable
@@ -100,6 +139,51 @@ class DeviceTimes(Protocol):
         """Medians over the last ``count`` runs in ns, by what they are of."""
 
 
+@dataclass(frozen=True)
+class BackendSpec:
+    """The fields of a spec: what a backend's file fills in (see :class:`Backend`)."""
+
+    name: str
+    summary: str
+    library: str
+    artifact: ArtifactKind
+    axes: tuple[Axis, ...]
+    device: Device = "cpu"
+
+
+@dataclass(frozen=True)
+class Throughput:
+    """So many inferences in so many ns, up to ``in_flight`` of them at a time."""
+
+    inferences: int
+    ns: int
+    in_flight: int
+    method: str
+
+
+@runtime_checkable
+class Pipelines(Protocol):
+    """What a backend offers besides that can overlap inferences; others run back to back."""
+
+    def throughput(
+        self,
+        artifact: Path,
+        options: Options,
+        threads: int,
+        inputs: Sequence[np.ndarray],
+        seconds: float,
+    ) -> Throughput:
+        """Load the artifact for throughput, and run it for about ``seconds``."""
+
+
+@runtime_checkable
+class ChoosesDevice(Protocol):
+    """What a backend offers besides whose options choose where it runs."""
+
+    def device_with(self, options: Options) -> Device:
+        """The device on which inferences run."""
+
+
 @runtime_checkable
 class Warms(Protocol):
     """What a backend offers whose ``load`` imports much: that is not the model's memory."""
@@ -148,6 +232,13 @@ class Backend(Protocol):
             Unsupported: this backend cannot run this model or setting.
             Unavailable: this machine lacks something that only loading shows.
         """
+
+
+def device_of(backend: Backend, options: Options) -> Device:
+    """Where a backend runs with these options."""
+    if isinstance(backend, ChoosesDevice):
+        return backend.device_with(options)
+    return backend.device
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,11 @@ from __future__ import annotations
 import importlib.util
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cspbench.artifacts.cache import ArtifactKind
 from cspbench.axes import Axis, Options, resolve
-from cspbench.backends.spec import BACKENDS, Device, LayerProfile
+from cspbench.backends.spec import BACKENDS, SCOPE, BackendSpec, LayerProfile
 from cspbench.errors import Unavailable, Unsupported
 
 if TYPE_CHECKING:
@@ -34,16 +32,8 @@ MODE = Axis(
 PRECISION = Axis("precision", "fp32", "choice", ("fp32", "bf16"), "of weights and activations")
 
 
-@dataclass(frozen=True)
-class TorchCpu:
+class TorchCpu(BackendSpec):
     """Spec of the backend."""
-
-    name: str = "torch-cpu"
-    summary: str = "PyTorch on the CPU, exported program"
-    library: str = "torch"
-    artifact: ArtifactKind = "pt2"
-    device: Device = "cpu"
-    axes: tuple[Axis, ...] = (LAYOUT, MODE, PRECISION)
 
     def available(self) -> str | None:
         """PyTorch must be installed."""
@@ -101,4 +91,12 @@ class TorchCpu:
         )
 
 
-BACKENDS.add(TorchCpu())
+BACKENDS.add(
+    TorchCpu(
+        "torch-cpu",
+        "PyTorch on the CPU, exported program",
+        "torch",
+        "pt2",
+        (LAYOUT, MODE, PRECISION, SCOPE),
+    )
+)

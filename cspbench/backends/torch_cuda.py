@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cspbench.artifacts.cache import ArtifactKind
 from cspbench.axes import Axis, Options, resolve
-from cspbench.backends.spec import BACKENDS, Device, LayerProfile
+from cspbench.backends.spec import BACKENDS, SCOPE, BackendSpec, LayerProfile, Throughput
 from cspbench.backends.torch_cpu import LAYOUT
 from cspbench.errors import Unavailable, Unsupported
 
@@ -67,15 +66,9 @@ def nvidia_driver_loaded() -> bool:
 
 
 @dataclass(frozen=True)
-class TorchCuda:
+class TorchCuda(BackendSpec):
     """Spec of the backend; the Jetson entry is the same code on the board's own GPU."""
 
-    name: str = "torch-cuda"
-    summary: str = "PyTorch on a CUDA device, exported program"
-    library: str = "torch"
-    artifact: ArtifactKind = "pt2"
-    device: Device = "cuda"
-    axes: tuple[Axis, ...] = (LAYOUT, MODE, PRECISION, FLUSH)
     needs_tegra: bool = False
 
     def available(self) -> str | None:
@@ -136,6 +129,32 @@ class TorchCuda:
 
         return _torch.profile_operators(graph, to_input, inputs, seconds, torch.cuda.synchronize)
 
+    def throughput(
+        self,
+        artifact: Path,
+        options: Options,
+        threads: int,
+        inputs: Sequence[np.ndarray],
+        seconds: float,
+    ) -> Throughput:
+        """Inferences submitted to one stream without waiting for each, inputs on the device."""
+        from cspbench.backends._throughput import run_for
+
+        session = self.load(artifact, options, threads)
+        session.set_input(inputs[0])
+        session.run()
+        there = [session.to_device(array) for array in inputs]
+        found = run_for(
+            session.submit,
+            there,
+            seconds,
+            in_flight=session.IN_FLIGHT,
+            method="one CUDA stream",
+            finish=session.finish,
+        )
+        session.close()
+        return found
+
     def _graph(self, artifact: Path, options: Options, threads: int) -> Any:
         """Return the graph on the device, the checked options, and its type and layout."""
         import torch
@@ -153,11 +172,18 @@ class TorchCuda:
         return graph, chosen, dtype, _torch.memory_format(str(chosen["layout"]))
 
 
-BACKENDS.add(TorchCuda())
-BACKENDS.add(
-    TorchCuda(
-        name="jetson",
-        summary="PyTorch on a Jetson board's GPU, exported program",
-        needs_tegra=True,
+for _name, _where, _tegra in (
+    ("torch-cuda", "a CUDA device", False),
+    ("jetson", "a Jetson board's GPU", True),
+):
+    BACKENDS.add(
+        TorchCuda(
+            name=_name,
+            summary=f"PyTorch on {_where}, exported program",
+            library="torch",
+            artifact="pt2",
+            device="cuda",
+            axes=(LAYOUT, MODE, PRECISION, FLUSH, SCOPE),
+            needs_tegra=_tegra,
+        )
     )
-)

@@ -21,8 +21,6 @@ from cspbench.backends.spec import DeviceTimes
 from cspbench.vocabulary import Status
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from cspbench.backends.spec import Session
 
 Answer = dict[str, Any]
@@ -75,14 +73,11 @@ class _Held:
     """The model that this worker keeps."""
 
     session: Session
-    pool: list[np.ndarray]
+    feed: Callable[[int], None]
     infer: Callable[[], None]
     threads: int
     clock: str
     done: int = 0
-
-    def feed(self, number: int) -> None:
-        self.session.set_input(self.pool[number % len(self.pool)])
 
 
 _held: _Held | None = None
@@ -91,7 +86,8 @@ _held: _Held | None = None
 def hold_job(job: Answer, phase: PhaseReport) -> Answer:
     """Load the model, check that it agrees with torch, warm up, keep it.
 
-    With ``clock`` "host" a device's own events are not used, so that extra work of the host counts.
+    With ``clock`` "host" a device's own events are not used, so that extra work of the host counts;
+    nor are they where the scope of the case is more than the device's work.
 
     Returns:
         ``inference_ns`` (median of the last warm-up window), ``agreement``, ``backend``,
@@ -105,6 +101,7 @@ def hold_job(job: Answer, phase: PhaseReport) -> Answer:
     from cspbench.measure import sampling
     from cspbench.measure.agreement import check_agreement
     from cspbench.measure.clock import MonotonicClock
+    from cspbench.measure.scope import INFERENCE, scope_of, timed_parts
 
     case = parse_case_id(job["case"])
     assert case.model.input is not None, "the controller sends whole ids"
@@ -112,12 +109,14 @@ def hold_job(job: Answer, phase: PhaseReport) -> Answer:
     pool = input_pool((case.batch, 3, *case.model.input), job["seed"])
     options = dict(case.backend.options)
     session = BACKENDS.get(case.backend.name).load(Path(job["artifact"]), options, case.threads)
-    held = _Held(session, pool, session.run, case.threads, job.get("clock", "device"))
+    clock = job.get("clock", "device") if scope_of(options) == INFERENCE else "host"
+    feed, infer = timed_parts(session, case, pool)
+    held = _Held(session, feed, infer, case.threads, clock)
     extra = float(job.get("extra_units", 0.0))
     if extra:
-        held.infer = _followed_by(session.run, ExtraWork(extra).after_inference)
+        held.infer = _followed_by(infer, ExtraWork(extra).after_inference)
     phase("warm-up")
-    held.feed(0)
+    session.set_input(pool[0])
     session.run()
     agreement = check_agreement(session.outputs(), Path(job["reference"]), options)
     warm = sampling.warm_up(held.infer, held.feed, MonotonicClock(), job["warmup_seconds"])
@@ -130,7 +129,7 @@ def hold_job(job: Answer, phase: PhaseReport) -> Answer:
         **conditions(),
     }
     if job.get("calibrate"):
-        answer["units_per_inference"] = _units_per_inference(held)
+        answer["units_per_inference"] = _units_per_inference(feed, infer)
     gc.collect()
     gc.disable()
     _held = held
@@ -145,7 +144,7 @@ def _followed_by(first: Callable[[], None], second: Callable[[], None]) -> Calla
     return both
 
 
-def _units_per_inference(held: _Held) -> float:
+def _units_per_inference(feed: Callable[[int], None], infer: Callable[[], None]) -> float:
     """How many units of extra work take as long as one inference.
 
     Inferences and batches of units of about the same length take turns, and the median of their
@@ -160,9 +159,9 @@ def _units_per_inference(held: _Held) -> float:
         return now() - start
 
     def inference_ns(number: int) -> int:
-        held.feed(number)
+        feed(number)
         start = now()
-        held.session.run()
+        infer()
         return now() - start
 
     unit_ns = min(units_ns(UNITS_TIMED) for _ in range(5)) / UNITS_TIMED

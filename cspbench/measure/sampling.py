@@ -12,7 +12,7 @@ from statistics import median
 from typing import Literal
 
 from cspbench.measure.clock import Clock
-from cspbench.measure.statistics import batch_means_half_width
+from cspbench.measure.statistics import Trend, batch_means_half_width, trend
 
 #: A warm-up window lasts at least this long and has at least this many inferences.
 WINDOW_NS = 50_000_000
@@ -23,6 +23,12 @@ AGREE_WITHIN = 0.03
 AGREEMENTS = 2
 #: Fewest samples of a launch, whatever the bounds say.
 MIN_SAMPLES = 5
+#: Drift is looked for in the medians of so many consecutive blocks of at least so many samples ...
+DRIFT_BLOCKS, DRIFT_BLOCK_MIN = 20, 2
+#: ... and is slow drift from this share of the median on ...
+DRIFT_SHARE = 0.03
+#: ... if chance alone makes such a trend in fewer than one of a hundred launches (|z| > 2.576).
+DRIFT_Z = 2.576
 
 Stop = Literal["target_ci", "max_seconds"]
 
@@ -43,6 +49,29 @@ class Samples:
     latencies_ns: list[int]
     stop: Stop
     relative_half_width: float | None
+
+
+@dataclass(frozen=True)
+class Drift:
+    """Trend of the latency over one launch: its whole change as a share, and how sure it is.
+
+    ``slow`` says that both are beyond bounds: the launch did not measure one steady state.
+    """
+
+    relative: float
+    z: float
+    slow: bool
+
+
+def drift_of(latencies_ns: list[int]) -> Drift | None:
+    """Look for a slow drift in the block medians of a launch; None with too few samples."""
+    size = len(latencies_ns) // DRIFT_BLOCKS
+    if size < DRIFT_BLOCK_MIN:
+        return None
+    blocks = [latencies_ns[i * size : (i + 1) * size] for i in range(DRIFT_BLOCKS)]
+    found: Trend = trend([median(block) for block in blocks])
+    slow = abs(found.relative) > DRIFT_SHARE and abs(found.z) > DRIFT_Z
+    return Drift(found.relative, found.z, slow)
 
 
 def timed(infer: Callable[[], None], feed: Callable[[int], None], clock: Clock, i: int) -> int:

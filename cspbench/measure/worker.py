@@ -37,7 +37,9 @@ PhaseReport = Callable[[str], None]
 
 
 def time_job(job: Answer, phase: PhaseReport) -> Answer:
-    """Load, check agreement with torch, warm up, sample.
+    """Load, check agreement with torch, warm up, sample, all of it in the scope of the case.
+
+    The first inference and the check are those of a plain inference, whatever the scope.
 
     Returns:
         the fields of a launch record that a worker can know (see docs/metrics.md).
@@ -48,6 +50,7 @@ def time_job(job: Answer, phase: PhaseReport) -> Answer:
     from cspbench.measure import sampling
     from cspbench.measure.agreement import check_agreement
     from cspbench.measure.clock import MonotonicClock
+    from cspbench.measure.scope import INFERENCE, scope_of, timed_parts
     from cspbench.sensors.proc import between, read_cpu_times
 
     case = parse_case_id(job["case"])
@@ -61,19 +64,17 @@ def time_job(job: Answer, phase: PhaseReport) -> Answer:
     session = backend.load(Path(job["artifact"]), options, case.threads)
     load_ns = clock.now_ns() - start
 
-    def feed(i: int) -> None:
-        session.set_input(pool[i % len(pool)])
-
     phase("warm-up")
-    first_ns = sampling.timed(session.run, feed, clock, 0)
+    first_ns = sampling.timed(session.run, lambda _: session.set_input(pool[0]), clock, 0)
     agreement = check_agreement(session.outputs(), Path(job["reference"]), options)
-    warm = sampling.warm_up(session.run, feed, clock, job["warmup_seconds"])
+    feed, infer = timed_parts(session, case, pool)
+    warm = sampling.warm_up(infer, feed, clock, job["warmup_seconds"])
     phase("sample")
     gc.collect()
     gc.disable()
     before = read_cpu_times()
     begin = clock.now_ns()
-    samples = sampling.sample(session.run, feed, clock, job["target_ci"], job["max_seconds"])
+    samples = sampling.sample(infer, feed, clock, job["target_ci"], job["max_seconds"])
     sample_seconds = (clock.now_ns() - begin) / 1e9
     interference = between(before, read_cpu_times())
     gc.enable()
@@ -84,7 +85,7 @@ def time_job(job: Answer, phase: PhaseReport) -> Answer:
         "first_ns": first_ns,
         "latencies_ns": samples.latencies_ns,
         "sample_seconds": sample_seconds,
-        "scope": "inference",
+        "scope": scope_of(options),
         "stop": samples.stop,
         "relative_half_width": samples.relative_half_width,
         "warmup": asdict(warm),
@@ -93,11 +94,14 @@ def time_job(job: Answer, phase: PhaseReport) -> Answer:
         "interference": asdict(interference) if interference else None,
         "flags": [],
     }
-    if not warm.steady:
+    drift = sampling.drift_of(samples.latencies_ns)
+    if drift is not None:
+        answer["drift"] = asdict(drift)
+    if not warm.steady or (drift is not None and drift.slow):
         answer["flags"].append("not_steady")
     if interference is not None and interference.contended():
         answer["flags"].append("contended")
-    if isinstance(session, DeviceTimes):
+    if isinstance(session, DeviceTimes) and scope_of(options) == INFERENCE:
         answer["device"] = dict(session.device_times(len(samples.latencies_ns)))
     session.close()
     return answer
@@ -169,6 +173,34 @@ def layers_job(job: Answer, phase: PhaseReport) -> Answer:
 
         nodes = [Node(*facts) for facts in graph_nodes(artifact)]
     return {"status": Status.OK.value, "layers": to_answer(found, nodes), "flags": []}
+
+
+def throughput_job(job: Answer, phase: PhaseReport) -> Answer:
+    """Run one case with as many inferences under way as its backend can overlap.
+
+    Returns:
+        ``throughput``: inferences, ns, how many were under way and how.
+    """
+    from cspbench.artifacts.tensors import input_pool
+    from cspbench.backends._throughput import back_to_back
+    from cspbench.backends.spec import BACKENDS, Pipelines
+    from cspbench.ids import parse_case_id
+    from cspbench.measure.scope import INFERENCE, scope_of
+
+    case = parse_case_id(job["case"])
+    assert case.model.input is not None, "the controller sends whole ids"
+    backend = BACKENDS.get(case.backend.name)
+    artifact, options = Path(job["artifact"]), dict(case.backend.options)
+    if scope_of(options) != INFERENCE:
+        raise Unsupported("throughput is that of scope inference")
+    pool = input_pool((case.batch, 3, *case.model.input), job["seed"])
+    phase("sample")
+    given = (artifact, options, case.threads, pool, job["max_seconds"])
+    if isinstance(backend, Pipelines):
+        found = backend.throughput(*given)
+    else:
+        found = back_to_back(backend, *given)
+    return {"status": Status.OK.value, "throughput": asdict(found), "flags": []}
 
 
 def compile_job(job: Answer, phase: PhaseReport) -> Answer:
@@ -265,6 +297,7 @@ JOBS: dict[str, Callable[[Answer, PhaseReport], Answer]] = {
     "time": time_job,
     "memory": memory_job,
     "layers": layers_job,
+    "throughput": throughput_job,
     "compile": compile_job,
     "prepare": prepare_job,
     "ceilings": ceilings_job,

@@ -33,7 +33,10 @@ class DeviceSession(Session):
 @pytest.fixture
 def hold(monkeypatch):
     def held(session, clock="device"):
-        monkeypatch.setattr(burst, "_held", _Held(session, [0, 1, 2], session.run, 1, clock))
+        def feed(number):
+            session.set_input(number % 3)
+
+        monkeypatch.setattr(burst, "_held", _Held(session, feed, session.run, 1, clock))
         return session
 
     return held

@@ -1,0 +1,85 @@
+"""What a latency spans: how an input is put in place, and what the clock surrounds.
+
+``inference``: the input lies where the backend reads it, and the call returns when the result is
+complete. ``end_to_end``: from an array in host memory to outputs in host memory. ``pipeline``: from
+a stored image to outputs in host memory and, for detectors, on to the boxes that NMS keeps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+from cspbench.backends.spec import SCOPE
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from cspbench.axes import Value
+    from cspbench.backends.spec import HostSession, Session
+    from cspbench.ids import CaseId, ModelId
+
+INFERENCE = str(SCOPE.default)
+
+
+def scope_of(options: Mapping[str, Value]) -> str:
+    """The scope that a backend's options name."""
+    return str(options.get(SCOPE.name, SCOPE.default))
+
+
+class Timed(NamedTuple):
+    """``feed`` puts input number i in place, outside of the clock; ``infer`` is what it times."""
+
+    feed: Callable[[int], None]
+    infer: Callable[[], None]
+
+
+def timed_parts(session: Session, case: CaseId, pool: Sequence[np.ndarray]) -> Timed:
+    """The two halves of the loop around a loaded session, for the scope of the case.
+
+    Args:
+        session: of a backend that has the axis, unless the scope is ``inference``.
+        case: whose scope, batch and input count.
+        pool: inputs of the model.
+    """
+    scope = scope_of(dict(case.backend.options))
+    if scope == INFERENCE:
+        return Timed(lambda i: session.set_input(pool[i % len(pool)]), session.run)
+    whole = cast("HostSession", session)
+    if scope == "end_to_end":
+        return _on(pool, whole.infer)
+    return _pipeline(whole, case)
+
+
+def _on(pool: Sequence[np.ndarray], work: Callable[[np.ndarray], object]) -> Timed:
+    """Feeding names the next array; the clock sees all that is done with it."""
+    current = [pool[0]]
+
+    def feed(i: int) -> None:
+        current[0] = pool[i % len(pool)]
+
+    def infer() -> None:
+        work(current[0])
+
+    return Timed(feed, infer)
+
+
+def _pipeline(session: HostSession, case: CaseId) -> Timed:
+    from cspbench.backends._pipeline import candidate_pool, image_pool
+
+    size: Any = case.model.input
+    candidates = candidate_pool(case.batch) if detects(case.model) else []
+
+    def work(images: np.ndarray) -> None:
+        session.infer(session.pre_process(images, size))
+        for heads in candidates:
+            session.post_process(heads)
+
+    return _on(image_pool(case.batch), work)
+
+
+def detects(model: ModelId) -> bool:
+    """Whether a model ends in boxes: a detector, or a backbone with a neck."""
+    from cspbench.models.build import spec_of
+
+    return model.neck is not None or spec_of(model).task == "detection"
