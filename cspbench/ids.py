@@ -2,10 +2,11 @@
 
 Grammar (design)::
 
-    case   = model "@" input "/" backend "/b" batch "/t" threads
+    case   = model "@" input "/" backend "/b" batch "/t" threads [ "/" board ]
     model  = ref [ "+" ref ]                 (backbone or whole network, then a neck)
     ref    = name [ "[" key "=" value { "," key "=" value } "]" ]
     input  = side | height "x" width
+    board  = the label of boards of a fleet, or the name of one; a run on one machine has none
     name   = a plain name, or a quoted one where it holds any of / @ + [ ] " or a space
     value  = true, false, a number, plain text, or quoted text (a path, or what reads as another)
 
@@ -15,6 +16,7 @@ patterns only ``*`` and ``?`` are special.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -25,6 +27,7 @@ from cspbench.errors import InputError
 _NEEDS_QUOTES = re.compile(r'[/@+\[\]"\s]')
 _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]+)?")
 _OPTION_TEXT = re.compile(r"[A-Za-z0-9_.:~-]+")
+_CASE_END = re.compile(r"/b([1-9][0-9]{0,5})/t([1-9][0-9]{0,5})(?:/([a-z0-9][a-z0-9._-]{0,62}))?")
 MAX_LENGTH = 2000
 
 
@@ -72,9 +75,11 @@ class CaseId:
     backend: Ref
     batch: int
     threads: int
+    board: str | None = None
 
     def __str__(self) -> str:
-        return f"{self.model}/{self.backend}/b{self.batch}/t{self.threads}"
+        text = f"{self.model}/{self.backend}/b{self.batch}/t{self.threads}"
+        return text if self.board is None else f"{text}/{self.board}"
 
 
 def format_value(value: Value) -> str:
@@ -216,6 +221,7 @@ def parse_model_id(text: str) -> ModelId:
     return model
 
 
+@functools.lru_cache(maxsize=4096)  # reports ask for the same ids again and again
 def parse_case_id(text: str) -> CaseId:
     """Parse a whole case id.
 
@@ -227,10 +233,10 @@ def parse_case_id(text: str) -> CaseId:
     if not reader.take("/"):
         raise reader.fail("/backend")
     backend = reader.ref("/")
-    tail = re.fullmatch(r"/b([1-9][0-9]{0,5})/t([1-9][0-9]{0,5})", reader.text[reader.at :])
+    tail = _CASE_END.fullmatch(reader.text[reader.at :])
     if not tail or model.input is None:
         raise reader.fail("@input/backend/b<batch>/t<threads>")
-    return CaseId(model, backend, int(tail[1]), int(tail[2]))
+    return CaseId(model, backend, int(tail[1]), int(tail[2]), tail[3])
 
 
 def matches(pattern: str, case_id: str) -> bool:

@@ -16,11 +16,13 @@ from cspbench.vocabulary import ExitCode
 #: (``-`` becomes ``_``); the line is here so that ``--help`` imports none of them.
 COMMANDS = {
     "run": "Measure a suite on this machine and report.",
+    "agent": "Let a fleet measure on this machine (extra: fleet).",
     "plan": "Show the cases of a suite, which can run here, and how long they take.",
     "list": "List models, necks, backends, sensors, suites or runs.",
     "show": "Print the tables of a stored run.",
     "report": "Write the HTML report of stored runs.",
     "figures": "Draw the figures of stored runs, as SVG and PNG.",
+    "paper": "Hold the CSPNet paper's claims and tables against stored runs.",
     "show-model": "Show a model's stages, published numbers beside ours, and sources.",
     "analyze": "Tell what can be known of a model without running it.",
     "ceilings": "Measure what this machine can do at best, for the roofline.",

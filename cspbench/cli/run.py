@@ -10,6 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cspbench.cli.fleet_options import (
+    cluster_option,
+    fleet_of,
+    insecure_option,
+    scheduler_option,
+)
 from cspbench.cli.options import allow_code_option, format_option, memory_size, parse_overrides
 from cspbench.errors import InputError, StoreError
 from cspbench.vocabulary import ExitCode, exit_code_for
@@ -75,6 +81,9 @@ class Task:
 @click.option(
     "--no-wait", is_flag=True, help="Refuse to start while another run measures on this machine."
 )
+@scheduler_option
+@cluster_option
+@insecure_option
 @format_option  # fmt: skip
 def command(
     suites: tuple[str, ...],
@@ -88,23 +97,36 @@ def command(
     memory_limit: int | None,
     allow_code: bool,
     no_wait: bool,
+    scheduler: str | None,
+    cluster: Path | None,
+    insecure: bool,
     form: str,
 ) -> int:
     """Measure every case of the SUITEs on this machine, store the run, write the report.
+
+    With --scheduler or --cluster on the boards of a fleet instead.
 
     A SUITE is a YAML file, the name of an installed suite, or a directory with suites.
     """
     from cspbench.runner.executor import LocalExecutor
 
     settings = (*overrides, *([f"measure.rounds={rounds}"] if rounds else []))
+    local = LocalExecutor(memory_limit, allow_code=allow_code)
+    if scheduler is not None or cluster is not None:
+        from cspbench.cli.fleet_run import measure_on_fleet
+
+        with fleet_of(scheduler, cluster, insecure=insecure) as hub:
+            paths, stopped = measure_on_fleet(
+                hub, suites, out, only, settings, resume, force, local
+            )
+        measured = _finish(paths, reports, form) if paths else ExitCode.OK
+        return stopped if stopped is not None else measured
     tasks = (
         _resumed(suites, out, resume, force, chosen=bool(only or settings))
         if resume is not None
         else _planned(suites, only, settings)
     )
-    paths, stopped = _measure(
-        tasks, out, LocalExecutor(memory_limit, allow_code=allow_code), wait=not no_wait
-    )
+    paths, stopped = _measure(tasks, out, local, wait=not no_wait)
     measured = _finish(paths, reports, form) if paths else ExitCode.OK
     return stopped if stopped is not None else measured
 

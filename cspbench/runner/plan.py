@@ -72,7 +72,7 @@ def plan_suite(suite: Suite, only: Sequence[str] = ()) -> Plan:
     return Plan(
         suite,
         tuple(
-            _planned(case, suite.measure.seed, reasons[case.backend.name])
+            plan_case(case, suite.measure.seed, reasons[case.backend.name])
             for case in suite.cases
             if case.id in wanted
         ),
@@ -83,7 +83,8 @@ def _backend_names(cases: Iterable[Case]) -> set[str]:
     return {case.backend.name for case in cases}
 
 
-def _planned(case: Case, seed: int, reason: str | None) -> PlannedCase:
+def plan_case(case: Case, seed: int, reason: str | None) -> PlannedCase:
+    """Plan one case; ``reason`` is why its backend cannot run where it is to be measured."""
     kind = BACKENDS.get(case.backend.name).artifact
     artifact = ArtifactSpec(case.model_id, case.batch, kind, seed)
     if reason is not None:
@@ -114,6 +115,7 @@ def case_from_id(text: str) -> Case:
         backend=parsed.backend,
         batch=parsed.batch,
         threads=parsed.threads,
+        board=parsed.board,
     )
 
 

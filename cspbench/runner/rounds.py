@@ -12,6 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 #: A case that ended badly this often is not tried again.
 MAX_BAD_ENDS = 2
+#: A launch that was lost with its machine says nothing about the case; but not for ever.
+MAX_LOST = 5
 
 
 class Rounds:
@@ -32,12 +34,19 @@ class Rounds:
         self._seed = seed
         self._good = Counter(done or {})
         self._bad: Counter[str] = Counter()
+        self._lost: Counter[str] = Counter()
         self._given_up: set[str] = set()
         self._repeats: Counter[str] = Counter()
         self._max_repeats = max(1, rounds // 3)
 
     def report(
-        self, case_id: str, *, good: bool, final: bool = False, disturbed: bool = False
+        self,
+        case_id: str,
+        *,
+        good: bool,
+        final: bool = False,
+        disturbed: bool = False,
+        lost: bool = False,
     ) -> None:
         """Tell how a launch ended.
 
@@ -47,11 +56,16 @@ class Rounds:
             final: trying again is pointless.
             disturbed: it measured on a machine that was not itself; it is repeated, up to a third
                 of the rounds, so that a noisy neighbour cannot hold a run for ever.
+            lost: the machine that it was on went away; it is repeated, up to MAX_LOST times.
         """
         if good and disturbed and self._repeats[case_id] < self._max_repeats:
             self._repeats[case_id] += 1
         elif good:
             self._good[case_id] += 1
+        elif lost:
+            self._lost[case_id] += 1
+            if final or self._lost[case_id] >= MAX_LOST:
+                self._given_up.add(case_id)
         else:
             self._bad[case_id] += 1
             if final or self._bad[case_id] >= MAX_BAD_ENDS:

@@ -13,8 +13,7 @@ from cspbench.runner.executor import Executor, LocalExecutor
 from cspbench.runner.plan import Plan, PlannedCase, case_from_id, plan_suite
 from cspbench.runner.session import Progress, Session, Silent
 from cspbench.store.environment import fingerprint
-from cspbench.store.format import read_checked
-from cspbench.store.rundir import RunDirectory, StoredRun
+from cspbench.store.rundir import RunDirectory, StoredRun, read_run
 from cspbench.suite.case import Measure, Suite
 
 
@@ -38,7 +37,9 @@ def resumable(path: Path, *, force: bool = False) -> tuple[Plan, StoredRun]:
     Raises:
         InputError: not a run, or the models or the machine changed since it was begun.
     """
-    stored = read_checked(path)
+    stored = read_run(path)
+    if "fleet" in stored.meta:
+        raise InputError(f"{path} was measured on a fleet: resume it with --scheduler")
     plan = stored_plan(stored)
     if not force:
         changes = [*changed_cases(stored, plan), *changed_facts(stored)]

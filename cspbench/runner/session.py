@@ -6,7 +6,7 @@ import datetime
 import json
 import uuid
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Protocol
 
@@ -16,7 +16,7 @@ from cspbench.backends.spec import BACKENDS, Compiles
 from cspbench.runner.executor import Executor, Job
 from cspbench.runner.plan import Plan, PlannedCase
 from cspbench.runner.process import Outcome
-from cspbench.runner.rounds import Rounds
+from cspbench.runner.rounds import MAX_LOST, Rounds
 from cspbench.store.ceilings import Ceilings, keep_ceilings, known_ceilings
 from cspbench.store.records import EXTRA_JOBS, is_disturbed
 from cspbench.store.rundir import RunDirectory, read_run
@@ -58,12 +58,17 @@ class Session:
     """One controller at work on one run directory."""
 
     def __init__(
-        self, plan: Plan, directory: RunDirectory, executor: Executor, progress: Progress
+        self,
+        plan: Plan,
+        directory: RunDirectory,
+        executor: Executor,
+        progress: Progress,
+        meta: dict[str, Any] | None = None,
     ) -> None:
         self._plan = plan
         self._measure = plan.suite.measure
         self._directory = directory
-        self._meta = read_run(directory.path).meta
+        self._meta = read_run(directory.path).meta if meta is None else meta
         self._executor = executor
         self._progress = progress
         self._name = uuid.uuid4().hex[:8]
@@ -78,29 +83,42 @@ class Session:
 
     def run(self, before: Sequence[dict[str, Any]]) -> None:
         """Launch what ``before`` does not hold yet."""
+        self.recall(before)
+        self.measure(self.prepare())
+
+    def recall(self, before: Iterable[dict[str, Any]]) -> None:
+        """Count launches that are on disk already."""
         for launch in before:
             # Not a count: a damaged line of the file leaves a gap.
             number = max(self._numbers[launch["case"]], int(launch["number"]) + 1)
             self._numbers[launch["case"]] = number
             self._remember(launch)
+
+    def prepare(self) -> list[PlannedCase]:
+        """Make what artifacts and analyses are missing; return the cases still to be launched."""
         wanted = [
             planned
             for planned in self._plan.runnable
             if planned.id not in self._refused
             and (self._timed[planned.id] < self._measure.rounds or self._extras_left([planned.id]))
         ]
-        cases = {planned.id: planned for planned in self._compile(self._prepare(wanted))}
+        return self._prepare(wanted)
+
+    def measure(self, ready: Sequence[PlannedCase]) -> None:
+        """Launch what is missing of these cases."""
+        cases = {planned.id: planned for planned in self._compile(ready)}
         self._look_for_ceilings(cases.values())
         self._time(cases)
         for kind in self._extras:
             for case_id in [case_id for case_id in cases if self._wants(kind, case_id)]:
-                self._launch(cases[case_id], kind)
-                self._progress.launched(self._last, self._extras_left(cases))
+                self._launch_again(cases[case_id], kind, lambda: self._extras_left(cases))
 
     def _remember(self, launch: dict[str, Any]) -> None:
         """Count what a launch settles for its case."""
         case_id, status = launch["case"], Status(launch["status"])
-        if launch["job"] in EXTRA_JOBS:
+        if status is Status.LOST:
+            pass  # it settles nothing
+        elif launch["job"] in EXTRA_JOBS:
             self._extras.get(launch["job"], set()).add(case_id)
         elif launch["job"] == "compile" and status is Status.OK:
             self._compiled.add(case_id)
@@ -126,8 +144,7 @@ class Session:
                 and planned.id not in self._compiled
                 and backend.compiles(dict(planned.case.backend.options))
             ):
-                outcome = self._launch(planned, "compile")
-                self._progress.launched(self._last, 0)
+                outcome = self._launch_again(planned, "compile", lambda: 0)
                 if outcome.status is not Status.OK:
                     continue
             ready.append(planned)
@@ -144,7 +161,8 @@ class Session:
             rounds.report(
                 case_id,
                 good=outcome.status is Status.OK,
-                final=outcome.status in NOT_RUNNABLE,
+                final=outcome.status in NOT_RUNNABLE or _for_good(outcome),
+                lost=outcome.status is Status.LOST,
                 disturbed=is_disturbed(outcome.answer),
             )
             left = rounds.remaining().total() + self._extras_left(cases)
@@ -226,6 +244,15 @@ class Session:
             ],
         }
 
+    def _launch_again(self, planned: PlannedCase, kind: str, left: Callable[[], int]) -> Outcome:
+        """Launch once; again, within bounds, while the machine is lost with it."""
+        for _ in range(MAX_LOST):
+            outcome = self._launch(planned, kind)
+            self._progress.launched(self._last, left())
+            if outcome.status is not Status.LOST or _for_good(outcome):
+                break
+        return outcome
+
     def _launch(self, planned: PlannedCase, kind: str) -> Outcome:
         """Do one job in a process of its own, and store how it ended."""
         self._progress.launching(planned.id)
@@ -265,3 +292,8 @@ class Session:
         self._directory.append(launch)
         self._remember(launch)
         self._last = launch
+
+
+def _for_good(outcome: Outcome) -> bool:
+    """True if a launch was lost because there is no machine left to repeat it on."""
+    return outcome.status is Status.LOST and bool(outcome.answer.get("no_board"))

@@ -7,12 +7,17 @@ from dataclasses import dataclass
 from cspbench.ids import CaseId, ModelId, Ref
 
 
+#: What a suite says in place of labels to measure on every board.
+EACH = "each"
+
+
 @dataclass(frozen=True)
 class Case:
     """Model x input x backend x settings.
 
     ``model``, ``neck`` and ``backend`` hold only the options that differ from their defaults
-    (precision, engine and mode are backend options); ``input`` is (height, width) in pixels.
+    (precision, engine and mode are backend options); ``input`` is (height, width) in pixels;
+    ``board`` is a label of a fleet's boards, None on one machine.
     """
 
     model: Ref
@@ -21,6 +26,7 @@ class Case:
     neck: Ref | None = None
     batch: int = 1
     threads: int = 1
+    board: str | None = None
 
     @property
     def model_id(self) -> ModelId:
@@ -30,7 +36,7 @@ class Case:
     @property
     def id(self) -> str:
         """The design's case id."""
-        return str(CaseId(self.model_id, self.backend, self.batch, self.threads))
+        return str(CaseId(self.model_id, self.backend, self.batch, self.threads, self.board))
 
     @property
     def input_shape(self) -> tuple[int, int, int, int]:
@@ -82,7 +88,8 @@ class Suite:
     """A validated suite, expanded.
 
     ``cases`` are in matrix order without duplicates; ``notes`` say what was collapsed, excluded
-    or merged; ``digest`` is the SHA-256 of the file's bytes; ``path`` is where it was read.
+    or merged; ``digest`` is the SHA-256 of the file's bytes; ``path`` is where it was read;
+    ``devices`` are labels of a fleet's boards, or EACH alone: each case once on each of them.
     """
 
     name: str
@@ -93,3 +100,4 @@ class Suite:
     digest: str = ""
     path: str = ""
     gate: Gate = Gate()
+    devices: tuple[str, ...] = ()

@@ -14,7 +14,7 @@ from cspbench.runner import plan as plan_module
 from cspbench.runner import session as session_module
 from cspbench.runner.plan import plan_suite
 from cspbench.runner.process import Outcome
-from cspbench.runner.rounds import shuffled
+from cspbench.runner.rounds import MAX_LOST, shuffled
 from cspbench.runner.run import execute, new_run, resumable
 from cspbench.store.rundir import RunDirectory, read_run
 from cspbench.suite.case import Case, Measure, Suite
@@ -261,7 +261,7 @@ def test_launches_of_a_case_are_numbered_in_one_session(tmp_path):
     assert done.launches["session"].nunique() == 1
 
 
-@pytest.mark.parametrize("status", ["failed", "timeout", "oom", "crashed", "lost"])
+@pytest.mark.parametrize("status", ["failed", "timeout", "oom", "crashed"])
 def test_a_case_that_ends_badly_twice_has_that_status(tmp_path, status):
     executor = FakeExecutor({"a/cpu": [bad(status, "why")] * 9})
     done = run(tmp_path, suite("a/cpu", "b/cpu"), executor)
@@ -269,6 +269,15 @@ def test_a_case_that_ends_badly_twice_has_that_status(tmp_path, status):
     assert list(done.cases["status"]) == [status, "ok"]
     assert done.cases["reason"][0] == "why"
     assert done.cases["latency_ms"].isna()[0]
+
+
+def test_launches_lost_with_their_machine_are_repeated_within_bounds(tmp_path):
+    executor = FakeExecutor(
+        {"a/cpu": [bad("lost", "gone")] * 4, "b/cpu": [bad("lost", "gone")] * 9}
+    )
+    done = run(tmp_path, suite("a/cpu", "b/cpu"), executor)
+    assert Counter(executor.order) == {id_of("a/cpu"): 4 + 3, id_of("b/cpu"): MAX_LOST}
+    assert list(done.cases["status"]) == ["ok", "lost"]
 
 
 def test_one_bad_end_is_made_up_for_and_told(tmp_path):

@@ -1,0 +1,69 @@
+"""``cspbench agent``: this machine as a board of a fleet."""
+
+from __future__ import annotations
+
+import click
+
+from cspbench.cli.fleet_options import insecure_option, needs_fleet
+from cspbench.cli.options import allow_code_option, memory_size
+
+
+@click.command()
+@click.argument("scheduler", metavar="tls://HOST:PORT")
+@click.option("--name", help="Name of this board, one in the fleet.  [default: the machine's name]")
+@click.option(
+    "--label", "labels", multiple=True, help="What suites choose this board by. Repeatable."
+)
+@click.option(
+    "--cool-to",
+    type=float,
+    default=75.0,
+    show_default=True,
+    help="Wait before a launch while the board is hotter, in °C.",
+)
+@click.option(
+    "--cool-seconds",
+    type=click.FloatRange(0, 3600),
+    default=120.0,
+    show_default=True,
+    help="Longest wait to cool down before a launch.",
+)
+@click.option(
+    "--memory-limit",
+    callback=memory_size,
+    metavar="SIZE",
+    help="Bound of a worker's memory, such as 8G.  [default: 80 % of what is free]",
+)
+@allow_code_option
+@insecure_option  # fmt: skip
+def command(
+    scheduler: str,
+    name: str | None,
+    labels: tuple[str, ...],
+    cool_to: float,
+    cool_seconds: float,
+    memory_limit: int | None,
+    allow_code: bool,
+    insecure: bool,
+) -> None:
+    """Measure on this machine what the fleet of a Dask scheduler asks for, until stopped."""
+    import asyncio
+    import signal
+
+    from cspbench.fleet.board import Board, Settings, check_label, own_name
+    from cspbench.fleet.security import check_address
+
+    settings = Settings(
+        name=check_label(name or own_name()),
+        labels=tuple(map(check_label, labels)),
+        memory_limit_bytes=memory_limit,
+        allow_code=allow_code,
+        cool_to_c=cool_to,
+        cool_seconds=cool_seconds,
+    )
+    check_address(scheduler, insecure=insecure)
+    needs_fleet()
+    from cspbench.fleet.agent import stay
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    asyncio.run(stay(scheduler, Board(settings)))

@@ -1,0 +1,72 @@
+"""Options of commands that use a fleet; they import nothing of Dask."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from cspbench.errors import InputError
+
+if TYPE_CHECKING:
+    from cspbench.fleet.hub import Hub
+
+scheduler_option = click.option(
+    "--scheduler",
+    metavar="ADDRESS",
+    help="Measure on the boards of this Dask scheduler, such as tls://host:8786.",
+)
+cluster_option = click.option(
+    "--cluster",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    metavar="FILE.yaml",
+    help="Measure on boards that one of Dask's cluster classes starts (docs/fleet.md).",
+)
+insecure_option = click.option(
+    "--insecure",
+    is_flag=True,
+    help="Allow plain TCP beyond this machine: whoever reaches it can run code on every board.",
+)
+
+
+def needs_fleet() -> None:
+    """Say how to install Dask where it is missing.
+
+    Raises:
+        InputError: it is.
+    """
+    import importlib.util
+
+    if importlib.util.find_spec("distributed") is None:
+        raise InputError("a fleet needs Dask distributed: pip install 'cspbench[fleet]'")
+
+
+@contextlib.contextmanager
+def fleet_of(scheduler: str | None, cluster: Path | None, *, insecure: bool) -> Iterator[Hub]:
+    """Connect to a scheduler, or start a cluster; leave it, or end it, afterwards.
+
+    Raises:
+        InputError: both are given, Dask is missing, the address may not be used, nobody answers.
+    """
+    from cspbench.fleet.security import check_address
+
+    if scheduler is not None and cluster is not None:
+        raise InputError("give either --scheduler or --cluster")
+    if scheduler is not None:
+        check_address(scheduler, insecure=insecure)
+    needs_fleet()
+    from cspbench.fleet.cluster import started
+    from cspbench.fleet.hub import Hub
+
+    with contextlib.ExitStack() as stack:
+        if cluster is not None:
+            running = stack.enter_context(started(cluster, insecure=insecure))
+            hub = Hub(running.scheduler_address, running)
+        else:
+            assert scheduler is not None
+            hub = Hub(scheduler)
+        stack.callback(hub.close)
+        yield hub

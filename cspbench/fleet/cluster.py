@@ -1,0 +1,111 @@
+"""A cluster that one of Dask's own classes starts: Slurm, Kubernetes, SSH, or this machine.
+
+The file names the class and its arguments; the workers become boards because the arguments make
+them load ``cspbench.fleet.agent`` (docs/fleet.md has a file for each).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from cspbench.errors import InputError
+from cspbench.fleet.security import check_address
+
+KEYS = ("class", "arguments", "workers", "wait_seconds")
+PRELOAD = "cspbench.fleet.agent"
+WAIT_SECONDS = 300.0
+
+
+def read_cluster(path: Path) -> dict[str, Any]:
+    """Read a cluster file.
+
+    Raises:
+        InputError: it is not one.
+    """
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        found = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, YAMLError) as error:
+        raise InputError(f"{path}: cannot be read as YAML: {str(error).splitlines()[0]}") from None
+    if not isinstance(found, dict) or not isinstance(found.get("class"), str):
+        raise InputError(
+            f"{path}: must be a mapping with class (such as dask_jobqueue.SLURMCluster) and "
+            "arguments"
+        )
+    unknown = [key for key in found if key not in KEYS]
+    if unknown:
+        raise InputError(f"{path}: unknown key {unknown[0]!r}; valid: {', '.join(KEYS)}")
+    if not isinstance(found.get("arguments") or {}, dict):
+        raise InputError(f"{path}: arguments must be a mapping, the class's keyword arguments")
+    workers = found.get("workers")
+    if workers is not None and not (type(workers) is int and workers > 0):
+        raise InputError(f"{path}: workers must be a whole number from 1 on, not {workers!r}")
+    wait = found.get("wait_seconds", WAIT_SECONDS)
+    if type(wait) not in (int, float) or not 0 < wait <= 86400:
+        raise InputError(f"{path}: wait_seconds must be a number of seconds, not {wait!r}")
+    return {**found, "arguments": found.get("arguments") or {}, "wait_seconds": float(wait)}
+
+
+def cluster_class(name: str, path: Path) -> type[Any]:
+    """The class that a file names.
+
+    Raises:
+        InputError: there is none, or it is no cluster of Dask's.
+    """
+    from distributed.deploy import Cluster
+
+    module, _, attribute = name.rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module or "distributed"), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise InputError(f"{path}: there is no class {name!r} here: {error}") from None
+    if not (isinstance(found, type) and issubclass(found, Cluster)):
+        raise InputError(f"{path}: {name} is not one of Dask's cluster classes")
+    return found
+
+
+@contextlib.contextmanager
+def started(path: Path, *, insecure: bool) -> Iterator[Any]:
+    """Start the cluster of a file, wait for its boards, end it afterwards.
+
+    Raises:
+        InputError: the file is wrong, the cluster does not start, or it is open to the network.
+    """
+    wanted = read_cluster(path)
+    kind = cluster_class(wanted["class"], path)
+    # Workers that are processes of this machine take it from the environment; others from their
+    # arguments.
+    with _environment("DASK_DISTRIBUTED__WORKER__PRELOAD", PRELOAD):
+        import dask
+
+        try:
+            with dask.config.set({"distributed.worker.preload": [PRELOAD]}):
+                cluster = kind(**wanted["arguments"])
+        except (TypeError, ValueError, OSError, RuntimeError) as error:
+            raise InputError(f"{path}: {wanted['class']} does not start: {error}") from None
+        with cluster:
+            check_address(cluster.scheduler_address, insecure=insecure)
+            if wanted.get("workers"):
+                cluster.scale(wanted["workers"])
+                cluster.wait_for_workers(wanted["workers"], timeout=wanted["wait_seconds"])
+            yield cluster
+
+
+@contextlib.contextmanager
+def _environment(name: str, value: str) -> Iterator[None]:
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before

@@ -1,0 +1,292 @@
+"""One controller, many boards: prepare once, then one session a board, all into one run."""
+
+from __future__ import annotations
+
+import datetime
+import platform
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from cspbench.backends.spec import BACKENDS
+from cspbench.errors import InputError
+from cspbench.fleet.devices import BoardInfo, FleetPlan, different, seat
+from cspbench.fleet.executor import BOARD_SECONDS, BoardExecutor, Files, Stopped
+from cspbench.fleet.hub import Hub
+from cspbench.fleet.protocol import Json
+from cspbench.runner.executor import Executor
+from cspbench.runner.plan import Plan, PlannedCase
+from cspbench.runner.run import changed_cases, describe, stored_plan
+from cspbench.runner.session import Progress, Session, Silent
+from cspbench.store.ceilings import Ceilings
+from cspbench.store.rundir import RunDirectory, StoredRun, read_run
+from cspbench.vocabulary import Status
+
+
+def new_fleet_run(fleet: FleetPlan, out: Path) -> RunDirectory:
+    """Make the run directory of a plan under ``out``.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    now = datetime.datetime.now(datetime.timezone.utc)
+    meta = describe(fleet.plan, now)
+    boards = {name: board.describe() for name, board in fleet.boards.items()}
+    if len(boards) == 1:
+        [only] = boards.values()
+        meta["environment"] = only["environment"]
+    else:  # no machine's numbers: each board has its own
+        meta["environment"] = {"host": platform.node(), "boards": sorted(boards)}
+    meta["fleet"] = {"boards": boards, "seats": dict(fleet.seats)}
+    return RunDirectory.create(out, f"{now:%Y%m%d-%H%M%S}-{fleet.plan.suite.name}", meta)
+
+
+def resumable_fleet(
+    path: Path, boards: Sequence[BoardInfo], *, force: bool = False
+) -> tuple[FleetPlan, StoredRun]:
+    """Plan again what a stored run planned, on the boards that it sat on.
+
+    Args:
+        path: the run directory.
+        boards: the fleet as it is now.
+        force: go on although models or boards changed.
+
+    Raises:
+        InputError: not a run of a fleet, or models or boards changed since it was begun.
+    """
+    stored = read_run(path)
+    kept = stored.meta.get("fleet")
+    if not isinstance(kept, dict):
+        raise InputError(f"{path} was measured on one machine: resume it there, without a fleet")
+    now = {board.name: board for board in boards}
+    local = stored_plan(stored)
+    planned = {one.id: one for one in local.cases}
+    fresh = seat(local.suite, [one.case for one in local.cases], boards)
+    statuses = {case["id"]: case["status"] for case in stored.meta["cases"]}
+    fleet = FleetPlan(
+        Plan(local.suite, tuple(one for one in fresh.plan.cases if not statuses[one.id])),
+        {case: board for case, board in kept["seats"].items() if case in planned},
+        {
+            name: now.get(name, BoardInfo(name, "", environment=facts["environment"]))
+            for name, facts in kept["boards"].items()
+        },
+    )
+    changes = changed_cases(stored, local)
+    for name, facts in kept["boards"].items():
+        if name in now:
+            changes += [
+                f"{fact} of board {name} changed"
+                for fact in different(facts["environment"], now[name].environment)
+            ]
+    if changes and not force:
+        raise InputError(
+            f"{path} cannot be resumed: {'; '.join(changes[:3])}; start a new run, or mix "
+            "conditions with --force"
+        )
+    return fleet, stored
+
+
+class SharedDirectory(RunDirectory):
+    """A run that several sessions write, one at a time."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        #: Held by whoever changes what ``run.json`` holds.
+        self.lock = threading.RLock()
+
+    def write_meta(self, meta: Json) -> None:
+        """Replace ``run.json`` as a whole."""
+        with self.lock:
+            super().write_meta(meta)
+
+    def append(self, launch: Json) -> None:
+        """Add one launch; on return it is on disk."""
+        with self.lock:
+            super().append(launch)
+
+
+class SharedProgress:
+    """One progress of several sessions: who is left is the sum over them."""
+
+    def __init__(self, progress: Progress, plan: Plan, sessions: int) -> None:
+        self._progress = progress
+        self._plan = plan
+        self._sessions = sessions
+        self._lock = threading.RLock()
+        self._left: dict[str, int] = {}
+
+    def of(self, board: str) -> Progress:
+        """What the session of one board is told to tell."""
+        return _BoardProgress(self, board)
+
+    def ready(self, board: str, launches: int) -> None:
+        """A session knows how much it has to do; when all do, so does the user."""
+        with self._lock:
+            self._left[board] = launches
+            if len(self._left) == self._sessions:
+                self._progress.started(self._plan, sum(self._left.values()))
+
+    def launching(self, case_id: str) -> None:
+        """A launch begins somewhere."""
+        with self._lock:
+            self._progress.launching(case_id)
+
+    def launched(self, board: str, launch: dict[str, Any], left: int) -> None:
+        """A launch ended somewhere."""
+        with self._lock:
+            self._left[board] = left
+            self._progress.launched(launch, sum(self._left.values()))
+
+
+class _BoardProgress:
+    def __init__(self, shared: SharedProgress, board: str) -> None:
+        self._shared = shared
+        self._board = board
+
+    def preparing(self, model: str, done: int, total: int) -> None: ...
+
+    def started(self, plan: Plan, launches: int) -> None:  # noqa: ARG002
+        self._shared.ready(self._board, launches)
+
+    def launching(self, case_id: str) -> None:
+        self._shared.launching(case_id)
+
+    def launched(self, launch: dict[str, Any], left: int) -> None:
+        self._shared.launched(self._board, launch, left)
+
+
+class BoardSession(Session):
+    """The session of one board; its ceilings are the board's own."""
+
+    board = ""
+
+    def _look_for_ceilings(self, cases: Iterable[PlannedCase]) -> None:
+        if not self._measure.ceilings:
+            return
+        devices = {
+            (BACKENDS.get(planned.case.backend.name).device, planned.case.threads)
+            for planned in cases
+        }
+        facts = self._meta["fleet"]["boards"][self.board]
+        noted = dict(facts.get("ceilings", {}))
+        for device, threads in sorted(devices):
+            key = f"{device}/t{threads}"
+            if key in noted:
+                continue
+            job = {"job": "ceilings", "device": device, "threads": threads}
+            outcome = self._executor.launch(job, threads, self._measure.timeout_seconds)
+            if outcome.status is Status.OK:  # else there is no roofline, and no harm
+                noted[key] = asdict(Ceilings(**outcome.answer["ceilings"]))
+        assert isinstance(self._directory, SharedDirectory)
+        with self._directory.lock:
+            facts["ceilings"] = noted
+            if len(self._meta["fleet"]["boards"]) == 1:
+                self._meta["ceilings"] = noted
+            self._directory.write_meta(self._meta)
+
+
+def execute_fleet(
+    fleet: FleetPlan,
+    directory: Path,
+    hub: Hub,
+    local: Executor,
+    before: Sequence[dict[str, Any]] = (),
+    progress: Progress | None = None,
+    board_seconds: float = BOARD_SECONDS,
+) -> list[str]:
+    """Launch what is missing, on all boards at once; every launch is on disk when it ended.
+
+    Args:
+        fleet: what to measure, and where.
+        directory: the run directory.
+        hub: the way to the boards.
+        local: where models are analysed and exported.
+        before: launches that the directory holds already.
+        progress: who is told.
+        board_seconds: how long a lost board is waited for.
+
+    Returns:
+        ids of launches whose answer came after they were given up; none of them was counted.
+
+    Raises:
+        KeyboardInterrupt: what was measured is on disk.
+        StoreError: the run cannot be written any further.
+    """
+    shared = SharedDirectory(directory)
+    meta = read_run(directory).meta
+    main = Session(fleet.plan, shared, local, progress or Silent(), meta)
+    main.recall(before)
+    by_board: dict[str, list[PlannedCase]] = defaultdict(list)
+    for planned in main.prepare():
+        by_board[fleet.seats[planned.id]].append(planned)
+    crew = _Crew(fleet, shared, hub, meta, progress or Silent(), board_seconds)
+    crew.run(by_board, before)
+    return hub.late
+
+
+class _Crew:
+    """The sessions of all boards, each in a thread: they only wait for their boards."""
+
+    def __init__(
+        self,
+        fleet: FleetPlan,
+        directory: SharedDirectory,
+        hub: Hub,
+        meta: Json,
+        progress: Progress,
+        board_seconds: float,
+    ) -> None:
+        self._fleet, self._directory, self._hub, self._meta = fleet, directory, hub, meta
+        self._progress, self._board_seconds = progress, board_seconds
+        self._stop = threading.Event()
+        self._files = Files()
+        self._failures: list[BaseException] = []
+
+    def run(self, by_board: dict[str, list[PlannedCase]], before: Iterable[Json]) -> None:
+        mine = {planned.id: name for name, cases in by_board.items() for planned in cases}
+        past: dict[str, list[Json]] = defaultdict(list)
+        for launch in before:
+            if launch["case"] in mine:
+                past[mine[launch["case"]]].append(launch)
+        shared = SharedProgress(self._progress, self._fleet.plan, len(by_board))
+        threads = []
+        for name, cases in by_board.items():
+            session = self._session(name, cases, shared.of(name))
+            session.recall(past[name])
+            work = self._guarded(session, cases)
+            threads.append(threading.Thread(target=work, name=f"board-{name}", daemon=True))
+        for thread in threads:
+            thread.start()
+        try:
+            for thread in threads:
+                while thread.is_alive() and not self._stop.is_set():
+                    thread.join(0.2)  # short, so that Ctrl-C is heard
+        finally:
+            self._stop.set()
+        if self._failures:
+            raise self._failures[0]
+
+    def _session(self, name: str, cases: Sequence[PlannedCase], progress: Progress) -> BoardSession:
+        board = self._fleet.boards[name]
+        executor = BoardExecutor(
+            self._hub, board, self._files, self._stop, board_seconds=self._board_seconds
+        )
+        plan = Plan(self._fleet.plan.suite, tuple(cases))
+        session = BoardSession(plan, self._directory, executor, progress, self._meta)
+        session.board = name
+        return session
+
+    def _guarded(self, session: Session, cases: Sequence[PlannedCase]) -> Callable[[], None]:
+        def work() -> None:
+            try:
+                session.measure(cases)
+            except Stopped:
+                pass
+            except BaseException as error:  # told by the main thread, which ends the others
+                self._failures.append(error)
+                self._stop.set()
+
+        return work

@@ -1,0 +1,86 @@
+"""Who may talk to whom: TLS with certificates on both sides, or plain TCP on this machine only.
+
+Whoever reaches a Dask scheduler can run code on every worker. The certificates are Dask's own
+settings (``distributed.comm.tls.*``); the recipe is in docs/fleet.md.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urlsplit
+
+from cspbench.errors import InputError
+
+if TYPE_CHECKING:
+    from distributed.security import Security
+
+Role = Literal["client", "worker"]
+
+
+def check_address(address: str, *, insecure: bool) -> str:
+    """Return the address if it may be used.
+
+    Raises:
+        InputError: not an address of a scheduler, or plain TCP beyond this machine without leave.
+    """
+    parts = urlsplit(address)
+    try:
+        port = parts.port
+    except ValueError:
+        port = None
+    if parts.scheme not in ("tcp", "tls") or not parts.hostname or not port:
+        raise InputError(
+            f"{address!r} is not the address of a Dask scheduler; write tls://HOST:8786, or "
+            "tcp://127.0.0.1:8786 on this machine"
+        )
+    if parts.scheme == "tcp" and not insecure and not is_loopback(parts.hostname):
+        raise InputError(
+            f"{address} is plain TCP beyond this machine: whoever reaches the scheduler can run "
+            "any code on every board, and forge every result; use tls:// with certificates "
+            "(docs/fleet.md), or accept that with --insecure"
+        )
+    return address
+
+
+def is_loopback(host: str) -> bool:
+    """True if the host is this machine, without asking a name server."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def listening_host(address: str) -> str | None:
+    """Where a worker of that scheduler listens: on loopback only if the scheduler is there."""
+    host = urlsplit(address).hostname or ""
+    return "127.0.0.1" if is_loopback(host) else None
+
+
+def security_for(address: str, role: Role) -> Security | None:
+    """Dask's own settings for a TLS address; None for plain TCP.
+
+    Raises:
+        InputError: a certificate is not set, or cannot be read.
+    """
+    if not address.startswith("tls://"):
+        return None
+    from distributed.security import Security
+
+    security = Security(require_encryption=True)
+    wanted: dict[str, Any] = {
+        "distributed.comm.tls.ca-file": security.tls_ca_file,
+        f"distributed.comm.tls.{role}.cert": getattr(security, f"tls_{role}_cert"),
+    }
+    for name, value in wanted.items():
+        if not value:
+            variable = "DASK_" + name.replace(".", "__").replace("-", "_").upper()
+            raise InputError(f"{address} needs a certificate: set Dask's {name} (or {variable})")
+    key = getattr(security, f"tls_{role}_key")
+    for path in filter(None, [*wanted.values(), key]):
+        if "\n" not in path and not os.access(path, os.R_OK):
+            raise InputError(f"{path}: the certificate or key cannot be read")
+    return security

@@ -1,0 +1,69 @@
+"""State of a board around a launch: before, after, and a bounded wait to cool down."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from cspbench.sensors.tegra import clocks_locked, nvpmodel_mode
+from cspbench.store.environment import governor
+
+#: A board that is hotter is given time before it is measured.
+COOL_TO_C = 75.0
+#: It is not given more than this.
+COOL_SECONDS = 120.0
+_POLL_SECONDS = 1.0
+_ZONES = Path("/sys/class/thermal")
+
+
+def temperature_c(zones: Path = _ZONES) -> float | None:
+    """Temperature of the hottest thermal zone; None where the kernel tells of none."""
+    found = []
+    for zone in zones.glob("thermal_zone*/temp"):
+        try:
+            found.append(int(zone.read_text()) / 1000)
+        except (OSError, ValueError):  # a zone that is switched off
+            continue
+    return max(found, default=None)
+
+
+def state() -> dict[str, Any]:
+    """What can change under a launch: temperature, load, governor, power mode, locked clocks."""
+    return {
+        "temperature_c": temperature_c(),
+        "load_1m": round(os.getloadavg()[0], 2),
+        "governor": governor(),
+        "nvpmodel": nvpmodel_mode(),
+        "jetson_clocks": clocks_locked(),
+    }
+
+
+def changed(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    """Names of the settings that were not the same after the launch."""
+    settings = ("governor", "nvpmodel", "jetson_clocks")
+    return [name for name in settings if before.get(name) != after.get(name)]
+
+
+def cool_down(
+    limit_c: float,
+    seconds: float,
+    read: Callable[[], float | None] = temperature_c,
+    sleep: Callable[[float], None] = time.sleep,
+) -> float:
+    """Wait until the board is at most ``limit_c``, but never longer than ``seconds``.
+
+    Returns:
+        the seconds waited.
+    """
+    waited = 0.0
+    while waited < seconds:
+        now = read()
+        if now is None or now <= limit_c:
+            break
+        step = min(_POLL_SECONDS, seconds - waited)
+        sleep(step)
+        waited += step
+    return waited
