@@ -46,13 +46,15 @@ GPU_FIRST = ("torch-cuda", "opencv-cpu")
 class Column:
     """A column: its key in the rows, its heading, where its numbers come from, a format spec.
 
-    The format ``ratio`` is for an Interval; an empty one for text.
+    The format ``ratio`` is for an Interval; an empty one for text. ``number`` says that it holds
+    numbers, as text or not.
     """
 
     key: str
     title: str
     origin: Origin = ""
     form: str = ""
+    number: bool = True
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,8 @@ class PaperTable:
             return times(value)
         if column.form:
             return format(value, column.form).replace("-", "−")
-        return str(value)
+        text = str(value)
+        return text.replace("-", "−", 1) if column.number and text.startswith("-") else text
 
 
 def all_tables(evidence: Evidence) -> list[PaperTable]:
@@ -159,20 +162,22 @@ def _speed(evidence: Evidence, model: str | None, base: str, backends: Sequence[
     return row
 
 
-_SYSTEM = (Column("system", "system"), Column("definition", "definition"))
+_SYSTEM = (
+    Column("system", "system", number=False),
+    Column("definition", "definition", number=False),
+)
 
 
 def table1(evidence: Evidence) -> PaperTable:
     """Partial ratio and fusion of CSPPeleeNet on ImageNet."""
     side, base = 224, "peleenet@224"
-    labels: dict[str, str] = {}
-    for table in ("figure4", "gamma_text"):
-        for entry in paper.rows(table):
-            labels.setdefault(entry["name"], entry["label"])
+    entries = [*paper.rows("figure4"), *paper.rows("gamma_text")]
+    plain_labels = {entry["name"]: entry["label"] for entry in entries}
     rows = []
-    for name in sorted(labels, key=_ablation_order):
+    for name in sorted(plain_labels, key=_ablation_order):
         model = f"{name}@{side}"
-        row = _row(evidence, labels[name], model) | {"listed": True}
+        row = _row(evidence, _ablation_label(name) or plain_labels[name], model)
+        row["listed"] = True
         row |= {
             "bflops_published": _text(_find(name, "bflops", side)),
             "change_published": _text(_find(name, "bflops_change_pct", side)),
@@ -194,6 +199,16 @@ def table1(evidence: Evidence) -> PaperTable:
     )
     notes = ("The paper's Table 1 gives no times: the speeds are ours, on opencv-cpu.",)
     return PaperTable(1, "Partial ratio γ and fusion, ImageNet", columns, tuple(rows), notes)
+
+
+def _ablation_label(name: str) -> str:
+    """``CSP (fusion last), γ 0.5``; empty for a network that is not split."""
+    if not name.startswith("csp"):
+        return ""
+    options = dict(parse_model_id(name).model.options)
+    fusion = str(options.get("fusion", ""))
+    head = f"CSP (fusion {fusion})" if fusion else "CSPPeleeNet"
+    return f"{head}, γ {options.get('gamma', 0.5)}"
 
 
 def _ablation_order(name: str) -> tuple[bool, str, float]:
@@ -220,13 +235,13 @@ def table2(evidence: Evidence) -> PaperTable:
         rows.append(row | _speed(evidence, model, base, GPU_FIRST))
     columns = (
         *_SYSTEM,
-        Column("fps_published", "speed", "published"),
-        Column("accuracy_published", "accuracy", "published"),
+        Column("fps_published", "speed", "published", number=False),
+        Column("accuracy_published", "accuracy", "published", number=False),
         Column("bflops", "BFLOPs", "computed", ".3f"),
         Column("pyramid_mb", "written by neck and heads, MB", "computed", ".1f"),
         Column("fps", "fps", "measured", ".1f"),
         Column("ratio", "speed against EFM", "measured", "ratio"),
-        Column("backend", "on"),
+        Column("backend", "on", number=False),
     )
     notes = (
         (
@@ -319,7 +334,7 @@ def table4(evidence: Evidence) -> PaperTable:
         Column("ratio_published", "speed against CSPResNeXt50-PANet-SPP", "published", ".2f"),
         Column("ratio", "the same here", "measured", "ratio"),
         Column("fps", "fps", "measured", ".2f"),
-        Column("backend", "on"),
+        Column("backend", "on", number=False),
     )
     notes = (
         (

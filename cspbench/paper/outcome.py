@@ -81,7 +81,7 @@ def _agreement(parts: Sequence[Part]) -> str:
     if any(part.agrees is False for part in parts):
         return "our reconstruction does not agree"
     if any(part.agrees is None for part in parts):
-        return "the difference lies within the interval"
+        return "the interval does not tell whether our reconstruction agrees"
     return "our reconstruction agrees"
 
 

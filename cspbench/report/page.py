@@ -25,6 +25,7 @@ from cspbench.report.definitions import (
     ORIGIN_TEXTS,
     Definition,
 )
+from cspbench.report.paper import heading, paper_part
 from cspbench.report.plots import draw_all
 from cspbench.report.profiles import energy, profiles
 from cspbench.report.roofline import roofline
@@ -107,7 +108,7 @@ def write_report(runs: Sequence[Run], path: Path) -> Path:
 def render(runs: Sequence[Run], stem: str = "report") -> str:
     """The report as HTML text; the same runs give the same text."""
     rows = case_rows(runs)
-    css, script = _asset("report.css"), _asset("report.js")
+    css, script = _asset("report.css") + _asset("paper.css"), _asset("report.js")
     view = {
         **_header(runs, rows),
         "css": Markup(css),  # noqa: S704 - our own file
@@ -131,6 +132,7 @@ def render(runs: Sequence[Run], stem: str = "report") -> str:
         "memory": memory(rows),
         "problems": problems(rows),
         "csv": csv_address(runs),
+        "paper": paper_part(runs),
         "definitions": DEFINITIONS,
         "symbols": ORIGIN_SYMBOLS,
         "origin_texts": ORIGIN_TEXTS,
@@ -181,6 +183,8 @@ def _header(runs: Sequence[Run], rows: Sequence[CaseRow]) -> dict[str, Any]:
     names = ", ".join(plain(run.name) for run in runs)
     about = plain(first["suite"]["description"]) or f"suite {plain(first['suite']['name'])}"
     measured = sum(row.outcome == "measured" for row in rows)
+    heads = heading(runs, cpu)
+    paper = [("paper", "The paper: claims", None), ("paper-tables", "The paper: tables", None)]
     return {
         "title": names if len(runs) > 1 else plain(first["suite"]["name"]),
         "lead": f"{about[:1].upper()}{about[1:]}. {cpu}, {plain(first['created'])[:10]}. "
@@ -190,6 +194,7 @@ def _header(runs: Sequence[Run], rows: Sequence[CaseRow]) -> dict[str, Any]:
         "many_runs": len(runs) > 1,
         "sections": [
             ("summary", "What it says", None),
+            *(paper if heads else []),
             ("machine", "Machine", None),
             ("cases", "Cases", measured),
             ("accuracy", "Speed and accuracy", None),
@@ -202,6 +207,7 @@ def _header(runs: Sequence[Run], rows: Sequence[CaseRow]) -> dict[str, Any]:
             ("method", "Method notes", None),
             ("data", "Raw data", None),
         ],
+        **heads,
     }
 
 
