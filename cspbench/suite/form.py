@@ -21,7 +21,7 @@ from pydantic import (
 )
 
 from cspbench.registry import nearest
-from cspbench.suite.case import Gate, Measure
+from cspbench.suite.case import EACH, Gate, Measure
 from cspbench.suite.problems import Problems, shown
 from cspbench.suite.tree import Tree
 
@@ -76,6 +76,32 @@ def _sensors(value: object) -> object:
     if isinstance(value, str) and value not in (AUTO, NONE):
         return ", ".join(check_names(value, [sensor.name for sensor in SENSORS])) or NONE
     return value
+
+
+_LABEL = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+_LABEL_SCHEMA = {"type": "string", "pattern": f"^{_LABEL.pattern}$"}
+_DEVICES_SCHEMA = {
+    "anyOf": [_LABEL_SCHEMA, {"type": "array", "items": _LABEL_SCHEMA, "minItems": 1}],
+    "examples": [EACH, ["jetson-orin", "x86"]],
+}
+
+
+def _devices(value: object) -> object:
+    """``each``, or labels as a list (one may stand alone), every one a label and there once."""
+    labels = [value] if isinstance(value, str) else value
+    if not isinstance(labels, list) or not labels:
+        raise ValueError(f"must be each, or a list of labels such as [x86], not {shown(value)}")
+    for label in labels:
+        if not isinstance(label, str) or not _LABEL.fullmatch(label):
+            raise ValueError(
+                f"{shown(label)} is not a label: up to 63 small letters, digits, dots, hyphens and "
+                "underscores, the first a letter or digit"
+            )
+        if labels.count(label) > 1:
+            raise ValueError(f"{label} is given twice")
+    if EACH in labels and len(labels) > 1:
+        raise ValueError(f"{EACH} stands alone: it means every board")
+    return labels
 
 
 _SENSORS_SCHEMA = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
@@ -228,6 +254,13 @@ class SuiteFile(_Section):
     )
     include: list[dict[str, Any]] = Field(
         default=[], description="cases to add; each takes the defaults for what it does not say"
+    )
+    devices: Annotated[
+        list[str], BeforeValidator(_devices), WithJsonSchema(_DEVICES_SCHEMA)
+    ] = Field(
+        default=[],
+        description="labels of the boards of a fleet that measure every case, once a label; each: "
+        "every board. Without a fleet it says nothing",
     )
     measure: MeasureSection = MeasureSection()
     gate: GateSection = GateSection()

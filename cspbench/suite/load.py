@@ -102,6 +102,7 @@ def _load(
         digest=hashlib.sha256(content).hexdigest(),
         path=source,
         gate=form.gate.gate(),
+        devices=tuple(form.devices),
     )
 
 
@@ -119,7 +120,7 @@ def _decode(content: bytes, source: str, problems: Problems) -> str | None:
 
 def _drop_empty(tree: Tree) -> None:
     """A section without anything in it says nothing (but ``matrix:`` and ``name:`` must)."""
-    for key in ("description", "defaults", "exclude", "include", "measure", "gate"):
+    for key in ("description", "defaults", "exclude", "include", "devices", "measure", "gate"):
         if key in tree.data and tree.data[key] is None:
             del tree.data[key]
 
