@@ -1,14 +1,17 @@
 """Coverage-guided fuzzing of every parser that reads what a stranger wrote (``make fuzz``).
 
 ``python -m tests.fuzz TARGET [libFuzzer options]``, such as ``-runs=1000000``. A finding is a
-Python error other than InputError, an input that takes over two seconds, or one that takes over
-256 MB (libFuzzer's ``-timeout`` and ``-rss_limit_mb``, over what the interpreter itself has). The
-parsers import no torch.
+Python error other than InputError, an input that takes over two seconds, or a process that grows
+beyond 256 MB (libFuzzer's ``-timeout`` and ``-rss_limit_mb``). The parsers import no torch.
+
+Corpus and counts lie in ``$CSPBENCH_FUZZ`` (default: a folder in the temporary directory), so that
+a later call goes on where an earlier one stopped: ``TARGET.count`` holds the inputs so far.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 import tempfile
 from collections.abc import Callable
@@ -20,13 +23,16 @@ with atheris.instrument_imports(include=["cspbench"]):
     from cspbench.errors import InputError
     from cspbench.ids import parse_case_id, parse_model_id
     from cspbench.models.sources.darknet.network import parse_network
-    from cspbench.store.format import read_checked
     from cspbench.store.records import records
-    from cspbench.store.rundir import LAUNCHES_FILE, RUN_FILE, encode_line
-    from cspbench.suite.find import list_suites
+    from cspbench.store.rundir import LAUNCHES_FILE, RUN_FILE, encode_line, read_run
     from cspbench.suite.load import load_suite
 
-_FOLDER = Path(tempfile.mkdtemp(prefix="cspbench-fuzz-"))
+_HOME = Path(os.environ.get("CSPBENCH_FUZZ") or Path(tempfile.gettempdir()) / "cspbench-fuzz")
+#: Where the input of the target lies while it is read; a disk would be waited for.
+_MEMORY = Path("/dev/shm") if Path("/dev/shm").is_dir() else _HOME
+_FOLDER = _MEMORY / f"cspbench-fuzz-{sys.argv[1]}" if len(sys.argv) > 1 else _MEMORY
+#: The count on disk is this far behind at most.
+_COUNT_EVERY = 500
 
 
 def suite(data: bytes) -> None:
@@ -54,7 +60,7 @@ def run(data: bytes) -> None:
     meta, _, launches = data.partition(b"\0")
     (_FOLDER / RUN_FILE).write_bytes(meta)
     (_FOLDER / LAUNCHES_FILE).write_bytes(launches)
-    records(read_checked(_FOLDER))
+    records(read_run(_FOLDER))
 
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
@@ -92,13 +98,32 @@ mask=0,1
 anchors=1,2, 3,4
 classes=3
 """
+_SUITE = b"""name: s
+description: d
+defaults: {threads: 1, batch: 1}
+matrix:
+  model: [csppeleenet, "csppeleenet[gamma=0.5]"]
+  fusion: [last, first]
+  input: [224, 64x96]
+  backend: [torch-cpu, opencv-cpu]
+  neck: [none, prn]
+exclude:
+  - {model: csp*, batch: 2}
+measure: {rounds: 3, warmup: 1s, max_seconds: 500ms, target_ci: 2%, memory: false}
+"""
+_SUITE_INCLUDE = b"""name: s
+include:
+  - &a {model: peleenet, input: 64, backend: "opencv-cpu[engine=new]"}
+  - *a
+gate: {threshold: 5%}
+"""
 _CASE = "csppeleenet[fusion=last,gamma=0.25]+prn@320x416/opencv-cpu[engine=new]/b1/t1"
 
 
 def _seeds(name: str) -> list[bytes]:
     """Good inputs to start from: random bytes alone never get past the first line."""
-    if name == "suite":
-        return [path.read_bytes() for path in list_suites()]
+    if name == "suite":  # every section, in few words: a long file is slow to read
+        return [_SUITE, _SUITE_INCLUDE]
     if name == "cfg":
         return [_CFG]
     if name == "id":
@@ -124,17 +149,25 @@ def main() -> None:
     if name not in TARGETS:
         sys.exit(f"name a target: {', '.join(TARGETS)}")
 
+    corpus = _HOME / f"corpus-{name}"
+    for folder in (_FOLDER, corpus):
+        folder.mkdir(parents=True, exist_ok=True)
+    for number, seed in enumerate(_seeds(name)):
+        (corpus / f"seed-{number}").write_bytes(seed)
+    counter = _HOME / f"{name}.count"
+    inputs = int(counter.read_text()) if counter.exists() else 0
+
     def once(data: bytes) -> None:
+        nonlocal inputs
+        inputs += 1
+        if inputs % _COUNT_EVERY == 0:
+            counter.write_text(str(inputs))
         try:
             TARGETS[name](data)
         except InputError:
             return
 
-    corpus = _FOLDER / "corpus"
-    corpus.mkdir()
-    for number, seed in enumerate(_seeds(name)):
-        (corpus / str(number)).write_bytes(seed)
-    limits = ["-timeout=2", "-rss_limit_mb=512", "-max_len=8192"]
+    limits = ["-timeout=2", "-rss_limit_mb=256", "-max_len=4096", f"-artifact_prefix={_HOME}/"]
     atheris.Setup([sys.argv[0], *limits, *sys.argv[1:], str(corpus)], once)
     atheris.Fuzz()
 

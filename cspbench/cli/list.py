@@ -126,7 +126,7 @@ def runs(pattern: str, results: Path) -> list[Row]:
                 "suite": stored.meta["suite"]["name"],
                 "cases": len(statuses),
                 "ok": statuses.count("ok"),
-                "cpu": stored.meta["environment"]["cpu"],
+                "cpu": stored.meta["environment"].get("cpu"),
             }
         )
     return rows

@@ -1,31 +1,36 @@
 """What a stored run must look like: a run may come from a stranger, and is only data.
 
-Checked when read; more keys than these are kept as they are.
+Everything that any table, figure, report or verdict reads has its type here, with its bounds; what
+is missing gets a value that says so (an empty text, an empty list, None). More keys than these are
+kept as they are.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 from pydantic import (
     AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
-    NonNegativeFloat,
-    NonNegativeInt,
-    PositiveInt,
     ValidationError,
     model_validator,
 )
 
 from cspbench.errors import InputError
 from cspbench.ids import parse_case_id
-from cspbench.store.rundir import RUN_FILE, StoredRun, read_run
 from cspbench.vocabulary import Status
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from cspbench.store.rundir import StoredRun
+
 Json = dict[str, Any]
+
+#: Longer than any measurement takes (30 years), far below what a float can tell apart.
+_MOST = 10**18
 
 
 def _case_id(text: str) -> str:
@@ -36,7 +41,12 @@ def _case_id(text: str) -> str:
     return text
 
 
-CaseText = Annotated[str, Field(max_length=2000), AfterValidator(_case_id)]
+CaseText: TypeAlias = Annotated[str, Field(max_length=2000), AfterValidator(_case_id)]
+#: Counts, bytes and nanoseconds.
+Count: TypeAlias = Annotated[int, Field(ge=0, le=_MOST)]
+Positive: TypeAlias = Annotated[int, Field(ge=1, le=_MOST)]
+Number: TypeAlias = Annotated[float, Field(ge=-_MOST, le=_MOST, allow_inf_nan=False)]
+Amount: TypeAlias = Annotated[float, Field(ge=0, le=_MOST, allow_inf_nan=False)]
 
 
 class _Part(BaseModel):
@@ -49,13 +59,57 @@ class _Measure(_Part):
 
 class _Suite(_Part):
     name: str = ""
+    description: str = ""
+    path: str | None = None
+    digest: str = ""
+    notes: list[str] = []
     measure: _Measure
 
 
 class _Case(_Part):
     id: CaseText
+    key: str = ""
     status: Status | None = None
     reason: str = ""
+
+
+class _Environment(_Part):
+    """Facts of the machine; an unknown one is None."""
+
+    cpu: str | None = None
+    cpu_flags: list[str] | None = None
+    cores_logical: Count | None = None
+    cores_usable: Count | None = None
+    cpu_quota: Amount | None = None
+    governor: str | None = None
+    memory_bytes: Count | None = None
+    os: str | None = None
+    kernel: str | None = None
+    machine: str | None = None
+    virtualised: bool | None = None
+    host: str | None = None
+    python: str | None = None
+    libraries: dict[str, str] | None = None
+    git_commit: str | None = None
+    board: str | None = None
+    l4t: str | None = None
+    nvidia_driver: str | None = None
+
+
+class _Analysis(_Part):
+    """Of a model: what is summed up; the layers are checked by who reads them."""
+
+    totals: dict[str, Number | None] = {}
+
+
+class _Ceilings(_Part):
+    gflops: dict[str, Amount]
+    bandwidth_gbs: dict[str, Amount]
+    cache_bandwidth_gbs: dict[str, Amount] = {}
+    overhead_us: Amount
+    working_set_bytes: Count = 0
+    threads: Count = 0
+    name: str | None = None
 
 
 class Meta(_Part):
@@ -63,19 +117,50 @@ class Meta(_Part):
 
     format: int
     run: str = ""
+    created: str = ""
+    cspbench: str = ""
     suite: _Suite
     cases: list[_Case]
-    environment: Json = {}
-    analyses: dict[str, Json] = {}
+    environment: _Environment = _Environment()
+    analyses: dict[str, _Analysis] = {}
+    ceilings: dict[str, _Ceilings] = {}
 
 
 class _WarmUp(_Part):
-    count: NonNegativeInt
+    count: Count
     steady: bool
 
 
 class _Agreement(_Part):
-    max_relative_error: NonNegativeFloat
+    max_relative_error: Amount
+
+
+class _Interference(_Part):
+    seconds: Amount
+    steal_s: Amount = 0.0
+    foreign_cpu_s: Amount = 0.0
+    load_1m_before: Amount | None = None
+    load_1m_after: Amount | None = None
+
+
+class _Memory(_Part):
+    peak_memory_bytes: Count | None = None
+    loaded_bytes: Count | None = None
+    retained_bytes: Count | None = None
+    transient_bytes: Count | None = None
+    device_peak_bytes: Count | None = None
+    method: str | None = None
+
+
+class _Energy(_Part):
+    energy_per_inference_j: Number
+    power_w: Number
+    idle_power_w: Number | None = None
+    energy_method: str = ""
+
+
+class _LayerTimes(_Part):
+    entries: list[Json]
 
 
 class Launch(_Part):
@@ -83,18 +168,30 @@ class Launch(_Part):
 
     case: CaseText
     job: Annotated[str, Field(max_length=32)]
-    number: NonNegativeInt
+    number: Annotated[int, Field(ge=0, le=10**9)]
     session: str
     status: Status
+    ended: str = ""
     reason: str = ""
     flags: list[str] = []
-    seconds: NonNegativeFloat = 0.0
-    latencies_ns: list[PositiveInt] | None = None
-    load_ns: NonNegativeInt | None = None
-    first_ns: NonNegativeInt | None = None
+    seconds: Amount = 0.0
+    log: str = ""
+    scope: str = "inference"
+    stop: str = ""
+    relative_half_width: Amount | None = None
+    sample_seconds: Amount | None = None
+    compile_seconds: Amount | None = None
+    latencies_ns: Annotated[list[Positive], Field(min_length=1)] | None = None
+    load_ns: Count | None = None
+    first_ns: Count | None = None
     warmup: _WarmUp | None = None
     agreement: _Agreement | None = None
-    memory: Json | None = None
+    interference: _Interference | None = None
+    memory: _Memory | None = None
+    energy: _Energy | None = None
+    layers: _LayerTimes | None = None
+    backend: Json = {}
+    sensors: dict[str, Json] | None = None
 
     @model_validator(mode="after")
     def _complete(self) -> Launch:
@@ -102,38 +199,17 @@ class Launch(_Part):
             wanted = {
                 "time": ("latencies_ns", "load_ns", "first_ns", "warmup", "agreement"),
                 "memory": ("memory",),
+                "layers": ("layers",),
+                "compile": ("compile_seconds",),
             }.get(self.job, ())
-            missing = [name for name in wanted if not getattr(self, name) and
-                       getattr(self, name) != 0]  # fmt: skip
+            missing = [name for name in wanted if getattr(self, name) is None]
             if missing:
                 raise ValueError(f"a good {self.job} launch has {', '.join(missing)}")
         return self
 
 
-def read_checked(path: Path) -> StoredRun:
-    """Read a run that may come from anybody.
-
-    Launches that are none are left out and named in ``problems``.
-
-    Raises:
-        InputError: no run there, or ``run.json`` does not describe one.
-    """
-    stored = read_run(path)
-    try:
-        check_meta(stored.meta)
-    except ValueError as error:
-        raise InputError(f"{path / RUN_FILE} does not describe a run: {error}") from None
-    launches = []
-    for number, launch in enumerate(stored.launches):
-        try:
-            launches.append(check_launch(launch))
-        except ValueError as error:
-            stored.problems.append(f"{path}: launch {number} is none, skipped: {error}")
-    return StoredRun(path, stored.meta, launches, stored.problems)
-
-
 def check_meta(data: object) -> Json:
-    """Return ``run.json`` as checked.
+    """Return ``run.json`` as checked, with what was missing.
 
     Raises:
         ValueError: what is wrong with it, in a phrase.
@@ -142,7 +218,7 @@ def check_meta(data: object) -> Json:
 
 
 def check_launch(data: object) -> Json:
-    """Return a launch as checked.
+    """Return a launch as checked, with what was missing.
 
     Raises:
         ValueError: what is wrong with it, in a phrase.
@@ -152,10 +228,24 @@ def check_launch(data: object) -> Json:
 
 def _checked(model: type[_Part], data: object) -> Json:
     try:
-        model.model_validate(data)
+        found: Json = model.model_validate(data).model_dump()
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
-        place = ".".join(map(str, first["loc"]))
+        place = ".".join(str(part)[:80] for part in first["loc"])
         raise ValueError(f"{place}: {first['msg']}" if place else first["msg"]) from None
     assert isinstance(data, dict)
-    return data
+    if model is Meta:  # facts of other machines, boards and versions are not asked for
+        found["environment"] = _known(found["environment"], data.get("environment", {}))
+    return _known(found, data)
+
+
+def _known(found: Json, data: Json) -> Json:
+    """Without what is not there and has no value that says so."""
+    return {key: value for key, value in found.items() if value is not None or key in data}
+
+
+def read_checked(path: Path) -> StoredRun:
+    """What :func:`cspbench.store.rundir.read_run` was called once."""
+    from cspbench.store.rundir import read_run
+
+    return read_run(path)

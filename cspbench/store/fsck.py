@@ -11,7 +11,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from cspbench.store.rundir import LAUNCHES_FILE, decode_line, read_run
+from cspbench.store.rundir import LAUNCHES_FILE, decode_line, read_lines, read_run, replace_file
 
 DAMAGED_FILE = "launches.damaged"
 
@@ -31,9 +31,10 @@ def check(path: Path) -> Health:
     Raises:
         InputError: not a run: ``run.json`` is missing or broken, which cannot be repaired.
     """
+    lines = read_lines(path)
     stored = read_run(path)
     problems = list(stored.problems)
-    repairable = bool(problems)
+    repairable = bool(lines.problems)
     planned = {case["id"] for case in stored.meta["cases"]}
     strangers = sorted({launch["case"] for launch in stored.launches} - planned)
     problems += [f"{path / LAUNCHES_FILE}: {case} was not planned" for case in strangers]
@@ -65,10 +66,5 @@ def repair(path: Path) -> int:
         kept.write(b"".join(line + b"\n" for line in damaged))
         kept.flush()
         os.fsync(kept.fileno())
-    temporary = file.with_suffix(".new")
-    with temporary.open("wb") as fresh:
-        fresh.write(b"".join(line + b"\n" for line in good))
-        fresh.flush()
-        os.fsync(fresh.fileno())
-    os.replace(temporary, file)
+    replace_file(file, b"".join(line + b"\n" for line in good))
     return len(damaged)

@@ -2,26 +2,30 @@
 
 A launch that was reported is on disk, whatever happens next: each line is flushed and fsynced
 before the next launch starts, and carries a checksum. A torn last line is dropped; a damaged line
-in the middle is skipped and named.
+in the middle is skipped and named. Whatever reads a run does so by :func:`read_run`, which takes it
+for a stranger's: sizes are bounded, and every value has the type that it should have.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from cspbench.errors import InputError, StoreError
+from cspbench.store.format import Json, check_launch, check_meta
+from cspbench.store.migrate import FORMAT, migrate
 
-FORMAT = 1
 RUN_FILE = "run.json"
 LAUNCHES_FILE = "launches.jsonl"
-
-Json = dict[str, Any]
+#: Larger files are no run of ours: reading them would take a machine's memory.
+MAX_RUN_BYTES = 64 * 2**20
+MAX_LAUNCHES_BYTES = 2**30
 
 
 @dataclass
@@ -52,20 +56,27 @@ class RunDirectory:
             out.mkdir(parents=True, exist_ok=True)
             path = _fresh(out, name)
             run = RunDirectory(path)
-            run.write_meta({"format": FORMAT, "run": path.name, **meta})
             run._file.touch()
+            run._write_meta({"format": FORMAT, "run": path.name, **meta})
+            sync_directory(out)
         except OSError as error:
             raise InputError(f"cannot write a run under {out}: {error.strerror}") from error
         return run
 
     def write_meta(self, meta: Json) -> None:
-        """Replace ``run.json`` as a whole."""
-        temporary = self.path / f"{RUN_FILE}.new"
-        with temporary.open("w", encoding="utf-8") as file:
-            json.dump(meta, file, indent=1, allow_nan=False)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, self.path / RUN_FILE)
+        """Replace ``run.json`` as a whole.
+
+        Raises:
+            StoreError: it cannot be written; the old one is still there.
+        """
+        try:
+            self._write_meta(meta)
+        except OSError as error:
+            raise self._unwritable(RUN_FILE, error) from error
+
+    def _write_meta(self, meta: Json) -> None:
+        text = json.dumps(meta, indent=1, allow_nan=False)
+        replace_file(self.path / RUN_FILE, text.encode())
 
     def append(self, launch: Json) -> None:
         """Add one launch; on return it is on disk.
@@ -74,18 +85,54 @@ class RunDirectory:
             StoreError: it cannot be written (the disk is full, the directory is gone).
         """
         try:
-            with self._file.open("ab") as file:
-                if file.tell() and not _ends_with_newline(self._file):
-                    file.write(b"\n")  # a torn line of a killed run stays one damaged line
-                file.write(encode_line(launch))
-                file.flush()
-                os.fsync(file.fileno())
+            # Not created here: a directory that was moved away must not come back half empty.
+            with self._file.open("r+b") as file:
+                end = file.seek(0, os.SEEK_END)
+                try:
+                    if end and not _ends_with_newline(file):
+                        file.write(b"\n")  # a torn line of a killed run stays one damaged line
+                    file.write(encode_line(launch))
+                    file.flush()
+                    os.fsync(file.fileno())
+                except OSError:
+                    with contextlib.suppress(OSError):  # half a line helps nobody
+                        file.truncate(end)
+                    raise
         except OSError as error:
-            raise StoreError(
-                f"cannot write {self._file}: {error.strerror}; what was measured before is kept: "
-                f"make room (or move the directory) and go on with: "
-                f"cspbench run --resume {self.path}"
-            ) from error
+            raise self._unwritable(LAUNCHES_FILE, error) from error
+
+    def _unwritable(self, name: str, error: OSError) -> StoreError:
+        return StoreError(
+            f"cannot write {self.path / name}: {error.strerror}; what was measured before is kept: "
+            f"make room (or move the directory) and go on with: "
+            f"cspbench run --resume {self.path}"
+        )
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Put a whole file in place of another, which stays as it was if that fails."""
+    temporary = path.with_name(f"{path.name}.new")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+    sync_directory(path.parent)
+
+
+def sync_directory(path: Path) -> None:
+    """Put names on disk: without this a power cut can take a new file although its content is."""
+    with contextlib.suppress(OSError):  # not every file system knows how
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _fresh(out: Path, name: str) -> Path:
@@ -100,10 +147,9 @@ def _fresh(out: Path, name: str) -> Path:
             return path
 
 
-def _ends_with_newline(path: Path) -> bool:
-    with path.open("rb") as file:
-        file.seek(-1, os.SEEK_END)
-        return file.read(1) == b"\n"
+def _ends_with_newline(file: BinaryIO) -> bool:
+    file.seek(-1, os.SEEK_END)
+    return file.read(1) == b"\n"
 
 
 def encode_line(launch: Json) -> bytes:
@@ -121,17 +167,26 @@ def decode_line(line: bytes) -> Json:
     checksum, _, text = line.partition(b" ")
     if len(checksum) != 8 or int(checksum, 16) != zlib.crc32(text):
         raise ValueError("checksum does not match")
-    try:
-        launch = json.loads(text)
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
+    launch = _parse(text)
     if not isinstance(launch, dict):
         raise ValueError("not an object")
     return launch
 
 
+def _parse(text: bytes) -> Any:
+    """JSON as the standard has it: NaN and infinity, which Python would read, are none."""
+    try:
+        return json.loads(text, parse_constant=_no_constant)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
 def _launches(path: Path, problems: list[str]) -> Iterator[Json]:
-    lines = path.read_bytes().split(b"\n")
+    lines = _read(path, MAX_LAUNCHES_BYTES).split(b"\n")
     if not lines[-1]:  # as it should be: the last line has its newline
         lines.pop()
         torn = 0
@@ -147,28 +202,60 @@ def _launches(path: Path, problems: list[str]) -> Iterator[Json]:
             problems.append(f"{path}:{number}: {what}")
 
 
-def read_run(path: Path) -> StoredRun:
-    """Read a run directory.
+def _read(path: Path, limit: int) -> bytes:
+    with path.open("rb") as file:
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        raise ValueError(f"larger than {limit // 2**20} MiB")
+    return content
+
+
+def read_lines(path: Path) -> StoredRun:
+    """Read a run directory as it is: for its repair only, values may be anything.
 
     Raises:
         InputError: no run there, or one of a newer format.
     """
+    problems: list[str] = []
+    file = path / RUN_FILE
     try:
-        meta = json.loads((path / RUN_FILE).read_text(encoding="utf-8"))
+        meta = _parse(_read(file, MAX_RUN_BYTES))
+        if not isinstance(meta, dict) or type(meta.get("format")) is not int:
+            raise InputError(f"{file} is not the description of a run")
+        if meta["format"] > FORMAT:
+            raise InputError(
+                f"{path} has run format {meta['format']}, this cspbench reads up to {FORMAT}: "
+                "upgrade"
+            )
+        file = path / LAUNCHES_FILE
+        launches = list(_launches(file, problems)) if file.exists() else []
     except FileNotFoundError:
         raise InputError(f"{path} is not a run: it has no {RUN_FILE}") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path / RUN_FILE} cannot be read: {error}") from error
-    if not isinstance(meta, dict) or not isinstance(meta.get("format"), int):
-        raise InputError(f"{path / RUN_FILE} is not the description of a run")
-    if meta["format"] > FORMAT:
-        raise InputError(
-            f"{path} has run format {meta['format']}, this cspbench reads up to {FORMAT}: upgrade"
-        )
-    problems: list[str] = []
-    file = path / LAUNCHES_FILE
-    launches = list(_launches(file, problems)) if file.exists() else []
+    except (OSError, ValueError) as error:
+        raise InputError(f"{file} cannot be read: {error}") from error
     return StoredRun(path, meta, launches, problems)
+
+
+def read_run(path: Path) -> StoredRun:
+    """Read a run directory, which may come from anybody; older formats are read as today's.
+
+    Launches that are none are left out and named in ``problems``.
+
+    Raises:
+        InputError: no run there, one of a newer format, or ``run.json`` does not describe one.
+    """
+    stored = read_lines(path)
+    try:
+        meta = check_meta(migrate(stored.meta))
+    except ValueError as error:
+        raise InputError(f"{path / RUN_FILE} does not describe a run: {error}") from None
+    launches = []
+    for number, launch in enumerate(stored.launches):
+        try:
+            launches.append(check_launch(launch))
+        except ValueError as error:
+            stored.problems.append(f"{path}: launch {number} is none, skipped: {error}")
+    return StoredRun(path, {**meta, "run": meta["run"] or path.name}, launches, stored.problems)
 
 
 def find_run(argument: str, out: Path) -> Path:

@@ -34,7 +34,9 @@ def make_run(out, name, times_ms, *, machine=MACHINE, measure=None, created="202
         for number, ms in enumerate(times):
             run.append({"case": case, "job": "time", "number": number, "session": "s",
                         "status": "ok", "reason": "", "seconds": 1.0, "flags": [],
-                        "latencies_ns": [round(ms * 1e6)] * 5})  # fmt: skip
+                        "latencies_ns": [round(ms * 1e6)] * 5, "load_ns": 1, "first_ns": 1,
+                        "warmup": {"count": 1, "steady": True},
+                        "agreement": {"max_relative_error": 0.0}})  # fmt: skip
     return read_run(run.path)
 
 

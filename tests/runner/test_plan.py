@@ -103,12 +103,16 @@ def test_a_case_is_rebuilt_from_its_id(text):
 # How long it takes ------------------------------------------------------------------------------
 
 
-def store(out, name, seconds, meta=None):
-    """Store a run in which every launch of case x took one of ``seconds``."""
-    directory = RunDirectory.create(out, name, meta or {})
-    for value in seconds:
-        directory.append({"case": "x", "job": "time", "seconds": value})
-    directory.append({"case": "x", "job": "prepare", "seconds": 1000.0})
+CASE = "peleenet@64/opencv-cpu/b1/t1"
+
+
+def store(out, name, seconds):
+    """Store a run in which every launch of its case took one of ``seconds``."""
+    meta = {"suite": {"measure": {"rounds": 1}}, "cases": [{"id": CASE}]}
+    directory = RunDirectory.create(out, name, meta)
+    for job, value in [*(("time", value) for value in seconds), ("prepare", 1000.0)]:
+        directory.append({"case": CASE, "job": job, "number": 0, "session": "s", "seconds": value,
+                          "status": "failed"})  # fmt: skip
     return directory
 
 
@@ -117,14 +121,14 @@ def test_history_is_the_mean_of_the_newest_three_runs(tmp_path):
     store(tmp_path, "2024-2", [2.0, 4.0])
     store(tmp_path, "2024-3", [6.0])
     store(tmp_path, "2024-4", [])
-    assert launch_seconds(tmp_path) == {"x": 4.0}  # (2 + 4 + 6) / 3; preparation is no launch
+    assert launch_seconds(tmp_path) == {CASE: 4.0}  # (2 + 4 + 6) / 3; preparation is no launch
 
 
 def test_a_broken_run_does_not_spoil_the_estimate(tmp_path):
     store(tmp_path, "2024-1", [3.0])
     (tmp_path / "2024-2").mkdir()
     (tmp_path / "2024-2" / "run.json").write_text("{ not json")
-    assert launch_seconds(tmp_path) == {"x": 3.0}
+    assert launch_seconds(tmp_path) == {CASE: 3.0}
     assert launch_seconds(tmp_path / "missing") == {}
 
 

@@ -20,17 +20,21 @@ from cspbench.store.rundir import (
     encode_line,
     find_run,
     list_runs,
-    read_run,
+    read_lines,
 )
 
-A, B, C = ({"case": name, "number": 0, "latencies_ns": [1, 2, 3]} for name in "abc")
+IDS = [f"{name}@64/opencv-cpu/b1/t1" for name in "abc"]
+A, B, C = (
+    {"case": case, "job": "time", "number": 0, "session": "s", "status": "failed", "reason": "it"}
+    for case in IDS
+)
 
 
 @pytest.fixture
 def run(tmp_path):
     """A run that planned a, b and c and launched nothing yet."""
-    cases = [{"id": name} for name in "abc"]
-    return RunDirectory.create(tmp_path, "20240501-120000-tiny", {"cases": cases})
+    meta = {"suite": {"measure": {"rounds": 1}}, "cases": [{"id": case} for case in IDS]}
+    return RunDirectory.create(tmp_path, "20240501-120000-tiny", meta)
 
 
 def launches_file(run):
@@ -88,8 +92,8 @@ def test_not_a_number_is_refused_before_it_is_written():
 def test_what_was_appended_is_read_in_order(run):
     for launch in (A, B, C):
         run.append(launch)
-        assert read_run(run.path).launches[-1] == launch  # at once, not when the run ends
-    stored = read_run(run.path)
+        assert read_lines(run.path).launches[-1] == launch  # at once, not when the run ends
+    stored = read_lines(run.path)
     assert stored.launches == [A, B, C]
     assert stored.problems == []
     assert stored.meta["run"] == run.path.name
@@ -102,7 +106,7 @@ def test_a_torn_last_line_is_dropped_and_named(run, cut):
     run.append(B)
     content = launches_file(run).read_bytes()
     launches_file(run).write_bytes(content[: -1 - cut])
-    stored = read_run(run.path)
+    stored = read_lines(run.path)
     assert stored.launches == [A]
     assert stored.problems == [f"{launches_file(run)}:2: cut off in writing, dropped"]
 
@@ -110,9 +114,9 @@ def test_a_torn_last_line_is_dropped_and_named(run, cut):
 def test_a_line_that_lacks_only_its_newline_is_whole(run):
     run.append(A)
     launches_file(run).write_bytes(launches_file(run).read_bytes().removesuffix(b"\n"))
-    assert (read_run(run.path).launches, read_run(run.path).problems) == ([A], [])
+    assert (read_lines(run.path).launches, read_lines(run.path).problems) == ([A], [])
     run.append(B)
-    assert read_run(run.path).launches == [A, B]
+    assert read_lines(run.path).launches == [A, B]
 
 
 def test_a_run_goes_on_after_a_torn_line(run):
@@ -120,7 +124,7 @@ def test_a_run_goes_on_after_a_torn_line(run):
     run.append(B)
     launches_file(run).write_bytes(launches_file(run).read_bytes()[:-5])
     run.append(C)
-    stored = read_run(run.path)
+    stored = read_lines(run.path)
     assert stored.launches == [A, C]
     assert stored.problems == [f"{launches_file(run)}:2: damaged, skipped"]
 
@@ -128,9 +132,9 @@ def test_a_run_goes_on_after_a_torn_line(run):
 def test_a_damaged_line_in_the_middle_is_skipped_and_named(run):
     for launch in (A, B, C):
         run.append(launch)
-    damaged = launches_file(run).read_bytes().replace(b'"case":"b"', b'"case":"x"')
+    damaged = launches_file(run).read_bytes().replace(b'"case":"b', b'"case":"x')
     launches_file(run).write_bytes(damaged)
-    stored = read_run(run.path)
+    stored = read_lines(run.path)
     assert stored.launches == [A, C]
     assert stored.problems == [f"{launches_file(run)}:2: damaged, skipped"]
 
@@ -144,9 +148,9 @@ def test_whatever_is_at_the_end_of_the_file_no_launch_before_it_is_lost(
         run.append(launch)
     with launches_file(run).open("ab") as file:
         file.write(tail)
-    assert read_run(run.path).launches[:count] == [A, B, C][:count]
+    assert read_lines(run.path).launches[:count] == [A, B, C][:count]
     run.append(A)
-    assert read_run(run.path).launches[-1] == A
+    assert read_lines(run.path).launches[-1] == A
 
 
 def test_a_full_disk_is_one_sentence(run, monkeypatch):
@@ -171,7 +175,7 @@ def test_run_json_is_replaced_as_a_whole(run):
 def test_two_runs_of_the_same_second_have_their_own_directories(tmp_path):
     names = [RunDirectory.create(tmp_path, "20240501-120000-x", {}).path.name for _ in range(3)]
     assert names == ["20240501-120000-x", "20240501-120000-x-2", "20240501-120000-x-3"]
-    assert read_run(tmp_path / names[1]).meta["run"] == names[1]
+    assert read_lines(tmp_path / names[1]).meta["run"] == names[1]
 
 
 def test_a_place_that_cannot_be_written_is_one_sentence(tmp_path):
@@ -183,7 +187,7 @@ def test_a_place_that_cannot_be_written_is_one_sentence(tmp_path):
 def test_a_newer_format_is_refused_and_the_way_out_named(run):
     run.write_meta({"format": FORMAT + 1})
     with pytest.raises(InputError, match=f"run format {FORMAT + 1}, .* reads up to {FORMAT}: upg"):
-        read_run(run.path)
+        read_lines(run.path)
 
 
 @pytest.mark.parametrize(
@@ -201,12 +205,12 @@ def test_what_is_no_run_is_told(tmp_path, content, said):
     if content is not None:
         (tmp_path / RUN_FILE).write_bytes(content.encode("latin-1"))
     with pytest.raises(InputError, match=said):
-        read_run(tmp_path)
+        read_lines(tmp_path)
 
 
 def test_a_run_that_was_killed_before_its_first_launch_is_empty(run):
     launches_file(run).unlink()
-    assert read_run(run.path).launches == []
+    assert read_lines(run.path).launches == []
 
 
 def test_runs_are_found_by_path_by_name_and_as_the_latest(tmp_path, monkeypatch):
@@ -245,7 +249,7 @@ def test_fsck_of_a_good_run_finds_nothing(run):
 def test_fsck_moves_damaged_lines_away_and_loses_nothing(run):
     for launch in (A, B, C):
         run.append(launch)
-    content = launches_file(run).read_bytes().replace(b'"case":"b"', b'"case":"x"')
+    content = launches_file(run).read_bytes().replace(b'"case":"b', b'"case":"x')
     launches_file(run).write_bytes(content[:-3])
     health = fsck.check(run.path)
     assert (health.launches, len(health.problems), health.repairable) == (1, 2, True)
@@ -258,10 +262,10 @@ def test_fsck_moves_damaged_lines_away_and_loses_nothing(run):
 def test_fsck_names_strangers_and_doubles(run):
     run.append(A)
     run.append(A)
-    run.append({**A, "case": "z"})
+    run.append({**A, "case": IDS[0].replace("a", "z", 1)})
     problems = "\n".join(fsck.check(run.path).problems)
-    assert "z was not planned" in problems
-    assert "launch 0 of a is there twice" in problems
+    assert "z@64/opencv-cpu/b1/t1 was not planned" in problems
+    assert f"launch 0 of {IDS[0]} is there twice" in problems
 
 
 def test_json_is_what_any_other_program_can_read(run):

@@ -1,0 +1,45 @@
+"""Older forms of ``run.json`` as today's: a step for each format, applied in order when read.
+
+A run keeps the form it was begun in on disk until it is resumed.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+Json = dict[str, Any]
+
+#: What this version writes.
+FORMAT = 2
+
+
+def _from_1(meta: Json) -> None:
+    """Format 1 leaves out settings that did not exist yet: resumed, nothing more is measured."""
+    suite = meta.get("suite")
+    measure = suite.get("measure") if isinstance(suite, dict) else None
+    if isinstance(measure, dict):
+        for name in ("memory", "ceilings", "layers"):
+            measure.setdefault(name, False)
+        measure.setdefault("sensors", "none")
+
+
+#: Format -> what makes the next one of it, in place; whatever it finds may be a stranger's.
+STEPS: dict[int, Callable[[Json], None]] = {1: _from_1}
+
+
+def migrate(meta: Json) -> Json:
+    """Return ``run.json`` in today's format.
+
+    Raises:
+        ValueError: there never was such a format.
+    """
+    found = copy.deepcopy(meta)
+    for number in range(found["format"], FORMAT):
+        step = STEPS.get(number)
+        if step is None:
+            raise ValueError(f"there is no run format {number}")
+        step(found)
+    found["format"] = FORMAT
+    return found
