@@ -20,7 +20,7 @@ from cspbench.store.records import Record, records
 from cspbench.store.rundir import StoredRun
 
 CASE_COLUMNS = (
-    "id", "model", "neck", "input", "backend", "batch", "threads", "status", "reason", "flags",
+    "id", "model", "neck", "input", "backend", "batch", "threads", "board", "status", "reason", "flags",
     "params_m", "macs_g", "bflops", "latency_ms", "latency_ms_low", "latency_ms_high", "p90_ms",
     "p99_ms", "fps", "launches", "samples", "max_relative_error", "peak_memory_bytes",
     "loaded_bytes", "retained_bytes", "transient_bytes", "device_peak_bytes", "memory_method",
@@ -28,7 +28,7 @@ CASE_COLUMNS = (
     "scope",
 )  # fmt: skip
 LAUNCH_COLUMNS = (
-    "case", "job", "number", "session", "ended", "seconds", "status", "reason", "flags",
+    "case", "job", "number", "session", "board", "ended", "seconds", "status", "reason", "flags",
     "median_ms", "samples", "stop", "relative_half_width", "load_ms", "first_ms", "warmup_count",
     "steady", "steal_s", "foreign_cpu_s", "load_1m_before", "load_1m_after",
 )  # fmt: skip
@@ -166,6 +166,7 @@ def _case_row(record: Record, totals: dict[str, Any]) -> dict[str, Any]:
         "backend": str(case.backend),
         "batch": case.batch,
         "threads": case.threads,
+        "board": case.board,
         "status": record.status.value,
         "reason": _encodable(record.reason),
         "flags": list(record.flags),

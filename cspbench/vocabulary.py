@@ -70,6 +70,16 @@ FLAGS: dict[str, Flag] = {
             "measure the case again in one session if small differences matter",
         ),
         Flag(
+            "moved",
+            "the launches of this case come from more than one board of its label",
+            "measure the case again on one board if small differences matter",
+        ),
+        Flag(
+            "board_changed",
+            "the board's governor, power mode or clock lock changed during a launch",
+            "fix the board's power mode, and let nothing change it while it measures",
+        ),
+        Flag(
             "fallback_engine",
             "the backend did not use the engine that was asked for",
             "choose an engine that this version of the backend has",

@@ -52,10 +52,11 @@ def model_label(case_id: str) -> str:
 
 
 def setting_label(case_id: str) -> str:
-    """Where and how it runs: the backend, and batch and threads where they are not 1."""
+    """Where and how it runs: backend, batch and threads where they are not 1, a fleet's board."""
     case = parse_case_id(case_id)
     extras = [f"batch {case.batch}"] * (case.batch != 1)
     extras += [f"{case.threads} threads"] * (case.threads != 1)
+    extras += [f"on {case.board}"] * (case.board is not None)
     return plain(", ".join([str(case.backend), *extras]))
 
 

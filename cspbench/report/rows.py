@@ -40,6 +40,7 @@ class CaseRow:
     csp: bool
     backend: str
     setting: str
+    board: str
     batch: int
     threads: int
     gamma: str
@@ -105,6 +106,8 @@ def _row(index: int, run: Run, record: Record, row: Mapping[Any, Any]) -> CaseRo
     batch_threads = [f"b{case.batch}"] * (case.batch != 1) + [f"t{case.threads}"] * (
         case.threads != 1
     )
+    if case.board is not None:
+        batch_threads.append(f"on {case.board}")
     return CaseRow(
         index=index,
         run=plain(run.name),
@@ -119,6 +122,7 @@ def _row(index: int, run: Run, record: Record, row: Mapping[Any, Any]) -> CaseRo
         csp=is_csp(record.case),
         backend=plain(case.backend),
         setting=" ".join([plain(case.backend), *batch_threads]),
+        board=case.board or "",
         batch=case.batch,
         threads=case.threads,
         gamma=_axis(record.case, "gamma"),

@@ -167,6 +167,8 @@ def _flags(good: Iterable[Launch]) -> tuple[str, ...]:
     flags = {flag for launch in good for flag in launch.get("flags", ())}
     if len({launch["session"] for launch in good}) > 1:
         flags.add("resumed")
+    if len({launch["board"] for launch in good if launch.get("board")}) > 1:
+        flags.add("moved")
     if good and len(good) < FEW_LAUNCHES:
         flags.add("few_samples")
     return tuple(flag for flag in FLAGS if flag in flags)
