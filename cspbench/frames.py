@@ -20,8 +20,8 @@ from cspbench.store.records import Record, records
 from cspbench.store.rundir import StoredRun
 
 CASE_COLUMNS = (
-    "id", "model", "neck", "input", "backend", "batch", "threads", "board", "status", "reason", "flags",
-    "params_m", "macs_g", "bflops", "latency_ms", "latency_ms_low", "latency_ms_high", "p90_ms",
+    "id", "model", "neck", "input", "backend", "batch", "threads", "board", "status", "reason",
+    "flags", "params_m", "macs_g", "bflops", "latency_ms", "latency_ms_low", "latency_ms_high", "p90_ms",
     "p99_ms", "fps", "launches", "samples", "max_relative_error", "peak_memory_bytes",
     "loaded_bytes", "retained_bytes", "transient_bytes", "device_peak_bytes", "memory_method",
     "energy_per_inference_j", "power_w", "idle_power_w", "energy_method", "compile_seconds",
