@@ -25,6 +25,7 @@ COMMANDS = {
     "paper": "Hold the CSPNet paper's claims and tables against stored runs.",
     "show-model": "Show a model's stages, published numbers beside ours, and sources.",
     "analyze": "Tell what can be known of a model without running it.",
+    "explain": "Tell why one case is slower than another: causes and layers.",
     "ceilings": "Measure what this machine can do at best, for the roofline.",
     "export": "Write the very artifact that a backend measures.",
     "schema": "Print the JSON Schema of suites, for editors.",
