@@ -17,7 +17,9 @@ import cspbench
 from cspbench.errors import InputError
 from cspbench.figures.cases import plain
 from cspbench.figures.published import published_values
+from cspbench.fleet.views import by_board
 from cspbench.report import machine, marks, numbers
+from cspbench.report.boards import across
 from cspbench.report.data import page_data, published_accuracies, to_script
 from cspbench.report.definitions import (
     DEFINITIONS,
@@ -107,10 +109,13 @@ def write_report(runs: Sequence[Run], path: Path) -> Path:
 
 def render(runs: Sequence[Run], stem: str = "report") -> str:
     """The report as HTML text; the same runs give the same text."""
+    runs = [view for run in runs for view in by_board(run)]
     rows = case_rows(runs)
+    boards = across(runs, rows)
     css, script = _asset("report.css") + _asset("paper.css"), _asset("report.js")
     view = {
         **_header(runs, rows),
+        "boards": boards,
         "css": Markup(css),  # noqa: S704 - our own file
         "script": Markup(script),  # noqa: S704 - our own file
         "policy": content_security_policy(script, css),
@@ -197,6 +202,7 @@ def _header(runs: Sequence[Run], rows: Sequence[CaseRow]) -> dict[str, Any]:
             *(paper if heads else []),
             ("machine", "Machine", None),
             ("cases", "Cases", measured),
+            *([("boards", "Across boards", None)] * any(row.board for row in rows)),
             ("accuracy", "Speed and accuracy", None),
             ("ablation", "γ and fusion", None),
             ("layers", "Layers", None),

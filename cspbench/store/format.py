@@ -112,6 +112,21 @@ class _Ceilings(_Part):
     name: str | None = None
 
 
+class _Board(_Part):
+    """A board of a fleet: what it is called, what it is, and what it can do at best."""
+
+    labels: list[str] = []
+    environment: _Environment = _Environment()
+    ceilings: dict[str, _Ceilings] = {}
+
+
+class _Fleet(_Part):
+    """Boards by name, and the board that each case sits on."""
+
+    boards: dict[str, _Board] = {}
+    seats: dict[str, str] = {}
+
+
 class Meta(_Part):
     """``run.json``."""
 
@@ -124,6 +139,7 @@ class Meta(_Part):
     environment: _Environment = _Environment()
     analyses: dict[str, _Analysis] = {}
     ceilings: dict[str, _Ceilings] = {}
+    fleet: _Fleet | None = None
 
 
 class _WarmUp(_Part):
@@ -192,6 +208,8 @@ class Launch(_Part):
     layers: _LayerTimes | None = None
     backend: Json = {}
     sensors: dict[str, Json] | None = None
+    board: str | None = None
+    launch: str | None = None
 
     @model_validator(mode="after")
     def _complete(self) -> Launch:
