@@ -1,0 +1,91 @@
+"""Across boards: the same case on each board of a fleet, with what the boards differ in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from cspbench.fleet.devices import different
+from cspbench.frames import Run
+from cspbench.ids import parse_case_id
+from cspbench.report import numbers
+from cspbench.report.rows import CaseRow
+from cspbench.report.sections import latency_ratio
+
+
+@dataclass(frozen=True)
+class BoardCell:
+    """A case on one board, as text; ``ratio`` is to the first board that measured it."""
+
+    latency: str
+    interval: str
+    ratio: str = ""
+
+
+@dataclass(frozen=True)
+class BoardLine:
+    """A case, and a cell for every label in order."""
+
+    model: str
+    setting: str
+    cells: tuple[BoardCell, ...]
+
+
+@dataclass(frozen=True)
+class Across:
+    """The comparison: labels, lines, and sentences on the conditions that differ."""
+
+    labels: tuple[str, ...]
+    lines: tuple[BoardLine, ...]
+    differences: tuple[str, ...]
+
+
+def across(runs: Sequence[Run], rows: Sequence[CaseRow]) -> Across | None:
+    """Compare the cases that more than one label has; None if there are none.
+
+    Args:
+        runs: one view a board.
+        rows: the cases of all views.
+    """
+    labels = tuple(dict.fromkeys(row.board for row in rows if row.board))
+    groups: dict[str, dict[str, CaseRow]] = {}
+    for row in rows:
+        if row.board:
+            alone = str(replace(parse_case_id(row.record.case), board=None))
+            groups.setdefault(alone, {})[row.board] = row
+    lines = [_line(cells, labels) for cells in groups.values() if len(cells) > 1]
+    return Across(labels, tuple(lines), tuple(_differences(runs))) if lines else None
+
+
+def _line(cells: dict[str, CaseRow], labels: Sequence[str]) -> BoardLine:
+    first = next(iter(cells.values()))
+    base = next((cells[label] for label in labels if _measured(cells.get(label))), None)
+    return BoardLine(
+        model=first.model_id,
+        setting=first.setting.removesuffix(f" on {first.board}"),
+        cells=tuple(_cell(cells.get(label), base) for label in labels),
+    )
+
+
+def _measured(row: CaseRow | None) -> bool:
+    return row is not None and row.latency_ms is not None
+
+
+def _cell(row: CaseRow | None, base: CaseRow | None) -> BoardCell:
+    if row is None:
+        return BoardCell(numbers.MISSING, "")
+    if row.latency_ms is None:
+        return BoardCell(row.status, "")
+    ratio = latency_ratio(row, base) if base is not None and base is not row else None
+    text = "" if ratio is None else f"{ratio[0]:.2f} ({ratio[1]:.2f} to {ratio[2]:.2f})"
+    return BoardCell(numbers.milliseconds(row.latency_ms), numbers.plus_minus(row.half_width), text)
+
+
+def _differences(runs: Sequence[Run]) -> list[str]:
+    """What each board has otherwise than the first one."""
+    sentences = []
+    for run in runs[1:]:
+        facts = different(runs[0].environment, run.environment)
+        if facts:
+            sentences.append(f"{run.name} differs from {runs[0].name} in {', '.join(facts)}.")
+    return sentences
