@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cspbench.cli.fleet_options import fleet_of, insecure_option, scheduler_option
 from cspbench.cli.options import parse_overrides, results_option
 from cspbench.formats import printable
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from cspbench.runner.plan import Plan
 
 
@@ -29,30 +32,46 @@ if TYPE_CHECKING:
     show_default=True,
     help="Form of the output.",
 )
+@scheduler_option
+@insecure_option
 @results_option  # fmt: skip
 def command(
     suites: tuple[str, ...], only: tuple[str, ...], overrides: tuple[str, ...], form: str,
-    results: Path,
+    scheduler: str | None, insecure: bool, results: Path,
 ) -> None:  # fmt: skip
-    """Show the cases of SUITE in order, what this machine cannot run and why, and the time."""
+    """Show the cases of SUITE in order, what this machine cannot run and why, and the time.
+
+    With --scheduler: which board of the fleet each case goes to.
+    """
     from cspbench.runner.plan import case_seconds, launch_seconds, plan_suite
     from cspbench.suite.find import find_suites
     from cspbench.suite.load import load_suite
 
     settings = parse_overrides(overrides)
-    paths = [path for suite in suites for path in find_suites(suite)]
-    plans = [plan_suite(load_suite(path, settings), only) for path in paths]
+    seats: list[Mapping[str, str]]
+    if scheduler is not None:
+        from cspbench.cli.fleet_run import boards_of, plans as fleet_plans
+
+        with fleet_of(scheduler, None, insecure=insecure) as hub:
+            fleets = fleet_plans(suites, boards_of(hub), only, overrides)
+        plans, seats = [fleet.plan for fleet in fleets], [fleet.seats for fleet in fleets]
+    else:
+        paths = [path for suite in suites for path in find_suites(suite)]
+        plans = [plan_suite(load_suite(path, settings), only) for path in paths]
+        seats = [{} for _ in plans]
     history = launch_seconds(results)
-    for plan in plans:
+    for plan, places in zip(plans, seats, strict=True):
         measure = plan.suite.measure
         each = {planned.id: case_seconds(planned.id, measure, history) for planned in plan.runnable}
         if form == "json":
-            click.echo(json.dumps(_as_json(plan, each)))
+            click.echo(json.dumps(_as_json(plan, each, places)))
         else:
-            _print(plan, each, known=len(set(each) & set(history)))
+            _print(plan, each, places, known=len(set(each) & set(history)))
 
 
-def _as_json(plan: Plan, seconds: dict[str, float]) -> dict[str, object]:
+def _as_json(
+    plan: Plan, seconds: dict[str, float], seats: Mapping[str, str]
+) -> dict[str, object]:
     return {
         "suite": plan.suite.name,
         "notes": list(plan.suite.notes),
@@ -63,22 +82,24 @@ def _as_json(plan: Plan, seconds: dict[str, float]) -> dict[str, object]:
                 "status": planned.status.value if planned.status else "ready",
                 "reason": planned.reason,
                 "estimated_seconds": seconds.get(planned.id),
+                **({"board": seats.get(planned.id)} if seats else {}),
             }
             for planned in plan.cases
         ],
     }
 
 
-def _print(plan: Plan, seconds: dict[str, float], known: int) -> None:
+def _print(plan: Plan, seconds: dict[str, float], seats: Mapping[str, str], known: int) -> None:
     """One row a case; reasons, which repeat, as numbered notes below.
 
     Without rich, whose import and rendering would take a fifth of this command's time.
     """
     reasons = list(dict.fromkeys(planned.reason for planned in plan.cases if planned.reason))
-    rows = [("case", "here", "about")]
+    rows = [("case", "board" if seats else "here", "about")]
     for planned in plan.cases:
         if planned.status is None:
-            rows.append((printable(planned.id), "ready", f"{seconds[planned.id]:.0f} s"))
+            place = seats.get(planned.id, "ready")
+            rows.append((printable(planned.id), place, f"{seconds[planned.id]:.0f} s"))
         else:
             note = f"{planned.status} ({reasons.index(planned.reason) + 1})"
             rows.append((printable(planned.id), note, "-"))
@@ -91,8 +112,13 @@ def _print(plan: Plan, seconds: dict[str, float], known: int) -> None:
     for text in plan.suite.notes:
         click.echo(f"note: {printable(text)}")
     source = f"{known} of {len(seconds)} cases from history, the others from the time bounds"
+    where, longest = "here", sum(seconds.values())
+    if seats:  # boards work side by side: the busiest decides
+        names = sorted(set(seats.values()))
+        where = f"on {len(names)} boards" if len(names) > 1 else f"on {names[0]}"
+        longest = max(sum(seconds[case] for case in seats if seats[case] == name) for name in names)
     click.echo(
-        f"{plan.suite.name}: {len(plan.runnable)} of {len(plan.cases)} cases can run here, "
-        f"about {sum(seconds.values()) / 60:.1f} min for {plan.suite.measure.rounds} rounds "
+        f"{plan.suite.name}: {len(plan.runnable)} of {len(plan.cases)} cases can run {where}, "
+        f"about {longest / 60:.1f} min for {plan.suite.measure.rounds} rounds "
         f"({source})"
     )
