@@ -276,7 +276,7 @@ def run_self_test(
         except ArmLostError as lost:
             result.outcomes.append((0.0, CaseData(Lost(lost.reason, str(lost)))))
         else:
-            run_gates(result, arms, tell)
+            run_gates(result, arms, tell, SHARES)
     return result
 
 
@@ -304,7 +304,7 @@ def run_gates(
     result: SelfTest,
     arms: Callable[[float], MakeArm],
     tell: Told,
-    shares: Sequence[float] = SHARES,
+    shares: Sequence[float],
 ) -> None:
     """Run one gate for each share and keep what came of it in ``result``."""
     for share in shares:

@@ -1,5 +1,6 @@
 """Environments of two commits; what pip installs is a wheel in the repository: no network."""
 
+import contextlib
 import sys
 import zipfile
 from dataclasses import replace
@@ -7,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
+import cspbench
 from cspbench.errors import InputError
-from cspbench.gate.decide import Look
+from cspbench.gate import job
 from cspbench.gate.environments import with_environments
-from cspbench.gate.job import Settings, run_gate
-from cspbench.gate.sides import parse_side
-from cspbench.gate.verdict import Verdict
+from cspbench.gate.sides import OpenSide, _only_cspbench, environment_facts, parse_side
+from cspbench.runner.duet import ArmSpec, WorkerArm
+from cspbench.suite.load import load_suite
 
 
 @pytest.fixture(autouse=True)
@@ -94,17 +96,28 @@ def test_a_changed_lock_file_gives_each_side_its_environment(suite, two_versions
     assert (first.python, second.python) == (sys.executable, head.python)
 
 
-def test_real_workers_run_in_both_environments(suite, two_versions):
-    settings = Settings(looks=(Look(2, 0.02),), pairs=2)
-    report = run_gate(suite, *sides(suite, "main~1", "main"), settings)
-    executables = [report.facts[side]["executable"] for side in ("base", "head")]
-    assert len({*executables, sys.executable}) == 3
-    assert "torch" not in report.facts["head"]["libraries"]
-    # The same artifact, but not the same environment: it was timed, whatever came of two bursts.
-    (verdict,) = report.verdicts
-    assert verdict.reason != "identical"
-    assert verdict.generations == 2 or verdict.verdict is Verdict.UNMEASURED
-    assert any("requirements.txt differ" in note for note in report.notes)
+def test_a_gate_runs_real_workers_in_both_environments(
+    suite, two_versions, monkeypatch, opencv_job
+):
+    opened = []
+
+    @contextlib.contextmanager
+    def without_cases(side, file, *_, **__):
+        """Exports take long and are tested elsewhere."""
+        facts = environment_facts(side.python, str(Path(cspbench.__file__).parents[1]))
+        opened.append(OpenSide(side, load_suite(file), [], facts))
+        yield opened[-1]
+
+    monkeypatch.setattr(job, "opened", without_cases)
+    with pytest.raises(InputError, match="no case is on both sides"):
+        job.run_gate(suite, *sides(suite, "main~1", "main"), job.Settings())
+    assert len({side.facts["executable"] for side in opened} | {sys.executable}) == 3
+    assert not any("torch" in side.facts["libraries"] for side in opened)
+    with _only_cspbench() as path:
+        spec = ArmSpec("head", opencv_job, python=opened[1].python, path=path)
+        with contextlib.closing(WorkerArm(spec)) as arm:
+            arm.start()
+            assert arm.hold().inference_ns > 0
 
 
 def test_the_same_lock_file_needs_no_environment(suite):
