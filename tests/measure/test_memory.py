@@ -7,7 +7,6 @@ import sys
 
 import pytest
 import torch
-from torch.profiler import ProfilerActivity, profile
 
 from cspbench.artifacts.cache import ArtifactSpec
 from cspbench.artifacts.export import build_model, prepare
@@ -17,6 +16,7 @@ from cspbench.ids import parse_model_id
 from cspbench.measure import memory
 from cspbench.runner.executor import LocalExecutor
 from cspbench.vocabulary import Status
+from tests.measure.allocator import allocator_peak_bytes
 
 MODELS = ("yolov3-tiny-prn@160", "peleenet@160")
 CASES = [(MODELS[0], 1), (MODELS[0], 8), (MODELS[1], 8)]
@@ -78,6 +78,93 @@ def test_what_is_loaded_kept_and_needed_are_told_apart():
         assert found[name] / 2**20 == pytest.approx(size, abs=1.5), name
 
 
+class OnDevice:
+    """A session on a device: 100 bytes of weights, 30 of workspace, 50 of activations."""
+
+    def __init__(self, device):
+        self.device = device
+        device.take(100)
+
+    def set_input(self, array):
+        self.ran = self.device.now > 100
+
+    def run(self):
+        if not self.ran:
+            self.device.take(30)
+        self.device.take(50)
+        self.device.take(-50)
+
+    def device_peak_bytes(self):
+        return self.device.most
+
+    def close(self):
+        pass
+
+
+class Device:
+    """Counts as the caching allocator does."""
+
+    def __init__(self):
+        self.now = self.most = 0
+
+    def take(self, size):
+        self.now += size
+        self.most = max(self.most, self.now)
+
+    def used(self):
+        return self.now
+
+    def peak(self):
+        return self.most
+
+    def reset(self):
+        self.most = self.now
+
+
+@needs_linux
+def test_a_devices_weights_workspace_and_activations_are_told_apart(monkeypatch):
+    device = Device()
+    monkeypatch.setattr(memory, "Allocator", device)
+    monkeypatch.setattr(memory, "process_bytes_on_device", lambda pid: 500 * (pid == os.getpid()))
+    found = memory.measure(lambda: OnDevice(device), [None, None])
+    by_device = {name: size for name, size in found.items() if name.startswith("device_")}
+    assert by_device == {
+        "device_peak_bytes": 180, "device_loaded_bytes": 100, "device_retained_bytes": 30,
+        "device_transient_bytes": 50, "device_process_bytes": 500,
+    }  # fmt: skip
+
+
+def test_what_a_tegra_board_tells_of_a_process():
+    text = (
+        "CLIENT                        PROCESS      PID        SIZE\n"
+        "user                     gnome-shell     2010       39772K\n"
+        "user                         python3     2042      123456K\n"
+        "total                                              163228K\n"
+    )
+    assert memory.parse_nvmap(text, 2042) == 123456 * 1024
+    assert memory.parse_nvmap(text, 39772) is None
+    assert memory.parse_nvmap("", 1) is None
+
+
+@needs_linux
+def test_a_model_that_gives_memory_back_has_retained_nothing():
+    held = [bytearray(b"x") * (64 * 2**20)]
+
+    class Shrinking:
+        def set_input(self, array):
+            held.clear()
+
+        def run(self):
+            pass
+
+        def close(self):
+            pass
+
+    found = memory.measure(Shrinking, [None, None])
+    assert found["retained_bytes"] == 0
+    assert min(found.values()) >= 0
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """Artifacts of the models by (model, kind, batch), and an executor."""
@@ -99,29 +186,14 @@ def made(tmp_path_factory):
 def launched(made, model, backend, kind, batch):
     specs, executor = made
     job = {
-        "job": "memory", "case": f"{model}/{backend}/b{batch}/t1", "device": "cpu", "seed": 0,
+        "job": "memory", "case": f"{model}/{backend}/b{batch}/t1", "seed": 0,
+        "device": BACKENDS.get(backend).device,
         "artifact": str(specs[model, kind, batch].path),
     }  # fmt: skip
     outcome = executor.launch(job, 1, 120)
     assert outcome.status is Status.OK, outcome
     assert outcome.answer["memory"]["method"] == memory.METHOD
     return outcome.answer["memory"]
-
-
-def allocator_peak_bytes(program, array):
-    """Largest sum of live bytes of one forward pass, from torch.profiler's memory events."""
-    module = torch.export.load(program).module()
-    with torch.inference_mode():
-        module(array)
-        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as found:
-            module(array)
-    events = [event for event in found.profiler.kineto_results.events()
-              if event.name() == "[memory]"]  # fmt: skip
-    live = peak = 0
-    for event in sorted(events, key=lambda event: event.start_ns()):
-        live += event.nbytes()
-        peak = max(peak, live)
-    return peak
 
 
 @pytest.mark.slow
@@ -154,3 +226,31 @@ def test_peaks_of_other_engines_repeat_within_three_percent(made, backend):
         launched(made, MODELS[0], backend, "onnx", 8)["peak_memory_bytes"] for _ in range(3)
     ]  # fmt: skip
     assert max(peaks) <= 1.03 * min(peaks)
+
+
+@pytest.mark.gpu
+def test_weights_and_activations_on_a_cuda_device(made):
+    model, batch = MODELS[1], 8
+    found = launched(made, model, "torch-cuda", "pt2", batch)
+    identity = parse_model_id(model)
+    module = build_model(identity, 0)
+    weights = sum(p.numel() * p.element_size() for p in [*module.parameters(), *module.buffers()])
+    # The caching allocator rounds every tensor up to 512 bytes.
+    tensors = len([*module.parameters(), *module.buffers()])
+    assert weights <= found["device_loaded_bytes"] <= weights + 512 * tensors + 2**20
+    # What one pass over a loaded model takes on top, as a test process sees it.
+    program = torch.export.load(made[0][model, "pt2", batch].path)
+    graph = torch.export.passes.move_to_device_pass(program, "cuda").module()
+    array = torch.from_numpy(input_pool((batch, 3, *identity.input), 0, 1)[0]).cuda()
+    with torch.inference_mode():
+        graph(array)
+        torch.cuda.synchronize()
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        graph(array)
+    expected = torch.cuda.max_memory_allocated() - before
+    # The session keeps the last outputs until the next are there; they are small.
+    assert found["device_transient_bytes"] == pytest.approx(expected, rel=0.05)
+    assert found["device_peak_bytes"] >= found["device_loaded_bytes"] + expected * 0.95
+    if "device_process_bytes" in found:  # the driver counts the context as well
+        assert found["device_process_bytes"] > found["device_peak_bytes"]
