@@ -98,12 +98,19 @@ def _load(
         notes=(
             *(f"set: {key}={value}" for key, value in overrides.items()),
             *expander.notes.sentences(),
+            *_about_devices(form.devices),
         ),
         digest=hashlib.sha256(content).hexdigest(),
         path=source,
         gate=form.gate.gate(),
         devices=tuple(form.devices),
     )
+
+
+def _about_devices(labels: list[str]) -> list[str]:
+    if not labels:
+        return []
+    return [f"devices: {', '.join(labels)} (for a fleet; one machine measures every case once)"]
 
 
 def _decode(content: bytes, source: str, problems: Problems) -> str | None:
