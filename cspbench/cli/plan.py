@@ -50,7 +50,8 @@ def command(
     settings = parse_overrides(overrides)
     seats: list[Mapping[str, str]]
     if scheduler is not None:
-        from cspbench.cli.fleet_run import boards_of, plans as fleet_plans
+        from cspbench.cli.fleet_run import boards_of
+        from cspbench.cli.fleet_run import plans as fleet_plans
 
         with fleet_of(scheduler, None, insecure=insecure) as hub:
             fleets = fleet_plans(suites, boards_of(hub), only, overrides)
@@ -69,9 +70,7 @@ def command(
             _print(plan, each, places, known=len(set(each) & set(history)))
 
 
-def _as_json(
-    plan: Plan, seconds: dict[str, float], seats: Mapping[str, str]
-) -> dict[str, object]:
+def _as_json(plan: Plan, seconds: dict[str, float], seats: Mapping[str, str]) -> dict[str, object]:
     return {
         "suite": plan.suite.name,
         "notes": list(plan.suite.notes),
