@@ -7,11 +7,13 @@ never 0.
 from __future__ import annotations
 
 import functools
-import json
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from cspbench.ids import parse_case_id
@@ -32,6 +34,7 @@ LAUNCH_COLUMNS = (
     "median_ms", "samples", "stop", "relative_half_width", "load_ms", "first_ms", "warmup_count",
     "steady", "steal_s", "foreign_cpu_s", "load_1m_before", "load_1m_after",
 )  # fmt: skip
+INTERFERENCE_COLUMNS = ("steal_s", "foreign_cpu_s", "load_1m_before", "load_1m_after")
 MEMORY_COLUMNS = (
     "peak_memory_bytes", "loaded_bytes", "retained_bytes", "transient_bytes", "device_peak_bytes",
 )  # fmt: skip
@@ -87,19 +90,19 @@ class Run:
     @functools.cached_property
     def samples(self) -> pd.DataFrame:
         """One row a timed inference."""
-        parts = [
-            pd.DataFrame(
-                {
-                    "case": launch["case"],
-                    "number": launch["number"],
-                    "index": range(len(launch["latencies_ns"])),
-                    "latency_ms": pd.array(launch["latencies_ns"], dtype="int64") / 1e6,
-                }
-            )
-            for record in self.records
-            for launch in record.good
-        ]
-        return pd.concat(parts, ignore_index=True) if parts else _frame([], SAMPLE_COLUMNS)
+        good = [launch for record in self.records for launch in record.good]
+        if not good:
+            return _frame([], SAMPLE_COLUMNS)
+        counts = np.array([len(launch["latencies_ns"]) for launch in good])
+        # One frame a launch would take ten times as long.
+        launches = pd.DataFrame([(launch["case"], launch["number"]) for launch in good],
+                                columns=["case", "number"])  # fmt: skip
+        samples = launches.loc[launches.index.repeat(counts)].reset_index(drop=True)
+        first = np.repeat(np.cumsum(counts) - counts, counts)
+        samples["index"] = np.arange(len(samples)) - first
+        joined = itertools.chain.from_iterable(launch["latencies_ns"] for launch in good)
+        samples["latency_ms"] = np.fromiter(joined, "int64", len(samples)) / 1e6
+        return samples
 
     @functools.cached_property
     def layers(self) -> pd.DataFrame:
@@ -108,7 +111,7 @@ class Run:
 
         parts = []
         for model, data in self.stored.meta["analyses"].items():
-            frame = Analysis.from_json(json.dumps(data)).frame()
+            frame = Analysis.from_dict(data).frame()
             frame.insert(0, "model", model)
             parts.append(frame)
         return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame({"model": []})
@@ -125,7 +128,7 @@ class Run:
                 model = str(parse_case_id(record.case).model)
                 try:
                     stored = self.stored.meta["analyses"].get(model)
-                    layers = Analysis.from_json(json.dumps(stored)).layers
+                    layers = Analysis.from_dict(stored).layers
                 except ValueError:  # none, or of another version: the entries stand alone
                     layers = []
                 rows += layer_time_rows(record.case, record.layers, layers)
@@ -205,14 +208,12 @@ def _launch_row(launch: dict[str, Any]) -> dict[str, Any]:
     row["reason"] = _encodable(launch["reason"])
     latencies = launch.get("latencies_ns")
     if latencies:
-        row["median_ms"] = float(pd.Series(latencies).median()) / 1e6
+        row["median_ms"] = median(latencies) / 1e6
         row["samples"] = len(latencies)
         row["load_ms"] = launch["load_ns"] / 1e6
         row["first_ms"] = launch["first_ns"] / 1e6
         row["warmup_count"] = launch["warmup"]["count"]
         row["steady"] = launch["warmup"]["steady"]
-        row.update(
-            {k: v for k, v in (launch.get("interference") or {}).items() if k in LAUNCH_COLUMNS
-             and k != "seconds"}
-        )  # fmt: skip
+        interference = launch.get("interference") or {}
+        row.update({column: interference.get(column) for column in INTERFERENCE_COLUMNS})
     return row

@@ -120,7 +120,9 @@ COLUMNS: tuple[str, ...] = (
 
 
 def _to_tuple(value: Any) -> Any:
-    return tuple(_to_tuple(item) for item in value) if isinstance(value, list) else value
+    if not isinstance(value, list):
+        return value
+    return tuple([_to_tuple(item) if isinstance(item, list) else item for item in value])
 
 
 def _layer_from_row(row: Sequence[Any]) -> Layer:
@@ -153,7 +155,7 @@ class Analysis:
     places: dict[str, str] = field(default_factory=dict)
     source: str = "torch"
     _layers: list[Layer] | None = field(default=None, repr=False)
-    _rows: str = field(default="[]", repr=False)
+    _rows: str | list[Any] = field(default="[]", repr=False)
 
     @property
     def layers(self) -> list[Layer]:
@@ -161,7 +163,8 @@ class Analysis:
         if self._layers is None:
             from cspbench.analysis.derive import derive_layers
 
-            self._layers = [_layer_from_row(row) for row in json.loads(self._rows)]
+            rows = json.loads(self._rows) if isinstance(self._rows, str) else self._rows
+            self._layers = [_layer_from_row(row) for row in rows]
             derive_layers(self._layers)
         return self._layers
 
@@ -223,8 +226,9 @@ class Analysis:
         }
         rows = self._rows
         if self._layers is not None:
-            facts = [[getattr(layer, name) for name in _FACTS] for layer in self._layers]
-            rows = json.dumps(facts, separators=(",", ":"))
+            rows = [[getattr(layer, name) for name in _FACTS] for layer in self._layers]
+        if not isinstance(rows, str):
+            rows = json.dumps(rows, separators=(",", ":"))
         return json.dumps(head, separators=(",", ":")), rows
 
     def to_json(self) -> str:
@@ -239,9 +243,16 @@ class Analysis:
         Raises:
             ValueError: not an analysis of this version.
         """
-        data = json.loads(text)
-        rows = json.dumps(data.pop("rows", [])) if isinstance(data, dict) else "[]"
-        return _from_head(data, rows)
+        return Analysis.from_dict(json.loads(text))
+
+    @staticmethod
+    def from_dict(data: object) -> Analysis:
+        """The analysis that a parsed JSON object, such as one of ``run.json``, describes.
+
+        Raises:
+            ValueError: not an analysis of this version.
+        """
+        return _from_head(data, data.get("rows", []) if isinstance(data, Mapping) else [])
 
     @staticmethod
     def from_parts(head: str, rows: str) -> Analysis:
@@ -253,7 +264,7 @@ class Analysis:
         return _from_head(json.loads(head), rows)
 
 
-def _from_head(data: Any, rows: str) -> Analysis:
+def _from_head(data: Any, rows: str | list[Any]) -> Analysis:
     if not isinstance(data, Mapping) or data.get("version") != VERSION:
         raise ValueError("not an analysis of this version of cspbench")
     if tuple(data["columns"]) != _FACTS:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from cspbench.axes import Value
 from cspbench.errors import CspbenchError
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from cspbench.frames import Run
 
 Row = Mapping[str, Any]
+T = TypeVar("T")
+#: More marks in one panel are a cloud; the tables have them all.
+MAX_MARKS = 200
 LABEL_LENGTH = 44
 _DIRECTION = re.compile(r"[\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
@@ -109,6 +112,11 @@ def measured(runs: Sequence[Run]) -> pd.DataFrame:
     frames = [run.cases[run.cases["latency_ms"].notna()] for run in runs]
     frame = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame({"id": []})
     return frame.drop_duplicates("id", keep="last").reset_index(drop=True)
+
+
+def spread(items: Sequence[T], count: int) -> Sequence[T]:
+    """At most ``count`` items, evenly spread from the first on; all of them if they are few."""
+    return items[:: -(-len(items) // count)] if len(items) > count else items
 
 
 def in_order(values: Iterable[str]) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import weakref
 from collections import Counter
 from collections.abc import Sequence
@@ -53,7 +52,7 @@ def analysis_of(run: Run, model: str) -> Analysis:
 
     known = _ANALYSES.setdefault(run, {})
     if model not in known:
-        known[model] = Analysis.from_json(json.dumps(run.stored.meta["analyses"][model]))
+        known[model] = Analysis.from_dict(run.stored.meta["analyses"][model])
     return known[model]
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
+
+from cspbench.figures.cases import spread
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -15,6 +18,8 @@ _MARK = 5.0
 _LINE = 10.5
 #: No label lies further from its point, above, below and beside its own width.
 _REACH = 5 * _LINE
+#: More labels in one panel cannot be read: every second point, or third, has one.
+MAX_LABELS = 40
 #: Mean width of a character as a share of the font size (DejaVu Sans, the widest in use).
 _CHARACTER = 0.62
 
@@ -29,9 +34,15 @@ class Box(NamedTuple):
 
     def overlap(self, other: Box) -> float:
         """Area that both cover."""
+        if (  # asked a million times, and most lie apart
+            self.left >= other.right
+            or other.left >= self.right
+            or self.bottom >= other.top
+            or other.bottom >= self.top
+        ):
+            return 0.0
         width = min(self.right, other.right) - max(self.left, other.left)
-        height = min(self.top, other.top) - max(self.bottom, other.bottom)
-        return max(width, 0.0) * max(height, 0.0)
+        return width * (min(self.top, other.top) - max(self.bottom, other.bottom))
 
 
 def place(
@@ -60,8 +71,7 @@ def place(
         ]
         reach = Box(x - width - _REACH, y - _REACH, x + width + _REACH, y + _REACH)
         near = [mark for mark in marks if mark.overlap(reach)]  # there may be a thousand
-        costs = [_cost(box, near, placed, frame) for box in boxes]
-        placed.append(boxes[costs.index(min(costs))])
+        placed.append(_cheapest(boxes, near, placed, frame))
     return [(box.left, box.bottom) for box in placed]
 
 
@@ -73,6 +83,18 @@ def _candidates(x: float, y: float, width: float) -> list[tuple[float, float]]:
     far = [(x + away, middle + _LINE), (x + away, middle - _LINE), (x + away, middle - 2 * _LINE)]
     far += [(x - away - width, middle + lines * _LINE) for lines in (1, -1, 2, -2)]
     return near + far
+
+
+def _cheapest(boxes: Sequence[Box], marks: Sequence[Box], placed: Sequence[Box], frame: Box) -> Box:
+    """The first of the boxes that cover least."""
+    least, found = math.inf, boxes[0]
+    for box in boxes:
+        cost = _cost(box, marks, placed, frame)
+        if cost < least:
+            least, found = cost, box
+        if cost == 0:
+            break
+    return found
 
 
 def _cost(box: Box, marks: Sequence[Box], placed: Sequence[Box], frame: Box) -> float:
@@ -100,6 +122,8 @@ def label_points(
     """
     if not points:
         return
+    others = (*others, *points) if len(points) > MAX_LABELS else others
+    points, texts = spread(points, MAX_LABELS), spread(texts, MAX_LABELS)
     size = 8.0
     scale = 72 / figure.dpi
     pixels = _on_paper(axes, points, scale)

@@ -5,7 +5,6 @@ Williams, Waterman, Patterson (2009), doi 10.1145/1498765.1498785.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -147,7 +146,7 @@ def roofline_data(runs: Sequence[Run]) -> list[Panel]:
     found = []
     for key, (ceilings, spots) in list(panels.items())[:MAX_PANELS]:
         [model] = choose_models(in_order(str(parse_case_id(case).model) for case in spots), 1)
-        layers = layer_spots(Analysis.from_json(json.dumps(stored[model])), ceilings)
+        layers = layer_spots(Analysis.from_dict(stored[model]), ceilings)
         found.append(Panel(roof_of(key, ceilings), ceilings, tuple(spots.values()), model, layers))
     return found
 

@@ -35,9 +35,10 @@ def roofline(runs: Sequence[Run], rows: Sequence[CaseRow]) -> list[RooflineLine]
     lines = []
     for run in runs:
         known = set(analysed(run))
+        here = {id(record) for record in run.records}
         predictions: dict[tuple[str, str], tuple[float, dict[str, float]]] = {}
         for row in rows:
-            if row.record not in run.records or row.latency_ms is None or row.batch != 1:
+            if id(row.record) not in here or row.latency_ms is None or row.batch != 1:
                 continue
             device, ceilings = ceilings_of(run, row.record.case)
             if ceilings is None or row.model_id not in known:

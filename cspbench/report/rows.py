@@ -6,7 +6,6 @@ import math
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import median
 from typing import Any
 
 from cspbench.figures.cases import axis_value, family, is_csp, plain
@@ -139,7 +138,7 @@ def _row(index: int, run: Run, record: Record, row: Mapping[Any, Any]) -> CaseRo
         launches=int(row["launches"]),
         samples=int(row["samples"]),
         max_relative_error=_number(row["max_relative_error"]),
-        launch_medians_ms=tuple(median(one["latencies_ns"]) / 1e6 for one in record.good),
+        launch_medians_ms=record.launch_medians_ms,
         totals=run.analysis(record.case),
         command=repeat_command(run, record.case),
         record=record,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -92,11 +93,20 @@ class Record:
         """Median over launches of the launch medians with its 95 % interval; None if unmeasured."""
         if not self.good:
             return None
-        return between_launches([median(launch["latencies_ns"]) / 1e6 for launch in self.good])
+        return between_launches(self.launch_medians_ms)
+
+    @functools.cached_property
+    def launch_medians_ms(self) -> tuple[float, ...]:
+        """Median of each good launch, in their order."""
+        return tuple(median(launch["latencies_ns"]) / 1e6 for launch in self.good)
+
+    @functools.cached_property
+    def _ordered_ns(self) -> list[int]:
+        return sorted(value for launch in self.good for value in launch["latencies_ns"])
 
     def percentile_ms(self, share: float) -> float | None:
         """Percentile over all samples; a 99th only from P99_MIN_SAMPLES samples on."""
-        samples = [value for launch in self.good for value in launch["latencies_ns"]]
+        samples = self._ordered_ns
         if not samples or (share >= 0.99 and len(samples) < P99_MIN_SAMPLES):
             return None
         return percentile(samples, share) / 1e6

@@ -54,7 +54,7 @@ def samples_around(median_ms: float, count: int, seed: object) -> list[float]:
     return [median_ms * noise.lognormvariate(0, 0.03) for _ in range(count)]
 
 
-def analysis(model: str, conv_macs: Sequence[int]) -> dict[str, Any]:
+def analysis(model: str, conv_macs: Sequence[int], in_stage: int = 2) -> dict[str, Any]:
     """An analysis of a chain of 1x1 convolutions with the given MACs, as run.json holds it."""
     from cspbench.analysis.derive import analysis_of
     from cspbench.analysis.metric import Facts
@@ -63,10 +63,10 @@ def analysis(model: str, conv_macs: Sequence[int]) -> dict[str, Any]:
     layers = []
     for index, macs in enumerate(conv_macs):
         # One input channel at macs pixels, one output channel: macs multiply-accumulates.
+        stage = f"stages.{index // in_stage}"
         layers.append(
             Layer(
-                index=index, name=f"stages.{index // 2}.conv{index}", op="conv2d", kind="conv",
-                stage=f"stages.{index // 2}", input_shapes=((1, 1, 1, macs),),
+                index=index, name=f"{stage}.conv{index}", op="conv2d", kind="conv", stage=stage, input_shapes=((1, 1, 1, macs),),
                 output_shapes=((1, 1, 1, macs),), weight_shape=(1, 1, 1, 1), kernel=(1, 1),
                 stride=(1, 1), dilation=(1, 1), input_elements=macs, output_elements=macs,
                 weight_elements=1, input_bytes=4 * macs, output_bytes=4 * macs, weight_bytes=4,
