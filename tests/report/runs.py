@@ -66,7 +66,8 @@ def analysis(model: str, conv_macs: Sequence[int], in_stage: int = 2) -> dict[st
         stage = f"stages.{index // in_stage}"
         layers.append(
             Layer(
-                index=index, name=f"{stage}.conv{index}", op="conv2d", kind="conv", stage=stage, input_shapes=((1, 1, 1, macs),),
+                index=index, name=f"{stage}.conv{index}", op="conv2d", kind="conv",
+                stage=stage, input_shapes=((1, 1, 1, macs),),
                 output_shapes=((1, 1, 1, macs),), weight_shape=(1, 1, 1, 1), kernel=(1, 1),
                 stride=(1, 1), dilation=(1, 1), input_elements=macs, output_elements=macs,
                 weight_elements=1, input_bytes=4 * macs, output_bytes=4 * macs, weight_bytes=4,
