@@ -176,7 +176,11 @@ class _Energy(_Part):
 
 
 class _LayerTimes(_Part):
-    entries: list[Json]
+    """As ``measure.layers.to_answer`` writes it."""
+
+    entries: list[tuple[str, str, Count, list[str]]]
+    nodes: list[tuple[str, str, list[Count], list[str]]]
+    total_ns: Count
 
 
 class Launch(_Part):
