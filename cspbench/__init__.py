@@ -18,15 +18,17 @@ _PUBLIC = {
     "Analysis": "cspbench.analysis",
     "run": "cspbench.api",
     "load": "cspbench.frames",
+    "explain": "cspbench.attribution",
     "Run": "cspbench.frames",
 }
 
-__all__ = ["Analysis", "Run", "__version__", "analyze", "build", "load", "run"]
+__all__ = ["Analysis", "Run", "__version__", "analyze", "build", "explain", "load", "run"]
 
 if TYPE_CHECKING:
     from cspbench.analysis import Analysis
     from cspbench.analysis.api import analyze
     from cspbench.api import run
+    from cspbench.attribution import explain
     from cspbench.frames import Run, load
     from cspbench.models.build import build
 

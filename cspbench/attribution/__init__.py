@@ -1,0 +1,6 @@
+"""Why is one case slower than another? The measured difference attributed to layers and causes."""
+
+from cspbench.attribution.api import explain, explain_measured
+from cspbench.attribution.causes import Explanation
+
+__all__ = ["Explanation", "explain", "explain_measured"]

@@ -1,0 +1,236 @@
+"""``explain``: two cases of a stored run, or two that are measured on the spot."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cspbench.analysis.record import Analysis
+from cspbench.analysis.roofline import Peak, peak_of
+from cspbench.attribution.causes import Explanation, Side, attribute
+from cspbench.attribution.pair import measure_plan, plan_pair
+from cspbench.attribution.work import at_batch, entries_of
+from cspbench.errors import InputError
+from cspbench.ids import CaseId, matches, parse_case_id
+from cspbench.registry import nearest
+from cspbench.store.records import Record
+
+if TYPE_CHECKING:
+    from cspbench.frames import Run
+
+#: Where runs go, below the working directory.
+RESULTS = Path("results")
+
+
+def explain(
+    a: str,
+    b: str,
+    run: Run | str | Path | None = None,
+    *,
+    backend: str = "opencv-cpu",
+    batch: int = 1,
+    threads: int = 1,
+) -> Explanation:
+    """Why does B take another time than A?
+
+    Args:
+        a: a case id, or a pattern that one case of the run matches (the model part is enough).
+            Without a run: a case id or a model id.
+        b: likewise; the difference is B minus A.
+        run: a stored run that measured both with ``measure.layers``, or its directory. Without it
+            both are measured now and the run is stored under ``results/``.
+        backend: of model ids; ignored with a run, like the next two.
+        batch: of model ids.
+        threads: of model ids.
+
+    Raises:
+        InputError: no such case, or one without latency, layer times, analysis or ceilings.
+    """
+    if run is None:
+        plan = plan_pair(a, b, backend=backend, batch=batch, threads=threads)
+        run = measure_plan(plan, RESULTS)
+        first, second = (record.case for record in run.records)
+        return explain_measured(run, first, second)
+    if isinstance(run, (str, Path)):
+        from cspbench.frames import load
+
+        run = load(run)
+    return explain_measured(run, find_case(run, a), find_case(run, b))
+
+
+def explain_measured(run: Run, a: str, b: str) -> Explanation:
+    """Explain two cases of a run by their ids; other batches of both go along where measured.
+
+    Raises:
+        InputError: as `explain`.
+    """
+    if a == b:
+        raise InputError(f"A and B are the same case, {a}: name two")
+    others = []
+    for batch in _other_batches(run, a, b):
+        pair = [_at(case, batch) for case in (a, b)]
+        others.append(_explain_pair(run, pair[0], pair[1]))
+    return _explain_pair(run, a, b, others)
+
+
+def explainable(run: Run, case: str) -> bool:
+    """True if a case of a run has all that an explanation reads."""
+    try:
+        side_of(run, case)
+    except InputError:
+        return False
+    return True
+
+
+def _explain_pair(run: Run, a: str, b: str, others: Sequence[Explanation] = ()) -> Explanation:
+    return attribute(side_of(run, a), side_of(run, b), notes_on(a, b), others)
+
+
+def find_case(run: Run, wanted: str) -> str:
+    """The one case that ``wanted`` names: its id, its part before the backend, or a pattern.
+
+    Raises:
+        InputError: none or several.
+    """
+    ids = [record.case for record in run.records]
+    if wanted in ids:
+        return wanted
+    found = [
+        case
+        for case in ids
+        if matches(wanted, case) or matches(wanted, case.split("/")[0]) or _model_is(case, wanted)
+    ]
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise InputError(f"no case of run {run.name} matches {wanted!r}{nearest(wanted, ids)}")
+    shown = ", ".join(found[:4]) + (", ..." if len(found) > 4 else "")
+    raise InputError(
+        f"{wanted!r} matches {len(found)} cases of run {run.name} ({shown}): "
+        "write more of the one you mean"
+    )
+
+
+def _model_is(case: str, wanted: str) -> bool:
+    model = parse_case_id(case).model
+    return wanted in (str(model), str(model).split("@")[0])
+
+
+def side_of(run: Run, case: str) -> Side:
+    """What a run knows of a case.
+
+    Raises:
+        InputError: it lacks the latency, the layer times, the analysis or the ceilings, with what
+            to do about it.
+    """
+    record = next((record for record in run.records if record.case == case), None)
+    if record is None:
+        raise InputError(f"run {run.name} has no case {case}")
+    latency = record.latency_ms
+    if latency is None:
+        why = f" ({record.reason})" if record.reason else ""
+        raise InputError(f"{case} was not measured: {record.status}{why}")
+    if record.layers is None:
+        raise InputError(_no_layers(run, record))
+    parsed = parse_case_id(case)
+    analysis = _analysis(run, parsed)
+    batch = parsed.batch // (analysis.input[0][0] if analysis.input else 1) or 1
+    layers = at_batch(analysis.layers, batch)
+    entries = tuple(entries_of(record.layers, layers, _peak(run, parsed)))
+    return Side(
+        case=case,
+        latency=latency,
+        batch=parsed.batch,
+        macs=sum(int(layer["macs"]) for layer in layers),
+        traffic_bytes=sum(int(layer["traffic_bytes_fused"]) for layer in layers),
+        entries=entries,
+        profiled_ms=record.layers["total_ns"] / 1e6,
+        method=str(record.layers.get("method", "")),
+    )
+
+
+def _no_layers(run: Run, record: Record) -> str:
+    tried = [launch for launch in record.launches if launch["job"] == "layers"]
+    if tried:
+        return f"{record.case} has no layer times: {tried[-1]['reason'] or tried[-1]['status']}"
+    suite = run.stored.meta["suite"]
+    return (
+        f"{record.case} has no layer times; measure them with: cspbench run "
+        f"{suite['path'] or suite['name']} --set measure.layers=true"
+    )
+
+
+def _analysis(run: Run, case: CaseId) -> Analysis:
+    stored = run.stored.meta["analyses"].get(str(case.model))
+    try:
+        return Analysis.from_json(json.dumps(stored))
+    except (ValueError, KeyError, TypeError):
+        raise InputError(
+            f"run {run.name} holds no analysis of {case.model} that this cspbench can read: "
+            "measure it again"
+        ) from None
+
+
+def _peak(run: Run, case: CaseId) -> Peak:
+    from cspbench.backends.spec import BACKENDS
+
+    device = BACKENDS.get(case.backend.name).device
+    ceilings = run.stored.meta.get("ceilings", {}).get(f"{device}/t{case.threads}")
+    try:
+        return peak_of(ceilings if ceilings else _known_here(run, device, case.threads))
+    except (KeyError, TypeError):
+        raise InputError(
+            f"the ceilings of {device}/t{case.threads} are not known: run "
+            f"cspbench ceilings --device {device} --threads {case.threads} on the machine of run "
+            f"{run.name}, or measure again with --set measure.ceilings=true"
+        ) from None
+
+
+def _known_here(run: Run, device: str, threads: int) -> Mapping[str, Any]:
+    """Ceilings that this machine measured later, if the run is of this machine; else nothing."""
+    from dataclasses import asdict
+
+    from cspbench.store.ceilings import known_ceilings
+    from cspbench.store.environment import fingerprint
+
+    here = fingerprint()
+    if any(run.environment.get(fact) != here.get(fact) for fact in ("host", "cpu")):
+        return {}
+    known = known_ceilings(device, threads)
+    return asdict(known) if known else {}
+
+
+def notes_on(a: str, b: str) -> list[str]:
+    """In what else than the network the two cases differ, a sentence each."""
+    first, second = parse_case_id(a), parse_case_id(b)
+    pairs = {
+        "backend": (first.backend, second.backend),
+        "batch": (first.batch, second.batch),
+        "threads": (first.threads, second.threads),
+        "input": (first.model.input, second.model.input),
+    }
+    return [
+        f"They differ in {name} too: the causes do not tell that from the network."
+        for name, (mine, theirs) in pairs.items()
+        if mine != theirs
+    ]
+
+
+def _other_batches(run: Run, a: str, b: str) -> list[int]:
+    """Batches at which the run has all that explains the same two cases."""
+    if parse_case_id(a).batch != parse_case_id(b).batch:
+        return []
+    ids = {record.case for record in run.records}
+    batches = {parse_case_id(case).batch for case in ids} - {parse_case_id(a).batch}
+    return [
+        batch
+        for batch in sorted(batches)
+        if all(_at(case, batch) in ids and explainable(run, _at(case, batch)) for case in (a, b))
+    ]
+
+
+def _at(case: str, batch: int) -> str:
+    head, _, threads = case.rpartition("/t")
+    return f"{head.rpartition('/b')[0]}/b{batch}/t{threads}"

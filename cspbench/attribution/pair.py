@@ -1,0 +1,117 @@
+"""Two cases measured on the spot: time, layers and, if nobody has yet, the device's ceilings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cspbench.axes import without_defaults
+from cspbench.errors import InputError
+from cspbench.ids import CaseId, Ref, parse_case_id, parse_model_id
+
+if TYPE_CHECKING:
+    from cspbench.frames import Run
+    from cspbench.runner.executor import Executor
+    from cspbench.runner.plan import Plan
+    from cspbench.runner.session import Progress
+    from cspbench.suite.case import Case
+
+#: Launches a case where nobody asked for another number.
+ROUNDS = 5
+#: Bound of the sampling of a launch.
+MAX_SECONDS = 2.0
+
+
+def plan_pair(
+    a: str,
+    b: str,
+    *,
+    backend: str = "opencv-cpu",
+    batch: int = 1,
+    threads: int = 1,
+    rounds: int = ROUNDS,
+) -> Plan:
+    """Plan to measure two cases; ``backend``, ``batch`` and ``threads`` are those of model ids.
+
+    Raises:
+        InputError: an id that is wrong, or a case that cannot run or be profiled here.
+    """
+    from cspbench.backends.spec import BACKENDS, LayerProfiler
+    from cspbench.runner.plan import plan_suite
+    from cspbench.suite.case import Measure, Suite
+
+    cases = tuple(case_of(text, backend, batch, threads) for text in (a, b))
+    if cases[0] == cases[1]:
+        raise InputError(f"A and B are the same case, {cases[0].id}: name two")
+    measure = Measure(
+        rounds=rounds, max_seconds=MAX_SECONDS, memory=False, ceilings=True, layers=True
+    )
+    plan = plan_suite(Suite("explain", cases, measure, f"{cases[0].id} against {cases[1].id}"))
+    for planned in plan.cases:
+        if planned.status is not None:
+            raise InputError(f"{planned.id} is {planned.status} here: {planned.reason}")
+        name = planned.case.backend.name
+        if not isinstance(BACKENDS.get(name), LayerProfiler):
+            raise InputError(f"{planned.id}: {name} cannot time single layers")
+    return plan
+
+
+def measure_plan(
+    plan: Plan,
+    out: Path,
+    executor: Executor | None = None,
+    progress: Progress | None = None,
+) -> Run:
+    """Measure a plan and return the run, stored under ``out``."""
+    from cspbench.frames import load
+    from cspbench.runner.run import execute, new_run
+
+    directory = new_run(plan, out)
+    execute(plan, directory, executor=executor, progress=progress)
+    return load(directory.path)
+
+
+def case_of(text: str, backend: str, batch: int, threads: int) -> Case:
+    """The case of a case id, or of a model id with the other settings.
+
+    Raises:
+        InputError: not an id, or an unknown name or option.
+    """
+    from cspbench.backends.spec import BACKENDS
+    from cspbench.models.build import spec_of
+    from cspbench.models.identity import canonical
+    from cspbench.suite.case import Case
+    from cspbench.suite.settings import refuses_input
+
+    if _is_case(text):
+        parsed = parse_case_id(text)
+    else:
+        settings = parse_case_id(f"x@32/{backend}/b{batch}/t{threads}")
+        parsed = CaseId(parse_model_id(text), settings.backend, batch, threads)
+    model = canonical(parsed.model)
+    assert model.input is not None, "canonical fills the input in"
+    spec = spec_of(model)
+    reason = refuses_input(spec, model.input)
+    if reason:
+        raise InputError(f"{text}: the input {reason}")
+    if model.neck is not None and not spec.necks:
+        raise InputError(f"{text}: {spec.name} takes no neck")
+    try:
+        options = without_defaults(
+            BACKENDS.get(parsed.backend.name).axes, dict(parsed.backend.options)
+        )
+    except ValueError as error:
+        raise InputError(f"backend {parsed.backend.name!r}: {error}") from None
+    return Case(
+        model=model.model,
+        neck=model.neck,
+        input=model.input,
+        backend=Ref.of(parsed.backend.name, options),
+        batch=parsed.batch,
+        threads=parsed.threads,
+    )
+
+
+def _is_case(text: str) -> bool:
+    """True if there is a slash outside of quotes: a model id has none."""
+    return any("/" in part for part in text.split('"')[::2])

@@ -1,0 +1,190 @@
+"""What each entry of a layer profile does, moves and costs at best: the ground of an attribution.
+
+Pure. Times are in ms. Arithmetic and traffic are those of the Analysis at the case's batch, priced
+at the measured ceilings of the device; which of it a layer really reaches is left to ``causes.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import Any
+
+from cspbench.analysis.derive import derive_layers
+from cspbench.analysis.ops import FREE_KINDS, MAC_KINDS, UNSUPPORTED
+from cspbench.analysis.record import Layer, Shape
+from cspbench.analysis.roofline import Peak
+from cspbench.analysis.stages import HOLDERS
+from cspbench.measure.layers import LayerRow, Node, join
+
+_CONCATENATIONS = frozenset({"cat", "concat", "concatenate"})
+#: Parts of the names that backends give to what they insert to change a memory layout.
+_LAYOUT_WORDS = ("layout", "reorder", "permute", "transpose")
+_ROLES = {
+    "linear": "linear", "matmul": "matrix product", "attention": "attention",
+    "norm": "norm", "activation": "activation", "elementwise": "addition",
+    "max_pool": "pooling", "avg_pool": "pooling", "softmax": "softmax", "reduce": "reduction",
+    "resize": "resize", "index": "look-up", "copy": "copy",
+}  # fmt: skip
+
+
+class Family(str, Enum):
+    """How the time of an entry is accounted for."""
+
+    ARITHMETIC = "arithmetic"
+    MOVEMENT = "movement"
+    CONCATENATION = "concatenation"
+    UNFUSED = "unfused"
+    LAYOUT = "layout"
+    NOTHING = "nothing"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One entry of a profile with time of its own.
+
+    ``compute_ms`` and ``memory_ms`` are its arithmetic and its fused traffic at the device's
+    ceilings, ``overhead_ms`` the part of ``ms`` that dispatching one operator costs. ``role`` says
+    what it is in words (``1x1 convolution``), ``layers`` the module paths that it computes.
+    """
+
+    name: str
+    op: str
+    stage: str
+    role: str
+    family: Family
+    ms: float
+    compute_ms: float = 0.0
+    memory_ms: float = 0.0
+    overhead_ms: float = 0.0
+    macs: int = 0
+    traffic_bytes: int = 0
+    layers: tuple[str, ...] = ()
+
+    @property
+    def roof_ms(self) -> float:
+        """The least that its work can take: the longer of arithmetic and traffic."""
+        return max(self.compute_ms, self.memory_ms)
+
+    @property
+    def waiting_ms(self) -> float:
+        """How much longer its traffic takes than its arithmetic: 0 where intensity is high."""
+        return max(0.0, self.memory_ms - self.compute_ms)
+
+    @property
+    def own_ms(self) -> float:
+        """Its time without the dispatch."""
+        return self.ms - self.overhead_ms
+
+
+def at_batch(layers: Sequence[Layer], batch: int) -> list[Layer]:
+    """Layers of a network at batch 1 as they are at ``batch``: activations grow, weights do not."""
+    if batch == 1:
+        return list(layers)
+    grown = [
+        replace(
+            layer,
+            input_shapes=_grown(layer.input_shapes, batch),
+            output_shapes=_grown(layer.output_shapes, batch),
+            input_elements=layer.input_elements * batch,
+            output_elements=layer.output_elements * batch,
+            input_bytes=layer.input_bytes * batch,
+            output_bytes=layer.output_bytes * batch,
+            copy_bytes=layer.copy_bytes * batch,
+            values={},
+        )
+        for layer in layers
+    ]
+    derive_layers(grown)
+    return grown
+
+
+def _grown(shapes: tuple[Shape, ...], batch: int) -> tuple[Shape, ...]:
+    return tuple((shape[0] * batch, *shape[1:]) if shape else shape for shape in shapes)
+
+
+def entries_of(found: Mapping[str, Any], layers: Sequence[Layer], peak: Peak) -> list[Entry]:
+    """Entries of a stored profile that took time, in their order.
+
+    Args:
+        found: the field ``layers`` of a launch record.
+        layers: of the Analysis of the same model at the case's batch.
+        peak: ceilings of the device.
+    """
+    return [_entry(row, layers, peak) for row in join(found, layers) if row.ns > 0]
+
+
+def _entry(row: LayerRow, layers: Sequence[Layer], peak: Peak) -> Entry:
+    mine = [layers[number] for number in row.layers]
+    ms = row.ns / 1e6
+    if not mine:
+        return _stranger(row, ms, peak)
+    main = _main(mine)
+    flops = sum(int(layer["flops"]) for layer in mine)
+    moved = sum(int(layer["traffic_bytes_fused"]) for layer in mine)
+    return Entry(
+        name=row.name,
+        op=row.op,
+        stage=plain_stage(main.stage),
+        role=_role(main),
+        family=_family(mine, main, moved),
+        ms=ms,
+        compute_ms=1e3 * flops / peak.flops_per_s,
+        memory_ms=1e3 * moved / peak.bytes_per_s,
+        overhead_ms=min(ms, 1e3 * peak.overhead_s),
+        macs=flops // 2,
+        traffic_bytes=moved,
+        layers=tuple(layer.name for layer in mine),
+    )
+
+
+def _main(mine: Sequence[Layer]) -> Layer:
+    """The layer that a fused entry is known by."""
+    return next((layer for layer in mine if layer.kind in MAC_KINDS), mine[0])
+
+
+def _family(mine: Sequence[Layer], main: Layer, moved: int) -> Family:
+    if main.kind in MAC_KINDS:
+        return Family.ARITHMETIC
+    if main.op in _CONCATENATIONS:
+        return Family.CONCATENATION
+    if moved == 0:
+        foldable = {layer.kind for layer in mine} <= {"norm", "activation"}
+        return Family.UNFUSED if foldable else Family.NOTHING
+    return Family.MOVEMENT
+
+
+def _role(layer: Layer) -> str:
+    if layer.op in _CONCATENATIONS:
+        return "concatenation"
+    if layer.kind != "conv":
+        return _ROLES.get(layer.kind, layer.kind)
+    size = "x".join(map(str, layer.kernel)) if layer.kernel else "any size"
+    if layer.groups == 1:
+        return f"{size} convolution"
+    inputs = layer.weight_shape[1] if len(layer.weight_shape) > 1 else 0
+    return f"{size} depthwise" if inputs == 1 else f"{size} grouped"
+
+
+def _stranger(row: LayerRow, ms: float, peak: Peak) -> Entry:
+    """An entry that no layer of the Analysis is known to be: only its operator tells anything."""
+    op = row.op.lower().removeprefix("aten.").split(".")[0].rstrip("0123456789")
+    kind = Node(row.name, row.op.rstrip("0123456789")).kind
+    family, role = Family.UNKNOWN, f"not joined: {row.op or 'unnamed'}"
+    if op in _CONCATENATIONS:
+        family, role = Family.CONCATENATION, "concatenation"
+    elif any(word in op for word in _LAYOUT_WORDS) or kind in FREE_KINDS:
+        family, role = Family.LAYOUT, "slice or layout change"
+    elif kind == "copy":
+        family, role = Family.LAYOUT, "copy"
+    elif kind != UNSUPPORTED and kind not in MAC_KINDS:
+        role = f"not joined: {_ROLES.get(kind, kind)}"
+    return Entry(row.name, row.op, "", role, family, ms, overhead_ms=min(ms, 1e3 * peak.overhead_s))
+
+
+def plain_stage(stage: str) -> str:
+    """A stage without what only holds it: ``backbone.stages.1`` is ``stages.1``."""
+    first, _, rest = stage.partition(".")
+    return rest if first in HOLDERS and rest else stage

@@ -1,0 +1,138 @@
+"""``cspbench explain``: why one case is slower or faster than another."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from cspbench.cli.options import (
+    allow_code_option,
+    emit,
+    format_option,
+    out_file_option,
+    results_option,
+)
+
+if TYPE_CHECKING:
+    from cspbench.attribution import Explanation
+    from cspbench.frames import Run
+
+#: Rows of the table of groups that a terminal shows.
+SHOWN_GROUPS = 12
+
+
+@click.command()
+@click.argument("a", metavar="A")
+@click.argument("b", metavar="B")
+@click.option("--run", "run", metavar="RUN", help="Explain two cases of this stored run.")
+@click.option(
+    "--by",
+    type=click.Choice(("causes", "groups", "layers")),
+    help="Rows of the table: causes, stages and roles, or single layers.",
+)
+@click.option(
+    "--backend", default="opencv-cpu", show_default=True, help="Backend of model ids, measured now."
+)
+@click.option("--batch", type=click.IntRange(1), default=1, show_default=True, help="Their batch.")
+@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Threads.")
+@click.option(
+    "--rounds",
+    type=click.IntRange(2, 1000),
+    default=5,
+    show_default=True,
+    help="Launches a case, if measured now.",
+)
+@allow_code_option
+@click.option(
+    "--no-wait", is_flag=True, help="Refuse to start while another run measures on this machine."
+)
+@format_option
+@out_file_option
+@results_option  # fmt: skip
+def command(
+    a: str, b: str, run: str | None, by: str | None, backend: str, batch: int, threads: int,
+    rounds: int, allow_code: bool, no_wait: bool, form: str, out: Path | None, results: Path,
+) -> None:  # fmt: skip
+    """Tell why B is slower or faster than A: the difference by cause and by layer.
+
+    With --run, A and B are case ids of that run or patterns that one case matches; a model id will
+    do. Without it they are model ids or case ids, and both are measured now.
+    """
+    from cspbench.attribution import api
+
+    if run is not None:
+        from cspbench.frames import load
+        from cspbench.store.rundir import find_run
+
+        stored = load(find_run(run, results))
+        found = api.explain(a, b, stored)
+    else:
+        stored = _measure(
+            (a, b), backend, batch, threads, rounds, results, allow_code=allow_code,
+            wait=not no_wait,
+        )  # fmt: skip
+        first, second = (record.case for record in stored.records)
+        found = api.explain_measured(stored, first, second)
+    _show(found, form, by, out)
+
+
+def _measure(
+    ids: tuple[str, str], backend: str, batch: int, threads: int, rounds: int, results: Path,
+    *, allow_code: bool, wait: bool,
+) -> Run:  # fmt: skip
+    from cspbench.attribution.pair import measure_plan, plan_pair
+    from cspbench.cli.progress import progress_for_terminal
+    from cspbench.models.code import allowing_code
+    from cspbench.runner.executor import LocalExecutor
+    from cspbench.runner.lock import timing_lock
+
+    with allowing_code(allow_code):
+        plan = plan_pair(*ids, backend=backend, batch=batch, threads=threads, rounds=rounds)
+        progress = progress_for_terminal()
+        try:
+            with timing_lock("explain", wait=wait, waiting=lambda text: click.echo(text, err=True)):
+                executor = LocalExecutor(allow_code=allow_code)
+                run = measure_plan(plan, results, executor, progress)
+        finally:
+            progress.close()
+    click.echo(f"run {run.path}", err=True)
+    return run
+
+
+def _show(found: Explanation, form: str, by: str | None, out: Path | None) -> None:
+    from cspbench.attribution import words
+    from cspbench.formats import printable, render
+
+    if form == "json" and by is None:
+        text = json.dumps(words.as_dict(found), indent=1, allow_nan=False)
+        if out is None:
+            click.echo(text)
+        else:
+            _write(text, out)
+        return
+    if form != "table" or out is not None or by is not None:
+        emit(words.frame(found, by or "causes"), form, out, words.NUMBERS)
+        return
+    for sentence in words.sentences(found):
+        click.echo(printable(sentence))
+    click.echo("")
+    click.echo(render(words.frame(found, "causes"), form, words.NUMBERS))
+    click.echo("")
+    groups = words.frame(found, "groups")
+    click.echo(render(groups.head(SHOWN_GROUPS), form, words.NUMBERS))
+    if len(groups) > SHOWN_GROUPS:
+        click.echo(f"... and {len(groups) - SHOWN_GROUPS} more: --by groups")
+
+
+def _write(text: str, out: Path) -> None:
+    """Write a text to a file and say where it is."""
+    from cspbench.errors import InputError
+
+    try:
+        out.write_text(text + "\n", encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"cannot write {out}: {error.strerror}") from error
+    click.echo(str(out))
