@@ -254,6 +254,9 @@ def worker_environment(threads: int, path: str | None = None) -> dict[str, str]:
     environment["OMP_WAIT_POLICY"] = "PASSIVE"
     # An index in CUDA_VISIBLE_DEVICES means the device that NVML, so our sensor, knows by it.
     environment.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
+    # Containers set these, and then fp32 is not what it says: the precision is ours to choose.
+    for name in ("NVIDIA_TF32_OVERRIDE", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE"):
+        environment.pop(name, None)
     # Modules that happen to lie in the working directory are not imported (Python >= 3.11).
     environment["PYTHONSAFEPATH"] = "1"
     # Would silently replace the engine that the suite asks for.

@@ -245,12 +245,18 @@ def test_descriptors_are_given_back(job):
 def test_the_environment_of_a_worker(monkeypatch):
     monkeypatch.setenv("OPENCV_FORCE_DNN_ENGINE", "1")  # would override the suite's engine
     monkeypatch.setenv("OMP_NUM_THREADS", "64")
+    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "1")  # would override the case's precision
+    monkeypatch.delenv("CUDA_DEVICE_ORDER", raising=False)
     environment = worker_environment(2)
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         assert environment[name] == "2"
     assert environment["OMP_WAIT_POLICY"] == "PASSIVE"
     assert environment["PYTHONSAFEPATH"] == "1"
     assert "OPENCV_FORCE_DNN_ENGINE" not in environment
+    assert "NVIDIA_TF32_OVERRIDE" not in environment
+    assert environment["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"  # as NVML counts, so as our sensor does
+    monkeypatch.setenv("CUDA_DEVICE_ORDER", "FASTEST_FIRST")
+    assert worker_environment(1)["CUDA_DEVICE_ORDER"] == "FASTEST_FIRST"
     assert environment["PATH"] == os.environ["PATH"]
 
 
