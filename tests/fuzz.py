@@ -14,6 +14,7 @@ import json
 import os
 import sys
 import tempfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -56,11 +57,21 @@ def model_id(data: bytes) -> None:
 
 
 def run(data: bytes) -> None:
-    """A run directory: run.json up to the first zero byte, launches after it."""
+    """A run directory: run.json up to the first zero byte, launches after it.
+
+    Where those begin with ``+`` each line gets the checksum that it should have: a fuzzer finds
+    none by itself, and all that lies behind would never be read.
+    """
     meta, _, launches = data.partition(b"\0")
+    if launches.startswith(b"+"):
+        lines = launches[1:].split(b"\n")
+        launches = b"".join(b"%08x %s\n" % (zlib.crc32(line), line) for line in lines)
     (_FOLDER / RUN_FILE).write_bytes(meta)
     (_FOLDER / LAUNCHES_FILE).write_bytes(launches)
-    records(read_run(_FOLDER))
+    for record in records(read_run(_FOLDER)):
+        assert record.latency_ms is None or record.latency_ms.estimate > 0
+        _ = record.memory, record.layers, record.energy, record.compile_seconds
+        record.percentile_ms(0.9)
 
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
@@ -136,11 +147,18 @@ def _seeds(name: str) -> list[bytes]:
         "environment": {},
         "analyses": {},
     }
-    launch = {
+    time = {
         "case": _CASE, "job": "time", "number": 0, "session": "a", "status": "ok", "reason": "",
-        "latencies_ns": [1, 2, 3], "flags": ["contended"],
+        "latencies_ns": [1, 2, 3], "load_ns": 1, "first_ns": 1, "flags": ["contended"],
+        "warmup": {"count": 1, "steady": True}, "agreement": {"max_relative_error": 0.0},
+        "energy": {"energy_per_inference_j": 1.0, "power_w": 1.0, "idle_power_w": None,
+                   "energy_method": "m"},
     }  # fmt: skip
-    return [json.dumps(meta).encode() + b"\0" + encode_line(launch) * 2]
+    memory = {"case": _CASE, "job": "memory", "number": 1, "session": "a", "status": "ok",
+              "memory": {"peak_memory_bytes": 1, "method": "m"}}  # fmt: skip
+    texts = [json.dumps(launch).encode() for launch in (time, memory)]
+    start = json.dumps(meta).encode() + b"\0"
+    return [start + b"+" + b"\n".join(texts), start + encode_line(time) * 2]
 
 
 def main() -> None:

@@ -10,10 +10,7 @@ import random
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-#: A case that ended badly this often is not tried again.
-MAX_BAD_ENDS = 2
-#: A launch that was lost with its machine says nothing about the case; but not for ever.
-MAX_LOST = 5
+from cspbench.store.records import MAX_BAD_ENDS, MAX_LOST
 
 
 class Rounds:

@@ -20,6 +20,11 @@ from cspbench.vocabulary import FLAGS, NOT_RUNNABLE, Status
 #: With fewer good launches an interval between launches means little.
 FEW_LAUNCHES = 3
 
+#: A case that ended badly this often in one session is not tried again in it.
+MAX_BAD_ENDS = 2
+#: A launch that was lost with its machine says nothing about the case; but not for ever.
+MAX_LOST = 5
+
 #: Launches that look at something else than time, and never decide how a case ended.
 EXTRA_JOBS = frozenset({"memory", "layers"})
 
@@ -161,10 +166,21 @@ def _status(
     refused = [launch for launch in bad if Status(launch["status"]) in NOT_RUNNABLE]
     if good >= rounds:
         return Status.OK, _bad_ends(bad)
-    if refused or bad:
-        last = (refused or bad)[-1]
-        return Status(last["status"]), last["reason"]
-    return Status.INTERRUPTED, f"the run ended after {good} of {rounds} launches"
+    if refused:
+        return Status(refused[-1]["status"]), refused[-1]["reason"]
+    if bad and _given_up(bad):
+        return Status(bad[-1]["status"]), bad[-1]["reason"]
+    told = f"; before that: {bad[-1]['reason']}" if bad else ""
+    return Status.INTERRUPTED, f"the run ended after {good} of {rounds} launches{told}"
+
+
+def _given_up(bad: Sequence[Launch]) -> bool:
+    """True if the session of the last bad end had tried the case as often as it would."""
+    mine = [launch for launch in bad if launch["session"] == bad[-1]["session"]]
+    if any(launch["job"] != "time" for launch in mine):  # it never came to a timed launch
+        return True
+    lost = sum(launch["status"] == Status.LOST.value for launch in mine)
+    return lost >= MAX_LOST or len(mine) - lost >= MAX_BAD_ENDS
 
 
 def _bad_ends(bad: Sequence[Launch]) -> str:

@@ -14,8 +14,10 @@ from cspbench.runner import plan as plan_module
 from cspbench.runner import session as session_module
 from cspbench.runner.plan import plan_suite
 from cspbench.runner.process import Outcome
-from cspbench.runner.rounds import MAX_LOST, shuffled
+from cspbench.runner.rounds import shuffled
 from cspbench.runner.run import execute, new_run, resumable
+from cspbench.store.migrate import FORMAT
+from cspbench.store.records import MAX_LOST
 from cspbench.store.rundir import RunDirectory, read_run
 from cspbench.suite.case import Case, Measure, Suite
 from cspbench.vocabulary import Status
@@ -432,6 +434,21 @@ def test_ctrl_c_leaves_what_was_measured_and_resume_measures_only_the_rest(tmp_p
     assert whole.launches["session"].nunique() == 2
 
 
+def test_one_bad_end_and_then_an_interruption_is_no_failure(tmp_path):
+    """Resumed, the case is tried once more: that is no verdict on it yet."""
+    plan = plan_suite(suite("a/cpu"))
+    directory = new_run(plan, tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        execute(plan, directory, executor=FakeExecutor(
+            {"a/cpu": [bad("crashed", "SIGSEGV"), KeyboardInterrupt()]}))  # fmt: skip
+    broken = load(directory.path).cases
+    assert broken["status"][0] == "interrupted"
+    assert broken["reason"][0] == "the run ended after 0 of 3 launches; before that: SIGSEGV"
+    plan, stored = resumable(directory.path)
+    execute(plan, directory, stored.launches, executor=FakeExecutor())
+    assert load(directory.path).cases["status"][0] == "ok"
+
+
 def test_a_whole_run_resumed_does_nothing(tmp_path):
     done = run(tmp_path, suite("a/cpu"), FakeExecutor())
     plan, stored = resumable(done.path)
@@ -472,7 +489,7 @@ def test_a_run_is_not_resumed_after_a_model_changed(tmp_path):
 def test_run_json_says_what_was_planned_where(tmp_path):
     done = run(tmp_path, suite("a/cpu", "a/board"), FakeExecutor())
     meta = done.stored.meta
-    assert (meta["format"], meta["run"], meta["schedule"]) == (1, done.path.name, "rounds")
+    assert (meta["format"], meta["run"], meta["schedule"]) == (FORMAT, done.path.name, "rounds")
     assert meta["suite"]["name"] == "tiny"
     assert meta["suite"]["measure"] == vars(MEASURE)
     assert [case["id"] for case in meta["cases"]] == [id_of("a/cpu"), id_of("a/board")]

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cspbench.store.records import records, undisturbed_first
+from cspbench.store.records import MAX_BAD_ENDS, MAX_LOST, records, undisturbed_first
 from cspbench.store.rundir import StoredRun
-from cspbench.vocabulary import Status
+from cspbench.vocabulary import NOT_RUNNABLE, Status
 
 MS = 1_000_000
 CASE = "m@64/cpu/b1/t1"
@@ -51,6 +51,21 @@ def ok(count, **changes):
             "oom", "again", id="given up with good launches before",
         ),
         pytest.param(
+            [launch(0, status="failed", reason="NaN")],
+            "interrupted", "the run ended after 0 of 3 launches; before that: NaN",
+            id="one bad end, and broken off before the second try",
+        ),
+        pytest.param(
+            [launch(0, status="failed"), launch(1, status="failed", reason="NaN"),
+             launch(2, status="crashed", session="s2", reason="SIGSEGV")],
+            "interrupted", "the run ended after 0 of 3 launches; before that: SIGSEGV",
+            id="given up, resumed, and broken off after one more bad end",
+        ),
+        pytest.param(
+            [launch(0, status="timeout", reason="no answer", job="compile")],
+            "timeout", "no answer", id="what cannot be compiled is not timed",
+        ),
+        pytest.param(
             [launch(0, status="failed", reason="NaN"), *ok(3)],
             "ok", "a launch was repeated: NaN", id="one bad end made up for",
         ),
@@ -83,8 +98,11 @@ def test_what_the_plan_knew_is_the_status():
 def test_a_case_is_ok_exactly_if_it_has_its_good_launches(statuses, rounds):
     found = record([launch(n, status=status) for n, status in enumerate(statuses)], rounds)
     assert (found.status is Status.OK) == (statuses.count("ok") >= rounds)
-    assert (found.status is Status.INTERRUPTED) <= ("ok" in statuses or not statuses
-                                                    or "interrupted" in statuses)  # fmt: skip
+    ends = [Status(status) for status in statuses if status != "ok"]
+    lost = ends.count(Status.LOST)
+    given_up = lost >= MAX_LOST or len(ends) - lost >= MAX_BAD_ENDS
+    if found.status is not Status.OK and NOT_RUNNABLE.isdisjoint(ends):
+        assert found.status is (ends[-1] if given_up else Status.INTERRUPTED)
 
 
 # Flags ------------------------------------------------------------------------------------------
