@@ -56,7 +56,7 @@ FLAGS: dict[str, Flag] = {
         ),
         Flag(
             "not_steady",
-            "latency had not settled when the warm-up bound was reached",
+            "latency had not settled when the warm-up bound was reached, or drifted afterwards",
             "raise measure.warmup, or look for throttling and background load",
         ),
         Flag(

@@ -29,6 +29,9 @@ def latency_text(launch: dict[str, Any]) -> str:
         return f"peak memory {launch['memory']['peak_memory_bytes'] / 2**20:.1f} MiB"
     if launch["job"] == "layers":
         return f"{len(launch['layers']['entries'])} layer times"
+    if launch["job"] == "throughput":
+        found = launch["throughput"]
+        return f"{found['inferences']} inferences, up to {found['in_flight']} at a time"
     if launch["job"] == "compile":
         return f"compiled in {launch['compile_seconds']:.1f} s"
     flags = f" [{', '.join(launch['flags'])}]" if launch["flags"] else ""

@@ -29,7 +29,7 @@ from cspbench.vocabulary import Status
 #: What workers that Dask's cluster classes start are told of their boards.
 NAME_VARIABLE, LABELS_VARIABLE = "CSPBENCH_BOARD", "CSPBENCH_LABELS"
 #: Jobs that a board does; models are built and exported by the controller only.
-JOBS = frozenset({"time", "memory", "layers", "compile", "ceilings"})
+JOBS = frozenset({"time", "memory", "layers", "throughput", "compile", "ceilings"})
 _LABEL = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 
 

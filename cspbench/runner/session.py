@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from cspbench.analysis.api import cached_analysis
 from cspbench.artifacts.cache import ArtifactSpec
-from cspbench.backends.spec import BACKENDS, Compiles
+from cspbench.backends.spec import BACKENDS, Compiles, Device, device_of
 from cspbench.runner.executor import Executor, Job
 from cspbench.runner.plan import Plan, PlannedCase
 from cspbench.runner.process import Outcome
@@ -75,7 +75,9 @@ class Session:
         self._numbers: Counter[str] = Counter()  # next launch number of a case
         self._timed: Counter[str] = Counter()  # good timing launches of a case
         self._extras: dict[str, set[str]] = {  # kind of launch -> cases that had theirs
-            kind: set() for kind in ("memory", "layers") if getattr(self._measure, kind)
+            kind: set()
+            for kind in ("memory", "layers", "throughput")
+            if getattr(self._measure, kind)
         }
         self._compiled: set[str] = set()
         self._refused: set[str] = set()
@@ -174,8 +176,7 @@ class Session:
     def _look_for_ceilings(self, cases: Iterable[PlannedCase]) -> None:
         """Note the devices' ceilings; measure them where the suite asks and nobody has yet."""
         devices = {
-            (BACKENDS.get(planned.case.backend.name).device, planned.case.threads)
-            for planned in cases
+            (_device(planned), planned.case.threads) for planned in cases
         }
         noted = self._meta.setdefault("ceilings", {})
         for device, threads in sorted(devices):
@@ -259,7 +260,7 @@ class Session:
         job = {
             "job": kind,
             "case": planned.id,
-            "device": BACKENDS.get(planned.case.backend.name).device,
+            "device": _device(planned),
             "artifact": str(planned.artifact.path),
             "reference": str(planned.artifact.reference),
             "seed": self._measure.seed,
@@ -292,6 +293,11 @@ class Session:
         self._directory.append(launch)
         self._remember(launch)
         self._last = launch
+
+
+def _device(planned: PlannedCase) -> Device:
+    backend = planned.case.backend
+    return device_of(BACKENDS.get(backend.name), dict(backend.options))
 
 
 def _for_good(outcome: Outcome) -> bool:

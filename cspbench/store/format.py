@@ -183,6 +183,23 @@ class _LayerTimes(_Part):
     total_ns: Count
 
 
+class _Throughput(_Part):
+    """As ``backends.spec.Throughput`` has it."""
+
+    inferences: Positive
+    ns: Positive
+    in_flight: Count = 1
+    method: str = ""
+
+
+class _Drift(_Part):
+    """As ``measure.sampling.Drift`` has it."""
+
+    relative: Number
+    z: Number
+    slow: bool
+
+
 class Launch(_Part):
     """One line of ``launches.jsonl``; what a good launch of a kind must have is checked too."""
 
@@ -210,6 +227,8 @@ class Launch(_Part):
     memory: _Memory | None = None
     energy: _Energy | None = None
     layers: _LayerTimes | None = None
+    throughput: _Throughput | None = None
+    drift: _Drift | None = None
     backend: Json = {}
     sensors: dict[str, Json] | None = None
     board: str | None = None
@@ -222,6 +241,7 @@ class Launch(_Part):
                 "time": ("latencies_ns", "load_ns", "first_ns", "warmup", "agreement"),
                 "memory": ("memory",),
                 "layers": ("layers",),
+                "throughput": ("throughput",),
                 "compile": ("compile_seconds",),
             }.get(self.job, ())
             missing = [name for name in wanted if getattr(self, name) is None]

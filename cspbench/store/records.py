@@ -26,7 +26,7 @@ MAX_BAD_ENDS = 2
 MAX_LOST = 5
 
 #: Launches that look at something else than time, and never decide how a case ended.
-EXTRA_JOBS = frozenset({"memory", "layers"})
+EXTRA_JOBS = frozenset({"memory", "layers", "throughput"})
 
 #: Flags that make a launch be repeated.
 DISTURBED = frozenset({"contended", "throttled"})
@@ -58,6 +58,12 @@ class Record:
     def layers(self) -> dict[str, Any] | None:
         """What the newest good launch of the layer profiler found; None if there is none."""
         found: dict[str, Any] | None = self._newest("layers", "layers")
+        return found
+
+    @property
+    def throughput(self) -> dict[str, Any] | None:
+        """What the newest good launch with inferences overlapped found; None if there is none."""
+        found: dict[str, Any] | None = self._newest("throughput", "throughput")
         return found
 
     @property

@@ -53,7 +53,7 @@ class Measure:
     median, at which sampling stops. max_seconds: bound of the sampling of a launch.
     timeout_seconds: bound of each phase of a launch. memory: one more launch a case measures its
     peak memory. ceilings: the device's ceilings are measured once, for the roofline. layers: one
-    more profiles its layers. sensors: which are read while it samples (``auto``, ``none``, or
+    more profiles its layers. throughput: one more overlaps inferences. sensors: which are read while it samples (``auto``, ``none``, or
     names with commas). seed: of the shuffled order, inputs and weights.
     """
 
@@ -65,6 +65,7 @@ class Measure:
     memory: bool = True
     ceilings: bool = False
     layers: bool = False
+    throughput: bool = False
     sensors: str = "auto"
     seed: int = 0
 

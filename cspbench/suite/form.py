@@ -152,6 +152,10 @@ class MeasureSection(_Section):
     layers: bool = Field(
         default=Measure.layers, description="one more launch a case profiles its layers"
     )
+    throughput: bool = Field(
+        default=Measure.throughput,
+        description="one more launch a case overlaps inferences where its backend can",
+    )
     sensors: Annotated[str, BeforeValidator(_sensors), WithJsonSchema(_SENSORS_SCHEMA)] = Field(
         default=Measure.sensors,
         description="which sensors are read while a launch samples: auto (all of this machine but "
@@ -185,6 +189,7 @@ class MeasureSection(_Section):
             memory=self.memory,
             ceilings=self.ceilings,
             layers=self.layers,
+            throughput=self.throughput,
             sensors=self.sensors,
             seed=self.seed,
         )
