@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,8 @@ from cspbench.store.records import Record
 if TYPE_CHECKING:
     from cspbench.frames import Run
 
+#: Sides by run and case, so that each is read once however many pairs it is in.
+_SIDES: weakref.WeakKeyDictionary[Run, dict[str, Side]] = weakref.WeakKeyDictionary()
 #: Where runs go, below the working directory.
 RESULTS = Path("results")
 
@@ -119,12 +122,19 @@ def _model_is(case: str, wanted: str) -> bool:
 
 
 def side_of(run: Run, case: str) -> Side:
-    """What a run knows of a case.
+    """What a run knows of a case; read once.
 
     Raises:
         InputError: it lacks the latency, the layer times, the analysis or the ceilings, with what
             to do about it.
     """
+    known = _SIDES.setdefault(run, {})
+    if case not in known:
+        known[case] = _read_side(run, case)
+    return known[case]
+
+
+def _read_side(run: Run, case: str) -> Side:
     record = next((record for record in run.records if record.case == case), None)
     if record is None:
         raise InputError(f"run {run.name} has no case {case}")

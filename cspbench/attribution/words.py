@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 #: Causes of less than this share of all that moved are not put into words.
 WORTH_A_WORD = 0.05
 MOST_CAUSES = 5
+#: Places that make less than this share of a cause are not named.
+LEAST_PLACE = 0.1
 
 CAUSE_COLUMNS = ("part", "cause", "a_ms", "b_ms", "difference_ms", "share")
 GROUP_COLUMNS = (
@@ -67,7 +69,7 @@ def _headline(it: Explanation) -> str:
         )
     word = "slower" if it.difference_ms > 0 else "faster"
     share = it.difference_ms / a.latency.estimate
-    return f"B is {word} by {ms(abs(it.difference_ms))} ({share:+.0%}; {reach}): {times}."
+    return f"B is {word} by {ms(abs(it.difference_ms))} ({percent(share, '+')}; {reach}): {times}."
 
 
 def _work(it: Explanation) -> str:
@@ -94,7 +96,7 @@ def _change(noun: str, before: float, after: float) -> str:
     if abs(change) < 0.005:
         return f"as many {noun}" if noun == "MACs" else f"as much {noun}"
     few, many = ("fewer", "more") if noun == "MACs" else ("less", "more")
-    return f"{abs(change):.0%} {many if change > 0 else few} {noun}"
+    return f"{percent(abs(change))} {many if change > 0 else few} {noun}"
 
 
 def _listed(facts: list[str]) -> str:
@@ -123,7 +125,9 @@ def _reason(it: Explanation, part: Part) -> str:
 def _where(it: Explanation, part: Part) -> str:
     """The groups that make the most of a cause, and how many entries they are."""
     pairs = [(group.causes.get(part.key, 0.0), group) for group in it.groups]
+    least = LEAST_PLACE * abs(part.difference_ms)
     same = [(own, group) for own, group in pairs if own * part.difference_ms > 0]
+    same = [(own, group) for own, group in same if abs(own) > least]
     same.sort(key=lambda pair: -abs(pair[0]))
     told = [f"{signed(own)} in {name_of(group)}" for own, group in same[:2] if name_of(group)]
     counts = ""
@@ -148,7 +152,9 @@ def _residual(it: Explanation) -> str:
     share = it.residual_share
     parts = [part for part in it.parts if part.residual]
     told = ", ".join(f"{signed(part.difference_ms)} ms {part.label}" for part in parts)
-    of = "" if share is None else f", at most {share:.0%} of the difference"
+    of = ""
+    if share is not None and it.verdict is not Verdict.INDISTINGUISHABLE:
+        of = f", {percent(share)} of the difference at most"
     return f"No cause accounts for {signed(it.residual_ms)} ms{of} ({told})."
 
 
@@ -159,7 +165,7 @@ def _judgement(it: Explanation) -> str:
         return "Verdict: explained."
     largest = max((p for p in it.parts if p.residual), key=lambda p: abs(p.difference_ms))
     return (
-        f"Verdict: not explained: more than {RESIDUAL_SHARE:.0%} of the difference is residual, "
+        f"Verdict: not explained: more than {percent(RESIDUAL_SHARE)} of the difference is residual, "
         f"most of it {largest.label}. Read the causes as hints."
     )
 
@@ -302,4 +308,9 @@ def signed(value: float) -> str:
 
 
 def _digits(value: float) -> str:
-    return f"{value:.1f}" if abs(value) >= 100 else f"{value:.3g}" if abs(value) >= 0.001 else "0"
+    return f"{value:.{1 if abs(value) >= 10 else 2 if abs(value) >= 1 else 3}f}"
+
+
+def percent(share: float, sign: str = "") -> str:
+    """``24 %``."""
+    return f"{share:{sign}.0%}".replace("%", " %")

@@ -108,19 +108,27 @@ def _grown(shapes: tuple[Shape, ...], batch: int) -> tuple[Shape, ...]:
 def entries_of(found: Mapping[str, Any], layers: Sequence[Layer], peak: Peak) -> list[Entry]:
     """Entries of a stored profile that took time, in their order.
 
+    One that is no known layer is counted to the stage of the entry before it.
+
     Args:
         found: the field ``layers`` of a launch record.
         layers: of the Analysis of the same model at the case's batch.
         peak: ceilings of the device.
     """
-    return [_entry(row, layers, peak) for row in join(found, layers) if row.ns > 0]
+    entries: list[Entry] = []
+    for row in join(found, layers):
+        if row.ns > 0:
+            stage = entries[-1].stage if entries else ""
+            entries.append(_entry(row, layers, peak, stage))
+    return entries
 
 
-def _entry(row: LayerRow, layers: Sequence[Layer], peak: Peak) -> Entry:
+def _entry(row: LayerRow, layers: Sequence[Layer], peak: Peak, before: str) -> Entry:
+    """An entry; ``before`` is the stage of the one before it."""
     mine = [layers[number] for number in row.layers]
     ms = row.ns / 1e6
     if not mine:
-        return _stranger(row, ms, peak)
+        return _stranger(row, ms, peak, before)
     main = _main(mine)
     flops = sum(int(layer["flops"]) for layer in mine)
     moved = sum(int(layer["traffic_bytes_fused"]) for layer in mine)
@@ -168,7 +176,7 @@ def _role(layer: Layer) -> str:
     return f"{size} depthwise" if inputs == 1 else f"{size} grouped"
 
 
-def _stranger(row: LayerRow, ms: float, peak: Peak) -> Entry:
+def _stranger(row: LayerRow, ms: float, peak: Peak, stage: str) -> Entry:
     """An entry that no layer of the Analysis is known to be: only its operator tells anything."""
     op = row.op.lower().removeprefix("aten.").split(".")[0].rstrip("0123456789")
     kind = Node(row.name, row.op.rstrip("0123456789")).kind
@@ -181,7 +189,9 @@ def _stranger(row: LayerRow, ms: float, peak: Peak) -> Entry:
         family, role = Family.LAYOUT, "copy"
     elif kind != UNSUPPORTED and kind not in MAC_KINDS:
         role = f"not joined: {_ROLES.get(kind, kind)}"
-    return Entry(row.name, row.op, "", role, family, ms, overhead_ms=min(ms, 1e3 * peak.overhead_s))
+    return Entry(
+        row.name, row.op, stage, role, family, ms, overhead_ms=min(ms, 1e3 * peak.overhead_s)
+    )
 
 
 def plain_stage(stage: str) -> str:

@@ -27,6 +27,7 @@ from cspbench.report.definitions import (
     ORIGIN_TEXTS,
     Definition,
 )
+from cspbench.report.explained import explanations
 from cspbench.report.paper import heading, paper_part
 from cspbench.report.plots import draw_all
 from cspbench.report.profiles import energy, profiles
@@ -112,6 +113,7 @@ def render(runs: Sequence[Run], stem: str = "report") -> str:
     runs = [view for run in runs for view in by_board(run)]
     rows = case_rows(runs)
     boards = across(runs, rows)
+    pairs, left_out = explanations(runs, rows)
     css, script = _asset("report.css") + _asset("paper.css"), _asset("report.js")
     view = {
         **_header(runs, rows),
@@ -141,6 +143,8 @@ def render(runs: Sequence[Run], stem: str = "report") -> str:
         "definitions": DEFINITIONS,
         "symbols": ORIGIN_SYMBOLS,
         "origin_texts": ORIGIN_TEXTS,
+        "explanations": pairs,
+        "explanations_left_out": left_out,
         **draw_all(runs),
     }
     return _environment().get_template("report.html").render(view)
@@ -206,6 +210,7 @@ def _header(runs: Sequence[Run], rows: Sequence[CaseRow]) -> dict[str, Any]:
             ("accuracy", "Speed and accuracy", None),
             ("ablation", "γ and fusion", None),
             ("layers", "Layers", None),
+            ("explain", "Why one is slower", None),
             ("roofline", "Roofline", None),
             ("memory", "Memory", None),
             ("energy", "Energy", None),

@@ -1,0 +1,120 @@
+"""The report's section "Why": partial networks explained against the plain ones they come from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cspbench.attribution import explain_measured
+from cspbench.attribution.words import sentences, signed
+from cspbench.errors import InputError
+from cspbench.figures.cases import plain
+from cspbench.frames import Run
+from cspbench.report import numbers
+from cspbench.report.rows import CaseRow
+
+#: More pairs than this are left to the command line.
+MAX_PAIRS = 12
+
+
+@dataclass(frozen=True)
+class PartLine:
+    """A cause, or a part of the residual, as text."""
+
+    label: str
+    a: str
+    b: str
+    difference: str
+    share: str
+    residual: bool
+
+
+@dataclass(frozen=True)
+class Why:
+    """One pair: A, B, where they ran, what is to be said, and the parts of the difference."""
+
+    a: str
+    b: str
+    setting: str
+    verdict: str
+    sentences: tuple[str, ...]
+    parts: tuple[PartLine, ...]
+    total: PartLine
+    command: str
+
+
+def explanations(runs: Sequence[Run], rows: Sequence[CaseRow]) -> tuple[list[Why], int]:
+    """Explain each partial network against its plain one; also how many pairs were left out.
+
+    A pair is of one run, family, input and setting; of several plain networks the one with the
+    same neck is taken. Cases that lack layer times or ceilings are in no pair.
+    """
+    found: list[Why] = []
+    left_out = 0
+    for run, a, b in _pairs(runs, rows):
+        if len(found) >= MAX_PAIRS:
+            left_out += 1
+            continue
+        try:
+            found.append(_why(run, a, b))
+        except InputError:  # no ceilings, or an analysis of another version
+            continue
+    return found, left_out
+
+
+def _pairs(runs: Sequence[Run], rows: Sequence[CaseRow]) -> list[tuple[Run, CaseRow, CaseRow]]:
+    pairs = []
+    for run in runs:
+        known = {id(record) for record in run.records if record.layers and record.good}
+        mine = [row for row in rows if id(row.record) in known]
+        for row in mine:
+            bases = [
+                base
+                for base in mine
+                if row.csp
+                and not base.csp
+                and (base.family, base.input, base.setting) == (row.family, row.input, row.setting)
+            ]
+            if bases:
+                bases.sort(key=lambda base: base.neck != row.neck)
+                pairs.append((run, bases[0], row))
+    return pairs
+
+
+def _why(run: Run, a: CaseRow, b: CaseRow) -> Why:
+    it = explain_measured(run, a.record.case, b.record.case)
+    difference = it.difference_ms
+
+    def line(label: str, a_ms: float, b_ms: float, *, residual: bool = False) -> PartLine:
+        share = (b_ms - a_ms) / difference if difference else None
+        return PartLine(
+            label, _ms(a_ms), _ms(b_ms), _minus(signed(b_ms - a_ms)), numbers.percent(share),
+            residual,
+        )  # fmt: skip
+
+    return Why(
+        a=a.model_id,
+        b=b.model_id,
+        setting=b.setting,
+        verdict=it.verdict.value,
+        sentences=tuple(_minus(plain(sentence)) for sentence in sentences(it)),
+        parts=tuple(
+            line(part.label, part.a_ms, part.b_ms, residual=part.residual)
+            for part in it.parts
+            if part.a_ms or part.b_ms
+        ),
+        total=line("Latency", it.a.latency.estimate, it.b.latency.estimate),
+        command=plain(f'cspbench explain "{a.record.case}" "{b.record.case}" --run {run.name}'),
+    )
+
+
+def _ms(value: float) -> str:
+    return _minus(f"{value:.3f}")
+
+
+def _minus(text: str) -> str:
+    """A real minus sign where a number is negative."""
+    return "".join(
+        "−" if sign == "-" and following.isdigit() and (before in " (" or not before) else sign
+        for before, sign, following in zip(" " + text[:-1], text, text[1:] + " ", strict=True)
+    )
