@@ -16,9 +16,9 @@ from cspbench.backends.spec import BACKENDS, Compiles, Device, device_of
 from cspbench.runner.executor import Executor, Job
 from cspbench.runner.plan import Plan, PlannedCase
 from cspbench.runner.process import Outcome
-from cspbench.runner.rounds import MAX_LOST, Rounds
+from cspbench.runner.rounds import Rounds
 from cspbench.store.ceilings import Ceilings, keep_ceilings, known_ceilings
-from cspbench.store.records import EXTRA_JOBS, is_disturbed
+from cspbench.store.records import EXTRA_JOBS, MAX_LOST, is_disturbed
 from cspbench.store.rundir import RunDirectory, read_run
 from cspbench.vocabulary import NOT_RUNNABLE, Status
 

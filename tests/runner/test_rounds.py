@@ -5,7 +5,8 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cspbench.runner.rounds import MAX_BAD_ENDS, Rounds, shuffled
+from cspbench.runner.rounds import Rounds, shuffled
+from cspbench.store.records import MAX_BAD_ENDS
 
 CASES = ["a", "b", "c", "d"]
 
