@@ -165,7 +165,7 @@ def _judgement(it: Explanation) -> str:
         return "Verdict: explained."
     largest = max((p for p in it.parts if p.residual), key=lambda p: abs(p.difference_ms))
     return (
-        f"Verdict: not explained: more than {percent(RESIDUAL_SHARE)} of the difference is residual, "
+        f"Verdict: not explained: over {percent(RESIDUAL_SHARE)} of the difference is residual, "
         f"most of it {largest.label}. Read the causes as hints."
     )
 
