@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
+import threading
+import time
 from dataclasses import dataclass, field
 
-from cspbench.runner.duet import ArmLostError, Burst, Held
+from cspbench.runner.duet import ArmLostError, Burst, Held, WorkerArm
 from cspbench.runner.process import Outcome
 from cspbench.vocabulary import Status
 
@@ -60,3 +65,36 @@ class FakeArm:
 
 def lost(side, reason="arm_ended", status=Status.CRASHED, text="ended by SIGKILL"):
     return ArmLostError(side, reason, Outcome(status, text))
+
+
+@contextlib.contextmanager
+def starving_head(monkeypatch):
+    """What cpulimit does: once bursts begin the head's worker is stopped most of the time."""
+    done, bursting, heads = threading.Event(), threading.Event(), []
+    hold, burst = WorkerArm.hold, WorkerArm.burst
+
+    def remembering(arm):
+        bursting.clear()
+        if arm._spec.side == "head":
+            heads[:] = [arm]
+        return hold(arm)
+
+    monkeypatch.setattr(WorkerArm, "hold", remembering)
+    monkeypatch.setattr(WorkerArm, "burst", lambda arm, n: bursting.set() or burst(arm, n))
+
+    def limit():
+        while not done.wait(0.004):
+            pid = heads[0].pid if bursting.is_set() else None
+            if pid is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGSTOP)
+                    time.sleep(0.1)
+                    os.kill(pid, signal.SIGCONT)
+
+    thread = threading.Thread(target=limit)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()

@@ -1,9 +1,6 @@
-import contextlib
 import itertools
 import os
 import signal
-import threading
-import time
 
 import pytest
 
@@ -11,7 +8,7 @@ from cspbench.gate.decide import generation_estimate, starvation
 from cspbench.runner import duet
 from cspbench.runner.duet import ArmLostError, ArmSpec, WorkerArm, generations
 from cspbench.vocabulary import Status
-from tests.gate.arms import Machine, lost
+from tests.gate.arms import Machine, lost, starving_head
 
 
 def take(machine, count, pairs=4):
@@ -181,29 +178,8 @@ def test_a_stopped_arm_is_lost(arms, monkeypatch):
 
 
 def test_a_starved_arm_is_noticed(arms, monkeypatch):
-    """What cpulimit does: once bursts begin the head's worker is stopped most of the time."""
-    done = threading.Event()
-    bursting = threading.Event()
-    hold, burst = WorkerArm.hold, WorkerArm.burst
-    monkeypatch.setattr(WorkerArm, "hold", lambda arm: bursting.clear() or hold(arm))
-    monkeypatch.setattr(WorkerArm, "burst", lambda arm, n: bursting.set() or burst(arm, n))
-
-    def limit():
-        while not done.wait(0.004):
-            pid = arms.made["head"].pid if bursting.is_set() else None
-            if pid is not None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGSTOP)
-                    time.sleep(0.1)
-                    os.kill(pid, signal.SIGCONT)
-
-    thread = threading.Thread(target=limit)
-    thread.start()
-    try:
+    with starving_head(monkeypatch):
         measured = list(itertools.islice(generations(arms, 6), 2))
-    finally:
-        done.set()
-        thread.join()
     estimates, running = (
         [generation_estimate(getattr(g, of)("base"), getattr(g, of)("head")) for g in measured]
         for of in ("inference_ns", "running_ns")

@@ -1,20 +1,27 @@
 """Whole gates: real repositories, suites and exports; invented arms unless a test says real."""
 
+import contextlib
 import json
 import os
 import signal
+import sys
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
 from cspbench.cli.main import main
 from cspbench.errors import InputError
+from cspbench.gate import job, memory
 from cspbench.gate.decide import Look
 from cspbench.gate.job import Settings, run_gate
-from cspbench.gate.sides import parse_side
+from cspbench.gate.sides import OpenSide, parse_side
 from cspbench.gate.verdict import Verdict
+from cspbench.runner import duet
 from cspbench.runner.duet import WorkerArm
+from cspbench.suite.load import load_suite
 from cspbench.vocabulary import ExitCode, Status
-from tests.gate.arms import Machine, lost
+from tests.gate.arms import Machine, lost, starving_head
 
 CASE = '"darknet:models/smallcsp.cfg"@64/opencv-cpu/b1/t1'
 
@@ -38,10 +45,17 @@ def gate(suite, base, head="set:", settings=None, machine=None, machines=None):
         made.append((pair.name, chosen))
         return chosen.make
 
-    sides = [parse_side(text, suite, suite.parent / "results") for text in (base, head)]
     told = []
-    report = run_gate(suite, *sides, settings or Settings(), told.append, arms)
+    report = run_gate(suite, *sides(suite, base, head), settings or Settings(), told.append, arms)
     return report, made, told
+
+
+def sides(suite, *texts):
+    return [parse_side(text, suite, suite.parent / "results") for text in texts]
+
+
+def real_gate(suite, base, head, settings):
+    return run_gate(suite, *sides(suite, base, head), settings)
 
 
 def times(base, head):
@@ -183,6 +197,21 @@ def test_the_working_directory_does_not_matter(suite, monkeypatch, tmp_path):
     assert [v.case for v in report.verdicts] == [CASE]
 
 
+def test_leave_to_run_code_reaches_both_sides(suite, monkeypatch):
+    given = []
+
+    @contextlib.contextmanager
+    def without_cases(side, file, *_, allow_code, **__):
+        given.append(allow_code)
+        yield OpenSide(side, load_suite(file), [])
+
+    monkeypatch.setattr(job, "opened", without_cases)
+    for leave in (True, False):
+        with pytest.raises(InputError, match="no case is on both sides"):
+            gate(suite, "set:", "set:", Settings(allow_code=leave))
+    assert given == [True, True, False, False]
+
+
 def test_sides_without_a_common_case(suite, repository, git):
     suite.write_text(suite.read_text().replace("input: 64", "input: 96"))
     with pytest.raises(InputError, match="no case is on both sides"):
@@ -231,12 +260,19 @@ def test_the_command_writes_what_ci_needs(suite, short, capsys, tmp_path):
     assert "<svg" in (tmp_path / "gate.html").read_text()
 
 
-def test_a_killed_worker_makes_the_command_end_with_3(suite, short, capsys, monkeypatch, tmp_path):
+@pytest.mark.parametrize(
+    ("number", "reason"), [(signal.SIGKILL, "arm_ended"), (signal.SIGSTOP, "no_answer")]
+)
+def test_a_killed_or_stopped_worker_makes_the_command_end_with_3(
+    suite, short, capsys, monkeypatch, tmp_path, number, reason
+):
     real = WorkerArm.burst
+    monkeypatch.setattr(duet, "BURST_TIMEOUT_SECONDS", 2.0)
+    monkeypatch.setattr(duet, "BURST_TIMEOUT_FACTOR", 5.0)
 
     def burst(arm, count):
         if arm._spec.side == "head":
-            os.kill(arm.pid, signal.SIGKILL)
+            os.kill(arm.pid, number)
         return real(arm, count)
 
     monkeypatch.setattr(WorkerArm, "burst", burst)
@@ -245,7 +281,55 @@ def test_a_killed_worker_makes_the_command_end_with_3(suite, short, capsys, monk
         "--format", "json", "--results", str(tmp_path),
     )  # fmt: skip
     (verdict,) = json.loads(out)["verdicts"]
-    assert (code, verdict["verdict"], verdict["reason"]) == (3, "unmeasured", "arm_ended")
+    assert (code, verdict["verdict"], verdict["reason"]) == (3, "unmeasured", reason)
+
+
+def test_a_starved_worker_makes_the_gate_end_with_3(suite, monkeypatch):
+    settings = Settings(looks=(Look(4, 0.02),), pairs=4)
+    with starving_head(monkeypatch):
+        report = real_gate(suite, "set:engine=new", "set:engine=new", settings)
+    (verdict,) = report.verdicts
+    assert (verdict.verdict, verdict.reason) == (Verdict.UNMEASURED, "starved")
+    assert "made the head slower" in verdict.sentence
+    assert report.exit_code == ExitCode.NOT_MEASURED
+
+
+def test_models_without_room_for_both_are_measured_by_pairs_of_processes(suite, monkeypatch):
+    """The machine has room for one worker: with two alive, each is over its limit."""
+    alive, together = set(), []
+    start, close = WorkerArm.start, WorkerArm.close
+
+    def available():
+        together.append(len(alive))
+        return SimpleNamespace(available=2**20 if len(alive) == 2 else 2**33)
+
+    monkeypatch.setattr(WorkerArm, "start", lambda arm: alive.add(id(arm)) or start(arm))
+    monkeypatch.setattr(WorkerArm, "close", lambda arm: alive.discard(id(arm)) or close(arm))
+    monkeypatch.setattr("psutil.virtual_memory", available)
+    settings = Settings(looks=(Look(2, 0.02),), pairs=2)
+    report = real_gate(suite, "set:engine=new", "set:engine=new", settings)
+    (made,) = [found for name, found in report.generations.items() if "itself" not in name]
+    assert [generation["schedule"] for generation in made] == ["pairs", "pairs"]
+    # The attempt to have both, then two generations of A B B A, one at a time.
+    assert [number for number in together if number][:9] == [2] + [1] * 8
+    assert any("which says less" in note for note in report.notes)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="peaks are told by Linux")
+def test_a_head_that_takes_a_fifth_more_memory_is_caught(suite, monkeypatch):
+    """Five images instead of four: as long an inference (invented), a fifth more memory (real)."""
+    monkeypatch.setattr(memory, "LAUNCHES", 2)
+    text = suite.read_text().replace("input: 64", "input: 256")
+    suite.write_text(text.replace("gate:", "gate:\n  peak_memory_bytes: 10%"))
+    report, _, _ = gate(suite, "set:batch=4", "set:batch=5")
+    (verdict,), (taken,) = report.verdicts, report.memory
+    assert 0.12 < taken.change < 0.28
+    assert max(taken.base) < min(taken.head)
+    assert (verdict.verdict, verdict.reason) == (Verdict.SLOWER, "peak_memory")
+    assert "the suite allows +10 %" in verdict.sentence
+    assert report.exit_code == ExitCode.REGRESSION
+    # The same launches under a rule of 30 % would pass.
+    assert not replace(taken, limit=0.3).blocked
 
 
 def test_an_interrupted_gate_leaves_no_worker(suite, capsys, monkeypatch, tmp_path):
