@@ -89,7 +89,7 @@ async def stay(address: str, board: Board) -> None:
         try:
             await work(address, board, security)
             pause = RETRY_SECONDS[0]
-        except (OSError, asyncio.TimeoutError, ValueError) as error:
+        except (OSError, RuntimeError, asyncio.TimeoutError) as error:
             log.warning("no scheduler at %s (%s); trying again in %.0f s", address, error, pause)
         await asyncio.sleep(pause)
         pause = min(2 * pause, longest)

@@ -1,0 +1,95 @@
+"""A fleet of three boards with the fake backend, and a network that is exported once."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from cspbench.artifacts.cache import ArtifactSpec
+from cspbench.fleet.hub import Hub
+from cspbench.ids import parse_model_id
+from cspbench.runner.executor import LocalExecutor
+from tests.fake_backend import install
+from tests.fleet.machines import eventually, machines
+
+MODEL = "yolov3-tiny-prn@96"
+SUITE = """
+name: tiny
+matrix:
+  model: [yolov3-tiny-prn@96]
+  backend: [fake]
+  ms: [1, 2]
+measure: {rounds: 3, memory: false, warmup: 0.01, max_seconds: 0.05, timeout_seconds: 60,
+          sensors: none}
+"""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _home(tmp_path_factory):
+    """The controller's cache with the network's artifacts; the fake backend installed."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CSPBENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("CSPBENCH_LOCK_DIR", str(tmp_path_factory.mktemp("lock")))
+        fakes = install(tmp_path_factory.mktemp("fake"))
+        paths = [str(fakes), *filter(None, [os.environ.get("PYTHONPATH")])]
+        patch.setenv("PYTHONPATH", os.pathsep.join(paths))
+        patch.syspath_prepend(str(fakes))
+        yield
+
+
+@pytest.fixture(scope="session")
+def exported(_home):
+    """The artifacts that OpenCV and the fake backend eat, exported in one go."""
+    model = parse_model_id(MODEL)
+    specs = [ArtifactSpec(model, 1, kind, 0) for kind in ("pt2", "onnx")]
+    items = [{"batch": 1, "kind": spec.kind, "key": spec.key} for spec in specs]
+    job = {"job": "prepare", "model": MODEL, "seed": 0, "artifacts": items}
+    (outcome,) = LocalExecutor().series([job], 300)
+    assert all(spec.exists for spec in specs), outcome
+    return {spec.kind: spec for spec in specs}
+
+
+@pytest.fixture
+def suite(tmp_path) -> Path:
+    path = tmp_path / "tiny.yaml"
+    path.write_text(SUITE)
+    return path
+
+
+@pytest.fixture(scope="module")
+def fleet(exported, tmp_path_factory):
+    """A scheduler and the boards a1 and a2, both of the label a, and b1 of the label b."""
+    with machines(tmp_path_factory.mktemp("fleet")) as found:
+        found.scheduler()
+        for name in ("a1", "a2", "b1"):
+            found.agent(name, "--label", name[0])
+        hub = eventually(lambda: _hub(found.address))
+        eventually(lambda: len(hub.boards()) == 3)
+        hub.close()
+        yield found
+
+
+def _hub(address):
+    from cspbench.errors import InputError
+
+    try:
+        return Hub(address, connect_seconds=2)
+    except InputError:
+        return None
+
+
+@pytest.fixture
+def connect():
+    """Connect to a scheduler as soon as it answers; leave it after the test."""
+    hubs = []
+
+    def connected(address, boards=0):
+        hubs.append(eventually(lambda: _hub(address)))
+        eventually(lambda: len(hubs[-1].boards()) >= boards)
+        return hubs[-1]
+
+    yield connected
+    for hub in hubs:
+        hub.close()

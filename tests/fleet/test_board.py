@@ -1,0 +1,157 @@
+"""A board by itself: requests in, answers out; the launch is invented."""
+
+import json
+from dataclasses import asdict
+
+import pytest
+
+from cspbench.errors import InputError
+from cspbench.fleet.artifacts import Store, chunks, pair
+from cspbench.fleet.board import Board, Settings, check_label
+from cspbench.fleet.protocol import PROTOCOL, encode
+from cspbench.fleet.state import changed, cool_down, temperature_c
+from cspbench.runner.process import Outcome
+from cspbench.vocabulary import Status
+
+CASE = "yolov3-tiny-prn@96/fake/b1/t1/a"
+
+
+class Invented:
+    """An executor that remembers its jobs and answers the same."""
+
+    def __init__(self):
+        self.jobs = []
+
+    def launch(self, job, threads, timeout_seconds):
+        self.jobs.append((job, threads, timeout_seconds))
+        return Outcome(Status.OK, answer={"latencies_ns": [5], "flags": []}, seconds=1.5)
+
+    def series(self, jobs, timeout_seconds):
+        raise AssertionError("boards prepare nothing")
+
+
+@pytest.fixture
+def executor():
+    return Invented()
+
+
+@pytest.fixture
+def board(executor, tmp_path):
+    settings = Settings("pi", ("arm",), cool_seconds=0)
+    return Board(settings, executor, Store(tmp_path / "board"))
+
+
+@pytest.fixture
+def items(tmp_path):
+    paths = (tmp_path / "m.pt2", tmp_path / "m.npz")
+    for path in paths:
+        path.write_bytes(path.suffix.encode())
+    return dict(zip(pair(*paths), paths, strict=True))
+
+
+def ask(board, kind, data=b"", **content):
+    return json.loads(board.serve(encode(kind, content), data))
+
+
+def launch(board, items, job="time", **options):
+    artifact, reference = (asdict(item) for item in items)
+    wanted = {"job": job, "case": CASE, "artifact": artifact, "reference": reference}
+    text = encode("launch", {"launch": "s-1", "job": wanted, "threads": 2, "timeout": 9.0})
+    return json.loads(board.serve(text, **options))
+
+
+def put(board, items):
+    for item, path in items.items():
+        for offset, data in chunks(path):
+            assert ask(board, "put", data, item=asdict(item), offset=offset)["complete"]
+
+
+def test_a_board_announces_what_it_is(board):
+    found = json.loads(board.announce())
+    assert (found["protocol"], found["name"], found["labels"]) == (PROTOCOL, "pi", ["arm"])
+    assert found["backends"]["opencv-cpu"] is None
+    assert "cpu" in found["devices"]
+    assert found["environment"]["cores_usable"] >= 1
+
+
+def test_a_launch_says_what_it_lacks_and_works_once_it_has_it(board, executor, items):
+    answer = launch(board, items)
+    assert answer["status"] == "missing"
+    assert set(answer["missing"]) == {item.digest for item in items}
+    assert executor.jobs == []
+    put(board, items)
+    began = []
+    answer = launch(board, items, began=began.append)
+    assert began == ["s-1"]
+    assert (answer["status"], answer["launch"], answer["late"]) == ("done", "s-1", [])
+    outcome = answer["outcome"]
+    assert (outcome["status"], outcome["seconds"]) == ("ok", 1.5)
+    assert outcome["answer"]["board"] == "pi"
+    [(job, threads, timeout)] = executor.jobs
+    assert (threads, timeout) == (2, 9.0)
+    assert job["artifact"].endswith(".pt2")  # a path of the board
+
+
+def test_an_answer_that_had_no_way_back_is_told_with_the_next_one(board, items):
+    put(board, items)
+    launch(board, items, delivered=lambda: False)
+    assert launch(board, items)["late"] == ["s-1"]
+    assert launch(board, items)["late"] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (encode("format", {}), "'format' is no request that a board knows"),
+        (encode("launch", {}), "not a request"),
+        (encode("launch", {"launch": "x", "job": {"job": "prepare"}}), "is no job for a board"),
+        (json.dumps({"protocol": 99, "kind": "launch"}), "the controller speaks protocol 99"),
+        ("__import__('os')", "sent no message"),
+    ],
+)
+def test_what_it_does_not_know_it_refuses_with_a_sentence(board, executor, text, reason):
+    answer = json.loads(board.serve(text))
+    assert answer["status"] == "refused"
+    assert reason in answer["reason"]
+    assert executor.jobs == []
+
+
+def test_a_change_of_power_mode_during_a_launch_is_flagged(board, items, monkeypatch):
+    states = iter([{"governor": "performance"}, {"governor": "powersave"}])
+    monkeypatch.setattr("cspbench.fleet.board.state", lambda: next(states))
+    put(board, items)
+    assert launch(board, items)["outcome"]["answer"]["flags"] == ["board_changed"]
+
+
+def test_cooling_down_is_bounded():
+    readings, slept = iter([80.0, 79.0, 74.0, 90.0]), []
+    assert cool_down(75.0, 60.0, lambda: next(readings), slept.append) == 2.0
+    assert slept == [1.0, 1.0]
+    assert cool_down(75.0, 2.5, lambda: 99.0, slept.append) == 2.5  # and then it measures
+    assert cool_down(75.0, 60.0, lambda: None, slept.append) == 0.0  # nobody can tell
+
+
+def test_the_hottest_zone_counts(tmp_path):
+    assert temperature_c(tmp_path) is None
+    for number, text in enumerate(["41000\n", "52500\n", "off\n"]):
+        (tmp_path / f"thermal_zone{number}").mkdir()
+        (tmp_path / f"thermal_zone{number}" / "temp").write_text(text)
+    assert temperature_c(tmp_path) == 52.5
+
+
+def test_only_settings_count_as_changed():
+    before = {"governor": "performance", "load_1m": 0.1, "temperature_c": 40.0}
+    assert changed(before, {**before, "load_1m": 3.0, "temperature_c": 60.0}) == []
+    assert changed(before, {**before, "governor": None}) == ["governor"]
+
+
+@pytest.mark.parametrize("text", ["", "A", "each", "a b", "a/b", "-a", "a" * 64, "../x"])
+def test_what_is_no_label(text):
+    with pytest.raises(InputError, match="is not a label"):
+        check_label(text)
+
+
+def test_labels_of_workers_that_nobody_started_by_hand(monkeypatch):
+    monkeypatch.setenv("CSPBENCH_BOARD", "node-7")
+    monkeypatch.setenv("CSPBENCH_LABELS", "epyc, big")
+    assert Settings.from_environment() == Settings("node-7", ("epyc", "big"))

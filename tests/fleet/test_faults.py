@@ -1,0 +1,117 @@
+"""kill -9 of agent, scheduler and controller; an agent that hangs: the same rows in the end."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from cspbench.frames import load
+from cspbench.store.fsck import check
+from cspbench.store.rundir import list_runs, read_run
+from tests.fleet.conftest import SUITE
+from tests.fleet.machines import eventually, machines
+
+ROUNDS = 3
+CASES = {
+    f"yolov3-tiny-prn@96/fake{ms}/b1/t1/{board}"
+    for ms in ("[ms=20]", "[ms=30]")
+    for board in ("a", "b")
+}
+#: Launches of about a second, so that something is always under way.
+LONG = SUITE.replace("[1, 2]", "[20, 30]").replace("max_seconds: 0.05", "max_seconds: 1")
+
+
+@pytest.fixture
+def fleet(exported, tmp_path):
+    with machines(tmp_path) as found:
+        found.scheduler()
+        for name, label in (("a1", "a"), ("a2", "a"), ("b1", "b")):
+            found.agent(name, "--label", label)
+        (tmp_path / "long.yaml").write_text(LONG + "devices: [a, b]\n")
+        yield found
+
+
+def control(fleet, connect):
+    """Start a controller when all boards are there."""
+    connect(fleet.address, boards=3).close()
+    script = str(Path(__file__).with_name("controller.py"))
+    suite, out = str(fleet.folder / "long.yaml"), str(fleet.folder / "out")
+    return fleet.start("controller", sys.executable, script, suite, out, fleet.address,
+                       PYTHONPATH=_with_root())  # fmt: skip
+
+
+def _with_root():
+    import os
+
+    return os.pathsep.join([str(Path(__file__).parents[2]), os.environ["PYTHONPATH"]])
+
+
+def launches(fleet, board=None):
+    runs = list_runs(fleet.folder / "out")
+    found = read_run(runs[0]).launches if runs else []
+    return [launch for launch in found if board in (None, launch.get("board"))]
+
+
+def finish(fleet, controller):
+    assert controller.wait(240) == 0, fleet.log("controller")
+    [path] = list_runs(fleet.folder / "out")
+    return load(path)
+
+
+def assert_undisturbed(run):
+    """The rows of a run to which nothing happened: all of them, none twice."""
+    assert set(run.cases["id"]) == CASES
+    assert list(run.cases["status"]) == ["ok"] * 4
+    assert list(run.cases["launches"]) == [ROUNDS] * 4
+    assert check(run.path).problems == ()
+    ids = [launch["launch"] for launch in run.stored.launches if "launch" in launch]
+    assert len(ids) == len(set(ids))
+    good = run.launches[(run.launches["job"] == "time") & (run.launches["status"] == "ok")]
+    disturbed = good["flags"].map(lambda flags: "contended" in flags)
+    # Nothing that finished was repeated, but for what the load of this machine disturbed.
+    assert (~disturbed).groupby(good["case"]).sum().max() <= ROUNDS
+
+
+def test_an_agent_is_killed_for_good_and_its_case_moves_within_the_label(fleet, connect):
+    controller = control(fleet, connect)
+    eventually(lambda: launches(fleet, "a1"))
+    time.sleep(0.5)  # in mid-launch
+    fleet.kill("a1")
+    run = finish(fleet, controller)
+    assert_undisturbed(run)
+    lost = run.launches[run.launches["status"] == "lost"]
+    assert list(lost["board"].dropna()) == ["a1"]
+    assert lost["reason"].iloc[0].startswith("board a1: ")
+    moved = run.cases[run.cases["flags"].map(lambda flags: "moved" in flags)]
+    assert list(moved["board"]) == ["a"]
+
+
+def test_scheduler_and_controller_are_killed_and_resumed(fleet, connect):
+    controller = control(fleet, connect)
+    eventually(lambda: launches(fleet))
+    fleet.kill("scheduler")
+    time.sleep(1)
+    fleet.scheduler()  # at its old address: the agents come back, the controller goes on
+    before = len(launches(fleet))
+    eventually(lambda: len(launches(fleet)) > before + 1)
+    fleet.kill("controller")
+    kept = [launch for launch in launches(fleet) if launch["status"] == "ok"]
+    assert controller.returncode == -signal.SIGKILL
+    run = finish(fleet, control(fleet, connect))
+    assert_undisturbed(run)
+    assert [launch for launch in run.stored.launches if launch in kept] == kept
+
+
+def test_an_agent_that_hangs_is_given_up_and_its_late_answer_not_counted(fleet, connect):
+    controller = control(fleet, connect)
+    eventually(lambda: launches(fleet, "a2"))
+    fleet.kill("a2", signal.SIGSTOP)
+    eventually(lambda: [one for one in launches(fleet) if one["status"] == "lost"])
+    fleet.kill("a2", signal.SIGCONT)
+    run = finish(fleet, controller)
+    assert_undisturbed(run)
+    assert set(run.launches.loc[run.launches["status"] == "lost", "board"].dropna()) == {"a2"}
