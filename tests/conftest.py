@@ -61,7 +61,10 @@ def missing_gpu() -> str | None:
         return f"no GPU: torch {version} is a build without CUDA"
     discrete = Path("/proc/driver/nvidia/gpus")
     tegra = (Path("/dev/nvhost-gpu"), Path("/dev/nvgpu"))
-    if (discrete.is_dir() and any(discrete.iterdir())) or any(path.exists() for path in tegra):
+    bare = (Path("/dev/nvidia0"), Path("/dev/dxg"))  # of sandboxes, of Windows' Linux
+    if (discrete.is_dir() and any(discrete.iterdir())) or any(
+        path.exists() for path in (*tegra, *bare)
+    ):
         return None
     return "no GPU: no NVIDIA driver with a device"
 

@@ -5,16 +5,19 @@ And NVML through a stand-in that has the names of pynvml.
 """
 
 import sys
+import time
 import types
 
 import pytest
 
 from cspbench.sensors.cpufreq import CpuFreq
 from cspbench.sensors.jtop import gauges_of
-from cspbench.sensors.nvml import Nvml, NvmlReader, is_throttled, used_by
+from cspbench.sensors.nvml import Nvml, NvmlReader, _device, is_throttled, used_by
 from cspbench.sensors.rapl import Rapl
+from cspbench.sensors.summary import power, series
 from cspbench.sensors.tegra import Tegra, power_name
 from cspbench.sensors.thermal import Thermal
+from cspbench.sensors.watch import Watch
 
 
 def write(root, files):
@@ -324,3 +327,40 @@ def test_nvml_against_the_real_driver():
     assert 0 <= reading.gauges["gpu_utilisation_percent"] <= 100
     assert reading.gauges["gpu_memory_used_bytes"] > 0
     assert 0 < reading.gauges["gpu_power_w"] < 2000
+    assert reading.gauges["gpu_clock_mhz"] > 0
+    assert reading.gauges["gpu_throttled"] in (0, 1)
+    assert reading.gauges["gpu_power_capped"] in (0, 1)
+
+
+@pytest.mark.gpu
+def test_the_energy_counter_agrees_with_the_power_under_load():
+    torch = pytest.importorskip("torch")
+    a = torch.rand(4096, 4096, device="cuda")
+    with Watch([Nvml()]) as watch:
+        watch.start()
+        end = time.monotonic() + 3
+        while time.monotonic() < end:
+            a @ a
+            torch.cuda.synchronize()
+        watch.stop()
+    (trace,) = watch.traces
+    assert not trace.problem
+    assert len(trace.looks) >= 20  # 10 a second for 3 s
+    assert trace.cost_s / trace.window_s < 0.05
+    counted = power([trace], "cuda")
+    if not counted.method.startswith("difference of gpu_energy_j"):
+        pytest.skip("this device has no energy counter")
+    # The driver averages power over up to a second, so the two need not agree closely.
+    last = [watts for _, watts in series(trace.looks, "gpu_power_w")][-10:]
+    assert counted.watts == pytest.approx(sum(last) / len(last), rel=0.3)
+
+
+@pytest.mark.gpu
+def test_the_sensor_and_torch_mean_the_same_device():
+    torch = pytest.importorskip("torch")
+    import pynvml
+
+    pynvml.nvmlInit()
+    uuid = pynvml.nvmlDeviceGetUUID(_device(pynvml))
+    pynvml.nvmlShutdown()
+    assert str(uuid).removeprefix("GPU-") == str(torch.cuda.get_device_properties(0).uuid)
