@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 FORMATS = ("table", "json", "csv", "md", "parquet", "latex")
 #: Width of a table that goes to a pipe: content is never folded there.
 _UNBOUNDED = 1000
+#: A table that would miss more columns than this folds its ids first.
+_LEFT_OUT_BEFORE_FOLDING = 3
 #: Control characters, line separators, bidirectional overrides, halves of a surrogate pair.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 #: A spreadsheet takes a cell that starts with one of these for a formula.
@@ -40,19 +42,27 @@ def csv_cell(value: object) -> object:
     return f"'{printable(value)}" if value.startswith(_FORMULA_START) else printable(value)
 
 
-def render(frame: pd.DataFrame, form: str, numbers: dict[str, str] | None = None) -> str:
+def render(
+    frame: pd.DataFrame,
+    form: str,
+    numbers: dict[str, str] | None = None,
+    spare: Sequence[str] = (),
+) -> str:
     """Return a frame as text.
 
     Args:
         frame: what to print.
         form: one of FORMATS but parquet.
         numbers: column -> format spec (``.1f``) for the forms that people read.
+        spare: columns that a narrow terminal leaves out first.
 
     Raises:
         InputError: parquet, which is not text.
     """
     if form == "parquet":
         raise InputError("parquet is not text: name a file with --out")
+    if form == "table":
+        return text_table(frame.to_dict(orient="records"), list(frame.columns), numbers, spare)
     return _RENDERERS[form](frame, numbers or {})
 
 
@@ -109,39 +119,52 @@ def _readable(
     return [[text(str(column), row[column]) for column in columns] for row in rows]
 
 
-def _table(frame: pd.DataFrame, numbers: dict[str, str]) -> str:
-    return text_table(frame.to_dict(orient="records"), list(frame.columns), numbers)
-
-
 def text_table(
-    rows: Sequence[Mapping[Any, Any]], columns: Sequence[Any], numbers: dict[str, str] | None = None
+    rows: Sequence[Mapping[Any, Any]],
+    columns: Sequence[Any],
+    numbers: dict[str, str] | None = None,
+    spare: Sequence[str] = (),
 ) -> str:
-    """A table as wide as the terminal; in a pipe or a log as wide as its content.
+    """A table that fits the terminal; in a pipe or a log it is as wide as its content.
 
-    ``numbers`` as in `render`; nothing here needs pandas, whose import takes half a second.
+    A terminal that is too narrow shows fewer columns and says which are missing. ``numbers`` and
+    ``spare`` as in `render`; nothing here needs pandas, whose import takes half a second.
     """
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    numbers = numbers or {}
-    table = Table(header_style="bold", box=None, pad_edge=False)
-    for index, column in enumerate(columns):
-        right = column in numbers
-        table.add_column(
-            str(column),
-            justify="right" if right else "left",
-            no_wrap=right or index == 0,
-            overflow="fold",
-        )
-    for row in _readable(rows, columns, numbers, "-"):
-        table.add_row(*[Text(cell) for cell in row])
+    from cspbench.table_width import fold_id, least_width, shown_columns
+
     console = Console()
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console = Console(width=_UNBOUNDED)
+    numbers, names = numbers or {}, [str(column) for column in columns]
+    cells = _readable(rows, columns, numbers, "-")
+    by_column = [list(column) for column in zip(names, *cells, strict=True)]
+    folds = [index > 0 and name not in numbers for index, name in enumerate(names)]
+    last = [names.index(name) for name in spare if name in names]
+    kept = shown_columns(by_column, folds, console.width, last)
+    if len(names) - len(kept) > _LEFT_OUT_BEFORE_FOLDING:
+        by_column[0] = [fold_id(cell) for cell in by_column[0]]
+        kept = shown_columns(by_column, folds, console.width, last)
+    table = Table(header_style="bold", box=None, pad_edge=False)
+    for index in kept:
+        table.add_column(
+            Text(names[index]),
+            justify="right" if names[index] in numbers else "left",
+            no_wrap=not folds[index],
+            overflow="fold",
+            min_width=least_width(by_column[index], folds=folds[index]),
+        )
+    for row in list(zip(*by_column, strict=True))[1:]:
+        table.add_row(*[Text(row[index]) for index in kept])
     with console.capture() as capture:
         console.print(table)
-    return "\n".join(line.rstrip() for line in capture.get().splitlines())
+    lines = [line.rstrip() for line in capture.get().splitlines()]
+    if missing := [name for index, name in enumerate(names) if index not in kept]:
+        lines.append(f"(too narrow for {', '.join(missing)}; --format md shows all)")
+    return "\n".join(lines)
 
 
 def _json(frame: pd.DataFrame, numbers: dict[str, str]) -> str:  # noqa: ARG001 - exact values
@@ -176,7 +199,6 @@ def _latex(frame: pd.DataFrame, numbers: dict[str, str]) -> str:
 
 
 _RENDERERS: dict[str, Callable[[pd.DataFrame, dict[str, str]], str]] = {
-    "table": _table,
     "json": _json,
     "csv": _csv,
     "md": _markdown,

@@ -33,6 +33,11 @@ CASE_TABLE = (
     "peak_mib", "flags", "status",
 )  # fmt: skip
 SOMETIMES = ("p99_ms", "peak_mib")
+#: What a narrow terminal leaves out first, in this order.
+SPARE = (
+    "macs_g", "params_m", "first_ms", "load_ms", "stop", "samples", "p99_ms", "peak_mib", "bflops",
+    "p90_ms", "seconds", "number",
+)  # fmt: skip
 LAUNCH_TABLE = (
     "case", "job", "number", "status", "median_ms", "samples", "stop", "load_ms", "first_ms",
     "seconds", "flags", "reason",
@@ -61,6 +66,20 @@ def reason_table(run: Run) -> pd.DataFrame:
     """Cases that were not measured, with the reason."""
     cases = run.cases
     return cases.loc[cases["status"] != "ok", ["id", "status", "reason"]]
+
+
+def reason_groups(run: Run) -> pd.DataFrame:
+    """The same as people read it: cases of a backend that share a reason are one row."""
+    import pandas as pd
+
+    groups = reason_table(run).groupby(
+        [run.cases["backend"], "status", "reason"], sort=False, dropna=False
+    )["id"]
+    rows = [
+        (ids.iloc[0] if len(ids) == 1 else f"{len(ids)} cases on {backend}", status, reason)
+        for (backend, status, reason), ids in groups
+    ]
+    return pd.DataFrame(rows, columns=["not measured", "status", "reason"])
 
 
 def launch_table(run: Run) -> pd.DataFrame:

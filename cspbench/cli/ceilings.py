@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cspbench.cli.talk import Talk, talk_options
 from cspbench.errors import InputError
 
 if TYPE_CHECKING:
@@ -20,12 +21,13 @@ if TYPE_CHECKING:
 @click.option("--again", is_flag=True, help="Measure again although it is known.")
 @click.option("--format", "form", type=click.Choice(("table", "json")), default="table",
               show_default=True, help="Form of the output.")  # fmt: skip
-def command(device: str, threads: int, again: bool, form: str) -> None:
+@talk_options
+def command(device: str, threads: int, again: bool, form: str, talk: Talk) -> None:
     """Measure compute, bandwidth and overhead of a device once; later calls print what is known."""
     from cspbench.store.ceilings import known_ceilings
 
     found = None if again else known_ceilings(device, threads)
-    ceilings = found or _measure(device, threads)
+    ceilings = found or _measure(device, threads, talk)
     if form == "json":
         click.echo(json.dumps(asdict(ceilings)))
         return
@@ -42,7 +44,7 @@ def command(device: str, threads: int, again: bool, form: str) -> None:
         click.echo(f"  {name:24} {value:>16}")
 
 
-def _measure(device: str, threads: int) -> Ceilings:
+def _measure(device: str, threads: int, talk: Talk) -> Ceilings:
     from cspbench.backends.spec import BACKENDS
     from cspbench.runner.executor import LocalExecutor
     from cspbench.runner.lock import timing_lock
@@ -52,7 +54,7 @@ def _measure(device: str, threads: int) -> Ceilings:
     reason = BACKENDS.get(f"torch-{device}").available()
     if reason:
         raise InputError(f"{device} cannot be measured here: {reason}")
-    with timing_lock("ceilings", waiting=lambda text: click.echo(text, err=True)):
+    with timing_lock("ceilings", waiting=talk.tell):
         job = {"job": "ceilings", "device": device, "threads": threads}
         outcome = LocalExecutor().launch(job, threads, 600)
     if outcome.status is not Status.OK:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cspbench.cli.options import parse_overrides
+from cspbench.cli.talk import Talk
 from cspbench.errors import InputError, StoreError
 from cspbench.vocabulary import ExitCode
 
@@ -29,13 +30,13 @@ def measure_on_fleet(
     resume: str | None,
     force: bool,
     local: Executor,
+    talk: Talk,
 ) -> tuple[list[Path], ExitCode | None]:
     """Run all suites, or what is missing of a stored run, on a fleet.
 
     Returns:
         the run directories, and the exit code if we were stopped.
     """
-    from cspbench.cli.progress import progress_for_terminal
     from cspbench.fleet.controller import execute_fleet, new_fleet_run
 
     boards = boards_of(hub)
@@ -45,14 +46,14 @@ def measure_on_fleet(
     else:
         tasks = [(fleet, None) for fleet in plans(suites, boards, only, settings)]
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    progress = progress_for_terminal()
+    display = talk.display()
     paths: list[Path] = []
     try:
         for fleet, stored in tasks:
             path = stored.path if stored else new_fleet_run(fleet, out).path
             paths.append(path)
             before = stored.launches if stored else ()
-            late = execute_fleet(fleet, path, hub, local, before, progress)
+            late = execute_fleet(fleet, path, hub, local, before, display)
             if late:
                 click.echo(f"late, not counted: {len(late)} launches given up before", err=True)
     except KeyboardInterrupt:
@@ -61,7 +62,7 @@ def measure_on_fleet(
         click.echo(f"error: {error}", err=True)
         return paths, ExitCode.NOT_MEASURED
     finally:
-        progress.close()
+        display.close()
     return paths, None
 
 

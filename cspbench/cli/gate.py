@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cspbench.cli.options import allow_code_option, format_option, results_option
+from cspbench.cli.talk import Talk, talk_options
 from cspbench.errors import InputError
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 @click.option("--html", type=_FILE, help="Write the compare page.")
 @click.option("--annotations", is_flag=True, help="Print GitHub annotations to standard error.")
 @results_option
+@talk_options
 @format_option
 def command(
     suite: str | None,
@@ -65,6 +67,7 @@ def command(
     annotations: bool,
     results: Path,
     form: str,
+    talk: Talk,
 ) -> int:
     """Tell whether the cases of SUITE are slower on side Y than on side X.
 
@@ -79,7 +82,7 @@ def command(
     from cspbench.suite.find import find_suites
 
     if self_test:
-        return _self_test(suite, only, form, allow_code)
+        return _self_test(suite, only, form, allow_code, talk)
     if suite is None or base is None:
         raise InputError("name a suite and what to compare with: cspbench gate SUITE --base main")
     file = _one_suite(find_suites(suite), suite)
@@ -98,7 +101,7 @@ def command(
     )
     stored = "run" in (sides[0].kind, sides[1].kind)
     judge = run_stored_gate if stored else run_gate
-    report = judge(file, *sides, settings, tell=_tell)
+    report = judge(file, *sides, settings, tell=talk.tell)
     folder = write_gate(report, results)
     _write_files(report, markdown, junit, html)
     if annotations:
@@ -127,12 +130,6 @@ def _with_env(side: SideRequest, env: str | None) -> SideRequest:
     return replace(side, python=interpreter(env))
 
 
-def _tell(text: str) -> None:
-    from cspbench.formats import printable
-
-    click.echo(printable(text), err=True)
-
-
 def _write_files(
     report: GateReport, markdown: Path | None, junit: Path | None, html: Path | None
 ) -> None:
@@ -159,13 +156,15 @@ def _print(report: GateReport, form: str) -> None:
         print_report(report, form)
 
 
-def _self_test(suite: str | None, only: tuple[str, ...], form: str, allow_code: bool) -> int:
+def _self_test(
+    suite: str | None, only: tuple[str, ...], form: str, allow_code: bool, talk: Talk
+) -> int:
     from cspbench.gate.render.terminal import print_self_test
     from cspbench.gate.selftest import run_self_test
     from cspbench.suite.find import find_suites
 
     file = _one_suite(find_suites(suite or "quick"), suite or "quick")
-    result = run_self_test(file, only, tell=_tell, allow_code=allow_code)
+    result = run_self_test(file, only, tell=talk.tell, allow_code=allow_code)
     if form == "json":
         click.echo(json.dumps(result.as_dict(), allow_nan=False))
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from typing import Any
 
@@ -71,12 +72,15 @@ class LazyGroup(click.Group):
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(cspbench.__version__, prog_name="cspbench")
-def cli() -> None:
+@click.pass_context
+def cli(ctx: click.Context) -> None:
     """Benchmarks that explain themselves, for CNNs on CUDA, CPU-OpenCV and Jetson.
 
     Exit codes: 0 good; 1 confirmed regression; 2 wrong usage or input; 3 something that should
     have run could not be measured; 4 inconclusive gate with --strict; 130 interrupted.
     """
+    if os.environ.get("NO_COLOR"):  # https://no-color.org; rich follows it, click does not
+        ctx.color = False
 
 
 def main(arguments: list[str] | None = None) -> None:

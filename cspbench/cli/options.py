@@ -12,7 +12,11 @@ from cspbench.errors import InputError
 from cspbench.formats import FORMATS, render, write
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import pandas as pd
+
+    from cspbench.frames import Run
 
 format_option = click.option(
     "--format", "form", type=click.Choice(FORMATS), default="table", show_default=True,
@@ -60,11 +64,37 @@ def parse_overrides(settings: tuple[str, ...]) -> dict[str, object]:
 
 
 def emit(
-    frame: pd.DataFrame, form: str, out: Path | None, numbers: dict[str, str] | None = None
+    frame: pd.DataFrame,
+    form: str,
+    out: Path | None,
+    numbers: dict[str, str] | None = None,
+    spare: Sequence[str] = (),
 ) -> None:
-    """Print a frame, or write it to ``out``."""
+    """Print a frame, or write it to ``out``; ``numbers`` and ``spare`` as in formats.render."""
     if out is not None:
         write(frame, form, out)
         click.echo(str(out))
     else:
-        click.echo(render(frame, form, numbers))
+        click.echo(render(frame, form, numbers, spare))
+
+
+def emit_cases(run: Run, form: str, out: Path | None = None) -> None:
+    """Print the case table of a run; people get what was measured first, then why the rest was not.
+
+    The other forms hold every case, for a file has no width.
+    """
+    from cspbench.tables import NUMBERS, SPARE, case_table, reason_groups
+
+    table = case_table(run)
+    if form != "table" or out is not None:
+        emit(table, form, out, NUMBERS)
+        return
+    told = table[table["latency_ms"].notna()]
+    reasons = reason_groups(run)
+    if len(told):
+        emit(told.drop(columns=[] if len(set(told["status"])) > 1 else "status"), form, None,
+             NUMBERS, SPARE)  # fmt: skip
+    if len(told) and len(reasons):
+        click.echo("")
+    if len(reasons):
+        emit(reasons, form, None)

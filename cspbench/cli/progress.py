@@ -1,27 +1,42 @@
-"""Progress of a run: a live bar in a terminal, one line a launch elsewhere (CI logs)."""
+"""Progress of a run: a live bar in a terminal, one line a case elsewhere (CI logs).
+
+Everything goes to standard error, so that standard output stays data.
+"""
 
 from __future__ import annotations
 
+import os
 import time
+from collections.abc import Iterable
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import click
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
+from cspbench.cli.talk import Talk
 from cspbench.formats import printable
 from cspbench.runner.plan import Plan
+from cspbench.runner.session import Progress, Silent
+from cspbench.sensors.proc import between, read_cpu_times
+from cspbench.vocabulary import NOT_RUNNABLE, Status
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+#: Load and steal are looked at no more often than this.
+_NOISE_SECONDS = 2.0
+#: The bar is drawn so often; more would disturb what is measured beside it.
+_FRAMES_A_SECOND = 2
 
 
-def latency_text(launch: dict[str, Any]) -> str:
+class Display(Progress, Protocol):
+    """Progress that must be closed."""
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+
+
+def launch_text(launch: dict[str, Any]) -> str:
     """What a launch found, in a few words."""
     if launch["status"] != "ok":
         return f"{launch['status']}: {printable(launch['reason'])}"
@@ -34,16 +49,51 @@ def latency_text(launch: dict[str, Any]) -> str:
         return f"{found['inferences']} inferences, up to {found['in_flight']} at a time"
     if launch["job"] == "compile":
         return f"compiled in {launch['compile_seconds']:.1f} s"
+    if not launch.get("latencies_ns"):
+        return "done"
     flags = f" [{', '.join(launch['flags'])}]" if launch["flags"] else ""
     return f"{median(launch['latencies_ns']) / 1e6:.2f} ms{flags}"
 
 
-class LineProgress:
-    """One line an event, for logs; to standard error, so that standard output stays data."""
+def duration_text(seconds: float) -> str:
+    """``45 s``, ``12 min``, ``3 h 20 min``."""
+    minutes = round(seconds / 60)
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
+
+
+class Noise:
+    """Load of the last minute, and the share of the processors' time that was stolen."""
 
     def __init__(self) -> None:
+        self._before = read_cpu_times()
+        self._text = self._describe(0.0)
+
+    def text(self) -> str:
+        """``load 1.3, steal 0 %``; empty where the system does not tell."""
+        now = read_cpu_times()
+        found = between(self._before, now)
+        if found is not None and found.seconds >= _NOISE_SECONDS:
+            share = found.steal_s / found.seconds / (os.cpu_count() or 1)
+            self._before, self._text = now, self._describe(share)
+        return self._text
+
+    def _describe(self, steal: float) -> str:
+        if self._before is None:
+            return ""
+        return f"load {os.getloadavg()[0]:.1f}, steal {100 * steal:.0f} %"
+
+
+class Lines(Silent):
+    """Lines for logs: one a case once it is measured, one a round, and one a failed launch."""
+
+    def __init__(self) -> None:
+        self._noise = Noise()
         self._done = 0
         self._start = 0.0
+        self._cases = self._rounds = 0
+        self._found: dict[str, list[float]] = {}
 
     def preparing(self, model: str, done: int, total: int) -> None:
         """A model is being exported."""
@@ -51,69 +101,129 @@ class LineProgress:
 
     def started(self, plan: Plan, launches: int) -> None:
         """Remember how much there is to do."""
-        self._done, self._start = 0, time.monotonic()
-        cases = len(plan.runnable)
-        skipped = len(plan.cases) - cases
-        text = f"{plan.suite.name}: {cases} cases, {launches} launches"
+        self._done, self._start, self._found = 0, time.monotonic(), {}
+        self._cases, self._rounds = len(plan.runnable), plan.suite.measure.rounds
+        skipped = len(plan.cases) - self._cases
+        text = f"{plan.suite.name}: {self._cases} cases, {launches} launches"
         click.echo(text + (f", {skipped} cases not runnable here" if skipped else ""), err=True)
 
-    def launching(self, case_id: str) -> None:
-        """Say nothing: the line comes when it ended."""
-
     def launched(self, launch: dict[str, Any], left: int) -> None:
-        """Print what it found and when all will be done."""
-        if launch["job"] == "prepare":
-            click.echo(f"{printable(launch['case'])}: {latency_text(launch)}", err=True)
+        """Tell what stands now: a failure, a measured case, the end of a round."""
+        if launch["status"] != Status.OK.value:
+            click.echo(f"{printable(launch['case'])}: {launch_text(launch)}", err=True)
+        elif launch["job"] == "time":
+            found = self._found.setdefault(launch["case"], [])
+            found.append(median(launch["latencies_ns"]) / 1e6)
+            if len(found) == self._rounds:
+                click.echo(f"{printable(launch['case'])}: {_case_text(found)}", err=True)
+        if launch["job"] in ("prepare", "compile"):
             return
         self._done += 1
-        seconds = (time.monotonic() - self._start) / self._done * left
-        click.echo(
-            f"[{self._done}/{self._done + left}, {seconds:.0f} s left] "
-            f"{printable(launch['case'])}: "
-            f"{latency_text(launch)}",
-            err=True,
-        )
+        if left and self._cases and self._done % self._cases == 0:
+            parts = [f"{self._done} of {self._done + left} launches", self._left(left)]
+            click.echo(f"  {', '.join(filter(None, [*parts, self._noise.text()]))}", err=True)
+
+    def _left(self, left: int) -> str:
+        return f"{duration_text((time.monotonic() - self._start) / self._done * left)} left"
 
     def close(self) -> None:
         """Nothing to clean up."""
 
 
-class BarProgress:
-    """A bar with the current case, its running estimate and the time that is left."""
+class LaunchLines(Lines):
+    """One line a launch."""
+
+    def launched(self, launch: dict[str, Any], left: int) -> None:
+        """Print what it found, when all will be done, and what disturbed it."""
+        if launch["job"] in ("prepare", "compile"):
+            click.echo(f"{printable(launch['case'])}: {launch_text(launch)}", err=True)
+            return
+        self._done += 1
+        seconds = (time.monotonic() - self._start) / self._done * left
+        click.echo(
+            f"[{self._done}/{self._done + left}, {seconds:.0f} s left] "
+            f"{printable(launch['case'])}: {launch_text(launch)}{_details(launch)}",
+            err=True,
+        )
+
+
+def _case_text(medians_ms: list[float]) -> str:
+    middle = median(medians_ms)
+    apart = (max(medians_ms) / min(medians_ms) - 1) * 100
+    count = (
+        f"{len(medians_ms)} launches, {apart:.1f} % apart" if len(medians_ms) > 1 else "1 launch"
+    )
+    return f"{middle:.2f} ms ({count})"
+
+
+def _details(launch: dict[str, Any]) -> str:
+    if not launch.get("latencies_ns"):
+        return ""
+    found = launch.get("interference") or {}
+    parts = [f"{len(launch['latencies_ns'])} samples"]
+    if found:
+        parts.append(f"load {found['load_1m_after']:.1f}, steal {found['steal_s']:.2f} s, "
+                     f"others {found['foreign_cpu_s']:.2f} s")  # fmt: skip
+    return f" ({', '.join(parts)})"
+
+
+class Bar(Silent):
+    """A bar, and below it the noise of the machine and the current case with its estimate."""
 
     def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
+        from rich.text import Text
+
+        noise = Noise()
+
+        class WithCase(Progress):
+            now = ""
+
+            def get_renderables(self) -> Iterable[RenderableType]:
+                """The bar and the line below it, which is cut where the terminal ends."""
+                yield self.make_tasks_table(self.tasks)
+                text = "  ".join(filter(None, (noise.text(), self.now)))
+                yield Text(text, no_wrap=True, overflow="ellipsis")
+
         self._medians: dict[str, list[float]] = {}
         self._done = 0
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
+        self._bar = WithCase(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=20),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[now]}", markup=False),
             console=Console(stderr=True),
+            refresh_per_second=_FRAMES_A_SECOND,
             transient=True,
         )
-        self._task = self._bar.add_task("", total=None, now="", start=False)
+        self._task = self._bar.add_task("", total=None, start=False)
         self._bar.start()
 
     def preparing(self, model: str, done: int, total: int) -> None:
         """Show which model is being exported."""
-        self._bar.update(
-            self._task, description="preparing", completed=done, total=total, now=printable(model)
-        )
+        self._bar.now = printable(model)
+        self._bar.update(self._task, description="preparing", completed=done, total=total)
 
     def started(self, plan: Plan, launches: int) -> None:
         """Start the bar of launches."""
-        self._done = 0
-        self._bar.reset(self._task, total=launches, description=printable(plan.suite.name), now="")
+        self._done, self._bar.now = 0, ""
+        self._bar.reset(self._task, total=launches, description=printable(plan.suite.name))
 
     def launching(self, case_id: str) -> None:
         """Show the case with the median of its launches so far."""
         seen = self._medians.get(case_id)
-        so_far = f" ({median(seen):.2f} ms so far)" if seen else ""
-        self._bar.update(self._task, now=f"{printable(case_id)}{so_far}")
+        so_far = f" {median(seen):.2f} ms so far" if seen else ""
+        self._bar.now = f"{printable(case_id)}{so_far}"
 
     def launched(self, launch: dict[str, Any], left: int) -> None:
         """Advance; keep the estimate; let failures stand above the bar."""
@@ -121,9 +231,9 @@ class BarProgress:
             found = median(launch["latencies_ns"]) / 1e6
             self._medians.setdefault(launch["case"], []).append(found)
         elif launch["status"] != "ok":
-            text = f"{printable(launch['case'])}: {latency_text(launch)}"
+            text = f"{printable(launch['case'])}: {launch_text(launch)}"
             self._bar.console.print(text, markup=False, highlight=False)
-        if launch["job"] != "prepare":
+        if launch["job"] not in ("prepare", "compile"):
             self._done += 1
             self._bar.update(self._task, completed=self._done, total=self._done + left)
 
@@ -132,6 +242,68 @@ class BarProgress:
         self._bar.stop()
 
 
-def progress_for_terminal() -> BarProgress | LineProgress:
-    """A bar where standard error is a terminal, lines otherwise."""
-    return BarProgress() if Console(stderr=True).is_terminal else LineProgress()
+class Quiet(Silent):
+    """Says nothing."""
+
+    def close(self) -> None:
+        """Nothing to clean up."""
+
+
+class Logged:
+    """Another display, and the log of events."""
+
+    def __init__(self, shown: Display, talk: Talk) -> None:
+        self._shown = shown
+        self._talk = talk
+
+    def preparing(self, model: str, done: int, total: int) -> None:
+        """Event ``preparing``."""
+        self._talk.event("preparing", model=model, done=done, total=total)
+        self._shown.preparing(model, done, total)
+
+    def started(self, plan: Plan, launches: int) -> None:
+        """Event ``started``."""
+        refused = [case.id for case in plan.cases if case.status is not None]
+        self._talk.event("started", suite=plan.suite.name, cases=len(plan.runnable),
+                         launches=launches, not_runnable=refused)  # fmt: skip
+        self._shown.started(plan, launches)
+
+    def launching(self, case_id: str) -> None:
+        """Event ``launching``."""
+        self._talk.event("launching", case=case_id)
+        self._shown.launching(case_id)
+
+    def launched(self, launch: dict[str, Any], left: int) -> None:
+        """Event ``launched``."""
+        self._talk.event("launched", **launch_event(launch), left=left)
+        self._shown.launched(launch, left)
+
+    def close(self) -> None:
+        """Close what is shown."""
+        self._shown.close()
+
+
+def launch_event(launch: dict[str, Any]) -> dict[str, Any]:
+    """A launch without its samples, which are in ``launches.jsonl``."""
+    names = ("case", "job", "number", "status", "reason", "flags", "seconds", "stop")
+    event = {name: launch[name] for name in names if name in launch}
+    if launch.get("latencies_ns"):
+        event["median_ms"] = median(launch["latencies_ns"]) / 1e6
+        event["samples"] = len(launch["latencies_ns"])
+        event["interference"] = launch.get("interference")
+    event["final"] = Status(launch["status"]) in NOT_RUNNABLE
+    return event
+
+
+def display_for(talk: Talk) -> Display:
+    """A bar where standard error is a terminal, lines otherwise, or nothing."""
+    shown: Display
+    if talk.quiet:
+        shown = Quiet()
+    elif talk.verbose:
+        shown = LaunchLines()
+    else:
+        from rich.console import Console
+
+        shown = Bar() if Console(stderr=True).is_terminal else Lines()
+    return Logged(shown, talk)

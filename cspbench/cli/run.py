@@ -17,6 +17,7 @@ from cspbench.cli.fleet_options import (
     scheduler_option,
 )
 from cspbench.cli.options import allow_code_option, format_option, memory_size, parse_overrides
+from cspbench.cli.talk import Talk, talk_options
 from cspbench.errors import InputError, StoreError
 from cspbench.vocabulary import ExitCode, exit_code_for
 
@@ -84,6 +85,7 @@ class Task:
 @scheduler_option
 @cluster_option
 @insecure_option
+@talk_options
 @format_option  # fmt: skip
 def command(
     suites: tuple[str, ...],
@@ -101,6 +103,7 @@ def command(
     cluster: Path | None,
     insecure: bool,
     form: str,
+    talk: Talk,
 ) -> int:
     """Measure every case of the SUITEs on this machine, store the run, write the report.
 
@@ -117,17 +120,17 @@ def command(
 
         with fleet_of(scheduler, cluster, insecure=insecure) as hub:
             paths, stopped = measure_on_fleet(
-                hub, suites, out, only, settings, resume, force, local
+                hub, suites, out, only, settings, resume, force, local, talk
             )
-        measured = _finish(paths, reports, form) if paths else ExitCode.OK
+        measured = _finish(paths, reports, form, talk) if paths else ExitCode.OK
         return stopped if stopped is not None else measured
     tasks = (
         _resumed(suites, out, resume, force, chosen=bool(only or settings))
         if resume is not None
         else _planned(suites, only, settings)
     )
-    paths, stopped = _measure(tasks, out, local, wait=not no_wait)
-    measured = _finish(paths, reports, form) if paths else ExitCode.OK
+    paths, stopped = _measure(tasks, out, local, talk, wait=not no_wait)
+    measured = _finish(paths, reports, form, talk) if paths else ExitCode.OK
     return stopped if stopped is not None else measured
 
 
@@ -163,7 +166,7 @@ def _resumed(
 
 
 def _measure(
-    tasks: Sequence[Task], out: Path, executor: Executor, *, wait: bool
+    tasks: Sequence[Task], out: Path, executor: Executor, talk: Talk, *, wait: bool
 ) -> tuple[list[Path], ExitCode | None]:
     """Run all tasks, alone on this machine.
 
@@ -171,35 +174,34 @@ def _measure(
         the run directories, and the exit code if we were stopped: by the user (or the system, by
         SIGTERM), or by a disk that takes no more.
     """
-    from cspbench.cli.progress import progress_for_terminal
     from cspbench.runner.lock import timing_lock
     from cspbench.runner.run import execute, new_run
     from cspbench.store.rundir import RunDirectory
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    progress = progress_for_terminal()
+    display = talk.display()
     what = ", ".join(task.plan.suite.name for task in tasks)
     paths: list[Path] = []
     try:
-        with timing_lock(what, wait=wait, waiting=lambda text: click.echo(text, err=True)):
+        with timing_lock(what, wait=wait, waiting=talk.tell):
             for task in tasks:
                 before = task.stored.launches if task.stored else ()
                 directory = (
                     RunDirectory(task.stored.path) if task.stored else new_run(task.plan, out)
                 )
                 paths.append(directory.path)
-                execute(task.plan, directory, before, executor, progress)
+                execute(task.plan, directory, before, executor, display)
     except KeyboardInterrupt:
         return paths, ExitCode.INTERRUPTED
     except StoreError as error:
         click.echo(f"error: {error}", err=True)
         return paths, ExitCode.NOT_MEASURED
     finally:
-        progress.close()
+        display.close()
     return paths, None
 
 
-def _finish(paths: Sequence[Path], reports: Path, form: str) -> ExitCode:
+def _finish(paths: Sequence[Path], reports: Path, form: str, talk: Talk) -> ExitCode:
     """Print the tables and write the report of what exists."""
     from cspbench.frames import load
     from cspbench.report import write_report
@@ -208,6 +210,7 @@ def _finish(paths: Sequence[Path], reports: Path, form: str) -> ExitCode:
     target = reports / f"{paths[-1].name}.html"
     report = write_report(runs, target)
     code = exit_code_for(record.status for run in runs for record in run.records)
+    talk.event("finished", runs=[str(path) for path in paths], report=str(report), code=int(code))
     if form == "json":
         click.echo(json.dumps(summary(runs, report), allow_nan=False))
     else:
@@ -221,15 +224,10 @@ def _finish(paths: Sequence[Path], reports: Path, form: str) -> ExitCode:
 
 def print_runs(runs: Sequence[Run], form: str) -> None:
     """Print the case table of every run, then why the other cases have no numbers."""
-    from cspbench.cli.options import emit
-    from cspbench.tables import NUMBERS, case_table, reason_table
+    from cspbench.cli.options import emit_cases
 
     for run in runs:
-        emit(case_table(run), form, None, NUMBERS)
-        reasons = reason_table(run)
-        if form == "table" and len(reasons):
-            click.echo("")
-            emit(reasons, form, None)
+        emit_cases(run, form)
 
 
 def summary(runs: Sequence[Run], report: Path) -> dict[str, Any]:

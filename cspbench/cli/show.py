@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from cspbench.cli.options import emit, format_option, out_file_option, results_option
+from cspbench.cli.options import emit, emit_cases, format_option, out_file_option, results_option
 
 
 @click.command()
@@ -24,23 +24,22 @@ def command(
     """Print the tables of RUN: a run directory, its name under results/, or "latest"."""
     from cspbench.frames import load
     from cspbench.store.rundir import find_run
-    from cspbench.tables import NUMBERS, case_table, launch_table, reason_table
+    from cspbench.tables import NUMBERS, SPARE, launch_table
 
     stored = load(find_run(run, results))
     for problem in stored.stored.problems:
         click.echo(f"warning: {problem}", err=True)
     wide = form in ("json", "csv", "parquet")
+    if not (samples or layers or launches):
+        if wide:
+            emit(stored.cases, form, out)
+        else:
+            emit_cases(stored, form, out)
+        return
     if samples:
         frame = stored.samples
     elif layers:
         frame = stored.layers
-    elif launches:
-        frame = stored.launches if wide else launch_table(stored)
     else:
-        frame = stored.cases if wide else case_table(stored)
-    emit(frame, form, out, NUMBERS)
-    if form == "table" and out is None and not (samples or layers or launches):
-        reasons = reason_table(stored)
-        if len(reasons):
-            click.echo("")
-            emit(reasons, form, None)
+        frame = stored.launches if wide else launch_table(stored)
+    emit(frame, form, out, NUMBERS, SPARE)
