@@ -152,7 +152,7 @@ class Campaign:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             from cspbench.cli.main import main
 
-            main(["run", *arguments])
+            main(["run", "--verbose", *arguments])
         os._exit(0)
 
     def _kill_worker(self, controller: int) -> bool:

@@ -164,3 +164,47 @@ def test_a_csv_cell_is_read_back_whole(cell):
     rows = list(csv.reader(io.StringIO(render(pd.DataFrame({"a": [cell], "b": ["x"]}), "csv"))))
     assert rows[1][0].removeprefix("'") == printable(cell).removeprefix("'")
     assert rows[1][1] == "x"
+
+
+WIDE = pd.DataFrame(
+    {
+        "id": ["peleenet@224/opencv-cpu/b1/t1", "yolov3-tiny@416/torch-cpu/b1/t1"],
+        "params_m": [2.8, 8.9],
+        "bflops": [1.0, 5.5],
+        "latency_ms": [12.0, 120.5],
+        "flags": [["contended", "not_steady"], []],
+    }
+)
+WIDE_NUMBERS = {"params_m": ".1f", "bflops": ".1f", "latency_ms": ".2f"}
+SPARE = ("params_m", "bflops")
+
+
+@pytest.mark.parametrize(
+    ("width", "shown"),
+    [
+        # id 31 + params_m 8 + bflops 6 + latency_ms 10 + flags (a word) 14 + 4 gaps of 2 = 77
+        (77, ["id", "params_m", "bflops", "latency_ms", "flags"]),
+        (76, ["id", "bflops", "latency_ms", "flags"]),
+        (60, ["id", "latency_ms", "flags"]),
+        (58, ["id", "latency_ms"]),
+    ],
+)
+def test_a_narrow_terminal_shows_fewer_columns_and_names_the_others(monkeypatch, width, shown):
+    monkeypatch.setenv("COLUMNS", str(width))
+    printed = lines(render(WIDE, "table", WIDE_NUMBERS, SPARE))
+    assert printed[0].split() == shown
+    missing = [name for name in WIDE if name not in shown]
+    assert ("too narrow for " + ", ".join(missing) in printed[-1]) == bool(missing)
+    assert max(map(len, printed[:-1])) <= width
+
+
+def test_ids_are_folded_before_more_than_three_columns_go(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "32")  # with ids on two lines: 18 + 10 + 2
+    printed = lines(render(WIDE.assign(fps=[1, 2]), "table", WIDE_NUMBERS, SPARE))
+    assert printed[0].split() == ["id", "latency_ms"]
+    assert printed[1:3] == ["peleenet@224             12.00", "  /opencv-cpu/b1/t1"]
+
+
+def test_in_a_pipe_nothing_is_left_out(monkeypatch):
+    monkeypatch.delenv("COLUMNS", raising=False)
+    assert lines(render(WIDE, "table", WIDE_NUMBERS, SPARE))[0].split() == list(WIDE)

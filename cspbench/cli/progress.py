@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from statistics import median
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -18,7 +18,7 @@ from cspbench.formats import printable
 from cspbench.runner.plan import Plan
 from cspbench.runner.session import Progress, Silent
 from cspbench.sensors.proc import between, read_cpu_times
-from cspbench.vocabulary import NOT_RUNNABLE, Status
+from cspbench.vocabulary import Status
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -36,21 +36,24 @@ class Display(Progress, Protocol):
         """Leave the terminal as it was."""
 
 
+#: What a good launch found, by its job, in a few words.
+_FOUND: dict[str, Callable[[dict[str, Any]], str]] = {
+    "memory": lambda launch: f"peak memory {launch['memory']['peak_memory_bytes'] / 2**20:.1f} MiB",
+    "layers": lambda launch: f"{len(launch['layers']['entries'])} layer times",
+    "compile": lambda launch: f"compiled in {launch['compile_seconds']:.1f} s",
+    "throughput": lambda launch: (
+        f"{launch['throughput']['inferences']} inferences, "
+        f"up to {launch['throughput']['in_flight']} at a time"
+    ),
+}
+
+
 def launch_text(launch: dict[str, Any]) -> str:
     """What a launch found, in a few words."""
     if launch["status"] != "ok":
         return f"{launch['status']}: {printable(launch['reason'])}"
-    if launch["job"] == "memory":
-        return f"peak memory {launch['memory']['peak_memory_bytes'] / 2**20:.1f} MiB"
-    if launch["job"] == "layers":
-        return f"{len(launch['layers']['entries'])} layer times"
-    if launch["job"] == "throughput":
-        found = launch["throughput"]
-        return f"{found['inferences']} inferences, up to {found['in_flight']} at a time"
-    if launch["job"] == "compile":
-        return f"compiled in {launch['compile_seconds']:.1f} s"
-    if not launch.get("latencies_ns"):
-        return "done"
+    if launch["job"] in _FOUND:
+        return _FOUND[launch["job"]](launch)
     flags = f" [{', '.join(launch['flags'])}]" if launch["flags"] else ""
     return f"{median(launch['latencies_ns']) / 1e6:.2f} ms{flags}"
 
@@ -114,7 +117,7 @@ class Lines(Silent):
         elif launch["job"] == "time":
             found = self._found.setdefault(launch["case"], [])
             found.append(median(launch["latencies_ns"]) / 1e6)
-            if len(found) == self._rounds:
+            if len(found) == self._rounds:  # a disturbed launch may still be repeated
                 click.echo(f"{printable(launch['case'])}: {_case_text(found)}", err=True)
         if launch["job"] in ("prepare", "compile"):
             return
@@ -148,12 +151,9 @@ class LaunchLines(Lines):
 
 
 def _case_text(medians_ms: list[float]) -> str:
-    middle = median(medians_ms)
-    apart = (max(medians_ms) / min(medians_ms) - 1) * 100
-    count = (
-        f"{len(medians_ms)} launches, {apart:.1f} % apart" if len(medians_ms) > 1 else "1 launch"
-    )
-    return f"{middle:.2f} ms ({count})"
+    apart = 100 * (max(medians_ms) / min(medians_ms) - 1)
+    many = f"{len(medians_ms)} launches, {apart:.1f} % apart"
+    return f"{median(medians_ms):.2f} ms ({many if len(medians_ms) > 1 else '1 launch'})"
 
 
 def _details(launch: dict[str, Any]) -> str:
@@ -207,15 +207,16 @@ class Bar(Silent):
             transient=True,
         )
         self._task = self._bar.add_task("", total=None, start=False)
-        self._bar.start()
 
     def preparing(self, model: str, done: int, total: int) -> None:
         """Show which model is being exported."""
+        self._bar.start()  # not before: we may have waited for another run, and said so
         self._bar.now = printable(model)
         self._bar.update(self._task, description="preparing", completed=done, total=total)
 
     def started(self, plan: Plan, launches: int) -> None:
         """Start the bar of launches."""
+        self._bar.start()
         self._done, self._bar.now = 0, ""
         self._bar.reset(self._task, total=launches, description=printable(plan.suite.name))
 
@@ -291,7 +292,6 @@ def launch_event(launch: dict[str, Any]) -> dict[str, Any]:
         event["median_ms"] = median(launch["latencies_ns"]) / 1e6
         event["samples"] = len(launch["latencies_ns"])
         event["interference"] = launch.get("interference")
-    event["final"] = Status(launch["status"]) in NOT_RUNNABLE
     return event
 
 
