@@ -17,8 +17,9 @@ waits for memory beyond its arithmetic. Its time ``t`` is
   one price of traffic for those that only move (pools, additions, resizing). Pooling is what makes
   the result antisymmetric, as the Marshall-Edgeworth index does for prices of two years; for one
   layer a network it is the quantity effect at the average rate, close to the Shapley value.
-- ``k`` is how much longer than that the layers of the same role (1x1, grouped, depthwise, pooling)
-  take in both networks together.
+- ``k`` is how much longer than that layers of the same stage and role (1x1, grouped, depthwise,
+  pooling) take in both networks together; where only one network has such layers, those of the
+  same role.
 - ``rest`` is due to size where ``max(c, m)`` is less than SMALL dispatches: too little work to fill
   the machine. Elsewhere nothing names its cause, and it counts as residual.
 
@@ -34,7 +35,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
+from typing import Any, TypeAlias
 
 from cspbench.attribution.work import Entry, Family
 from cspbench.measure.statistics import Interval
@@ -54,7 +55,7 @@ CAUSES: dict[str, str] = {
     "layout": "slices and changes of layout",
     "overhead": "overhead of each layer",
     "small": "layers too small to fill the machine",
-    "kind": "kinds of layers that run at another rate",
+    "kind": "stages and kinds of layers that run at another rate",
 }
 RESIDUALS: dict[str, str] = {
     "rate": "layers of one kind at another rate",
@@ -198,7 +199,7 @@ def attribute(
     a: Side, b: Side, notes: Sequence[str] = (), others: Sequence[Explanation] = ()
 ) -> Explanation:
     """Attribute the measured difference of two cases to causes and to layers."""
-    prices = fit_prices([*a.entries, *b.entries])
+    prices = fit_prices(a.entries, b.entries)
     costs = tuple(tuple(components(entry, prices) for entry in side.entries) for side in (a, b))
     low, high = difference_interval(a.latency, b.latency)
     return Explanation(
@@ -226,20 +227,30 @@ def difference_interval(a: Interval, b: Interval) -> tuple[float | None, float |
     return low, high
 
 
+#: A stage (None: any) and a role.
+Kind: TypeAlias = tuple[str | None, str]
+
+
 @dataclass(frozen=True)
 class Price:
     """How many times slower than the ceilings a family of layers runs in both cases together.
 
-    ``kinds`` holds, by role, how much longer again that role takes (1: as the family).
+    ``kinds`` holds, by stage and role, how much longer again such layers take (1: as the family);
+    stage None stands for all stages.
     """
 
     compute: float = 0.0
     waiting: float = 0.0
-    kinds: Mapping[str, float] = field(default_factory=dict)
+    kinds: Mapping[Kind, float] = field(default_factory=dict)
 
     def usual_ms(self, entry: Entry) -> float:
         """What an entry would take at the family's prices."""
         return self.compute * entry.compute_ms + self.waiting * entry.waiting_ms
+
+    def kind_factor(self, entry: Entry) -> float:
+        """How many times longer than usual layers like this one take."""
+        anywhere = self.kinds.get((None, entry.role), 1.0)
+        return self.kinds.get((entry.stage, entry.role), anywhere)
 
 
 def is_small(entry: Entry) -> bool:
@@ -247,27 +258,40 @@ def is_small(entry: Entry) -> bool:
     return entry.roof_ms < SMALL * entry.overhead_ms
 
 
-def fit_prices(entries: Iterable[Entry]) -> dict[Family, Price]:
+def fit_prices(a: Iterable[Entry], b: Iterable[Entry]) -> dict[Family, Price]:
     """Prices of arithmetic and movement, from the entries of both cases."""
-    families: dict[Family, list[Entry]] = {Family.ARITHMETIC: [], Family.MOVEMENT: []}
-    for entry in entries:
-        if entry.family in families and entry.roof_ms > 0:
-            families[entry.family].append(entry)
-    return {family: _price(members) for family, members in families.items()}
+    sides = [[entry for entry in side if entry.roof_ms > 0] for side in (a, b)]
+    return {
+        family: _price(*([entry for entry in side if entry.family is family] for side in sides))
+        for family in (Family.ARITHMETIC, Family.MOVEMENT)
+    }
 
 
-def _price(entries: Sequence[Entry]) -> Price:
-    large = [entry for entry in entries if not is_small(entry)] or list(entries)
+def _price(a: Sequence[Entry], b: Sequence[Entry]) -> Price:
+    large = [[entry for entry in side if not is_small(entry)] for side in (a, b)]
+    if not any(large):
+        large = [list(a), list(b)]
+    both = [*large[0], *large[1]]
     compute, waiting = _least_squares(
-        [(entry.compute_ms, entry.waiting_ms, entry.own_ms) for entry in large]
+        [(entry.compute_ms, entry.waiting_ms, entry.own_ms) for entry in both]
     )
     price = Price(compute, waiting)
-    kinds = {}
-    for role in {entry.role for entry in large}:
-        usual = math.fsum(price.usual_ms(entry) for entry in large if entry.role == role)
-        own = math.fsum(entry.own_ms for entry in large if entry.role == role)
-        kinds[role] = own / usual if usual > 0 else 1.0
-    return Price(compute, waiting, kinds)
+    kinds: dict[Kind, list[Entry]] = {}
+    for entry in both:
+        kinds.setdefault((None, entry.role), []).append(entry)
+        kinds.setdefault((entry.stage, entry.role), []).append(entry)
+    shared = set.intersection(*({(e.stage, e.role) for e in side} for side in large))
+    factors = {
+        kind: _factor(members, price)
+        for kind, members in kinds.items()
+        if kind[0] is None or kind in shared
+    }
+    return Price(compute, waiting, factors)
+
+
+def _factor(members: Sequence[Entry], price: Price) -> float:
+    usual = math.fsum(price.usual_ms(entry) for entry in members)
+    return math.fsum(entry.own_ms for entry in members) / usual if usual > 0 else 1.0
 
 
 def _least_squares(points: Sequence[tuple[float, float, float]]) -> tuple[float, float]:
@@ -296,7 +320,7 @@ def components(entry: Entry, prices: Mapping[Family, Price]) -> dict[str, float]
         return {_WHOLE.get(entry.family, "overhead"): entry.ms}
     price = prices[entry.family]
     usual = price.usual_ms(entry)
-    kind = (price.kinds.get(entry.role, 1.0) - 1.0) * usual
+    kind = (price.kind_factor(entry) - 1.0) * usual
     found = {
         "overhead": entry.overhead_ms,
         "kind": kind,

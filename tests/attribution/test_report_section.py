@@ -1,0 +1,46 @@
+"""The report's section "Why one is slower": static text, from the run alone."""
+
+import re
+
+import pytest
+
+from cspbench.report.explained import MAX_PAIRS, explanations
+from cspbench.report.page import render
+from cspbench.report.rows import case_rows
+from tests.attribution.stored import PARTIAL, PLAIN, pair_run
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return pair_run(tmp_path_factory.mktemp("results"))
+
+
+def section_of(page):
+    """The section's HTML, which no script has touched."""
+    [found] = re.findall(r'<section id="explain".*?</section>', page, re.DOTALL)
+    return found
+
+
+def test_partial_networks_are_paired_with_their_plain_ones(run):
+    found, left_out = explanations([run], case_rows([run]))
+    assert [(why.a, why.b, why.setting) for why in found] == [
+        (PLAIN, PARTIAL, "opencv-cpu"),
+        (PLAIN, PARTIAL, "opencv-cpu b8"),
+    ]
+    assert left_out == 0
+    assert MAX_PAIRS > 2
+
+
+def test_sentences_and_parts_stand_in_the_page_without_a_script(run):
+    page = section_of(render([run]))
+    assert "B is slower by 2.00 ms (+20 %; " in page
+    assert "22 % fewer MACs" in page
+    assert "residual: " in page
+    assert "<script" not in page
+    command = re.search(r"<code>(cspbench explain .*? --by groups)</code>", page)[1]
+    assert f"--run {run.name}" in command
+
+
+def test_a_run_without_layer_times_says_how_to_get_them(tmp_path):
+    page = section_of(render([pair_run(tmp_path, layers=False)]))
+    assert "cspbench run explain" in page

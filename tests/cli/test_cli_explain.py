@@ -1,0 +1,101 @@
+"""``cspbench explain``: really measured once, then read in every form."""
+
+import json
+import os
+
+import pytest
+
+from tests.attribution.stored import PARTIAL, PLAIN, case, pair_run
+
+INVENTED = {
+    "gflops": {"fp32": 50.0}, "bandwidth_gbs": {"triad": 5.0}, "cache_bandwidth_gbs": {},
+    "overhead_us": 2.0, "working_set_bytes": 1, "threads": 1,
+}  # fmt: skip
+
+
+@pytest.fixture
+def ceilings(shared_environment, monkeypatch):
+    """Invented ceilings in the shared cache: measuring them needs a gigabyte and half a minute."""
+    from cspbench.store.ceilings import Ceilings, keep_ceilings
+
+    monkeypatch.setenv("CSPBENCH_CACHE", shared_environment["CSPBENCH_CACHE"])
+    path = keep_ceilings("cpu", Ceilings(**INVENTED))
+    yield
+    os.unlink(path)
+
+
+def test_two_networks_are_measured_and_explained(cspbench, ceilings):
+    result = cspbench(
+        "explain", "peleenet@64", "csppeleenet@64", "--rounds", "2", "--format", "json"
+    )
+    assert result.returncode == 0, result.stderr
+    found = json.loads(result.stdout)
+    assert found["a"]["case"] == "peleenet@64/opencv-cpu/b1/t1"
+    assert found["difference_ms"] == pytest.approx(
+        found["b"]["latency_ms"] - found["a"]["latency_ms"]
+    )
+    assert sum(row["difference_ms"] for row in found["parts"]) == pytest.approx(
+        found["difference_ms"]
+    )
+    # OpenCV's profile has the 21 concatenations of PeleeNet's dense layers and its stem, and more.
+    entries = {(row["stage"], row["role"]): row["a_entries"] for row in found["groups"]}
+    assert sum(n for (_, role), n in entries.items() if role == "concatenation") >= 21
+    assert ("stages.0", "3x3 convolution") in entries
+    # The stored run is explained again, by the names of the models alone.
+    again = cspbench("explain", "peleenet", "csppeleenet", "--run", "latest")
+    assert again.returncode == 0, again.stderr
+    assert found["sentences"][0] in again.stdout
+    assert "Verdict: " in again.stdout
+
+
+@pytest.fixture
+def stored(call, tmp_path):
+    """Explains the invented run in this process."""
+    run = pair_run(tmp_path / "results")
+
+    def explain(*arguments):
+        return call("explain", case(PLAIN), case(PARTIAL), "--run", run.name, *arguments)
+
+    return explain
+
+
+def test_a_terminal_gets_sentences_and_two_tables(stored):
+    code, out, _ = stored()
+    assert code == 0
+    assert out.startswith("B is slower by 2.00 ms")
+    assert "concatenation copies" in out
+    assert "time outside the layers" in out
+
+
+@pytest.mark.parametrize(("form", "first"), [("csv", "part,cause,a_ms"), ("md", "| part")])
+def test_other_forms_are_the_table_alone(stored, form, first):
+    code, out, _ = stored("--format", form)
+    assert code == 0
+    assert out.startswith(first)
+
+
+def test_rows_may_be_groups_or_layers(stored):
+    assert stored("--by", "groups", "--format", "csv")[1].startswith("stage,role,a_entries")
+    rows = json.loads(stored("--by", "layers", "--format", "json")[1])
+    assert len(rows) == 8
+
+
+def test_json_may_go_to_a_file(stored, tmp_path):
+    code, out, _ = stored("--format", "json", "--out", "why.json")
+    assert (code, out.strip()) == (0, "why.json")
+    assert json.loads((tmp_path / "why.json").read_text())["verdict"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("pelenet", "csppeleenet"), "unknown model 'pelenet'"),
+        (("a", "b", "--run", "nothing"), "there is no run 'nothing'"),
+        (("peleenet@64", "csppeleenet@64", "--backend", "opencv"), "unknown backend 'opencv'"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_exit_code_2(call, arguments, sentence):
+    code, out, err = call("explain", *arguments)
+    assert (code, out) == (2, "")
+    assert sentence in err
+    assert len(err.splitlines()) == 1
