@@ -35,26 +35,26 @@ if TYPE_CHECKING:
 
 #: Injected slowdowns, in this order; the same code against itself is asked most often.
 SHARES = (0.0, 0.05, 0.0, 0.10, 0.0, 0.03)
-#: Slowdown that the extra work is corrected by, and in how many generations.
-CHECKED_SHARE = 0.10
+#: Shares of guessed extra work by which the guess is corrected, and in how many generations each.
+CHECKED_SHARES = (0.03, 0.10)
 CHECK_GENERATIONS = 4
-#: Relative standard error up to which the correction is better than the guess.
-_SURE = 0.25
+#: Standard error of what they showed, as a share, above which it corrects nothing.
+SURE = 0.01
 
 
 @dataclass
 class SelfTest:
     """Outcomes by injected share.
 
-    ``seen`` is the slowdown that CHECKED_SHARE of extra work showed before it was corrected, with
-    its standard error ``seen_error``; None if it was not tried.
+    ``seen`` are the slowdowns that CHECKED_SHARES of the guessed extra work showed, with their
+    standard error ``seen_error``; empty and None if it was not tried.
     """
 
     case: str
     gate: Gate
     inference_ms: float | None = None
     units_per_inference: float | None = None
-    seen: float | None = None
+    seen: tuple[float, ...] = ()
     seen_error: float | None = None
     outcomes: list[tuple[float, CaseData]] = field(default_factory=list)
 
@@ -145,12 +145,13 @@ class SelfTest:
 
     def _injection(self) -> list[str]:
         """How sure the injected sizes are."""
-        if self.seen is None or self.seen_error is None:
+        if self.seen_error is None:
             return []
-        relative = self.seen_error / math.log1p(CHECKED_SHARE)
-        if relative > _SURE:
+        if self.seen_error > SURE:
             return ["the injected sizes are guesses: this machine is too noisy to check them"]
-        return [f"the injected sizes hold to within {200 * relative:.0f} % of themselves"]
+        return [
+            f"the injected sizes hold to within ± {200 * self.seen_error:.1f} % of an inference"
+        ]
 
     def as_dict(self) -> dict[str, Any]:
         """The object that ``--format json`` prints."""
@@ -158,7 +159,7 @@ class SelfTest:
             "case": self.case,
             "inference_ms": self.inference_ms,
             "units_per_inference": self.units_per_inference,
-            "check": {"injected": CHECKED_SHARE, "seen": self.seen, "error": self.seen_error},
+            "check": {"guessed": CHECKED_SHARES, "seen": self.seen, "error": self.seen_error},
             "false_alarms": self.false_alarms,
             "generation_sd": self.spread,
             "smallest_effect": self.smallest_effect,
@@ -188,16 +189,20 @@ def _told(data: CaseData) -> str:
 
 @dataclass(frozen=True)
 class Probe:
-    """A prepared case with what its extra work costs."""
+    """A prepared case with what its extra work costs.
+
+    ``fixed_share`` is what any extra work costs, as a share of an inference.
+    """
 
     prepared: Prepared
     measure: Measure
     inference_ns: float
     units_per_inference: float
+    fixed_share: float = 0.0
 
     def units(self, share: float) -> float:
         """Units of extra work for each inference that add ``share`` to its time."""
-        return share * self.units_per_inference
+        return max(0.0, share - self.fixed_share) * self.units_per_inference
 
     def arms(self, share: float) -> MakeArm:
         """Base: the case; head: the same with extra work."""
@@ -232,14 +237,20 @@ def probe(prepared: Prepared, measure: Measure, times: int = 3) -> Probe:
     )
 
 
-def corrected(seen: float, error: float) -> float:
-    """By what the guess is to be multiplied, if CHECKED_SHARE of it showed ``seen`` (log-ratio).
+def corrected(guess: Probe, seen: Sequence[float], error: float) -> Probe:
+    """The guess as the slowdowns ``seen`` at CHECKED_SHARES correct it.
 
-    Units timed in a row cost less than units between inferences, which find their data in slower
-    caches, so that the guess is too large. A check that is itself unsure corrects nothing.
+    The guess times units in a row. Between inferences a unit finds its data in slower caches, and
+    the first one its code as well: cost is a line with a fixed part, and two points give it. A
+    check that is itself unsure (``error``, as a share) corrects nothing.
     """
-    wanted = math.log1p(CHECKED_SHARE)
-    return 1.0 if error > _SURE * wanted else min(max(wanted / max(seen, wanted / 4), 0.25), 4.0)
+    if error > SURE:
+        return guess
+    low, high = CHECKED_SHARES
+    slope = min(max((seen[1] - seen[0]) / (high - low), 0.25), 4.0)
+    fixed = min(max(seen[0] - slope * low, 0.0), 0.05)
+    units = guess.units_per_inference / slope
+    return replace(guess, units_per_inference=units, fixed_share=fixed)
 
 
 def quickest_case(suite: Suite, only: Sequence[str], executor: Executor) -> Prepared:
@@ -286,18 +297,22 @@ def calibrate(result: SelfTest, guess: Probe) -> Callable[[float], MakeArm]:
     Raises:
         ArmLostError: an arm was lost.
     """
-    stream = generations(guess.arms(CHECKED_SHARE))
-    with contextlib.closing(stream):  # type: ignore[type-var]
-        found = [
+    found = [_estimates(guess.arms(share), CHECK_GENERATIONS) for share in CHECKED_SHARES]
+    result.seen = tuple(math.expm1(fmean(estimates)) for estimates in found)
+    variance = fmean(stdev(estimates) ** 2 for estimates in found)
+    result.seen_error = math.sqrt(variance / CHECK_GENERATIONS)
+    probe_now = corrected(guess, result.seen, result.seen_error)
+    result.inference_ms = probe_now.inference_ns / 1e6
+    result.units_per_inference = probe_now.units_per_inference
+    return probe_now.arms
+
+
+def _estimates(make_arm: MakeArm, count: int) -> list[float]:
+    with contextlib.closing(generations(make_arm)) as stream:  # type: ignore[type-var]
+        return [
             generation_estimate(g.inference_ns("base"), g.inference_ns("head"))
-            for g in itertools.islice(stream, CHECK_GENERATIONS)
+            for g in itertools.islice(stream, count)
         ]
-    seen, error = fmean(found), stdev(found) / math.sqrt(len(found))
-    units = guess.units_per_inference * corrected(seen, error)
-    result.inference_ms = guess.inference_ns / 1e6
-    result.units_per_inference = units
-    result.seen, result.seen_error = math.expm1(seen), error
-    return replace(guess, units_per_inference=units).arms
 
 
 def run_gates(

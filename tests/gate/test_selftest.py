@@ -8,7 +8,7 @@ import pytest
 from cspbench.cli.main import main
 from cspbench.gate.decide import Look
 from cspbench.gate.measure import measure_case
-from cspbench.gate.selftest import SHARES, SelfTest, corrected, run_gates
+from cspbench.gate.selftest import SHARES, Probe, SelfTest, corrected, run_gates
 from cspbench.runner.duet import ArmLostError, generations
 from cspbench.suite.case import Gate
 from cspbench.vocabulary import ExitCode
@@ -69,10 +69,17 @@ def test_a_lost_arm_makes_the_self_test_unmeasured():
 
 
 def test_the_extra_work_is_corrected_by_what_it_showed():
-    # 10 % were wanted, log 1.1 = 0.0953; 0.143 were seen: two thirds of the units are enough.
-    assert corrected(0.143, 0.004) == pytest.approx(0.0953 / 0.143, rel=1e-3)
-    assert corrected(0.143, 0.05) == 1.0  # too noisy to know better
-    assert corrected(-0.02, 0.004) == 4.0  # nonsense moves it by no more than this
+    guess = Probe(None, None, 5e6, 800.0)
+    # 3 % of it showed 5.1 %, 10 % showed 13.5 %: (13.5 - 5.1) / 7 = 1.2 for each percent, and
+    # 5.1 - 1.2 * 3 = 1.5 % whatever the amount.
+    better = corrected(guess, (0.051, 0.135), 0.004)
+    assert better.fixed_share == pytest.approx(0.015)
+    # For 5 %: (5 - 1.5) % / 1.2 of 800 units = 23.3; and 1 % cannot be injected with it at all.
+    assert better.units(0.05) == pytest.approx(0.035 / 1.2 * 800)
+    assert better.units(0.01) == 0.0
+    assert corrected(guess, (0.051, 0.135), 0.02) is guess  # too noisy to know better
+    wild = corrected(guess, (-0.2, 0.9), 0.004)
+    assert (wild.units_per_inference, wild.fixed_share) == (200.0, 0.0)
 
 
 @pytest.fixture
