@@ -5,6 +5,8 @@ Tests install it by an entry point (:func:`install`), as a user's own backend wo
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
 import shutil
 import signal
@@ -23,7 +25,8 @@ from cspbench.errors import Unavailable, Unsupported
 DOINGS = (
     "ok", "raise", "raise-oom", "allocate", "hold", "abort", "exit", "segfault", "sigkill", "hang",
     "hang-in-run", "chatter", "nan", "shape", "wrong", "describe", "unsupported", "unavailable",
-    "child", "child-segfault", "once",
+    "child", "child-segfault", "once", "hang-in-c", "stop", "garbage", "flood", "eat", "spam",
+    "raise-on-close", "hang-on-close",
 )  # fmt: skip
 
 
@@ -109,12 +112,57 @@ class Fake:
         artifact.with_suffix(".pid").write_text(str(child))
         os.kill(os.getpid(), signal.SIGSEGV)
 
+    def _hang_in_c(self, artifact):
+        """Wait in C and never give the interpreter back: no thread of Python runs any more."""
+        ctypes.PyDLL(None).pause()
+
+    def _stop(self, artifact):
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+    def _garbage(self, artifact):
+        """Write into every pipe that is open, the one for answers among them."""
+        for descriptor in _pipes():
+            os.write(descriptor, b"\xff\x00{]\n[1]\n" + b'{"event": 7}\n{"event": "phase"}\n')
+
+    def _flood(self, artifact):
+        """Write without an end, and without the end of a line."""
+        (descriptor,) = _pipes()
+        while True:
+            os.write(descriptor, b"x" * 65536)
+
+    def _eat(self, artifact):
+        """Take memory until somebody ends it; pages of a shared mapping are nobody's data."""
+        import mmap
+
+        while True:
+            block = mmap.mmap(-1, 1 << 24)
+            block.write(b"x" * (1 << 24))
+            self.held.append(block)
+
+    def _spam(self, artifact):
+        """Print 40 MiB, and what it wanted to say."""
+        for _ in range(40):
+            os.write(1, b"spam " * (1 << 18))
+            time.sleep(0.1)
+        print("these are the last words", flush=True)
+        os.abort()
+
     def _once(self, artifact):
         """Fail the first time; a file beside the artifact remembers."""
         mark = artifact.with_suffix(".once")
         if not mark.exists():
             mark.touch()
             raise RuntimeError("the first time fails")
+
+
+def _pipes():
+    """Pipes beyond standard input, output and error."""
+    found = []
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):  # the one that lists is closed by now
+            if int(name) > 2 and os.readlink(f"/proc/self/fd/{name}").startswith("pipe:"):
+                found.append(int(name))
+    return found
 
 
 class FakeSession:
@@ -155,7 +203,10 @@ class FakeSession:
         }
 
     def close(self):
-        pass
+        if self._do == "raise-on-close":
+            raise RuntimeError("cannot unload")
+        if self._do == "hang-on-close":
+            time.sleep(1000)
 
 
 def install(folder: Path) -> Path:

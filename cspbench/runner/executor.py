@@ -48,6 +48,7 @@ class LocalExecutor:
             watch.stop()
             worker.close()
         self._observer.add(job, watch, outcome)
+        outcome.answer["memory_bound"] = worker.memory_bound
         return outcome
 
     def series(self, jobs: Sequence[Job], timeout_seconds: float) -> Iterator[Outcome]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import selectors
@@ -17,14 +18,19 @@ from pathlib import Path
 from typing import Any
 
 from cspbench.measure.worker import OUT_OF_MEMORY
+from cspbench.runner.cgroup import MemoryGroup
 from cspbench.vocabulary import Status
 
 #: How much of a worker's own output is kept.
 LOG_BYTES = 64 * 1024
+#: A longer output is cut while the worker runs.
+MAX_LOG_FILE_BYTES = 16 * 2**20
 #: How often the controller looks after a silent worker: is it alive, how much memory has it.
 WATCH_SECONDS = 0.5
 #: No answer is longer than this.
 MAX_MESSAGE_BYTES = 64 * 2**20
+#: A job has a handful of phases; each begins a time-out anew, and a backend may forge more.
+MAX_PHASES = 20
 _VMSTAT = Path("/proc/vmstat")
 
 
@@ -60,7 +66,10 @@ class WorkerProcess:
         extra: Mapping[str, str] | None = None,
     ) -> None:
         read_end, write_end = os.pipe()
+        # Without a name (O_TMPFILE): nothing stays behind, whoever is killed.
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed in close()
+        fcntl.fcntl(self._log, fcntl.F_SETFL, os.O_APPEND)  # so that it can be cut
+        self._log_before = b""
         self._oom_kills = _oom_kills()
         command = [python or sys.executable, "-m", module]
         command += ["--answers", str(write_end), "--parent", str(os.getpid())]
@@ -78,8 +87,9 @@ class WorkerProcess:
             os.close(write_end)
         self._answers = read_end
         os.set_blocking(read_end, False)
-        self._buffer = b""
+        self._buffer = bytearray()
         self._busy = False
+        self._group: MemoryGroup | None = None
 
     @property
     def pid(self) -> int:
@@ -105,6 +115,9 @@ class WorkerProcess:
         """
         started = time.monotonic()
         self._busy = True
+        memory_limit = job.get("memory_limit_bytes")
+        if memory_limit and self._group is None:
+            self._group = MemoryGroup.confine(self._process.pid, memory_limit)
         stdin = self._process.stdin
         assert stdin is not None
         with contextlib.suppress(BrokenPipeError):  # it died: seen below
@@ -120,7 +133,7 @@ class WorkerProcess:
     def _wait(
         self, job: dict[str, Any], timeout_seconds: float, on_phase: Callable[[str], None] | None
     ) -> Outcome:
-        phase, allowed = "start", timeout_seconds
+        phase, allowed, phases_left = "start", timeout_seconds, MAX_PHASES
         deadline = time.monotonic() + allowed
         memory_limit = job.get("memory_limit_bytes")
         with selectors.DefaultSelector() as selector:
@@ -132,6 +145,7 @@ class WorkerProcess:
                     reason = f"no answer within {allowed:g} s, in phase {phase!r}"
                     return Outcome(Status.TIMEOUT, reason)
                 if not selector.select(min(left, WATCH_SECONDS)):
+                    self._bound_log()
                     if not self.alive:  # what it forked keeps the pipe open
                         return self._ended(phase)
                     if memory_limit and self.resident_bytes() > memory_limit:
@@ -142,7 +156,8 @@ class WorkerProcess:
                 if not chunk:
                     return self._ended(phase)
                 for message in self._messages(chunk):
-                    if message.get("event") == "phase":
+                    if message.get("event") == "phase" and phases_left:
+                        phases_left -= 1
                         phase = str(message.get("phase"))
                         if on_phase is not None:
                             on_phase(phase)
@@ -156,7 +171,11 @@ class WorkerProcess:
 
     def _messages(self, chunk: bytes) -> list[dict[str, Any]]:
         """Whole JSON lines received; anything else in the pipe is not ours and is dropped."""
-        *lines, self._buffer = (self._buffer + chunk).split(b"\n")
+        self._buffer += chunk
+        if b"\n" not in chunk:  # joined once a line is whole: a flood is not to cost us either
+            return []
+        *lines, rest = self._buffer.split(b"\n")
+        self._buffer = rest
         messages = []
         for line in lines:
             with contextlib.suppress(ValueError):
@@ -175,11 +194,24 @@ class WorkerProcess:
         if code >= 0:
             return Outcome(Status.CRASHED, f"the worker exited with {code} in phase {phase!r}")
         name = _signal_name(-code)
-        if -code == signal.SIGKILL and _oom_kills() > self._oom_kills:
-            return Outcome(Status.OOM, f"the kernel's out-of-memory killer ended it in {phase!r}")
+        if -code == signal.SIGKILL and self._killed_for_memory():
+            return Outcome(
+                Status.OOM, f"the kernel's out-of-memory killer ended it in phase {phase!r}"
+            )
         if any(text in self._read_log() for text in OUT_OF_MEMORY):
             return Outcome(Status.OOM, f"out of memory in phase {phase!r} ({name})")
         return Outcome(Status.CRASHED, f"the worker was ended by {name} in phase {phase!r}")
+
+    def _killed_for_memory(self) -> bool:
+        """True if the kernel ended this worker, or else some process, for lack of memory."""
+        if self._group is not None:
+            return self._group.oom_kills() > 0
+        return _oom_kills() > self._oom_kills
+
+    @property
+    def memory_bound(self) -> str:
+        """What bounds the worker's memory beside RLIMIT_DATA: ``cgroup`` or ``watchdog``."""
+        return "watchdog" if self._group is None else "cgroup"
 
     def resident_bytes(self) -> int:
         """Resident memory of the worker now; 0 if it ended or the system does not tell."""
@@ -189,9 +221,17 @@ class WorkerProcess:
         return 0
 
     def _read_log(self) -> str:
-        size = self._log.seek(0, os.SEEK_END)
-        self._log.seek(max(0, size - LOG_BYTES))
-        return self._log.read().decode("utf-8", "replace")
+        return (self._log_before + self._log_end())[-LOG_BYTES:].decode("utf-8", "replace")
+
+    def _log_end(self) -> bytes:
+        size = os.fstat(self._log.fileno()).st_size
+        return os.pread(self._log.fileno(), LOG_BYTES, max(0, size - LOG_BYTES))
+
+    def _bound_log(self) -> None:
+        """Keep the end of a long output only: a chatterer must not fill the disk."""
+        if os.fstat(self._log.fileno()).st_size > MAX_LOG_FILE_BYTES:
+            self._log_before = self._log_end()
+            self._log.truncate(0)  # the worker appends: it goes on at the start
 
     def kill(self) -> None:
         """End the worker and whatever it started, at once."""
@@ -211,6 +251,8 @@ class WorkerProcess:
         self.kill()  # also what it forked and left behind
         os.close(self._answers)
         self._log.close()
+        if self._group is not None:
+            self._group.close()
 
 
 def phase_seconds(job: dict[str, Any], phase: str) -> float:

@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from cspbench.runner import process
+from cspbench.runner.cgroup import MemoryGroup
 from cspbench.runner.executor import LocalExecutor
 from cspbench.runner.process import WorkerProcess, worker_environment
 from cspbench.vocabulary import Status
@@ -109,6 +110,9 @@ def test_a_good_launch_answers_with_everything_a_worker_can_know(job):
         ("exit", "crashed", "the worker exited with 7 in phase 'load'"),
         ("segfault", "crashed", "the worker was ended by SIGSEGV in phase 'load'"),
         ("sigkill", "crashed", "the worker was ended by SIGKILL in phase 'load'"),
+        ("flood", "crashed", "the worker flooded its pipe with garbage"),
+        ("eat", "oom", "in phase 'load'"),  # whichever bound comes first
+        ("raise-on-close", "failed", "RuntimeError: cannot unload"),
     ],
 )
 def test_each_bad_end_has_its_status_and_reason(job, do, status, reason):
@@ -125,12 +129,21 @@ def test_the_log_of_a_bad_end_holds_what_the_backend_printed(job):
     assert "and this is its second line" in outcome.log
 
 
-@pytest.mark.parametrize(("do", "phase"), [("hang", "load"), ("hang-in-run", "warm-up")])
+@pytest.mark.parametrize(
+    ("do", "phase"),
+    [
+        ("hang", "load"),
+        ("hang-in-run", "warm-up"),
+        ("hang-in-c", "load"),
+        ("stop", "load"),
+        ("hang-on-close", "close"),
+    ],
+)
 def test_a_hang_is_ended_by_the_time_out_that_names_the_phase(job, do, phase):
     outcome = launch(job(do, warmup_seconds=0.5), timeout_seconds=4.0)
     assert outcome.status is Status.TIMEOUT
     # A phase that is told how long to work has that long on top.
-    allowed = {"load": "4", "warm-up": "4.5"}[phase]
+    allowed = {"warm-up": "4.5"}.get(phase, "4")
     assert outcome.reason == f"no answer within {allowed} s, in phase {phase!r}"
 
 
@@ -141,23 +154,62 @@ def test_what_a_backend_prints_is_not_an_answer(job):
     assert outcome.answer["agreement"]["max_relative_error"] == 0.0
 
 
+def test_garbage_in_the_pipe_of_answers_is_dropped(job):
+    assert launch(job("garbage")).status is Status.OK
+
+
+def test_the_last_words_of_a_chatterer_are_kept_and_its_output_is_cut(job, monkeypatch):
+    monkeypatch.setattr(process, "MAX_LOG_FILE_BYTES", 1 << 20)
+    monkeypatch.setattr(process, "WATCH_SECONDS", 0.02)
+    sizes = []
+    bound = WorkerProcess._bound_log
+
+    def watched(self):
+        bound(self)
+        sizes.append(os.fstat(self._log.fileno()).st_size)
+
+    monkeypatch.setattr(WorkerProcess, "_bound_log", watched)
+    outcome = launch(job("spam"))
+    assert outcome.status is Status.CRASHED
+    assert outcome.log.endswith("these are the last words\n")
+    assert len(outcome.log) == process.LOG_BYTES
+    assert max(sizes) < 20 << 20  # of 40 MiB that it printed
+
+
 def test_a_kill_by_the_kernel_for_memory_is_told_from_other_kills(job, monkeypatch):
     counts = iter([41, 42])  # before the launch, after it
     monkeypatch.setattr(process, "_oom_kills", lambda: next(counts))
+    monkeypatch.setattr(MemoryGroup, "confine", lambda pid, limit: None)
     outcome = launch(job("sigkill"))
     assert outcome.status is Status.OOM
-    assert outcome.reason == "the kernel's out-of-memory killer ended it in 'load'"
+    assert outcome.reason == "the kernel's out-of-memory killer ended it in phase 'load'"
 
 
-def test_a_worker_that_holds_more_memory_than_allowed_is_ended(job):
-    """Whatever kind of memory it is: the controller looks at what is resident."""
+@pytest.mark.parametrize("bound", ["cgroup", "watchdog"])
+def test_a_worker_that_holds_more_memory_than_allowed_is_ended(job, monkeypatch, bound):
+    """Whatever kind of memory it is: the kernel counts pages, or we look at what is resident."""
+    if bound == "watchdog":
+        monkeypatch.setattr(MemoryGroup, "confine", lambda pid, limit: None)
     worker = WorkerProcess()
     try:
-        outcome = worker.ask(job("hold", memory_limit_bytes=200 << 20), 60.0)
+        outcome = worker.ask(job("eat", memory_limit_bytes=200 << 20), 60.0)
+        if worker.memory_bound != bound:
+            pytest.skip("this system lets us make no control group with a memory bound")
     finally:
         worker.close()
     assert outcome.status is Status.OOM
-    assert outcome.reason == "over the memory limit of 200 MiB in phase 'load'"
+    assert (
+        outcome.reason
+        == {
+            "cgroup": "the kernel's out-of-memory killer ended it in phase 'load'",
+            "watchdog": "over the memory limit of 200 MiB in phase 'load'",
+        }[bound]
+    )
+
+
+def test_the_launch_says_what_bounded_its_memory(job):
+    assert launch(job()).answer["memory_bound"] in ("cgroup", "watchdog")
+    assert launch(job("segfault")).answer["memory_bound"] in ("cgroup", "watchdog")
 
 
 def test_the_kernels_count_of_kills_is_read_from_vmstat(tmp_path, monkeypatch):

@@ -1,0 +1,117 @@
+"""Control groups for the memory bound of a worker, where this system lets us make them.
+
+A group bounds a worker with all that it starts, and page by page, where the other bounds see only
+private memory (RLIMIT_DATA) or look twice a second. Version 2 needs a parent whose children have
+the memory controller: systemd delegates one to each user's session, and root has one. Version 1,
+as on older boards, needs a writable hierarchy. Where neither is given there is no group.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+_ROOT = Path("/sys/fs/cgroup")
+_OWN = Path("/proc/self/cgroup")
+_PREFIX = "cspbench-"
+_numbers = itertools.count()
+
+
+@dataclass(frozen=True)
+class _Version:
+    """Names of the files that differ."""
+
+    limit: str
+    events: str
+
+
+_V1 = _Version("memory.limit_in_bytes", "memory.oom_control")
+_V2 = _Version("memory.max", "memory.events")
+
+
+class MemoryGroup:
+    """A control group with a memory bound; whoever makes it closes it."""
+
+    def __init__(self, path: Path, version: _Version) -> None:
+        self._path = path
+        self._version = version
+
+    @staticmethod
+    def confine(pid: int, limit_bytes: int) -> MemoryGroup | None:
+        """Put a process into a group of its own; None where this system does not let us."""
+        for parent, version in _candidates():
+            _sweep(parent)
+            path = parent / f"{_PREFIX}{os.getpid()}-{next(_numbers)}"
+            try:
+                path.mkdir()
+            except OSError:
+                continue
+            group = MemoryGroup(path, version)
+            try:
+                # Not created where the controller is not on: these files are the kernel's.
+                _write(path / version.limit, str(limit_bytes))
+                _write(path / "cgroup.procs", str(pid))
+            except OSError:
+                group.close()
+                continue
+            with contextlib.suppress(OSError):  # else it would swap instead of ending
+                _write(path / "memory.swap.max", "0")
+            return group
+        return None
+
+    def oom_kills(self) -> int:
+        """How many processes of the group the kernel has ended for lack of memory."""
+        with contextlib.suppress(OSError, ValueError):
+            for line in (self._path / self._version.events).read_text().splitlines():
+                name, _, value = line.partition(" ")
+                if name == "oom_kill":
+                    return int(value)
+        return 0
+
+    def close(self) -> None:
+        """Remove the group; its processes must have ended."""
+        for _ in range(50):
+            try:
+                self._path.rmdir()
+            except FileNotFoundError:
+                return
+            except OSError:  # the kernel is not done with its last process yet
+                time.sleep(0.02)
+            else:
+                return
+
+
+def _sweep(parent: Path) -> None:
+    """Remove what controllers left that were killed; their workers died with them."""
+    for path in parent.glob(f"{_PREFIX}*"):
+        pid = path.name.removeprefix(_PREFIX).partition("-")[0]
+        if not Path(f"/proc/{pid}").exists():
+            with contextlib.suppress(OSError):
+                path.rmdir()
+
+
+def _candidates() -> Iterator[tuple[Path, _Version]]:
+    """Groups in which we might make one: our own, and what it lies in."""
+    with contextlib.suppress(OSError):
+        for line in _OWN.read_text().splitlines():
+            number, controllers, own = line.split(":", 2)
+            if number == "0" and (_ROOT / "cgroup.controllers").exists():
+                hierarchy, version = _ROOT, _V2
+            elif "memory" in controllers.split(","):
+                hierarchy, version = _ROOT / "memory", _V1
+            else:
+                continue
+            group = hierarchy / own.lstrip("/")
+            yield group, version
+            if group != hierarchy:
+                yield group.parent, version
+
+
+def _write(path: Path, text: str) -> None:
+    with path.open("r+", encoding="ascii") as file:
+        file.write(text)
