@@ -10,9 +10,9 @@ import platform
 import re
 import threading
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 import cspbench
@@ -30,6 +30,7 @@ from cspbench.vocabulary import Status
 NAME_VARIABLE, LABELS_VARIABLE = "CSPBENCH_BOARD", "CSPBENCH_LABELS"
 #: Jobs that a board does; models are built and exported by the controller only.
 JOBS = frozenset({"time", "memory", "layers", "throughput", "compile", "ceilings"})
+Lock = Callable[[str], AbstractContextManager[None]]
 _LABEL = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 
 
@@ -88,15 +89,21 @@ class Board:
         settings: name, labels, bounds.
         executor: where launches happen; worker processes on this machine by default.
         store: cache of artifacts.
+        lock: what a launch holds while it has the machine to itself.
     """
 
     def __init__(
-        self, settings: Settings, executor: Executor | None = None, store: Store | None = None
+        self,
+        settings: Settings,
+        executor: Executor | None = None,
+        store: Store | None = None,
+        lock: Lock = timing_lock,
     ) -> None:
         self.settings = settings
         self.session = uuid.uuid4().hex[:12]
         self._executor = executor
         self._store = store or Store()
+        self._lock = lock
         self._alone = threading.Lock()  # a launch of a lost connection may still be at work
         self._undelivered: list[str] = []
 
@@ -162,7 +169,7 @@ class Board:
         if missing:
             return encode("answer", {"status": "missing", "launch": launch, "missing": missing})
         what = f"{job.get('case', job['job'])} for the fleet"
-        with self._alone, timing_lock(what):
+        with self._alone, self._lock(what):
             began(launch)
             return self._measure(launch, job, int(request["threads"]), float(request["timeout"]))
 
@@ -207,13 +214,3 @@ class Board:
                 settings.memory_limit_bytes, allow_code=settings.allow_code
             )
         return self._executor
-
-
-def labels_of(settings: Settings) -> Sequence[str]:
-    """All that a suite may call the board: its name first."""
-    return (settings.name, *settings.labels)
-
-
-def cache_of(folder: Path) -> Store:
-    """A cache in a folder of its own: several boards on one machine."""
-    return Store(folder / "fleet")

@@ -92,11 +92,12 @@ class Machines:
             *options, **{**own, **environment},
         )  # fmt: skip
 
-    def cspbench(self, *words: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+    def cspbench(self, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run the command line to its end."""
         return subprocess.run(
-            [sys.executable, "-m", "cspbench", *words], cwd=self.folder, env=self._environment,
-            capture_output=True, text=True, timeout=timeout, check=False,
+            [sys.executable, "-m", "cspbench", *words], cwd=self.folder,
+            env={**self._environment, **environment},
+            capture_output=True, text=True, timeout=300, check=False,
         )  # fmt: skip
 
     def log(self, name: str) -> str:

@@ -1,0 +1,334 @@
+"""What a fleet costs: simulated boards against a real scheduler, and a fleet of one against none.
+
+``simulate`` runs the whole path but the launch itself: a real Dask scheduler, boards that are Dask
+workers of one process, and a controller that writes a real run directory. A board answers a launch
+of the fake backend with invented latencies after ``--seconds``. It prints processor time and
+memory of controller and scheduler, at a quarter, half and all of the boards, so that growth shows.
+
+``same`` measures one case in turns, locally and through a scheduler and an agent on this machine,
+and prints the ratio of the latencies with its 95 % interval. It wants a quiet machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import math
+import os
+import random
+import resource
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from statistics import mean, median, stdev
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+MODEL = "yolov3-tiny-prn@96"
+#: Cases a board: axes of the fake backend.
+CASES_A_BOARD = 5
+#: Samples of an invented launch: as many as a real one of some milliseconds has.
+SAMPLES = 400
+#: A launch on a real board takes about so long; what saturates is counted for it.
+REAL_LAUNCH_SECONDS = 10.0
+
+
+# -- simulated boards ----------------------------------------------------------------------------
+
+
+class Invented:
+    """An executor whose launches take a while and find nothing new."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._random = random.Random(0)
+
+    def launch(self, *_: Any) -> Any:
+        from cspbench.runner.process import Outcome
+        from cspbench.vocabulary import Status
+
+        time.sleep(self._seconds)
+        base = 10_000_000
+        answer = {
+            "load_ns": base, "first_ns": base, "stop": "target_ci", "relative_half_width": 0.01,
+            "latencies_ns": [base + self._random.randrange(10**5) for _ in range(SAMPLES)],
+            "warmup": {"count": 9, "window_medians_ns": [base] * 5, "steady": True},
+            "agreement": {"max_relative_error": 0.0, "tolerance": 1e-4},
+            "backend": {"version": "1"}, "interference": None, "flags": [],
+        }  # fmt: skip
+        return Outcome(Status.OK, answer=answer, seconds=self._seconds)
+
+    def series(self, jobs: Sequence[dict[str, Any]], _: float) -> Iterator[Any]:
+        """Models are prepared without building them: their cost is not the fleet's."""
+        from cspbench.runner.process import Outcome
+        from cspbench.vocabulary import Status
+
+        for _ in jobs:
+            yield Outcome(Status.OK, answer={"analysis": {"totals": {}}})
+
+
+def serve_boards(address: str, number: int, seconds: float) -> None:
+    """Be so many boards, until killed."""
+    from cspbench.fleet.agent import work
+    from cspbench.fleet.artifacts import Store
+    from cspbench.fleet.board import Board, Settings
+
+    store = Store()
+    announcement = json.loads(Board(Settings("x")).announce())
+
+    class Simulated(Board):
+        def announce(self) -> str:
+            return json.dumps({**announcement, "name": self.settings.name, "session": self.session})
+
+    async def all_boards() -> None:
+        boards = [
+            Simulated(Settings(f"board-{i:04}", cool_seconds=0.0), Invented(seconds), store,
+                      lock=lambda _: nullcontext())
+            for i in range(number)
+        ]  # fmt: skip
+        for start in range(0, number, 25):  # not all at once: a real fleet does not either
+            group = [asyncio.ensure_future(work(address, b)) for b in boards[start : start + 25]]
+            keep.extend(group)
+            await asyncio.sleep(0.5)
+        await asyncio.gather(*keep)
+
+    keep: list[Any] = []
+    asyncio.run(all_boards())
+
+
+# -- the controller of the simulation ------------------------------------------------------------
+
+
+def control(address: str, boards: int, launches: int, out: Path) -> None:
+    """Run a suite on all boards; print what it cost, as JSON."""
+    from cspbench.fleet.controller import execute_fleet, new_fleet_run
+    from cspbench.fleet.devices import plan_fleet
+    from cspbench.fleet.hub import Hub
+    from cspbench.ids import Ref
+    from cspbench.store.rundir import read_run
+    from cspbench.suite.case import Case, Measure, Suite
+    from cspbench.vocabulary import Status
+
+    cases = tuple(
+        Case(Ref("yolov3-tiny-prn"), (96, 96), Ref.of("fake", {"ms": ms} if ms > 1 else {}))
+        for ms in range(1, CASES_A_BOARD + 1)
+    )
+    rounds = max(1, launches // (boards * CASES_A_BOARD))
+    measure = Measure(rounds=rounds, memory=False, sensors="none")
+    hub = Hub(address, connect_seconds=60)
+    while len(hub.boards()) < boards:
+        time.sleep(0.2)
+    fleet = plan_fleet(Suite("simulated", cases, measure, devices=("each",)), hub.boards())
+    for planned in fleet.plan.cases[:CASES_A_BOARD]:
+        planned.artifact.path.parent.mkdir(parents=True, exist_ok=True)
+        planned.artifact.path.write_bytes(b"artifact")
+        planned.artifact.reference.write_bytes(b"reference")
+    path = new_fleet_run(fleet, out).path
+    before_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    cpu, wall = time.process_time(), time.monotonic()
+    execute_fleet(fleet, path, hub, Invented(0.0))
+    cpu, wall = time.process_time() - cpu, time.monotonic() - wall
+    peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    stored = read_run(path).launches
+    hub.close()
+    good = sum(launch["status"] == Status.OK.value for launch in stored)
+    found = {
+        "boards": boards, "launches": len(stored), "good": good, "wall_seconds": wall,
+        "controller_cpu_ms": 1000 * cpu / len(stored), "controller_peak_mib": peak_mib,
+        "controller_start_mib": before_mib,
+    }  # fmt: skip
+    print(json.dumps(found), flush=True)
+
+
+@contextmanager
+def process(*words: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that ends with the block."""
+    log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
+    started = subprocess.Popen([sys.executable, *words], cwd=ROOT, stdout=log, stderr=log)
+    try:
+        yield started
+    finally:
+        started.kill()
+        started.wait()
+
+
+def free_address() -> str:
+    """A port of loopback that nobody has now."""
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"tcp://127.0.0.1:{probe.getsockname()[1]}"
+
+
+def scheduler_words(address: str) -> list[str]:
+    """What starts a scheduler."""
+    return ["-m", "distributed.cli.dask_scheduler", "--host", address, "--no-dashboard"]
+
+
+def simulate_once(boards: int, launches: int, seconds: float, out: Path) -> dict[str, Any]:
+    """One simulation in processes of its own; with the scheduler's share."""
+    import psutil
+
+    address, me = free_address(), str(Path(__file__).resolve())
+    with process(*scheduler_words(address)) as scheduler:
+        time.sleep(3)
+        with process(me, "boards", address, str(boards), str(seconds)):
+            control = [sys.executable, me, "control", address, str(boards), str(launches), str(out)]
+            watched = psutil.Process(scheduler.pid)
+            done = subprocess.run(control, cwd=ROOT, capture_output=True, text=True, check=False)
+            if done.returncode:
+                raise SystemExit(done.stderr)
+            found = dict(json.loads(done.stdout.splitlines()[-1]))
+            times = watched.cpu_times()
+            found["scheduler_cpu_ms"] = 1000 * (times.user + times.system) / found["launches"]
+            found["scheduler_mib"] = watched.memory_info().rss / 2**20
+            # Boards that only beat their hearts cost the scheduler this:
+            idle = watched.cpu_times()
+            time.sleep(10)
+            rest = watched.cpu_times()
+            spent = rest.user + rest.system - idle.user - idle.system
+            found["idle_scheduler_share"] = spent / 10
+    return found
+
+
+def simulate(boards: int, launches: int, seconds: float) -> None:
+    """A quarter, half and all of the boards; the same launches a board."""
+    from tests.fake_backend import install
+
+    columns = ("boards", "launches", "good", "wall_seconds", "controller_cpu_ms",
+               "controller_peak_mib", "scheduler_cpu_ms", "scheduler_mib",
+               "idle_scheduler_share")  # fmt: skip
+    print("| " + " | ".join(columns) + " |\n|" + " ---: |" * len(columns), flush=True)
+    found = {}
+    with tempfile.TemporaryDirectory() as folder:
+        fakes = Path(folder) / "fakes"
+        fakes.mkdir()
+        os.environ["PYTHONPATH"] = os.pathsep.join([str(install(fakes)), str(ROOT)])
+        os.environ["CSPBENCH_CACHE"] = str(Path(folder) / "cache")
+        for share in (4, 2, 1):
+            found = simulate_once(boards // share, launches // share, seconds, Path(folder) / "out")
+            cells = [f"{found[c]:.3g}" if isinstance(found[c], float) else f"{found[c]}"
+                     for c in columns]  # fmt: skip
+            print("| " + " | ".join(cells) + " |", flush=True)
+    for who in ("controller", "scheduler"):
+        rate = 1000 / found[f"{who}_cpu_ms"]
+        print(f"The {who} is busy at about {rate:.0f} launches a second, which is "
+              f"{rate * REAL_LAUNCH_SECONDS:.0f} boards with launches of "
+              f"{REAL_LAUNCH_SECONDS:.0f} s.")  # fmt: skip
+
+
+# -- a fleet of one ------------------------------------------------------------------------------
+
+
+def same(case_text: str, rounds: int, seconds: float) -> None:
+    """Launch one case in turns locally and on a fleet of one; print the ratio."""
+    from cspbench.artifacts.cache import ArtifactSpec
+    from cspbench.backends.spec import BACKENDS
+    from cspbench.fleet.executor import BoardExecutor, Files
+    from cspbench.fleet.hub import Hub
+    from cspbench.runner.executor import LocalExecutor
+    from cspbench.runner.lock import timing_lock
+    from cspbench.runner.plan import case_from_id
+
+    case = case_from_id(case_text)
+    local = LocalExecutor()
+    spec = ArtifactSpec(case.model_id, case.batch, BACKENDS.get(case.backend.name).artifact, 0)
+    if not spec.exists:
+        item = {"batch": spec.batch, "kind": spec.kind, "key": spec.key}
+        list(local.series([{"job": "prepare", "model": str(case.model_id), "seed": 0,
+                            "artifacts": [item]}], 900))  # fmt: skip
+    job = {
+        "job": "time", "case": case.id, "device": "cpu", "artifact": str(spec.path),
+        "reference": str(spec.reference), "seed": 0, "warmup_seconds": 1.0, "target_ci": 0.005,
+        "max_seconds": seconds, "sensors": "auto",
+    }  # fmt: skip
+    address = free_address()
+    with process(*scheduler_words(address)), process("-m", "cspbench", "agent", address):
+        time.sleep(5)
+        hub = Hub(address, connect_seconds=60)
+        while not hub.boards():
+            time.sleep(0.5)
+        remote = BoardExecutor(hub, hub.boards()[0], Files(), threading.Event())
+
+        def one(name: str) -> float:
+            if name == "fleet":  # takes the timing lock itself
+                outcome = remote.launch(job, case.threads, 300)
+            else:
+                with timing_lock("benchmarks/fleet.py"):
+                    outcome = local.launch(job, case.threads, 300)
+            if "latencies_ns" not in outcome.answer:
+                raise SystemExit(f"{name}: {outcome.status} {outcome.reason}")
+            return float(median(outcome.answer["latencies_ns"]))
+
+        ratios = []
+        for number in range(rounds):
+            # Pairs in changing order, so that a drift of the machine cancels.
+            order = ("fleet", "local") if number % 2 else ("local", "fleet")
+            found = {name: one(name) for name in order}
+            ratios.append(math.log(found["fleet"] / found["local"]))
+            print(f"{number + 1}/{rounds} {100 * (math.exp(ratios[-1]) - 1):+.2f} %", flush=True)
+        hub.close()
+    print(interval(ratios))
+
+
+def interval(log_ratios: Sequence[float]) -> str:
+    """Mean ratio of pairs with its 95 % t interval, and whether it lies within 1 %."""
+    from scipy.stats import t
+
+    center = mean(log_ratios)
+    half = 0.0
+    if len(log_ratios) > 1:
+        spread = stdev(log_ratios) / math.sqrt(len(log_ratios))
+        half = float(t.ppf(0.975, len(log_ratios) - 1)) * spread
+    low, high = (100 * (math.exp(center + side * half) - 1) for side in (-1, 1))
+    verdict = "within 1 %" if low >= -1 and high <= 1 else "not shown to be within 1 %"
+    return (
+        f"fleet of one against local: {100 * (math.exp(center) - 1):+.2f} % "
+        f"({low:+.2f} to {high:+.2f} %, {len(log_ratios)} pairs): {verdict}"
+    )
+
+
+def main() -> None:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    wanted = commands.add_parser("simulate", help="simulated boards against a real scheduler")
+    wanted.add_argument("--boards", type=int, default=200)
+    wanted.add_argument("--launches", type=int, default=5000)
+    wanted.add_argument("--seconds", type=float, default=1.0, help="length of a launch")
+    wanted = commands.add_parser("same", help="a fleet of one against local launches")
+    wanted.add_argument("--case", default="csppeleenet@224/opencv-cpu/b1/t1")
+    wanted.add_argument("--rounds", type=int, default=40)
+    wanted.add_argument("--seconds", type=float, default=3.0, help="bound of a launch's sampling")
+    inner = commands.add_parser("boards")
+    inner.add_argument("address")
+    inner.add_argument("number", type=int)
+    inner.add_argument("seconds", type=float)
+    inner = commands.add_parser("control")
+    inner.add_argument("address")
+    inner.add_argument("boards", type=int)
+    inner.add_argument("launches", type=int)
+    inner.add_argument("out", type=Path)
+    given = vars(parser.parse_args())
+    command = given.pop("command")
+    if command == "simulate":
+        simulate(**given)
+    elif command == "same":
+        same(given["case"], given["rounds"], given["seconds"])
+    elif command == "boards":
+        serve_boards(**given)
+    else:
+        control(**given)
+
+
+if __name__ == "__main__":
+    main()
