@@ -107,8 +107,10 @@ def serve_boards(address: str, number: int, seconds: float) -> None:
 # -- the controller of the simulation ------------------------------------------------------------
 
 
-def control(address: str, boards: int, launches: int, out: Path) -> None:
+def control(address: str, boards: int, launches: int, out: Path, scheduler: int) -> None:
     """Run a suite on all boards; print what it cost, as JSON."""
+    import psutil
+
     from cspbench.fleet.controller import execute_fleet, new_fleet_run
     from cspbench.fleet.devices import plan_fleet
     from cspbench.fleet.hub import Hub
@@ -133,9 +135,12 @@ def control(address: str, boards: int, launches: int, out: Path) -> None:
         planned.artifact.reference.write_bytes(b"reference")
     path = new_fleet_run(fleet, out).path
     before_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    watched = psutil.Process(scheduler)
+    spent = sum(watched.cpu_times()[:2])
     cpu, wall = time.process_time(), time.monotonic()
     execute_fleet(fleet, path, hub, Invented(0.0))
     cpu, wall = time.process_time() - cpu, time.monotonic() - wall
+    spent = sum(watched.cpu_times()[:2]) - spent
     peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     stored = read_run(path).launches
     hub.close()
@@ -143,7 +148,8 @@ def control(address: str, boards: int, launches: int, out: Path) -> None:
     found = {
         "boards": boards, "launches": len(stored), "good": good, "wall_seconds": wall,
         "controller_cpu_ms": 1000 * cpu / len(stored), "controller_peak_mib": peak_mib,
-        "controller_start_mib": before_mib,
+        "controller_start_mib": before_mib, "scheduler_cpu_ms": 1000 * spent / len(stored),
+        "scheduler_mib": watched.memory_info().rss / 2**20,
     }  # fmt: skip
     print(json.dumps(found), flush=True)
 
@@ -182,15 +188,13 @@ def simulate_once(boards: int, launches: int, seconds: float, out: Path) -> dict
     with process(*scheduler_words(address)) as scheduler:
         time.sleep(3)
         with process(me, "boards", address, str(boards), str(seconds)):
-            control = [sys.executable, me, "control", address, str(boards), str(launches), str(out)]
+            words = ["control", address, str(boards), str(launches), str(out), str(scheduler.pid)]
+            control = [sys.executable, me, *words]
             watched = psutil.Process(scheduler.pid)
             done = subprocess.run(control, cwd=ROOT, capture_output=True, text=True, check=False)
             if done.returncode:
                 raise SystemExit(done.stderr)
             found = dict(json.loads(done.stdout.splitlines()[-1]))
-            times = watched.cpu_times()
-            found["scheduler_cpu_ms"] = 1000 * (times.user + times.system) / found["launches"]
-            found["scheduler_mib"] = watched.memory_info().rss / 2**20
             # Boards that only beat their hearts cost the scheduler this:
             idle = watched.cpu_times()
             time.sleep(10)
@@ -318,6 +322,7 @@ def main() -> None:
     inner.add_argument("boards", type=int)
     inner.add_argument("launches", type=int)
     inner.add_argument("out", type=Path)
+    inner.add_argument("scheduler", type=int)
     given = vars(parser.parse_args())
     command = given.pop("command")
     if command == "simulate":

@@ -35,7 +35,7 @@ QUIET = {
     "distributed.diagnostics.nvml": False,
     "distributed.worker.http.routes": [],
 }
-RETRY_SECONDS = (1.0, 30.0)
+RETRY_SECONDS = (1.0, 10.0)
 
 
 def serve(request: str, data: bytes = b"") -> str:

@@ -27,7 +27,7 @@ def main(suite: str, out: str, address: str) -> None:
     else:
         fleet = plan_fleet(load_suite(Path(suite)), boards)
         path, before = new_fleet_run(fleet, Path(out)).path, []
-    late = execute_fleet(fleet, path, hub, LocalExecutor(), before, board_seconds=60)
+    late = execute_fleet(fleet, path, hub, LocalExecutor(), before, board_seconds=120)
     print("late", len(late))
     hub.close()
 
