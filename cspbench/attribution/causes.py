@@ -360,10 +360,10 @@ def _groups(a: Side, b: Side, costs: Sequence[Sequence[Mapping[str, float]]]) ->
             for cause, ms in cost.items():
                 signed = ms if number else -ms
                 row["causes"][cause] = row["causes"].get(cause, 0.0) + signed
-    groups = [
-        Group(stage, role, *row["count"], *row["ms"], causes=row["causes"])
-        for (stage, role), row in rows.items()
-    ]
+    groups = []
+    for (stage, role), row in rows.items():
+        counts, times = row["count"], row["ms"]
+        groups.append(Group(stage, role, counts[0], counts[1], times[0], times[1], row["causes"]))
     change = b.outside_ms - a.outside_ms
     groups.append(
         Group("", RESIDUALS["outside"], 0, 0, a.outside_ms, b.outside_ms, {"outside": change})

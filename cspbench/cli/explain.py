@@ -15,6 +15,10 @@ from cspbench.cli.options import (
     out_file_option,
     results_option,
 )
+from cspbench.cli.talk import Talk, talk_options
+from cspbench.errors import StoreError
+from cspbench.formats import printable
+from cspbench.vocabulary import ExitCode, Status
 
 if TYPE_CHECKING:
     from cspbench.attribution import Explanation
@@ -49,62 +53,68 @@ SHOWN_GROUPS = 12
 @click.option(
     "--no-wait", is_flag=True, help="Refuse to start while another run measures on this machine."
 )
+@talk_options
 @format_option
 @out_file_option
 @results_option  # fmt: skip
 def command(
     a: str, b: str, run: str | None, by: str | None, backend: str, batch: int, threads: int,
     rounds: int, allow_code: bool, no_wait: bool, form: str, out: Path | None, results: Path,
-) -> None:  # fmt: skip
+    talk: Talk,
+) -> int:  # fmt: skip
     """Tell why B is slower or faster than A: the difference by cause and by layer.
 
     With --run, A and B are case ids of that run or patterns that one case matches; a model id will
     do. Without it they are model ids or case ids, and both are measured now.
     """
     from cspbench.attribution import api
+    from cspbench.frames import load
+    from cspbench.store.rundir import find_run
 
     if run is not None:
-        from cspbench.frames import load
-        from cspbench.store.rundir import find_run
-
-        stored = load(find_run(run, results))
-        found = api.explain(a, b, stored)
-    else:
+        _show(api.explain(a, b, load(find_run(run, results))), form, by, out)
+        return ExitCode.OK
+    try:
         stored = _measure(
-            (a, b), backend, batch, threads, rounds, results, allow_code=allow_code,
+            (a, b), backend, batch, threads, rounds, results, talk, allow_code=allow_code,
             wait=not no_wait,
         )  # fmt: skip
-        first, second = (record.case for record in stored.records)
-        found = api.explain_measured(stored, first, second)
-    _show(found, form, by, out)
+    except StoreError as error:
+        click.echo(f"error: {error}", err=True)
+        return ExitCode.NOT_MEASURED
+    talk.tell(f"run {stored.path}")
+    bad = [record for record in stored.records if record.status is not Status.OK]
+    for record in bad:
+        click.echo(printable(f"error: {record.case}: {record.status}: {record.reason}"), err=True)
+    if bad:
+        return ExitCode.NOT_MEASURED
+    first, second = (record.case for record in stored.records)
+    _show(api.explain_measured(stored, first, second), form, by, out)
+    return ExitCode.OK
 
 
 def _measure(
     ids: tuple[str, str], backend: str, batch: int, threads: int, rounds: int, results: Path,
-    *, allow_code: bool, wait: bool,
+    talk: Talk, *, allow_code: bool, wait: bool,
 ) -> Run:  # fmt: skip
     from cspbench.attribution.pair import measure_plan, plan_pair
-    from cspbench.cli.progress import progress_for_terminal
     from cspbench.models.code import allowing_code
     from cspbench.runner.executor import LocalExecutor
     from cspbench.runner.lock import timing_lock
 
     with allowing_code(allow_code):
         plan = plan_pair(*ids, backend=backend, batch=batch, threads=threads, rounds=rounds)
-        progress = progress_for_terminal()
+        display = talk.display()
         try:
-            with timing_lock("explain", wait=wait, waiting=lambda text: click.echo(text, err=True)):
-                executor = LocalExecutor(allow_code=allow_code)
-                run = measure_plan(plan, results, executor, progress)
+            with timing_lock("explain", wait=wait, waiting=talk.tell):
+                return measure_plan(plan, results, LocalExecutor(allow_code=allow_code), display)
         finally:
-            progress.close()
-    click.echo(f"run {run.path}", err=True)
-    return run
+            display.close()
 
 
 def _show(found: Explanation, form: str, by: str | None, out: Path | None) -> None:
     from cspbench.attribution import words
-    from cspbench.formats import printable, render
+    from cspbench.formats import render
 
     if form == "json" and by is None:
         text = json.dumps(words.as_dict(found), indent=1, allow_nan=False)
