@@ -199,10 +199,10 @@ def test_a_narrow_terminal_shows_fewer_columns_and_names_the_others(monkeypatch,
 
 
 def test_ids_are_folded_before_more_than_three_columns_go(monkeypatch):
-    monkeypatch.setenv("COLUMNS", "32")  # with ids on two lines: 18 + 10 + 2
+    monkeypatch.setenv("COLUMNS", "31")  # with ids on two lines: 19 + 2 + 10
     printed = lines(render(WIDE.assign(fps=[1, 2]), "table", WIDE_NUMBERS, SPARE))
     assert printed[0].split() == ["id", "latency_ms"]
-    assert printed[1:3] == ["peleenet@224             12.00", "  /opencv-cpu/b1/t1"]
+    assert printed[1:3] == ["peleenet@224              12.00", "  /opencv-cpu/b1/t1"]
 
 
 def test_in_a_pipe_nothing_is_left_out(monkeypatch):
