@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 CONNECT_SECONDS = 15.0
 #: How long the boards are taken for as they were; changes are told by events besides.
-FRESH_SECONDS = 2.0
+FRESH_SECONDS = 10.0
 
 
 class Lost(Exception):
@@ -60,10 +60,13 @@ class Hub:
         self._connect_seconds = connect_seconds
         self._security = security_for(address, "client")
         self._lock = threading.Lock()
+        self._asking = threading.Lock()
+        self._changed = False
         self._tickets: dict[str, Ticket] = {}
         self._boards: tuple[float, list[BoardInfo]] = (0.0, [])
         self._refused: dict[str, str] = {}
         self._client: Client | None = None
+        self._heard: Any = None  # the connection that events come through
         try:
             self._connected()
         except OSError as error:
@@ -81,6 +84,7 @@ class Hub:
 
         with self._lock:
             if self._client is not None and self._client.status == "running":
+                self._listen(self._client)
                 return self._client
             if self._client is not None and self._client.status not in ("closed", "closing"):
                 raise OSError("the connection to the scheduler was lost")
@@ -91,9 +95,17 @@ class Hub:
                 set_as_default=False,
                 name=f"cspbench-{self.session}",
             )
-            self._client.subscribe_topic("all", self._on_worker)
-            self._client.subscribe_topic(f"cspbench-{self.session}", self._on_launch)
+            self._listen(self._client)
             return self._client
+
+    def _listen(self, client: Client) -> None:
+        """Ask the scheduler for events, again after it was lost: Dask does not do that itself."""
+        if client.scheduler_comm is not self._heard:
+            self._heard = client.scheduler_comm
+            self._changed = True
+            self._boards = (0.0, self._boards[1])
+            client.subscribe_topic("all", self._on_worker)
+            client.subscribe_topic(f"cspbench-{self.session}", self._on_launch)
 
     def close(self) -> None:
         """Leave the scheduler; what is under way there is of no interest any more."""
@@ -105,6 +117,7 @@ class Hub:
         message = event[1]
         action = message.get("action") if isinstance(message, dict) else None
         if action in ("add-worker", "remove-worker"):
+            self._changed = True
             self._boards = (0.0, self._boards[1])
         if action == "remove-worker":
             self._lose(lambda ticket: ticket.board.address == message.get("worker"),
@@ -130,14 +143,16 @@ class Hub:
         Raises:
             OSError: the scheduler cannot be reached.
         """
-        taken, boards = self._boards
-        if time.monotonic() - taken > FRESH_SECONDS:
-            client = self._connected()
-            scheduler: Any = client.scheduler
-            workers = client.sync(scheduler.identity, n_workers=-1)["workers"]
-            boards = sorted(self._read(workers), key=lambda board: board.name)
-            self._boards = (time.monotonic(), boards)
-        return boards
+        with self._asking:  # one asks, the others wait for what it hears
+            taken, boards = self._boards
+            if time.monotonic() - taken > FRESH_SECONDS:
+                client = self._connected()
+                scheduler: Any = client.scheduler
+                self._changed = False  # an event sets it meanwhile
+                workers = client.sync(scheduler.identity, n_workers=-1)["workers"]
+                boards = sorted(self._read(workers), key=lambda board: board.name)
+                self._boards = (0.0 if self._changed else time.monotonic(), boards)
+            return boards
 
     @property
     def refused(self) -> list[str]:

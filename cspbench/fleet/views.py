@@ -28,7 +28,7 @@ def by_board(run: Run) -> list[Run]:
     for case in meta["cases"]:
         board = fleet["seats"].get(case["id"]) or parse_case_id(case["id"]).board
         groups.setdefault(str(board), []).append(case)
-    views = []
+    views: list[Run] = []
     for board, cases in groups.items():
         ids = {case["id"] for case in cases}
         facts = fleet["boards"].get(board, {})

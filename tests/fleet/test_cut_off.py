@@ -56,8 +56,8 @@ def test_a_board_that_was_cut_off_in_mid_launch_returns(exported, network, tmp_p
     def wrap(name):
         return ["ip", "netns", "exec", far if name == "a1" else host]
 
-    paths = os.pathsep.join([str(ROOT), os.environ["PYTHONPATH"]])
-    with machines(tmp_path, {"PYTHONPATH": paths}, wrap=wrap, host=HOST) as fleet:
+    environment = {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ["PYTHONPATH"]])}
+    with machines(tmp_path, environment=environment, wrap=wrap, host=HOST) as fleet:
         (tmp_path / "long.yaml").write_text(LONG)
         fleet.scheduler()
         refused = fleet.agent("a1")
