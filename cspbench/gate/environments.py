@@ -67,7 +67,7 @@ def with_environments(
             side if side.python else replace(side, python=_environment(side, tree, tell))
             for side, tree in zip((base, head), trees, strict=True)
         ]
-    note = f"{words}: each side ran in an environment of its own, made by pip"
+    note = f"{words}; each side ran in an environment of its own, made by pip"
     return sides[0], sides[1], [note]
 
 

@@ -142,7 +142,8 @@ def test_the_gitlab_job_runs_as_given(repository):
 def test_the_gitlab_job_installs_by_one_name_to_replace():
     job = YAML(typ="safe").load(EXAMPLE / ".gitlab-ci.yml")["performance"]
     (line,) = job["before_script"]
-    done = run(f"pip() {{ printf '%s\\n' \"$@\"; }}\n{line}", EXAMPLE, CSPBENCH=job["variables"]["CSPBENCH"].replace("OWNER", "someone"))  # fmt: skip
+    name = job["variables"]["CSPBENCH"].replace("OWNER", "someone")
+    done = run(f"pip() {{ printf '%s\\n' \"$@\"; }}\n{line}", EXAMPLE, CSPBENCH=name)
     assert done.stdout.splitlines() == [
         "install", "cspbench @ git+https://github.com/someone/cspbench@main", "-r",
         "requirements.txt",

@@ -86,7 +86,7 @@ def test_a_changed_lock_file_gives_each_side_its_environment(suite, two_versions
     found = [next(Path(s.python).parents[1].glob(site)).read_text() for s in (base, head)]
     assert found == ["version = '1.0'\n", "version = '1.1'\n"]
     (note,) = notes
-    assert note.startswith("requirements.txt differ between main~1 and main: each side ran in an")
+    assert note.startswith("requirements.txt differ between main~1 and main; each side ran in an")
     assert len(told) == 2
     # The second gate finds both in the cache; what the user gives stays.
     again = prepared(suite)

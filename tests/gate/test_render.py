@@ -60,6 +60,20 @@ def test_markdown_stays_below_its_limit_and_says_what_is_missing():
     assert shown > 300
 
 
+def test_a_comment_on_500_cases_is_below_60_kb_and_shows_what_is_bad():
+    """As long as they get: ids with options, sentences with intervals, 40 findings."""
+    name = '"darknet:models/backbone-{:03d}.cfg"@416/opencv-cpu[engine=classic]/b1/t1'
+    kinds = [(Verdict.SLOWER, 1.08)] * 20 + [(Verdict.INCONCLUSIVE, 1.03)] * 20
+    kinds += [(Verdict.SAME, 1.002)] * 460
+    text = markdown_of(report(*(verdict(name.format(i), *k) for i, k in enumerate(kinds))))
+    assert len(text.encode()) < 60_000
+    for i in range(40):
+        assert name.format(i).replace("|", "¦") in text
+    shown = len(set(re.findall(r"backbone-\d{3}", text)))
+    assert shown == 500 or f"{500 - shown} more cases do not fit here" in text
+    assert "20 slower, 20 inconclusive, 460 same" in text
+
+
 def test_markdown_is_inert(mixed):
     mixed.verdicts.append(verdict(HOSTILE, Verdict.SLOWER, 1.5, "confirmed"))
     mixed.notes.append(HOSTILE)
@@ -118,7 +132,8 @@ def test_the_page_shows_everything(mixed):
     for shown in ("slow", "dead", "open", "same", "added conv", "libraries.cv2", "some CPU",
                   "no NVIDIA driver is loaded", "a note", "+10.00 %"):  # fmt: skip
         assert shown in text
-    assert text.count('class="mark"') == 3  # a diamond for each case with a ratio
+    # A diamond for each case with a ratio, in the wide plot and in the narrow one.
+    assert text.count('class="mark"') == 2 * 3
     assert "http" not in text.replace("http-equiv", "")
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cspbench.formats import printable
-from cspbench.gate.render.forest import forest_plot
+from cspbench.gate.render.forest import NARROW, WIDE, forest_plot
 from cspbench.gate.render.words import SIGNS, change_text, ms_text, range_text
 from cspbench.gate.report import GateReport, flatten
 
@@ -30,12 +30,15 @@ def page_of(report: GateReport) -> str:
     )
     style = (TEMPLATES / "gate.css").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    plot = forest_plot(report.sorted, report.min_effect, report.tolerance)
+    plots = dict.fromkeys(  # once, if both are the sentence that there is nothing to plot
+        forest_plot(report.sorted, report.min_effect, report.tolerance, layout)
+        for layout in (WIDE, NARROW)
+    )
     return environment.get_template("gate.html").render(
         report=report,
         style=Markup(style),  # noqa: S704 - our own file
         policy=f"default-src 'none'; style-src 'sha256-{digest}'",
-        plot=Markup(plot),  # noqa: S704 - names are escaped there
+        plot=Markup("".join(plots)),  # noqa: S704 - names are escaped there
         signs=SIGNS,
         change=change_text,
         interval=range_text,
