@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from cspbench.errors import InputError
 from cspbench.gate.decide import separate_runs
-from cspbench.gate.stored import differences
+from cspbench.gate.stored import run_differences
 from cspbench.ids import select
 from cspbench.store.records import records
 from cspbench.store.rundir import StoredRun
@@ -58,7 +58,7 @@ def compare_runs(base: StoredRun, head: StoredRun) -> tuple[pd.DataFrame, list[s
             row["ratio"] = math.exp(decision.estimate)
             row["ratio_low"], row["ratio_high"] = math.exp(decision.low), math.exp(decision.high)
         rows.append(row)
-    unlike = differences(base.meta["environment"], head.meta["environment"])
+    unlike = run_differences(base, head)
     return pd.DataFrame(rows, columns=list(COMPARE_COLUMNS)), unlike
 
 
@@ -93,7 +93,7 @@ def history(runs: Sequence[StoredRun], patterns: Sequence[str]) -> pd.DataFrame:
                 continue
             before = latest.get(record.case)
             changed = (
-                differences(before.meta["environment"], run.meta["environment"]) if before else []
+                run_differences(before, run) if before else []
             )
             latest[record.case] = run
             rows.setdefault(record.case, []).append(

@@ -46,6 +46,16 @@ def differences(base: Mapping[str, Any], head: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def run_differences(base: StoredRun, head: StoredRun) -> list[str]:
+    """What keeps two runs from being compared; of runs of fleets, board by board."""
+    found = differences(base.meta["environment"], head.meta["environment"])
+    old, new = ((run.meta.get("fleet") or {}).get("boards", {}) for run in (base, head))
+    for name in sorted(set(old) & set(new)):
+        phrases = differences(old[name]["environment"], new[name]["environment"])
+        found += [f"{phrase} on board {name}" for phrase in phrases if phrase not in found]
+    return found
+
+
 def run_stored_gate(
     suite: Path,
     base: SideRequest,
@@ -109,7 +119,7 @@ def _run_of(side: SideRequest, suite: Path, settings: Settings, tell: Told) -> S
 
 
 def _refuse_unlike(base: StoredRun, head: StoredRun) -> None:
-    problems = differences(base.meta["environment"], head.meta["environment"])
+    problems = run_differences(base, head)
     for name in MEASURE:
         old, new = (run.meta["suite"]["measure"].get(name) for run in (base, head))
         if old != new:

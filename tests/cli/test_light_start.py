@@ -8,7 +8,8 @@ import pytest
 
 from cspbench.cli.main import COMMANDS
 
-HEAVY = ("torch", "cv2", "pandas", "matplotlib", "onnx", "onnxruntime", "openvino", "scipy")
+HEAVY = ("torch", "cv2", "pandas", "matplotlib", "onnx", "onnxruntime", "openvino", "scipy",
+         "dask", "distributed")  # fmt: skip
 CODE = """
 import json, sys
 from cspbench.cli.main import main
