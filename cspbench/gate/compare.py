@@ -92,9 +92,7 @@ def history(runs: Sequence[StoredRun], patterns: Sequence[str]) -> pd.DataFrame:
             if interval is None:
                 continue
             before = latest.get(record.case)
-            changed = (
-                run_differences(before, run) if before else []
-            )
+            changed = run_differences(before, run) if before else []
             latest[record.case] = run
             rows.setdefault(record.case, []).append(
                 {
