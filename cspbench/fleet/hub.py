@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 CONNECT_SECONDS = 15.0
 #: How long the boards are taken for as they were; changes are told by events besides.
 FRESH_SECONDS = 10.0
+#: Python 3.10 has several errors of this name; from 3.11 on all are OSErrors.
+UNREACHABLE = (OSError, TimeoutError, asyncio.TimeoutError)
 
 
 class Lost(Exception):
@@ -64,12 +67,12 @@ class Hub:
         self._changed = False
         self._tickets: dict[str, Ticket] = {}
         self._boards: tuple[float, list[BoardInfo]] = (0.0, [])
-        self._refused: dict[str, str] = {}
+        self._refused: list[str] = []
         self._client: Client | None = None
         self._heard: Any = None  # the connection that events come through
         try:
             self._connected()
-        except OSError as error:
+        except UNREACHABLE as error:
             raise InputError(f"no Dask scheduler answers at {address}: {error}") from None
 
     # -- the scheduler ---------------------------------------------------------------------------
@@ -149,38 +152,18 @@ class Hub:
                 client = self._connected()
                 scheduler: Any = client.scheduler
                 self._changed = False  # an event sets it meanwhile
-                workers = client.sync(scheduler.identity, n_workers=-1)["workers"]
-                boards = sorted(self._read(workers), key=lambda board: board.name)
+                try:
+                    workers = client.sync(scheduler.identity, n_workers=-1)["workers"]
+                except UNREACHABLE as error:
+                    raise OSError(str(error)) from error
+                boards, self._refused = read_workers(workers)
                 self._boards = (0.0 if self._changed else time.monotonic(), boards)
             return boards
 
     @property
     def refused(self) -> list[str]:
         """Why workers of this scheduler are not taken for boards, a sentence each."""
-        return list(self._refused.values())
-
-    def _read(self, workers: Mapping[str, Mapping[str, Any]]) -> Iterator[BoardInfo]:
-        self._refused.clear()
-        for address, worker in workers.items():
-            if ANNOUNCEMENT not in worker:
-                continue  # somebody else's
-            owned = {
-                name: float(number)
-                for name, number in (worker.get("resources") or {}).items()
-                if name.startswith(RESOURCE)
-            }
-            try:
-                board = read_announcement(worker[ANNOUNCEMENT], address, owned)
-            except (ProtocolError, KeyError, TypeError, ValueError) as error:
-                self._refused[address] = str(error)
-                continue
-            if worker.get("nthreads") != 1:
-                self._refused[address] = (
-                    f"the worker of {board.name} has {worker.get('nthreads')} threads, and a board "
-                    "does one launch at a time: start it with one thread"
-                )
-                continue
-            yield board
+        return self._refused
 
     # -- requests --------------------------------------------------------------------------------
 
@@ -216,7 +199,7 @@ class Hub:
         try:
             self._submit(ticket, request, data)
             return self._await(ticket, seconds, queue_seconds)
-        except (OSError, ProtocolError) as error:
+        except (*UNREACHABLE, ProtocolError) as error:
             raise Lost(str(error)) from error
         finally:
             self._tickets.pop(ticket.launch, None)
@@ -279,3 +262,40 @@ def _why(future: Future) -> str:
         error = future.exception(timeout=5)
         return f"its agent failed: {type(error).__name__}: {error}"[:500]
     return "the scheduler went away"
+
+
+def read_workers(
+    workers: Mapping[str, Mapping[str, Any]],
+) -> tuple[list[BoardInfo], list[str]]:
+    """Boards among the workers of a scheduler, by name.
+
+    Args:
+        workers: what the scheduler tells of each, by address.
+
+    Returns:
+        the boards, and why others that would be boards are not taken, a sentence each.
+    """
+    boards, refused = [], []
+    for address, worker in workers.items():
+        if ANNOUNCEMENT not in worker:
+            continue  # somebody else's
+        owned = {
+            name: float(number)
+            for name, number in (worker.get("resources") or {}).items()
+            if name.startswith(RESOURCE)
+        }
+        try:
+            board = read_announcement(worker[ANNOUNCEMENT], address, owned)
+        except ProtocolError as error:
+            refused.append(str(error))
+        except (KeyError, TypeError, ValueError) as error:
+            refused.append(f"the agent at {address} announces no board: {error!r}")
+        else:
+            if worker.get("nthreads") == 1:
+                boards.append(board)
+            else:
+                refused.append(
+                    f"the worker of {board.name} has {worker.get('nthreads')} threads, and a board "
+                    "does one launch at a time: start it with one thread"
+                )
+    return sorted(boards, key=lambda board: board.name), refused
