@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 #: Sides by run and case, so that each is read once however many pairs it is in.
 _SIDES: weakref.WeakKeyDictionary[Run, dict[str, Side]] = weakref.WeakKeyDictionary()
+#: Flags of launches whose latency is not the network's alone.
+_SPOILING = ("contended", "throttled", "not_steady")
 #: Where runs go, below the working directory.
 RESULTS = Path("results")
 
@@ -88,7 +90,21 @@ def explainable(run: Run, case: str) -> bool:
 
 
 def _explain_pair(run: Run, a: str, b: str, others: Sequence[Explanation] = ()) -> Explanation:
-    return attribute(side_of(run, a), side_of(run, b), notes_on(a, b), others)
+    notes = [*notes_on(a, b), *_disturbances(run, (a, b))]
+    return attribute(side_of(run, a), side_of(run, b), notes, others)
+
+
+def _disturbances(run: Run, cases: Sequence[str]) -> list[str]:
+    """What spoilt the timed launches, in a sentence; the layers have a launch of their own."""
+    found = {flag for record in run.records if record.case in cases for flag in record.flags}
+    spoilt = [flag.replace("_", " ") for flag in _SPOILING if flag in found]
+    if not spoilt:
+        return []
+    sentence = (
+        f"The timed launches were {' and '.join(spoilt)}: what that cost is in the latencies and "
+        "hardly in the layer times, so it shows as time outside the layers."
+    )
+    return [sentence]
 
 
 def find_case(run: Run, wanted: str) -> str:

@@ -137,6 +137,14 @@ DEFINITIONS: dict[str, Definition] = {
             "Profiling slows a model down: compare shares, not times.",
         ),
         Definition(
+            "attributed_ms", "ms", "predicted",
+            "The part of the measured latency that a cause accounts for: each measured layer time "
+            "taken apart by its arithmetic, traffic and dispatch at the rates that both networks "
+            "reach together. Parts add up to the measured latency; a negative one is faster than "
+            "the average of both.",
+            "It depends on the pair. docs/explain.md derives it.",
+        ),
+        Definition(
             "energy_per_inference_j", "J", "measured",
             "Energy between the ends of the sampling divided by its inferences, by the method "
             "named beside it; the median over launches.",

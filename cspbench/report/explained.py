@@ -86,7 +86,7 @@ def _why(run: Run, a: CaseRow, b: CaseRow) -> Why:
     difference = it.difference_ms
 
     def line(label: str, a_ms: float, b_ms: float, *, residual: bool = False) -> PartLine:
-        share = (b_ms - a_ms) / difference if difference else None
+        share = round((b_ms - a_ms) / difference, 2) + 0.0 if difference else None  # no -0 %
         return PartLine(
             label, _ms(a_ms), _ms(b_ms), _minus(signed(b_ms - a_ms)), numbers.percent(share),
             residual,
