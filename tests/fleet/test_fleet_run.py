@@ -5,7 +5,13 @@ import json
 import pytest
 
 import cspbench
+from cspbench.artifacts.cache import file_digest
+from cspbench.fleet.controller import execute_fleet, new_fleet_run
+from cspbench.fleet.devices import plan_fleet
 from cspbench.fleet.views import by_board
+from cspbench.runner.executor import LocalExecutor
+from cspbench.suite.load import load_suite
+from tests.fleet.conftest import SUITE
 
 CASES = [f"yolov3-tiny-prn@96/fake{ms}/b1/t1" for ms in ("", "[ms=2]")]
 
@@ -13,8 +19,6 @@ CASES = [f"yolov3-tiny-prn@96/fake{ms}/b1/t1" for ms in ("", "[ms=2]")]
 @pytest.fixture(scope="module")
 def done(fleet, tmp_path_factory):
     """One run of two cases on every board, and what was printed."""
-    from tests.fleet.conftest import SUITE
-
     path = tmp_path_factory.mktemp("suite") / "tiny.yaml"
     path.write_text(SUITE + "devices: each\n")
     words = ("run", str(path), "--scheduler", fleet.address, "--format", "json")
@@ -114,3 +118,19 @@ def test_a_suite_must_say_which_boards(fleet, suite, settings, sentence):
     assert result.returncode == 2
     assert sentence in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_opencv_measures_what_was_sent_to_it(fleet, exported, connect, tmp_path):
+    """The real backend, on a board that built nothing: its cache holds the artifact by content."""
+    text = SUITE.replace("[fake]", "[opencv-cpu]").replace("  ms: [1, 2]\n", "")
+    (tmp_path / "opencv.yaml").write_text(text.replace("rounds: 3", "rounds: 1"))
+    hub = connect(fleet.address, boards=3)
+    suite = load_suite(tmp_path / "opencv.yaml", {"devices": "b"})
+    plan = plan_fleet(suite, hub.boards())
+    directory = new_fleet_run(plan, tmp_path / "out")
+    execute_fleet(plan, directory.path, hub, LocalExecutor())
+    [row] = cspbench.load(directory.path).cases.to_dict("records")
+    assert (row["status"], row["board"], row["launches"]) == ("ok", "b", 1), row["reason"]
+    assert row["max_relative_error"] <= 1e-4
+    held = list((fleet.folder / "b1" / "cache" / "fleet").glob("*.onnx"))
+    assert [file_digest(path) for path in held] == [file_digest(exported["onnx"].path)]
