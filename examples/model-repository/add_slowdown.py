@@ -10,7 +10,7 @@ filters=256
 size=1
 stride=1
 pad=0
-activation=leaky
+activation=mish
 
 [avgpool]
 """
