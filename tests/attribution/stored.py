@@ -1,5 +1,6 @@
 """A stored run of a plain and a partial network with layer times, at batch 1 and 8."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from cspbench.frames import Run
@@ -36,13 +37,15 @@ def profiled(id_: str, times_ms: tuple[int, ...]) -> dict[str, object]:
     return launch | {"layers": found | {"entries": entries, "total_ns": sum(times_ms) * 1_250_000}}
 
 
-def pair_run(folder: Path, *, layers: bool = True, ceilings: bool = True) -> Run:
-    """The run; without layer launches or ceilings where told."""
+def pair_run(
+    folder: Path, *, layers: bool = True, ceilings: bool = True, flags: Sequence[str] = ()
+) -> Run:
+    """The run; without layer launches or ceilings where told. ``flags`` are of every launch."""
     cases = {}
     for (model, batch), latency in LATENCIES.items():
         id_ = case(model, batch)
         cases[id_] = [
-            time_launch(id_, number, [latency * (1 + (number - 1) / 100)] * 20)
+            time_launch(id_, number, [latency * (1 + (number - 1) / 100)] * 20, flags=list(flags))
             for number in range(3)
         ]
         if layers:

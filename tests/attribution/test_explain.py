@@ -126,3 +126,10 @@ def test_numbers():
         "+3.14", "-12.3", "+0.051", "-250.0",
     ]  # fmt: skip
     assert percent(-0.243, "+") == "-24 %"
+
+
+def test_launches_that_were_disturbed_are_said(tmp_path):
+    run = pair_run(tmp_path, flags=["contended", "not_steady"])
+    it = explain_measured(run, case(PLAIN), case(PARTIAL))
+    assert it.notes[0].startswith("The timed launches were contended and not steady: ")
+    assert it.notes[0] in sentences(it)
