@@ -117,6 +117,7 @@ def models_digest() -> str:
     return digest.hexdigest()
 
 
+@functools.cache  # of a thousand cases each asks
 def _version(package: str) -> str:
     try:
         return importlib.metadata.version(package)
