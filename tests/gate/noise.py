@@ -14,7 +14,15 @@ PAIRS = 30
 
 
 def estimates(
-    trials: int, generations: int, effect: float, *, seed: int, drift: float = 0.2
+    trials: int,
+    generations: int,
+    effect: float,
+    *,
+    seed: int,
+    drift: float = 0.2,
+    autocorrelation: float = 0.5,
+    freedom: float | None = 3,
+    tenant: float = 0.4,
 ) -> np.ndarray:
     """Generation estimates (log-ratios) of shape (trials, generations).
 
@@ -24,20 +32,24 @@ def estimates(
         effect: true slowdown of the head, as a share.
         seed: of the noise.
         drift: growth of latency from the first to the last burst, as a share.
+        autocorrelation: of a burst's noise with that of the burst before it.
+        freedom: of the Student noise; None: normal.
+        tenant: what the co-tenant adds while it is there, as a share.
     """
     rng = np.random.default_rng(seed)
     bursts = 2 * PAIRS
     shape = (trials, generations, bursts)
-    shocks = 0.05 * rng.standard_t(3, shape)
+    drawn = rng.standard_normal(shape) if freedom is None else rng.standard_t(freedom, shape)
+    shocks = 0.05 * drawn
     noise = np.empty(shape)
     noise[..., 0] = shocks[..., 0]
     for i in range(1, bursts):
-        noise[..., i] = 0.5 * noise[..., i - 1] + shocks[..., i]
+        noise[..., i] = autocorrelation * noise[..., i - 1] + shocks[..., i]
     noise += np.log1p(drift) * np.linspace(0, 1, generations * bursts).reshape(generations, bursts)
     start = rng.integers(0, bursts, (trials, generations, 1))
     length = rng.integers(0, 30, (trials, generations, 1))
     place = np.arange(bursts)
-    noise += np.log(1.4) * ((place >= start) & (place < start + length))
+    noise += np.log1p(tenant) * ((place >= start) & (place < start + length))
     head = np.isin(place % 4, (1, 2))  # A B B A
     process = 0.008 * rng.standard_normal((trials, generations, 2))
     noise[..., head] += np.log1p(effect) + process[..., :1]

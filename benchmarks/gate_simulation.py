@@ -1,0 +1,135 @@
+"""Error rates of the gate's decision on simulated machines: the tables of docs/gate.md.
+
+Bursts are invented (``tests/gate/noise.py``), everything after them is the gate's own code.
+
+    python -m benchmarks.gate_simulation [--trials 2000]
+
+Takes about a minute of one processor; the same trials give the same tables.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from statistics import median
+
+import numpy as np
+
+from cspbench.gate.decide import LOOKS, Finding, confirmed, decide, sequential_p
+from tests.gate.noise import estimates
+
+#: Name of a kind of noise -> what of the usual machine is changed.
+NOISES = {
+    "independent, normal": {"autocorrelation": 0.0, "freedom": None, "drift": 0.0, "tenant": 0.0},
+    "autocorrelated, 0.9": {"autocorrelation": 0.9, "freedom": None, "drift": 0.0, "tenant": 0.0},
+    "heavy-tailed, Student with 2 degrees of freedom": {
+        "autocorrelation": 0.0, "freedom": 2, "drift": 0.0, "tenant": 0.0,
+    },
+    "drift of +50 %": {"autocorrelation": 0.0, "freedom": None, "drift": 0.5, "tenant": 0.0},
+    "co-tenant of +40 %": {"autocorrelation": 0.0, "freedom": None, "drift": 0.0},
+    "all of it, as in the tests": {},
+}  # fmt: skip
+EFFECTS = (0.0, 0.02, 0.03, 0.04, 0.05, 0.07, 0.10)
+MIN_EFFECT, TOLERANCE = 0.03, 0.05
+#: So small that the looks alone decide.
+NOTHING = 1e-9
+
+
+def gate(row: list[float], min_effect: float, tolerance: float) -> tuple[Finding, int]:
+    """Look at growing numbers of generations; the finding and how many it took."""
+    for look in LOOKS:
+        decision = decide(row[: look.generations], min_effect, tolerance)
+        if decision.finding is not Finding.GO_ON:
+            return decision.finding, look.generations
+    raise AssertionError("the last look always ends")
+
+
+def outcomes(
+    first: np.ndarray, second: np.ndarray, min_effect: float, tolerance: float
+) -> tuple[Counter[str], float]:
+    """What gates came to, ``second`` being the measurement again, and their median generations."""
+    counts: Counter[str] = Counter()
+    used = []
+    for row, again in zip(first.tolist(), second.tolist(), strict=True):
+        finding, generations = gate(row, min_effect, tolerance)
+        counts[f"{finding} once"] += 1
+        used.append(generations)
+        if finding is Finding.SLOWER:
+            repeated, _ = gate(again, min_effect, tolerance)
+            p_slower = sequential_p(again)
+            twice = repeated is Finding.SLOWER and confirmed([p_slower])[0]
+            counts["slower"] += twice
+            counts["not confirmed"] += not twice
+    return counts, median(used)
+
+
+def line(*cells: object) -> None:
+    """Print one line of a Markdown table."""
+    print(f"| {' | '.join(map(str, cells))} |")
+
+
+def main() -> None:
+    """Print both tables."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--trials", type=int, default=2000)
+    trials = parser.parse_args().trials
+
+    def share(count: int) -> str:
+        return f"{100 * count / trials:.1f} %"
+
+    def simulated(effect: float, seed: int, **noise: float | None) -> np.ndarray:
+        return estimates(trials, LOOKS[-1].generations, effect, seed=seed, **noise)
+
+    spent = sum(look.alpha for look in LOOKS)
+    line(
+        "noise, nothing changed",
+        f"looks alone: slower (nominal {spent * 100:.1f} % at most)",
+        "looks alone: twice",
+        "the gate: slower once",
+        "the gate: `slower`",
+        "5 % slower: found",
+    )
+    line(*["---"] * 6)
+    for number, (name, noise) in enumerate(NOISES.items()):
+        first, second, slow, again = (
+            simulated(effect, 10 * number + i, **noise)
+            for i, effect in enumerate((0.0, 0.0, 0.05, 0.05))
+        )
+        alone, _ = outcomes(first, second, NOTHING, NOTHING)
+        whole, _ = outcomes(first, second, MIN_EFFECT, TOLERANCE)
+        found, _ = outcomes(slow, again, MIN_EFFECT, TOLERANCE)
+        line(
+            name,
+            share(alone["slower once"]),
+            share(alone["slower"]),
+            share(whole["slower once"]),
+            share(whole["slower"]),
+            share(found["slower"]),
+        )
+    print()
+    line(
+        "true slowdown",
+        "found slower once",
+        "found twice (`slower`)",
+        "`same`",
+        "`inconclusive`",
+        "`faster`",
+        "median generations",
+    )
+    line(*["---"] * 7)
+    for number, effect in enumerate(EFFECTS):
+        first, second = (simulated(effect, 100 + 2 * number + i) for i in range(2))
+        counts, used = outcomes(first, second, MIN_EFFECT, TOLERANCE)
+        line(
+            f"{effect * 100:g} %",
+            share(counts["slower once"]),
+            share(counts["slower"]),
+            share(counts["same once"]),
+            share(counts["inconclusive once"] + counts["not confirmed"]),
+            share(counts["faster once"]),
+            f"{used:g}",
+        )
+
+
+if __name__ == "__main__":
+    main()
