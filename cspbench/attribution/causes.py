@@ -14,7 +14,7 @@ waits for memory beyond its arithmetic. Its time ``t`` is
 - ``pc`` and ``pm`` are common prices: how many times slower than the ceilings the layers of *both*
   networks run, from a non-negative least-squares fit over the two pooled (weights 1 / max(c, m)),
   scaled so that it reproduces their total time. One pair for layers that multiply and accumulate,
-  one price of traffic for those that only move (pools, additions, resizing). Pooling is what makes
+  one price of traffic for each role of those that only move (pooling, addition). Pooling makes
   the result antisymmetric, as the Marshall-Edgeworth index does for prices of two years; for one
   layer a network it is the quantity effect at the average rate, close to the Shapley value.
 - ``k`` is how much longer than that layers of the same stage and role (1x1, grouped, depthwise,
@@ -229,6 +229,8 @@ def difference_interval(a: Interval, b: Interval) -> tuple[float | None, float |
 
 #: A stage (None: any) and a role.
 Kind: TypeAlias = tuple[str | None, str]
+#: A family, and of those that only move the role as well.
+Pool: TypeAlias = tuple[Family, str]
 
 
 @dataclass(frozen=True)
@@ -258,13 +260,19 @@ def is_small(entry: Entry) -> bool:
     return entry.roof_ms < SMALL * entry.overhead_ms
 
 
-def fit_prices(a: Iterable[Entry], b: Iterable[Entry]) -> dict[Family, Price]:
-    """Prices of arithmetic and movement, from the entries of both cases."""
-    sides = [[entry for entry in side if entry.roof_ms > 0] for side in (a, b)]
-    return {
-        family: _price(*([entry for entry in side if entry.family is family] for side in sides))
-        for family in (Family.ARITHMETIC, Family.MOVEMENT)
-    }
+def fit_prices(a: Iterable[Entry], b: Iterable[Entry]) -> dict[Pool, Price]:
+    """Prices of arithmetic and of each kind of movement, from the entries of both cases."""
+    pools: dict[Pool, tuple[list[Entry], list[Entry]]] = {}
+    for number, side in enumerate((a, b)):
+        for entry in side:
+            if entry.family not in _WHOLE and entry.roof_ms > 0:
+                pools.setdefault(pool_of(entry), ([], []))[number].append(entry)
+    return {pool: _price(*sides) for pool, sides in pools.items()}
+
+
+def pool_of(entry: Entry) -> Pool:
+    """What is priced together: all arithmetic, and each role of those that only move."""
+    return entry.family, entry.role if entry.family is Family.MOVEMENT else ""
 
 
 def _price(a: Sequence[Entry], b: Sequence[Entry]) -> Price:
@@ -314,11 +322,11 @@ def _least_squares(points: Sequence[tuple[float, float, float]]) -> tuple[float,
     return x * scale, y * scale
 
 
-def components(entry: Entry, prices: Mapping[Family, Price]) -> dict[str, float]:
+def components(entry: Entry, prices: Mapping[Pool, Price]) -> dict[str, float]:
     """The causes of an entry's time in ms; they add up to it."""
     if entry.family in _WHOLE or entry.roof_ms <= 0:
         return {_WHOLE.get(entry.family, "overhead"): entry.ms}
-    price = prices[entry.family]
+    price = prices[pool_of(entry)]
     usual = price.usual_ms(entry)
     kind = (price.kind_factor(entry) - 1.0) * usual
     found = {

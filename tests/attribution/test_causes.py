@@ -98,6 +98,13 @@ def test_traffic_of_layers_that_only_move():
     assert parts_of(it) == {"traffic": 3.0}  # price (3 + 6) / (6 + 12) = 0.5: 6 - 3
 
 
+def test_pools_and_additions_have_prices_of_their_own():
+    # Pooling runs at 2 a ms of traffic, additions at 1: B's third addition costs 1, not more.
+    pool, add = entry("pooling", 4.1, memory=2), entry("addition", 1.1, memory=1)
+    it = attribute(side("a", 6.3, [pool, add, add]), side("b", 7.4, [pool, add, add, add]))
+    assert parts_of(it) == {"traffic": 1.0, "overhead": 0.1}
+
+
 @pytest.mark.parametrize(
     ("family", "cause"),
     [
