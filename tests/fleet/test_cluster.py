@@ -20,6 +20,7 @@ workers: 1
 """
 
 
+@pytest.mark.slow
 def test_a_local_cluster_becomes_a_fleet(exported, suite, tmp_path):
     (tmp_path / "local.yaml").write_text(LOCAL)
     machine = Machines(tmp_path, {"CSPBENCH_BOARD": "node", "CSPBENCH_LABELS": "x86"})

@@ -15,6 +15,7 @@ from cspbench.store.rundir import list_runs, read_run
 from tests.fleet.conftest import SUITE
 from tests.fleet.machines import eventually, machines
 
+pytestmark = pytest.mark.slow
 ROUNDS = 3
 CASES = {
     f"yolov3-tiny-prn@96/fake{ms}/b1/t1/{board}"

@@ -12,7 +12,10 @@ import pytest
 from tests.fleet.machines import eventually, machines
 
 DOCS = Path(__file__).parents[2] / "docs" / "fleet.md"
-pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed"),
+]
 
 
 @pytest.fixture(scope="module")
