@@ -9,34 +9,48 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from cspbench.ids import parse_case_id
-from cspbench.store.format import read_checked
+from cspbench.backends.spec import BACKENDS, SCOPE, device_of
+from cspbench.errors import CspbenchError
+from cspbench.ids import CaseId, parse_case_id
+from cspbench.store.ceilings import known_ceilings
 from cspbench.store.records import Record, records
-from cspbench.store.rundir import StoredRun
+from cspbench.store.rundir import StoredRun, read_run
+
+if TYPE_CHECKING:
+    from cspbench.layer_times import Conditions
 
 CASE_COLUMNS = (
     "id", "model", "neck", "input", "backend", "batch", "threads", "board", "status", "reason",
     "flags", "params_m", "macs_g", "bflops", "latency_ms", "latency_ms_low", "latency_ms_high", "p90_ms",
     "p99_ms", "fps", "launches", "samples", "max_relative_error", "peak_memory_bytes",
-    "loaded_bytes", "retained_bytes", "transient_bytes", "device_peak_bytes", "memory_method",
+    "loaded_bytes", "retained_bytes", "transient_bytes", "device_peak_bytes",
+    "device_loaded_bytes", "device_retained_bytes", "device_transient_bytes",
+    "device_process_bytes", "memory_method",
     "energy_per_inference_j", "power_w", "idle_power_w", "energy_method", "compile_seconds",
-    "scope",
+    "scope", "throughput_fps", "throughput_method", "scaling_efficiency",
 )  # fmt: skip
 LAUNCH_COLUMNS = (
     "case", "job", "number", "session", "board", "ended", "seconds", "status", "reason", "flags",
     "median_ms", "samples", "stop", "relative_half_width", "load_ms", "first_ms", "warmup_count",
-    "steady", "steal_s", "foreign_cpu_s", "load_1m_before", "load_1m_after",
+    "steady", "drift", "steal_s", "foreign_cpu_s", "load_1m_before", "load_1m_after",
+    "voluntary_switches", "involuntary_switches",
 )  # fmt: skip
-INTERFERENCE_COLUMNS = ("steal_s", "foreign_cpu_s", "load_1m_before", "load_1m_after")
+INTERFERENCE_COLUMNS = (
+    "steal_s", "foreign_cpu_s", "load_1m_before", "load_1m_after", "voluntary_switches",
+    "involuntary_switches",
+)  # fmt: skip
 MEMORY_COLUMNS = (
     "peak_memory_bytes", "loaded_bytes", "retained_bytes", "transient_bytes", "device_peak_bytes",
+    "device_loaded_bytes", "device_retained_bytes", "device_transient_bytes",
+    "device_process_bytes",
 )  # fmt: skip
 ENERGY_COLUMNS = ("energy_per_inference_j", "power_w", "idle_power_w", "energy_method")
 #: Columns of numbers that may be missing.
@@ -44,8 +58,11 @@ NUMBER_COLUMNS = frozenset(
     ("params_m", "macs_g", "bflops", "latency_ms", "latency_ms_low", "latency_ms_high", "p90_ms",
      "p99_ms", "fps", "max_relative_error", "peak_memory_bytes", "loaded_bytes", "retained_bytes",
      "transient_bytes", "device_peak_bytes", "energy_per_inference_j", "power_w", "idle_power_w",
-     "compile_seconds", "seconds", "median_ms", "relative_half_width",
-     "load_ms", "first_ms", "steal_s", "foreign_cpu_s", "load_1m_before", "load_1m_after")
+     "throughput_fps", "scaling_efficiency", "drift", "compile_seconds", "seconds",
+     "median_ms", "relative_half_width",
+     "load_ms", "first_ms", "steal_s", "foreign_cpu_s", "load_1m_before", "load_1m_after",
+     "voluntary_switches", "involuntary_switches", "device_loaded_bytes", "device_retained_bytes",
+     "device_transient_bytes", "device_process_bytes")
 )  # fmt: skip
 SAMPLE_COLUMNS = ("case", "number", "index", "latency_ms")
 
@@ -80,6 +97,7 @@ class Run:
     def cases(self) -> pd.DataFrame:
         """One row a case."""
         rows = [_case_row(record, self.analysis(record.case)) for record in self.records]
+        _add_scaling(rows)
         return _frame(rows, CASE_COLUMNS)
 
     @functools.cached_property
@@ -131,8 +149,39 @@ class Run:
                     layers = Analysis.from_dict(stored).layers
                 except ValueError:  # none, or of another version: the entries stand alone
                     layers = []
-                rows += layer_time_rows(record.case, record.layers, layers)
+                rows += layer_time_rows(
+                    record.case, record.layers, layers, self._conditions(record.case)
+                )
         return pd.DataFrame(rows, columns=list(LAYER_TIME_COLUMNS))
+
+    def ceilings(self, case_id: str) -> tuple[str, dict[str, Any] | None]:
+        """``device/t<threads>`` of a case ("" for an unknown backend), and its measured ceilings.
+
+        Those that the run noted, or else those that this machine measured since, if it made the
+        run.
+        """
+        case = parse_case_id(case_id)
+        try:
+            backend = BACKENDS.get(case.backend.name)
+        except CspbenchError:  # of a package that is not installed here
+            return "", None
+        device = device_of(backend, dict(case.backend.options))
+        key = f"{device}/t{case.threads}"
+        noted = self.stored.meta.get("ceilings", {}).get(key)
+        if noted is None and case.board is None:
+            known = known_ceilings(device, case.threads, self.environment)
+            noted = None if known is None else asdict(known)
+        return key, noted
+
+    def _conditions(self, case_id: str) -> Conditions:
+        from cspbench.layer_times import Conditions
+
+        case = parse_case_id(case_id)
+        key, found = self.ceilings(case_id)
+        device = key.partition("/")[0]
+        told = f"unknown: cspbench ceilings --device {device} --threads {case.threads}"
+        precision = str(dict(case.backend.options).get("precision", "fp32"))
+        return Conditions(case.batch, precision, found or {}, key if found or not key else told)
 
     def analysis(self, case_id: str) -> dict[str, Any]:
         """Totals of the case's model by convention; empty if it was not analysed."""
@@ -146,7 +195,7 @@ def load(path: str | Path) -> Run:
     Raises:
         InputError: no run there.
     """
-    return Run(read_checked(Path(path)))
+    return Run(read_run(Path(path)))
 
 
 def _frame(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> pd.DataFrame:
@@ -189,8 +238,33 @@ def _case_row(record: Record, totals: dict[str, Any]) -> dict[str, Any]:
         "memory_method": memory.get("method"),
         **{column: energy.get(column) for column in ENERGY_COLUMNS},
         "compile_seconds": record.compile_seconds,
-        "scope": record.good[0].get("scope", "inference") if record.good else None,
+        "scope": dict(case.backend.options).get(SCOPE.name, SCOPE.default),
+        **_throughput(record, case),
     }
+
+
+def _throughput(record: Record, case: CaseId) -> dict[str, Any]:
+    found = record.throughput
+    if found is None:
+        return {}
+    return {
+        "throughput_fps": 1e9 * case.batch * found["inferences"] / found["ns"],
+        "throughput_method": f"{found['method']}, {found['in_flight']} in flight",
+    }
+
+
+def _add_scaling(rows: Sequence[dict[str, Any]]) -> None:
+    """``scaling_efficiency`` = fps(t) / (t x fps(1)), where the same case has 1 thread as well."""
+
+    def same(row: dict[str, Any]) -> str:
+        case = parse_case_id(row["id"])
+        return str(replace(case, threads=1))
+
+    single = {row["id"]: row["fps"] for row in rows if row["threads"] == 1}
+    for row in rows:
+        base = single.get(same(row))
+        if row["fps"] and base:
+            row["scaling_efficiency"] = row["fps"] / (row["threads"] * base)
 
 
 def _encodable(text: str) -> str:
@@ -214,6 +288,7 @@ def _launch_row(launch: dict[str, Any]) -> dict[str, Any]:
         row["first_ms"] = launch["first_ns"] / 1e6
         row["warmup_count"] = launch["warmup"]["count"]
         row["steady"] = launch["warmup"]["steady"]
+        row["drift"] = (launch.get("drift") or {}).get("relative")
         interference = launch.get("interference") or {}
         row.update({column: interference.get(column) for column in INTERFERENCE_COLUMNS})
     return row

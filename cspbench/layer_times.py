@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from cspbench.analysis.roofline import BANDWIDTH, PRECISION
 
 from cspbench.measure.layers import LayerRow, join
 
@@ -12,38 +15,77 @@ if TYPE_CHECKING:
 
 LAYER_TIME_COLUMNS = (
     "case", "position", "entry", "entry_op", "time_ms", "share", "layers", "index", "kind",
-    "stage", "macs", "traffic_bytes", "gflops_per_s", "gb_per_s",
+    "stage", "macs", "traffic_bytes", "gflops_per_s", "gb_per_s", "compute_utilisation",
+    "memory_utilisation", "ceilings",
 )  # fmt: skip
 #: Entry of the time that no layer's profiler entry accounts for.
 RESIDUAL = "(between layers)"
 
 
+@dataclass(frozen=True)
+class Conditions:
+    """What a profile was taken under: images an inference, precision, and the device's ceilings.
+
+    ``ceilings`` are the fields of ``store.ceilings.Ceilings``, empty if nobody measured them;
+    ``told`` names them, or says what command measures them.
+    """
+
+    batch: int = 1
+    precision: str = PRECISION
+    ceilings: Mapping[str, Any] = field(default_factory=dict)
+    told: str = ""
+
+    def macs(self, layer: Layer) -> int:
+        """Of the whole batch."""
+        return self.batch * int(layer["macs"])
+
+    def traffic_bytes(self, layer: Layer) -> int:
+        """Fused, of the whole batch: weights are read once, whatever the batch."""
+        moved = int(layer["traffic_bytes_fused"])
+        weights = min(int(layer.weight_bytes), moved)
+        whole = self.batch * (moved - weights) + weights
+        return whole // 2 if self.precision in ("fp16", "bf16") else whole
+
+    def shares(self, gflops: float | None, gb: float | None) -> tuple[float | None, float | None]:
+        """Rates as shares of what the device can do; None where that is not known."""
+        peak = self.ceilings.get("gflops", {}).get(self.precision)
+        flow = self.ceilings.get("bandwidth_gbs", {}).get(BANDWIDTH)
+        return (
+            gflops / peak if gflops is not None and peak else None,
+            gb / flow if gb is not None and flow else None,
+        )
+
+
 def layer_time_rows(
-    case: str, found: dict[str, Any], layers: Sequence[Layer]
+    case: str, found: dict[str, Any], layers: Sequence[Layer], given: Conditions | None = None
 ) -> list[dict[str, Any]]:
     """Rows of one case: every profiler entry in its order, and the residual last.
 
     ``time_ms`` sums to the median of the profiled inference; ``share`` is of that. ``layers`` are
     the names of the Analysis's layers that an entry computes, ``index`` their indices; both empty
-    where the join is not sure. Rates are of those layers' FLOPs (2 x MACs) and fused traffic.
+    where the join is not sure. Rates are of those layers' FLOPs (2 x MACs) and fused traffic,
+    utilisations are those rates as shares of the ceilings.
     """
     joined = join(found, layers)
     total = found["total_ns"]
-    rows = [_row(case, position, row, layers, total) for position, row in enumerate(joined)]
-    residual = LayerRow(RESIDUAL, "", total - sum(row.ns for row in joined))
-    return [*rows, _row(case, len(rows), residual, layers, total)]
+    joined.append(LayerRow(RESIDUAL, "", total - sum(row.ns for row in joined)))
+    given = given or Conditions()
+    return [
+        {"case": case, "position": position, **_row(row, layers, total, given)}
+        for position, row in enumerate(joined)
+    ]
 
 
 def _row(
-    case: str, position: int, row: LayerRow, layers: Sequence[Layer], total_ns: int
+    row: LayerRow, layers: Sequence[Layer], total_ns: int, given: Conditions
 ) -> dict[str, Any]:
     mine = [layers[number] for number in row.layers]
-    macs = sum(int(layer["macs"]) for layer in mine)
-    traffic = sum(int(layer["traffic_bytes_fused"]) for layer in mine)
+    macs = sum(given.macs(layer) for layer in mine)
+    traffic = sum(given.traffic_bytes(layer) for layer in mine)
     timed = bool(mine) and row.ns > 0
+    gflops, gb = (2 * macs / row.ns, traffic / row.ns) if timed else (None, None)
+    compute, memory = given.shares(gflops, gb)
     return {
-        "case": case,
-        "position": position,
         "entry": row.name,
         "entry_op": row.op,
         "time_ms": row.ns / 1e6,
@@ -54,6 +96,9 @@ def _row(
         "stage": mine[0].stage if mine else None,
         "macs": macs if mine else None,
         "traffic_bytes": traffic if mine else None,
-        "gflops_per_s": 2 * macs / row.ns if timed else None,
-        "gb_per_s": traffic / row.ns if timed else None,
+        "gflops_per_s": gflops,
+        "gb_per_s": gb,
+        "compute_utilisation": compute,
+        "memory_utilisation": memory,
+        "ceilings": given.told,
     }

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cspbench.analysis import Analysis, roofline
-from cspbench.backends.spec import BACKENDS
-from cspbench.errors import CspbenchError
 from cspbench.figures import style
 from cspbench.figures.cases import (
     in_order,
@@ -79,13 +77,7 @@ class Panel:
 
 def ceilings_of(run: Run, case_id: str) -> tuple[str, Mapping[str, Any] | None]:
     """``device/t<threads>`` of a case ("" for an unknown backend), and its stored ceilings."""
-    case = parse_case_id(case_id)
-    try:
-        device = BACKENDS.get(case.backend.name).device
-    except CspbenchError:  # of a package that is not installed here
-        return "", None
-    key = f"{device}/t{case.threads}"
-    return key, run.stored.meta.get("ceilings", {}).get(key)
+    return run.ceilings(case_id)
 
 
 def roof_of(device: str, ceilings: Mapping[str, Any]) -> Roof:

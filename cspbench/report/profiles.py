@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 #: Profiles of more cases would make the file too large.
 MAX_PROFILES = 60
-COLUMNS = ("entry", "entry_op", "time_ms", "share", "macs", "gflops_per_s", "gb_per_s")
+COLUMNS = (
+    "entry", "entry_op", "time_ms", "share", "macs", "gflops_per_s", "gb_per_s",
+    "compute_utilisation", "memory_utilisation",
+)  # fmt: skip
 _CONVOLUTIONS = ("conv", "linear", "matmul")
 
 

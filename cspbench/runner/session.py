@@ -175,9 +175,7 @@ class Session:
 
     def _look_for_ceilings(self, cases: Iterable[PlannedCase]) -> None:
         """Note the devices' ceilings; measure them where the suite asks and nobody has yet."""
-        devices = {
-            (_device(planned), planned.case.threads) for planned in cases
-        }
+        devices = {(_device(planned), planned.case.threads) for planned in cases}
         noted = self._meta.setdefault("ceilings", {})
         for device, threads in sorted(devices):
             known = known_ceilings(device, threads)

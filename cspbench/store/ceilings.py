@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from cspbench.artifacts.cache import cache_folder
 from cspbench.store.environment import fingerprint
@@ -28,21 +30,27 @@ class Ceilings:
     name: str | None = None
 
 
-def entry(device: str, threads: int) -> Path:
-    """Where the ceilings of this machine's device lie, measured or not."""
-    facts = fingerprint()
+def entry(device: str, threads: int, facts: Mapping[str, Any] | None = None) -> Path:
+    """Where the ceilings of a machine's device lie, measured or not.
+
+    ``facts`` are the machine's fingerprint; of this one by default.
+    """
+    facts = fingerprint() if facts is None else facts
     about = {
-        name: facts[name]
+        name: facts.get(name)
         for name in ("cpu", "cores_usable", "governor", "host", "nvidia_driver", "board")
     }
-    text = json.dumps([about, facts["libraries"].get("torch"), device, threads], sort_keys=True)
+    torch = (facts.get("libraries") or {}).get("torch")
+    text = json.dumps([about, torch, device, threads], sort_keys=True)
     return cache_folder() / "ceilings" / f"{hashlib.sha256(text.encode()).hexdigest()[:24]}.json"
 
 
-def known_ceilings(device: str, threads: int) -> Ceilings | None:
-    """The ceilings measured earlier on this machine; None if there are none."""
+def known_ceilings(
+    device: str, threads: int, facts: Mapping[str, Any] | None = None
+) -> Ceilings | None:
+    """The ceilings measured earlier on this machine, or on one of such facts; None if none were."""
     try:
-        return Ceilings(**json.loads(entry(device, threads).read_text(encoding="utf-8")))
+        return Ceilings(**json.loads(entry(device, threads, facts).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return None
 

@@ -53,8 +53,9 @@ class Measure:
     median, at which sampling stops. max_seconds: bound of the sampling of a launch.
     timeout_seconds: bound of each phase of a launch. memory: one more launch a case measures its
     peak memory. ceilings: the device's ceilings are measured once, for the roofline. layers: one
-    more profiles its layers. throughput: one more overlaps inferences. sensors: which are read while it samples (``auto``, ``none``, or
-    names with commas). seed: of the shuffled order, inputs and weights.
+    more profiles its layers. throughput: one more overlaps inferences. sensors: which are read
+    while it samples (``auto``, ``none``, or names with commas). seed: of the shuffled order,
+    inputs and weights.
     """
 
     rounds: int = 5
