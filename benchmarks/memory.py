@@ -66,15 +66,15 @@ def allocator(case_id: str) -> None:
     import torch
 
     from cspbench.analysis.api import analyze
-    from cspbench.artifacts.export import build_model
     from tests.measure.allocator import allocator_peak_bytes
 
     torch.set_num_threads(1)
     case = parse_case_id(case_id)
     shape = (case.batch, 3, *case.model.input)
     array = torch.from_numpy(input_pool(shape, 0, 1)[0])
-    live = analyze(build_model(case.model, 0), torch.zeros(shape)).totals["peak_live_bytes"]
-    peak = allocator_peak_bytes(artifact(case).path, array)
+    path = artifact(case).path
+    live = analyze(torch.export.load(path), torch.zeros(shape)).totals["peak_live_bytes"]
+    peak = allocator_peak_bytes(path, array)
     print(json.dumps({"profiler_bytes": peak, "live_bytes": live, "input_bytes": array.nbytes}))
 
 
