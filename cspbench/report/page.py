@@ -110,13 +110,14 @@ def write_report(runs: Sequence[Run], path: Path) -> Path:
 
 def render(runs: Sequence[Run], stem: str = "report") -> str:
     """The report as HTML text; the same runs give the same text."""
-    runs = [view for run in runs for view in by_board(run)]
+    stored, runs = runs, [view for run in runs for view in by_board(run)]
     rows = case_rows(runs)
     boards = across(runs, rows)
     pairs, left_out = explanations(runs, rows)
     css, script = _asset("report.css") + _asset("paper.css"), _asset("report.js")
     view = {
-        **_header(runs, rows),
+        **_header(stored, rows),
+        "many_runs": len(runs) > 1,
         "boards": boards,
         "css": Markup(css),  # noqa: S704 - our own file
         "script": Markup(script),  # noqa: S704 - our own file
@@ -138,7 +139,7 @@ def render(runs: Sequence[Run], stem: str = "report") -> str:
         "roofline": roofline(runs, rows),
         "memory": memory(rows),
         "problems": problems(rows),
-        "csv": csv_address(runs),
+        "csv": csv_address(stored),
         "paper": paper_part(runs),
         "definitions": DEFINITIONS,
         "symbols": ORIGIN_SYMBOLS,
@@ -188,7 +189,9 @@ def breakable(text: str) -> Markup:
 
 def _header(runs: Sequence[Run], rows: Sequence[CaseRow]) -> dict[str, Any]:
     first = runs[0].stored.meta
-    cpu = plain(first["environment"].get("cpu") or "an unknown processor")
+    boards = first["environment"].get("boards")
+    where = f"{len(boards)} boards" if boards else "an unknown processor"
+    cpu = plain(first["environment"].get("cpu") or where)
     names = ", ".join(plain(run.name) for run in runs)
     about = plain(first["suite"]["description"]) or f"suite {plain(first['suite']['name'])}"
     measured = sum(row.outcome == "measured" for row in rows)
@@ -200,7 +203,6 @@ def _header(runs: Sequence[Run], rows: Sequence[CaseRow]) -> dict[str, Any]:
         f"Run {names}.",
         "lead_runs": f"run {names}" if len(runs) == 1 else f"{len(runs)} runs",
         "version": cspbench.__version__,
-        "many_runs": len(runs) > 1,
         "sections": [
             ("summary", "What it says", None),
             *(paper if heads else []),
