@@ -122,16 +122,14 @@ def command(
             paths, stopped = measure_on_fleet(
                 hub, suites, out, only, settings, resume, force, local, talk
             )
-        measured = _finish(paths, reports, form, talk) if paths else ExitCode.OK
-        return stopped if stopped is not None else measured
+        return _end(paths, stopped, reports, form, talk)
     tasks = (
         _resumed(suites, out, resume, force, chosen=bool(only or settings))
         if resume is not None
         else _planned(suites, only, settings)
     )
     paths, stopped = _measure(tasks, out, local, talk, wait=not no_wait)
-    measured = _finish(paths, reports, form, talk) if paths else ExitCode.OK
-    return stopped if stopped is not None else measured
+    return _end(paths, stopped, reports, form, talk)
 
 
 def _planned(suites: Sequence[str], only: Sequence[str], settings: tuple[str, ...]) -> list[Task]:
@@ -176,7 +174,7 @@ def _measure(
     """
     from cspbench.runner.lock import timing_lock
     from cspbench.runner.run import execute, new_run
-    from cspbench.store.rundir import RunDirectory
+    from cspbench.store.rundir import RunDirectory, read_run
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     display = talk.display()
@@ -185,7 +183,8 @@ def _measure(
     try:
         with timing_lock(what, wait=wait, waiting=talk.tell):
             for task in tasks:
-                before = task.stored.launches if task.stored else ()
+                # Read again: while we waited for the lock another session may have gone on with it.
+                before = read_run(task.stored.path).launches if task.stored else ()
                 directory = (
                     RunDirectory(task.stored.path) if task.stored else new_run(task.plan, out)
                 )
@@ -199,6 +198,22 @@ def _measure(
     finally:
         display.close()
     return paths, None
+
+
+def _end(
+    paths: Sequence[Path], stopped: ExitCode | None, reports: Path, form: str, talk: Talk
+) -> ExitCode:
+    """Show what was measured; what stopped us decides the exit code, whatever can be shown."""
+    if not paths:
+        return ExitCode.OK if stopped is None else stopped
+    try:
+        measured = _finish(paths, reports, form, talk)
+    except InputError as error:
+        if stopped is None:
+            raise
+        click.echo(f"error: {error}", err=True)
+        return stopped
+    return measured if stopped is None else stopped
 
 
 def _finish(paths: Sequence[Path], reports: Path, form: str, talk: Talk) -> ExitCode:

@@ -186,7 +186,7 @@ def _given_up(bad: Sequence[Launch]) -> bool:
     if any(launch["job"] != "time" for launch in mine):  # it never came to a timed launch
         return True
     lost = sum(launch["status"] == Status.LOST.value for launch in mine)
-    return lost >= MAX_LOST or len(mine) - lost >= MAX_BAD_ENDS
+    return bool(lost >= MAX_LOST or len(mine) - lost >= MAX_BAD_ENDS)
 
 
 def _bad_ends(bad: Sequence[Launch]) -> str:

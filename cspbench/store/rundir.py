@@ -14,8 +14,9 @@ import os
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from io import RawIOBase
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from cspbench.errors import InputError, StoreError
 from cspbench.store.format import Json, check_launch, check_meta
@@ -86,13 +87,13 @@ class RunDirectory:
         """
         try:
             # Not created here: a directory that was moved away must not come back half empty.
-            with self._file.open("r+b") as file:
+            # Not buffered: what did not fit would be written once more when the file is closed.
+            with self._file.open("r+b", buffering=0) as file:
                 end = file.seek(0, os.SEEK_END)
+                # A torn line of a killed run stays one damaged line.
+                start = b"\n" if end and not _ends_with_newline(file) else b""
                 try:
-                    if end and not _ends_with_newline(file):
-                        file.write(b"\n")  # a torn line of a killed run stays one damaged line
-                    file.write(encode_line(launch))
-                    file.flush()
+                    _write_all(file, start + encode_line(launch))
                     os.fsync(file.fileno())
                 except OSError:
                     with contextlib.suppress(OSError):  # half a line helps nobody
@@ -147,7 +148,13 @@ def _fresh(out: Path, name: str) -> Path:
             return path
 
 
-def _ends_with_newline(file: BinaryIO) -> bool:
+def _write_all(file: RawIOBase, content: bytes) -> None:
+    left = memoryview(content)
+    while left:
+        left = left[file.write(left) or 0 :]
+
+
+def _ends_with_newline(file: RawIOBase) -> bool:
     file.seek(-1, os.SEEK_END)
     return file.read(1) == b"\n"
 

@@ -1,8 +1,10 @@
 """A run on disk: what survives a kill, a torn write and damage, and what is said about it."""
 
 import contextlib
+import errno
 import json
 import os
+import shutil
 import zlib
 
 import pytest
@@ -153,13 +155,36 @@ def test_whatever_is_at_the_end_of_the_file_no_launch_before_it_is_lost(
     assert read_lines(run.path).launches[-1] == A
 
 
-def test_a_full_disk_is_one_sentence(run, monkeypatch):
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        (errno.ENOSPC, "No space left on device"),
+        (errno.EDQUOT, "Disk quota exceeded"),
+        (errno.EIO, "Input/output error"),
+    ],
+)
+@pytest.mark.parametrize("write", ["append", "write_meta"])
+def test_a_disk_that_takes_no_more_is_one_sentence_and_nothing_is_half_written(
+    run, monkeypatch, number, said, write
+):
+    run.append(A)
+    before = {path.name: path.read_bytes() for path in run.path.iterdir()}
+
     def full(descriptor):
-        raise OSError(28, "No space left on device")
+        raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(StoreError, match=r"cannot write .*: No space left .* run --resume"):
-        run.append(A)
+    with pytest.raises(StoreError, match=rf"cannot write .*: {said}; what was .* run --resume"):
+        getattr(run, write)(B)
+    assert {path.name: path.read_bytes() for path in run.path.iterdir()} == before
+
+
+def test_a_directory_that_is_gone_does_not_come_back_half_empty(run):
+    shutil.rmtree(run.path)
+    for write in (run.append, run.write_meta):
+        with pytest.raises(StoreError, match="No such file or directory"):
+            write(A)
+    assert not run.path.exists()
 
 
 def test_run_json_is_replaced_as_a_whole(run):

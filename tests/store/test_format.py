@@ -1,0 +1,135 @@
+"""Runs from strangers and from older versions: what is read is of the form that it should have."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from cspbench.errors import InputError
+from cspbench.runner.run import stored_plan
+from cspbench.store import migrate, rundir
+from cspbench.store.records import records
+from cspbench.store.rundir import LAUNCHES_FILE, RUN_FILE, encode_line, read_run
+
+CASE = "peleenet@64/opencv-cpu/b1/t1"
+META = {"format": 2, "suite": {"measure": {"rounds": 1}}, "cases": [{"id": CASE}]}
+LAUNCH = {"case": CASE, "job": "time", "number": 0, "session": "s", "status": "failed"}
+GOOD = {
+    **LAUNCH, "status": "ok", "latencies_ns": [1_000_000], "load_ns": 1, "first_ns": 1,
+    "warmup": {"count": 1, "steady": True}, "agreement": {"max_relative_error": 0.0},
+}  # fmt: skip
+#: Measured with the first version that stored runs (commit 01ffd2a); only its host has a new name.
+OLD = Path(__file__).parent / "data" / "run-format-1"
+
+
+def write(folder, meta=META, launches=(LAUNCH,)):
+    (folder / RUN_FILE).write_text(json.dumps(meta))
+    (folder / LAUNCHES_FILE).write_bytes(b"".join(map(encode_line, launches)))
+    return folder
+
+
+def test_what_is_missing_has_a_value_that_says_so(tmp_path):
+    found = read_run(write(tmp_path))
+    assert found.meta["run"] == tmp_path.name
+    assert found.meta["cases"] == [{"id": CASE, "key": "", "status": None, "reason": ""}]
+    assert (found.meta["environment"], found.meta["analyses"]) == ({}, {})
+    (launch,) = found.launches
+    assert (launch["reason"], launch["flags"], launch["seconds"]) == ("", [], 0.0)
+    assert "latencies_ns" not in launch
+
+
+def test_what_is_not_known_is_kept(tmp_path):
+    meta = {**META, "extra": {"a": [1]}, "environment": {"board_colour": "green"}}
+    found = read_run(write(tmp_path, meta, [{**LAUNCH, "new": 7}]))
+    assert found.meta["extra"] == {"a": [1]}
+    assert found.meta["environment"] == {"board_colour": "green"}
+    assert found.launches[0]["new"] == 7
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"cases": [{"id": "a b"}]}, "cases.0.id"),
+        ({"cases": [{"id": CASE, "status": "great"}]}, "cases.0.status"),
+        ({"suite": {"measure": {"rounds": 0}}}, "suite.measure.rounds"),
+        ({"environment": {"memory_bytes": "much"}}, "environment.memory_bytes"),
+        ({"analyses": {"m": {"totals": {"macs": 10**400}}}}, "analyses.m.totals.macs"),
+        ({"ceilings": {"cpu/t1": {"gflops": {"fp32": -1.0}}}}, "ceilings.cpu/t1.gflops.fp32"),
+        ({"format": 0}, "there is no run format 0"),
+    ],
+)
+def test_a_description_that_is_none_names_the_place(tmp_path, change, said):
+    with pytest.raises(InputError, match="does not describe a run: ") as refused:
+        read_run(write(tmp_path, {**META, **change}))
+    assert said in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"latencies_ns": []},
+        {"latencies_ns": [0]},
+        {"latencies_ns": [10**400]},
+        {"latencies_ns": ["fast"]},
+        {"load_ns": None},
+        {"warmup": {"count": 1}},
+        {"agreement": {"max_relative_error": "none"}},
+        {"number": -1},
+        {"flags": "contended"},
+        {"energy": {"power_w": 1.0}},
+        {"case": "nonsense"},
+    ],
+)
+def test_a_launch_that_is_none_is_skipped_and_named(tmp_path, change):
+    found = read_run(write(tmp_path, launches=[GOOD, {**GOOD, **change}, {**GOOD, "number": 2}]))
+    assert [launch["number"] for launch in found.launches] == [0, 2]
+    (problem,) = found.problems
+    assert "launch 1 is none, skipped: " in problem
+
+
+@pytest.mark.parametrize("text", ["NaN", "-Infinity", "[" * 5000, '{"format": NaN}'])
+def test_what_only_pythons_parser_takes_for_json_is_none(tmp_path, text):
+    (tmp_path / RUN_FILE).write_text(text)
+    with pytest.raises(InputError, match=r"run\.json"):
+        read_run(tmp_path)
+
+
+def test_a_file_that_would_fill_the_memory_is_not_read(tmp_path, monkeypatch):
+    write(tmp_path)
+    monkeypatch.setattr(rundir, "MAX_LAUNCHES_BYTES", 10)
+    with pytest.raises(InputError, match=r"launches\.jsonl cannot be read: larger than"):
+        read_run(tmp_path)
+
+
+# Older formats ----------------------------------------------------------------------------------
+
+
+def test_a_run_of_format_1_reads_as_todays(tmp_path):
+    found = read_run(shutil.copytree(OLD, tmp_path / "old"))
+    assert (found.meta["format"], found.problems) == (migrate.FORMAT, [])
+    (record,) = records(found)
+    assert (record.status.value, len(record.good)) == ("ok", 2)
+    # Median of five samples of either launch, then of the two: (31.934727 + 28.826641) / 2.
+    assert record.latency_ms.estimate == pytest.approx(30.380684)
+
+
+def test_resumed_a_run_of_format_1_measures_no_more_than_it_planned():
+    """Settings that came later have a default today; then they did not exist."""
+    plan = stored_plan(read_run(OLD))
+    measure = plan.suite.measure
+    assert (measure.memory, measure.layers, measure.ceilings, measure.sensors) == (
+        False, False, False, "none",
+    )  # fmt: skip
+
+
+def test_what_is_read_is_not_written_back(tmp_path):
+    folder = shutil.copytree(OLD, tmp_path / "old")
+    before = (folder / RUN_FILE).read_bytes()
+    read_run(folder)
+    assert (folder / RUN_FILE).read_bytes() == before
+
+
+def test_every_older_format_has_its_step():
+    assert sorted(migrate.STEPS) == list(range(1, migrate.FORMAT))
