@@ -20,7 +20,7 @@ def command(patterns: tuple[str, ...], form: str, out: Path | None, results: Pat
     Change points are advisory: a new level may be the code, a library or the machine. They need
     the library ruptures (pip install 'cspbench[history]') and six runs of a case.
     """
-    from cspbench.gate.compare import FEWEST_RUNS, has_ruptures, history
+    from cspbench.gate.compare import FEWEST_RUNS, change_sentences, has_ruptures, history
     from cspbench.store.rundir import list_runs, read_run
 
     frame = history([read_run(path) for path in list_runs(results)], patterns)
@@ -28,5 +28,9 @@ def command(patterns: tuple[str, ...], form: str, out: Path | None, results: Pat
     emit(frame, form, out, numbers)
     if not has_ruptures():
         click.echo("no change points: pip install 'cspbench[history]'", err=True)
-    elif frame["change_point"].isna().all():
+        return
+    if form == "table":
+        for sentence in change_sentences(frame):
+            click.echo(f"new level: {sentence}")
+    if frame["change_point"].isna().all():
         click.echo(f"no change points: fewer than {FEWEST_RUNS} runs of each case", err=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
@@ -147,6 +148,25 @@ def change_points(values: Sequence[float]) -> list[int] | None:
     penalty = 3 * noise**2 * math.log(len(logs))
     found = ruptures.Pelt(model="l2", min_size=2, jump=1).fit(logs.reshape(-1, 1)).predict(penalty)
     return [int(index) for index in found[:-1]]
+
+
+def change_sentences(frame: pd.DataFrame) -> list[str]:
+    """The change points of a history: from which level to which, and since which run."""
+    sentences = []
+    for case, rows in frame.groupby("case", sort=False):
+        starts = [i for i, new in enumerate(rows["change_point"]) if new is True]
+        bounds = [0, *starts, len(rows)]
+        times = rows["latency_ms"]
+        levels = [times.iloc[a:b].median() for a, b in pairwise(bounds)]
+        for start, (old, new) in zip(starts, pairwise(levels), strict=True):
+            row = rows.iloc[start]
+            where = f" (commit {row['commit']})" if row["commit"] else ""
+            also = f"; also changed: {row['environment']}" if row["environment"] else ""
+            sentences.append(
+                f"{case}: {old:.3f} -> {new:.3f} ms ({(new / old - 1) * 100:+.1f} %) since "
+                f"{row['run']}{where}{also}"
+            )
+    return sentences
 
 
 def has_ruptures() -> bool:

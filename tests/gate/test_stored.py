@@ -4,7 +4,7 @@ import pytest
 
 from cspbench.cli.main import main
 from cspbench.errors import InputError
-from cspbench.gate.compare import change_points, compare_runs, history
+from cspbench.gate.compare import change_points, change_sentences, compare_runs, history
 from cspbench.gate.job import Settings
 from cspbench.gate.sides import SideRequest
 from cspbench.gate.stored import differences, run_stored_gate
@@ -138,6 +138,14 @@ def test_change_points_by_hand():
     assert change_points(level * 2) == []
     assert change_points([*level, *(1.2 * v for v in level)]) == [4]
     assert change_points(level) is None  # too few runs to tell
+
+
+def test_a_new_level_is_a_sentence(tmp_path):
+    pytest.importorskip("ruptures")
+    times = [10.0, 10.1, 9.9, 10.0, 12.0, 12.1, 11.9, 12.0]
+    runs = [make_run(tmp_path, f"r{i}", {CASES[0]: around(ms)}) for i, ms in enumerate(times)]
+    (sentence,) = change_sentences(history(runs, []))
+    assert sentence == f"{CASES[0]}: 10.000 -> 12.000 ms (+20.0 %) since r4"
 
 
 def test_history_follows_one_machine(tmp_path):
