@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from cspbench.analysis.record import Analysis
+from cspbench.analysis.record import Analysis, Layer
 from cspbench.analysis.roofline import Peak, peak_of
 from cspbench.attribution.causes import Explanation, Side, attribute
 from cspbench.attribution.pair import measure_plan, plan_pair
@@ -161,10 +162,8 @@ def _read_side(run: Run, case: str) -> Side:
     if record.layers is None:
         raise InputError(_no_layers(run, record))
     parsed = parse_case_id(case)
-    analysis = _analysis(run, parsed)
-    batch = parsed.batch // (analysis.input[0][0] if analysis.input else 1) or 1
-    layers = at_batch(analysis.layers, batch)
-    entries = tuple(entries_of(record.layers, layers, _peak(run, parsed)))
+    layers = _layers(run, parsed)
+    entries = tuple(entries_of(record.layers, layers, _peak(run, case)))
     return Side(
         case=case,
         latency=latency,
@@ -188,44 +187,35 @@ def _no_layers(run: Run, record: Record) -> str:
     )
 
 
-def _analysis(run: Run, case: CaseId) -> Analysis:
+def _layers(run: Run, case: CaseId) -> list[Layer]:
+    """Layers of the stored analysis at the case's batch."""
     stored = run.stored.meta["analyses"].get(str(case.model))
     try:
-        return Analysis.from_json(json.dumps(stored))
-    except (ValueError, KeyError, TypeError):
+        analysis = Analysis.from_json(json.dumps(stored))
+        return at_batch(analysis.layers, case.batch // analysis.input[0][0])
+    except (LookupError, ValueError, TypeError, AttributeError, ArithmeticError):
         raise InputError(
             f"run {run.name} holds no analysis of {case.model} that this cspbench can read: "
             "measure it again"
         ) from None
 
 
-def _peak(run: Run, case: CaseId) -> Peak:
-    from cspbench.backends.spec import BACKENDS
-
-    device = BACKENDS.get(case.backend.name).device
-    ceilings = run.stored.meta.get("ceilings", {}).get(f"{device}/t{case.threads}")
+def _peak(run: Run, case: str) -> Peak:
+    key, ceilings = run.ceilings(case)
     try:
-        return peak_of(ceilings if ceilings else _known_here(run, device, case.threads))
+        peak = peak_of(ceilings or {})
     except (KeyError, TypeError):
-        raise InputError(
-            f"the ceilings of {device}/t{case.threads} are not known: run "
-            f"cspbench ceilings --device {device} --threads {case.threads} on the machine of run "
-            f"{run.name}, or measure again with --set measure.ceilings=true"
-        ) from None
-
-
-def _known_here(run: Run, device: str, threads: int) -> Mapping[str, Any]:
-    """Ceilings that this machine measured later, if the run is of this machine; else nothing."""
-    from dataclasses import asdict
-
-    from cspbench.store.ceilings import known_ceilings
-    from cspbench.store.environment import fingerprint
-
-    here = fingerprint()
-    if any(run.environment.get(fact) != here.get(fact) for fact in ("host", "cpu")):
-        return {}
-    known = known_ceilings(device, threads)
-    return asdict(known) if known else {}
+        peak = Peak(0, 0, 0)
+    if peak.flops_per_s > 0 and peak.bytes_per_s > 0:
+        return peak
+    device, _, threads = key.partition("/t")
+    if not device:
+        raise InputError(f"{case}: its backend is not installed here, so its device is unknown")
+    raise InputError(
+        f"the ceilings of {key} are not known: run cspbench ceilings --device {device} "
+        f"--threads {threads} on the machine of run {run.name}, or measure again with "
+        "--set measure.ceilings=true"
+    )
 
 
 def notes_on(a: str, b: str) -> list[str]:
@@ -235,6 +225,7 @@ def notes_on(a: str, b: str) -> list[str]:
         "backend": (first.backend, second.backend),
         "batch": (first.batch, second.batch),
         "threads": (first.threads, second.threads),
+        "board": (first.board, second.board),
         "input": (first.model.input, second.model.input),
     }
     return [
@@ -258,5 +249,4 @@ def _other_batches(run: Run, a: str, b: str) -> list[int]:
 
 
 def _at(case: str, batch: int) -> str:
-    head, _, threads = case.rpartition("/t")
-    return f"{head.rpartition('/b')[0]}/b{batch}/t{threads}"
+    return str(replace(parse_case_id(case), batch=batch))

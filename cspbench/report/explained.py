@@ -65,8 +65,12 @@ def explanations(runs: Sequence[Run], rows: Sequence[CaseRow]) -> tuple[list[Why
 def _pairs(runs: Sequence[Run], rows: Sequence[CaseRow]) -> list[tuple[Run, CaseRow, CaseRow]]:
     pairs = []
     for run in runs:
-        known = {id(record) for record in run.records if record.layers and record.good}
-        mine = [row for row in rows if id(row.record) in known]
+        records = {id(record) for record in run.records if record.layers and record.good}
+        mine = [
+            row
+            for row in rows
+            if id(row.record) in records and run.ceilings(row.record.case)[1] is not None
+        ]
         for row in mine:
             bases = [
                 base
