@@ -9,6 +9,7 @@ import os
 import platform
 import re
 import threading
+import time
 import uuid
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -169,7 +170,11 @@ class Board:
         if missing:
             return encode("answer", {"status": "missing", "launch": launch, "missing": missing})
         what = f"{job.get('case', job['job'])} for the fleet"
+        asked = time.monotonic()
         with self._alone, self._lock(what):
+            waited = time.monotonic() - asked
+            if waited > float(request["queue"]):  # whoever asked has given it up
+                raise WrongContent(f"the board was not free for {waited:.0f} s")
             began(launch)
             return self._measure(launch, job, int(request["threads"]), float(request["timeout"]))
 

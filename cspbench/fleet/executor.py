@@ -166,7 +166,10 @@ class BoardExecutor:
         if "artifact" in job:
             items = self._files.pair(job["artifact"], job["reference"])
             sent |= {"artifact": asdict(items[0]), "reference": asdict(items[1])}
-        content = {"launch": launch, "job": sent, "threads": threads, "timeout": timeout}
+        content = {
+            "launch": launch, "job": sent, "threads": threads, "timeout": timeout,
+            "queue": QUEUE_SECONDS,
+        }  # fmt: skip
         request = encode("launch", content)
         bound = launch_bound(job, timeout)
         for _ in range(2):  # a second time after what the board lacked was sent

@@ -7,7 +7,7 @@ import contextlib
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 CONNECT_SECONDS = 15.0
 #: How long the boards are taken for as they were; changes are told by events besides.
 FRESH_SECONDS = 10.0
+#: Of two workers of one board, one that was silent so much longer is what is left of it.
+SILENT_SECONDS = 10.0
 #: Python 3.10 has several errors of this name; from 3.11 on all are OSErrors.
 UNREACHABLE = (OSError, TimeoutError, asyncio.TimeoutError)
 
@@ -61,7 +63,7 @@ class Hub:
         self.late: list[str] = []
         self._cluster = cluster
         self._connect_seconds = connect_seconds
-        self._security = security_for(address, "client")
+        self._security = cluster.security if cluster else security_for(address, "client")
         self._lock = threading.Lock()
         self._asking = threading.Lock()
         self._changed = False
@@ -198,6 +200,9 @@ class Hub:
         self._tickets[ticket.launch] = ticket
         try:
             self._submit(ticket, request, data)
+            # Gone before the ticket was there: no event will tell, and Dask would wait for ever.
+            if all(board.address != other.address for other in self.boards()):
+                raise Lost("its agent stopped, or the scheduler lost sight of it")
             return self._await(ticket, seconds, queue_seconds)
         except (*UNREACHABLE, ProtocolError) as error:
             raise Lost(str(error)) from error
@@ -298,4 +303,15 @@ def read_workers(
                     f"the worker of {board.name} has {worker.get('nthreads')} threads, and a board "
                     "does one launch at a time: start it with one thread"
                 )
-    return sorted(boards, key=lambda board: board.name), refused
+    return sorted(_living(boards, workers), key=lambda board: board.name), refused
+
+
+def _living(
+    boards: Sequence[BoardInfo], workers: Mapping[str, Mapping[str, Any]]
+) -> list[BoardInfo]:
+    """Without what a board left behind that went down and came back before it was missed."""
+    seen = {board.address: float(workers[board.address].get("last_seen", 0)) for board in boards}
+    newest: dict[str, float] = {}
+    for board in boards:
+        newest[board.name] = max(newest.get(board.name, 0.0), seen[board.address])
+    return [b for b in boards if seen[b.address] >= newest[b.name] - SILENT_SECONDS]

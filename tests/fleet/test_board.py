@@ -53,10 +53,11 @@ def ask(board, kind, data=b"", **content):
     return json.loads(board.serve(encode(kind, content), data))
 
 
-def launch(board, items, job="time", **options):
+def launch(board, items, job="time", queue=60.0, **options):
     artifact, reference = (asdict(item) for item in items)
     wanted = {"job": job, "case": CASE, "artifact": artifact, "reference": reference}
-    text = encode("launch", {"launch": "s-1", "job": wanted, "threads": 2, "timeout": 9.0})
+    text = encode("launch", {"launch": "s-1", "job": wanted, "threads": 2, "timeout": 9.0,
+                              "queue": queue})  # fmt: skip
     return json.loads(board.serve(text, **options))
 
 
@@ -90,6 +91,14 @@ def test_a_launch_says_what_it_lacks_and_works_once_it_has_it(board, executor, i
     [(job, threads, timeout)] = executor.jobs
     assert (threads, timeout) == (2, 9.0)
     assert job["artifact"].endswith(".pt2")  # a path of the board
+
+
+def test_a_launch_that_had_to_wait_too_long_is_not_begun(board, executor, items):
+    put(board, items)
+    answer = launch(board, items, queue=-1.0)  # any wait is too long
+    assert answer["status"] == "refused"
+    assert "the board was not free for 0 s" in answer["reason"]
+    assert executor.jobs == []
 
 
 def test_an_answer_that_had_no_way_back_is_told_with_the_next_one(board, items):

@@ -197,3 +197,14 @@ def test_workers_that_are_no_boards_are_left_out_with_a_sentence():
     assert "tcp://old speaks protocol 0" in refused[0]
     assert "has 4 threads" in refused[1]
     assert "announces no board" in refused[2]
+
+
+def test_what_a_rebooted_board_left_behind_is_no_second_board():
+    good = Board(Settings("pi")).announce()
+    workers = {
+        "tcp://before": worker(good, last_seen=1000.0),
+        "tcp://after": worker(good, last_seen=1060.0),
+    }
+    assert [board.address for board in read_workers(workers)[0]] == ["tcp://after"]
+    workers["tcp://before"]["last_seen"] = 1059.0  # alive: two boards of one name, refused later
+    assert len(read_workers(workers)[0]) == 2
