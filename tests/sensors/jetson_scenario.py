@@ -144,6 +144,7 @@ def whole_run():
     return {
         "case": json.loads(run.cases[columns].iloc[0].to_json()),
         "sensors": launch["sensors"],
+        "energy": launch["energy"],
         "environment": run.environment,
         "sample_seconds": launch["sample_seconds"],
         "inferences": len(launch["latencies_ns"]),

@@ -55,7 +55,8 @@ def told(tmp_path_factory):
 
 def test_levels_come_through_jtop_and_are_those_of_sysfs(told):
     expected = (
-        {"board_power_w": 7.5, "power_vdd_cpu_gpu_cv_w": 3.75, "power_vdd_soc_w": 0.5,
+        {"board_power_w": 7.5, "power_vdd_in_w": 7.5, "power_vdd_cpu_gpu_cv_w": 3.75,
+         "power_vdd_soc_w": 0.5,
          "gpu_utilisation_percent": 10.0, "gpu_clock_mhz": 306.0, "temperature_cpu_c": 45.5,
          "temperature_gpu_c": 44.5, "temperature_c": 45.5},
         {"board_power_w": 14.75, "power_vdd_cpu_gpu_cv_w": 7.375, "power_vdd_soc_w": 0.5,
@@ -101,7 +102,11 @@ def test_a_whole_run_has_mode_clocks_and_energy(told):
     assert case["power_w"] == pytest.approx(6.0, rel=1e-3)
     assert case["idle_power_w"] == pytest.approx(6.0, rel=1e-3)
     assert case["energy_method"] == "integral of board_power_w (jtop, 2 Hz)"
-    # 6 W over the sampling, which held inferences and their inputs.
+    # 6 W over the sampling, which held the inferences and their inputs.
+    launch = run["energy"]
+    by_hand = 6.0 * run["sample_seconds"] / run["inferences"]
+    assert launch["energy_per_inference_j"] == pytest.approx(by_hand, rel=1e-3)
+    assert launch["window_s"] >= launch["period_s"] == 0.5
     at_least = 6.0 * case["latency_ms"] / 1e3
     assert at_least * 0.8 < case["energy_per_inference_j"] < at_least * 3
     gauges = run["sensors"]["jtop"]["gauges"]
