@@ -2,10 +2,11 @@
 
 Real processes, a real OpenCV model, real extra work in arm B (products of small matrices after
 every inference, calibrated once for the campaign). Kinds of trial: the same code on both sides
-(``aa``) or arm B slower (``slow``), on a machine left alone (``quiet``) or beside a random
-co-tenant (``loaded``). Kinds take turns in proportion to what is wanted of them, so that they share
-the machine's good and bad hours and a campaign that is cut short has fair numbers of each. Every
-trial is one line of the campaign's file; run again, it goes on where it stopped.
+(``aa``) or arm B slower (``slow``), on a machine left alone (``quiet``), beside a random co-tenant
+(``loaded``), or beside it and whatever else runs on the machine (``crowded``). Kinds take turns in
+proportion to what is wanted of them, so that they share the machine's good and bad hours and a
+campaign that is cut short has fair numbers of each. Every trial is one line of the campaign's file;
+run again, it goes on where it stopped.
 
 ``--rivals N`` trials of each kind also run, on the same arms, right after the gate and with as much
 time as the gate took, the two tools that people use:
@@ -19,12 +20,12 @@ Their criteria are computed here, not by importing them, because they must measu
 workers as the gate.
 
     python benchmarks/gate_power.py run --quiet-aa 100 --quiet-slow 60 --rivals 20 --minutes 45
-    python benchmarks/gate_power.py run --loaded-aa 60 --loaded-slow 40
+    python benchmarks/gate_power.py run --loaded-aa 60 --loaded-slow 40 --minutes 45
     python benchmarks/gate_power.py report     # Markdown for docs/gate.md, at any time
     python benchmarks/gate_power.py pack       # keep the file as benchmarks/data/*.jsonl.gz
 
-Quiet trials hold the machine's timing lock; loaded ones do not, and whatever else runs on the
-machine is part of their load. A loaded trial records what others took of the processors.
+Quiet and loaded trials hold the machine's timing lock, crowded ones do not. Each records what
+others took of the processors. A campaign goes on from the packed file where its own is missing.
 """
 
 from __future__ import annotations
@@ -62,15 +63,17 @@ from cspbench.suite.case import Gate, Measure, Suite
 
 CASE = "peleenet@64/opencv-cpu/b1/t1"
 SLOWDOWN = 0.05
-KINDS = ("quiet-aa", "quiet-slow", "loaded-aa", "loaded-slow")
+KINDS = ("quiet-aa", "quiet-slow", "loaded-aa", "loaded-slow", "crowded-aa", "crowded-slow")
 #: Lines of the tables: kinds apart and together.
 GROUPS = {
     "same code, quiet": ("quiet-aa",),
     "same code, loaded": ("loaded-aa",),
-    "same code, all": ("quiet-aa", "loaded-aa"),
+    "same code, crowded": ("crowded-aa",),
+    "same code, all": ("quiet-aa", "loaded-aa", "crowded-aa"),
     "5 % slower, quiet": ("quiet-slow",),
     "5 % slower, loaded": ("loaded-slow",),
-    "5 % slower, all": ("quiet-slow", "loaded-slow"),
+    "5 % slower, crowded": ("crowded-slow",),
+    "5 % slower, all": ("quiet-slow", "loaded-slow", "crowded-slow"),
 }
 #: Processes of each side in the pyperf-like design, and what starting one costs about.
 PROCESSES = 20
@@ -253,9 +256,9 @@ def verdict(runs: list[CaseData]) -> str:
 def step(setup: Probe, kind: str, number: int, rivals: bool) -> dict:
     """Run one trial of a kind."""
     share = SLOWDOWN if kind.endswith("slow") else 0.0
-    loaded = kind.startswith("loaded")
-    lock = contextlib.nullcontext() if loaded else timing_lock("gate power")
-    with lock, company(loaded, number):
+    crowded = kind.startswith("crowded")
+    lock = contextlib.nullcontext() if crowded else timing_lock("gate power")
+    with lock, company(not kind.startswith("quiet"), number):
         before = read_cpu_times()
         started = time.monotonic()
         row = {"kind": kind, "number": number, "at": now(), "gate": gate_trial(setup, share)}
@@ -276,13 +279,18 @@ def now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
+def packed(file: Path) -> Path:
+    """Where a campaign's file is kept."""
+    return Path(__file__).parent / "data" / f"{file.name}.gz"
+
+
 def rows_of(file: Path) -> list[dict]:
-    """Lines of a campaign, packed or not; a torn last one is left out."""
-    if not file.exists():
-        return []
-    data = file.read_bytes()
+    """Lines of a campaign, unpacked if need be; a torn last one is left out."""
+    if not file.exists() and packed(file).exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(gzip.decompress(packed(file).read_bytes()))
     rows = []
-    for line in (gzip.decompress(data) if file.suffix == ".gz" else data).splitlines():
+    for line in file.read_bytes().splitlines() if file.exists() else ():
         with contextlib.suppress(ValueError):
             rows.append(json.loads(line))
     return rows
@@ -384,7 +392,7 @@ def report(arguments: argparse.Namespace) -> None:
               f"{SLOWDOWN * 100:g} %, the calibration saw {facts['seen'] * 100:+.1f} ± "
               f"{facts['seen_error'] * 100:.1f} %.")  # fmt: skip
     print()
-    line("trials", "`slower`", "found once", "other than `same`", "median ratio",
+    line("trials", "`slower`", "found once", "other than `same`", "median change",
          "median s", "longest s", "others' load, cores")  # fmt: skip
     line(*["---"] * 8)
     for name, kinds in GROUPS.items():
@@ -427,10 +435,10 @@ def gate_cells(found: list[dict]) -> list[str]:
 
 def pack(arguments: argparse.Namespace) -> None:
     """Compress the campaign's file for keeping; equal rows give equal bytes."""
-    packed = Path(__file__).parent / "data" / f"{arguments.file.name}.gz"
-    packed.parent.mkdir(exist_ok=True)
-    packed.write_bytes(gzip.compress(arguments.file.read_bytes(), mtime=0))
-    print(packed)
+    kept = packed(arguments.file)
+    kept.parent.mkdir(exist_ok=True)
+    kept.write_bytes(gzip.compress(arguments.file.read_bytes(), mtime=0))
+    print(kept)
 
 
 def main() -> None:
