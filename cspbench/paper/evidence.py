@@ -6,7 +6,6 @@ Ratios are taken between cases of one run only: its rounds spread the machine's 
 from __future__ import annotations
 
 import functools
-import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -61,7 +60,7 @@ class Evidence:
 
     Attributes:
         analyses: by model id with input (``csppeleenet@224``).
-        cases: the case frame of each run (``Run.cases``) by the run's name, oldest first.
+        cases: the case frame of each run (``Run.cases``) by the run's path, oldest first.
     """
 
     analyses: Mapping[str, Analysis] = field(default_factory=dict)
@@ -167,7 +166,7 @@ def from_runs(runs: Sequence[Run]) -> Evidence:
             for model, data in run.stored.meta["analyses"].items()
             if data.get("version") == VERSION and data.get("rows")
         }
-    return Evidence(StoredAnalyses(stored), {run.name: run.cases for run in runs})
+    return Evidence(StoredAnalyses(stored), {str(run.path): run.cases for run in runs})
 
 
 def with_analyses(evidence: Evidence, models: Iterable[str]) -> Evidence:
@@ -190,7 +189,7 @@ class StoredAnalyses(Mapping[str, Analysis]):
 
     def __getitem__(self, model: str) -> Analysis:
         if model not in self._read:
-            self._read[model] = Analysis.from_json(json.dumps(self._stored[model]))
+            self._read[model] = Analysis.from_dict(self._stored[model])
         return self._read[model]
 
     def __iter__(self) -> Iterator[str]:

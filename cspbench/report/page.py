@@ -28,7 +28,7 @@ from cspbench.report.definitions import (
     Definition,
 )
 from cspbench.report.explained import explanations
-from cspbench.report.paper import heading, paper_part
+from cspbench.report.paper import has_paper, heading, paper_part
 from cspbench.report.plots import draw_all
 from cspbench.report.profiles import energy, profiles
 from cspbench.report.roofline import roofline
@@ -205,7 +205,7 @@ def _header(runs: Sequence[Run], rows: Sequence[CaseRow]) -> dict[str, Any]:
         "version": cspbench.__version__,
         "sections": [
             ("summary", "What it says", None),
-            *(paper if heads else []),
+            *(paper if has_paper(runs) else []),
             ("machine", "Machine", None),
             ("cases", "Cases", measured),
             *([("boards", "Across boards", None)] * any(row.board for row in rows)),

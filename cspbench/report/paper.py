@@ -115,7 +115,7 @@ class PaperPart(NamedTuple):
 
 def paper_part(runs: Sequence[Run]) -> PaperPart | None:
     """The part, or None if no run is one of the paper's suites."""
-    if not any(_is_paper(run) for run in runs):
+    if not has_paper(runs):
         return None
     evidence = from_runs(runs)
     findings = check_all(evidence)
@@ -130,9 +130,14 @@ def paper_part(runs: Sequence[Run]) -> PaperPart | None:
     )
 
 
+def has_paper(runs: Sequence[Run]) -> bool:
+    """True if one of the runs is of a suite of the paper."""
+    return any(_is_paper(run) for run in runs)
+
+
 def heading(runs: Sequence[Run], cpu: str) -> dict[str, Any]:
-    """``title`` and ``lead`` of a page about the paper, empty where no run is one of its suites."""
-    if not any(_is_paper(run) for run in runs):
+    """``title`` and ``lead`` of a page about the paper; empty if it has other runs too."""
+    if not all(_is_paper(run) for run in runs):
         return {}
     suites = ", ".join(dict.fromkeys(plain(_suite(run).removeprefix(PREFIX)) for run in runs))
     created = plain(runs[0].stored.meta["created"])[:10]

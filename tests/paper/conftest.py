@@ -29,7 +29,7 @@ def table5(results: Path) -> Run:
     analyses = {model: analysis(model, [100, 400]) for model in (TINY, TINY_PRN)}
     return write_run(
         results, {**cases, **skipped}, name="20260102-030405-paper-table5", analyses=analyses,
-        suite={"name": "paper-table5", "description": "Table 5", "path": "suites/paper/table5.yaml"},
+        suite={"name": "paper-table5", "description": "", "path": "suites/paper/table5.yaml"},
     )  # fmt: skip
 
 

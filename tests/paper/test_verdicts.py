@@ -22,6 +22,9 @@ TINY, PRN = "yolov3-tiny@416", "yolov3-tiny-prn@416"
 SPEED = {"of": PRN, "than": TINY, "backends": ["opencv-cpu"], "device": "X", "published": "more"}
 
 
+PAIRS = [["csppeleenet@224", "peleenet@224"], ["cspresnet50@256", "resnet50@256"]]
+
+
 def counts(csp: float, dense: float = 1.0):
     return evidence(
         analyses=[analysis("csppeleenet@224", bflops=csp), analysis("peleenet@224", bflops=dense)]
@@ -80,8 +83,7 @@ def test_of_several_possible_baselines_one_that_agrees_is_enough():
 
 
 def test_every_pair_must_fall_by_at_least_so_much():
-    test = {"metric": "bflops", "pct": -10,
-            "pairs": [["csppeleenet@224", "peleenet@224"], ["cspresnet50@256", "resnet50@256"]]}  # fmt: skip
+    test = {"metric": "bflops", "pct": -10, "pairs": PAIRS}
     resnet = [analysis("cspresnet50@256", bflops=0.921), analysis("resnet50@256", bflops=1.0)]
 
     def pele(bflops):
@@ -98,8 +100,7 @@ def test_every_pair_must_fall_by_at_least_so_much():
 
 
 def test_one_firm_part_against_the_claim_settles_it_though_others_are_missing():
-    test = {"metric": "bflops", "pct": -10,
-            "pairs": [["csppeleenet@224", "peleenet@224"], ["cspresnet50@256", "resnet50@256"]]}  # fmt: skip
+    test = {"metric": "bflops", "pct": -10, "pairs": PAIRS}
     assert check(claim("at_least", **test), counts(0.95)).verdict == "not reproduced"
     assert check(claim("at_least", **test), counts(0.85)).verdict == "not testable here"
 
