@@ -3,12 +3,16 @@
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cspbench.errors import InputError
 from cspbench.fleet.devices import BoardInfo, different, plan_fleet, read_announcement
 from cspbench.fleet.protocol import ProtocolError, encode
-from cspbench.ids import Ref
+from cspbench.ids import Ref, parse_case_id
+from cspbench.runner.plan import case_from_id
 from cspbench.suite.case import Case, Measure, Suite
+from cspbench.suite.load import load_suite
 
 CPU = {"opencv-cpu": None}
 
@@ -88,3 +92,50 @@ def test_an_agent_of_another_protocol_is_refused_with_a_sentence():
 def test_a_case_knows_its_board_in_its_id():
     case = replace(suite("peleenet").cases[0], board="pi")
     assert case.id == "peleenet@64/opencv-cpu/b1/t1/pi"
+
+
+@given(st.from_regex(r"[a-z0-9][a-z0-9._-]{0,62}", fullmatch=True))
+def test_an_id_with_a_board_is_read_back(label):
+    text = f"peleenet@64/opencv-cpu/b1/t2/{label}"
+    parsed = parse_case_id(text)
+    assert (parsed.board, parsed.threads, str(parsed)) == (label, 2, text)
+    assert case_from_id(text).id == text
+    assert parse_case_id("peleenet@64/opencv-cpu/b1/t2").board is None
+
+
+@pytest.mark.parametrize("end", ["/", "/A", "/a/b", "/-a", "/" + "a" * 64])
+def test_what_is_no_board_is_no_id(end):
+    with pytest.raises(InputError, match="was expected"):
+        parse_case_id(f"peleenet@64/opencv-cpu/b1/t2{end}")
+
+
+SUITE = """name: tiny
+matrix: {model: [peleenet@64], backend: [opencv-cpu]}
+devices: %s
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "devices"), [("each", ("each",)), ("x86", ("x86",)), ("[x86, pi-4]", ("x86", "pi-4"))]
+)
+def test_a_suite_names_boards(tmp_path, text, devices):
+    (tmp_path / "s.yaml").write_text(SUITE % text)
+    found = load_suite(tmp_path / "s.yaml")
+    assert found.devices == devices
+    assert any(note.startswith("devices: ") for note in found.notes)  # one machine says so
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("[each, x86]", "each stands alone"),
+        ("[x86, x86]", "x86 is given twice"),
+        ("[X86]", "'X86' is not a label"),
+        ("[]", "must be each, or a list of labels"),
+        ("3", "must be each, or a list of labels such as \\[x86\\], not 3"),
+    ],
+)
+def test_a_wrong_choice_of_boards_has_its_place(tmp_path, text, sentence):
+    (tmp_path / "s.yaml").write_text(SUITE % text)
+    with pytest.raises(InputError, match=rf"s\.yaml:3:.*{sentence}"):
+        load_suite(tmp_path / "s.yaml")
