@@ -113,7 +113,9 @@ def _readable(
         if isinstance(value, list):
             return printable(", ".join(map(str, value))) or missing
         if isinstance(value, (int, float)) and not isinstance(value, bool) and column in numbers:
-            return format(value, numbers[column])
+            # Pandas makes floats of whole numbers where one of the column is missing.
+            whole = numbers[column].endswith("d")
+            return format(int(value) if whole else value, numbers[column])
         return printable(str(value))
 
     return [[text(str(column), row[column]) for column in columns] for row in rows]

@@ -1,7 +1,9 @@
 """Running a plan with an executor that invents what launches find: order, records, failures."""
 
+import datetime
 from collections import Counter
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -447,6 +449,30 @@ def test_one_bad_end_and_then_an_interruption_is_no_failure(tmp_path):
     plan, stored = resumable(directory.path)
     execute(plan, directory, stored.launches, executor=FakeExecutor())
     assert load(directory.path).cases["status"][0] == "ok"
+
+
+def test_a_clock_that_is_set_back_spoils_no_order(tmp_path, monkeypatch):
+    """Launches are numbered, time-outs use the monotonic clock, a run's name is made unique."""
+    plan = plan_suite(suite("a/cpu"))
+    now = datetime.datetime(2026, 1, 2, tzinfo=datetime.timezone.utc)
+    clock = iter([now - datetime.timedelta(hours=hours) for hours in range(99)])
+
+    class SetBack(datetime.datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return next(clock)
+
+    set_back = SimpleNamespace(datetime=SetBack, timezone=datetime.timezone)
+    monkeypatch.setattr(session_module, "datetime", set_back)
+    directory = new_run(plan, tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        execute(plan, directory, executor=FakeExecutor({"a/cpu": [good(), KeyboardInterrupt()]}))
+    plan, stored = resumable(directory.path)
+    execute(plan, directory, stored.launches, executor=FakeExecutor())
+    whole = load(directory.path)
+    assert list(whole.launches["number"]) == [0, 1, 2]
+    assert list(whole.launches["ended"]) == sorted(whole.launches["ended"], reverse=True)
+    assert (whole.cases["status"][0], whole.cases["launches"][0]) == ("ok", 3)
 
 
 def test_a_whole_run_resumed_does_nothing(tmp_path):
