@@ -149,9 +149,9 @@ class Hub:
             OSError: the scheduler cannot be reached.
         """
         with self._asking:  # one asks, the others wait for what it hears
+            client = self._connected()  # first: without a scheduler there are no boards
             taken, boards = self._boards
             if time.monotonic() - taken > FRESH_SECONDS:
-                client = self._connected()
                 scheduler: Any = client.scheduler
                 self._changed = False  # an event sets it meanwhile
                 try:
