@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from dataclasses import replace
 
 import pytest
@@ -208,3 +209,14 @@ def test_what_a_rebooted_board_left_behind_is_no_second_board():
     assert [board.address for board in read_workers(workers)[0]] == ["tcp://after"]
     workers["tcp://before"]["last_seen"] = 1059.0  # alive: two boards of one name, refused later
     assert len(read_workers(workers)[0]) == 2
+
+
+def test_without_a_scheduler_no_board_is_there_however_fresh_the_news():
+    def gone():
+        raise OSError("the connection to the scheduler was lost")
+
+    hub = Hub.__new__(Hub)
+    hub._asking, hub._connected = threading.Lock(), gone
+    hub._boards = (time.monotonic(), [HOME])
+    with pytest.raises(OSError, match="was lost"):
+        hub.boards()
