@@ -65,7 +65,7 @@ class OpenVino(BackendSpec):
                           round(info.real_time.total_seconds() * 1e9),
                           members.get(info.node_name, ()))
                 for info in request.get_profiling_info()
-                if info.status == openvino.ProfilingInfo.Status.EXECUTED
+                if info.status.name == "EXECUTED"  # 2024.4 does not export the enumeration
             ]  # fmt: skip
 
         return profile(run, inputs, seconds, "OpenVINO's profiling info")

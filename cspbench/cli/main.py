@@ -85,6 +85,8 @@ def cli(ctx: click.Context) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; deliberate errors become one line a problem and exit code 2."""
+    # pydantic would look for plugins in every installed distribution; ours has none.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     try:
         result: Any = cli.main(arguments, prog_name="cspbench", standalone_mode=False)
     except click.ClickException as error:

@@ -50,7 +50,8 @@ Amount: TypeAlias = Annotated[float, Field(ge=0, le=_MOST, allow_inf_nan=False)]
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="allow", use_enum_values=True)
+    # Only the outermost models need validators of their own.
+    model_config = ConfigDict(extra="allow", use_enum_values=True, defer_build=True)
 
 
 class _Measure(_Part):

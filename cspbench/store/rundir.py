@@ -16,11 +16,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from io import RawIOBase
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cspbench.errors import InputError, StoreError
-from cspbench.store.format import Json, check_launch, check_meta
 from cspbench.store.migrate import FORMAT, migrate
+
+if TYPE_CHECKING:
+    from cspbench.store.format import Json
 
 RUN_FILE = "run.json"
 LAUNCHES_FILE = "launches.jsonl"
@@ -251,6 +253,8 @@ def read_run(path: Path) -> StoredRun:
     Raises:
         InputError: no run there, one of a newer format, or ``run.json`` does not describe one.
     """
+    from cspbench.store.format import check_launch, check_meta  # plans go without
+
     stored = read_lines(path)
     try:
         meta = check_meta(migrate(stored.meta))

@@ -112,7 +112,8 @@ Seconds = Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    # Building validators is most of what importing this file costs: only the outermost one's are.
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, defer_build=True)
 
 
 class MeasureSection(_Section):
@@ -224,7 +225,7 @@ class GateSection(_Section):
     max_layer_bflops: Share | None = None
     layers: Share | None = None
     peak_memory_bytes: Share | None = None
-    latency: LatencyRule = LatencyRule()
+    latency: LatencyRule = Field(default={}, validate_default=True)
 
     def gate(self) -> Gate:
         """As the rest of cspbench sees it."""
@@ -267,8 +268,8 @@ class SuiteFile(_Section):
         description="labels of the boards of a fleet that measure every case, once a label; each: "
         "every board. Without a fleet it says nothing",
     )
-    measure: MeasureSection = MeasureSection()
-    gate: GateSection = GateSection()
+    measure: MeasureSection = Field(default={}, validate_default=True)
+    gate: GateSection = Field(default={}, validate_default=True)
 
 
 _SECTIONS: dict[tuple[str, ...], type[_Section]] = {

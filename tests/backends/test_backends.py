@@ -19,6 +19,7 @@ from cspbench.ids import parse_model_id
 from cspbench.measure.agreement import check_agreement, relative_error
 from cspbench.measure.clock import MonotonicClock
 from cspbench.measure.sampling import sample
+from tests.backends.needs import skip_without_engine
 
 MODEL = "yolov3-tiny-prn@96"
 BATCH = 2
@@ -55,6 +56,7 @@ def load(artifacts, name, options, threads=1):
     backend = BACKENDS.get(name)
     if backend.available() is not None:
         pytest.skip(f"{name}: {backend.available()}")
+    skip_without_engine(name, options)
     return backend.load(artifacts[backend.artifact].path, options, threads)
 
 

@@ -17,6 +17,7 @@ from cspbench.backends.spec import BACKENDS
 from cspbench.ids import parse_model_id
 from cspbench.measure.agreement import relative_error
 from cspbench.measure.sampling import sample
+from tests.backends.needs import skip_without_engine
 
 SETTINGS = [
     ("opencv-cpu", {"engine": "new"}), ("opencv-cpu", {"engine": "classic"}), ("onnxruntime", {}),
@@ -41,6 +42,7 @@ def load(made, name, options):
     backend = BACKENDS.get(name)
     if backend.available() is not None:
         pytest.skip(f"{name}: {backend.available()}")
+    skip_without_engine(name, options)
     return backend.load(made[backend.artifact].path, options, 1)
 
 

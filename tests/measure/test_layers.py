@@ -12,10 +12,11 @@ from cspbench.artifacts.export import build_model, prepare
 from cspbench.backends._layers import combine
 from cspbench.backends.onnxruntime import kernel_times
 from cspbench.backends.spec import BACKENDS, LayerProfiler, LayerTime
-from cspbench.ids import parse_model_id
+from cspbench.ids import parse_case_id, parse_model_id
 from cspbench.layer_times import RESIDUAL, layer_time_rows
 from cspbench.measure.layers import Node, join, match
 from cspbench.measure.worker import perform
+from tests.backends.needs import skip_without_engine
 
 
 def layer(index, name, op, kind, inputs, outputs, **facts):
@@ -172,6 +173,7 @@ def test_every_convolution_of_a_real_network_is_found_once(artifacts, backend):
     spec = BACKENDS.get(name)
     if spec.available() is not None:
         pytest.skip(f"{name}: {spec.available()}")
+    skip_without_engine(name, dict(parse_case_id(f"{MODEL}/{backend}/b1/t1").backend.options))
     assert isinstance(spec, LayerProfiler)
     job = {
         "job": "layers", "case": f"{MODEL}/{backend}/b1/t1", "seed": 0, "max_seconds": 0.05,
