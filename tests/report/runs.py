@@ -171,7 +171,10 @@ def demo_run(folder: Path) -> Run:
     ]
     cases["peleenet@224/torch-cuda/b1/t1"] = ("unavailable", "no NVIDIA driver is loaded")
     crashed = f"csppeleenet@320/{opencv}"
-    cases[crashed] = [bad_launch(crashed, "crashed", "the worker was ended by SIGSEGV", log="boom")]
+    cases[crashed] = [
+        bad_launch(crashed, "crashed", "the worker was ended by SIGSEGV", log="boom", number=number)
+        for number in range(2)
+    ]
     analyses = {
         "peleenet@224": analysis("peleenet@224", [100, 400, 200, 100]),
         "csppeleenet@224": analysis("csppeleenet@224", [100, 200, 200, 100]),

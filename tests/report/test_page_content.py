@@ -189,14 +189,14 @@ def test_hostile_text_in_every_field_stays_text(tmp_path: Path) -> None:
     name = '"</script><script>alert(1)</script>$^$"'
     case = f"{name}@224/opencv-cpu/b1/t1"
     failed = f"{name}@320/opencv-cpu/b1/t1"
-    environment = {key: EVIL for key, value in ENVIRONMENT.items() if isinstance(value, str | None)}
+    environment = {key: EVIL for key, value in ENVIRONMENT.items() if isinstance(value, str)}
     environment |= {"libraries": {EVIL: EVIL}, "cpu_flags": [EVIL], "governor": EVIL}
     launch = time_launch(
         case, 0, [1.0, 1.1, 1.2], stop=EVIL, reason=EVIL, backend={EVIL: EVIL}, log=EVIL
     )
     run = write_run(
         tmp_path,
-        {case: [launch], failed: [bad_launch(failed, "failed", EVIL, log=EVIL)],
+        {case: [launch], failed: [bad_launch(failed, "failed", EVIL, log=EVIL, number=n) for n in range(2)],
          "peleenet@224/jetson/b1/t1": ("unavailable", EVIL)},
         environment=environment,
         suite={"name": EVIL, "description": EVIL, "path": EVIL},

@@ -241,7 +241,7 @@ def test_hostile_text_is_inert(open_page: Opener, tmp_path: Path) -> None:
     run = write_run(
         tmp_path,
         {case: [time_launch(case, 0, [1.0, 1.2], stop=evil)],
-         lost: [bad_launch(lost, "failed", evil, log=evil)]},
+         lost: [bad_launch(lost, "failed", evil, log=evil, number=n) for n in range(2)]},
         suite={"name": evil, "description": evil, "path": evil},
     )  # fmt: skip
     page = open_page(write_report([run], tmp_path / "evil.html"))
