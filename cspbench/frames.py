@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 CASE_COLUMNS = (
     "id", "model", "neck", "input", "backend", "batch", "threads", "board", "status", "reason",
-    "flags", "params_m", "macs_g", "bflops", "latency_ms", "latency_ms_low", "latency_ms_high", "p90_ms",
-    "p99_ms", "fps", "launches", "samples", "max_relative_error", "peak_memory_bytes",
+    "flags", "params_m", "macs_g", "bflops", "latency_ms", "latency_ms_low", "latency_ms_high",
+    "p90_ms", "p99_ms", "fps", "launches", "samples", "max_relative_error", "peak_memory_bytes",
     "loaded_bytes", "retained_bytes", "transient_bytes", "device_peak_bytes",
     "device_loaded_bytes", "device_retained_bytes", "device_transient_bytes",
     "device_process_bytes", "memory_method",

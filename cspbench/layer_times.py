@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from cspbench.analysis.roofline import BANDWIDTH, PRECISION
-
 from cspbench.measure.layers import LayerRow, join
 
 if TYPE_CHECKING:

@@ -27,6 +27,12 @@ NUMBERS = {
     "seconds": ".1f",
     "samples": ".0f",
     "number": ".0f",
+    "time_ms": ".3f",
+    "share": ".3f",
+    "gflops_per_s": ".1f",
+    "gb_per_s": ".1f",
+    "compute_utilisation": ".3f",
+    "memory_utilisation": ".3f",
 }
 CASE_TABLE = (
     "id", "params_m", "macs_g", "bflops", "latency_ms", "interval", "p90_ms", "p99_ms", "fps",
@@ -37,6 +43,10 @@ SOMETIMES = ("p99_ms", "peak_mib")
 SPARE = (
     "macs_g", "params_m", "first_ms", "load_ms", "stop", "samples", "p99_ms", "peak_mib", "bflops",
     "p90_ms", "seconds", "number",
+)  # fmt: skip
+LAYER_TIME_TABLE = (
+    "case", "entry", "entry_op", "time_ms", "share", "gflops_per_s", "gb_per_s",
+    "compute_utilisation", "memory_utilisation", "ceilings",
 )  # fmt: skip
 LAUNCH_TABLE = (
     "case", "job", "number", "status", "median_ms", "samples", "stop", "load_ms", "first_ms",
@@ -85,6 +95,11 @@ def reason_groups(run: Run) -> pd.DataFrame:
 def launch_table(run: Run) -> pd.DataFrame:
     """One row a launch."""
     return run.launches[list(LAUNCH_TABLE)]
+
+
+def layer_time_table(run: Run) -> pd.DataFrame:
+    """One row an entry of a layer profile, with what it used of the device."""
+    return run.layer_times[list(LAYER_TIME_TABLE)]
 
 
 def _interval(estimate: float, low: float, high: float) -> str | None:

@@ -13,24 +13,25 @@ from cspbench.cli.options import emit, emit_cases, format_option, out_file_optio
 @click.argument("run")
 @click.option("--launches", is_flag=True, help="One row a launch instead of one a case.")
 @click.option("--layers", is_flag=True, help="One row a layer of every model.")
+@click.option("--layer-times", is_flag=True, help="One row an entry of a measured layer profile.")
 @click.option("--samples", is_flag=True, help="One row a timed inference.")
 @format_option
 @out_file_option
 @results_option
 def command(
-    run: str, launches: bool, layers: bool, samples: bool, form: str, out: Path | None,
-    results: Path,
+    run: str, launches: bool, layers: bool, layer_times: bool, samples: bool, form: str,
+    out: Path | None, results: Path,
 ) -> None:  # fmt: skip
     """Print the tables of RUN: a run directory, its name under results/, or "latest"."""
     from cspbench.frames import load
     from cspbench.store.rundir import find_run
-    from cspbench.tables import NUMBERS, SPARE, launch_table
+    from cspbench.tables import NUMBERS, SPARE, launch_table, layer_time_table
 
     stored = load(find_run(run, results))
     for problem in stored.stored.problems:
         click.echo(f"warning: {problem}", err=True)
     wide = form in ("json", "csv", "parquet")
-    if not (samples or layers or launches):
+    if not (samples or layers or layer_times or launches):
         if wide:
             emit(stored.cases, form, out)
         else:
@@ -38,6 +39,8 @@ def command(
         return
     if samples:
         frame = stored.samples
+    elif layer_times:
+        frame = stored.layer_times if wide else layer_time_table(stored)
     elif layers:
         frame = stored.layers
     else:

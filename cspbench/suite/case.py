@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from cspbench.ids import CaseId, ModelId, Ref
 
-
 #: What a suite says in place of labels to measure on every board.
 EACH = "each"
 

@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from cspbench.measure.sampling import AGREEMENTS, MIN_SAMPLES, sample, timed, warm_up
+from cspbench.measure.sampling import AGREEMENTS, MIN_SAMPLES, drift_of, sample, timed, warm_up
 from cspbench.measure.statistics import batch_means_half_width
 
 MS = 1_000_000  # nanoseconds
@@ -167,3 +167,37 @@ def test_there_are_always_a_few_samples(max_seconds):
     assert len(samples.latencies_ns) == machine.inferences == MIN_SAMPLES
     assert samples.stop == "max_seconds"
     assert samples.relative_half_width is None
+
+
+# Drift inside a launch --------------------------------------------------------------------------
+
+
+def test_a_steady_launch_has_no_drift():
+    generator = random.Random(2)
+    drift = drift_of([int(10 * MS * (1 + generator.gauss(0, 0.02))) for _ in range(400)])
+    assert not drift.slow
+    assert abs(drift.relative) < 0.02
+    assert drift_of([MS] * 39) is None  # fewer than two a block
+
+
+def test_a_slow_drift_is_seen_under_the_noise():
+    generator = random.Random(3)
+    warming = [int(10 * MS * (1 + 0.10 * i / 400 + generator.gauss(0, 0.02))) for i in range(400)]
+    drift = drift_of(warming)
+    assert drift.slow
+    assert drift.relative == pytest.approx(0.095, abs=0.02)  # 10 % over 400, blocks lose half each
+    # As steep downwards: clocks that rise.
+    assert drift_of(warming[::-1]).slow
+    assert drift_of(warming[::-1]).relative < 0
+
+
+def test_a_sure_but_small_drift_is_no_slow_drift():
+    drift = drift_of([10 * MS + i * 500 for i in range(400)])  # 0.2 ms of 10 ms: 2 %
+    assert drift.z > 5
+    assert not drift.slow
+
+
+def test_one_burst_of_disturbance_is_no_drift():
+    latencies = [10 * MS] * 400
+    latencies[350:390] = [30 * MS] * 40
+    assert not drift_of(latencies).slow

@@ -1,0 +1,188 @@
+"""Scopes and throughput of every backend of this machine, on one small detector."""
+
+import ctypes
+import uuid
+
+import numpy as np
+import pytest
+
+from cspbench.artifacts.cache import ArtifactSpec
+from cspbench.artifacts.export import build_model, prepare
+from cspbench.artifacts.tensors import input_pool
+from cspbench.backends import _cuda_device
+from cspbench.backends._throughput import WARM_ROUNDS, run_for
+from cspbench.backends.onnxruntime import OnnxRuntimeBoundSession
+from cspbench.backends.spec import BACKENDS, Pipelines, device_of
+from cspbench.ids import parse_model_id
+from cspbench.measure.agreement import check_agreement
+from cspbench.measure.worker import perform
+
+MODEL = "yolov3-tiny-prn@96"
+NAMES = ["opencv-cpu", "onnxruntime", "openvino", "torch-cpu"]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CSPBENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
+        model = parse_model_id(MODEL)
+        module = build_model(model, 0)
+        specs = {kind: ArtifactSpec(model, 1, kind, 0) for kind in ("onnx", "pt2")}
+        for spec in specs.values():
+            prepare(spec, module)
+        yield specs
+
+
+def spec_of(made, name):
+    backend = BACKENDS.get(name)
+    if backend.available() is not None:
+        pytest.skip(f"{name}: {backend.available()}")
+    return made[backend.artifact]
+
+
+def job(made, name, kind, options=""):
+    spec = spec_of(made, name)
+    return perform(
+        {
+            "job": kind, "case": f"{MODEL}/{name}{options}/b1/t1", "artifact": str(spec.path),
+            "reference": str(spec.reference), "seed": 0, "warmup_seconds": 0.0, "target_ci": 0.5,
+            "max_seconds": 0.02,
+        },
+        lambda phase: None,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("scope", ["end_to_end", "pipeline"])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_launch_has_the_scope_of_its_case(made, name, scope):
+    answer = job(made, name, "time", f"[scope={scope}]")
+    assert (answer["status"], answer.get("reason")) == ("ok", None)
+    assert answer["scope"] == scope
+    assert answer["agreement"]["max_relative_error"] <= 1e-4
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_end_to_end_gives_is_the_models_output(made, name):
+    spec = spec_of(made, name)
+    session = BACKENDS.get(name).load(spec.path, {}, 1)
+    pool = input_pool((1, 3, 96, 96), 0, 2)
+    session.set_input(pool[1])
+    session.run()
+    session.infer(pool[1])
+    outputs = session.infer(pool[0])
+    check_agreement(outputs, spec.reference, {})
+    assert all(isinstance(output, np.ndarray) for output in outputs)
+    session.close()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_throughput_is_a_job_of_its_own(made, name):
+    answer = job(made, name, "throughput")
+    assert (answer["status"], answer.get("reason")) == ("ok", None)
+    found = answer["throughput"]
+    assert found["inferences"] >= found["in_flight"] >= 1
+    assert found["ns"] > 0
+    overlaps = isinstance(BACKENDS.get(name), Pipelines)
+    assert overlaps == (found["method"] != "back to back")
+    assert overlaps == (name in ("onnxruntime", "openvino"))
+
+
+def test_throughput_of_another_scope_is_refused(made):
+    answer = job(made, "torch-cpu", "throughput", "[scope=pipeline]")
+    assert answer["status"] == "unsupported"
+    assert "scope inference" in answer["reason"]
+
+
+def test_what_comes_before_and_after_the_window_of_throughput():
+    log = []
+    found = run_for(
+        log.append, ["a", "b", "c"], 0.0, in_flight=2, method="m",
+        finish=lambda: log.append("finished"),
+    )  # fmt: skip
+    # No time, but at least as many as can be under way; warm-up and counting are kept apart.
+    assert log == ["a", "b", "c", "a", "finished", "a", "b", "finished"]
+    assert log.index("finished") == WARM_ROUNDS * 2
+    assert (found.inferences, found.in_flight, found.method) == (2, 2, "m")
+    assert found.ns > 0
+
+
+# A device chosen by an option ---------------------------------------------------------------------
+
+
+def test_the_device_follows_the_provider():
+    backend = BACKENDS.get("onnxruntime")
+    assert [device_of(backend, {"provider": name}) for name in ("cpu", "cuda", "tensorrt")] == [
+        "cpu", "cuda", "cuda",
+    ]  # fmt: skip
+    assert device_of(backend, {}) == "cpu"
+    assert device_of(BACKENDS.get("torch-cuda"), {}) == "cuda"
+
+
+def test_bound_inputs_and_outputs(made):
+    """I/O binding with the processor as the device: each input its own answer, in fixed memory."""
+    onnxruntime = pytest.importorskip("onnxruntime")
+    session = OnnxRuntimeBoundSession(
+        onnxruntime.__version__,
+        onnxruntime.InferenceSession(str(made["onnx"].path), providers=["CPUExecutionProvider"]),
+        1,
+        where="cpu",
+    )
+    first, second = input_pool((1, 3, 96, 96), 0, 2)
+    answers = []
+    for array in (first, second, first):
+        session.set_input(array)
+        place = session._value.data_ptr()
+        session.run()
+        answers.append(session.outputs())
+        assert session._value.data_ptr() == place
+    check_agreement(answers[0], made["onnx"].reference, {})
+    assert np.array_equal(answers[0][0], answers[2][0])
+    assert not np.array_equal(answers[0][0], answers[1][0])
+    check_agreement(session.infer(first), made["onnx"].reference, {})
+
+
+class Driver:
+    """libcuda with one device; ``broken`` names a function that fails."""
+
+    def __init__(self, broken=""):
+        self.broken = broken
+
+    def __getattr__(self, name):
+        def call(*arguments):
+            if name == "cuDeviceGetName":
+                arguments[0].value = b"NVIDIA Something"
+            if name == "cuDeviceGetUuid_v2":
+                pointer = ctypes.cast(arguments[0], ctypes.POINTER(ctypes.c_ubyte))
+                for i in range(16):
+                    pointer[i] = i
+            return 100 if name == self.broken else 0
+
+        return call
+
+
+def test_identity_of_the_first_device():
+    assert _cuda_device.first_device(Driver()) == {
+        "device": "NVIDIA Something", "device_uuid": str(uuid.UUID(bytes=bytes(range(16)))),
+    }  # fmt: skip
+    assert _cuda_device.first_device(Driver("cuInit")) == {}
+
+
+@pytest.mark.gpu
+def test_identity_is_that_which_torch_tells():
+    import torch
+
+    found = _cuda_device.first_device()
+    assert found["device_uuid"] == str(torch.cuda.get_device_properties(0).uuid)
+    assert found["device"] == torch.cuda.get_device_name(0)
+
+
+@pytest.mark.gpu
+def test_onnx_runtime_on_a_gpu(made):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+        pytest.skip("this build of ONNX Runtime has no CUDA")
+    session = BACKENDS.get("onnxruntime").load(made["onnx"].path, {"provider": "cuda"}, 1)
+    session.set_input(input_pool((1, 3, 96, 96), 0, 1)[0])
+    session.run()
+    check_agreement(session.outputs(), made["onnx"].reference, {"precision": "tf32"})
+    assert session.describe()["device_uuid"]
