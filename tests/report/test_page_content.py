@@ -196,7 +196,8 @@ def test_hostile_text_in_every_field_stays_text(tmp_path: Path) -> None:
     )
     run = write_run(
         tmp_path,
-        {case: [launch], failed: [bad_launch(failed, "failed", EVIL, log=EVIL, number=n) for n in range(2)],
+        {case: [launch],
+         failed: [bad_launch(failed, "failed", EVIL, log=EVIL, number=n) for n in range(2)],
          "peleenet@224/jetson/b1/t1": ("unavailable", EVIL)},
         environment=environment,
         suite={"name": EVIL, "description": EVIL, "path": EVIL},
