@@ -160,7 +160,13 @@ def read(path: Path) -> list[Row]:
 
 def table(rows: list[Row]) -> str:
     """One line a setting: networks that agree, the largest error and whose it is; then the rest."""
-    lines = ["| backend | agree | largest error | of | do not |", "| --- | --- | --- | --- | --- |"]
+    run = len({row["model"] for row in rows})
+    lines = [
+        f"So far {run} of {len(networks())} networks were run, in the settings of the table.",
+        "",
+        "| backend | agree | largest error | of | do not |",
+        "| --- | --- | --- | --- | --- |",
+    ]
     notes = []
     for setting in settings():
         mine = [row for row in rows if row["setting"] == str(setting)]
@@ -180,7 +186,16 @@ def table(rows: list[Row]) -> str:
             for row in mine
             if row["status"] != "ok"
         ]
-    return "\n".join([*lines, "", *(notes or ["Every network ran in every setting above."])]) + "\n"
+    return (
+        "\n".join(
+            [
+                *lines,
+                "",
+                *(notes or ["Of these networks every one agrees in every setting of the table."]),
+            ]
+        )
+        + "\n"
+    )
 
 
 def _short(reason: str) -> str:
