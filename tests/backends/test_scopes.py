@@ -130,7 +130,7 @@ def test_bound_inputs_and_outputs(made):
     first, second = input_pool((1, 3, 96, 96), 0, 2)
     answers = []
     for array in (first, second, first):
-        session.set_input(array)
+        session.set_input(array.copy())  # a value on the processor shares its array's memory
         place = session._value.data_ptr()
         session.run()
         answers.append(session.outputs())

@@ -95,7 +95,8 @@ def test_our_resizing_is_that_of_torch():
     ours = _pipeline.pre_process(images, (64, 96))
     tensor = torch.from_numpy(images[..., ::-1].transpose(0, 3, 1, 2).copy()).float() / 255
     theirs = torch.nn.functional.interpolate(tensor, (64, 96), mode="bilinear")
-    assert np.abs(ours - theirs.numpy()).max() < 1e-5
+    # It works coordinates out in float32: 640 pixels x 6e-8 of a pixel.
+    assert np.abs(ours - theirs.numpy()).max() < 1e-4
     assert ours.dtype == np.float32
     assert ours.flags.c_contiguous
 
