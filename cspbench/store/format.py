@@ -7,7 +7,7 @@ kept as they are.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 from pydantic import (
     AfterValidator,
@@ -21,11 +21,6 @@ from pydantic import (
 from cspbench.errors import InputError
 from cspbench.ids import parse_case_id
 from cspbench.vocabulary import Status
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from cspbench.store.rundir import StoredRun
 
 Json = dict[str, Any]
 
@@ -285,10 +280,3 @@ def _checked(model: type[_Part], data: object) -> Json:
 def _known(found: Json, data: Json) -> Json:
     """Without what is not there and has no value that says so."""
     return {key: value for key, value in found.items() if value is not None or key in data}
-
-
-def read_checked(path: Path) -> StoredRun:
-    """What :func:`cspbench.store.rundir.read_run` was called once."""
-    from cspbench.store.rundir import read_run
-
-    return read_run(path)

@@ -30,11 +30,13 @@ STEPS: dict[int, Callable[[Json], None]] = {1: _from_1}
 
 
 def migrate(meta: Json) -> Json:
-    """Return ``run.json`` in today's format.
+    """Return ``run.json`` in today's format; one in an older format stays as it is.
 
     Raises:
         ValueError: there never was such a format.
     """
+    if meta["format"] == FORMAT:
+        return meta  # analyses of a thousand models are not copied for nothing
     found = copy.deepcopy(meta)
     for number in range(found["format"], FORMAT):
         step = STEPS.get(number)
