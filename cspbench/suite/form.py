@@ -261,12 +261,12 @@ class SuiteFile(_Section):
     include: list[dict[str, Any]] = Field(
         default=[], description="cases to add; each takes the defaults for what it does not say"
     )
-    devices: Annotated[
-        list[str], BeforeValidator(_devices), WithJsonSchema(_DEVICES_SCHEMA)
-    ] = Field(
-        default=[],
-        description="labels of the boards of a fleet that measure every case, once a label; each: "
-        "every board. Without a fleet it says nothing",
+    devices: Annotated[list[str], BeforeValidator(_devices), WithJsonSchema(_DEVICES_SCHEMA)] = (
+        Field(
+            default=[],
+            description="labels of the boards of a fleet that measure every case, once a label; "
+            "each: every board. Without a fleet it says nothing",
+        )
     )
     measure: MeasureSection = Field(default={}, validate_default=True)
     gate: GateSection = Field(default={}, validate_default=True)
