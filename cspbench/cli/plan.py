@@ -116,8 +116,11 @@ def _print(plan: Plan, seconds: dict[str, float], seats: Mapping[str, str], know
         names = sorted(set(seats.values()))
         where = f"on {len(names)} boards" if len(names) > 1 else f"on {names[0]}"
         longest = max(sum(seconds[case] for case in seats if seats[case] == name) for name in names)
+    measure = plan.suite.measure
+    budget = measure.budget_seconds
+    spent = "" if budget is None else f", budget {budget / 60:.1f} min"
     click.echo(
         f"{plan.suite.name}: {len(plan.runnable)} of {len(plan.cases)} cases can run {where}, "
-        f"about {longest / 60:.1f} min for {plan.suite.measure.rounds} rounds "
+        f"about {longest / 60:.1f} min for {measure.rounds} rounds{spent} "
         f"({source})"
     )

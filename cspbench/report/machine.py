@@ -181,6 +181,12 @@ def _storage(run: Run) -> Iterator[Finding]:
     for problem in run.stored.problems:
         yield Finding("warn", f"{plain(problem)}.", "resume the run: cspbench run --resume")
     rounds = run.stored.meta["suite"]["measure"]["rounds"]
+    if enough := run.stored.meta.get("rounds_in_budget"):
+        yield Finding(
+            "warn",
+            f"The suite's budget of time was spent after {enough} of {rounds} rounds.",
+            f"measure the rest: cspbench run --resume {plain(run.stored.path)}",
+        )
     if rounds < FEW_ROUNDS:
         yield Finding(
             "warn",

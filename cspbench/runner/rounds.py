@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-from cspbench.store.records import MAX_BAD_ENDS, MAX_LOST
+from cspbench.store.records import FEW_LAUNCHES, MAX_BAD_ENDS, MAX_LOST
 
 
 class Rounds:
@@ -21,10 +21,17 @@ class Rounds:
         rounds: good launches wanted of each case.
         seed: of the shuffled orders, recorded in the run.
         done: good launches that a case has already (a resumed run).
+        out_of_time: whether the budget of the run is spent. From then on nothing is repeated
+            because it was disturbed, and no round begins once every case has FEW_LAUNCHES.
     """
 
     def __init__(
-        self, case_ids: Sequence[str], rounds: int, seed: int, done: Mapping[str, int] | None = None
+        self,
+        case_ids: Sequence[str],
+        rounds: int,
+        seed: int,
+        done: Mapping[str, int] | None = None,
+        out_of_time: Callable[[], bool] = lambda: False,
     ) -> None:
         self._case_ids = list(case_ids)
         self._rounds = rounds
@@ -35,6 +42,12 @@ class Rounds:
         self._given_up: set[str] = set()
         self._repeats: Counter[str] = Counter()
         self._max_repeats = max(1, rounds // 3)
+        self._out_of_time = out_of_time
+
+    @property
+    def rounds(self) -> int:
+        """Good launches wanted of each case: fewer than at first once time ran out."""
+        return self._rounds
 
     def report(
         self,
@@ -55,6 +68,10 @@ class Rounds:
                 of the rounds, so that a noisy neighbour cannot hold a run for ever.
             lost: the machine that it was on went away; it is repeated, up to MAX_LOST times.
         """
+        if self._out_of_time():
+            self._max_repeats = 0
+            most = max(self._good[case_id] for case_id in self._case_ids)
+            self._rounds = min(self._rounds, max(FEW_LAUNCHES, most))
         if good and disturbed and self._repeats[case_id] < self._max_repeats:
             self._repeats[case_id] += 1
         elif good:

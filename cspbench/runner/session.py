@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -64,6 +65,7 @@ class Session:
         executor: Executor,
         progress: Progress,
         meta: dict[str, Any] | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._plan = plan
         self._measure = plan.suite.measure
@@ -82,6 +84,9 @@ class Session:
         self._compiled: set[str] = set()
         self._refused: set[str] = set()
         self._last: dict[str, Any] = {}
+        self._clock = clock
+        self._begun = clock()
+        self._meta.pop("rounds_in_budget", None)  # a budget is a session's
 
     def run(self, before: Sequence[dict[str, Any]]) -> None:
         """Launch what ``before`` does not hold yet."""
@@ -155,11 +160,23 @@ class Session:
     def _time(self, cases: Mapping[str, PlannedCase]) -> None:
         """Launch in rounds until every case has its launches, or has failed for good."""
         measure = self._measure
-        rounds = Rounds(list(cases), measure.rounds, measure.seed, self._timed)
+        first = self._clock()
+        launched = 0
+
+        def out_of_time() -> bool:
+            """Whether the launches that look at something else than time would be late."""
+            if measure.budget_seconds is None:
+                return False
+            now = self._clock()
+            reserve = self._extras_left(cases) * (now - first) / max(launched, 1)
+            return now - self._begun + reserve > measure.budget_seconds
+
+        rounds = Rounds(list(cases), measure.rounds, measure.seed, self._timed, out_of_time)
         left = rounds.remaining().total() + self._extras_left(cases)
         self._progress.started(self._plan, left)
         for case_id in rounds:
             outcome = self._launch(cases[case_id], "time")
+            launched += 1
             rounds.report(
                 case_id,
                 good=outcome.status is Status.OK,
@@ -169,6 +186,10 @@ class Session:
             )
             left = rounds.remaining().total() + self._extras_left(cases)
             self._progress.launched(self._last, left)
+        if rounds.rounds < measure.rounds:
+            known = self._meta.get("rounds_in_budget", rounds.rounds)
+            self._meta["rounds_in_budget"] = min(known, rounds.rounds)  # boards share it
+            self._directory.write_meta(self._meta)
         # What could not be timed is not worth a look at its memory or its layers.
         for done in self._extras.values():
             done |= {case_id for case_id in cases if not self._timed[case_id]}

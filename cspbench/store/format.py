@@ -51,6 +51,7 @@ class _Part(BaseModel):
 
 class _Measure(_Part):
     rounds: Annotated[int, Field(ge=1, le=100_000)]
+    budget_seconds: Amount | None = None
 
 
 class _Suite(_Part):
@@ -135,6 +136,7 @@ class Meta(_Part):
     environment: _Environment = _Environment()
     analyses: dict[str, _Analysis] = {}
     ceilings: dict[str, _Ceilings] = {}
+    rounds_in_budget: Count | None = None
     fleet: _Fleet | None = None
 
 

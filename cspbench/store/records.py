@@ -135,17 +135,18 @@ def records(run: StoredRun) -> list[Record]:
     for launch in run.launches:
         launches.setdefault(launch["case"], []).append(launch)
     rounds = int(run.meta["suite"]["measure"]["rounds"])
-    return [_record(case, launches[case["id"]], rounds) for case in run.meta["cases"]]
+    enough = min(rounds, run.meta.get("rounds_in_budget") or rounds)
+    return [_record(case, launches[case["id"]], rounds, enough) for case in run.meta["cases"]]
 
 
-def _record(case: dict[str, Any], launches: Sequence[Launch], rounds: int) -> Record:
+def _record(case: dict[str, Any], launches: Sequence[Launch], rounds: int, enough: int) -> Record:
     measured = [
         launch
         for launch in launches
         if launch["job"] == "time" and launch["status"] == Status.OK.value
     ]
     good = undisturbed_first(measured, rounds)
-    status, reason = _status(case, launches, len(good), rounds)
+    status, reason = _status(case, launches, len(good), enough)
     return Record(case["id"], status, reason, _flags(good), tuple(launches), good)
 
 

@@ -50,17 +50,19 @@ class Measure:
     rounds: launches a case. warmup_seconds: bound of the warm-up ("auto" in a suite keeps it).
     target_ci: half width of the 95 % batch-means interval inside a launch, as a share of the
     median, at which sampling stops. max_seconds: bound of the sampling of a launch.
-    timeout_seconds: bound of each phase of a launch. memory: one more launch a case measures its
-    peak memory. ceilings: the device's ceilings are measured once, for the roofline. layers: one
-    more profiles its layers. throughput: one more overlaps inferences. sensors: which are read
-    while it samples (``auto``, ``none``, or names with commas). seed: of the shuffled order,
-    inputs and weights.
+    budget_seconds: when it is spent, no round begins that is not needed for an interval; None:
+    no bound. timeout_seconds: bound of each phase of a launch. memory: one more launch a case
+    measures its peak memory. ceilings: the device's ceilings are measured once, for the roofline.
+    layers: one more profiles its layers. throughput: one more overlaps inferences. sensors: which
+    are read while it samples (``auto``, ``none``, or names with commas). seed: of the shuffled
+    order, inputs and weights.
     """
 
     rounds: int = 5
     warmup_seconds: float = 2.0
     target_ci: float = 0.02
     max_seconds: float = 6.0
+    budget_seconds: float | None = None
     timeout_seconds: float = 300.0
     memory: bool = True
     ceilings: bool = False

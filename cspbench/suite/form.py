@@ -140,6 +140,11 @@ class MeasureSection(_Section):
     max_seconds: Seconds = Field(
         default=Measure.max_seconds, description="bound of the sampling of a launch in seconds"
     )
+    budget_seconds: Annotated[float, Field(gt=0, le=604800, allow_inf_nan=False)] | None = Field(
+        default=Measure.budget_seconds,
+        description="when this time is spent, disturbed launches are not repeated and no round "
+        "begins once every case has three launches",
+    )
     timeout_seconds: Annotated[float, Field(gt=0, le=86400, allow_inf_nan=False)] = Field(
         default=Measure.timeout_seconds, description="bound of every phase of a launch"
     )
@@ -186,6 +191,7 @@ class MeasureSection(_Section):
             warmup_seconds=float(self.warmup),
             target_ci=self.target_ci,
             max_seconds=float(self.max_seconds),
+            budget_seconds=self.budget_seconds,
             timeout_seconds=float(self.timeout_seconds),
             memory=self.memory,
             ceilings=self.ceilings,

@@ -18,6 +18,7 @@ from cspbench.runner.plan import plan_suite
 from cspbench.runner.process import Outcome
 from cspbench.runner.rounds import shuffled
 from cspbench.runner.run import execute, new_run, resumable
+from cspbench.runner.session import Session, Silent
 from cspbench.store.migrate import FORMAT
 from cspbench.store.records import MAX_LOST
 from cspbench.store.rundir import RunDirectory, read_run
@@ -139,6 +140,16 @@ class FakeExecutor:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
         path.with_suffix(".npz").touch()
+
+
+class SlowExecutor(FakeExecutor):
+    """Every launch takes ten seconds of ``now``."""
+
+    now = 0.0
+
+    def launch(self, job, threads, timeout_seconds):
+        self.now += 10.0
+        return super().launch(job, threads, timeout_seconds)
 
 
 def run(tmp_path, suite, executor, progress=None):
@@ -524,3 +535,38 @@ def test_run_json_says_what_was_planned_where(tmp_path):
         meta["environment"]
     )
     assert done.name.endswith("-tiny")
+
+
+# The budget of time -----------------------------------------------------------------------------
+
+
+def test_a_run_whose_budget_is_spent_is_complete_and_can_go_on(tmp_path):
+    """2 cases of 9 rounds at 10 s a launch: 90 s are spent with the tenth launch, in round 5."""
+    measure = replace(MEASURE, rounds=9, budget_seconds=90.0)
+    plan = plan_suite(suite("a/cpu", "b/cpu", measure=measure))
+    directory = new_run(plan, tmp_path / "results")
+    executor = SlowExecutor()
+    meta = read_run(directory.path).meta
+    Session(plan, directory, executor, Silent(), meta, clock=lambda: executor.now).run([])
+    done = load(directory.path)
+    assert Counter(executor.order) == {id_of("a/cpu"): 5, id_of("b/cpu"): 5}
+    assert set(done.cases["status"]) == {"ok"}
+    assert done.stored.meta["rounds_in_budget"] == 5
+    # Resumed, the rest is measured.
+    plan, stored = resumable(directory.path)
+    execute(plan, directory, stored.launches, executor=FakeExecutor())
+    assert load(directory.path).launches.groupby("case").size().tolist() == [9, 9]
+    assert "rounds_in_budget" not in read_run(directory.path).meta
+
+
+def test_launches_for_memory_are_reserved_in_the_budget(tmp_path):
+    """1 case, 80 s: the fourth launch ends at 40 s, one for memory is left: 50 s; the seventh
+    ends at 70 s, and memory would be over at 80 s; with the eighth it would be late."""
+    measure = replace(MEASURE, rounds=20, budget_seconds=80.0, memory=True)
+    plan = plan_suite(suite("a/cpu", measure=measure))
+    directory = new_run(plan, tmp_path / "results")
+    executor = SlowExecutor()
+    meta = read_run(directory.path).meta
+    Session(plan, directory, executor, Silent(), meta, clock=lambda: executor.now).run([])
+    jobs = [job["job"] for job, _, _ in executor.jobs]
+    assert jobs == ["time"] * 8 + ["memory"]

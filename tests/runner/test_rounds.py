@@ -142,3 +142,38 @@ def test_a_run_broken_off_anywhere_and_resumed_is_an_undisturbed_run(cases, roun
         done[case] += 1
     done.update(drive(Rounds(cases, rounds, seed=3, done=done)))
     assert done == dict.fromkeys(cases, rounds)
+
+
+class Budget:
+    """Spent after so many launches."""
+
+    def __init__(self, launches):
+        self.left = launches
+
+    def __call__(self):
+        self.left -= 1
+        return self.left < 0
+
+
+def test_a_spent_budget_ends_with_the_round():
+    # 3 rounds of 4 and two launches of the fourth; the third launch of it finds the budget spent.
+    rounds = Rounds(CASES, rounds=9, seed=0, out_of_time=Budget(3 * 4 + 2))
+    order = drive(rounds)
+    assert Counter(order) == dict.fromkeys(CASES, 4)
+    assert rounds.rounds == 4
+
+
+def test_a_spent_budget_still_leaves_enough_launches_for_an_interval():
+    rounds = Rounds(CASES, rounds=9, seed=0, out_of_time=lambda: True)
+    assert Counter(drive(rounds)) == dict.fromkeys(CASES, 3)
+
+
+def test_a_suite_of_fewer_rounds_than_that_is_not_prolonged():
+    assert Counter(drive(Rounds(CASES, rounds=2, seed=0, out_of_time=lambda: True)))["a"] == 2
+
+
+def test_nothing_disturbed_is_repeated_when_the_budget_is_spent():
+    ends = {"b": ["disturbed"] * 9}
+    assert Counter(drive(Rounds(CASES, rounds=3, seed=0), ends))["b"] == 4
+    spent = Rounds(CASES, rounds=3, seed=0, out_of_time=lambda: True)
+    assert Counter(drive(spent, ends))["b"] == 3
