@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib
 import json
 import os
 import random
@@ -150,6 +151,9 @@ class Campaign:
             sys.path.insert(0, str(self.folder))
             os.dup2(os.open(told, os.O_WRONLY | os.O_APPEND), 2)
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            # Whoever forked may have looked for backends before this one was installed.
+            sys.modules.pop("cspbench_fake_backend", None)
+            importlib.import_module("cspbench_fake_backend")
             from cspbench.cli.main import main
 
             main(["run", "--verbose", *arguments])

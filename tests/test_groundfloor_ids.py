@@ -137,7 +137,8 @@ def test_a_malformed_model_id_is_one_sentence(text, said):
         "a@224/opencv-cpu/t1/b1",  # the other way round
         "a@224/opencv-cpu/b0/t1",  # no image
         "a@224/opencv-cpu/b1/t0",  # no thread
-        "a@224/opencv-cpu/b1/t1/x",
+        "a@224/opencv-cpu/b1/t1/x/y",  # one board
+        "a@224/opencv-cpu/b1/t1/",
         "a@224/opencv-cpu/b1/t1\n",
         "a@224//b1/t1",  # an empty name of the backend
     ],

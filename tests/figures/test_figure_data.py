@@ -253,8 +253,12 @@ def test_points_along_a_line() -> None:
 
 
 def test_ceilings_belong_to_the_device_and_threads_of_a_case(tmp_path: Path) -> None:
-    run = write_run(tmp_path, {}, ceilings={"cpu/t1": {"gflops": {}}})
-    assert ceilings_of(run, "peleenet@224/opencv-cpu/b1/t1") == ("cpu/t1", {"gflops": {}})
+    known = {"gflops": {"fp32": 80.0}, "bandwidth_gbs": {"triad": 10.0}, "overhead_us": 1.0}
+    run = write_run(tmp_path, {}, ceilings={"cpu/t1": known})
+    where, found = ceilings_of(run, "peleenet@224/opencv-cpu/b1/t1")
+    assert where == "cpu/t1"
+    assert found is not None
+    assert known.items() <= found.items()
     assert ceilings_of(run, "peleenet@224/opencv-cpu/b1/t2") == ("cpu/t2", None)
     assert ceilings_of(run, "peleenet@224/unheard-of/b1/t1") == ("", None)
 

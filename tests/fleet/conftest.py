@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+import sys
 from pathlib import Path
 
 import pytest
 
 from cspbench.artifacts.cache import ArtifactSpec
+from cspbench.backends.spec import BACKENDS
 from cspbench.fleet.hub import Hub
 from cspbench.ids import parse_model_id
 from cspbench.runner.executor import LocalExecutor
@@ -26,28 +29,40 @@ measure: {rounds: 3, memory: false, warmup: 0.01, max_seconds: 0.05, timeout_sec
 """
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _home(tmp_path_factory):
-    """The controller's cache with the network's artifacts; the fake backend installed."""
+@pytest.fixture(scope="session")
+def _folders(tmp_path_factory):
+    """Where the controller keeps artifacts and locks, and where the fake backend is installed."""
+    fakes = install(tmp_path_factory.mktemp("fake"))
+    return tmp_path_factory.mktemp("cache"), tmp_path_factory.mktemp("lock"), fakes
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _home(_folders):
+    """The controller's cache, and the fake backend, for the tests of one file: others on the same
+    process must see nothing of it."""
+    cache, lock, fakes = _folders
+    list(BACKENDS)  # discovered before the fake is there, as in whatever ran before
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CSPBENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
-        patch.setenv("CSPBENCH_LOCK_DIR", str(tmp_path_factory.mktemp("lock")))
-        fakes = install(tmp_path_factory.mktemp("fake"))
+        patch.setenv("CSPBENCH_CACHE", str(cache))
+        patch.setenv("CSPBENCH_LOCK_DIR", str(lock))
         paths = [str(fakes), *filter(None, [os.environ.get("PYTHONPATH")])]
         patch.setenv("PYTHONPATH", os.pathsep.join(paths))
         patch.syspath_prepend(str(fakes))
+        importlib.import_module("cspbench_fake_backend")  # registers itself
         yield
+        del BACKENDS._entries["fake"], sys.modules["cspbench_fake_backend"]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def exported(_home):
-    """The artifacts that OpenCV and the fake backend eat, exported in one go."""
+    """The artifacts that OpenCV and the fake backend eat, exported in one go, once."""
     model = parse_model_id(MODEL)
     specs = [ArtifactSpec(model, 1, kind, 0) for kind in ("pt2", "onnx")]
-    items = [{"batch": 1, "kind": spec.kind, "key": spec.key} for spec in specs]
-    job = {"job": "prepare", "model": MODEL, "seed": 0, "artifacts": items}
-    (outcome,) = LocalExecutor().series([job], 300)
-    assert all(spec.exists for spec in specs), outcome
+    if not all(spec.exists for spec in specs):
+        items = [{"batch": 1, "kind": spec.kind, "key": spec.key} for spec in specs]
+        job = {"job": "prepare", "model": MODEL, "seed": 0, "artifacts": items}
+        (outcome,) = LocalExecutor().series([job], 300)
+        assert all(spec.exists for spec in specs), outcome
     return {spec.kind: spec for spec in specs}
 
 

@@ -37,6 +37,7 @@ def test_what_is_no_address_is_refused(address):
 
 def test_tls_needs_certificates_and_says_which(monkeypatch):
     import dask
+    import distributed  # noqa: F401 - its defaults, which setting one key must not hide
 
     tls = "distributed.comm.tls."
     missing = pytest.raises(InputError, match="DASK_DISTRIBUTED__COMM__TLS__CA_FILE")
