@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from cspbench.cli.main import COMMANDS
 from cspbench.suite.form import GateSection, LatencyRule, MeasureSection, SuiteFile
 from cspbench.vocabulary import FLAGS, NOT_RUNNABLE, Status
 
@@ -81,3 +82,9 @@ def test_the_readme_leads_to_every_page():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     missing = [page.name for page in PAGES[1:] if f"docs/{page.name}" not in text]
     assert missing == []
+
+
+def test_the_readme_lists_every_command_and_no_other():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\| `cspbench ([a-z-]+)", text, re.MULTILINE)
+    assert sorted(listed) == sorted(COMMANDS)
