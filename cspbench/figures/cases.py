@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 Row = Mapping[str, Any]
 T = TypeVar("T")
-#: More marks in one panel are a cloud; the tables have them all.
-MAX_MARKS = 200
 LABEL_LENGTH = 44
 _DIRECTION = re.compile(r"[\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 

@@ -66,6 +66,19 @@ def between_launches(medians: Sequence[float]) -> Interval:
     )
 
 
+def quotient(over: Interval, under: Interval) -> Interval:
+    """``over`` / ``under`` of two latencies that were measured by launches of their own.
+
+    The half widths of both intervals on the log scale are joined as the root of the sum of their
+    squares: the launches of two cases are independent. Without both intervals there are no bounds.
+    """
+    ratio = over.estimate / under.estimate
+    if not (over.low and over.high and under.low and under.high):
+        return Interval(ratio, None, None)
+    half = math.hypot(math.log(over.high / over.low) / 2, math.log(under.high / under.low) / 2)
+    return Interval(ratio, ratio * math.exp(-half), ratio * math.exp(half))
+
+
 def batch_means_half_width(samples: Sequence[float]) -> float | None:
     """Relative half width of the 95 % batch-means interval of the mean inside one launch.
 

@@ -32,16 +32,25 @@ def _not_analysed(models: Sequence[str], evidence: Evidence) -> str:
     return f"no run has analysed {' and '.join(missing)}" if missing else ""
 
 
+def _counted(of: str, base: str, metric: str, evidence: Evidence) -> tuple[float, float] | Part:
+    """Both totals; or the part of a claim that says why there are none."""
+    first, second = evidence.total(of, metric), evidence.total(base, metric)
+    missing = _not_analysed([of, base], evidence)
+    if missing or first is None or not second:
+        return Part("", missing=missing or f"the analyses hold no {metric}")
+    return first, second
+
+
 def change(test: Mapping[str, Any], evidence: Evidence) -> Outcome:
     """A count changes by so many percent against another network; any of several may be meant."""
     of, bases, metric, wanted = test["of"], test["against"], test["metric"], float(test["pct"])
     parts = []
     for base in bases:
-        missing = _not_analysed([of, base], evidence)
-        first, second = evidence.total(of, metric), evidence.total(base, metric)
-        if missing or first is None or not second:
-            parts.append(Part("", missing=missing or f"the analyses hold no {metric}"))
+        counted = _counted(of, base, metric, evidence)
+        if isinstance(counted, Part):
+            parts.append(counted)
             continue
+        first, second = counted
         change = 100 * (first / second - 1)
         beside = f" against {base}" if len(bases) > 1 else ""
         parts.append(
@@ -68,11 +77,11 @@ def at_least(test: Mapping[str, Any], evidence: Evidence) -> Outcome:
     metric, bound = test["metric"], float(test["pct"])
     parts = []
     for of, base in test["pairs"]:
-        missing = _not_analysed([of, base], evidence)
-        first, second = evidence.total(of, metric), evidence.total(base, metric)
-        if missing or first is None or not second:
-            parts.append(Part("", missing=missing or f"the analyses hold no {metric}"))
+        counted = _counted(of, base, metric, evidence)
+        if isinstance(counted, Part):
+            parts.append(counted)
             continue
+        first, second = counted
         change = 100 * (first / second - 1)
         text = f"{short_name(of)} {percent(change)}"
         printed = [_published(model, metric) for model in (of, base)]

@@ -15,7 +15,7 @@ from cspbench import paper
 from cspbench.analysis.record import VERSION, Analysis
 from cspbench.errors import CspbenchError
 from cspbench.ids import parse_case_id, parse_model_id
-from cspbench.measure.statistics import Interval
+from cspbench.measure.statistics import Interval, quotient
 from cspbench.models.spec import CONFIDENCE, MODELS, NECKS, Confidence
 
 if TYPE_CHECKING:
@@ -202,14 +202,9 @@ class StoredAnalyses(Mapping[str, Analysis]):
 def speed_ratio(first: Interval, second: Interval) -> Interval:
     """How many times as fast ``first`` is as ``second``: quotient of latencies, second over first.
 
-    The half widths of both intervals on the log scale are joined as the root of the sum of their
-    squares: the launches of two cases are independent. Without both intervals there are no bounds.
+    Without both intervals there are no bounds.
     """
-    ratio = second.estimate / first.estimate
-    if not (first.low and first.high and second.low and second.high):
-        return Interval(ratio, None, None)
-    half = math.hypot(math.log(first.high / first.low) / 2, math.log(second.high / second.low) / 2)
-    return Interval(ratio, ratio * math.exp(-half), ratio * math.exp(half))
+    return quotient(second, first)
 
 
 def weakest(labels: Sequence[Confidence]) -> Confidence:

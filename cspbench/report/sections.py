@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 from cspbench.figures.cases import plain
 from cspbench.figures.fps_ap50 import fps_class
 from cspbench.frames import Run
+from cspbench.measure.statistics import Interval, quotient
 from cspbench.report import numbers
 from cspbench.report.data import log_end
 from cspbench.report.rows import CaseRow
@@ -129,22 +129,18 @@ def _ablation_line(row: CaseRow, base: CaseRow | None) -> AblationLine:
 def latency_ratio(row: CaseRow, base: CaseRow) -> tuple[float, float, float] | None:
     """Ratio of two latencies with a 95 % interval.
 
-    The half widths of both intervals on the log scale are joined as the root of the sum of their
-    squares: the launches of two cases are independent.
-
     Returns:
         (ratio, low, high), or None without both intervals.
     """
-    if not (row.latency_ms and row.latency_low and row.latency_high):
+    if not (row.latency_ms and base.latency_ms):
         return None
-    if not (base.latency_ms and base.latency_low and base.latency_high):
-        return None
-    ratio = row.latency_ms / base.latency_ms
-    half = math.hypot(
-        math.log(row.latency_high / row.latency_low) / 2,
-        math.log(base.latency_high / base.latency_low) / 2,
+    ratio = quotient(
+        Interval(row.latency_ms, row.latency_low, row.latency_high),
+        Interval(base.latency_ms, base.latency_low, base.latency_high),
     )
-    return ratio, ratio * math.exp(-half), ratio * math.exp(half)
+    if ratio.low is None or ratio.high is None:
+        return None
+    return ratio.estimate, ratio.low, ratio.high
 
 
 @dataclass(frozen=True)
