@@ -5,8 +5,8 @@ workers of one process, and a controller that writes a real run directory. A boa
 of the fake backend with invented latencies after ``--seconds``. It prints processor time and
 memory of controller and scheduler, at a quarter, half and all of the boards, so that growth shows.
 
-``same`` measures one case in turns, locally and through a scheduler and an agent on this machine,
-and prints the ratio of the latencies with its 95 % interval. It wants a quiet machine.
+``same`` lets a worker of an agent and a local one take bursts in turn (``fleet_same.py``), and
+prints the ratio of the latencies with its 95 % interval.
 """
 
 from __future__ import annotations
@@ -14,19 +14,16 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import math
 import os
 import random
 import resource
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from statistics import mean, median, stdev
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -233,72 +230,13 @@ def simulate(boards: int, launches: int, seconds: float) -> None:
 # -- a fleet of one ------------------------------------------------------------------------------
 
 
-def same(case_text: str, rounds: int, seconds: float) -> None:
-    """Launch one case in turns locally and on a fleet of one; print the ratio."""
-    from cspbench.artifacts.cache import ArtifactSpec
-    from cspbench.backends.spec import BACKENDS
-    from cspbench.fleet.executor import BoardExecutor, Files
-    from cspbench.fleet.hub import Hub
-    from cspbench.runner.executor import LocalExecutor
-    from cspbench.runner.lock import timing_lock
-    from cspbench.runner.plan import case_from_id
+def same(case: str, rounds: int) -> None:
+    """A scheduler and an agent on this machine; their worker and one of ours in turns."""
+    from benchmarks.fleet_same import same as measure
 
-    case = case_from_id(case_text)
-    local = LocalExecutor()
-    spec = ArtifactSpec(case.model_id, case.batch, BACKENDS.get(case.backend.name).artifact, 0)
-    if not spec.exists:
-        item = {"batch": spec.batch, "kind": spec.kind, "key": spec.key}
-        list(local.series([{"job": "prepare", "model": str(case.model_id), "seed": 0,
-                            "artifacts": [item]}], 900))  # fmt: skip
-    job = {
-        "job": "time", "case": case.id, "device": "cpu", "artifact": str(spec.path),
-        "reference": str(spec.reference), "seed": 0, "warmup_seconds": 1.0, "target_ci": 0.005,
-        "max_seconds": seconds, "sensors": "auto",
-    }  # fmt: skip
     address = free_address()
-    with process(*scheduler_words(address)), process("-m", "cspbench", "agent", address):
-        time.sleep(5)
-        hub = Hub(address, connect_seconds=60)
-        while not hub.boards():
-            time.sleep(0.5)
-        remote = BoardExecutor(hub, hub.boards()[0], Files(), threading.Event())
-
-        def one(name: str) -> float:
-            if name == "fleet":  # takes the timing lock itself
-                outcome = remote.launch(job, case.threads, 300)
-            else:
-                with timing_lock("benchmarks/fleet.py"):
-                    outcome = local.launch(job, case.threads, 300)
-            if "latencies_ns" not in outcome.answer:
-                raise SystemExit(f"{name}: {outcome.status} {outcome.reason}")
-            return float(median(outcome.answer["latencies_ns"]))
-
-        ratios = []
-        for number in range(rounds):
-            # Pairs in changing order, so that a drift of the machine cancels.
-            order = ("fleet", "local") if number % 2 else ("local", "fleet")
-            found = {name: one(name) for name in order}
-            ratios.append(math.log(found["fleet"] / found["local"]))
-            print(f"{number + 1}/{rounds} {100 * (math.exp(ratios[-1]) - 1):+.2f} %", flush=True)
-        hub.close()
-    print(interval(ratios))
-
-
-def interval(log_ratios: Sequence[float]) -> str:
-    """Mean ratio of pairs with its 95 % t interval, and whether it lies within 1 %."""
-    from scipy.stats import t
-
-    center = mean(log_ratios)
-    half = 0.0
-    if len(log_ratios) > 1:
-        spread = stdev(log_ratios) / math.sqrt(len(log_ratios))
-        half = float(t.ppf(0.975, len(log_ratios) - 1)) * spread
-    low, high = (100 * (math.exp(center + side * half) - 1) for side in (-1, 1))
-    verdict = "within 1 %" if low >= -1 and high <= 1 else "not shown to be within 1 %"
-    return (
-        f"fleet of one against local: {100 * (math.exp(center) - 1):+.2f} % "
-        f"({low:+.2f} to {high:+.2f} %, {len(log_ratios)} pairs): {verdict}"
-    )
+    with process(*scheduler_words(address)), process("-m", "cspbench", "agent", address) as agent:
+        measure(case, rounds, address, agent.pid)
 
 
 def main() -> None:
@@ -311,8 +249,7 @@ def main() -> None:
     wanted.add_argument("--seconds", type=float, default=1.0, help="length of a launch")
     wanted = commands.add_parser("same", help="a fleet of one against local launches")
     wanted.add_argument("--case", default="csppeleenet@224/opencv-cpu/b1/t1")
-    wanted.add_argument("--rounds", type=int, default=40)
-    wanted.add_argument("--seconds", type=float, default=3.0, help="bound of a launch's sampling")
+    wanted.add_argument("--rounds", type=int, default=24, help="generations of the duet")
     inner = commands.add_parser("boards")
     inner.add_argument("address")
     inner.add_argument("number", type=int)
@@ -328,7 +265,7 @@ def main() -> None:
     if command == "simulate":
         simulate(**given)
     elif command == "same":
-        same(given["case"], given["rounds"], given["seconds"])
+        same(**given)
     elif command == "boards":
         serve_boards(**given)
     else:

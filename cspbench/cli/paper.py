@@ -40,8 +40,8 @@ def command(
     Without one the newest run of each suite of suites/paper counts. What no run has analysed is
     analysed now; nothing is timed: that does "cspbench run suites/paper".
     """
-    from cspbench.paper.comparison import TABLES
     from cspbench.paper.evidence import from_runs, with_analyses
+    from cspbench.paper.redone import TABLES
     from cspbench.paper.verdicts import check_all, checklist, models_of_claims
 
     evidence = from_runs(_load(runs, results))

@@ -12,9 +12,9 @@ from markupsafe import Markup
 
 from cspbench.figures.cases import plain
 from cspbench.figures.spec import Origin
-from cspbench.paper.comparison import PaperTable, all_tables
 from cspbench.paper.evidence import from_runs
 from cspbench.paper.outcome import VERDICTS, Verdict
+from cspbench.paper.redone import PaperTable, all_tables
 from cspbench.paper.verdicts import Finding, check_all
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from cspbench.backends._layers import combine
 from cspbench.backends.onnxruntime import kernel_times
 from cspbench.backends.spec import BACKENDS, LayerProfiler, LayerTime
 from cspbench.ids import parse_case_id, parse_model_id
-from cspbench.layer_times import RESIDUAL, layer_time_rows
+from cspbench.layer_times import RESIDUAL, Conditions, layer_time_rows
 from cspbench.measure.layers import Node, join, match
 from cspbench.measure.worker import perform
 from tests.backends.needs import skip_without_engine
@@ -118,6 +118,41 @@ def test_rows_of_the_frame_by_hand():
     # 1000 ns in all, 800 of them in layers.
     assert (residual["entry"], residual["time_ms"]) == (RESIDUAL, pytest.approx(200e-6))
     assert residual["gflops_per_s"] is None
+
+
+CEILINGS = {"gflops": {"fp32": 20.0, "bf16": 80.0}, "bandwidth_gbs": {"triad": 8.0}}
+
+
+@pytest.mark.parametrize(
+    ("batch", "precision", "traffic_bytes", "compute", "memory"),
+    [
+        # 1536 FLOP in 300 ns are 5.12 GFLOP/s of 20; (768 + 48 + 1024) B are 6.133 GB/s of 8.
+        (1, "fp32", 1840, 5.12 / 20, 1840 / 300 / 8),
+        # Four images: four times the work, but the 48 B of weights are read once.
+        (4, "fp32", 4 * 1792 + 48, 4 * 5.12 / 20, 7216 / 300 / 8),
+        # Half the bytes, and the ceiling of the same precision.
+        (1, "bf16", 920, 5.12 / 80, 920 / 300 / 8),
+    ],
+)
+def test_utilisation_by_hand(batch, precision, traffic_bytes, compute, memory):
+    entries = [["/a/conv/Conv", "Conv", 300, ["/a/conv/Conv"]]]
+    given = Conditions(batch, precision, CEILINGS, "cpu/t1")
+    first, residual = layer_time_rows("case", found(entries), small(), given)
+    assert first["macs"] == 768 * batch
+    assert first["traffic_bytes"] == traffic_bytes
+    assert first["compute_utilisation"] == pytest.approx(compute)
+    assert first["memory_utilisation"] == pytest.approx(memory)
+    assert first["ceilings"] == residual["ceilings"] == "cpu/t1"
+    # What is between layers uses nothing: unknown, not 0.
+    assert (residual["compute_utilisation"], residual["memory_utilisation"]) == (None, None)
+
+
+@pytest.mark.parametrize("ceilings", [{}, {"gflops": {"fp16": 40.0}, "bandwidth_gbs": {}}])
+def test_without_a_ceiling_of_its_precision_a_layer_has_rates_and_no_utilisation(ceilings):
+    entries = [["/a/conv/Conv", "Conv", 300, ["/a/conv/Conv"]]]
+    first, _ = layer_time_rows("case", found(entries), small(), Conditions(1, "fp32", ceilings))
+    assert first["gflops_per_s"] == pytest.approx(1536 / 300)
+    assert (first["compute_utilisation"], first["memory_utilisation"]) == (None, None)
 
 
 def test_medians_are_taken_entry_by_entry():

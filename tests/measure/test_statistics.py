@@ -13,6 +13,7 @@ from cspbench.measure.statistics import (
     batch_means_half_width,
     between_launches,
     percentile,
+    trend,
 )
 
 # Between launches: the interval that is printed -------------------------------------------------
@@ -123,6 +124,37 @@ def test_batch_means_see_autocorrelation_that_the_plain_interval_misses():
         covered += abs(samples.mean() - 100.0) <= half * samples.mean()
     assert 5.0 < np.median(wide) < 7.5
     assert 0.90 <= covered / 200 <= 0.99
+
+
+# Trend ------------------------------------------------------------------------------------------
+
+
+def test_trend_by_hand():
+    # 10, 11, 13: three pairs, all rise, S = 3; variance 3 * 2 * 11 / 18 = 3.66667, so
+    # z = (3 - 1) / 1.91485 = 1.04447. Slopes 1, 2 and 3 / 2: median 1.5; the rise over two steps
+    # is 3, of the median 11.
+    found = trend([10, 11, 13])
+    assert found.relative == pytest.approx(3 / 11)
+    assert found.z == pytest.approx(1.04447, abs=1e-5)
+
+
+def test_one_outlier_makes_no_trend():
+    # Of 45 pairs 9 rise to the outlier at the end and the others tie: S = 9, variance
+    # 10 * 9 * 25 / 18 = 125, z = 8 / 11.18 = 0.716; the median of the slopes is 0.
+    found = trend([10] * 9 + [1000])
+    assert found.relative == 0
+    assert found.z == pytest.approx(0.71554, abs=1e-5)
+
+
+@given(st.lists(st.integers(1, 10**6), min_size=3, max_size=30))
+def test_a_series_backwards_has_the_opposite_trend(series):
+    there, back = trend(series), trend(series[::-1])
+    assert (there.relative, there.z) == pytest.approx((-back.relative, -back.z))
+
+
+def test_two_values_have_no_trend():
+    with pytest.raises(ValueError, match="at least 3"):
+        trend([1, 2])
 
 
 # Percentiles ------------------------------------------------------------------------------------

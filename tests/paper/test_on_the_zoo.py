@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from cspbench import paper
-from cspbench.paper.comparison import TABLES
 from cspbench.paper.counts import block_form
 from cspbench.paper.evidence import Evidence, with_analyses
+from cspbench.paper.redone import TABLES
 from cspbench.paper.verdicts import check_all, models_of_claims
 
 

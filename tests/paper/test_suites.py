@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from cspbench import paper
-from cspbench.paper.comparison import TABLES
 from cspbench.paper.evidence import Evidence
+from cspbench.paper.redone import TABLES
 from cspbench.paper.verdicts import models_of_claims
 from cspbench.report.paper import FIGURES_OF, PREFIX
 from cspbench.suite.load import load_suite

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from cspbench.formats import render
-from cspbench.paper.comparison import TABLES
+from cspbench.paper.redone import TABLES
 from tests.paper.given import case, evidence, lost
 
 TINY, REF = "yolov3-tiny@416", "csppeleenet-ref+prn@320"

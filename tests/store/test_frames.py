@@ -138,6 +138,63 @@ def test_a_run_knows_its_name_place_and_machine(run):
         load(run.path / "missing")
 
 
+# Columns of sweeps and of launches of their own --------------------------------------------------
+
+
+def timed(case, latency_ms, **more):
+    return {
+        "case": case, "job": "time", "number": 0, "session": "s", "ended": "", "seconds": 1.0,
+        "status": "ok", "reason": "", "load_ns": MS, "first_ns": MS,
+        "latencies_ns": [int(latency_ms * MS)] * 5, "stop": "target_ci",
+        "relative_half_width": 0.01, "flags": [], "interference": None,
+        "warmup": {"count": 9, "window_medians_ns": [MS], "steady": True},
+        "agreement": {"max_relative_error": 1e-6, "tolerance": 1e-4},
+        "backend": {"version": "5"}, **more,
+    }  # fmt: skip
+
+
+def stored(tmp_path, *launches):
+    cases = [{"id": case, "key": case, "status": None, "reason": ""}
+             for case in dict.fromkeys(launch["case"] for launch in launches)]  # fmt: skip
+    meta = {"suite": {"measure": {"rounds": 1}}, "cases": cases, "analyses": {}}
+    directory = RunDirectory.create(tmp_path, "20240501-120000-columns", meta)
+    for launch in launches:
+        directory.append(launch)
+    return load(directory.path)
+
+
+def test_scaling_efficiency_by_hand(tmp_path):
+    one, two, alone, other = (
+        "peleenet@64/opencv-cpu/b1/t1", "peleenet@64/opencv-cpu/b1/t2",
+        "peleenet@64/torch-cpu/b1/t2", "peleenet@64/opencv-cpu/b4/t2",
+    )  # fmt: skip
+    cases = stored(tmp_path, timed(one, 12), timed(two, 8), timed(alone, 9), timed(other, 30)).cases
+    # 1000 / 12 images a second with one thread, 1000 / 8 with two: 125 / (2 * 83.33) = 0.75. The
+    # others have no twin with one thread: another backend, another batch.
+    assert list(cases["scaling_efficiency"][:2]) == pytest.approx([1.0, 0.75])
+    assert cases["scaling_efficiency"][2:].isna().all()
+
+
+def test_throughput_by_hand(tmp_path):
+    case = "peleenet@64/openvino/b2/t2"
+    found = {"inferences": 300, "ns": 1_500 * MS, "in_flight": 2, "method": "asynchronous requests"}
+    apart = {"case": case, "job": "throughput", "number": 0, "session": "s", "ended": "",
+             "seconds": 2.0, "status": "ok", "reason": "", "flags": [],
+             "throughput": found}  # fmt: skip
+    run = stored(tmp_path, timed(case, 8), apart)
+    row = run.cases.iloc[0]
+    assert row["throughput_fps"] == 400.0  # 300 inferences of 2 images in 1.5 s
+    assert row["throughput_method"] == "asynchronous requests, 2 in flight"
+    assert row["fps"] == 250.0  # one after the other: 2 images in 8 ms
+    assert row["launches"] == 1  # the launch that overlaps is none of those that are timed
+
+
+def test_drift_of_a_launch_is_a_share(tmp_path):
+    case = "peleenet@64/opencv-cpu/b1/t1"
+    drifting = timed(case, 8, drift={"relative": 0.04, "z": 3.1, "slow": True})
+    assert list(stored(tmp_path, drifting).launches["drift"]) == [0.04]
+
+
 # Tables -----------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,168 @@
+"""Does a fleet of one give the latencies of a local run? A duet of the agent's worker and ours.
+
+Two worker processes of one case stay alive and take bursts of about 40 ms in turn
+(``cspbench.runner.duet``): one is a child of the agent, started inside of the Dask task in which
+the agent would launch it, the other is a child of this process. In the bursts of the local one the
+agent is stopped (SIGSTOP), as if there were none; what it puts off meanwhile, heartbeats above all,
+it does in the bursts of its own worker. So whatever the agent costs falls on its side.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+import signal
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from multiprocessing import connection
+from multiprocessing.connection import Connection, Listener
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from cspbench.gate.decide import generation_estimate
+from cspbench.gate.measure import hold_job
+from cspbench.gate.prepare import prepare_cases
+from cspbench.runner.duet import ArmSpec, Burst, Held, Side, WorkerArm, generations
+from cspbench.runner.executor import LocalExecutor
+from cspbench.runner.lock import timing_lock
+from cspbench.runner.plan import case_from_id, plan_suite
+from cspbench.suite.case import Measure, Suite
+
+CALLS = ("start", "hold", "burst", "conditions", "close")
+
+
+def serve_arm(path: str, spec: ArmSpec) -> None:
+    """Be the agent's arm: do what comes through a socket, until it ends (runs in a Dask task)."""
+    arm = WorkerArm(spec)
+    with closing(arm), connection.Client(path) as wire:
+        while (call := _next(wire)) is not None:
+            name, arguments = call
+            wire.send(getattr(arm, name)(*arguments))
+
+
+def _next(wire: Connection) -> tuple[str, tuple[Any, ...]] | None:
+    try:
+        name, arguments = wire.recv()
+    except EOFError:
+        return None
+    return (name, arguments) if name in CALLS else None
+
+
+class FarArm:
+    """An arm that a task of the agent holds."""
+
+    def __init__(self, spec: ArmSpec, submit: Callable[..., Any], folder: Path) -> None:
+        path = str(folder / f"arm-{time.monotonic_ns()}")
+        with Listener(path, family="AF_UNIX") as listener:
+            self._task = submit(serve_arm, path, spec, pure=False)
+            self._wire = listener.accept()
+
+    def _call(self, name: str, *arguments: Any) -> Any:
+        self._wire.send((name, arguments))
+        try:
+            return self._wire.recv()
+        except EOFError:
+            self._task.result(timeout=10)  # says why it ended
+            raise
+
+    def start(self) -> None:
+        """Begin a fresh process."""
+        self._call("start")
+
+    def hold(self) -> Held:
+        """Load and warm up."""
+        return self._call("hold")
+
+    def burst(self, count: int) -> Burst:
+        """Run so many inferences."""
+        return self._call("burst", count)
+
+    def conditions(self) -> dict[str, Any]:
+        """Affinity and priority of the process now."""
+        return self._call("conditions")
+
+    def close(self) -> None:
+        """End the process and the agent's task."""
+        self._call("close")
+        self._wire.close()
+        self._task.result(timeout=30)
+
+
+class LocalArm(WorkerArm):
+    """An arm of this process; the agent is stopped while it runs."""
+
+    def __init__(self, spec: ArmSpec, agent: int) -> None:
+        super().__init__(spec)
+        self._agent = agent
+
+    def burst(self, count: int) -> Burst:
+        """Run so many inferences as if there were no agent."""
+        os.kill(self._agent, signal.SIGSTOP)
+        try:
+            return super().burst(count)
+        finally:
+            os.kill(self._agent, signal.SIGCONT)
+
+
+def same(case_text: str, rounds: int, address: str, agent: int) -> None:
+    """Measure so many generations; print each, then the ratio with its interval.
+
+    Args:
+        case_text: id of the case.
+        rounds: generations of thirty pairs of bursts.
+        address: of a scheduler with one agent.
+        agent: its process id.
+    """
+    import psutil
+    from distributed import Client
+
+    measure = Measure()
+    suite = Suite("fleet-of-one", (case_from_id(case_text),), measure)
+    (prepared,) = prepare_cases(plan_suite(suite), LocalExecutor())
+    if prepared.status is not None:
+        raise SystemExit(f"{case_text}: {prepared.status}: {prepared.reason}")
+    job, threads = hold_job(prepared, measure), prepared.case.threads
+    watched, found = psutil.Process(agent), []
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Client(address, set_as_default=False) as client,
+        timing_lock("benchmarks/fleet.py"),
+    ):
+        client.wait_for_workers(1, timeout=60)
+
+        def make(side: Side) -> Any:
+            spec = ArmSpec("head" if side == "head" else "base", job, threads)
+            if side == "base":
+                return LocalArm(spec, agent)
+            return FarArm(spec, client.submit, Path(folder))
+
+        started, spent = time.monotonic(), sum(watched.cpu_times()[:2])
+        for generation in itertools.islice(generations(make), rounds):
+            base, head = (generation.inference_ns(side) for side in ("base", "head"))
+            found.append(generation_estimate(base, head))
+            print(f"{len(found)}/{rounds} {100 * math.expm1(found[-1]):+.2f} %", flush=True)
+        spent = sum(watched.cpu_times()[:2]) - spent
+    share = 100 * spent / (time.monotonic() - started)
+    print(interval(found))
+    print(f"The agent took {share:.1f} % of a core meanwhile.")
+
+
+def interval(log_ratios: Sequence[float]) -> str:
+    """Mean ratio of generations with its 95 % t interval, and whether it lies within 1 %."""
+    from scipy.stats import t
+
+    center = mean(log_ratios)
+    half = math.inf
+    if len(log_ratios) > 1:
+        spread = stdev(log_ratios) / math.sqrt(len(log_ratios))
+        half = float(t.ppf(0.975, len(log_ratios) - 1)) * spread
+    low, high = (100 * math.expm1(center + side * half) for side in (-1, 1))
+    verdict = "within 1 %" if low >= -1 and high <= 1 else "not shown to be within 1 %"
+    return (
+        f"fleet of one against local: {100 * math.expm1(center):+.2f} % "
+        f"({low:+.2f} to {high:+.2f} %, {len(log_ratios)} generations): {verdict}"
+    )
