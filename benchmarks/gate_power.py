@@ -16,8 +16,8 @@ time as the gate took, the two tools that people use:
 * pyperf's t-test (``compare_to``: significant at p < 0.05 two-sided, and slower): up to 20
   processes of each side, one side after the other, 3 values a process.
 
-Their criteria are computed here, not by importing them, because they must measure through the same
-workers as the gate.
+They are in ``gate_power_rivals.py``; the campaign's file and its tables in
+``gate_power_report.py``.
 
     python benchmarks/gate_power.py run --quiet-aa 100 --quiet-slow 60 --rivals 20 --minutes 45
     python benchmarks/gate_power.py run --loaded-aa 60 --loaded-slow 40 --minutes 45
@@ -32,12 +32,9 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import gzip
 import itertools
-import json
 import math
 import multiprocessing
-import os
 import random
 import sys
 import time
@@ -46,14 +43,16 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
-from statistics import fmean, median, stdev
+from statistics import fmean, stdev
+
+from gate_power_report import append, pack, report, rows_of
+from gate_power_rivals import compare_fail_mean, pyperf_t_test
 
 from cspbench.gate.decide import LOOKS, Decision, generation_estimate
 from cspbench.gate.measure import CaseData, measure_case
 from cspbench.gate.prepare import prepare_cases
 from cspbench.gate.selftest import Probe, probe
-from cspbench.measure.clock import MonotonicClock
-from cspbench.runner.duet import BURST_NS, ArmLostError, generations
+from cspbench.runner.duet import ArmLostError, generations
 from cspbench.runner.executor import LocalExecutor
 from cspbench.runner.lock import timing_lock
 from cspbench.runner.plan import case_from_id, plan_suite
@@ -64,36 +63,12 @@ from cspbench.suite.case import Gate, Measure, Suite
 CASE = "peleenet@64/opencv-cpu/b1/t1"
 SLOWDOWN = 0.05
 KINDS = ("quiet-aa", "quiet-slow", "loaded-aa", "loaded-slow", "crowded-aa", "crowded-slow")
-#: Lines of the tables: kinds apart and together.
-GROUPS = {
-    "same code, quiet": ("quiet-aa",),
-    "same code, loaded": ("loaded-aa",),
-    "same code, crowded": ("crowded-aa",),
-    "same code, all": ("quiet-aa", "loaded-aa", "crowded-aa"),
-    "5 % slower, quiet": ("quiet-slow",),
-    "5 % slower, loaded": ("loaded-slow",),
-    "5 % slower, crowded": ("crowded-slow",),
-    "5 % slower, all": ("quiet-slow", "loaded-slow", "crowded-slow"),
-}
-#: Processes of each side in the pyperf-like design, and what starting one costs about.
-PROCESSES = 20
-START_SECONDS = 0.8
 #: Rounds of calibration, the most generations of one, how near 5 % it must come, and how well that
 #: must be known (16 generations of a quiet machine have a standard error of about 0.3 %).
 CALIBRATION_ROUNDS = 4
 CALIBRATION_GENERATIONS = 48
 CALIBRATED_WITHIN = 0.007
 CALIBRATED_ERROR = 0.004
-
-
-def clopper_pearson(hits: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Exact interval of a share. Clopper & Pearson (1934), "The use of confidence ... limits"."""
-    from scipy.stats import beta
-
-    tail = (1 - confidence) / 2
-    low = 0.0 if hits == 0 else float(beta.ppf(tail, hits, trials - hits + 1))
-    high = 1.0 if hits == trials else float(beta.ppf(1 - tail, hits + 1, trials - hits))
-    return low, high
 
 
 def tenant(seed: int) -> None:
@@ -171,56 +146,6 @@ def calibrated(start: Probe) -> tuple[Probe, dict]:
     sys.exit("this machine is too busy to calibrate the extra work; come back when it is quiet")
 
 
-def one_process(setup: Probe, share: float, side: str, seconds: float) -> list[float]:
-    """Burst means of one fresh process of a side that runs for so long, in ns an inference."""
-    arm = setup.arms(share)("head" if side == "head" else "base")
-    clock = MonotonicClock()
-    try:
-        arm.start()
-        count = max(1, round(BURST_NS / arm.hold().inference_ns))
-        end = clock.now_ns() + int(seconds * 1e9)
-        found = [arm.burst(count).inference_ns]
-        while clock.now_ns() < end:
-            found.append(arm.burst(count).inference_ns)
-    finally:
-        arm.close()
-    return found
-
-
-def compare_fail_mean(setup: Probe, share: float, seconds: float) -> dict:
-    """pytest-benchmark: fail if the mean of the new run is over 5 % above the stored one's."""
-    half = max(1.0, seconds / 2 - START_SECONDS)
-    means = [fmean(one_process(setup, share, side, half)) for side in ("base", "head")]
-    return {"ratio": means[1] / means[0], "slower": means[1] > 1.05 * means[0]}
-
-
-def pyperf_t_test(setup: Probe, share: float, seconds: float) -> dict:
-    """pyperf: two-sided Student t-test at 95 % on the values of both runs, and a larger mean.
-
-    A run of pyperf is 20 processes of 3 values each; here as many of them as the budget holds.
-    """
-    processes = min(PROCESSES, max(3, int(seconds / 2 / (START_SECONDS + 0.3))))
-    each = max(0.3, seconds / (2 * processes) - START_SECONDS)
-    runs = []
-    for side in ("base", "head"):
-        values = []
-        for _ in range(processes):
-            bursts = one_process(setup, share, side, each)
-            third = max(1, len(bursts) // 3)
-            values += [fmean(bursts[i * third : (i + 1) * third] or bursts) for i in range(3)]
-        runs.append(values)
-    base, head = runs
-    count = len(base) + len(head)
-    pooled = ((len(base) - 1) * stdev(base) ** 2 + (len(head) - 1) * stdev(head) ** 2) / (count - 2)
-    t = (fmean(head) - fmean(base)) / math.sqrt(pooled * (1 / len(base) + 1 / len(head)))
-    from scipy.stats import t as student
-
-    return {
-        "ratio": fmean(head) / fmean(base),
-        "slower": bool(t > student.ppf(0.975, count - 2)),
-    }
-
-
 def gate_trial(setup: Probe, share: float) -> dict:
     """One gate as a user gets it: a case, and again from scratch if it is found slower."""
     gate = Gate()
@@ -279,31 +204,6 @@ def now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
-def packed(file: Path) -> Path:
-    """Where a campaign's file is kept."""
-    return Path(__file__).parent / "data" / f"{file.name}.gz"
-
-
-def rows_of(file: Path) -> list[dict]:
-    """Lines of a campaign, unpacked if need be; a torn last one is left out."""
-    if not file.exists() and packed(file).exists():
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(gzip.decompress(packed(file).read_bytes()))
-    rows = []
-    for line in file.read_bytes().splitlines() if file.exists() else ():
-        with contextlib.suppress(ValueError):
-            rows.append(json.loads(line))
-    return rows
-
-
-def append(file: Path, row: dict) -> None:
-    """Add one line; on return it is on disk."""
-    with file.open("a") as out:
-        out.write(json.dumps(row) + "\n")
-        out.flush()
-        os.fsync(out.fileno())
-
-
 def begun(file: Path, case: str, wanted: dict[str, int]) -> Probe:
     """What is measured; the extra work as the campaign's file says, or calibrated now.
 
@@ -357,88 +257,7 @@ def run(arguments: argparse.Namespace) -> None:
         print(f"{done[kind]:4d} of {wanted[kind]}  {kind:12s} {gate['verdict']:13s} "
               f"{[f'{e * 100:+.1f} %' for e in gate['estimates']]} {row['seconds']:.0f} s",
               flush=True)  # fmt: skip
-    report(arguments)
-
-
-def share_text(hits: int, trials: int) -> str:
-    """``0 of 100 (0.0 to 3.6 %)``."""
-    if not trials:
-        return "-"
-    low, high = clopper_pearson(hits, trials)
-    return f"{hits} of {trials} ({low * 100:.1f} to {high * 100:.1f} %)"
-
-
-def line(*cells: object) -> None:
-    """Print one line of a Markdown table."""
-    print(f"| {' | '.join(map(str, cells))} |")
-
-
-def report(arguments: argparse.Namespace) -> None:
-    """Print the block of docs/gate.md."""
-    rows = rows_of(arguments.file)
-    known = {row["kind"]: row for row in rows if row["kind"] in ("campaign", "calibration")}
-    if not known:
-        sys.exit(f"{arguments.file} holds no campaign yet")
-    machine = known["campaign"]["environment"]
-    days = sorted({row["at"][:10] for row in rows})
-    period = " to ".join(days[:1] + days[1:][-1:])
-    print(f"`{known['campaign']['case']}` on {machine['cpu']}, {machine['cores_usable']} cores"
-          f"{', virtual' if machine['virtualised'] else ''}, "
-          f"OpenCV {machine['libraries'].get('opencv-python-headless', '?')}, "
-          f"{period}. In brackets: Clopper-Pearson, 95 %.")  # fmt: skip
-    if "calibration" in known:
-        facts = known["calibration"]
-        print(f"An inference takes {facts['inference_ms']:.1f} ms; of the extra work, meant to be "
-              f"{SLOWDOWN * 100:g} %, the calibration saw {facts['seen'] * 100:+.1f} ± "
-              f"{facts['seen_error'] * 100:.1f} %.")  # fmt: skip
-    print()
-    line("trials", "`slower`", "found once", "other than `same`", "median change",
-         "median s", "longest s", "others' load, cores")  # fmt: skip
-    line(*["---"] * 8)
-    for name, kinds in GROUPS.items():
-        found = [row for row in rows if row["kind"] in kinds]
-        if found and (len(kinds) == 1 or len({row["kind"] for row in found}) > 1):
-            line(name, *gate_cells(found))
-    print()
-    line(
-        "trials with the other tools", "cspbench gate", "pytest-benchmark mean:5%", "pyperf t-test"
-    )
-    line(*["---"] * 4)
-    for name, kinds in GROUPS.items():
-        found = [row for row in rows if row["kind"] in kinds and "pyperf" in row]
-        if found and (len(kinds) == 1 or len({row["kind"] for row in found}) > 1):
-            hits = [sum(row["gate"]["verdict"] == "slower" for row in found)]
-            hits += [sum(row[rival]["slower"] for row in found)
-                     for rival in ("pytest_benchmark", "pyperf")]  # fmt: skip
-            line(name, *(share_text(count, len(found)) for count in hits))
-
-
-def gate_cells(found: list[dict]) -> list[str]:
-    """What a table says of some trials."""
-    gates = [row["gate"] for row in found]
-    verdicts = Counter(gate["verdict"] for gate in gates)
-    others = [f"{count} {name}" for name, count in sorted(verdicts.items())
-              if name not in ("slower", "same")]  # fmt: skip
-    seconds = [row["seconds"] for row in found]
-    estimates = [gate["estimates"][-1] for gate in gates if gate["estimates"]]
-    loads = [row["foreign_cpus"] + row["steal_cpus"] for row in found if "foreign_cpus" in row]
-    return [
-        share_text(verdicts["slower"], len(found)),
-        str(sum(gate["first"] == "slower" for gate in gates)),
-        ", ".join(others) or "-",
-        f"{median(estimates) * 100:+.1f} %" if estimates else "-",
-        f"{median(seconds):.0f}",
-        f"{max(seconds):.0f}",
-        f"{median(loads):.1f}" if loads else "-",
-    ]
-
-
-def pack(arguments: argparse.Namespace) -> None:
-    """Compress the campaign's file for keeping; equal rows give equal bytes."""
-    kept = packed(arguments.file)
-    kept.parent.mkdir(exist_ok=True)
-    kept.write_bytes(gzip.compress(arguments.file.read_bytes(), mtime=0))
-    print(kept)
+    report(arguments.file, SLOWDOWN)
 
 
 def main() -> None:
@@ -454,7 +273,12 @@ def main() -> None:
     for kind in KINDS:
         parser.add_argument(f"--{kind}", type=int, default=0, help="trials wanted in all")
     arguments = parser.parse_args()
-    {"run": run, "report": report, "pack": pack}[arguments.what](arguments)
+    if arguments.what == "run":
+        run(arguments)
+    elif arguments.what == "report":
+        report(arguments.file, SLOWDOWN)
+    else:
+        pack(arguments.file)
 
 
 if __name__ == "__main__":
