@@ -1,0 +1,140 @@
+"""A campaign's file, kept compressed, and its tables as Markdown."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import json
+import os
+import sys
+from collections import Counter
+from pathlib import Path
+from statistics import median
+
+#: Lines of the tables: kinds apart and together.
+GROUPS = {
+    "same code, quiet": ("quiet-aa",),
+    "same code, loaded": ("loaded-aa",),
+    "same code, crowded": ("crowded-aa",),
+    "same code, all": ("quiet-aa", "loaded-aa", "crowded-aa"),
+    "5 % slower, quiet": ("quiet-slow",),
+    "5 % slower, loaded": ("loaded-slow",),
+    "5 % slower, crowded": ("crowded-slow",),
+    "5 % slower, all": ("quiet-slow", "loaded-slow", "crowded-slow"),
+}
+
+
+def packed(file: Path) -> Path:
+    """Where a campaign's file is kept."""
+    return Path(__file__).parent / "data" / f"{file.name}.gz"
+
+
+def rows_of(file: Path) -> list[dict]:
+    """Lines of a campaign, unpacked if need be; a torn last one is left out."""
+    if not file.exists() and packed(file).exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(gzip.decompress(packed(file).read_bytes()))
+    rows = []
+    for line in file.read_bytes().splitlines() if file.exists() else ():
+        with contextlib.suppress(ValueError):
+            rows.append(json.loads(line))
+    return rows
+
+
+def append(file: Path, row: dict) -> None:
+    """Add one line; on return it is on disk."""
+    with file.open("a") as out:
+        out.write(json.dumps(row) + "\n")
+        out.flush()
+        os.fsync(out.fileno())
+
+
+def clopper_pearson(hits: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Exact interval of a share. Clopper & Pearson (1934), "The use of confidence ... limits"."""
+    from scipy.stats import beta
+
+    tail = (1 - confidence) / 2
+    low = 0.0 if hits == 0 else float(beta.ppf(tail, hits, trials - hits + 1))
+    high = 1.0 if hits == trials else float(beta.ppf(1 - tail, hits + 1, trials - hits))
+    return low, high
+
+
+def share_text(hits: int, trials: int) -> str:
+    """``0 of 100 (0.0 to 3.6 %)``."""
+    if not trials:
+        return "-"
+    low, high = clopper_pearson(hits, trials)
+    return f"{hits} of {trials} ({low * 100:.1f} to {high * 100:.1f} %)"
+
+
+def line(*cells: object) -> None:
+    """Print one line of a Markdown table."""
+    print(f"| {' | '.join(map(str, cells))} |")
+
+
+def report(file: Path, slowdown: float) -> None:
+    """Print the block of docs/gate.md."""
+    rows = rows_of(file)
+    known = {row["kind"]: row for row in rows if row["kind"] in ("campaign", "calibration")}
+    if not known:
+        sys.exit(f"{file} holds no campaign yet")
+    machine = known["campaign"]["environment"]
+    days = sorted({row["at"][:10] for row in rows})
+    period = " to ".join(days[:1] + days[1:][-1:])
+    print(f"`{known['campaign']['case']}` on {machine['cpu']}, {machine['cores_usable']} cores"
+          f"{', virtual' if machine['virtualised'] else ''}, "
+          f"OpenCV {machine['libraries'].get('opencv-python-headless', '?')}, "
+          f"{period}. In brackets: Clopper-Pearson, 95 %.")  # fmt: skip
+    if "calibration" in known:
+        facts = known["calibration"]
+        print(f"An inference takes {facts['inference_ms']:.1f} ms; of the extra work, meant to be "
+              f"{slowdown * 100:g} %, the calibration saw {facts['seen'] * 100:+.1f} ± "
+              f"{facts['seen_error'] * 100:.1f} %.")  # fmt: skip
+    print()
+    line("trials", "`slower`", "found once", "other than `same`", "median change",
+         "median s", "longest s", "others' load, cores")  # fmt: skip
+    line(*["---"] * 8)
+    for name, kinds in GROUPS.items():
+        found = [row for row in rows if row["kind"] in kinds]
+        if found and (len(kinds) == 1 or len({row["kind"] for row in found}) > 1):
+            line(name, *gate_cells(found))
+    print()
+    line(
+        "trials with the other tools", "cspbench gate", "pytest-benchmark mean:5%", "pyperf t-test"
+    )
+    line(*["---"] * 4)
+    for name, kinds in GROUPS.items():
+        found = [row for row in rows if row["kind"] in kinds and "pyperf" in row]
+        if found and (len(kinds) == 1 or len({row["kind"] for row in found}) > 1):
+            hits = [sum(row["gate"]["verdict"] == "slower" for row in found)]
+            hits += [sum(row[rival]["slower"] for row in found)
+                     for rival in ("pytest_benchmark", "pyperf")]  # fmt: skip
+            line(name, *(share_text(count, len(found)) for count in hits))
+
+
+def gate_cells(found: list[dict]) -> list[str]:
+    """What a table says of some trials."""
+    gates = [row["gate"] for row in found]
+    verdicts = Counter(gate["verdict"] for gate in gates)
+    others = [f"{count} {name}" for name, count in sorted(verdicts.items())
+              if name not in ("slower", "same")]  # fmt: skip
+    seconds = [row["seconds"] for row in found]
+    estimates = [gate["estimates"][-1] for gate in gates if gate["estimates"]]
+    loads = [row["foreign_cpus"] + row["steal_cpus"] for row in found if "foreign_cpus" in row]
+    return [
+        share_text(verdicts["slower"], len(found)),
+        str(sum(gate["first"] == "slower" for gate in gates)),
+        ", ".join(others) or "-",
+        f"{median(estimates) * 100:+.1f} %" if estimates else "-",
+        f"{median(seconds):.0f}",
+        f"{max(seconds):.0f}",
+        f"{median(loads):.1f}" if loads else "-",
+    ]
+
+
+def pack(file: Path) -> None:
+    """Compress the campaign's file for keeping; equal rows give equal bytes."""
+    kept = packed(file)
+    kept.parent.mkdir(exist_ok=True)
+    kept.write_bytes(gzip.compress(file.read_bytes(), mtime=0))
+    print(kept)

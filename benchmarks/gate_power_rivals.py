@@ -1,0 +1,68 @@
+"""The two tools that people use to gate on speed, on the arms and the time of a gate.
+
+Their criteria are computed here, not by importing them, because they must measure through the same
+workers as the gate.
+"""
+
+from __future__ import annotations
+
+import math
+from statistics import fmean, stdev
+
+from cspbench.gate.selftest import Probe
+from cspbench.measure.clock import MonotonicClock
+from cspbench.runner.duet import BURST_NS
+
+#: Processes of each side in the pyperf-like design, and what starting one costs about.
+PROCESSES = 20
+START_SECONDS = 0.8
+
+
+def one_process(setup: Probe, share: float, side: str, seconds: float) -> list[float]:
+    """Burst means of one fresh process of a side that runs for so long, in ns an inference."""
+    arm = setup.arms(share)("head" if side == "head" else "base")
+    clock = MonotonicClock()
+    try:
+        arm.start()
+        count = max(1, round(BURST_NS / arm.hold().inference_ns))
+        end = clock.now_ns() + int(seconds * 1e9)
+        found = [arm.burst(count).inference_ns]
+        while clock.now_ns() < end:
+            found.append(arm.burst(count).inference_ns)
+    finally:
+        arm.close()
+    return found
+
+
+def compare_fail_mean(setup: Probe, share: float, seconds: float) -> dict:
+    """pytest-benchmark: fail if the mean of the new run is over 5 % above the stored one's."""
+    half = max(1.0, seconds / 2 - START_SECONDS)
+    means = [fmean(one_process(setup, share, side, half)) for side in ("base", "head")]
+    return {"ratio": means[1] / means[0], "slower": means[1] > 1.05 * means[0]}
+
+
+def pyperf_t_test(setup: Probe, share: float, seconds: float) -> dict:
+    """pyperf: two-sided Student t-test at 95 % on the values of both runs, and a larger mean.
+
+    A run of pyperf is 20 processes of 3 values each; here as many of them as the budget holds.
+    """
+    processes = min(PROCESSES, max(3, int(seconds / 2 / (START_SECONDS + 0.3))))
+    each = max(0.3, seconds / (2 * processes) - START_SECONDS)
+    runs = []
+    for side in ("base", "head"):
+        values = []
+        for _ in range(processes):
+            bursts = one_process(setup, share, side, each)
+            third = max(1, len(bursts) // 3)
+            values += [fmean(bursts[i * third : (i + 1) * third] or bursts) for i in range(3)]
+        runs.append(values)
+    base, head = runs
+    count = len(base) + len(head)
+    pooled = ((len(base) - 1) * stdev(base) ** 2 + (len(head) - 1) * stdev(head) ** 2) / (count - 2)
+    t = (fmean(head) - fmean(base)) / math.sqrt(pooled * (1 / len(base) + 1 / len(head)))
+    from scipy.stats import t as student
+
+    return {
+        "ratio": fmean(head) / fmean(base),
+        "slower": bool(t > student.ppf(0.975, count - 2)),
+    }
