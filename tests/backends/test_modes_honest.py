@@ -5,6 +5,7 @@ On a network whose every path depends on the input, for each backend that this m
 
 import importlib.util
 import itertools
+import shutil
 
 import numpy as np
 import pytest
@@ -13,15 +14,17 @@ import torch
 from cspbench.artifacts.cache import ArtifactSpec
 from cspbench.artifacts.export import build_model, prepare
 from cspbench.artifacts.tensors import POOL_SIZE, as_list, input_pool
-from cspbench.backends.spec import BACKENDS
+from cspbench.backends.spec import BACKENDS, Tolerance
 from cspbench.ids import parse_model_id
 from cspbench.measure.agreement import relative_error
 from cspbench.measure.sampling import sample
 from tests.backends.needs import skip_without_engine
 
 SETTINGS = [
-    ("opencv-cpu", {"engine": "new"}), ("opencv-cpu", {"engine": "classic"}), ("onnxruntime", {}),
-    ("openvino", {}), ("torch-cpu", {}), ("torch-cpu", {"mode": "fused"}),
+    ("opencv-cpu", {}), ("opencv-cpu", {"engine": "new"}), ("opencv-cpu", {"engine": "classic"}),
+    ("onnxruntime", {}), ("openvino", {}), ("torch-cpu", {}), ("torch-cpu", {"mode": "fused"}),
+    ("torch-cpu", {"layout": "channels_last"}), ("torch-cpu", {"precision": "bf16"}),
+    pytest.param("torch-cpu", {"mode": "compile"}, marks=pytest.mark.slow),
 ]  # fmt: skip
 MODEL = "yolov3-tiny-prn@96"
 
@@ -43,6 +46,8 @@ def load(made, name, options):
     if backend.available() is not None:
         pytest.skip(f"{name}: {backend.available()}")
     skip_without_engine(name, options)
+    if options.get("mode") == "compile" and shutil.which("g++") is None:
+        pytest.skip("torch.compile needs a C++ compiler")
     return backend.load(made[backend.artifact].path, options, 1)
 
 
@@ -55,6 +60,7 @@ def answers(session, array):
 @pytest.mark.parametrize(("name", "options"), SETTINGS)
 def test_nothing_of_the_input_was_folded_into_the_artifact(made, name, options):
     """A pixel anywhere moves the outputs that see it; an all-zero image gives another answer."""
+    tolerance = getattr(Tolerance, options.get("precision", "fp32"))
     session = load(made, name, options)
     array = input_pool((1, 3, 96, 96), 0, 1)[0]
     first = answers(session, array)
@@ -67,7 +73,7 @@ def test_nothing_of_the_input_was_folded_into_the_artifact(made, name, options):
         with torch.inference_mode():
             expected = [t.numpy() for t in as_list(made["module"](torch.from_numpy(image)))]
         for output, reference in zip(answers(session, image), expected, strict=True):
-            assert relative_error(output, reference) <= 1e-4
+            assert relative_error(output, reference) <= tolerance
 
 
 @pytest.mark.parametrize(("name", "options"), SETTINGS)
