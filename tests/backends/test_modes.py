@@ -3,8 +3,10 @@
 The CUDA session runs against a stand-in for torch.cuda here, and for real where there is a GPU.
 """
 
+import gc
 import os
 import types
+import typing
 
 import numpy as np
 import pytest
@@ -154,6 +156,19 @@ def test_without_a_compiler_compile_is_unavailable(program, monkeypatch):
 def test_programs_run_without_the_graphs_own_checks(program):
     graph = load_program(program[0])
     assert not [node for node in graph.graph.nodes if node.op == "call_module"]
+
+
+def test_reading_a_program_quickly_changes_nothing_else(program):
+    hints, collecting = typing.get_type_hints, gc.isenabled()
+    ours = load_program(program[0])
+    assert (typing.get_type_hints, gc.isenabled()) == (hints, collecting)
+    plain = torch.export.load(program[0]).module()
+    ours_weights, plain_weights = ours.state_dict(), plain.state_dict()
+    assert ours_weights.keys() == plain_weights.keys()
+    assert all(torch.equal(ours_weights[name], plain_weights[name]) for name in plain_weights)
+    found = [[str(node.target) for node in graph.graph.nodes if "aten" in str(node.target)]
+             for graph in (ours, plain)]  # fmt: skip
+    assert found[0] == found[1] != []
 
 
 def test_nodes_of_a_program_are_its_operators_in_order(program):
