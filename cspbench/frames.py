@@ -103,7 +103,13 @@ class Run:
     @functools.cached_property
     def launches(self) -> pd.DataFrame:
         """One row a launch, preparation included."""
-        return _frame([_launch_row(launch) for launch in self.stored.launches], LAUNCH_COLUMNS)
+        known = {
+            id(launch): median_ms
+            for record in self.records
+            for launch, median_ms in zip(record.good, record.launch_medians_ms, strict=True)
+        }
+        rows = [_launch_row(launch, known.get(id(launch))) for launch in self.stored.launches]
+        return _frame(rows, LAUNCH_COLUMNS)
 
     @functools.cached_property
     def samples(self) -> pd.DataFrame:
@@ -276,13 +282,14 @@ def _scaled(value: float | None, unit: float) -> float | None:
     return None if value is None else value / unit
 
 
-def _launch_row(launch: dict[str, Any]) -> dict[str, Any]:
+def _launch_row(launch: dict[str, Any], median_ms: float | None) -> dict[str, Any]:
+    """A launch's row; its median is given where the case's row needed it too."""
     row = {column: launch.get(column) for column in LAUNCH_COLUMNS}
     row["flags"] = list(launch.get("flags", ()))
     row["reason"] = _encodable(launch["reason"])
     latencies = launch.get("latencies_ns")
     if latencies:
-        row["median_ms"] = median(latencies) / 1e6
+        row["median_ms"] = median(latencies) / 1e6 if median_ms is None else median_ms
         row["samples"] = len(latencies)
         row["load_ms"] = launch["load_ns"] / 1e6
         row["first_ms"] = launch["first_ns"] / 1e6

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from cspbench.cli.options import parse_overrides
+from cspbench.cli.measuring import Ending, check_suites, stoppable, suites_of
 from cspbench.cli.talk import Talk
-from cspbench.errors import InputError, StoreError
-from cspbench.vocabulary import ExitCode
+from cspbench.errors import InputError
 
 if TYPE_CHECKING:
     from cspbench.fleet.devices import BoardInfo, FleetPlan
@@ -31,39 +29,26 @@ def measure_on_fleet(
     force: bool,
     local: Executor,
     talk: Talk,
-) -> tuple[list[Path], ExitCode | None]:
-    """Run all suites, or what is missing of a stored run, on a fleet.
-
-    Returns:
-        the run directories, and the exit code if we were stopped.
-    """
+) -> Ending:
+    """Run all suites, or what is missing of a stored run, on a fleet."""
     from cspbench.fleet.controller import execute_fleet, new_fleet_run
 
     boards = boards_of(hub)
     tasks: list[tuple[FleetPlan, StoredRun | None]]
     if resume is not None:
-        tasks = [_resumed(suites, out, resume, boards, force, chosen=bool(only or settings))]
+        tasks = [_resumed(suites, out, resume, boards, force)]
     else:
         tasks = [(fleet, None) for fleet in plans(suites, boards, only, settings)]
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    display = talk.display()
-    paths: list[Path] = []
-    try:
+    ending = Ending()
+    with stoppable(talk, ending) as display:
         for fleet, stored in tasks:
             path = stored.path if stored else new_fleet_run(fleet, out).path
-            paths.append(path)
+            ending.paths.append(path)
             before = stored.launches if stored else ()
             late = execute_fleet(fleet, path, hub, local, before, display)
             if late:
                 click.echo(f"late, not counted: {len(late)} launches given up before", err=True)
-    except KeyboardInterrupt:
-        return paths, ExitCode.INTERRUPTED
-    except StoreError as error:
-        click.echo(f"error: {error}", err=True)
-        return paths, ExitCode.NOT_MEASURED
-    finally:
-        display.close()
-    return paths, None
+    return ending
 
 
 def boards_of(hub: Hub) -> list[BoardInfo]:
@@ -87,38 +72,20 @@ def plans(
     suites: Sequence[str],
     boards: Sequence[BoardInfo],
     only: Sequence[str],
-    settings: tuple[str, ...],
+    settings: Sequence[str],
 ) -> list[FleetPlan]:
-    """Check everything: no mistake surfaces after the start."""
+    """The suites on these boards."""
     from cspbench.fleet.devices import plan_fleet
-    from cspbench.suite.find import find_suites
-    from cspbench.suite.load import load_suite
 
-    paths = [path for suite in suites for path in find_suites(suite)]
-    if not paths:
-        raise InputError("name a suite to run, such as: cspbench run suites/edge.yaml")
-    loaded = [load_suite(path, parse_overrides(settings)) for path in paths]
-    return [plan_fleet(suite, boards, only) for suite in loaded]
+    return [plan_fleet(suite, boards, only) for suite in suites_of(suites, settings)]
 
 
 def _resumed(
-    suites: Sequence[str],
-    out: Path,
-    resume: str,
-    boards: Sequence[BoardInfo],
-    force: bool,
-    *,
-    chosen: bool,
+    suites: Sequence[str], out: Path, resume: str, boards: Sequence[BoardInfo], force: bool
 ) -> tuple[FleetPlan, StoredRun]:
     from cspbench.fleet.controller import resumable_fleet
     from cspbench.store.rundir import find_run
-    from cspbench.suite.find import find_suites
-    from cspbench.suite.load import load_suite
 
-    if chosen:
-        raise InputError("--resume goes on with what the run planned: give no other choice")
     fleet, stored = resumable_fleet(find_run(resume, out), boards, force=force)
-    paths = [path for suite in suites for path in find_suites(suite)]
-    if any(load_suite(path).digest != fleet.plan.suite.digest for path in paths):
-        raise InputError(f"{stored.path} is a run of another suite, or the suite changed")
+    check_suites(suites, fleet.plan, stored)
     return fleet, stored

@@ -48,7 +48,7 @@ def memory_size(ctx: click.Context, param: click.Parameter, value: str | None) -
     return int(size)
 
 
-def parse_overrides(settings: tuple[str, ...]) -> dict[str, object]:
+def parse_overrides(settings: Sequence[str]) -> dict[str, object]:
     """Split ``--set key=value`` options; the suite reads the values as YAML.
 
     Raises:

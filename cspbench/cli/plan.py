@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from cspbench.cli.fleet_options import fleet_of, insecure_option, scheduler_option
-from cspbench.cli.options import parse_overrides, results_option
+from cspbench.cli.measuring import suites_of
+from cspbench.cli.options import results_option
 from cspbench.formats import printable
 
 if TYPE_CHECKING:
@@ -44,10 +45,7 @@ def command(
     With --scheduler: which board of the fleet each case goes to.
     """
     from cspbench.runner.plan import case_seconds, launch_seconds, plan_suite
-    from cspbench.suite.find import find_suites
-    from cspbench.suite.load import load_suite
 
-    settings = parse_overrides(overrides)
     seats: list[Mapping[str, str]]
     if scheduler is not None:
         from cspbench.cli.fleet_run import boards_of
@@ -57,8 +55,7 @@ def command(
             fleets = fleet_plans(suites, boards_of(hub), only, overrides)
         plans, seats = [fleet.plan for fleet in fleets], [fleet.seats for fleet in fleets]
     else:
-        paths = [path for suite in suites for path in find_suites(suite)]
-        plans = [plan_suite(load_suite(path, settings), only) for path in paths]
+        plans = [plan_suite(suite, only) for suite in suites_of(suites, overrides)]
         seats = [{} for _ in plans]
     history = launch_seconds(results)
     for plan, places in zip(plans, seats, strict=True):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,9 +15,10 @@ from cspbench.cli.fleet_options import (
     insecure_option,
     scheduler_option,
 )
-from cspbench.cli.options import allow_code_option, format_option, memory_size, parse_overrides
+from cspbench.cli.measuring import Ending, check_suites, refuse_choice, stoppable, suites_of
+from cspbench.cli.options import allow_code_option, format_option, memory_size
 from cspbench.cli.talk import Talk, talk_options
-from cspbench.errors import InputError, StoreError
+from cspbench.errors import InputError
 from cspbench.vocabulary import ExitCode, exit_code_for
 
 if TYPE_CHECKING:
@@ -114,100 +114,66 @@ def command(
     from cspbench.runner.executor import LocalExecutor
 
     settings = (*overrides, *([f"measure.rounds={rounds}"] if rounds else []))
+    if resume is not None:
+        refuse_choice(only, settings)
     local = LocalExecutor(memory_limit, allow_code=allow_code)
     if scheduler is not None or cluster is not None:
         from cspbench.cli.fleet_run import measure_on_fleet
 
         with fleet_of(scheduler, cluster, insecure=insecure) as hub:
-            paths, stopped = measure_on_fleet(
-                hub, suites, out, only, settings, resume, force, local, talk
-            )
-        return _end(paths, stopped, reports, form, talk)
-    tasks = (
-        _resumed(suites, out, resume, force, chosen=bool(only or settings))
-        if resume is not None
-        else _planned(suites, only, settings)
-    )
-    paths, stopped = _measure(tasks, out, local, talk, wait=not no_wait)
-    return _end(paths, stopped, reports, form, talk)
+            ending = measure_on_fleet(hub, suites, out, only, settings, resume, force, local, talk)
+    else:
+        tasks = (
+            _planned(suites, only, settings)
+            if resume is None
+            else _resumed(suites, out, resume, force)
+        )
+        ending = _measure(tasks, out, local, talk, wait=not no_wait)
+    return _end(ending, reports, form, talk)
 
 
-def _planned(suites: Sequence[str], only: Sequence[str], settings: tuple[str, ...]) -> list[Task]:
-    """Check everything: no mistake surfaces after the start."""
+def _planned(suites: Sequence[str], only: Sequence[str], settings: Sequence[str]) -> list[Task]:
     from cspbench.runner.plan import plan_suite
-    from cspbench.suite.find import find_suites
-    from cspbench.suite.load import load_suite
 
-    paths = [path for suite in suites for path in find_suites(suite)]
-    if not paths:
-        raise InputError("name a suite to run, such as: cspbench run suites/edge.yaml")
-    loaded = [load_suite(path, parse_overrides(settings)) for path in paths]
-    return [Task(plan_suite(suite, only)) for suite in loaded]
+    return [Task(plan_suite(suite, only)) for suite in suites_of(suites, settings)]
 
 
-def _resumed(
-    suites: Sequence[str], out: Path, resume: str, force: bool, *, chosen: bool
-) -> list[Task]:
-    """The stored run to go on with; a suite that is named too must be the run's own."""
+def _resumed(suites: Sequence[str], out: Path, resume: str, force: bool) -> list[Task]:
     from cspbench.runner.run import resumable
     from cspbench.store.rundir import find_run
-    from cspbench.suite.find import find_suites
-    from cspbench.suite.load import load_suite
 
-    if chosen:
-        raise InputError("--resume goes on with what the run planned: give no other choice")
     plan, stored = resumable(find_run(resume, out), force=force)
-    paths = [path for suite in suites for path in find_suites(suite)]
-    if any(load_suite(path).digest != plan.suite.digest for path in paths):
-        raise InputError(f"{stored.path} is a run of another suite, or the suite changed")
+    check_suites(suites, plan, stored)
     return [Task(plan, stored)]
 
 
 def _measure(
     tasks: Sequence[Task], out: Path, executor: Executor, talk: Talk, *, wait: bool
-) -> tuple[list[Path], ExitCode | None]:
-    """Run all tasks, alone on this machine.
-
-    Returns:
-        the run directories, and the exit code if we were stopped: by the user (or the system, by
-        SIGTERM), or by a disk that takes no more.
-    """
+) -> Ending:
+    """Run all tasks, alone on this machine."""
     from cspbench.runner.lock import timing_lock
     from cspbench.runner.run import execute, new_run
     from cspbench.store.rundir import RunDirectory, read_run
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    display = talk.display()
     what = ", ".join(task.plan.suite.name for task in tasks)
-    paths: list[Path] = []
-    try:
-        with timing_lock(what, wait=wait, waiting=talk.tell):
-            for task in tasks:
-                # Read again: while we waited for the lock another session may have gone on with it.
-                before = read_run(task.stored.path).launches if task.stored else ()
-                directory = (
-                    RunDirectory(task.stored.path) if task.stored else new_run(task.plan, out)
-                )
-                paths.append(directory.path)
-                execute(task.plan, directory, before, executor, display)
-    except KeyboardInterrupt:
-        return paths, ExitCode.INTERRUPTED
-    except StoreError as error:
-        click.echo(f"error: {error}", err=True)
-        return paths, ExitCode.NOT_MEASURED
-    finally:
-        display.close()
-    return paths, None
+    ending = Ending()
+    with stoppable(talk, ending) as display, timing_lock(what, wait=wait, waiting=talk.tell):
+        for task in tasks:
+            # Read again: while we waited for the lock another session may have gone on with it.
+            before = read_run(task.stored.path).launches if task.stored else ()
+            directory = RunDirectory(task.stored.path) if task.stored else new_run(task.plan, out)
+            ending.paths.append(directory.path)
+            execute(task.plan, directory, before, executor, display)
+    return ending
 
 
-def _end(
-    paths: Sequence[Path], stopped: ExitCode | None, reports: Path, form: str, talk: Talk
-) -> ExitCode:
+def _end(ending: Ending, reports: Path, form: str, talk: Talk) -> ExitCode:
     """Show what was measured; what stopped us decides the exit code, whatever can be shown."""
-    if not paths:
+    stopped = ending.stopped
+    if not ending.paths:
         return ExitCode.OK if stopped is None else stopped
     try:
-        measured = _finish(paths, reports, form, talk)
+        measured = _finish(ending.paths, reports, form, talk)
     except InputError as error:
         if stopped is None:
             raise

@@ -19,6 +19,8 @@ from io import RawIOBase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic_core import from_json
+
 from cspbench.errors import InputError, StoreError
 from cspbench.store.migrate import FORMAT, migrate
 
@@ -185,7 +187,9 @@ def decode_line(line: bytes) -> Json:
 
 def _parse(text: bytes) -> Any:
     """JSON as the standard has it: NaN and infinity, which Python would read, are none."""
-    try:
+    with contextlib.suppress(ValueError):
+        return from_json(text, allow_inf_nan=False)  # in half of the time
+    try:  # it knows no half surrogate pairs, which a log may hold
         return json.loads(text, parse_constant=_no_constant)
     except RecursionError:
         raise ValueError("nested too deeply") from None

@@ -1,0 +1,87 @@
+"""What a run on this machine and one on a fleet share: which suites, and how a run may end."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from cspbench.cli.options import parse_overrides
+from cspbench.errors import InputError, StoreError
+from cspbench.vocabulary import ExitCode
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from cspbench.cli.progress import Display
+    from cspbench.cli.talk import Talk
+    from cspbench.runner.plan import Plan
+    from cspbench.store.rundir import StoredRun
+    from cspbench.suite.case import Suite
+
+
+@dataclass
+class Ending:
+    """The run directories, and the exit code if we were stopped.
+
+    By the user (or the system, by SIGTERM), or by a disk that takes no more.
+    """
+
+    paths: list[Path] = field(default_factory=list)
+    stopped: ExitCode | None = None
+
+
+@contextlib.contextmanager
+def stoppable(talk: Talk, ending: Ending) -> Iterator[Display]:
+    """Show progress; note in ``ending`` what stopped the block, for what exists is reported."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    display = talk.display()
+    try:
+        yield display
+    except KeyboardInterrupt:
+        ending.stopped = ExitCode.INTERRUPTED
+    except StoreError as error:
+        click.echo(f"error: {error}", err=True)
+        ending.stopped = ExitCode.NOT_MEASURED
+    finally:
+        display.close()
+
+
+def suites_of(names: Sequence[str], settings: Sequence[str]) -> list[Suite]:
+    """Read every suite, so that no mistake surfaces after the start.
+
+    Raises:
+        InputError: none is named, or a mistake in one.
+    """
+    from cspbench.suite.find import find_suites
+    from cspbench.suite.load import load_suite
+
+    paths = [path for name in names for path in find_suites(name)]
+    if not paths:
+        raise InputError("name a suite to run, such as: cspbench run suites/edge.yaml")
+    overrides = parse_overrides(settings)
+    return [load_suite(path, overrides) for path in paths]
+
+
+def refuse_choice(*choices: object) -> None:
+    """A resumed run measures what it planned.
+
+    Raises:
+        InputError: something else was chosen.
+    """
+    if any(choices):
+        raise InputError("--resume goes on with what the run planned: give no other choice")
+
+
+def check_suites(names: Sequence[str], plan: Plan, stored: StoredRun) -> None:
+    """A suite that is named beside a run to resume must be the run's own.
+
+    Raises:
+        InputError: it is not.
+    """
+    if names and any(suite.digest != plan.suite.digest for suite in suites_of(names, ())):
+        raise InputError(f"{stored.path} is a run of another suite, or the suite changed")
