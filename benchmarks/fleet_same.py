@@ -10,6 +10,7 @@ it does in the bursts of its own worker. So whatever the agent costs falls on it
 from __future__ import annotations
 
 import itertools
+import json
 import math
 import os
 import signal
@@ -17,8 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from multiprocessing import connection
-from multiprocessing.connection import Connection, Listener
+from multiprocessing import connection, reduction
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -30,64 +30,73 @@ from cspbench.runner.duet import ArmSpec, Burst, Held, Side, WorkerArm, generati
 from cspbench.runner.executor import LocalExecutor
 from cspbench.runner.lock import timing_lock
 from cspbench.runner.plan import case_from_id, plan_suite
+from cspbench.runner.process import Outcome
 from cspbench.suite.case import Measure, Suite
+from cspbench.vocabulary import Status
 
-CALLS = ("start", "hold", "burst", "conditions", "close")
 
+def hold_arm(path: str, spec: ArmSpec) -> None:
+    """Start an arm, load and warm it up, hand its pipes over, and keep it (runs in a Dask task).
 
-def serve_arm(path: str, spec: ArmSpec) -> None:
-    """Be the agent's arm: do what comes through a socket, until it ends (runs in a Dask task)."""
+    From then on the agent does with its worker what it does in a launch: it waits.
+    """
     arm = WorkerArm(spec)
     with closing(arm), connection.Client(path) as wire:
-        while (call := _next(wire)) is not None:
-            name, arguments = call
-            wire.send(getattr(arm, name)(*arguments))
+        arm.start()
+        wire.send(arm.hold())
+        worker = arm._worker
+        for end in (worker._process.stdin.fileno(), worker._answers):
+            reduction.send_handle(wire, end, 0)  # to whoever is at the other end
+        wire.recv()
 
 
-def _next(wire: Connection) -> tuple[str, tuple[Any, ...]] | None:
-    try:
-        name, arguments = wire.recv()
-    except EOFError:
-        return None
-    return (name, arguments) if name in CALLS else None
+class Pipes:
+    """The ends of somebody else's worker: asks as WorkerProcess does, without its watching."""
+
+    def __init__(self, jobs: int, answers: int) -> None:
+        self._jobs, self._answers = os.fdopen(jobs, "wb", 0), os.fdopen(answers, "rb")
+        os.set_blocking(answers, True)
+
+    def ask(self, job: dict[str, Any], _: float) -> Outcome:
+        """Send a job, wait for its answer."""
+        self._jobs.write(json.dumps(job).encode() + b"\n")
+        for line in self._answers:
+            message = json.loads(line)
+            if message.pop("event") == "answer":
+                return Outcome(Status(message.pop("status")), message.pop("reason", ""), message)
+        raise SystemExit("the agent's worker ended")
+
+    def close(self) -> None:
+        """Let go of both."""
+        self._jobs.close()
+        self._answers.close()
 
 
-class FarArm:
-    """An arm that a task of the agent holds."""
+class FarArm(WorkerArm):
+    """An arm whose process is the agent's."""
 
     def __init__(self, spec: ArmSpec, submit: Callable[..., Any], folder: Path) -> None:
-        path = str(folder / f"arm-{time.monotonic_ns()}")
-        with Listener(path, family="AF_UNIX") as listener:
-            self._task = submit(serve_arm, path, spec, pure=False)
-            self._wire = listener.accept()
-
-    def _call(self, name: str, *arguments: Any) -> Any:
-        self._wire.send((name, arguments))
-        try:
-            return self._wire.recv()
-        except EOFError:
-            self._task.result(timeout=10)  # says why it ended
-            raise
+        super().__init__(spec)
+        self._submit, self._folder = submit, folder
 
     def start(self) -> None:
-        """Begin a fresh process."""
-        self._call("start")
+        """Let the agent begin a fresh process."""
+        path = str(self._folder / f"arm-{time.monotonic_ns()}")
+        with connection.Listener(path, family="AF_UNIX") as listener:
+            self._task = self._submit(hold_arm, path, self._spec, pure=False)
+            self._wire = listener.accept()
 
     def hold(self) -> Held:
-        """Load and warm up."""
-        return self._call("hold")
-
-    def burst(self, count: int) -> Burst:
-        """Run so many inferences."""
-        return self._call("burst", count)
-
-    def conditions(self) -> dict[str, Any]:
-        """Affinity and priority of the process now."""
-        return self._call("conditions")
+        """Take over the pipes of the loaded and warm worker."""
+        held: Held = self._wire.recv()
+        self._expected_ns = held.inference_ns
+        self._worker = Pipes(*(reduction.recv_handle(self._wire) for _ in range(2)))
+        return held
 
     def close(self) -> None:
         """End the process and the agent's task."""
-        self._call("close")
+        self._worker.close()
+        self._wire.send("end")
         self._wire.close()
         self._task.result(timeout=30)
 
