@@ -164,13 +164,20 @@ def test_a_second_run_prepares_nothing_and_only_measures_what_is_asked_for(quick
     command, first = quick
     assert "preparing 1/" in first.stderr
     again = command("run", "quick", "--only", CASES[0], "--rounds", "1", "--out", "again",
-                    "--set", "measure.memory=true")  # fmt: skip
+                    "--set", "measure.memory=true", "--set", "measure.layers=true")  # fmt: skip
     assert again.returncode == 0
     assert "preparing" not in again.stderr
     assert CASES[0] in again.stdout
     assert CASES[1] not in again.stdout
     (folder,) = (command.folder / "again").iterdir()
     launches = package.load(folder).stored.launches
-    assert {launch["job"] for launch in launches} == {"time", "memory"}
+    assert {launch["job"] for launch in launches} == {"time", "memory", "layers"}
     (memory,) = (launch["memory"] for launch in launches if launch["job"] == "memory")
     assert memory["peak_memory_bytes"] > 1_000_000  # its weights alone are more
+    shown = command("show", str(folder), "--layer-times", "--format", "json")
+    rows = json.loads(shown.stdout)
+    # Entries and what lies between them make the whole inference.
+    assert sum(row["share"] for row in rows) == pytest.approx(1)
+    assert rows[-1]["entry"] == "(between layers)"
+    assert all(row["gflops_per_s"] > 0 for row in rows if row["kind"] == "conv")
+    assert "time_ms" in command("show", str(folder), "--layer-times").stdout
