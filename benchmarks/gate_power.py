@@ -35,6 +35,7 @@ import contextlib
 import itertools
 import math
 import multiprocessing
+import os
 import random
 import sys
 import time
