@@ -119,6 +119,10 @@ COLUMNS: tuple[str, ...] = (
 )
 
 
+#: Where they stand in a row.
+_TUPLE_PLACES = tuple(place for place, name in enumerate(_FACTS) if name in _TUPLES)
+
+
 def _to_tuple(value: Any) -> Any:
     if not isinstance(value, list):
         return value
@@ -126,11 +130,10 @@ def _to_tuple(value: Any) -> Any:
 
 
 def _layer_from_row(row: Sequence[Any]) -> Layer:
-    facts = {
-        name: _to_tuple(value) if name in _TUPLES else value
-        for name, value in zip(_FACTS, row, strict=True)
-    }
-    return Layer(**facts)
+    values = list(row)
+    for place in _TUPLE_PLACES:
+        values[place] = _to_tuple(values[place])
+    return Layer(**dict(zip(_FACTS, values, strict=True)))
 
 
 @dataclass

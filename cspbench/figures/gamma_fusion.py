@@ -169,9 +169,10 @@ def _top1_panel(axes: Axes, known: Sequence[tuple[Variant, float]]) -> None:
 def _latency_series(axes: Axes, series: Sequence[Variant], index: int, setting: str) -> None:
     color, shape = style.color(index), style.marker(index)
     axes.plot([], [], shape, color=color, label=setting)
+    bounds = [(v.bflops, v.low, v.high) for v in series if None not in (v.low, v.high)]
+    if bounds:
+        axes.vlines(*zip(*bounds, strict=True), color=color, linewidth=1.2)
     for variant in series:
-        if variant.low is not None and variant.high is not None:
-            axes.plot([variant.bflops] * 2, [variant.low, variant.high], color=color, linewidth=1.2)
         (mark,) = axes.plot([variant.bflops], [variant.latency_ms], shape, color=color)
         mark.set_gid(CASE_GID + variant.case)
 

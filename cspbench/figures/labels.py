@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, NamedTuple
 from cspbench.figures.cases import spread
 
 if TYPE_CHECKING:
+    import numpy as np
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from numpy.typing import NDArray
+
+    Edges = NDArray[np.float64]  # left, bottom, right, top: a row each
 
 #: Half the size of a point with its air, and the height of a line, in points (1/72 inch).
 _MARK = 5.0
 _LINE = 10.5
-#: No label lies further from its point, above, below and beside its own width.
-_REACH = 5 * _LINE
 #: More labels in one panel cannot be read: every second point, or third, has one.
 MAX_LABELS = 40
 #: Mean width of a character as a share of the font size (DejaVu Sans, the widest in use).
@@ -32,17 +34,14 @@ class Box(NamedTuple):
     right: float
     top: float
 
-    def overlap(self, other: Box) -> float:
-        """Area that both cover."""
-        if (  # asked a million times, and most lie apart
-            self.left >= other.right
-            or other.left >= self.right
-            or self.bottom >= other.top
-            or other.bottom >= self.top
-        ):
-            return 0.0
-        width = min(self.right, other.right) - max(self.left, other.left)
-        return width * (min(self.top, other.top) - max(self.bottom, other.bottom))
+    def overlap(self, others: Edges) -> float:
+        """Area that it and others, a row of edges each, both cover; summed over the others."""
+        import numpy as np
+
+        left, bottom, right, top = others.T
+        width = np.minimum(self.right, right) - np.maximum(self.left, left)
+        height = np.minimum(self.top, top) - np.maximum(self.bottom, bottom)
+        return float((np.maximum(width, 0) * np.maximum(height, 0)).sum())
 
 
 def place(
@@ -62,17 +61,19 @@ def place(
         frame: where labels should stay.
         others: further points that no label should cover.
     """
-    marks = [Box(x - _MARK, y - _MARK, x + _MARK, y + _MARK) for x, y in (*points, *others)]
-    placed: list[Box] = []
+    import numpy as np
+
+    centres = np.array([*points, *others], dtype=float)
+    marks = np.hstack([centres - _MARK, centres + _MARK])
+    edges = np.array([frame])
+    placed = np.empty((0, 4))
     for (x, y), width in zip(points, widths, strict=True):
         boxes = [
             Box(left, bottom, left + width, bottom + _LINE)
             for left, bottom in _candidates(x, y, width)
         ]
-        reach = Box(x - width - _REACH, y - _REACH, x + width + _REACH, y + _REACH)
-        near = [mark for mark in marks if mark.overlap(reach)]  # there may be a thousand
-        placed.append(_cheapest(boxes, near, placed, frame))
-    return [(box.left, box.bottom) for box in placed]
+        placed = np.vstack([placed, _cheapest(boxes, marks, placed, edges)])
+    return [(float(left), float(bottom)) for left, bottom, _, _ in placed]
 
 
 def _candidates(x: float, y: float, width: float) -> list[tuple[float, float]]:
@@ -85,7 +86,7 @@ def _candidates(x: float, y: float, width: float) -> list[tuple[float, float]]:
     return near + far
 
 
-def _cheapest(boxes: Sequence[Box], marks: Sequence[Box], placed: Sequence[Box], frame: Box) -> Box:
+def _cheapest(boxes: Sequence[Box], marks: Edges, placed: Edges, frame: Edges) -> Box:
     """The first of the boxes that cover least."""
     least, found = math.inf, boxes[0]
     for box in boxes:
@@ -97,11 +98,10 @@ def _cheapest(boxes: Sequence[Box], marks: Sequence[Box], placed: Sequence[Box],
     return found
 
 
-def _cost(box: Box, marks: Sequence[Box], placed: Sequence[Box], frame: Box) -> float:
+def _cost(box: Box, marks: Edges, placed: Edges, frame: Edges) -> float:
     area = (box.right - box.left) * (box.top - box.bottom)
     outside = area - box.overlap(frame)
-    covered = sum(box.overlap(mark) for mark in marks)
-    return 5 * outside + covered + 3 * sum(box.overlap(label) for label in placed)
+    return 5 * outside + box.overlap(marks) + 3 * box.overlap(placed)
 
 
 def label_points(

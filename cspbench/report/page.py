@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import os
 import re
@@ -182,6 +183,7 @@ def _environment() -> jinja2.Environment:
     return environment
 
 
+@functools.lru_cache(maxsize=10_000)  # an id stands in several tables
 def breakable(text: str) -> Markup:
     """Escape an id and let lines break after its signs, not inside its words."""
     return Markup("<wbr>").join(_SIGNS.split(text))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
@@ -236,7 +237,7 @@ def test_a_label_keeps_off_the_point_to_its_right() -> None:
     frame = labels.Box(0, 0, 300, 100)
     [(left, bottom), _] = labels.place([(100, 50), (120, 50)], [60, 60], frame)
     box = labels.Box(left, bottom, left + 60, bottom + 10.5)
-    assert box.overlap(labels.Box(115, 45, 125, 55)) == 0
+    assert box.overlap(np.array([[115.0, 45.0, 125.0, 55.0]])) == 0
 
 
 @given(st.lists(st.tuples(st.floats(0, 300), st.floats(0, 100)), min_size=1, max_size=8))
