@@ -135,7 +135,10 @@ class Run:
 
         parts = []
         for model, data in self.stored.meta["analyses"].items():
-            frame = Analysis.from_dict(data).frame()
+            try:
+                frame = Analysis.from_dict(data).frame()
+            except ValueError:  # of another version
+                continue
             frame.insert(0, "model", model)
             parts.append(frame)
         return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame({"model": []})

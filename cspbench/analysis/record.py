@@ -8,7 +8,7 @@ other number is derived from them by the pure functions in ``cspbench.analysis.m
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -119,7 +119,16 @@ COLUMNS: tuple[str, ...] = (
 )
 
 
-#: Where they stand in a row.
+#: No size of a real network is so large.
+LIMIT = 2**63
+#: What a stored value may be; of shapes what they hold.
+_TYPES: dict[str, set[type]] = {
+    **{name: {int, float} for name in _FACTS},
+    **{name: {int} for name in _TUPLES},
+    **{key: {str} for key in ("name", "op", "kind", "stage")},
+    "transposed": {bool},
+}
+#: Where tuples stand in a row.
 _TUPLE_PLACES = tuple(place for place, name in enumerate(_FACTS) if name in _TUPLES)
 
 
@@ -134,6 +143,41 @@ def _layer_from_row(row: Sequence[Any]) -> Layer:
     for place in _TUPLE_PLACES:
         values[place] = _to_tuple(values[place])
     return Layer(**dict(zip(_FACTS, values, strict=True)))
+
+
+def check_stored(data: Mapping[str, Any]) -> None:
+    """Check an analysis that somebody else may have written: its layers are what they should be.
+
+    Raises:
+        ValueError: they are not; those of another version are not looked at.
+    """
+    if data.get("version") != VERSION or "rows" not in data:
+        return
+    rows = data["rows"]
+    if not isinstance(rows, list) or any(
+        not isinstance(row, list) or len(row) != len(_FACTS) for row in rows
+    ):
+        raise ValueError(f"rows are not lists of {len(_FACTS)} facts")
+    try:
+        _from_head(data, rows)
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"not an analysis: {error}") from None
+    for name, column in zip(_FACTS, zip(*rows, strict=True), strict=bool(rows)):
+        values = list(_leaves(column)) if name in _TUPLES else column
+        if not set(map(type, values)) <= _TYPES[name]:
+            raise ValueError(f"{name} of a layer has a value of another type")
+        if (
+            _TYPES[name] <= {int, float}
+            and not 0 <= min(values, default=0) <= max(values, default=0) < LIMIT
+        ):
+            raise ValueError(f"{name} of a layer is no size")
+
+
+def _leaves(values: Iterable[Any]) -> Iterator[Any]:
+    """What lists of at most three levels hold; what is no list where one must be, as it is."""
+    for value in values:
+        for inner in value if isinstance(value, list) else (None,):
+            yield from inner if isinstance(inner, list) else (inner,)
 
 
 @dataclass

@@ -94,9 +94,17 @@ class _Environment(_Part):
 
 
 class _Analysis(_Part):
-    """Of a model: what is summed up; the layers are checked by who reads them."""
+    """Of a model: what is summed up, and its layers."""
 
     totals: dict[str, Number | None] = {}
+
+    @model_validator(mode="after")
+    def _layers(self) -> _Analysis:
+        if self.model_extra and "rows" in self.model_extra:
+            from cspbench.analysis.record import check_stored
+
+            check_stored({**self.model_extra, "totals": self.totals})
+        return self
 
 
 class _Ceilings(_Part):

@@ -13,7 +13,7 @@ from cspbench.analysis import Analysis
 from cspbench.analysis import cache as store
 from cspbench.analysis.api import analyze, analyze_id
 from cspbench.analysis.metric import GRAPH_METRICS, LAYER_METRICS, TOTAL_METRICS, LayerMetric
-from cspbench.analysis.record import COLUMNS
+from cspbench.analysis.record import COLUMNS, check_stored
 from cspbench.errors import InputError
 from tests.analysis.nets import Pelee
 
@@ -163,3 +163,26 @@ def test_the_documentation_names_every_number():
         assert f"`{metric.name}`" in text, metric.name
     for column in COLUMNS:
         assert f"`{column}`" in text, column
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("name", 5), ("op", None), ("groups", "2"), ("groups", True), ("transposed", 0),
+        ("input_bytes", "\x1b[2J"), ("live_bytes", None), ("weight_shape", 3),
+        ("weight_shape", ["3"]), ("input_shapes", [[1, None]]), ("inputs", [[[1]]]),
+        ("output_bytes", -1), ("input_elements", 10**400), ("kernel", [-1, 1]),
+    ],
+)  # fmt: skip
+def test_a_stored_layer_with_a_value_of_another_type_is_refused(name, value):
+    """A run may come from a stranger; what its layers hold is computed with."""
+    net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU())
+    data = json.loads(analyze(net, (1, 3, 8, 8), cache=False).to_json())
+    check_stored(data)  # as it was written
+    data["rows"][0][data["columns"].index(name)] = value
+    with pytest.raises(ValueError, match=f"{name} of a layer"):
+        check_stored(data)
+
+
+def test_analyses_of_another_version_are_not_looked_at():
+    check_stored({"version": 0, "rows": "anything"})

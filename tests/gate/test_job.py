@@ -285,7 +285,7 @@ def test_a_killed_or_stopped_worker_makes_the_command_end_with_3(
 
 
 def test_a_starved_worker_makes_the_gate_end_with_3(suite, monkeypatch):
-    settings = Settings(looks=(Look(4, 0.02),), pairs=4)
+    settings = Settings(looks=(Look(8, 0.02),), pairs=4)
     with starving_head(monkeypatch):
         report = real_gate(suite, "set:engine=new", "set:engine=new", settings)
     (verdict,) = report.verdicts
