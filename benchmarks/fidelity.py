@@ -9,8 +9,9 @@ environment; a line a result goes to ``--out``, and what stands there is not mea
 - ``harness``: what our loop takes an inference around a session that does nothing.
 - ``loops``: on one loaded artifact our loop, a loop written out by hand around the vendor's own
   call, and the loop of the vendor's tool (for torch ``torch.utils.benchmark.Timer`` itself) take
-  turns of about 10 ms in shuffled order. Turns are pooled into rounds; each round gives one ratio
-  of medians; shown are their median and its 95 % interval (Student on the logs).
+  turns of about 10 ms in shuffled order. Each set of turns gives a ratio of their medians, each
+  round the median of its ratios; shown are the median of the rounds and its 95 % interval (Student
+  on the logs).
 - ``sensors``: our loop with and without another process that reads the sensors, as the controller
   does, in turns of about 100 ms. Every turn begins and ends with a look at every sensor, so they
   are read far more often than in a run. A board of files (rails, zones, clocks) is read along,
@@ -55,6 +56,8 @@ from cspbench.vocabulary import Status
 MODELS = ("yolov3-tiny-prn@96", "peleenet@160", "cspresnext50@256")
 BACKEND_NAMES = ("opencv-cpu", "onnxruntime", "openvino", "torch-cpu", "torch-cuda")
 SENSOR_TURN_S = 0.1
+#: Turns of a loop in a round, so that one disturbed turn is none of its median; and rounds.
+LEAST_TURNS, LEAST_ROUNDS = 9, 6
 #: What is compared, with the share that it may be off.
 LIMITS = {
     "ours / bare loop": 0.005,
@@ -67,27 +70,47 @@ LIMIT_HARNESS_US = 2.0
 
 def interleave(
     loops: dict[str, Loop], latency_ns: float, turn_s: float, seconds: float, rounds: int
-) -> dict[str, list[float]]:
-    """Let the loops take turns; return the medians of each by round."""
+) -> list[dict[str, list[float]]]:
+    """Let the loops take turns; return for each round the median of each turn of each loop.
+
+    On slow networks there are fewer rounds, and more time, so that a round has LEAST_TURNS of each.
+    """
     count = max(1, round(turn_s * 1e9 / latency_ns))
     turn = max(turn_s, latency_ns / 1e9)
-    turns = max(1, round(seconds / (rounds * len(loops) * turn)))
-    found: dict[str, list[float]] = {name: [] for name in loops}
+    turns = round(seconds / (len(loops) * turn))
+    rounds = max(LEAST_ROUNDS, min(rounds, turns // LEAST_TURNS))
+    found = []
     order = list(loops)
     for _ in range(rounds):
         times: dict[str, list[float]] = {name: [] for name in loops}
-        for _ in range(turns):
+        for _ in range(max(LEAST_TURNS, turns // rounds)):
             random.shuffle(order)
             for name in order:
-                times[name].extend(loops[name](count))
-        for name, values in times.items():
-            found[name].append(median(values))
+                times[name].append(median(loops[name](count)))
+        found.append(times)
     return found
 
 
-def ratio(numerator: Sequence[float], denominator: Sequence[float]) -> dict[str, float]:
+def turn_ratio(
+    rounds: Sequence[dict[str, list[float]]], numerator: str, denominator: str
+) -> dict[str, float]:
+    """The ratio of two loops by their turns side by side: the speed of the machine cancels."""
+    return ratio(
+        [
+            median(a / b for a, b in zip(times[numerator], times[denominator], strict=True))
+            for times in rounds
+        ]
+    )
+
+
+def latency_ms(rounds: Sequence[dict[str, list[float]]], name: str) -> float:
+    """Median latency of a loop over all of its turns."""
+    return median(value for times in rounds for value in times[name]) / 1e6
+
+
+def ratio(ratios: Sequence[float]) -> dict[str, float]:
     """Median of the ratios less 1, with its 95 % interval."""
-    found = between_launches([a / b for a, b in zip(numerator, denominator, strict=True)])
+    found = between_launches(ratios)
     return {"bias": found.estimate - 1, "low": found.low - 1, "high": found.high - 1}
 
 
@@ -118,10 +141,10 @@ def loops(case: CaseId, seconds: float, rounds: int) -> dict[str, Any]:
     if tool is not None:
         turns["tool"] = tool
     found = interleave(turns, latency_ns, LOOP_TURN_S, seconds, rounds)
-    answer = {"ours / bare loop": ratio(found["ours"], found["bare"])}
+    answer = {"ours / bare loop": turn_ratio(found, "ours", "bare")}
     if tool is not None:
-        answer["ours / tool's loop"] = ratio(found["ours"], found["tool"])
-    return {"latency_ms": median(found["bare"]) / 1e6, **answer}
+        answer["ours / tool's loop"] = turn_ratio(found, "ours", "tool")
+    return {"latency_ms": latency_ms(found, "bare"), **answer}
 
 
 class Companion:
@@ -145,7 +168,10 @@ class Companion:
 
 
 def companion(root: Path) -> None:
-    """Read the sensors of this machine, and of a board of files, between ``on`` and ``off``."""
+    """Read the sensors of this machine, and of a board of files, between ``on`` and ``off``.
+
+    Any other word is only answered.
+    """
     from cspbench.sensors.cpufreq import CpuFreq
     from cspbench.sensors.tegra import Tegra
     from cspbench.sensors.thermal import Thermal
@@ -158,7 +184,7 @@ def companion(root: Path) -> None:
         for line in sys.stdin:
             if line.strip() == "on":
                 watch.start()
-            else:
+            elif line.strip() == "off":
                 watch.stop()
                 looks += sum(len(trace.looks) for trace in watch.traces)
             names = "+".join(trace.sensor for trace in watch.traces)
@@ -187,13 +213,19 @@ def sensors(case: CaseId, seconds: float, rounds: int) -> dict[str, Any]:
             told = beside.tell("off")
             return times
 
-        turns: dict[str, Loop] = {"on": watched, "off": ours}
+        def unwatched(count: int) -> Sequence[float]:
+            beside.tell("nothing")  # a turn after sleep is slower: both are
+            times = ours(count)
+            beside.tell("nothing")
+            return times
+
+        turns: dict[str, Loop] = {"on": watched, "off": unwatched}
         found = interleave(turns, latency_ns, SENSOR_TURN_S, seconds, rounds)
         beside.close()
     looks, names = told.split()
     return {
-        "latency_ms": median(found["off"]) / 1e6,
-        "sensors on / off": ratio(found["on"], found["off"]),
+        "latency_ms": latency_ms(found, "off"),
+        "sensors on / off": turn_ratio(found, "on", "off"),
         "sensors": names,
         "looks_per_s": int(looks) / watched_s,
     }
@@ -235,7 +267,8 @@ def tools(case: CaseId, seconds: float, pairs: int) -> dict[str, Any]:
             else:
                 ours.append(median(latencies) / 1e6)
         print(f"  {case} pair {number + 1}: {ours[-1]:.3f} {theirs[-1]:.3f} ms", file=sys.stderr)
-    return {"latency_ms": median(ours), "launch / tool's process": ratio(ours, theirs)}
+    ratios = [a / b for a, b in zip(ours, theirs, strict=True)]
+    return {"latency_ms": median(ours), "launch / tool's process": ratio(ratios)}
 
 
 def harness() -> dict[str, Any]:

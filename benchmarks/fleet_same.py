@@ -20,10 +20,10 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from multiprocessing import connection, reduction
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any
 
-from cspbench.gate.decide import generation_estimate
+from cspbench.gate.decide import generation_estimate, student_bound
 from cspbench.gate.measure import hold_job
 from cspbench.gate.prepare import prepare_cases
 from cspbench.runner.duet import ArmSpec, Burst, Held, Side, WorkerArm, generations
@@ -162,13 +162,8 @@ def same(case_text: str, rounds: int, address: str, agent: int) -> None:
 
 def interval(log_ratios: Sequence[float]) -> str:
     """Mean ratio of generations with its 95 % t interval, and whether it lies within 1 %."""
-    from scipy.stats import t
-
     center = mean(log_ratios)
-    half = math.inf
-    if len(log_ratios) > 1:
-        spread = stdev(log_ratios) / math.sqrt(len(log_ratios))
-        half = float(t.ppf(0.975, len(log_ratios) - 1)) * spread
+    half = student_bound(log_ratios, 0.975) if len(log_ratios) > 1 else math.inf
     low, high = (100 * math.expm1(center + side * half) for side in (-1, 1))
     verdict = "within 1 %" if low >= -1 and high <= 1 else "not shown to be within 1 %"
     return (

@@ -13,9 +13,10 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from statistics import fmean, median, stdev
+from statistics import fmean, median
 
 from cspbench.artifacts.cache import ArtifactSpec
+from cspbench.gate.decide import student_bound
 from cspbench.ids import parse_model_id
 
 WAYS = ("torch", "cspbench")
@@ -43,8 +44,6 @@ def fresh(way: str, artifact: Path) -> float:
 
 def main() -> None:
     """Export the model if need be, then measure pairs of processes in changing order."""
-    from scipy.stats import t
-
     from cspbench.artifacts.export import build_model, prepare
 
     model = parse_model_id(sys.argv[1] if len(sys.argv) > 1 else "csppeleenet@224")
@@ -57,7 +56,7 @@ def main() -> None:
         for way in WAYS if number % 2 else WAYS[::-1]:
             taken[way].append(fresh(way, spec.path))
     ratios = [math.log(b / a) for a, b in zip(*(taken[way] for way in WAYS), strict=True)]
-    half = float(t.ppf(0.975, pairs - 1)) * stdev(ratios) / math.sqrt(pairs)
+    half = student_bound(ratios, 0.975)
     low, middle, high = (math.exp(fmean(ratios) + side * half) for side in (-1, 0, 1))
     for way in WAYS:
         print(f"{way:9s} {median(taken[way]):.2f} s (median of {pairs})")

@@ -136,7 +136,7 @@ def text_table(
     from rich.table import Table
     from rich.text import Text
 
-    from cspbench.table_width import fold_id, least_width, shown_columns
+    from cspbench.table_width import GAP, fold_id, least_width, shown_columns
 
     console = Console()
     if not console.is_terminal and "COLUMNS" not in os.environ:
@@ -150,8 +150,11 @@ def text_table(
     if len(names) - len(kept) > _LEFT_OUT_BEFORE_FOLDING:
         by_column[0] = [fold_id(cell) for cell in by_column[0]]
         kept = shown_columns(by_column, folds, console.width, last)
-    table = Table(header_style="bold", box=None, pad_edge=False)
+    # Gaps are columns, since older versions of rich count padding into the least width.
+    table = Table(header_style="bold", box=None, padding=0)
     for index in kept:
+        if index:
+            table.add_column(width=GAP)
         table.add_column(
             Text(names[index]),
             justify="right" if names[index] in numbers else "left",
@@ -160,7 +163,7 @@ def text_table(
             min_width=least_width(by_column[index], folds=folds[index]),
         )
     for row in list(zip(*by_column, strict=True))[1:]:
-        table.add_row(*[Text(row[index]) for index in kept])
+        table.add_row(*[part for index in kept for part in ("", Text(row[index]))][1:])
     with console.capture() as capture:
         console.print(table)
     lines = [line.rstrip() for line in capture.get().splitlines()]

@@ -22,9 +22,10 @@ from cspbench.errors import CspbenchError
 from cspbench.ids import CaseId, parse_case_id
 from cspbench.store.ceilings import known_ceilings
 from cspbench.store.records import Record, records
-from cspbench.store.rundir import StoredRun, read_run
+from cspbench.store.rundir import StoredRun, check_analyses, read_run
 
 if TYPE_CHECKING:
+    from cspbench.analysis.record import Analysis
     from cspbench.layer_times import Conditions
 
 CASE_COLUMNS = (
@@ -96,7 +97,7 @@ class Run:
     @functools.cached_property
     def cases(self) -> pd.DataFrame:
         """One row a case."""
-        rows = [_case_row(record, self.analysis(record.case)) for record in self.records]
+        rows = [_case_row(record, self.totals(record.case)) for record in self.records]
         _add_scaling(rows)
         return _frame(rows, CASE_COLUMNS)
 
@@ -131,33 +132,26 @@ class Run:
     @functools.cached_property
     def layers(self) -> pd.DataFrame:
         """One row a layer of every model analysed: the Analysis's columns and ``model``."""
-        from cspbench.analysis import Analysis
-
-        parts = []
-        for model, data in self.stored.meta["analyses"].items():
-            try:
-                frame = Analysis.from_dict(data).frame()
-            except ValueError:  # of another version
-                continue
-            frame.insert(0, "model", model)
-            parts.append(frame)
+        parts = [self.layers_of(model) for model in self.analyses]
         return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame({"model": []})
+
+    def layers_of(self, model: str) -> pd.DataFrame:
+        """The rows of ``layers`` that are one model's, which ``analyses`` must hold."""
+        frame = self.analyses[model].frame()
+        frame.insert(0, "model", model)
+        return frame
 
     @functools.cached_property
     def layer_times(self) -> pd.DataFrame:
         """One row an entry of a layer profile, and one a case for what lies between layers."""
-        from cspbench.analysis import Analysis
         from cspbench.layer_times import LAYER_TIME_COLUMNS, layer_time_rows
 
         rows: list[dict[str, Any]] = []
         for record in self.records:
             if record.layers is not None:
                 model = str(parse_case_id(record.case).model)
-                try:
-                    stored = self.stored.meta["analyses"].get(model)
-                    layers = Analysis.from_dict(stored).layers
-                except ValueError:  # none, or of another version: the entries stand alone
-                    layers = []
+                # Without an analysis the entries stand alone.
+                layers = self.analyses[model].layers if model in self.analyses else []
                 rows += layer_time_rows(
                     record.case, record.layers, layers, self._conditions(record.case)
                 )
@@ -192,7 +186,20 @@ class Run:
         precision = str(dict(case.backend.options).get("precision", "fp32"))
         return Conditions(case.batch, precision, found or {}, key if found or not key else told)
 
-    def analysis(self, case_id: str) -> dict[str, Any]:
+    @functools.cached_property
+    def analyses(self) -> dict[str, Analysis]:
+        """Analyses by model, of the models of which this version can read the run's.
+
+        Raises:
+            InputError: the run has layers that are none; whoever made it, cspbench did not.
+        """
+        from cspbench.analysis.record import Analysis, is_current
+
+        check_analyses(self.stored)
+        stored = self.stored.meta["analyses"].items()
+        return {model: Analysis.from_dict(data) for model, data in stored if is_current(data)}
+
+    def totals(self, case_id: str) -> dict[str, Any]:
         """Totals of the case's model by convention; empty if it was not analysed."""
         analysis = self.stored.meta["analyses"].get(str(parse_case_id(case_id).model), {})
         return dict(analysis.get("totals", {}))

@@ -145,13 +145,18 @@ def _layer_from_row(row: Sequence[Any]) -> Layer:
     return Layer(**dict(zip(_FACTS, values, strict=True)))
 
 
+def is_current(data: Mapping[str, Any] | None) -> bool:
+    """True if a stored analysis has layers, in the form of this version of cspbench."""
+    return bool(data and data.get("version") == VERSION and data.get("rows"))
+
+
 def check_stored(data: Mapping[str, Any]) -> None:
     """Check an analysis that somebody else may have written: its layers are what they should be.
 
     Raises:
         ValueError: they are not; those of another version are not looked at.
     """
-    if data.get("version") != VERSION or "rows" not in data:
+    if not is_current(data):
         return
     rows = data["rows"]
     if not isinstance(rows, list) or any(
@@ -159,10 +164,14 @@ def check_stored(data: Mapping[str, Any]) -> None:
     ):
         raise ValueError(f"rows are not lists of {len(_FACTS)} facts")
     try:
-        _from_head(data, rows)
+        inputs = _from_head(data, rows).input
+        sides = [side for shape in inputs for side in shape]
     except (KeyError, TypeError) as error:
         raise ValueError(f"not an analysis: {error}") from None
-    for name, column in zip(_FACTS, zip(*rows, strict=True), strict=bool(rows)):
+    sizes = all(type(side) is int and 0 < side < LIMIT for side in sides)
+    if not inputs or not all(inputs) or not sizes:
+        raise ValueError("input is no list of shapes")
+    for name, column in zip(_FACTS, zip(*rows, strict=True), strict=True):
         values = list(_leaves(column)) if name in _TUPLES else column
         if not set(map(type, values)) <= _TYPES[name]:
             raise ValueError(f"{name} of a layer has a value of another type")
@@ -173,11 +182,11 @@ def check_stored(data: Mapping[str, Any]) -> None:
             raise ValueError(f"{name} of a layer is no size")
 
 
-def _leaves(values: Iterable[Any]) -> Iterator[Any]:
-    """What lists of at most three levels hold; what is no list where one must be, as it is."""
-    for value in values:
-        for inner in value if isinstance(value, list) else (None,):
-            yield from inner if isinstance(inner, list) else (inner,)
+def _leaves(column: Iterable[Any]) -> Iterator[Any]:
+    """The numbers in a column of shapes, or of lists of shapes; None for what is no list."""
+    for shapes in column:
+        for shape in shapes if isinstance(shapes, list) else (None,):
+            yield from shape if isinstance(shape, list) else (shape,)
 
 
 @dataclass

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import weakref
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cspbench.analysis.record import Analysis, Layer
+from cspbench.analysis.record import Layer
 from cspbench.analysis.roofline import Peak, peak_of
 from cspbench.attribution.causes import Explanation, Side, attribute
 from cspbench.attribution.pair import measure_plan, plan_pair
@@ -189,15 +188,13 @@ def _no_layers(run: Run, record: Record) -> str:
 
 def _layers(run: Run, case: CaseId) -> list[Layer]:
     """Layers of the stored analysis at the case's batch."""
-    stored = run.stored.meta["analyses"].get(str(case.model))
-    try:
-        analysis = Analysis.from_json(json.dumps(stored))
-        return at_batch(analysis.layers, case.batch // analysis.input[0][0])
-    except (LookupError, ValueError, TypeError, AttributeError, ArithmeticError):
+    analysis = run.analyses.get(str(case.model))
+    if analysis is None:
         raise InputError(
             f"run {run.name} holds no analysis of {case.model} that this cspbench can read: "
             "measure it again"
-        ) from None
+        )
+    return at_batch(analysis.layers, case.batch // analysis.input[0][0])
 
 
 def _peak(run: Run, case: str) -> Peak:

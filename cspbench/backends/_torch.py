@@ -52,7 +52,7 @@ def load_program(artifact: Path, device: torch.device = CPU) -> torch.fx.GraphMo
 
 @contextlib.contextmanager
 def _quick_reading() -> Iterator[None]:
-    """Halve the time that torch takes to read a program from its JSON.
+    """Save a third of the time that torch takes to read a program from its JSON.
 
     torch asks for the type hints of the same few dozen classes once an object, tens of thousands of
     times a network: here each is answered once. The garbage collector finds nothing meanwhile.

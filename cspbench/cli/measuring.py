@@ -67,16 +67,6 @@ def suites_of(names: Sequence[str], settings: Sequence[str]) -> list[Suite]:
     return [load_suite(path, overrides) for path in paths]
 
 
-def refuse_choice(*choices: object) -> None:
-    """A resumed run measures what it planned.
-
-    Raises:
-        InputError: something else was chosen.
-    """
-    if any(choices):
-        raise InputError("--resume goes on with what the run planned: give no other choice")
-
-
 def check_suites(names: Sequence[str], plan: Plan, stored: StoredRun) -> None:
     """A suite that is named beside a run to resume must be the run's own.
 

@@ -15,7 +15,7 @@ from cspbench.cli.fleet_options import (
     insecure_option,
     scheduler_option,
 )
-from cspbench.cli.measuring import Ending, check_suites, refuse_choice, stoppable, suites_of
+from cspbench.cli.measuring import Ending, check_suites, stoppable, suites_of
 from cspbench.cli.options import allow_code_option, format_option, memory_size
 from cspbench.cli.talk import Talk, talk_options
 from cspbench.errors import InputError
@@ -114,8 +114,8 @@ def command(
     from cspbench.runner.executor import LocalExecutor
 
     settings = (*overrides, *([f"measure.rounds={rounds}"] if rounds else []))
-    if resume is not None:
-        refuse_choice(only, settings)
+    if resume is not None and (only or settings):
+        raise InputError("--resume goes on with what the run planned: give no other choice")
     local = LocalExecutor(memory_limit, allow_code=allow_code)
     if scheduler is not None or cluster is not None:
         from cspbench.cli.fleet_run import measure_on_fleet

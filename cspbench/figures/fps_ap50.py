@@ -23,7 +23,7 @@ from cspbench.figures.cases import (
 from cspbench.figures.labels import along, label_points
 from cspbench.figures.published import figure1_points, published_values
 from cspbench.figures.spec import FIGURES, FigureSpec, NoDataError
-from cspbench.figures.svg import CASE_GID
+from cspbench.figures.svg import mark_points
 from cspbench.ids import parse_case_id
 
 if TYPE_CHECKING:
@@ -154,9 +154,8 @@ def _measured_panel(
         line = sorted((p for p in points if p.family == name), key=lambda point: point.fps)
         color, shape = style.color(index), style.marker(index)
         axes.plot([p.fps for p in line], [p.ap50 for p in line], linewidth=1.0, color=color)
-        for point in line:
-            (mark,) = axes.plot([point.fps], [point.ap50], shape, color=color)
-            mark.set_gid(CASE_GID + point.case)
+        (marks,) = axes.plot([p.fps for p in line], [p.ap50 for p in line], shape, color=color)
+        mark_points(marks, [p.case for p in line])
     axes.set_xlim(0, 1.35 * max(point.fps for point in points))
     _class_lines(axes)
 

@@ -16,7 +16,7 @@ from cspbench.figures.cases import axis_value, in_order, measured, plain, settin
 from cspbench.figures.labels import along, label_points
 from cspbench.figures.published import published_values
 from cspbench.figures.spec import FIGURES, FigureSpec, NoDataError
-from cspbench.figures.svg import CASE_GID
+from cspbench.figures.svg import mark_points
 from cspbench.ids import format_value, parse_case_id
 
 if TYPE_CHECKING:
@@ -168,13 +168,14 @@ def _top1_panel(axes: Axes, known: Sequence[tuple[Variant, float]]) -> None:
 
 def _latency_series(axes: Axes, series: Sequence[Variant], index: int, setting: str) -> None:
     color, shape = style.color(index), style.marker(index)
-    axes.plot([], [], shape, color=color, label=setting)
     bounds = [(v.bflops, v.low, v.high) for v in series if None not in (v.low, v.high)]
     if bounds:
         axes.vlines(*zip(*bounds, strict=True), color=color, linewidth=1.2)
-    for variant in series:
-        (mark,) = axes.plot([variant.bflops], [variant.latency_ms], shape, color=color)
-        mark.set_gid(CASE_GID + variant.case)
+    (line,) = axes.plot(
+        [v.bflops for v in series], [v.latency_ms for v in series], shape, color=color,
+        label=setting,
+    )  # fmt: skip
+    mark_points(line, [v.case for v in series])
 
 
 def _draw(runs: Sequence[Run]) -> Figure:

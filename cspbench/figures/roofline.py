@@ -20,10 +20,10 @@ from cspbench.figures.cases import (
     setting_label,
     shorten,
 )
-from cspbench.figures.choice import choose_models, has
+from cspbench.figures.choice import choose_models
 from cspbench.figures.labels import label_points
 from cspbench.figures.spec import FIGURES, FigureSpec, NoDataError
-from cspbench.figures.svg import CASE_GID
+from cspbench.figures.svg import mark_points
 from cspbench.ids import parse_case_id
 
 if TYPE_CHECKING:
@@ -124,21 +124,21 @@ def layer_spots(analysis: Analysis, ceilings: Mapping[str, Any]) -> tuple[Spot, 
 def roofline_data(runs: Sequence[Run]) -> list[Panel]:
     """One panel a device and number of threads of which ceilings and a case are known."""
     panels: dict[str, tuple[Mapping[str, Any], dict[str, Spot]]] = {}
-    stored: dict[str, Mapping[str, Any]] = {}
+    analyses: dict[str, Analysis] = {}
     for run in runs:
         for row in measured([run]).to_dict(orient="records"):
             key, ceilings = ceilings_of(run, row["id"])
             model = str(parse_case_id(row["id"]).model)
-            if ceilings is None or row["batch"] != 1 or not has(run, model):
+            if ceilings is None or row["batch"] != 1 or model not in run.analyses:
                 continue
-            stored[model] = run.stored.meta["analyses"][model]
-            spot = spot_of(row["id"], 1, row["latency_ms"], stored[model]["totals"])
+            analyses[model] = run.analyses[model]
+            spot = spot_of(row["id"], 1, row["latency_ms"], analyses[model].totals)
             if spot is not None:
                 panels.setdefault(key, (ceilings, {}))[1][row["id"]] = spot
     found = []
     for key, (ceilings, spots) in list(panels.items())[:MAX_PANELS]:
         [model] = choose_models(in_order(str(parse_case_id(case).model) for case in spots), 1)
-        layers = layer_spots(Analysis.from_dict(stored[model]), ceilings)
+        layers = layer_spots(analyses[model], ceilings)
         found.append(Panel(roof_of(key, ceilings), ceilings, tuple(spots.values()), model, layers))
     return found
 
@@ -183,13 +183,15 @@ def _panel(axes: Axes, panel: Panel, settings: Sequence[str]) -> None:
         [spot.intensity for spot in panel.layers], [spot.gflops for spot in panel.layers],
         ".", color=style.MUTED, markersize=4, label="layer, predicted", zorder=2,
     )  # fmt: skip
-    for spot in panel.cases:
-        index = settings.index(spot.setting)
-        [mark] = axes.plot(
-            [spot.intensity], [spot.gflops], style.marker(index), color=style.color(index),
-            label=f"{spot.setting}, measured", zorder=3,
-        )  # fmt: skip
-        mark.set_gid(CASE_GID + spot.name)
+    for index, setting in enumerate(settings):
+        here = [spot for spot in panel.cases if spot.setting == setting]
+        if here:
+            [marks] = axes.plot(
+                [spot.intensity for spot in here], [spot.gflops for spot in here],
+                style.marker(index), color=style.color(index), zorder=3,
+                label=f"{setting}, measured",
+            )  # fmt: skip
+            mark_points(marks, [spot.name for spot in here])
     axes.set_xlim(left, right)
     axes.set_title(f"{panel.roof.device}; layers of {shorten(plain(panel.model))}", fontsize=10)
     axes.set_xlabel("FLOP/byte of fused traffic, computed")

@@ -7,22 +7,34 @@ several figures live in one page; the house ink becomes ``currentColor``.
 
 from __future__ import annotations
 
+import json
 import re
 import xml.etree.ElementTree as ET  # reads only what matplotlib wrote in this process
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from cspbench.figures.style import INK
+
+if TYPE_CHECKING:
+    from matplotlib.lines import Line2D
 
 SVG = "http://www.w3.org/2000/svg"
 XLINK = "http://www.w3.org/1999/xlink"
 FONTS = "system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif"
-#: A gid that starts so marks a drawn case: ``case:<index>``.
-CASE_GID = "case:"
+#: A gid that starts so marks a drawn case: ``case:<id>``; one for each of a line's points:
+#: ``cases:<JSON list of ids>``.
+CASE_GID, POINTS_GID = "case:", "cases:"
 _DARK_INK, _LIGHT_INK = "#e6edf3", INK
 _DROP = {f"{{{SVG}}}metadata", f"{{{SVG}}}style"}
 _FONT = re.compile(r"(?:(italic|oblique)\s+)?(?:(bold|\d{3})\s+)?([\d.]+)px\s")
 #: What matplotlib writes into styles but is no presentation attribute, or is set once on the root.
 _CSS_ONLY = {"font-family", "transform-box"}
 _REFERENCE = re.compile(r"url\(#([^)]+)\)")
+
+
+def mark_points(line: Line2D, cases: Sequence[str]) -> None:
+    """Make each point of a line of marks a case, by id: one artist is far cheaper than many."""
+    line.set_gid(POINTS_GID + json.dumps(cases))
 
 
 def inline(source: bytes, name: str, title: str, description: str = "") -> str:
@@ -121,6 +133,12 @@ def _rename(element: ET.Element, name: str, used: set[str]) -> None:
         element.set("id", f"{name}-{identity}")
     elif identity is not None and identity.startswith(CASE_GID):
         _mark(element, identity[len(CASE_GID) :])
+    elif identity is not None and identity.startswith(POINTS_GID):
+        points = list(element.iter(f"{{{SVG}}}use"))
+        cases = json.loads(identity[len(POINTS_GID) :])
+        if len(points) == len(cases):  # NaN is not drawn: better no name than a wrong
+            for point, case in zip(points, cases, strict=True):
+                _mark(point, case)
     target = element.attrib.pop(f"{{{XLINK}}}href", None)
     if target is not None:
         element.set("href", f"#{name}-{target[1:]}" if target.startswith("#") else target)

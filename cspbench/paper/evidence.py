@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from cspbench import paper
-from cspbench.analysis.record import VERSION, Analysis
+from cspbench.analysis.record import Analysis
 from cspbench.errors import CspbenchError
 from cspbench.ids import parse_case_id, parse_model_id
 from cspbench.measure.statistics import Interval, quotient
@@ -159,14 +159,10 @@ class Evidence:
 
 def from_runs(runs: Sequence[Run]) -> Evidence:
     """What stored runs know; of a network that several analysed, the last analysis counts."""
-    stored: dict[str, Any] = {}
+    analyses: dict[str, Analysis] = {}
     for run in runs:
-        stored |= {
-            model: data
-            for model, data in run.stored.meta["analyses"].items()
-            if data.get("version") == VERSION and data.get("rows")
-        }
-    return Evidence(StoredAnalyses(stored), {str(run.path): run.cases for run in runs})
+        analyses |= run.analyses
+    return Evidence(analyses, {str(run.path): run.cases for run in runs})
 
 
 def with_analyses(evidence: Evidence, models: Iterable[str]) -> Evidence:
@@ -178,25 +174,6 @@ def with_analyses(evidence: Evidence, models: Iterable[str]) -> Evidence:
         for model in dict.fromkeys([*evidence.analyses, *models])
     }
     return Evidence(found, evidence.cases)
-
-
-class StoredAnalyses(Mapping[str, Analysis]):
-    """Analyses as ``run.json`` holds them; each is read when it is asked for."""
-
-    def __init__(self, stored: Mapping[str, Any]) -> None:
-        self._stored = stored
-        self._read: dict[str, Analysis] = {}
-
-    def __getitem__(self, model: str) -> Analysis:
-        if model not in self._read:
-            self._read[model] = Analysis.from_dict(self._stored[model])
-        return self._read[model]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._stored)
-
-    def __len__(self) -> int:
-        return len(self._stored)
 
 
 def speed_ratio(first: Interval, second: Interval) -> Interval:

@@ -13,7 +13,6 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from cspbench.figures.cases import plain
-from cspbench.figures.choice import analysed, analysis_of
 from cspbench.figures.published import everything_of, published_by_model
 from cspbench.frames import Run
 from cspbench.report.profiles import profile_tables
@@ -187,14 +186,14 @@ def published_tables(rows: Sequence[CaseRow]) -> Json:
 
 def layer_tables(runs: Sequence[Run]) -> Json:
     """Layers of the analysed models as columns and rows, of the first MAX_LAYER_TABLES models."""
-    sources = {model: run for run in runs for model in analysed(run)}
+    sources = {model: run for run in runs for model in run.analyses}
     tables: Json = {}
     for model, run in list(sources.items())[:MAX_LAYER_TABLES]:
         tables[plain(model)] = {
             "columns": LAYER_COLUMNS,
             "rows": [
                 [_cell(layer, name) for name in LAYER_COLUMNS]
-                for layer in analysis_of(run, model).layers
+                for layer in run.analyses[model].layers
             ],
         }
     return tables

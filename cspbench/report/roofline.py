@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from cspbench.figures.choice import analysed, analysis_of
 from cspbench.figures.roofline import ceilings_of
 from cspbench.frames import Run
 from cspbench.report import numbers
@@ -34,18 +33,17 @@ def roofline(runs: Sequence[Run], rows: Sequence[CaseRow]) -> list[RooflineLine]
     """One line a measured case of batch 1 with an analysed model and a device with ceilings."""
     lines = []
     for run in runs:
-        known = set(analysed(run))
         here = {id(record) for record in run.records}
         predictions: dict[tuple[str, str], tuple[float, dict[str, float]]] = {}
         for row in rows:
             if id(row.record) not in here or row.latency_ms is None or row.batch != 1:
                 continue
             device, ceilings = ceilings_of(run, row.record.case)
-            if ceilings is None or row.model_id not in known:
+            if ceilings is None or row.model_id not in run.analyses:
                 continue
             key = (row.model_id, device)
             if key not in predictions:
-                predictions[key] = _predict(analysis_of(run, row.model_id), ceilings)
+                predictions[key] = _predict(run.analyses[row.model_id], ceilings)
             lines.append(_line(row, *predictions[key]))
     return lines
 

@@ -139,7 +139,7 @@ def _row(index: int, run: Run, record: Record, row: Mapping[Any, Any]) -> CaseRo
         samples=int(row["samples"]),
         max_relative_error=_number(row["max_relative_error"]),
         launch_medians_ms=record.launch_medians_ms,
-        totals=run.analysis(record.case),
+        totals=run.totals(record.case),
         command=repeat_command(run, record.case),
         record=record,
     )

@@ -12,7 +12,7 @@ from cspbench.backends.spec import BACKENDS
 from cspbench.errors import InputError
 from cspbench.ids import parse_case_id, select
 from cspbench.models.build import split_source
-from cspbench.store.rundir import list_runs, read_run
+from cspbench.store.rundir import list_runs, past_seconds
 from cspbench.suite.case import Case, Measure, Suite
 from cspbench.vocabulary import Status
 
@@ -123,13 +123,8 @@ def launch_seconds(out: Path) -> dict[str, float]:
     """Mean duration of a launch by case id, from the newest runs under ``out``."""
     seen: dict[str, list[float]] = {}
     for path in list_runs(out)[-HISTORY_RUNS:]:
-        try:
-            launches = read_run(path).launches
-        except InputError:  # an estimate needs no broken run
-            continue
-        for launch in launches:
-            if launch.get("job") == "time":
-                seen.setdefault(launch["case"], []).append(launch["seconds"])
+        for case, seconds in past_seconds(path):
+            seen.setdefault(case, []).append(seconds)
     return {case: sum(values) / len(values) for case, values in seen.items()}
 
 

@@ -94,17 +94,9 @@ class _Environment(_Part):
 
 
 class _Analysis(_Part):
-    """Of a model: what is summed up, and its layers."""
+    """Of a model: what is summed up; ``check_layers`` looks at its layers."""
 
     totals: dict[str, Number | None] = {}
-
-    @model_validator(mode="after")
-    def _layers(self) -> _Analysis:
-        if self.model_extra and "rows" in self.model_extra:
-            from cspbench.analysis.record import check_stored
-
-            check_stored({**self.model_extra, "totals": self.totals})
-        return self
 
 
 class _Ceilings(_Part):
@@ -263,6 +255,21 @@ def check_meta(data: object) -> Json:
         ValueError: what is wrong with it, in a phrase.
     """
     return _checked(Meta, data)
+
+
+def check_layers(meta: Json) -> None:
+    """Check the layers of every analysis in ``run.json``, which plans and lists do without.
+
+    Raises:
+        ValueError: what is wrong with them, in a phrase.
+    """
+    from cspbench.analysis.record import check_stored
+
+    for model, analysis in meta["analyses"].items():
+        try:
+            check_stored(analysis)
+        except ValueError as error:
+            raise ValueError(f"analyses.{model[:80]}: {error}") from None
 
 
 def check_launch(data: object) -> Json:

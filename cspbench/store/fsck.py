@@ -11,7 +11,14 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from cspbench.store.rundir import LAUNCHES_FILE, decode_line, read_lines, read_run, replace_file
+from cspbench.store.rundir import (
+    LAUNCHES_FILE,
+    check_analyses,
+    decode_line,
+    read_lines,
+    read_run,
+    replace_file,
+)
 
 DAMAGED_FILE = "launches.damaged"
 
@@ -33,6 +40,7 @@ def check(path: Path) -> Health:
     """
     lines = read_lines(path)
     stored = read_run(path)
+    check_analyses(stored)
     problems = list(stored.problems)
     repairable = bool(lines.problems)
     planned = {case["id"] for case in stored.meta["cases"]}

@@ -32,6 +32,8 @@ LAUNCHES_FILE = "launches.jsonl"
 #: Larger files are no run of ours: reading them would take a machine's memory.
 MAX_RUN_BYTES = 64 * 2**20
 MAX_LAUNCHES_BYTES = 2**30
+#: No launch takes thirty years.
+MAX_SECONDS = 1e9
 
 
 @dataclass
@@ -288,6 +290,35 @@ def read_run(path: Path) -> StoredRun:
         except ValueError as error:
             stored.problems.append(f"{path}: launch {number} is none, skipped: {error}")
     return StoredRun(path, {**meta, "run": meta["run"] or path.name}, launches, stored.problems)
+
+
+def check_analyses(run: StoredRun) -> None:
+    """Check the layers of a run's analyses, which most readers do without: it takes a while.
+
+    Raises:
+        InputError: a layer is none.
+    """
+    from cspbench.store.format import check_layers
+
+    try:
+        check_layers(run.meta)
+    except ValueError as error:
+        raise InputError(f"{run.path / RUN_FILE} does not describe a run: {error}") from None
+
+
+def past_seconds(path: Path) -> Iterator[tuple[str, float]]:
+    """Case id and duration of every launch that timed, as the file has them.
+
+    For estimates only, at a tenth of the cost of ``read_run``: ``run.json`` is not opened, and of a
+    launch no more is checked than what is told; what cannot be read is left out.
+    """
+    with contextlib.suppress(OSError, ValueError):
+        for launch in _launches(path / LAUNCHES_FILE, []):
+            case, seconds = launch.get("case"), launch.get("seconds")
+            if launch.get("job") != "time" or not isinstance(case, str):
+                continue
+            if isinstance(seconds, float | int) and 0 <= seconds < MAX_SECONDS:
+                yield case, float(seconds)
 
 
 def find_run(argument: str, out: Path) -> Path:

@@ -7,7 +7,6 @@ from types import SimpleNamespace
 
 import click
 import pytest
-from click.testing import CliRunner
 
 from cspbench.cli.progress import Bar, LaunchLines, Lines, Logged, Quiet, duration_text
 from cspbench.cli.talk import Talk, talk_options
@@ -108,17 +107,23 @@ def speaker(talk):
     click.echo("result")
 
 
-def said(*options):
-    result = CliRunner().invoke(speaker, options, catch_exceptions=False)
-    return result.stdout, result.stderr
+@pytest.fixture
+def said(capsys):
+    """What the command above writes to standard output and to standard error."""
+
+    def say(*options):
+        speaker.main(list(options), standalone_mode=False)
+        return tuple(capsys.readouterr())
+
+    return say
 
 
-def test_tell_goes_to_standard_error_made_harmless():
+def test_tell_goes_to_standard_error_made_harmless(said):
     assert said() == ("result\n", "hello�[31m\n")
     assert said("--quiet") == ("result\n", "")
 
 
-def test_the_log_is_appended_to_a_file_or_has_standard_error_to_itself(tmp_path):
+def test_the_log_is_appended_to_a_file_or_has_standard_error_to_itself(said, tmp_path):
     file = tmp_path / "events.jsonl"
     said("--log-json", str(file))
     said("--log-json", str(file))
@@ -133,7 +138,7 @@ def test_the_log_is_appended_to_a_file_or_has_standard_error_to_itself(tmp_path)
     ("options", "sentence"),
     [(("-q", "-v"), "exclude each other"), (("--log-json", "/no/such/file"), "cannot write")],
 )
-def test_what_cannot_be_is_refused(options, sentence):
+def test_what_cannot_be_is_refused(said, options, sentence):
     with pytest.raises(InputError, match=sentence):
         said(*options)
 

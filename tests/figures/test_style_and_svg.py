@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import re
 import xml.etree.ElementTree as ET
 from pathlib import Path
@@ -99,6 +100,33 @@ def test_no_label_is_a_formula(drawn: dict[str, bytes]) -> None:
 def test_measured_cases_can_be_found_in_the_drawing(drawn: dict[str, bytes]) -> None:
     text = svg.inline(drawn["fps_bars"], "fps_bars", "t")
     assert 'data-case="csppeleenet[gamma=0.25]@224/torch-cpu/b1/t1"' in text
+
+
+def test_each_point_of_a_line_of_marks_is_a_case(drawn: dict[str, bytes]) -> None:
+    root = ET.fromstring(svg.inline(drawn["gamma_fusion"], "gamma_fusion", "t"))
+    marks = [element for element in root.iter() if "data-case" in element.attrib]
+    assert {element.tag for element in marks} == {f"{{{svg.SVG}}}use"}
+    right = {str(mark.get("data-case")): float(str(mark.get("x"))) for mark in marks}
+    for backend in ("opencv-cpu", "torch-cpu"):  # fewer BFLOPs are further to the left
+        plain, split = (
+            right[f"{model}@224/{backend}/b1/t1"] for model in ("peleenet", "csppeleenet")
+        )
+        assert split < plain
+
+
+@pytest.mark.parametrize(("third", "marks"), [(0.9, 3), (math.nan, 0)])
+def test_a_point_that_is_not_drawn_takes_no_other_ones_name(third: float, marks: int) -> None:
+    @style.styled
+    def draw() -> object:
+        figure = style.new_figure(2, 1)
+        axes = figure.subplots()
+        axes.set_xlim(0, 1)
+        (line,) = axes.plot([0.2, 0.5, third], [1, 1, 1], "o")
+        svg.mark_points(line, ["a", "b", "c"])
+        return figure
+
+    text = svg.inline(style.svg_bytes(draw(), "x"), "x", "t")  # type: ignore[arg-type]
+    assert text.count("data-case") == marks
 
 
 def test_standalone_svg_turns_its_ink_in_the_dark(drawn: dict[str, bytes]) -> None:

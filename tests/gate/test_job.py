@@ -241,7 +241,7 @@ def command(capsys, *arguments):
 
 def test_the_command_writes_what_ci_needs(suite, short, capsys, tmp_path):
     code, out, _ = command(
-        capsys, "gate", str(suite), "--base", "set:engine=new", "--head", "set:engine=new",
+        capsys, "gate", str(suite), "--base", "set:engine=classic", "--head", "set:engine=classic",
         "--format", "json", "--results", str(tmp_path / "results"),
         "--markdown", str(tmp_path / "summary.md"), "--junit", str(tmp_path / "junit.xml"),
         "--html", str(tmp_path / "gate.html"), "--annotations",
@@ -277,7 +277,7 @@ def test_a_killed_or_stopped_worker_makes_the_command_end_with_3(
 
     monkeypatch.setattr(WorkerArm, "burst", burst)
     code, out, _ = command(
-        capsys, "gate", str(suite), "--base", "set:engine=new", "--head", "set:engine=classic",
+        capsys, "gate", str(suite), "--base", "set:engine=classic", "--head", "set:engine=classic",
         "--format", "json", "--results", str(tmp_path),
     )  # fmt: skip
     (verdict,) = json.loads(out)["verdicts"]
@@ -287,7 +287,7 @@ def test_a_killed_or_stopped_worker_makes_the_command_end_with_3(
 def test_a_starved_worker_makes_the_gate_end_with_3(suite, monkeypatch):
     settings = Settings(looks=(Look(8, 0.02),), pairs=4)
     with starving_head(monkeypatch):
-        report = real_gate(suite, "set:engine=new", "set:engine=new", settings)
+        report = real_gate(suite, "set:engine=classic", "set:engine=classic", settings)
     (verdict,) = report.verdicts
     assert (verdict.verdict, verdict.reason) == (Verdict.UNMEASURED, "starved")
     assert "made the head slower" in verdict.sentence
@@ -307,7 +307,7 @@ def test_models_without_room_for_both_are_measured_by_pairs_of_processes(suite, 
     monkeypatch.setattr(WorkerArm, "close", lambda arm: alive.discard(id(arm)) or close(arm))
     monkeypatch.setattr("psutil.virtual_memory", available)
     settings = Settings(looks=(Look(2, 0.02),), pairs=2)
-    report = real_gate(suite, "set:engine=new", "set:engine=new", settings)
+    report = real_gate(suite, "set:engine=classic", "set:engine=classic", settings)
     (made,) = [found for name, found in report.generations.items() if "itself" not in name]
     assert [generation["schedule"] for generation in made] == ["pairs", "pairs"]
     # The attempt to have both, then two generations of A B B A, one at a time.

@@ -132,6 +132,17 @@ def test_a_broken_run_does_not_spoil_the_estimate(tmp_path):
     assert launch_seconds(tmp_path / "missing") == {}
 
 
+def test_launches_that_say_no_time_do_not_spoil_the_estimate(tmp_path):
+    directory = store(tmp_path, "2024-1", [3.0])
+    for odd in [{}, {"case": CASE, "job": "time"},
+                {"case": [CASE], "job": "time", "seconds": 1.0},
+                {"case": CASE, "job": "time", "seconds": "1"},
+                {"case": CASE, "job": "time", "seconds": 10**400},
+                {"case": CASE, "job": "time", "seconds": -1.0}]:  # fmt: skip
+        directory.append(odd)
+    assert launch_seconds(tmp_path) == {CASE: 3.0}
+
+
 def test_without_history_the_bounds_of_the_measurement_count():
     measure = Measure(warmup_seconds=2.0, max_seconds=6.0)
     assert estimate_seconds("x", measure, {"x": 4.5}) == 4.5
