@@ -11,6 +11,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, median, stdev
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 #: Batches of the batch-means method. Schmeiser (1982), "Batch size effects in the analysis of
 #: simulation output": between 10 and 30 batches, more gain nothing.
@@ -133,10 +137,14 @@ def percentile(samples: Sequence[float], share: float) -> float:
     Raises:
         ValueError: no samples, or a share outside [0, 1].
     """
-    if not samples or not 0 <= share <= 1:
+    return percentile_of_ordered(sorted(samples), share)
+
+
+def percentile_of_ordered(ordered: Sequence[float] | NDArray[Any], share: float) -> float:
+    """The same of samples that are in ascending order."""
+    if not len(ordered) or not 0 <= share <= 1:
         raise ValueError("percentile of nothing, or a share outside [0, 1]")
-    ordered = sorted(samples)
     position = share * (len(ordered) - 1)
     below = math.floor(position)
     above = min(below + 1, len(ordered) - 1)
-    return ordered[below] + (ordered[above] - ordered[below]) * (position - below)
+    return float(ordered[below] + (ordered[above] - ordered[below]) * (position - below))

@@ -7,7 +7,7 @@ kept as they are.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, TypeAlias, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -36,10 +36,18 @@ def _case_id(text: str) -> str:
     return text
 
 
+def _all_positive(values: list[int]) -> list[int]:
+    """Check all at once: a bound on each takes as long again as reading them."""
+    if not 1 <= min(values) <= max(values) <= _MOST:
+        raise ValueError("a latency is no time")
+    return values
+
+
 CaseText: TypeAlias = Annotated[str, Field(max_length=2000), AfterValidator(_case_id)]
 #: Counts, bytes and nanoseconds.
 Count: TypeAlias = Annotated[int, Field(ge=0, le=_MOST)]
 Positive: TypeAlias = Annotated[int, Field(ge=1, le=_MOST)]
+Latencies: TypeAlias = Annotated[list[int], Field(min_length=1), AfterValidator(_all_positive)]
 Number: TypeAlias = Annotated[float, Field(ge=-_MOST, le=_MOST, allow_inf_nan=False)]
 Amount: TypeAlias = Annotated[float, Field(ge=0, le=_MOST, allow_inf_nan=False)]
 
@@ -52,6 +60,9 @@ class _Part(BaseModel):
 class _Measure(_Part):
     rounds: Annotated[int, Field(ge=1, le=100_000)]
     budget_seconds: Amount | None = None
+
+
+P = TypeVar("P", bound=_Part)
 
 
 class _Suite(_Part):
@@ -216,7 +227,7 @@ class Launch(_Part):
     relative_half_width: Amount | None = None
     sample_seconds: Amount | None = None
     compile_seconds: Amount | None = None
-    latencies_ns: Annotated[list[Positive], Field(min_length=1)] | None = None
+    latencies_ns: Latencies | None = None
     load_ns: Count | None = None
     first_ns: Count | None = None
     warmup: _WarmUp | None = None
@@ -254,7 +265,14 @@ def check_meta(data: object) -> Json:
     Raises:
         ValueError: what is wrong with it, in a phrase.
     """
-    return _checked(Meta, data)
+    meta = _checked(Meta, data)
+    # Layers, and below the samples, are nearly all of a run: they are not dumped, which would copy.
+    analyses = {model: dict(analysis) for model, analysis in meta.analyses.items()}
+    found = {**meta.model_dump(exclude={"analyses"}), "analyses": analyses}
+    assert isinstance(data, dict)
+    # Facts of other machines, boards and versions are not asked for.
+    found["environment"] = _known(found["environment"], data.get("environment", {}))
+    return _known(found, data)
 
 
 def check_layers(meta: Json) -> None:
@@ -278,20 +296,19 @@ def check_launch(data: object) -> Json:
     Raises:
         ValueError: what is wrong with it, in a phrase.
     """
-    return _checked(Launch, data)
+    launch = _checked(Launch, data)
+    found = {**launch.model_dump(exclude={"latencies_ns"}), "latencies_ns": launch.latencies_ns}
+    assert isinstance(data, dict)
+    return _known(found, data)
 
 
-def _checked(model: type[_Part], data: object) -> Json:
+def _checked(model: type[P], data: object) -> P:
     try:
-        found: Json = model.model_validate(data).model_dump()
+        return model.model_validate(data)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
         place = ".".join(str(part)[:80] for part in first["loc"])
         raise ValueError(f"{place}: {first['msg']}" if place else first["msg"]) from None
-    assert isinstance(data, dict)
-    if model is Meta:  # facts of other machines, boards and versions are not asked for
-        found["environment"] = _known(found["environment"], data.get("environment", {}))
-    return _known(found, data)
 
 
 def _known(found: Json, data: Json) -> Json:

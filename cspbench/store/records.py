@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import functools
-import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cspbench.measure.statistics import (
     P99_MIN_SAMPLES,
     Interval,
     between_launches,
-    percentile,
+    percentile_of_ordered,
 )
 from cspbench.store.rundir import StoredRun
 from cspbench.vocabulary import FLAGS, NOT_RUNNABLE, Status
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 #: With fewer good launches an interval between launches means little.
 FEW_LAUNCHES = 3
@@ -110,23 +113,25 @@ class Record:
     @functools.cached_property
     def launch_medians_ms(self) -> tuple[float, ...]:
         """Median of each good launch, in their order."""
-        return tuple(median(latencies) / 1e6 for latencies in self._ordered_launches)
+        return tuple(percentile_of_ordered(ns, 0.5) / 1e6 for ns in self._ordered_launches)
 
     @functools.cached_property
-    def _ordered_launches(self) -> list[list[int]]:
-        return [sorted(launch["latencies_ns"]) for launch in self.good]
+    def _ordered_launches(self) -> list[NDArray[np.int64]]:
+        import numpy as np  # its sort takes half the time of sorted()
+
+        return [np.sort(np.array(launch["latencies_ns"], np.int64)) for launch in self.good]
 
     @functools.cached_property
-    def _ordered_ns(self) -> list[int]:
-        # Runs that are in order already are only merged.
-        return sorted(itertools.chain.from_iterable(self._ordered_launches))
+    def _ordered_ns(self) -> NDArray[np.int64]:
+        import numpy as np
+
+        return np.sort(np.concatenate(self._ordered_launches))
 
     def percentile_ms(self, share: float) -> float | None:
         """Percentile over all samples; a 99th only from P99_MIN_SAMPLES samples on."""
-        samples = self._ordered_ns
-        if not samples or (share >= 0.99 and len(samples) < P99_MIN_SAMPLES):
+        if not self.good or (share >= 0.99 and len(self._ordered_ns) < P99_MIN_SAMPLES):
             return None
-        return percentile(samples, share) / 1e6
+        return percentile_of_ordered(self._ordered_ns, share) / 1e6
 
 
 def records(run: StoredRun) -> list[Record]:
