@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from cspbench.figures import style
 from cspbench.figures.cases import axis_value, in_order, measured, plain, setting_label, shorten
-from cspbench.figures.labels import along, label_points
+from cspbench.figures.labels import MAX_LABELS, along, label_points
 from cspbench.figures.published import published_values
 from cspbench.figures.spec import FIGURES, FigureSpec, NoDataError
 from cspbench.figures.svg import mark_points
@@ -135,9 +135,21 @@ def draw_gamma_fusion(variants: Sequence[Variant]) -> Figure:
     lowest = [v for v in variants if v.setting == settings[0]]
     label_points(
         figure, right, [(v.bflops, v.latency_ms) for v in lowest], [v.label for v in lowest],
-        [(v.bflops, v.latency_ms) for v in variants],
+        [(v.bflops, v.latency_ms) for v in variants] + _whiskers(variants),
     )  # fmt: skip
     return figure
+
+
+def _whiskers(variants: Sequence[Variant]) -> list[tuple[float, float]]:
+    """Points along the intervals, for labels to keep off; where there are many, none can."""
+    if len(variants) > MAX_LABELS:
+        return []
+    return [
+        point
+        for v in variants
+        if v.low is not None and v.high is not None
+        for point in along([(v.bflops, v.low), (v.bflops, v.high)])
+    ]
 
 
 def _with_change(variant: Variant) -> str:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from cspbench.figures.cases import spread
+from cspbench.figures.style import INK
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,6 +23,16 @@ _MARK = 5.0
 _LINE = 10.5
 #: More labels in one panel cannot be read: every second point, or third, has one.
 MAX_LABELS = 40
+#: Where else a label may be: on rings around its point, in so many directions.
+_RINGS, _TURNS = (14.0, 24.0, 38.0, 56.0, 80.0), 12
+#: Cost of distance: three points further are as bad as covering a tenth of a mark.
+_FAR_COSTS = 0.3 * _MARK
+#: A label that covers more of others, as a share of its area, is left out.
+_MOST_COVERED = 0.15
+#: A label further away than this, in points, has a line to its point.
+_NEAR = _MARK + 2
+_LEADER = {"arrowstyle": "-", "linewidth": 0.6, "color": INK, "alpha": 0.6, "shrinkA": 0,
+           "shrinkB": 3}  # fmt: skip
 #: Mean width of a character as a share of the font size (DejaVu Sans, the widest in use).
 _CHARACTER = 0.62
 
@@ -43,17 +54,24 @@ class Box(NamedTuple):
         height = np.minimum(self.top, top) - np.maximum(self.bottom, bottom)
         return float((np.maximum(width, 0) * np.maximum(height, 0)).sum())
 
+    def distance(self, x: float, y: float) -> float:
+        """How far a point is from its nearest edge; 0 inside."""
+        return math.hypot(
+            max(self.left - x, 0, x - self.right), max(self.bottom - y, 0, y - self.top)
+        )
+
 
 def place(
     points: Sequence[tuple[float, float]],
     widths: Sequence[float],
     frame: Box,
     others: Sequence[tuple[float, float]] = (),
-) -> list[tuple[float, float]]:
-    """Left lower corners of labels, each beside its point.
+) -> list[tuple[float, float] | None]:
+    """Left lower corners of labels, each beside its point, or at a distance where that is full.
 
     Greedy: labels are placed one after the other where they cover least of the points and of the
-    labels placed before, and lie least outside the frame; to the right comes first.
+    labels placed before, and lie least outside the frame; near ones first. None for a label that
+    would cover others all the same: half a crowd that can be read is better than a whole one.
 
     Args:
         points: centres in any square unit.
@@ -67,38 +85,46 @@ def place(
     marks = np.hstack([centres - _MARK, centres + _MARK])
     edges = np.array([frame])
     placed = np.empty((0, 4))
+    corners: list[tuple[float, float] | None] = []
     for (x, y), width in zip(points, widths, strict=True):
-        boxes = [
-            Box(left, bottom, left + width, bottom + _LINE)
-            for left, bottom in _candidates(x, y, width)
-        ]
-        placed = np.vstack([placed, _cheapest(boxes, marks, placed, edges)])
-    return [(float(left), float(bottom)) for left, bottom, _, _ in placed]
+        box = _cheapest(x, y, width, marks, placed, edges)
+        covers = box.overlap(placed) / (width * _LINE)
+        corners.append((box.left, box.bottom) if covers <= _MOST_COVERED else None)
+        if corners[-1] is not None:
+            placed = np.vstack([placed, box])
+    return corners
 
 
-def _candidates(x: float, y: float, width: float) -> list[tuple[float, float]]:
+def _candidates(x: float, y: float, width: float) -> Iterator[tuple[float, float]]:
     away, middle = _MARK + 2, y - _LINE / 2
     above, below = y + _MARK, y - _MARK - _LINE
-    near = [(x + away, middle), (x - away - width, middle), (x + 3, above), (x + 3, below)]
-    near += [(x - 3 - width, above), (x - 3 - width, below)]
-    far = [(x + away, middle + _LINE), (x + away, middle - _LINE), (x + away, middle - 2 * _LINE)]
-    far += [(x - away - width, middle + lines * _LINE) for lines in (1, -1, 2, -2)]
-    return near + far
+    yield from [(x + away, middle), (x - away - width, middle), (x + 3, above), (x + 3, below)]
+    yield from [(x - 3 - width, above), (x - 3 - width, below)]
+    for radius in _RINGS:
+        for turn in range(_TURNS):
+            across, up = (
+                radius * share(2 * math.pi * turn / _TURNS) for share in (math.cos, math.sin)
+            )
+            # The side or the corner that is nearest to the point lies on the ring.
+            beside = 0 if across > radius / 4 else width if across < -radius / 4 else width / 2
+            yield x + across - beside, middle + up
 
 
-def _cheapest(boxes: Sequence[Box], marks: Edges, placed: Edges, frame: Edges) -> Box:
-    """The first of the boxes that cover least."""
-    least, found = math.inf, boxes[0]
-    for box in boxes:
-        cost = _cost(box, marks, placed, frame)
+def _cheapest(x: float, y: float, width: float, marks: Edges, placed: Edges, frame: Edges) -> Box:
+    """The box of a label that covers least; distance counts too, so near ones win."""
+    least, found = math.inf, Box(x, y, x + width, y + _LINE)
+    for left, bottom in _candidates(x, y, width):
+        box = Box(left, bottom, left + width, bottom + _LINE)
+        covered = _covered(box, marks, placed, frame)
+        cost = covered + _FAR_COSTS * box.distance(x, y)
         if cost < least:
             least, found = cost, box
-        if cost == 0:
+        if covered == 0:  # those that follow are no nearer
             break
     return found
 
 
-def _cost(box: Box, marks: Edges, placed: Edges, frame: Edges) -> float:
+def _covered(box: Box, marks: Edges, placed: Edges, frame: Edges) -> float:
     area = (box.right - box.left) * (box.top - box.bottom)
     outside = area - box.overlap(frame)
     return 5 * outside + box.overlap(marks) + 3 * box.overlap(placed)
@@ -111,7 +137,7 @@ def label_points(
     texts: Sequence[str],
     others: Sequence[tuple[float, float]] = (),
 ) -> None:
-    """Write ``texts`` beside ``points``; the figure's layout must be final.
+    """Write ``texts`` beside ``points``, as many as can be read; the layout must be final.
 
     Args:
         figure: the figure.
@@ -127,16 +153,23 @@ def label_points(
     size = 8.0
     scale = 72 / figure.dpi
     pixels = _on_paper(axes, points, scale)
+    widths = [len(text) * size * _CHARACTER for text in texts]
     corners = place(
         pixels,
-        [len(text) * size * _CHARACTER for text in texts],
+        widths,
         Box(*(float(edge) * scale for edge in axes.get_window_extent().extents)),
         _on_paper(axes, others, scale),
     )
-    for (x, y), (left, bottom), point, text in zip(pixels, corners, points, texts, strict=True):
+    for (x, y), width, corner, point, text in zip(
+        pixels, widths, corners, points, texts, strict=True
+    ):
+        if corner is None:
+            continue
+        left, bottom = corner
+        away = Box(left, bottom, left + width, bottom + _LINE).distance(x, y)
         axes.annotate(
             text, point, (left - x, bottom - y + 2), textcoords="offset points",
-            fontsize=size, ha="left", va="bottom",
+            fontsize=size, ha="left", va="bottom", arrowprops=_LEADER if away > _NEAR else None,
         )  # fmt: skip
 
 

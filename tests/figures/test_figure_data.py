@@ -233,20 +233,40 @@ def test_shortened_text_keeps_both_ends(text: str, length: int) -> None:
     assert shown[-1] == text[-1]
 
 
+def box_at(corner: tuple[float, float] | None, width: float) -> labels.Box:
+    assert corner is not None
+    left, bottom = corner
+    return labels.Box(left, bottom, left + width, bottom + 10.5)
+
+
 def test_a_label_keeps_off_the_point_to_its_right() -> None:
     frame = labels.Box(0, 0, 300, 100)
-    [(left, bottom), _] = labels.place([(100, 50), (120, 50)], [60, 60], frame)
-    box = labels.Box(left, bottom, left + 60, bottom + 10.5)
+    corner, _ = labels.place([(100, 50), (120, 50)], [60, 60], frame)
+    box = box_at(corner, 60)
     assert box.overlap(np.array([[115.0, 45.0, 125.0, 55.0]])) == 0
 
 
-@given(st.lists(st.tuples(st.floats(0, 300), st.floats(0, 100)), min_size=1, max_size=8))
-def test_every_point_gets_one_label_beside_it(points: list[tuple[float, float]]) -> None:
+@given(st.lists(st.tuples(st.floats(0, 300), st.floats(0, 100)), min_size=1, max_size=30))
+def test_labels_are_near_their_points_and_do_not_cover_one_another(
+    points: list[tuple[float, float]],
+) -> None:
     placed = labels.place(points, [40.0] * len(points), labels.Box(0, 0, 300, 100))
     assert len(placed) == len(points)
-    for (x, y), (left, bottom) in zip(points, placed, strict=True):
-        assert abs(left - x) <= 60
-        assert abs(bottom - y) <= 40
+    assert placed[0] is not None
+    boxes = []
+    for (x, y), corner in zip(points, placed, strict=True):
+        if corner is None:  # left out: it would cover others
+            continue
+        box = box_at(corner, 40)
+        assert box.distance(x, y) <= 81
+        assert box.overlap(np.array([*boxes, (0, 0, 0, 0)])) <= 0.15 * 40 * 10.5 + 1e-6
+        boxes.append(box)
+
+
+def test_a_crowd_has_some_labels() -> None:
+    """Forty points at one place: more than a few labels around it cannot be read."""
+    placed = labels.place([(150, 50)] * 40, [100.0] * 40, labels.Box(0, 0, 300, 100))
+    assert 5 <= sum(corner is not None for corner in placed) < 30
 
 
 def test_points_along_a_line() -> None:
