@@ -7,8 +7,9 @@ other number is derived from them by the pure functions in ``cspbench.analysis.m
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -85,10 +86,11 @@ class Layer:
 
 
 _FACTS: tuple[str, ...] = tuple(item.name for item in fields(Layer) if item.name != "values")
-_TUPLES = frozenset(
-    {"input_shapes", "output_shapes", "weight_shape", "kernel", "stride", "dilation"}
-    | {"inputs", "outputs"}
-)
+#: How deep lists are in a stored row: those of shapes, and those of numbers; others are plain.
+_DEPTHS = {
+    **dict.fromkeys(("input_shapes", "output_shapes"), 2),
+    **dict.fromkeys(("weight_shape", "kernel", "stride", "dilation", "inputs", "outputs"), 1),
+}
 
 #: Columns of `Analysis.frame`, in order (docs/metrics.md says what each means).
 COLUMNS: tuple[str, ...] = (
@@ -124,25 +126,24 @@ LIMIT = 2**63
 #: What a stored value may be; of shapes what they hold.
 _TYPES: dict[str, set[type]] = {
     **{name: {int, float} for name in _FACTS},
-    **{name: {int} for name in _TUPLES},
+    **{name: {int} for name in _DEPTHS},
     **{key: {str} for key in ("name", "op", "kind", "stage")},
     "transposed": {bool},
 }
-#: Where tuples stand in a row.
-_TUPLE_PLACES = tuple(place for place, name in enumerate(_FACTS) if name in _TUPLES)
-
-
-def _to_tuple(value: Any) -> Any:
-    if not isinstance(value, list):
-        return value
-    return tuple([_to_tuple(item) if isinstance(item, list) else item for item in value])
+#: Where in a row they stand.
+_SHAPES_PLACES, _SHAPE_PLACES = (
+    tuple(place for place, name in enumerate(_FACTS) if _DEPTHS.get(name) == depth)
+    for depth in (2, 1)
+)
 
 
 def _layer_from_row(row: Sequence[Any]) -> Layer:
     values = list(row)
-    for place in _TUPLE_PLACES:
-        values[place] = _to_tuple(values[place])
-    return Layer(**dict(zip(_FACTS, values, strict=True)))
+    for place in _SHAPE_PLACES:
+        values[place] = tuple(values[place])
+    for place in _SHAPES_PLACES:
+        values[place] = tuple(map(tuple, values[place]))
+    return Layer(*values)
 
 
 def is_current(data: Mapping[str, Any] | None) -> bool:
@@ -172,7 +173,7 @@ def check_stored(data: Mapping[str, Any]) -> None:
     if not inputs or not all(inputs) or not sizes:
         raise ValueError("input is no list of shapes")
     for name, column in zip(_FACTS, zip(*rows, strict=True), strict=True):
-        values = list(_leaves(column)) if name in _TUPLES else column
+        values = _leaves(column, _DEPTHS.get(name, 0))
         if not set(map(type, values)) <= _TYPES[name]:
             raise ValueError(f"{name} of a layer has a value of another type")
         if (
@@ -182,11 +183,13 @@ def check_stored(data: Mapping[str, Any]) -> None:
             raise ValueError(f"{name} of a layer is no size")
 
 
-def _leaves(column: Iterable[Any]) -> Iterator[Any]:
-    """The numbers in a column of shapes, or of lists of shapes; None for what is no list."""
-    for shapes in column:
-        for shape in shapes if isinstance(shapes, list) else (None,):
-            yield from shape if isinstance(shape, list) else (shape,)
+def _leaves(column: Sequence[Any], depth: int) -> Sequence[Any]:
+    """What lists of that depth hold, in one; a single None where something is no list."""
+    for _ in range(depth):
+        if not set(map(type, column)) <= {list}:
+            return (None,)
+        column = list(itertools.chain.from_iterable(column))
+    return column
 
 
 @dataclass
@@ -327,7 +330,7 @@ def _from_head(data: Any, rows: str | list[Any]) -> Analysis:
         raise ValueError("the columns of this analysis are those of another version")
     return Analysis(
         id=data["id"],
-        input=_to_tuple(data["input"]),
+        input=tuple(map(tuple, data["input"])),
         totals=dict(data["totals"]),
         coverage=data["coverage"],
         unsupported=dict(data["unsupported"]),

@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from cspbench.figures.cases import plain
 from cspbench.figures.published import everything_of, published_by_model
 from cspbench.frames import Run
@@ -143,10 +145,11 @@ def log_end(log: str) -> str:
 def trace(latencies_ns: Sequence[int]) -> list[float]:
     """Latencies in ms in order, thinned to at most TRACE_POINTS medians of equal stretches."""
     size = math.ceil(len(latencies_ns) / TRACE_POINTS)
-    return [
-        float(f"{median(latencies_ns[i : i + size]) / 1e6:.4g}")
-        for i in range(0, len(latencies_ns), size)
-    ]
+    whole = len(latencies_ns) // size * size
+    medians = np.median(np.array(latencies_ns[:whole]).reshape(-1, size), axis=1).tolist()
+    if latencies_ns[whole:]:
+        medians.append(median(latencies_ns[whole:]))
+    return [float(f"{value / 1e6:.4g}") for value in medians]
 
 
 def histogram(samples: Sequence[float]) -> Json:

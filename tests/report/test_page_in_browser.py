@@ -122,10 +122,11 @@ def test_filters_combine_and_clear(open_page: Opener) -> None:
     page.wait_for_function(f"document.querySelectorAll('{ROWS}').length === {total}")
 
 
-def test_filter_fades_the_marks_of_hidden_cases(open_page: Opener) -> None:
+@pytest.mark.parametrize("figure", ["fps_bars", "gamma_fusion"])  # a bar; a point of a series
+def test_filter_fades_the_marks_of_hidden_cases(open_page: Opener, figure: str) -> None:
     page = open_page()
     page.select_option("select[data-key=backend]", "torch-cpu")
-    mark = "#fig-fps_bars [data-case='peleenet@224/{}/b1/t1']"
+    mark = f"#fig-{figure} [data-case='peleenet@224/{{}}/b1/t1']"
     assert page.locator(mark.format("opencv-cpu")).get_attribute("opacity") == "0.15"
     assert page.locator(mark.format("torch-cpu")).get_attribute("opacity") == "1"
 
@@ -170,9 +171,10 @@ def test_the_repeat_command_is_copied(open_page: Opener) -> None:
     assert copied == "cspbench run suites/demo.yaml --only peleenet@224/opencv-cpu/b1/t1"
 
 
-def test_hover_tells_interval_and_distribution(open_page: Opener) -> None:
+@pytest.mark.parametrize("figure", ["fps_bars", "gamma_fusion"])
+def test_hover_tells_interval_and_distribution(open_page: Opener, figure: str) -> None:
     page = open_page()
-    mark = page.locator("#fig-fps_bars [data-case='csppeleenet@224/torch-cpu/b1/t1']")
+    mark = page.locator(f"#fig-{figure} [data-case='csppeleenet@224/torch-cpu/b1/t1']")
     mark.scroll_into_view_if_needed()
     mark.hover()
     tip = page.locator("#tip")
