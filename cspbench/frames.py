@@ -41,13 +41,17 @@ CASE_COLUMNS = (
 LAUNCH_COLUMNS = (
     "case", "job", "number", "session", "board", "ended", "seconds", "status", "reason", "flags",
     "median_ms", "samples", "stop", "relative_half_width", "load_ms", "first_ms", "warmup_count",
-    "steady", "drift", "steal_s", "foreign_cpu_s", "load_1m_before", "load_1m_after",
-    "voluntary_switches", "involuntary_switches",
+    "steady", "drift", "device_ms", "enqueue_ms", "transfer_ms", "steal_s", "foreign_cpu_s",
+    "own_cpu_s", "load_1m_before", "load_1m_after", "voluntary_switches", "involuntary_switches",
 )  # fmt: skip
 INTERFERENCE_COLUMNS = (
-    "steal_s", "foreign_cpu_s", "load_1m_before", "load_1m_after", "voluntary_switches",
-    "involuntary_switches",
+    "steal_s", "foreign_cpu_s", "own_cpu_s", "load_1m_before", "load_1m_after",
+    "voluntary_switches", "involuntary_switches",
 )  # fmt: skip
+#: What a device told of its runs beside the host's clock, in ns: column -> name in the launch.
+DEVICE_COLUMNS = {
+    "device_ms": "device_ns", "enqueue_ms": "enqueue_ns", "transfer_ms": "transfer_ns",
+}  # fmt: skip
 MEMORY_COLUMNS = (
     "peak_memory_bytes", "loaded_bytes", "retained_bytes", "transient_bytes", "device_peak_bytes",
     "device_loaded_bytes", "device_retained_bytes", "device_transient_bytes",
@@ -61,7 +65,8 @@ NUMBER_COLUMNS = frozenset(
      "transient_bytes", "device_peak_bytes", "energy_per_inference_j", "power_w", "idle_power_w",
      "throughput_fps", "scaling_efficiency", "drift", "compile_seconds", "seconds",
      "median_ms", "relative_half_width",
-     "load_ms", "first_ms", "steal_s", "foreign_cpu_s", "load_1m_before", "load_1m_after",
+     "load_ms", "first_ms", "device_ms", "enqueue_ms", "transfer_ms",
+     "steal_s", "foreign_cpu_s", "own_cpu_s", "load_1m_before", "load_1m_after",
      "voluntary_switches", "involuntary_switches", "device_loaded_bytes", "device_retained_bytes",
      "device_transient_bytes", "device_process_bytes")
 )  # fmt: skip
@@ -308,4 +313,8 @@ def _launch_row(launch: dict[str, Any], median_ms: float | None) -> dict[str, An
         row["drift"] = (launch.get("drift") or {}).get("relative")
         interference = launch.get("interference") or {}
         row.update({column: interference.get(column) for column in INTERFERENCE_COLUMNS})
+        told = launch.get("device") or {}
+        row.update(
+            {column: _scaled(told.get(name), 1e6) for column, name in DEVICE_COLUMNS.items()}
+        )
     return row

@@ -21,6 +21,10 @@ LAYER_TIME_COLUMNS = (
 RESIDUAL = "(between layers)"
 
 
+#: Kinds of layers whose traffic counts as that of the convolution before them, if it is fused.
+FOLDED = ("norm", "activation")
+
+
 @dataclass(frozen=True)
 class Conditions:
     """What a profile was taken under: images an inference, precision, and the device's ceilings.
@@ -38,9 +42,22 @@ class Conditions:
         """Of the whole batch."""
         return self.batch * int(layer["macs"])
 
-    def traffic_bytes(self, layer: Layer) -> int:
-        """Fused, of the whole batch: weights are read once, whatever the batch."""
-        moved = int(layer["traffic_bytes_fused"])
+    def traffic_bytes(self, layers: Sequence[Layer]) -> int:
+        """Of the whole batch, of layers that ran as one: fused, where their convolution is there.
+
+        A norm or activation that ran alone moves its own input and output.
+        """
+        alone = not any(layer["traffic_bytes_fused"] for layer in layers)
+        return sum(
+            self._moved(
+                layer, "traffic_bytes" if alone and layer.kind in FOLDED else "traffic_bytes_fused"
+            )
+            for layer in layers
+        )
+
+    def _moved(self, layer: Layer, metric: str) -> int:
+        """Weights are read once, whatever the batch."""
+        moved = int(layer[metric])
         weights = min(int(layer.weight_bytes), moved)
         whole = self.batch * (moved - weights) + weights
         return whole // 2 if self.precision in ("fp16", "bf16") else whole
@@ -80,7 +97,7 @@ def _row(
 ) -> dict[str, Any]:
     mine = [layers[number] for number in row.layers]
     macs = sum(given.macs(layer) for layer in mine)
-    traffic = sum(given.traffic_bytes(layer) for layer in mine)
+    traffic = given.traffic_bytes(mine)
     timed = bool(mine) and row.ns > 0
     gflops, gb = (2 * macs / row.ns, traffic / row.ns) if timed else (None, None)
     compute, memory = given.shares(gflops, gb)

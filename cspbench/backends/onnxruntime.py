@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import re
 import tempfile
 import threading
@@ -40,6 +41,8 @@ PROVIDERS = {
     "cuda": "CUDAExecutionProvider",
     "tensorrt": "TensorrtExecutionProvider",
 }
+#: fp32 means that TF32 is off, which both NVIDIA providers would use unasked.
+_EXACT: dict[str, dict[str, str]] = {"CUDAExecutionProvider": {"use_tf32": "0"}}
 PROVIDER = Axis("provider", "cpu", "choice", tuple(PROVIDERS), "execution provider")
 #: Concurrent callers on a device: one is submitting while the other one's work is done.
 DEVICE_CALLERS = 2
@@ -153,8 +156,14 @@ class OnnxRuntime(BackendSpec):
             settings.profile_file_prefix = profile
         # A waiting thread that spins takes the processor from whatever is measured beside it.
         settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        if provider != PROVIDERS["cpu"]:
+            # TensorRT has no option for it; NVIDIA's libraries read this when they are loaded.
+            os.environ["NVIDIA_TF32_OVERRIDE"] = "0"
+            # A node that the provider cannot run would go to the CPU without a word.
+            settings.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+        chosen = [(provider, _EXACT.get(provider, {}))]
         try:
-            session = onnxruntime.InferenceSession(str(artifact), settings, providers=[provider])
+            session = onnxruntime.InferenceSession(str(artifact), settings, providers=chosen)
         except Exception as error:  # its exceptions share only this base
             raise Unsupported(f"ONNX Runtime cannot load the model: {error}") from error
         if session.get_providers()[0] != provider:

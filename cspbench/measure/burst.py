@@ -77,6 +77,7 @@ class _Held:
     infer: Callable[[], None]
     threads: int
     clock: str
+    device: str = "cpu"
     done: int = 0
 
 
@@ -96,7 +97,7 @@ def hold_job(job: Answer, phase: PhaseReport) -> Answer:
     """
     global _held  # noqa: PLW0603 - one worker holds one model
     from cspbench.artifacts.tensors import input_pool
-    from cspbench.backends.spec import BACKENDS
+    from cspbench.backends.spec import BACKENDS, device_of
     from cspbench.ids import parse_case_id
     from cspbench.measure import sampling
     from cspbench.measure.agreement import check_agreement
@@ -108,10 +109,11 @@ def hold_job(job: Answer, phase: PhaseReport) -> Answer:
     phase("load")
     pool = input_pool((case.batch, 3, *case.model.input), job["seed"])
     options = dict(case.backend.options)
-    session = BACKENDS.get(case.backend.name).load(Path(job["artifact"]), options, case.threads)
+    backend = BACKENDS.get(case.backend.name)
+    session = backend.load(Path(job["artifact"]), options, case.threads)
     clock = job.get("clock", "device") if scope_of(options) == INFERENCE else "host"
     feed, infer = timed_parts(session, case, pool)
-    held = _Held(session, feed, infer, case.threads, clock)
+    held = _Held(session, feed, infer, case.threads, clock, device_of(backend, options))
     extra = float(job.get("extra_units", 0.0))
     if extra:
         held.infer = _followed_by(infer, ExtraWork(extra).after_inference)
@@ -199,7 +201,7 @@ def burst_job(job: Answer, _phase: PhaseReport) -> Answer:
     lost = None
     if waited is not None and after is not None:
         lost = max((after.get(task, 0) - before for task, before in waited.items()), default=0)
-        if _held.threads == 1 and _computes_here():
+        if _held.threads == 1 and _held.device == "cpu":  # elsewhere it waits for a device
             lost = max(lost, wall - ran)  # stopped, or throttled by a quota: not even waiting
         lost = min(max(lost, 0), total)
     return {"status": Status.OK.value, "ns": total, "count": job["count"], "lost_ns": lost}
@@ -211,12 +213,6 @@ def _device_ns(held: _Held, count: int) -> int | None:
         return None
     each = held.session.device_times(count).get("device_ns")
     return None if each is None else each * count
-
-
-def _computes_here() -> bool:
-    """True if the inferences run in this process's threads, not on a device it waits for."""
-    torch = sys.modules.get("torch")
-    return torch is None or not torch.cuda.is_initialized()
 
 
 def _waited_ns() -> dict[str, int] | None:

@@ -61,7 +61,7 @@ class Observer:
         )
         if found is not None:
             answer["energy"] = found
-        if throttled(watch.traces):
+        if throttled(watch.traces, device):
             answer.setdefault("flags", []).append("throttled")
 
     def _measure_idle(self, watch: Watch, device: str) -> Power | None:

@@ -73,6 +73,7 @@ class CpuTimes:
 class Interference:
     """What others took during a window.
 
+    ``own_cpu_s`` is processor time of this process and of its children that ended.
     ``foreign_cpu_s`` is processor time of other processes (busy time of the machine less ours),
     ``steal_s`` time in which the hypervisor ran somebody else, both over all processors.
     ``involuntary_switches`` tells how often our threads lost their processor to another,
@@ -84,6 +85,7 @@ class Interference:
     steal_s: float
     load_1m_before: float
     load_1m_after: float
+    own_cpu_s: float = 0.0
     voluntary_switches: int = 0
     involuntary_switches: int = 0
 
@@ -129,13 +131,15 @@ def between(before: CpuTimes | None, after: CpuTimes | None) -> Interference | N
     """What others took between two readings; the tick's rounding never makes it negative."""
     if before is None or after is None:
         return None
-    foreign = (after.busy_s - before.busy_s) - (after.own_s - before.own_s)
+    own = after.own_s - before.own_s
+    foreign = (after.busy_s - before.busy_s) - own
     return Interference(
         seconds=after.wall_s - before.wall_s,
         foreign_cpu_s=max(0.0, foreign),
         steal_s=max(0.0, after.steal_s - before.steal_s),
         load_1m_before=before.load_1m,
         load_1m_after=after.load_1m,
+        own_cpu_s=own,
         voluntary_switches=after.voluntary - before.voluntary,
         involuntary_switches=after.involuntary - before.involuntary,
     )

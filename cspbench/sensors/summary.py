@@ -22,8 +22,11 @@ SOURCES = {
 }
 #: How often hardware renews a counter, in seconds: RAPL about every ms, NVML's within 100 ms.
 COUNTER_PERIOD_S = {"cpu_energy_j": 0.001, "gpu_energy_j": 0.1}
-#: Clocks whose fall means throttling ...
-CLOCKS = ("cpu_frequency_max_mhz", "gpu_clock_mhz")
+#: Clocks whose fall means throttling, by device: a GPU that idles beside a CPU launch is none ...
+CLOCKS = {
+    "cpu": ("cpu_frequency_max_mhz",),
+    "cuda": ("cpu_frequency_max_mhz", "gpu_clock_mhz"),
+}
 #: ... when it is by more than this share of the clock at the start.
 CLOCK_DROP = 0.10
 
@@ -156,17 +159,22 @@ def energy(
     }
 
 
-def throttled(traces: Sequence[Trace]) -> bool:
-    """True if the device said so, or a clock fell by more than CLOCK_DROP of that at the start."""
+def throttled(traces: Sequence[Trace], device: str) -> bool:
+    """True if the device said so, or a clock fell by more than CLOCK_DROP of that at the start.
+
+    The CPU feeds every device, so its throttling counts for all.
+    """
     for trace in traces:
         # NVML may name a slowdown while the device changes its state: once is not enough.
-        if sum(value > 0 for _, value in series(trace.looks, "gpu_throttled")) > 1:
+        slowed = sum(value > 0 for _, value in series(trace.looks, "gpu_throttled"))
+        if device != "cpu" and slowed > 1:
             return True
         counts = [look.reading.counters.get("cpu_throttle_events") for look in trace.looks]
         known = [count for count in counts if count is not None]
         if known and known[-1] > known[0]:
             return True
-        if any(_fell([value for _, value in series(trace.looks, clock)]) for clock in CLOCKS):
+        clocks = CLOCKS.get(device, ())
+        if any(_fell([value for _, value in series(trace.looks, clock)]) for clock in clocks):
             return True
     return False
 

@@ -166,6 +166,9 @@ class _Interference(_Part):
     foreign_cpu_s: Amount = 0.0
     load_1m_before: Amount | None = None
     load_1m_after: Amount | None = None
+    own_cpu_s: Amount | None = None
+    voluntary_switches: Count | None = None
+    involuntary_switches: Count | None = None
 
 
 class _Memory(_Part):
@@ -174,6 +177,10 @@ class _Memory(_Part):
     retained_bytes: Count | None = None
     transient_bytes: Count | None = None
     device_peak_bytes: Count | None = None
+    device_loaded_bytes: Count | None = None
+    device_retained_bytes: Count | None = None
+    device_transient_bytes: Count | None = None
+    device_process_bytes: Count | None = None
     method: str | None = None
 
 
@@ -238,6 +245,7 @@ class Launch(_Part):
     layers: _LayerTimes | None = None
     throughput: _Throughput | None = None
     drift: _Drift | None = None
+    device: dict[str, Amount | None] | None = None
     backend: Json = {}
     sensors: dict[str, Json] | None = None
     board: str | None = None
