@@ -220,7 +220,9 @@ def sensors(case: CaseId, seconds: float, rounds: int) -> dict[str, Any]:
             return times
 
         turns: dict[str, Loop] = {"on": watched, "off": unwatched}
-        found = interleave(turns, latency_ns, SENSOR_TURN_S, seconds, rounds)
+        # Of slow networks a turn holds several inferences: it is the ends of turns that are read.
+        turn_s = max(SENSOR_TURN_S, 8 * latency_ns / 1e9)
+        found = interleave(turns, latency_ns, turn_s, seconds, rounds)
         beside.close()
     looks, names = told.split()
     return {

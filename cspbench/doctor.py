@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from cspbench.sensors.proc import between, read_cpu_times
+from cspbench.sensors.tegra import clocks_locked, nvpmodel_mode
 from cspbench.store import environment
 
 Verdict = Literal["good", "warn", "info"]
@@ -141,17 +142,32 @@ def heat() -> Iterator[Finding]:
 
 
 def power() -> Iterator[Finding]:
-    """Mains or battery; on a Jetson board its power mode."""
+    """Mains or battery."""
     for supply in Path("/sys/class/power_supply").glob("*/online"):
         mains = _read(supply) == "1"
         remedy = "" if mains else "plug the machine in: batteries lower clocks"
         yield Finding("power", "mains" if mains else "battery", "good" if mains else "warn", remedy)
         break
-    if _read("/etc/nv_tegra_release"):
-        yield Finding(
-            "Jetson power mode", "see nvpmodel -q", "info",
-            "sudo nvpmodel -m 0 && sudo jetson_clocks, and say so beside the numbers",
-        )  # fmt: skip
+
+
+def jetson(root: Path = Path("/")) -> Iterator[Finding]:
+    """Name, power mode and clock lock of a Jetson board; ``root`` is where ``/etc`` lies."""
+    if _read(root / "etc/nv_tegra_release") is None:
+        return
+    name = _read(root / "proc/device-tree/model")
+    if name:
+        yield Finding("Jetson board", name, "good")
+    yield Finding(
+        "Jetson power mode", nvpmodel_mode() or "nvpmodel -q does not tell", "info",
+        "it bounds every clock: choose with sudo nvpmodel -m, and say it beside the numbers",
+    )  # fmt: skip
+    locked = clocks_locked(root / "sys")
+    if locked is None:
+        yield Finding("Jetson clocks", "not visible here", "info")
+    elif locked:
+        yield Finding("Jetson clocks", "locked", "good")
+    else:
+        yield Finding("Jetson clocks", "not locked", "warn", "sudo jetson_clocks, after each boot")
 
 
 def threads() -> Iterator[Finding]:
@@ -208,5 +224,5 @@ def backends() -> Iterator[Finding]:
 
 
 CHECKS: tuple[Check, ...] = (
-    processor, frequency, smt, load, heat, power, threads, container, memory, backends,
+    processor, frequency, smt, load, heat, power, jetson, threads, container, memory, backends,
 )  # fmt: skip

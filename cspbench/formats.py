@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FORMATS = ("table", "json", "csv", "md", "parquet", "latex")
+#: Those that are text; parquet needs a file.
+PRINTED = tuple(form for form in FORMATS if form != "parquet")
 #: Width of a table that goes to a pipe: content is never folded there.
 _UNBOUNDED = 1000
 #: A table that would miss more columns than this folds its ids first.
@@ -52,7 +54,7 @@ def render(
 
     Args:
         frame: what to print.
-        form: one of FORMATS but parquet.
+        form: one of PRINTED.
         numbers: column -> format spec (``.1f``) for the forms that people read.
         spare: columns that a narrow terminal leaves out first.
 
@@ -72,13 +74,25 @@ def write(frame: pd.DataFrame, form: str, path: Path) -> None:
     Raises:
         InputError: the file cannot be written, or pyarrow is missing.
     """
+    if form != "parquet":
+        write_text(render(frame, form), path)
+        return
     try:
-        if form == "parquet":
-            frame.to_parquet(path, index=False)
-        else:
-            path.write_text(render(frame, form) + "\n", encoding="utf-8")
+        frame.to_parquet(path, index=False)
     except ImportError:
         raise InputError("parquet needs pyarrow: pip install 'cspbench[parquet]'") from None
+    except OSError as error:  # pandas raises some of its own, without the system's words
+        raise InputError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def write_text(text: str, path: Path) -> None:
+    """Write a text and a line end to a file.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    try:
+        path.write_text(f"{text}\n", encoding="utf-8")
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror}") from error
 

@@ -44,6 +44,12 @@ LAUNCH_COLUMNS = (
     "steady", "drift", "device_ms", "enqueue_ms", "transfer_ms", "steal_s", "foreign_cpu_s",
     "own_cpu_s", "load_1m_before", "load_1m_after", "voluntary_switches", "involuntary_switches",
 )  # fmt: skip
+#: What every launch tells of itself in these words; whatever else it has under a name of a column
+#: is not that column's.
+LAUNCH_FACTS = (
+    "case", "job", "number", "session", "board", "ended", "seconds", "status", "stop",
+    "relative_half_width",
+)  # fmt: skip
 INTERFERENCE_COLUMNS = (
     "steal_s", "foreign_cpu_s", "own_cpu_s", "load_1m_before", "load_1m_after",
     "voluntary_switches", "involuntary_switches",
@@ -175,11 +181,19 @@ class Run:
             return "", None
         device = device_of(backend, dict(case.backend.options))
         key = f"{device}/t{case.threads}"
-        noted = self.stored.meta.get("ceilings", {}).get(key)
+        noted = self._noted_ceilings(case_id).get(key)
         if noted is None and case.board is None:
             known = known_ceilings(device, case.threads, self.environment)
             noted = None if known is None else asdict(known)
         return key, noted
+
+    def _noted_ceilings(self, case_id: str) -> dict[str, Any]:
+        """Of the board of the fleet that the case sits on, else of the run's machine."""
+        fleet = self.stored.meta.get("fleet") or {}
+        board = fleet.get("seats", {}).get(case_id)
+        if board in fleet.get("boards", {}):
+            return dict(fleet["boards"][board].get("ceilings", {}))
+        return dict(self.stored.meta.get("ceilings", {}))
 
     def _conditions(self, case_id: str) -> Conditions:
         from cspbench.layer_times import Conditions
@@ -299,7 +313,7 @@ def _scaled(value: float | None, unit: float) -> float | None:
 
 def _launch_row(launch: dict[str, Any], median_ms: float | None) -> dict[str, Any]:
     """A launch's row; its median is given where the case's row needed it too."""
-    row = {column: launch.get(column) for column in LAUNCH_COLUMNS}
+    row = {column: launch.get(column) for column in LAUNCH_FACTS}
     row["flags"] = list(launch.get("flags", ()))
     row["reason"] = _encodable(launch["reason"])
     latencies = launch.get("latencies_ns")

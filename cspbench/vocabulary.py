@@ -81,8 +81,8 @@ FLAGS: dict[str, Flag] = {
         ),
         Flag(
             "fallback_engine",
-            "the backend did not use the engine that was asked for",
-            "choose an engine that this version of the backend has",
+            "the engine that the backend takes first cannot hold the model, so another one ran",
+            "name one engine for all cases that are compared, such as engine: classic",
         ),
     )
 }

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from cspbench.backends.spec import BACKENDS
 from cspbench.cli.main import COMMANDS
+from cspbench.store.records import EXTRA_JOBS
 from cspbench.suite.form import GateSection, LatencyRule, MeasureSection, SuiteFile
 from cspbench.vocabulary import FLAGS, NOT_RUNNABLE, Status
 
@@ -56,6 +58,20 @@ def test_troubleshooting_knows_every_flag_and_every_bad_end():
     assert {status.value for status in NOT_RUNNABLE} <= set(
         re.findall(r"^### `(\w+)`$", ends, re.M)
     )
+
+
+def test_what_is_timed_is_told_of_every_backend():
+    text = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
+    [timed] = re.findall(r"^### What is timed\n(.*?)(?=^### )", text, re.DOTALL | re.MULTILINE)
+    cells = re.findall(r"^\| (`[^|]+) \|", timed, re.MULTILINE)
+    told = re.findall(r"`([^`]+)`", " ".join(cells))
+    assert sorted(told) == sorted(BACKENDS.names())
+
+
+def test_every_kind_of_a_stored_launch_is_told():
+    text = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
+    [row] = re.findall(r"^\| `job` \|.*$", text, re.MULTILINE)
+    assert set(re.findall(r"`(\w+)`", row)) == {"job", "time", "compile", "prepare", *EXTRA_JOBS}
 
 
 def anchors(page):

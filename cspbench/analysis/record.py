@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from cspbench.errors import InputError
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -125,8 +127,7 @@ COLUMNS: tuple[str, ...] = (
 LIMIT = 2**63
 #: What a stored value may be; of shapes what they hold.
 _TYPES: dict[str, set[type]] = {
-    **{name: {int, float} for name in _FACTS},
-    **{name: {int} for name in _DEPTHS},
+    **{name: {int} for name in _FACTS},
     **{key: {str} for key in ("name", "op", "kind", "stage")},
     "transposed": {bool},
 }
@@ -144,6 +145,23 @@ def _layer_from_row(row: Sequence[Any]) -> Layer:
     for place in _SHAPES_PLACES:
         values[place] = tuple(map(tuple, values[place]))
     return Layer(*values)
+
+
+def _stored_layers(rows: Sequence[Sequence[Any]]) -> list[Layer]:
+    """Layers with what is derived from them: where that fails, their facts contradict each other.
+
+    A linear layer without outputs is an example: each fact may be right, and no layer has them all.
+    """
+    from cspbench.analysis.derive import derive_layers
+
+    layers = [_layer_from_row(row) for row in rows]
+    try:
+        derive_layers(layers)
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+        raise InputError(f"the layers of a stored analysis are none: {error}") from error
+    if any(abs(value) >= LIMIT for layer in layers for value in layer.values.values()):
+        raise InputError("the layers of a stored analysis are none: one does more than any could")
+    return layers
 
 
 def is_current(data: Mapping[str, Any] | None) -> bool:
@@ -167,7 +185,7 @@ def check_stored(data: Mapping[str, Any]) -> None:
     try:
         inputs = _from_head(data, rows).input
         sides = [side for shape in inputs for side in shape]
-    except (KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError) as error:
         raise ValueError(f"not an analysis: {error}") from None
     sizes = all(type(side) is int and 0 < side < LIMIT for side in sides)
     if not inputs or not all(inputs) or not sizes:
@@ -177,7 +195,7 @@ def check_stored(data: Mapping[str, Any]) -> None:
         if not set(map(type, values)) <= _TYPES[name]:
             raise ValueError(f"{name} of a layer has a value of another type")
         if (
-            _TYPES[name] <= {int, float}
+            _TYPES[name] == {int}
             and not 0 <= min(values, default=0) <= max(values, default=0) < LIMIT
         ):
             raise ValueError(f"{name} of a layer is no size")
@@ -218,13 +236,14 @@ class Analysis:
 
     @property
     def layers(self) -> list[Layer]:
-        """Operator calls in the order of execution."""
-        if self._layers is None:
-            from cspbench.analysis.derive import derive_layers
+        """Operator calls in the order of execution.
 
+        Raises:
+            InputError: stored layers are none, as may be those of a stranger's run.
+        """
+        if self._layers is None:
             rows = json.loads(self._rows) if isinstance(self._rows, str) else self._rows
-            self._layers = [_layer_from_row(row) for row in rows]
-            derive_layers(self._layers)
+            self._layers = _stored_layers(rows)
         return self._layers
 
     def __getattr__(self, name: str) -> Number:

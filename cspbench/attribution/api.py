@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 import weakref
 from collections.abc import Sequence
 from dataclasses import replace
@@ -45,7 +46,8 @@ def explain(
             Without a run: a case id or a model id.
         b: likewise; the difference is B minus A.
         run: a stored run that measured both with ``measure.layers``, or its directory. Without it
-            both are measured now and the run is stored under ``results/``.
+            both are measured now and the run is stored under ``results/``; while another run
+            measures on this machine it is waited for, with a warning.
         backend: of model ids; ignored with a run, like the next two.
         batch: of model ids.
         threads: of model ids.
@@ -55,7 +57,7 @@ def explain(
     """
     if run is None:
         plan = plan_pair(a, b, backend=backend, batch=batch, threads=threads)
-        run = measure_plan(plan, RESULTS)
+        run = measure_plan(plan, RESULTS, waiting=warnings.warn)
         first, second = (record.case for record in run.records)
         return explain_measured(run, first, second)
     if isinstance(run, (str, Path)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,13 +62,24 @@ def measure_plan(
     out: Path,
     executor: Executor | None = None,
     progress: Progress | None = None,
+    *,
+    wait: bool = True,
+    waiting: Callable[[str], None] | None = None,
 ) -> Run:
-    """Measure a plan and return the run, stored under ``out``."""
+    """Measure a plan, alone on this machine, and return the run, stored under ``out``.
+
+    ``wait`` and ``waiting`` say what to do while another run measures (`timing_lock`).
+
+    Raises:
+        InputError: another one does and ``wait`` is False, or nothing can be written.
+    """
     from cspbench.frames import load
+    from cspbench.runner.lock import timing_lock
     from cspbench.runner.run import execute, new_run
 
-    directory = new_run(plan, out)
-    execute(plan, directory, executor=executor, progress=progress)
+    with timing_lock(plan.suite.name, wait=wait, waiting=waiting):
+        directory = new_run(plan, out)
+        execute(plan, directory, executor=executor, progress=progress)
     return load(directory.path)
 
 

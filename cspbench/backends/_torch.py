@@ -102,13 +102,32 @@ def memory_format(layout: str) -> torch.memory_format:
     return torch.channels_last if layout == "channels_last" else torch.contiguous_format
 
 
-def warm() -> None:
-    """Import what loading a program imports (sympy among it), which is not the model's memory."""
-    program = torch.export.export(torch.nn.ReLU(), (torch.zeros(1),))
+def warm(mode: str = "eager", device: str = "cpu") -> None:
+    """Import and start what running any program needs, which is not the model's memory.
+
+    A graph of one convolution goes the way of a network: sympy's import, in mode compile Dynamo's,
+    Inductor's and the compiler's, on a CUDA device its context and cuDNN. What compiling the
+    network itself takes remains its own.
+    """
+    example = torch.zeros(1, 1, 4, 4)
+    program = torch.export.export(torch.nn.Conv2d(1, 1, 1).eval(), (example,))
     buffer = io.BytesIO()
     torch.export.save(program, buffer)
     buffer.seek(0)
-    torch.export.load(buffer).module()(torch.zeros(1))
+    graph = torch.export.load(buffer).module()
+    assert isinstance(graph, torch.fx.GraphModule)
+    call = in_mode(graph.to(device), mode, torch.float32, torch.contiguous_format)
+    with torch.inference_mode():
+        call(example.to(device))
+
+
+def compiled_from_cache() -> bool:
+    """True if what this process compiled last was in the cache that an earlier one filled."""
+    from torch._dynamo.utils import counters
+
+    inductor, autograd = counters["inductor"], counters["aot_autograd"]
+    hits = inductor["fxgraph_cache_hit"] + autograd["autograd_cache_hit"]
+    return bool(hits) and not inductor["fxgraph_cache_miss"]
 
 
 def graph_nodes(artifact: Path) -> list[tuple[str, str, tuple[int, ...]]]:

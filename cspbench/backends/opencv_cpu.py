@@ -11,7 +11,7 @@ import importlib.util
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cspbench.axes import Axis, Options, Value, resolve
 from cspbench.backends.spec import (
@@ -46,8 +46,7 @@ class OpenCvCpu(BackendSpec):
 
         cv2.setNumThreads(threads)
         wanted = str(resolve(self.axes, options)["engine"])
-        net, engine = _read(cv2, artifact, wanted)
-        return OpenCvSession(cv2, net, engine, threads)
+        return OpenCvSession(cv2, _read(cv2, artifact, wanted), threads)
 
     def profile_layers(
         self,
@@ -63,7 +62,7 @@ class OpenCvCpu(BackendSpec):
         from cspbench.backends._layers import profile
 
         cv2.setNumThreads(threads)
-        net, engine = _read(cv2, artifact, str(resolve(self.axes, options)["engine"]))
+        net, engine, _ = _read(cv2, artifact, str(resolve(self.axes, options)["engine"]))
         outputs = net.getUnconnectedOutLayersNames()
         names, kinds = net.getLayerNames(), _layer_types(cv2, net)
 
@@ -97,26 +96,33 @@ def _layer_types(cv2: Any, net: Any) -> dict[str, str]:
     return kinds
 
 
-def _read(cv2: Any, artifact: Path, wanted: str) -> tuple[Any, str]:
-    """Return the net and the name of the engine that really holds it."""
+class _Read(NamedTuple):
+    """A net, the engine that really holds it, and why ``auto``'s first choice does not."""
+
+    net: Any
+    engine: str
+    fallback: str = ""
+
+
+def _read(cv2: Any, artifact: Path, wanted: str) -> _Read:
+    """Read the artifact with the engine asked for; only ``auto`` may get another one."""
     flags = {"new": "ENGINE_NEW", "classic": "ENGINE_CLASSIC"}
-    has_engines = any(hasattr(cv2.dnn, flag) for flag in flags.values())
-    if not has_engines:
+    there = [engine for engine, flag in flags.items() if hasattr(cv2.dnn, flag)]
+    if not there:
         if wanted == "new":
             raise Unsupported(f"OpenCV {cv2.__version__} has only the classic engine")
-        return cv2.dnn.readNetFromONNX(str(artifact)), "classic"
+        return _Read(cv2.dnn.readNetFromONNX(str(artifact)), "classic")
+    if wanted not in ("auto", *there):
+        raise Unsupported(f"OpenCV {cv2.__version__} has no {wanted} engine")
     reasons = []
-    for engine in ("new", "classic") if wanted == "auto" else (wanted,):
-        if not hasattr(cv2.dnn, flags[engine]):
-            reasons.append(f"OpenCV {cv2.__version__} has no {engine} engine")
-            continue
+    for engine in there if wanted == "auto" else (wanted,):
         try:
             net = cv2.dnn.readNetFromONNX(str(artifact), getattr(cv2.dnn, flags[engine]))
         except cv2.error as error:
             reasons.append(f"the {engine} engine cannot read the model: {error.err or error}")
             continue
         if not net.empty():
-            return net, engine
+            return _Read(net, engine, "; ".join(reasons))
         reasons.append(f"the {engine} engine read an empty net")
     raise Unsupported("; ".join(reasons))
 
@@ -124,12 +130,11 @@ def _read(cv2: Any, artifact: Path, wanted: str) -> tuple[Any, str]:
 class OpenCvSession(HostSession):
     """A net with its output names."""
 
-    def __init__(self, cv2: Any, net: Any, engine: str, threads: int) -> None:
+    def __init__(self, cv2: Any, read: _Read, threads: int) -> None:
         self._cv2 = cv2
-        self._net = net
-        self._engine = engine
+        self._net, self._engine, self._fallback = read
         self._threads = threads
-        self._names = net.getUnconnectedOutLayersNames()
+        self._names = self._net.getUnconnectedOutLayersNames()
         self._outputs: Sequence[Any] = ()
 
     def set_input(self, array: np.ndarray) -> None:
@@ -162,6 +167,7 @@ class OpenCvSession(HostSession):
             "engine": self._engine,
             "threads": self._cv2.getNumThreads(),
             "requested_threads": self._threads,
+            **({"fallback": self._fallback} if self._fallback else {}),
         }
 
     def close(self) -> None:

@@ -186,10 +186,10 @@ class ChoosesDevice(Protocol):
 
 @runtime_checkable
 class Warms(Protocol):
-    """What a backend offers whose ``load`` imports much: that is not the model's memory."""
+    """What a backend offers that imports or starts much: that is not the model's memory."""
 
-    def warm(self) -> None:
-        """Import it now."""
+    def warm(self, options: Options) -> None:
+        """Do it now, as these options need it."""
 
 
 @runtime_checkable
@@ -198,6 +198,9 @@ class Compiles(Protocol):
 
     def compiles(self, options: Options) -> bool:
         """True if a launch of its own must fill the cache before any launch is timed."""
+
+    def compiled_from_cache(self) -> bool:
+        """True if what this process compiled was in the cache already."""
 
 
 class Backend(Protocol):

@@ -32,6 +32,10 @@ MODE = Axis(
 PRECISION = Axis("precision", "fp32", "choice", ("fp32", "bf16"), "of weights and activations")
 
 
+def _compiler() -> str | None:
+    return shutil.which("g++") or shutil.which("clang++")
+
+
 class TorchCpu(BackendSpec):
     """Spec of the backend."""
 
@@ -43,11 +47,18 @@ class TorchCpu(BackendSpec):
         """Mode compile does."""
         return resolve(self.axes, options)["mode"] == "compile"
 
-    def warm(self) -> None:
-        """Import what loading imports."""
+    def compiled_from_cache(self) -> bool:
+        """As Inductor counts."""
+        from cspbench.backends._torch import compiled_from_cache
+
+        return compiled_from_cache()
+
+    def warm(self, options: Options) -> None:
+        """Import what loading and running import; without a compiler ``load`` says so."""
         from cspbench.backends._torch import warm
 
-        warm()
+        mode = str(resolve(self.axes, options)["mode"])
+        warm("fused" if mode == "compile" and not _compiler() else mode)
 
     def load(self, artifact: Path, options: Options, threads: int) -> TorchCpuSession:
         """Load the program; mode compile compiles it at its first run."""
@@ -56,7 +67,7 @@ class TorchCpu(BackendSpec):
         from cspbench.backends import _torch
 
         chosen = {name: str(value) for name, value in resolve(self.axes, options).items()}
-        if chosen["mode"] == "compile" and not (shutil.which("g++") or shutil.which("clang++")):
+        if chosen["mode"] == "compile" and not _compiler():
             raise Unavailable("torch.compile needs a C++ compiler (g++ or clang++)")
         torch.set_num_threads(threads)
         dtype = _torch.DTYPES.get(chosen["precision"], torch.float32)

@@ -91,17 +91,27 @@ class TorchCuda(BackendSpec):
         """Mode compile does."""
         return resolve(self.axes, options)["mode"] == "compile"
 
-    def warm(self) -> None:
-        """Import what loading imports."""
+    def compiled_from_cache(self) -> bool:
+        """As Inductor counts."""
+        from cspbench.backends._torch import compiled_from_cache
+
+        return compiled_from_cache()
+
+    def warm(self, options: Options) -> None:
+        """Import what loading and running import; start the device."""
         from cspbench.backends._torch import warm
 
-        warm()
+        mode = str(resolve(self.axes, options)["mode"])
+        warm("fused" if mode == "cudagraph" else mode, "cuda")
 
     def load(self, artifact: Path, options: Options, threads: int) -> TorchCudaSession:
         """Load the program on to the first visible device (``CUDA_VISIBLE_DEVICES``)."""
         from cspbench.backends import _torch
         from cspbench.backends._torch_cuda import TorchCudaSession
 
+        chosen = resolve(self.axes, options)
+        if chosen["flush_l2"] is True and chosen[SCOPE.name] != SCOPE.default:
+            raise Unsupported("flush_l2 is for scope inference: what is copied in would be flushed")
         graph, chosen, dtype, layout = self._graph(artifact, options, threads)
         captured = chosen["mode"] == "cudagraph"
         mode = "fused" if captured else str(chosen["mode"])
@@ -126,6 +136,8 @@ class TorchCuda(BackendSpec):
         graph, chosen, dtype, layout = self._graph(artifact, options, threads)
         if chosen["mode"] in ("compile", "cudagraph"):
             raise Unsupported(f"mode {chosen['mode']} has no operators to tell apart")
+        if chosen["flush_l2"] is True:
+            raise Unsupported("flush_l2 is for whole inferences, not for single layers")
         _torch.in_mode(graph, str(chosen["mode"]), dtype, layout)
 
         def to_input(array: np.ndarray) -> torch.Tensor:
@@ -144,6 +156,8 @@ class TorchCuda(BackendSpec):
         """Inferences submitted to one stream without waiting for each, inputs on the device."""
         from cspbench.backends._throughput import run_for
 
+        if resolve(self.axes, options)["flush_l2"] is True:
+            raise Unsupported("flush_l2 has no meaning where inferences overlap")
         session = self.load(artifact, options, threads)
         session.set_input(inputs[0])
         session.run()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cspbench.cli.options import allow_code_option, emit, format_option, out_file_option
+from cspbench.cli.options import allow_code_option, emit, emit_text, table_options
 from cspbench.formats import text_table
 
 if TYPE_CHECKING:
@@ -80,8 +80,7 @@ _COMPARISONS = ("params", "bflops", "cio_paper", "max_layer_bflops", "bflops_cha
 @click.option("--batch", type=click.IntRange(1), default=1, show_default=True, help="Batch size.")
 @click.option("--no-cache", is_flag=True, help="Analyse again even if it is known.")
 @allow_code_option
-@format_option
-@out_file_option  # fmt: skip
+@table_options  # fmt: skip
 def command(
     targets: tuple[str, ...], layers: bool, stages: bool, conventions: bool, verify: bool,
     balance: bool, memory: bool, theory: bool, published: bool, roofline: bool, device: str,
@@ -146,12 +145,7 @@ def _warn(found: list[Analysis]) -> None:
 
 
 def _emit_json(objects: list[dict[str, Any]], out: Path | None) -> None:
-    text = json.dumps(objects)
-    if out is None:
-        click.echo(text)
-    else:
-        out.write_text(text + "\n", encoding="utf-8")
-        click.echo(str(out))
+    emit_text(json.dumps(objects), out)
 
 
 def _rows(rows: list[dict[str, Any]], form: str, out: Path | None) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from cspbench.cli.options import emit, emit_text, table_options
 from cspbench.cli.talk import Talk, talk_options
 from cspbench.errors import InputError
 
@@ -19,29 +21,40 @@ if TYPE_CHECKING:
 @click.option("--device", type=click.Choice(("cpu", "cuda")), default="cpu", show_default=True)
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
 @click.option("--again", is_flag=True, help="Measure again although it is known.")
-@click.option("--format", "form", type=click.Choice(("table", "json")), default="table",
-              show_default=True, help="Form of the output.")  # fmt: skip
+@table_options
 @talk_options
-def command(device: str, threads: int, again: bool, form: str, talk: Talk) -> None:
+def command(
+    device: str, threads: int, again: bool, form: str, out: Path | None, talk: Talk
+) -> None:
     """Measure compute, bandwidth and overhead of a device once; later calls print what is known."""
     from cspbench.store.ceilings import known_ceilings
 
     found = None if again else known_ceilings(device, threads)
     ceilings = found or _measure(device, threads, talk)
     if form == "json":
-        click.echo(json.dumps(asdict(ceilings)))
+        emit_text(json.dumps(asdict(ceilings)), out)
         return
-    rows = [(f"{name} matrix product", f"{rate:.1f} GFLOP/s")
-            for name, rate in ceilings.gflops.items()]  # fmt: skip
-    rows += [(f"memory {name}", f"{rate:.1f} GB/s") for name, rate in
-             ceilings.bandwidth_gbs.items()]  # fmt: skip
-    rows += [(f"{level} copy", f"{rate:.1f} GB/s") for level, rate in
-             ceilings.cache_bandwidth_gbs.items()]  # fmt: skip
-    rows += [("one operator", f"{ceilings.overhead_us:.2f} µs")]
+    rows = _rows(ceilings)
+    if form != "table" or out is not None:
+        import pandas as pd
+
+        emit(pd.DataFrame(rows, columns=["ceiling", "value", "unit"]), form, out, {"value": ".2f"})
+        return
     what = ceilings.name or f"{ceilings.threads} thread{'s' if ceilings.threads > 1 else ''}"
     click.echo(f"{device}, {what}{' (measured earlier)' if found else ''}")
-    for name, value in rows:
-        click.echo(f"  {name:24} {value:>16}")
+    for name, value, unit in rows:
+        text = f"{value:.{2 if unit == 'µs' else 1}f} {unit}"
+        click.echo(f"  {name:24} {text:>16}")
+
+
+def _rows(ceilings: Ceilings) -> list[tuple[str, float, str]]:
+    """What the ceiling is of, its value and its unit."""
+    return [
+        *((f"{name} matrix product", rate, "GFLOP/s") for name, rate in ceilings.gflops.items()),
+        *((f"memory {name}", rate, "GB/s") for name, rate in ceilings.bandwidth_gbs.items()),
+        *((f"{level} copy", rate, "GB/s") for level, rate in ceilings.cache_bandwidth_gbs.items()),
+        ("one operator", ceilings.overhead_us, "µs"),
+    ]
 
 
 def _measure(device: str, threads: int, talk: Talk) -> Ceilings:

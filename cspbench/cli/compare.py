@@ -6,14 +6,13 @@ from pathlib import Path
 
 import click
 
-from cspbench.cli.options import emit, format_option, out_file_option, results_option
+from cspbench.cli.options import emit, results_option, table_options
 
 
 @click.command()
 @click.argument("base", metavar="RUN")
 @click.argument("head", metavar="RUN")
-@format_option
-@out_file_option
+@table_options
 @results_option
 def command(base: str, head: str, form: str, out: Path | None, results: Path) -> None:
     """Put two stored RUNs beside each other: ratios with intervals, but no verdict.

@@ -2,25 +2,38 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+from cspbench.cli.options import emit, table_options
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cspbench.doctor import Finding
 
 _SIGNS = {"good": ("ok", "green"), "warn": ("warn", "yellow"), "info": ("-", None)}
 
 
 @click.command()
-@click.option("--format", "form", type=click.Choice(("table", "json")), default="table",
-              show_default=True, help="Form of the output.")  # fmt: skip
-def command(form: str) -> None:
+@table_options
+def command(form: str, out: Path | None) -> None:
     """Look at this machine; every warning comes with its remedy. Nothing is changed."""
     from cspbench.doctor import examine
 
     findings = examine()
-    if form == "json":
-        click.echo(json.dumps([asdict(finding) for finding in findings], indent=1))
+    if form == "table" and out is None:
+        _print(findings)
         return
+    import pandas as pd
+
+    emit(pd.DataFrame([asdict(finding) for finding in findings]), form, out)
+
+
+def _print(findings: Sequence[Finding]) -> None:
     width = max(len(finding.check) for finding in findings)
     for finding in findings:
         sign, colour = _SIGNS[finding.verdict]

@@ -7,16 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from cspbench.cli.options import (
     allow_code_option,
     emit,
-    format_option,
-    out_file_option,
+    emit_text,
     results_option,
+    table_options,
 )
 from cspbench.cli.talk import Talk, talk_options
-from cspbench.errors import StoreError
+from cspbench.errors import InputError, StoreError
 from cspbench.formats import printable
 from cspbench.vocabulary import ExitCode, Status
 
@@ -54,8 +55,7 @@ SHOWN_GROUPS = 12
     "--no-wait", is_flag=True, help="Refuse to start while another run measures on this machine."
 )
 @talk_options
-@format_option
-@out_file_option
+@table_options
 @results_option  # fmt: skip
 def command(
     a: str, b: str, run: str | None, by: str | None, backend: str, batch: int, threads: int,
@@ -72,6 +72,7 @@ def command(
     from cspbench.store.rundir import find_run
 
     if run is not None:
+        _refuse_settings()
         _show(api.explain(a, b, load(find_run(run, results))), form, by, out)
         return ExitCode.OK
     try:
@@ -93,6 +94,20 @@ def command(
     return ExitCode.OK
 
 
+def _refuse_settings() -> None:
+    """With ``--run`` nothing is measured: settings of a measurement would be lost in silence."""
+    source = click.get_current_context().get_parameter_source
+    given = [
+        f"--{name}"
+        for name in ("backend", "batch", "threads", "rounds")
+        if source(name) is ParameterSource.COMMANDLINE
+    ]
+    if given:
+        raise InputError(
+            f"{' and '.join(given)}: for what is measured now; --run reads what was measured"
+        )
+
+
 def _measure(
     ids: tuple[str, str], backend: str, batch: int, threads: int, rounds: int, results: Path,
     talk: Talk, *, allow_code: bool, wait: bool,
@@ -100,14 +115,13 @@ def _measure(
     from cspbench.attribution.pair import measure_plan, plan_pair
     from cspbench.models.code import allowing_code
     from cspbench.runner.executor import LocalExecutor
-    from cspbench.runner.lock import timing_lock
 
     with allowing_code(allow_code):
         plan = plan_pair(*ids, backend=backend, batch=batch, threads=threads, rounds=rounds)
         display = talk.display()
         try:
-            with timing_lock("explain", wait=wait, waiting=talk.tell):
-                return measure_plan(plan, results, LocalExecutor(allow_code=allow_code), display)
+            executor = LocalExecutor(allow_code=allow_code)
+            return measure_plan(plan, results, executor, display, wait=wait, waiting=talk.tell)
         finally:
             display.close()
 
@@ -117,11 +131,7 @@ def _show(found: Explanation, form: str, by: str | None, out: Path | None) -> No
     from cspbench.formats import render
 
     if form == "json" and by is None:
-        text = json.dumps(words.as_dict(found), indent=1, allow_nan=False)
-        if out is None:
-            click.echo(text)
-        else:
-            _write(text, out)
+        emit_text(json.dumps(words.as_dict(found), indent=1, allow_nan=False), out)
         return
     if form != "table" or out is not None or by is not None:
         emit(words.frame(found, by or "causes"), form, out, words.NUMBERS)
@@ -135,14 +145,3 @@ def _show(found: Explanation, form: str, by: str | None, out: Path | None) -> No
     click.echo(render(groups.head(SHOWN_GROUPS), form, words.NUMBERS))
     if len(groups) > SHOWN_GROUPS:
         click.echo(f"... and {len(groups) - SHOWN_GROUPS} more: --by groups")
-
-
-def _write(text: str, out: Path) -> None:
-    """Write a text to a file and say where it is."""
-    from cspbench.errors import InputError
-
-    try:
-        out.write_text(text + "\n", encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"cannot write {out}: {error.strerror}") from error
-    click.echo(str(out))

@@ -6,13 +6,12 @@ from pathlib import Path
 
 import click
 
-from cspbench.cli.options import emit, format_option, out_file_option, results_option
+from cspbench.cli.options import emit, results_option, table_options
 
 
 @click.command()
 @click.argument("patterns", nargs=-1, metavar="[PATTERN]...")
-@format_option
-@out_file_option
+@table_options
 @results_option
 def command(patterns: tuple[str, ...], form: str, out: Path | None, results: Path) -> None:
     """Follow the cases that match PATTERN over the stored runs of the newest run's machine.

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from cspbench.cli.options import format_option, results_option
+from cspbench.cli.options import emit, emit_text, results_option, table_options
 from cspbench.ids import matches
 
 Row = dict[str, Any]
@@ -141,24 +141,22 @@ KINDS: dict[str, Callable[[str, Path], list[Row]]] = {
 @click.command(name="list")
 @click.argument("kind", type=click.Choice(tuple(KINDS)))
 @click.argument("pattern", default="*")
-@format_option
+@table_options
 @results_option
-def command(kind: str, pattern: str, form: str, results: Path) -> None:
+def command(kind: str, pattern: str, form: str, out: Path | None, results: Path) -> None:
     """List models, necks, backends, sensors, suites or runs; PATTERN takes * and ?."""
     rows = KINDS[kind](pattern, results)
     if form == "json":
         import json
 
-        click.echo(json.dumps(rows, indent=1))
+        emit_text(json.dumps(rows, indent=1), out)
         return
     if not rows:
         click.echo(f"no {kind} match {pattern!r}" if pattern != "*" else f"no {kind}", err=True)
         return
     import pandas as pd
 
-    from cspbench.cli.options import emit
-
     frame = pd.DataFrame(rows)
     if form == "table":  # sources are long: they are in the other forms and in docs/models.md
         frame = frame.drop(columns="source", errors="ignore")
-    emit(frame, form, None, {"input": "d", "scales": "d", "cases": "d", "ok": "d"})
+    emit(frame, form, out, {"input": "d", "scales": "d", "cases": "d", "ok": "d"})

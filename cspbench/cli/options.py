@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from cspbench.errors import InputError
-from cspbench.formats import FORMATS, render, write
+from cspbench.formats import FORMATS, PRINTED, render, write, write_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,8 +20,9 @@ if TYPE_CHECKING:
 
     from cspbench.frames import Run
 
+#: For commands that only print; those that write a file as well take `table_options`.
 format_option = click.option(
-    "--format", "form", type=click.Choice(FORMATS), default="table", show_default=True,
+    "--format", "form", type=click.Choice(PRINTED), default="table", show_default=True,
     help="Form of the output.",
 )  # fmt: skip
 
@@ -32,9 +35,27 @@ allow_code_option = click.option(
     "--allow-code", is_flag=True, help="Allow models that run code which is not cspbench's."
 )
 
-out_file_option = click.option(
-    "--out", type=click.Path(path_type=Path, dir_okay=False), help="Write to this file."
-)
+
+def table_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--format``, in every form, and ``--out``: a command gets them as ``form`` and ``out``.
+
+    A form that is not text is refused without a file for it, before the command does anything.
+    """
+
+    @click.option(
+        "--format", "form", type=click.Choice(FORMATS), default="table", show_default=True,
+        help="Form of the output; parquet needs --out.",
+    )  # fmt: skip
+    @click.option(
+        "--out", type=click.Path(path_type=Path, dir_okay=False), help="Write to this file."
+    )
+    @functools.wraps(command)
+    def with_table(*args: Any, form: str, out: Path | None, **options: Any) -> Any:
+        if form not in PRINTED and out is None:
+            raise InputError(f"{form} is not text: name a file with --out")
+        return command(*args, form=form, out=out, **options)
+
+    return with_table
 
 
 def memory_size(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
@@ -61,6 +82,26 @@ def parse_overrides(settings: Sequence[str]) -> dict[str, object]:
             raise InputError(f"--set {setting}: write key=value, such as threads=2")
         overrides[key.strip()] = value
     return overrides
+
+
+def at_most_one(**given: bool) -> None:
+    """Refuse flags that exclude each other; each is named as the command's argument.
+
+    Raises:
+        InputError: more than one is given.
+    """
+    names = [f"--{name.replace('_', '-')}" for name, there in given.items() if there]
+    if len(names) > 1:
+        raise InputError(f"{' and '.join(names)} exclude each other: give one")
+
+
+def emit_text(text: str, out: Path | None) -> None:
+    """Print a text, or write it to ``out`` and say where it is."""
+    if out is None:
+        click.echo(text)
+    else:
+        write_text(text, out)
+        click.echo(str(out))
 
 
 def emit(

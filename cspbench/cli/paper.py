@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cspbench.cli.options import emit, format_option, out_file_option, results_option
+from cspbench.cli.options import emit, results_option, table_options
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,8 +28,7 @@ SUITES = "-paper-"
     "--table", "number", type=click.IntRange(1, 5), metavar="1..5",
     help="Print this table of the paper instead of the checklist of claims.",
 )  # fmt: skip
-@format_option
-@out_file_option
+@table_options
 @results_option
 def command(
     runs: tuple[str, ...], number: int | None, form: str, out: Path | None, results: Path

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from cspbench.cli.fleet_options import fleet_of, insecure_option, scheduler_option
 from cspbench.cli.measuring import suites_of
-from cspbench.cli.options import results_option
+from cspbench.cli.options import emit, emit_text, results_option, table_options
 from cspbench.formats import printable
 
 if TYPE_CHECKING:
@@ -25,20 +25,13 @@ if TYPE_CHECKING:
 @click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a setting of the suite."
 )
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(("table", "json")),
-    default="table",
-    show_default=True,
-    help="Form of the output.",
-)
+@table_options
 @scheduler_option
 @insecure_option
 @results_option  # fmt: skip
 def command(
     suites: tuple[str, ...], only: tuple[str, ...], overrides: tuple[str, ...], form: str,
-    scheduler: str | None, insecure: bool, results: Path,
+    out: Path | None, scheduler: str | None, insecure: bool, results: Path,
 ) -> None:  # fmt: skip
     """Show the cases of SUITE in order, what this machine cannot run and why, and the time.
 
@@ -58,16 +51,31 @@ def command(
         plans = [plan_suite(suite, only) for suite in suites_of(suites, overrides)]
         seats = [{} for _ in plans]
     history = launch_seconds(results)
-    for plan, places in zip(plans, seats, strict=True):
-        measure = plan.suite.measure
-        each = {planned.id: case_seconds(planned.id, measure, history) for planned in plan.runnable}
-        if form == "json":
-            click.echo(json.dumps(_as_json(plan, each, places)))
-        else:
+    seconds = [
+        {case.id: case_seconds(case.id, plan.suite.measure, history) for case in plan.runnable}
+        for plan in plans
+    ]
+    parts = list(zip(plans, seconds, seats, strict=True))
+    if form == "table" and out is None:
+        for plan, each, places in parts:
             _print(plan, each, places, known=len(set(each) & set(history)))
+        return
+    objects = [_as_json(*part) for part in parts]
+    if form == "json":
+        emit_text("\n".join(map(json.dumps, objects)), out)
+    else:
+        _emit_rows(objects, form, out)
 
 
-def _as_json(plan: Plan, seconds: dict[str, float], seats: Mapping[str, str]) -> dict[str, object]:
+def _emit_rows(objects: list[dict[str, Any]], form: str, out: Path | None) -> None:
+    """One row a case of every suite."""
+    import pandas as pd
+
+    rows = [{"suite": plan["suite"], **case} for plan in objects for case in plan["cases"]]
+    emit(pd.DataFrame(rows), form, out, {"estimated_seconds": ".0f"})
+
+
+def _as_json(plan: Plan, seconds: dict[str, float], seats: Mapping[str, str]) -> dict[str, Any]:
     return {
         "suite": plan.suite.name,
         "notes": list(plan.suite.notes),

@@ -116,6 +116,8 @@ def command(
     settings = (*overrides, *([f"measure.rounds={rounds}"] if rounds else []))
     if resume is not None and (only or settings):
         raise InputError("--resume goes on with what the run planned: give no other choice")
+    if force and resume is None:
+        raise InputError("--force is for --resume: name the run to go on with")
     local = LocalExecutor(memory_limit, allow_code=allow_code)
     if scheduler is not None or cluster is not None:
         from cspbench.cli.fleet_run import measure_on_fleet

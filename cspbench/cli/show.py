@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from cspbench.cli.options import emit, emit_cases, format_option, out_file_option, results_option
+from cspbench.cli.options import at_most_one, emit, emit_cases, results_option, table_options
 
 
 @click.command()
@@ -15,14 +15,14 @@ from cspbench.cli.options import emit, emit_cases, format_option, out_file_optio
 @click.option("--layers", is_flag=True, help="One row a layer of every model.")
 @click.option("--layer-times", is_flag=True, help="One row an entry of a measured layer profile.")
 @click.option("--samples", is_flag=True, help="One row a timed inference.")
-@format_option
-@out_file_option
+@table_options
 @results_option
 def command(
     run: str, launches: bool, layers: bool, layer_times: bool, samples: bool, form: str,
     out: Path | None, results: Path,
 ) -> None:  # fmt: skip
     """Print the tables of RUN: a run directory, its name under results/, or "latest"."""
+    at_most_one(launches=launches, layers=layers, layer_times=layer_times, samples=samples)
     from cspbench.frames import load
     from cspbench.store.rundir import find_run
     from cspbench.tables import NUMBERS, SPARE, launch_table, layer_time_table

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cspbench.cli.options import allow_code_option, emit
+from cspbench.cli.options import allow_code_option, emit, format_option
 
 if TYPE_CHECKING:
     from cspbench.analysis.record import Analysis
@@ -30,15 +30,8 @@ _NUMBERS = {
 
 @click.command(name="show-model")
 @click.argument("model_id", metavar="ID")
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(("table", "json", "md", "csv")),
-    default="table",
-    show_default=True,
-    help="Form of the output.",
-)
-@allow_code_option  # fmt: skip
+@format_option
+@allow_code_option
 def command(model_id: str, form: str, allow_code: bool) -> None:
     """Show a model's stages, its published numbers beside ours, and where it comes from."""
     from cspbench.analysis.api import analyze_id

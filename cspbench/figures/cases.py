@@ -101,13 +101,13 @@ def is_csp(case_id: str) -> bool:
 
 
 def measured(runs: Sequence[Run]) -> pd.DataFrame:
-    """Case rows of all runs that have a latency, in plan order.
+    """Case rows of all runs that have a latency, in plan order, with the name of their ``run``.
 
     A case that several runs measured is taken from the last of them.
     """
     import pandas as pd
 
-    frames = [run.cases[run.cases["latency_ms"].notna()] for run in runs]
+    frames = [run.cases[run.cases["latency_ms"].notna()].assign(run=run.name) for run in runs]
     frame = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame({"id": []})
     return frame.drop_duplicates("id", keep="last").reset_index(drop=True)
 

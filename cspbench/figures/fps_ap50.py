@@ -50,6 +50,7 @@ class Point:
     setting: str
     fps: float
     ap50: float
+    run: str = ""
 
 
 def fps_ap50_data(cases: pd.DataFrame, ap50: Mapping[str, float]) -> list[Point]:
@@ -67,6 +68,7 @@ def fps_ap50_data(cases: pd.DataFrame, ap50: Mapping[str, float]) -> list[Point]
                     setting=setting_label(row["id"]),
                     fps=row["fps"],
                     ap50=value,
+                    run=row.get("run", ""),
                 )
             )
     return points
@@ -155,7 +157,7 @@ def _measured_panel(
         color, shape = style.color(index), style.marker(index)
         axes.plot([p.fps for p in line], [p.ap50 for p in line], linewidth=1.0, color=color)
         (marks,) = axes.plot([p.fps for p in line], [p.ap50 for p in line], shape, color=color)
-        mark_points(marks, [p.case for p in line])
+        mark_points(marks, [(p.case, p.run) for p in line])
     axes.set_xlim(0, 1.35 * max(point.fps for point in points))
     _class_lines(axes)
 

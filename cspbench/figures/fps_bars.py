@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from cspbench.figures import style
 from cspbench.figures.cases import in_order, is_csp, measured, model_label, number, setting_label
 from cspbench.figures.spec import FIGURES, FigureSpec, NoDataError
-from cspbench.figures.svg import CASE_GID
+from cspbench.figures.svg import mark_case
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,6 +37,7 @@ class Bar:
     low: float | None
     high: float | None
     csp: bool
+    run: str = ""
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,7 @@ def fps_bars_data(cases: pd.DataFrame) -> FpsBars:
             low=_per_second(row["batch"], row["latency_ms_high"]),
             high=_per_second(row["batch"], row["latency_ms_low"]),
             csp=is_csp(row["id"]),
+            run=row.get("run", ""),
         )
         for row in cases.to_dict(orient="records")
         if not math.isnan(row["fps"])
@@ -108,7 +110,7 @@ def _panel(axes: Axes, setting: str, bars: Sequence[Bar], rows: dict[str, int]) 
     for bar in bars:
         y = rows[bar.model]
         (patch,) = axes.barh(y, bar.fps, height=0.62, color=style.BLUE if bar.csp else style.MUTED)
-        patch.set_gid(CASE_GID + bar.case)
+        mark_case(patch, bar.case, bar.run)
         _interval(axes, bar, y, limit)
         axes.annotate(
             number(bar.fps), (1, y), (9, 0), xycoords=("axes fraction", "data"),

@@ -42,6 +42,7 @@ class Variant:
     low: float | None
     high: float | None
     top1: float | None
+    run: str = ""
 
 
 def gamma_fusion_data(cases: pd.DataFrame, top1: Mapping[str, float]) -> list[Variant]:
@@ -51,7 +52,7 @@ def gamma_fusion_data(cases: pd.DataFrame, top1: Mapping[str, float]) -> list[Va
     without BFLOPs are left out; without a plain network or two variants there is nothing to show.
     """
     groups: dict[tuple[str, str, str], list[dict[str, object]]] = {}
-    for row in cases[cases["bflops"].notna()].to_dict(orient="records"):
+    for row in cases[cases["bflops"] > 0].to_dict(orient="records"):
         model = parse_case_id(row["id"]).model
         key = (model.model.name.removeprefix("csp"), str(model.neck), row["input"])
         groups.setdefault(key, []).append({str(name): value for name, value in row.items()})
@@ -86,6 +87,7 @@ def _variants(
             low=_bound(row["latency_ms_low"]),
             high=_bound(row["latency_ms_high"]),
             top1=top1.get(str(model)),
+            run=str(row.get("run", "")),
         )
         for row, model in zip(rows, models, strict=True)
     ]
@@ -187,7 +189,7 @@ def _latency_series(axes: Axes, series: Sequence[Variant], index: int, setting: 
         [v.bflops for v in series], [v.latency_ms for v in series], shape, color=color,
         label=setting,
     )  # fmt: skip
-    mark_points(line, [v.case for v in series])
+    mark_points(line, [(v.case, v.run) for v in series])
 
 
 def _draw(runs: Sequence[Run]) -> Figure:

@@ -67,7 +67,9 @@ def draw_layer_times(profile: Profile) -> Figure:
         axes.set_ylim(0, max(values) * 1.08 or 1.0)
     panels[0].set_xlim(-1, len(profile.time_ms))
     panels[0].set_title(f"{model_label(profile.case)} on {setting_label(profile.case)}")
-    share = profile.residual_ms / (sum(profile.time_ms) + profile.residual_ms)
+    # Of times that are many orders of magnitude apart nothing may be left.
+    total = sum(profile.time_ms) + profile.residual_ms
+    share = profile.residual_ms / total if total else 0.0
     panels[2].set_xlabel(
         f"layer, in order of execution; {100 * share:.0f} % of the time lies between layers"
     )

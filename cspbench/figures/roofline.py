@@ -6,7 +6,7 @@ Williams, Waterman, Patterson (2009), doi 10.1145/1498765.1498785.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from cspbench.analysis import Analysis, roofline
@@ -39,13 +39,15 @@ MAX_PANELS = 3
 class Spot:
     """Something that runs: FLOPs a byte of fused traffic, and GFLOP/s.
 
-    ``name`` is a case's id or a layer's path, ``setting`` where a case runs ("" for a layer).
+    ``name`` is a case's id or a layer's path, ``setting`` where a case runs and ``run`` the name of
+    its run ("" for a layer).
     """
 
     name: str
     setting: str
     intensity: float
     gflops: float
+    run: str = ""
 
 
 @dataclass(frozen=True)
@@ -94,8 +96,8 @@ def spot_of(case_id: str, batch: int, latency_ms: float, totals: Mapping[str, An
 
     ``totals`` are an analysis's at batch 1; None if they say nothing of FLOPs or traffic.
     """
-    flops, moved = totals.get("flops"), totals.get("traffic_bytes_fused")
-    if not flops or not moved:
+    flops, moved = totals.get("flops") or 0, totals.get("traffic_bytes_fused") or 0
+    if flops < 1 or moved < 1:
         return None
     rate = flops * batch / (latency_ms * 1e-3) / 1e9
     return Spot(case_id, setting_label(case_id), flops / moved, rate)
@@ -134,7 +136,8 @@ def roofline_data(runs: Sequence[Run]) -> list[Panel]:
             analyses[model] = run.analyses[model]
             spot = spot_of(row["id"], 1, row["latency_ms"], analyses[model].totals)
             if spot is not None:
-                panels.setdefault(key, (ceilings, {}))[1][row["id"]] = spot
+                spots = panels.setdefault(key, (ceilings, {}))[1]
+                spots[row["id"]] = replace(spot, run=row["run"])
     found = []
     for key, (ceilings, spots) in list(panels.items())[:MAX_PANELS]:
         [model] = choose_models(in_order(str(parse_case_id(case).model) for case in spots), 1)
@@ -191,7 +194,7 @@ def _panel(axes: Axes, panel: Panel, settings: Sequence[str]) -> None:
                 style.marker(index), color=style.color(index), zorder=3,
                 label=f"{setting}, measured",
             )  # fmt: skip
-            mark_points(marks, [spot.name for spot in here])
+            mark_points(marks, [(spot.name, spot.run) for spot in here])
     axes.set_xlim(left, right)
     axes.set_title(f"{panel.roof.device}; layers of {shorten(plain(panel.model))}", fontsize=10)
     axes.set_xlabel("FLOP/byte of fused traffic, computed")
@@ -209,15 +212,15 @@ def _ceilings(axes: Axes, panel: Panel, left: float, right: float) -> None:
         end = min(max(top / rate, left), right)
         axes.plot([left, end], [left * rate, end * rate], **_line(index == 0))
         axes.annotate(
-            f"{name} {number(rate)} GB/s", (left, left * rate), (3, 3), textcoords="offset points",
-            fontsize=8, va="bottom",
+            f"{plain(name)} {number(rate)} GB/s", (left, left * rate), (3, 3),
+            textcoords="offset points", fontsize=8, va="bottom",
         )  # fmt: skip
     for name, rate in rates.items():
         start = min(rate / roof.bandwidth_gbs, right)
         axes.plot([start, right], [rate, rate], **_line(name == roofline.PRECISION))
         axes.annotate(
-            f"{name} {number(rate)} GFLOP/s", (right, rate), (-3, 3), textcoords="offset points",
-            fontsize=8, ha="right", va="bottom",
+            f"{plain(name)} {number(rate)} GFLOP/s", (right, rate), (-3, 3),
+            textcoords="offset points", fontsize=8, ha="right", va="bottom",
         )  # fmt: skip
 
 

@@ -13,16 +13,18 @@ import xml.etree.ElementTree as ET  # reads only what matplotlib wrote in this p
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from cspbench.figures.cases import plain
 from cspbench.figures.style import INK
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.lines import Line2D
 
 SVG = "http://www.w3.org/2000/svg"
 XLINK = "http://www.w3.org/1999/xlink"
 FONTS = "system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif"
-#: A gid that starts so marks a drawn case: ``case:<id>``; one for each of a line's points:
-#: ``cases:<JSON list of ids>``.
+#: A gid that starts so marks a drawn case: ``case:<JSON list of one mark>``; or one for each of a
+#: line's points: ``cases:<JSON list of marks>``. A mark is an id and the name of its run.
 CASE_GID, POINTS_GID = "case:", "cases:"
 _DARK_INK, _LIGHT_INK = "#e6edf3", INK
 _DROP = {f"{{{SVG}}}metadata", f"{{{SVG}}}style"}
@@ -32,9 +34,22 @@ _CSS_ONLY = {"font-family", "transform-box"}
 _REFERENCE = re.compile(r"url\(#([^)]+)\)")
 
 
-def mark_points(line: Line2D, cases: Sequence[str]) -> None:
-    """Make each point of a line of marks a case, by id: one artist is far cheaper than many."""
-    line.set_gid(POINTS_GID + json.dumps(cases))
+def mark_case(artist: Artist, case: str, run: str = "") -> None:
+    """Make what is drawn a case, by its id and its run's name ("" if it is not known)."""
+    artist.set_gid(CASE_GID + _marks([(case, run)]))
+
+
+def mark_points(line: Line2D, cases: Sequence[tuple[str, str]]) -> None:
+    """Make each point of a line of marks a case, by id and run's name.
+
+    One artist is far cheaper than many.
+    """
+    line.set_gid(POINTS_GID + _marks(cases))
+
+
+def _marks(cases: Sequence[tuple[str, str]]) -> str:
+    """Ids and names as the page has them: a control character would be no XML."""
+    return json.dumps([(plain(case), plain(run)) for case, run in cases])
 
 
 def inline(source: bytes, name: str, title: str, description: str = "") -> str:
@@ -132,13 +147,14 @@ def _rename(element: ET.Element, name: str, used: set[str]) -> None:
     if identity in used:
         element.set("id", f"{name}-{identity}")
     elif identity is not None and identity.startswith(CASE_GID):
-        _mark(element, identity[len(CASE_GID) :])
+        [mark] = json.loads(identity[len(CASE_GID) :])
+        _mark(element, *mark)
     elif identity is not None and identity.startswith(POINTS_GID):
         points = list(element.iter(f"{{{SVG}}}use"))
         cases = json.loads(identity[len(POINTS_GID) :])
         if len(points) == len(cases):  # NaN is not drawn: better no name than a wrong
-            for point, case in zip(points, cases, strict=True):
-                _mark(point, case)
+            for point, mark in zip(points, cases, strict=True):
+                _mark(point, *mark)
     target = element.attrib.pop(f"{{{XLINK}}}href", None)
     if target is not None:
         element.set("href", f"#{name}-{target[1:]}" if target.startswith("#") else target)
@@ -146,9 +162,11 @@ def _rename(element: ET.Element, name: str, used: set[str]) -> None:
         element.set(key, _REFERENCE.sub(rf"url(#{name}-\1)", value))
 
 
-def _mark(element: ET.Element, case: str) -> None:
+def _mark(element: ET.Element, case: str, run: str) -> None:
     """Make a drawn case findable by the page's script, and name it on hover without one."""
     element.set("data-case", case)
+    if run:
+        element.set("data-run", run)
     element.set("class", "mark")
     hint = ET.Element(f"{{{SVG}}}title")
     hint.text = case

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from cspbench.backends.spec import BACKENDS
+from cspbench.backends.spec import BACKENDS, device_of
 from cspbench.errors import InputError
 from cspbench.fleet.devices import BoardInfo, FleetPlan, different, seat
 from cspbench.fleet.executor import BOARD_SECONDS, BoardExecutor, Files, Stopped
@@ -167,9 +167,10 @@ class BoardSession(Session):
         if not self._measure.ceilings:
             return
         devices = {
-            (BACKENDS.get(planned.case.backend.name).device, planned.case.threads)
-            for planned in cases
-        }
+            (device_of(BACKENDS.get(one.case.backend.name), dict(one.case.backend.options)),
+             one.case.threads)
+            for one in cases
+        }  # fmt: skip
         facts = self._meta["fleet"]["boards"][self.board]
         noted = dict(facts.get("ceilings", {}))
         for device, threads in sorted(devices):

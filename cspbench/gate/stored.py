@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 COMPARED = (
     "host", "cpu", "cpu_flags", "cores_logical", "cores_usable", "cpu_quota", "governor",
     "memory_bytes", "kernel", "machine", "python", "libraries", "board", "l4t", "nvidia_driver",
-    "gpus", "power_mode", "nvpmodel", "clocks", "jetson_clocks", "turbo", "smt",
+    "gpu", "nvpmodel", "jetson_clocks",
 )  # fmt: skip
 #: Settings of the measurement that move a median.
 MEASURE = ("warmup_seconds", "seed")

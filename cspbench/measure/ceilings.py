@@ -90,18 +90,30 @@ def _gflops(device: str, precision: str) -> float:
 
 
 def bandwidth(device: str, working_set: int) -> dict[str, float]:
-    """GB/s (1e9 bytes) read and written, by kind of access, over a working set in bytes."""
-    count = max(1024, working_set // 4 // 3)
-    a, b, c = (torch.ones(count, device=device) for _ in range(3))
-    accesses: dict[str, tuple[int, Callable[[], object]]] = {
-        "copy": (2, lambda: a.copy_(b)),
-        "read": (1, b.sum),
-        "triad": (3, lambda: torch.add(b, c, alpha=3.0, out=a)),
-    }
+    """GB/s (1e9 bytes) read and written, by kind of access.
+
+    Every kind touches the whole working set, in bytes: the fewer arrays, the longer they are.
+    """
     return {
-        name: touched * count * 4 / best_seconds(operation, device) / 1e9
-        for name, (touched, operation) in accesses.items()
+        name: _touched_gbs(arrays, access, device, working_set)
+        for name, (arrays, access) in _ACCESSES.items()
     }
+
+
+#: Kind of access: how many arrays it touches, and what it does with them.
+_ACCESSES: dict[str, tuple[int, Callable[..., object]]] = {
+    "copy": (2, lambda a, b: a.copy_(b)),
+    "read": (1, lambda a: a.sum()),
+    "triad": (3, lambda a, b, c: torch.add(b, c, alpha=3.0, out=a)),
+}
+
+
+def _touched_gbs(
+    arrays: int, access: Callable[..., object], device: str, working_set: int
+) -> float:
+    count = max(1024, working_set // 4 // arrays)
+    touched = [torch.ones(count, device=device) for _ in range(arrays)]
+    return arrays * count * 4 / best_seconds(lambda: access(*touched), device) / 1e9
 
 
 def _overhead_us(device: str) -> float:

@@ -8,7 +8,7 @@ own belongs to the layer that feeds it. Entries that stay alone are shown as the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -170,8 +170,3 @@ def _absorb(rows: Sequence[LayerRow], layers: Sequence[Layer]) -> list[LayerRow]
         for number, row in enumerate(rows)
         if row.ns or not (row.layers and set(row.layers) <= owner.keys())
     ]
-
-
-def coverage(rows: Iterable[LayerRow], total_ns: int) -> float:
-    """Share of the whole inference whose time stands at known layers."""
-    return sum(row.ns for row in rows if row.layers) / total_ns if total_ns else 0.0

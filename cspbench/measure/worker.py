@@ -45,12 +45,13 @@ def time_job(job: Answer, phase: PhaseReport) -> Answer:
         the fields of a launch record that a worker can know (see docs/metrics.md).
     """
     from cspbench.artifacts.tensors import input_pool
-    from cspbench.backends.spec import BACKENDS, DeviceTimes
+    from cspbench.backends.spec import BACKENDS, DeviceTimes, device_of
     from cspbench.ids import parse_case_id
     from cspbench.measure import sampling
     from cspbench.measure.agreement import check_agreement
     from cspbench.measure.clock import MonotonicClock
     from cspbench.measure.scope import INFERENCE, scope_of, timed_parts
+    from cspbench.measure.threads import wrong_threads
     from cspbench.sensors.proc import between, read_cpu_times
 
     case = parse_case_id(job["case"])
@@ -78,6 +79,11 @@ def time_job(job: Answer, phase: PhaseReport) -> Answer:
     sample_seconds = (clock.now_ns() - begin) / 1e9
     interference = between(before, read_cpu_times())
     gc.enable()
+    facts = dict(session.describe())
+    if device_of(backend, options) == "cpu":
+        problem = wrong_threads(case.threads, facts.get("threads"), interference)
+        if problem:
+            return {"status": Status.FAILED.value, "reason": problem, "backend": facts}
     phase("close")
     answer: Answer = {
         "status": Status.OK.value,
@@ -90,7 +96,7 @@ def time_job(job: Answer, phase: PhaseReport) -> Answer:
         "relative_half_width": samples.relative_half_width,
         "warmup": asdict(warm),
         "agreement": agreement,
-        "backend": dict(session.describe()),
+        "backend": facts,
         "interference": asdict(interference) if interference else None,
         "flags": [],
     }
@@ -127,7 +133,7 @@ def memory_job(job: Answer, phase: PhaseReport) -> Answer:
     backend = BACKENDS.get(case.backend.name)
     importlib.import_module(backend.library)
     if isinstance(backend, Warms):
-        backend.warm()
+        backend.warm(dict(case.backend.options))
     pool = input_pool((case.batch, 3, *case.model.input), job["seed"], 2)
     found = memory.measure(
         lambda: backend.load(Path(job["artifact"]), dict(case.backend.options), case.threads), pool
@@ -207,10 +213,11 @@ def compile_job(job: Answer, phase: PhaseReport) -> Answer:
     """Load and run one case once, so that its backend's cache is filled.
 
     Returns:
-        ``compile_seconds``: loading, compiling and the first inference.
+        ``compile_seconds``: loading, compiling and the first inference; ``compile_cached``, true
+        if an earlier process had compiled the same.
     """
     from cspbench.artifacts.tensors import input_pool
-    from cspbench.backends.spec import BACKENDS
+    from cspbench.backends.spec import BACKENDS, Compiles
     from cspbench.ids import parse_case_id
     from cspbench.measure.clock import MonotonicClock
 
@@ -227,7 +234,11 @@ def compile_job(job: Answer, phase: PhaseReport) -> Answer:
     session.run()
     seconds = (clock.now_ns() - start) / 1e9
     session.close()
-    return {"status": Status.OK.value, "compile_seconds": seconds, "flags": []}
+    cached = isinstance(backend, Compiles) and backend.compiled_from_cache()
+    return {
+        "status": Status.OK.value, "compile_seconds": seconds, "compile_cached": cached,
+        "flags": [],
+    }  # fmt: skip
 
 
 def prepare_job(job: Answer, phase: PhaseReport) -> Answer:

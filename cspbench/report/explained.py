@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -86,7 +87,8 @@ def _pairs(runs: Sequence[Run], rows: Sequence[CaseRow]) -> list[tuple[Run, Case
 
 
 def _why(run: Run, a: CaseRow, b: CaseRow) -> Why:
-    it = explain_measured(run, a.record.case, b.record.case)
+    cases = (a.record.case, b.record.case)
+    it = explain_measured(run, *cases)
     difference = it.difference_ms
 
     def line(label: str, a_ms: float, b_ms: float, *, residual: bool = False) -> PartLine:
@@ -108,7 +110,7 @@ def _why(run: Run, a: CaseRow, b: CaseRow) -> Why:
             if part.a_ms or part.b_ms
         ),
         total=line("Latency", it.a.latency.estimate, it.b.latency.estimate),
-        command=plain(f'cspbench explain "{a.record.case}" "{b.record.case}" --run {run.name}'),
+        command=plain(shlex.join(["cspbench", "explain", *cases, "--run", run.path.name])),
     )
 
 

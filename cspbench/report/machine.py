@@ -12,11 +12,9 @@ from cspbench.figures.cases import number, plain
 from cspbench.frames import Run
 from cspbench.ids import parse_case_id
 from cspbench.report.numbers import size
+from cspbench.sensors.proc import FOREIGN_SHARE, STEAL_SHARE
 from cspbench.vocabulary import FLAGS
 
-#: Shares of the sampling time above which the report speaks up (those of the flag ``contended``).
-STEAL_SHARE = 0.01
-FOREIGN_SHARE = 0.05
 FEW_ROUNDS = 3
 
 #: Facts that must be equal for the latencies of two runs to be compared.
@@ -44,8 +42,9 @@ def facts(run: Run) -> list[tuple[str, str]]:
         ("Instruction sets", ", ".join(env.get("cpu_flags") or []) or None),
         ("Memory", size(env["memory_bytes"]) if env.get("memory_bytes") else None),
         ("Frequency governor", env.get("governor")),
-        ("Virtual machine", {True: "yes", False: "no"}.get(env.get("virtualised") or False)),
+        ("Virtual machine", {True: "yes", False: "no", None: None}[env.get("virtualised")]),
         ("Board", env.get("board")),
+        ("GPU", env.get("gpu")),
         ("NVIDIA driver", env.get("nvidia_driver")),
         ("System", env.get("os")),
         ("Kernel", f"{env.get('kernel')} {env.get('machine')}"),

@@ -246,7 +246,7 @@ def _tiles(rows: Sequence[CaseRow]) -> list[Tile]:
 def _machine(run: Run) -> dict[str, Any]:
     meta = run.stored.meta
     measure = meta["suite"]["measure"]
-    settings = [(name.replace("_", " "), plain(value)) for name, value in measure.items()]
+    settings = [(plain(name).replace("_", " "), plain(value)) for name, value in measure.items()]
     return {
         "name": plain(run.name),
         "facts": machine.facts(run),

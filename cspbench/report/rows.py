@@ -14,6 +14,9 @@ from cspbench.ids import ModelId, format_value, parse_case_id
 from cspbench.store.records import Record
 from cspbench.vocabulary import NOT_RUNNABLE, Status
 
+#: How the notes of a run start that tell of a changed setting.
+_SET_NOTE = "set: "
+
 
 @dataclass(frozen=True)
 class CaseRow:
@@ -23,7 +26,7 @@ class CaseRow:
     ``launch_medians_ms`` are in the order of the launches; ``gamma`` and ``fusion`` are empty for
     a network that is not split. ``system`` is the model id without input, as published numbers
     name it; ``side`` that of a square input. ``totals`` are the analysis totals of its model,
-    empty if it was not analysed.
+    empty if it was not analysed. ``command`` measures the case again, empty if none does.
     """
 
     index: int
@@ -94,10 +97,27 @@ def case_rows(runs: Sequence[Run]) -> list[CaseRow]:
 
 
 def repeat_command(run: Run, case_id: str) -> str:
-    """The command line that measures the case again, as a shell takes it."""
-    suite = run.stored.meta["suite"]
-    words = ["cspbench", "run", suite["path"] or suite["name"], "--only", case_id]
-    return plain(" ".join(shlex.quote(word) for word in words))
+    """The command line that measures the case again, as a shell takes it; empty without one.
+
+    Only a suite that was read from a file can be named; ``cspbench explain A B`` makes its own.
+    """
+    meta = run.stored.meta
+    suite = meta["suite"]
+    cases = [case["id"] for case in meta["cases"]]
+    if suite["path"]:
+        settings = [word for setting in _settings(suite) for word in ("--set", setting)]
+        words = ["run", suite["path"], *settings, "--only", case_id]
+    elif suite["name"] == "explain" and len(cases) == 2:
+        words = ["explain", *cases, "--rounds", str(suite["measure"]["rounds"])]
+    else:
+        return ""
+    return plain(shlex.join(["cspbench", *words]))
+
+
+def _settings(suite: Mapping[str, Any]) -> list[str]:
+    """What ``--set`` changed; runs of older versions have it in their notes only."""
+    noted = [note for note in suite["notes"] if note.startswith(_SET_NOTE)]
+    return suite["overrides"] or [note.removeprefix(_SET_NOTE) for note in noted]
 
 
 def _row(index: int, run: Run, record: Record, row: Mapping[Any, Any]) -> CaseRow:

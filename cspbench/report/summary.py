@@ -108,11 +108,12 @@ def _ratio(slow: CaseRow, fast: CaseRow) -> float:
 
 
 def _inversion(measured: Sequence[CaseRow]) -> tuple[CaseRow, CaseRow] | None:
-    groups: dict[tuple[str, str], list[_Facts]] = defaultdict(list)
+    # Only within a run: two runs may be of two machines, or of one on two days.
+    groups: dict[tuple[str, str, str], list[_Facts]] = defaultdict(list)
     for row in measured:
         bflops, low, high = row.total("bflops"), row.latency_low, row.latency_high
         if bflops and low is not None and high is not None:
-            groups[(row.setting, row.input)].append((bflops, low, high, row))
+            groups[(row.run, row.setting, row.input)].append((bflops, low, high, row))
     found = [pair for group in groups.values() for pair in _inverted(group)]
     return max(found, key=lambda pair: _ratio(*pair), default=None)
 
@@ -126,9 +127,9 @@ def _inverted(group: Sequence[_Facts]) -> Iterator[tuple[CaseRow, CaseRow]]:
 
 
 def _backend_gap(measured: Sequence[CaseRow]) -> tuple[CaseRow, CaseRow] | None:
-    groups: dict[tuple[str, int, int], list[CaseRow]] = defaultdict(list)
+    groups: dict[tuple[str, str, int, int], list[CaseRow]] = defaultdict(list)
     for row in measured:
-        groups[(row.model_id, row.batch, row.threads)].append(row)
+        groups[(row.run, row.model_id, row.batch, row.threads)].append(row)
     found = []
     for group in groups.values():
         slow = max(group, key=lambda row: row.latency_ms or 0.0)

@@ -136,6 +136,6 @@ def estimate_seconds(case_id: str, measure: Measure, history: dict[str, float]) 
 
 def case_seconds(case_id: str, measure: Measure, history: dict[str, float]) -> float:
     """Expected duration of all launches of a case: its rounds, and the extra launches."""
-    extra = START_SECONDS * (measure.memory + measure.layers)
-    extra += (START_SECONDS + measure.max_seconds) * measure.throughput
+    sampling = measure.layers + measure.throughput  # these go on for as long as a round may
+    extra = START_SECONDS * measure.memory + (START_SECONDS + measure.max_seconds) * sampling
     return estimate_seconds(case_id, measure, history) * measure.rounds + extra

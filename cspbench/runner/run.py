@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,7 @@ def describe(plan: Plan, now: datetime.datetime) -> dict[str, Any]:
             "path": suite.path,
             "digest": suite.digest,
             "notes": list(suite.notes),
+            "overrides": list(suite.overrides),
             "measure": vars(suite.measure),
         },
         "schedule": "rounds",
@@ -106,19 +108,36 @@ def _describe_case(planned: PlannedCase) -> dict[str, Any]:
 
 
 def stored_plan(stored: StoredRun) -> Plan:
-    """Plan again what a stored run planned; its ids hold the cases."""
+    """Plan again what a stored run planned; its ids hold the cases.
+
+    Raises:
+        InputError: it has settings that this version does not know, or a case that it cannot plan.
+    """
     meta = stored.meta["suite"]
     return plan_suite(
         Suite(
             name=meta["name"],
             cases=tuple(case_from_id(case["id"]) for case in stored.meta["cases"]),
-            measure=Measure(**meta["measure"]),
+            measure=_stored_measure(stored),
             description=meta["description"],
             notes=tuple(meta["notes"]),
             digest=meta["digest"],
-            path=meta["path"],
+            path=meta["path"] or "",
+            overrides=tuple(meta["overrides"]),
         )
     )
+
+
+def _stored_measure(stored: StoredRun) -> Measure:
+    """How a stored run measures: left out, an unknown setting would change what is measured."""
+    settings = stored.meta["suite"]["measure"]
+    unknown = sorted(settings.keys() - {field.name for field in fields(Measure)})
+    if unknown:
+        name = f"measure.{unknown[0]}"
+        raise InputError(
+            f"{stored.path} cannot be resumed: this cspbench does not know its setting {name!r}"
+        )
+    return Measure(**settings)
 
 
 def changed_cases(stored: StoredRun, plan: Plan) -> list[str]:
@@ -133,7 +152,10 @@ def changed_cases(stored: StoredRun, plan: Plan) -> list[str]:
 def changed_facts(stored: StoredRun) -> list[str]:
     """Facts of the machine that are others now."""
     then, now = stored.meta["environment"], fingerprint()
-    facts = ("host", "cpu", "cores_usable", "libraries", "nvidia_driver")
+    facts = (
+        "host", "cpu", "cores_usable", "governor", "libraries", "board", "l4t", "nvpmodel",
+        "jetson_clocks", "nvidia_driver", "gpu",
+    )  # fmt: skip
     return [
         f"{fact} was {then.get(fact)!r} and is {now[fact]!r}"
         for fact in facts

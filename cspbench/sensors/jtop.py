@@ -54,15 +54,27 @@ class Jtop:
 
 
 class JtopReader:
-    """A connected client."""
+    """A connected client; it receives what is published in a thread of its own.
+
+    The service has one pace for all of its clients: that of the one that came first.
+    """
 
     def __init__(self, client: Any) -> None:
         self._client = client
+        self.period_s = float(client.interval)
+        self._thread_s = self._told_s = 0.0
         self._latest = Reading(gauges_of(client), seconds=time.monotonic())
         client.attach(self._published)
 
     def _published(self, client: Any) -> None:
         self._latest = Reading(gauges_of(client), seconds=time.monotonic())
+        self._thread_s = time.thread_time()  # of the client's thread, which calls this
+
+    def spent_s(self) -> float:
+        """Processor time of the client's thread since this was asked last."""
+        thread_s = self._thread_s
+        spent, self._told_s = thread_s - self._told_s, thread_s
+        return spent
 
     def read(self) -> Reading:
         if not self._client.ok(spin=True):

@@ -12,6 +12,9 @@ from pathlib import Path
 
 from cspbench.sensors.spec import SENSORS, Reading
 
+#: Shares of one processor's time above which steal, and other processes, spoil a measurement.
+STEAL_SHARE, FOREIGN_SHARE = 0.05, 0.25
+
 _PROC_STAT = Path("/proc/stat")
 #: Fields of the "cpu" line of /proc/stat, in order (proc(5)).
 _USER, _NICE, _SYSTEM, _IDLE, _IOWAIT, _IRQ, _SOFTIRQ, _STEAL = range(8)
@@ -91,7 +94,10 @@ class Interference:
 
     def contended(self) -> bool:
         """True if steal is over 5 %, or others took over 25 %, of one processor."""
-        return self.steal_s > 0.05 * self.seconds or self.foreign_cpu_s > 0.25 * self.seconds
+        return (
+            self.steal_s > STEAL_SHARE * self.seconds
+            or self.foreign_cpu_s > FOREIGN_SHARE * self.seconds
+        )
 
 
 def parse_stat(text: str, ticks_per_second: int) -> tuple[float, float]:

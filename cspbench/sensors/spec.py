@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from cspbench.registry import Registry
 
@@ -37,6 +37,16 @@ class Reader(Protocol):
 
     def close(self) -> None:
         """Let go of it."""
+
+
+@runtime_checkable
+class Publishes(Protocol):
+    """What a reader offers besides if a service sends values to a thread of ours, at its pace."""
+
+    period_s: float
+
+    def spent_s(self) -> float:
+        """Processor time of that thread since this was asked last."""
 
 
 class Sensor(Protocol):

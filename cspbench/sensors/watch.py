@@ -15,7 +15,7 @@ from statistics import median
 from types import TracebackType
 
 from cspbench.registry import nearest
-from cspbench.sensors.spec import SENSORS, Reader, Reading, Sensor
+from cspbench.sensors.spec import SENSORS, Publishes, Reader, Reading, Sensor
 
 #: What ``measure.sensors`` may say instead of names.
 AUTO, NONE = "auto", "none"
@@ -64,8 +64,8 @@ def chosen(wanted: str) -> list[Sensor]:
     if wanted == AUTO:
         return [s for s in sensors if not s.on_request and s.available() is None]
     known = {sensor.name: sensor for sensor in sensors}
-    names = check_names(wanted, list(known))
-    return [known[name] for name in names if known[name].available() is None]
+    # Those that this machine lacks stay: the watch notes why they could not be opened.
+    return [known[name] for name in check_names(wanted, list(known))]
 
 
 def check_names(wanted: str, known: Sequence[str]) -> list[str]:
@@ -122,7 +122,11 @@ class Watch:
         """Open the sensors; those that refuse are noted."""
         for sensor in self._sensors:
             try:
-                self._readers.append((sensor, sensor.open()))
+                reason = sensor.available()
+                if reason is None:
+                    self._readers.append((sensor, sensor.open()))
+                else:
+                    self._problems[sensor.name] = reason
             except Exception as error:  # a driver's library may raise anything
                 self._problems[sensor.name] = str(error) or type(error).__name__
 
@@ -153,9 +157,12 @@ class Watch:
         """Begin a window; an earlier one is forgotten."""
         self.stop()
         self._traces = [
-            Trace(sensor.name, 1 / sensor.rate_hz, begin_s=time.monotonic())
-            for sensor, _ in self._readers
+            Trace(sensor.name, period_of(sensor, reader), begin_s=time.monotonic())
+            for sensor, reader in self._readers
         ]
+        for _, reader in self._readers:
+            if isinstance(reader, Publishes):
+                reader.spent_s()  # before the window
         self._done.clear()
         if self._readers:
             self._thread = threading.Thread(target=self._work, name="sensors", daemon=True)
@@ -202,6 +209,11 @@ class Watch:
             self._done.wait(max(0.0, min(alive) - time.monotonic()))
 
 
+def period_of(sensor: Sensor, reader: Reader) -> float:
+    """Seconds between two values: by the sensor's rate, or by what a service says of its own."""
+    return reader.period_s if isinstance(reader, Publishes) else 1 / sensor.rate_hz
+
+
 def _look(reader: Reader, trace: Trace) -> None:
     begin, cpu = time.monotonic(), time.thread_time()
     try:
@@ -210,6 +222,8 @@ def _look(reader: Reader, trace: Trace) -> None:
         trace.problem = str(error) or type(error).__name__
         return
     trace.cost_s += time.thread_time() - cpu
+    if isinstance(reader, Publishes):
+        trace.cost_s += reader.spent_s()
     seconds = reading.seconds
     if seconds is None:
         seconds = (begin + time.monotonic()) / 2

@@ -40,6 +40,8 @@ def entry(device: str, threads: int, facts: Mapping[str, Any] | None = None) -> 
         name: facts.get(name)
         for name in ("cpu", "cores_usable", "governor", "host", "nvidia_driver", "board")
     }
+    modes = ("gpu", "nvpmodel", "jetson_clocks")
+    about |= {name: facts[name] for name in modes if facts.get(name) is not None}
     torch = (facts.get("libraries") or {}).get("torch")
     text = json.dumps([about, torch, device, threads], sort_keys=True)
     return cache_folder() / "ceilings" / f"{hashlib.sha256(text.encode()).hexdigest()[:24]}.json"

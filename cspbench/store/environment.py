@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import os
 import platform
@@ -9,6 +10,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from cspbench.backends._cuda_device import first_device
 from cspbench.sensors.tegra import clocks_locked, nvpmodel_mode
 
 #: Libraries whose version can move a number.
@@ -48,7 +50,15 @@ def fingerprint(folder: Path | None = None) -> dict[str, Any]:
         "nvpmodel": nvpmodel_mode(),
         "jetson_clocks": clocks_locked(),
         "nvidia_driver": _read("/sys/module/nvidia/version"),
+        "gpu": gpu(),
     }
+
+
+@functools.cache
+def gpu() -> str | None:
+    """Name and UUID of the first CUDA device that is visible; None without a driver."""
+    found = first_device()
+    return f"{found['device']} ({found['device_uuid']})" if found else None
 
 
 def _read(path: str) -> str | None:

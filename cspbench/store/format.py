@@ -7,6 +7,7 @@ kept as they are.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any, TypeAlias, TypeVar
 
 from pydantic import (
@@ -18,6 +19,7 @@ from pydantic import (
     model_validator,
 )
 
+from cspbench.analysis.roofline import BANDWIDTH, PRECISION
 from cspbench.errors import InputError
 from cspbench.ids import parse_case_id
 from cspbench.vocabulary import Status
@@ -43,6 +45,29 @@ def _all_positive(values: list[int]) -> list[int]:
     return values
 
 
+def _with(name: str) -> Callable[[dict[str, float]], dict[str, float]]:
+    """Return a check that ceilings hold the one that predictions are made from."""
+
+    def check(rates: dict[str, float]) -> dict[str, float]:
+        if name not in rates:
+            raise ValueError(f"{name} is missing")
+        return rates
+
+    return check
+
+
+def _producers_exist(
+    nodes: list[tuple[str, str, list[int], list[str]]],
+) -> list[tuple[str, str, list[int], list[str]]]:
+    """Check that what feeds a node is one of them."""
+    last = max((number for _, _, producers, _ in nodes for number in producers), default=-1)
+    if last >= len(nodes):
+        raise ValueError("a producer is no node")
+    return nodes
+
+
+#: Reports are named after runs.
+FileName: TypeAlias = Annotated[str, Field(max_length=255, pattern=r"^[^/\x00-\x1f\x7f-\x9f]*$")]
 CaseText: TypeAlias = Annotated[str, Field(max_length=2000), AfterValidator(_case_id)]
 #: Counts, bytes and nanoseconds.
 Count: TypeAlias = Annotated[int, Field(ge=0, le=_MOST)]
@@ -50,6 +75,10 @@ Positive: TypeAlias = Annotated[int, Field(ge=1, le=_MOST)]
 Latencies: TypeAlias = Annotated[list[int], Field(min_length=1), AfterValidator(_all_positive)]
 Number: TypeAlias = Annotated[float, Field(ge=-_MOST, le=_MOST, allow_inf_nan=False)]
 Amount: TypeAlias = Annotated[float, Field(ge=0, le=_MOST, allow_inf_nan=False)]
+#: A setting in seconds: at most eleven days, which every clock and every wait can take.
+Seconds: TypeAlias = Annotated[float, Field(ge=0, le=10**6, allow_inf_nan=False)]
+#: 1e9 operations or bytes a second: what is divided by it neither vanishes nor overflows.
+Rate: TypeAlias = Annotated[float, Field(ge=1e-6, le=1e9, allow_inf_nan=False)]
 
 
 class _Part(BaseModel):
@@ -58,8 +87,20 @@ class _Part(BaseModel):
 
 
 class _Measure(_Part):
+    """The settings of ``suite.case.Measure``; one that is missing stays missing."""
+
     rounds: Annotated[int, Field(ge=1, le=100_000)]
-    budget_seconds: Amount | None = None
+    warmup_seconds: Seconds = 0.0
+    target_ci: Amount = 0.0
+    max_seconds: Seconds = 0.0
+    budget_seconds: Seconds | None = None
+    timeout_seconds: Seconds = 0.0
+    memory: bool = False
+    ceilings: bool = False
+    layers: bool = False
+    throughput: bool = False
+    sensors: str = ""
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
 
 
 P = TypeVar("P", bound=_Part)
@@ -71,6 +112,7 @@ class _Suite(_Part):
     path: str | None = None
     digest: str = ""
     notes: list[str] = []
+    overrides: list[str] = []
     measure: _Measure
 
 
@@ -90,6 +132,7 @@ class _Environment(_Part):
     cores_usable: Count | None = None
     cpu_quota: Amount | None = None
     governor: str | None = None
+    gpu: str | None = None
     memory_bytes: Count | None = None
     os: str | None = None
     kernel: str | None = None
@@ -102,19 +145,22 @@ class _Environment(_Part):
     board: str | None = None
     l4t: str | None = None
     nvidia_driver: str | None = None
+    boards: list[str] | None = None
 
 
 class _Analysis(_Part):
     """Of a model: what is summed up; ``check_layers`` looks at its layers."""
 
     totals: dict[str, Number | None] = {}
+    places: dict[str, str] = {}
 
 
 class _Ceilings(_Part):
-    gflops: dict[str, Amount]
-    bandwidth_gbs: dict[str, Amount]
-    cache_bandwidth_gbs: dict[str, Amount] = {}
-    overhead_us: Amount
+    gflops: Annotated[dict[str, Rate], AfterValidator(_with(PRECISION))]
+    bandwidth_gbs: Annotated[dict[str, Rate], AfterValidator(_with(BANDWIDTH))]
+    cache_bandwidth_gbs: dict[str, Rate] = {}
+    #: No operator is dispatched in less than a nanosecond, so no predicted time is 0.
+    overhead_us: Annotated[float, Field(ge=1e-3, le=_MOST, allow_inf_nan=False)]
     working_set_bytes: Count = 0
     threads: Count = 0
     name: str | None = None
@@ -139,7 +185,7 @@ class Meta(_Part):
     """``run.json``."""
 
     format: int
-    run: str = ""
+    run: FileName = ""
     created: str = ""
     cspbench: str = ""
     suite: _Suite
@@ -164,8 +210,8 @@ class _Interference(_Part):
     seconds: Amount
     steal_s: Amount = 0.0
     foreign_cpu_s: Amount = 0.0
-    load_1m_before: Amount | None = None
-    load_1m_after: Amount | None = None
+    load_1m_before: Amount
+    load_1m_after: Amount
     own_cpu_s: Amount | None = None
     voluntary_switches: Count | None = None
     involuntary_switches: Count | None = None
@@ -195,8 +241,10 @@ class _LayerTimes(_Part):
     """As ``measure.layers.to_answer`` writes it."""
 
     entries: list[tuple[str, str, Count, list[str]]]
-    nodes: list[tuple[str, str, list[Count], list[str]]]
-    total_ns: Count
+    nodes: Annotated[
+        list[tuple[str, str, list[Count], list[str]]], AfterValidator(_producers_exist)
+    ]
+    total_ns: Positive
 
 
 class _Throughput(_Part):
@@ -234,6 +282,7 @@ class Launch(_Part):
     relative_half_width: Amount | None = None
     sample_seconds: Amount | None = None
     compile_seconds: Amount | None = None
+    compile_cached: bool = False
     latencies_ns: Latencies | None = None
     load_ns: Count | None = None
     first_ns: Count | None = None
@@ -277,6 +326,7 @@ def check_meta(data: object) -> Json:
     # Layers, and below the samples, are nearly all of a run: they are not dumped, which would copy.
     analyses = {model: dict(analysis) for model, analysis in meta.analyses.items()}
     found = {**meta.model_dump(exclude={"analyses"}), "analyses": analyses}
+    found["suite"]["measure"] = meta.suite.measure.model_dump(exclude_unset=True)
     assert isinstance(data, dict)
     # Facts of other machines, boards and versions are not asked for.
     found["environment"] = _known(found["environment"], data.get("environment", {}))

@@ -72,17 +72,23 @@ class Record:
 
     @property
     def compile_seconds(self) -> float | None:
-        """How long compiling took, where the backend compiles; None elsewhere."""
-        found: float | None = self._newest("compile", "compile_seconds")
-        return found
+        """How long compiling took, where the backend compiles; None elsewhere.
 
-    def _newest(self, job: str, field: str) -> Any:
-        found = [
-            launch[field]
+        None, too, if it was in the cache already: fetching it is not compiling it.
+        """
+        compiled = [one for one in self._good("compile") if not one.get("compile_cached")]
+        return compiled[-1]["compile_seconds"] if compiled else None
+
+    def _good(self, job: str) -> list[Launch]:
+        return [
+            launch
             for launch in self.launches
             if launch["job"] == job and launch["status"] == Status.OK.value
         ]
-        return found[-1] if found else None
+
+    def _newest(self, job: str, field: str) -> Any:
+        good = self._good(job)
+        return good[-1][field] if good else None
 
     @property
     def energy(self) -> dict[str, Any]:

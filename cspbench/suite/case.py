@@ -92,7 +92,8 @@ class Suite:
 
     ``cases`` are in matrix order without duplicates; ``notes`` say what was collapsed, excluded
     or merged; ``digest`` is the SHA-256 of the file's bytes; ``path`` is where it was read;
-    ``devices`` are labels of a fleet's boards, or EACH alone: each case once on each of them.
+    ``devices`` are labels of a fleet's boards, or EACH alone: each case once on each of them;
+    ``overrides`` are the settings that replaced the file's, as ``--set`` takes them.
     """
 
     name: str
@@ -104,3 +105,4 @@ class Suite:
     path: str = ""
     gate: Gate = Gate()
     devices: tuple[str, ...] = ()
+    overrides: tuple[str, ...] = ()

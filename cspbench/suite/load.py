@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -104,7 +105,13 @@ def _load(
         path=source,
         gate=form.gate.gate(),
         devices=tuple(form.devices),
+        overrides=tuple(f"{key}={_as_yaml(value)}" for key, value in overrides.items()),
     )
+
+
+def _as_yaml(value: object) -> str:
+    """A value as ``--set`` takes it: text is YAML already, and JSON is YAML too."""
+    return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
 def _about_devices(labels: list[str]) -> list[str]:

@@ -5,6 +5,8 @@ The CUDA session runs against a stand-in for torch.cuda here, and for real where
 
 import gc
 import os
+import subprocess
+import sys
 import types
 import typing
 
@@ -18,6 +20,7 @@ from cspbench.backends import _torch_cuda
 from cspbench.backends._torch import graph_nodes, load_program
 from cspbench.backends._torch_fold import fold_batch_norms
 from cspbench.backends.spec import BACKENDS, Compiles, DeviceTimes, Tolerance, Warms
+from cspbench.errors import Unsupported
 from cspbench.measure.agreement import relative_error
 
 BATCH_NORM = torch.ops.aten.batch_norm.default
@@ -179,7 +182,29 @@ def test_nodes_of_a_program_are_its_operators_in_order(program):
     assert [feeds for _, _, feeds in nodes[:3]] == [(), (0,), (1,)]
 
 
-def test_warming_imports_what_loading_needs(program):
+@pytest.mark.parametrize("mode", ["eager", "fused"])
+def test_warming_imports_what_loading_and_running_need(program, mode):
+    """In a fresh process: what a first inference still imports would count as the model's."""
+    path, _, _ = program
+    code = f"""
+import sys
+import numpy as np
+from pathlib import Path
+from cspbench.backends.spec import BACKENDS
+backend = BACKENDS.get("torch-cpu")
+backend.warm({{"mode": {mode!r}}})
+known = set(sys.modules)
+session = backend.load(Path({str(path)!r}), {{"mode": {mode!r}}}, 1)
+session.set_input(np.zeros((2, 3, 16, 16), np.float32))
+session.run()
+print(*sorted(set(sys.modules) - known))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    later = [name for name in done.stdout.split() if not name.startswith("cspbench")]
+    assert later == []
+
+
+def test_both_torch_backends_warm():
     for name in ("torch-cpu", "torch-cuda"):
         assert isinstance(BACKENDS.get(name), Warms)
 
@@ -263,7 +288,18 @@ def test_the_l2_cache_is_flushed_outside_of_the_run(cuda):
     session.set_input(np.ones((1, 3, 4, 4), np.float32))
     assert session._flush.numel() == 2048  # twice the cache
     assert cuda.log[-1] == "synchronise"
+    session._flush.fill_(1)
+    session.set_input(np.ones((1, 3, 4, 4), np.float32))
+    assert not session._flush.any()
     assert cuda_session(cuda)._flush.numel() == 0
+
+
+def test_a_flush_is_refused_where_none_would_happen(program):
+    backend, array = BACKENDS.get("torch-cuda"), np.zeros((2, 3, 16, 16), np.float32)
+    with pytest.raises(Unsupported, match="scope inference"):
+        backend.load(program[0], {"flush_l2": True, "scope": "pipeline"}, 1)
+    with pytest.raises(Unsupported, match="overlap"):
+        backend.throughput(program[0], {"flush_l2": True}, 1, [array], 0.1)
 
 
 @pytest.mark.gpu

@@ -1,6 +1,7 @@
 """Scopes and throughput of every backend of this machine, on one small detector."""
 
 import ctypes
+import os
 import uuid
 
 import numpy as np
@@ -13,6 +14,7 @@ from cspbench.backends import _cuda_device
 from cspbench.backends._throughput import WARM_ROUNDS, run_for
 from cspbench.backends.onnxruntime import OnnxRuntimeBoundSession
 from cspbench.backends.spec import BACKENDS, Pipelines, device_of
+from cspbench.errors import Unsupported
 from cspbench.ids import parse_model_id
 from cspbench.measure.agreement import check_agreement
 from cspbench.measure.worker import perform
@@ -116,6 +118,31 @@ def test_the_device_follows_the_provider():
     ]  # fmt: skip
     assert device_of(backend, {}) == "cpu"
     assert device_of(BACKENDS.get("torch-cuda"), {}) == "cuda"
+
+
+@pytest.mark.parametrize(
+    ("provider", "name", "options"),
+    [("cuda", "CUDAExecutionProvider", {"use_tf32": "0"}),
+     ("tensorrt", "TensorrtExecutionProvider", {})],
+)  # fmt: skip
+def test_a_gpu_provider_computes_in_fp32_and_leaves_nothing_to_the_cpu(
+    made, monkeypatch, provider, name, options
+):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    asked = {}
+
+    def session(path, settings, providers):
+        asked["providers"] = providers
+        asked["fallback"] = settings.get_session_config_entry("session.disable_cpu_ep_fallback")
+        asked["tf32"] = os.environ["NVIDIA_TF32_OVERRIDE"]
+        raise RuntimeError("no such device")
+
+    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "1")
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [name])
+    monkeypatch.setattr(onnxruntime, "InferenceSession", session)
+    with pytest.raises(Unsupported, match="no such device"):
+        BACKENDS.get("onnxruntime").load(made["onnx"].path, {"provider": provider}, 1)
+    assert asked == {"providers": [(name, options)], "fallback": "1", "tf32": "0"}
 
 
 def test_bound_inputs_and_outputs(made):

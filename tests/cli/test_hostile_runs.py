@@ -1,7 +1,9 @@
 """Runs from strangers through every command that shows one: text stays text, and no traceback.
 
 A whole run is changed in one place, by whatever a stranger might write there; a command then shows
-it, leaves a launch out, or refuses it in a sentence.
+it, leaves a launch out, or refuses it in a sentence. Chance chooses some of all such changes; and
+each kind of place is tried with each value: what reading it refuses is done with, what it lets
+through must be shown.
 """
 
 import copy
@@ -16,10 +18,12 @@ from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from cspbench.analysis.record import Analysis, is_current
 from cspbench.cli.main import cli
 from cspbench.errors import InputError
+from cspbench.store.format import check_launch, check_layers, check_meta
 from cspbench.store.rundir import LAUNCHES_FILE, RUN_FILE, decode_line, encode_line
-from tests.report.runs import demo_run
+from tests.report.runs import demo_run, full_run
 
 TEXTS = (
     "\x1b[2J\x1b]0;owned\x07", "=HYPERLINK(\"http://x\")", "+1", "@SUM(A1)",
@@ -27,9 +31,13 @@ TEXTS = (
     "a|b\n# heading\n", "`x` | <img src=x onerror=alert(1)>", "\u202egnp.exe", "]]>", "\ud800", "",
 )  # fmt: skip
 VALUES = (*TEXTS, None, True, -1, 0, 10**400, 1e308, [], {}, [[]], {"a": [None]})
+#: One of each kind, the largest and the smallest number that may be among them.
+KINDS = (TEXTS[0], "", None, True, -1, 0, 1e-300, 10**18, [], {}, [[]], {"a": [None]})
+SHOWN = (["--launches"], ["--samples"], ["--layers"], ["--layer-times"])
 COMMANDS = (
     ["list", "runs"], ["list", "runs", "--format", "md"],
     *(["show", "RUN", "--format", form] for form in ("table", "json", "csv", "md", "latex")),
+    *(["show", "RUN", *which] for which in SHOWN),
     ["report", "RUN", "--out", "page.html"], ["compare", "RUN", "other"], ["history"],
     ["fsck", "RUN"],
 )  # fmt: skip
@@ -123,3 +131,140 @@ def test_a_run_that_is_none_stands_in_the_list_beside_the_others(folder, monkeyp
         assert re.search(r"demo +demo +9 +7", table)
     finally:
         broken.write_text(whole)
+
+
+# Each kind of place with each kind of value -------------------------------------------------------
+
+#: So many values each leaf has in turn, of those that it may have.
+TURNS = 4
+
+
+def kinds_of_places(value, path=()):
+    """Every place below a value, of things that are alike only those in the first one."""
+    yield path
+    if isinstance(value, dict):
+        alike = path in (("analyses",), ("ceilings",))
+        for key, below in list(value.items())[: 1 if alike else None]:
+            yield from kinds_of_places(below, (*path, key))
+    elif isinstance(value, list) and value:
+        yield from kinds_of_places(value[0], (*path, 0))
+
+
+def apply(meta, launches, changes):
+    """Both with changes; a path starts with the launch's number, or with None for ``run.json``."""
+    launches = list(launches)
+    for (number, *path), value in changes:
+        if number is None:
+            meta = changed(meta, path, value)
+        else:
+            launches[number] = changed(launches[number], path, value)
+    return meta, launches
+
+
+def is_read(meta, launches, path, value):
+    """True if a run with this change is one, with all its launches and layers."""
+    try:
+        meta, launches = apply(meta, launches, [(path, value)])
+        if path[0] is not None:
+            check_launch(launches[path[0]])
+            return True
+        found = check_meta(meta)
+        check_layers(found)
+        if path[1] == "analyses":
+            known = [data for data in found["analyses"].values() if is_current(data)]
+            assert all(Analysis.from_dict(data).layers for data in known)
+    except (InputError, ValueError):
+        return False
+    return True
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The parts of a run that has something of everything, and a folder to write it to."""
+    folder = full_run(tmp_path_factory.mktemp("whole")).path
+    meta = json.loads((folder / RUN_FILE).read_text())
+    lines = (folder / LAUNCHES_FILE).read_bytes().splitlines()
+    return folder, meta, [decode_line(line) for line in lines]
+
+
+@pytest.fixture(scope="module")
+def accepted(whole):
+    """What may stand where: by path, the values with which a run is still one."""
+    _, meta, launches = whole
+    paths = {path: (None, *path) for path in kinds_of_places(meta) if path}
+    for number, launch in enumerate(launches):  # of fields that all have, the first launch's
+        for path in kinds_of_places(launch):
+            if path:
+                paths.setdefault((*path, "of a launch"), (number, *path))
+    values = {
+        path: [value for value in KINDS if is_read(meta, launches, path, value)]
+        for path in paths.values()
+    }
+    return {path: allowed for path, allowed in values.items() if allowed}
+
+
+def is_leaf(whole, path):
+    number, *rest = path
+    value = whole[1] if number is None else whole[2][number]
+    for key in rest:
+        value = value[key]
+    return not (isinstance(value, (dict, list)) and value)
+
+
+def show_all(whole, changes, monkeypatch):
+    """The report and every table of the run with these changes: all are shown."""
+    folder, meta, launches = whole
+    meta, launches = apply(meta, launches, changes)
+    (folder / RUN_FILE).write_text(json.dumps(meta))
+    (folder / LAUNCHES_FILE).write_bytes(b"".join(map(encode_line, launches)))
+    monkeypatch.chdir(folder.parent)
+    tables = [["show", folder.name, "--results", ".", *which] for which in ([], *SHOWN)]
+    for command in (["report", folder.name, "--results", ".", "--out", "page.html"], *tables):
+        done = CliRunner().invoke(cli, command, standalone_mode=False)
+        if done.exception is not None:
+            raise AssertionError(f"{command} with {changes}") from done.exception
+        assert not CONTROL.search(done.output)
+    assert not CONTROL.search((folder.parent / "page.html").read_text())
+
+
+@pytest.mark.parametrize("turn", range(TURNS))
+def test_every_value_that_may_stand_in_a_run_is_shown(whole, accepted, monkeypatch, turn):
+    """Of all leaves at once, each with another of its values."""
+    leaves = [(path, found) for path, found in accepted.items() if is_leaf(whole, path)]
+    assert len(leaves) > 100
+    show_all(
+        whole,
+        [(path, found[(turn + n) % len(found)]) for n, (path, found) in enumerate(leaves)],
+        monkeypatch,
+    )
+
+
+def test_every_part_of_a_run_may_be_empty(whole, accepted, monkeypatch):
+    """Those of a depth at once, but that nothing is seen without cases."""
+    parts = {path: found[0] for path, found in accepted.items() if not is_leaf(whole, path)}
+    cases = (None, "cases")
+    show_all(whole, [(cases, parts.pop(cases))], monkeypatch)
+    assert {(None, "analyses"), (None, "ceilings")} <= parts.keys()
+    for depth in sorted({len(path) for path in parts}):
+        changes = [(path, value) for path, value in parts.items() if len(path) == depth]
+        show_all(whole, changes, monkeypatch)
+
+
+def with_strange_names(value):
+    """Beside what each object of JSON has, the same again by a hostile name."""
+    if isinstance(value, list):
+        return [with_strange_names(one) for one in value]
+    if not isinstance(value, dict) or not value:
+        return value
+    known = {name: with_strange_names(one) for name, one in value.items()}
+    return known | {TEXTS[0]: next(iter(known.values()))}
+
+
+def test_every_name_may_be_strange(whole, monkeypatch):
+    _, meta, launches = whole
+    changes = [((None, name), with_strange_names(value)) for name, value in meta.items()]
+    changes += [
+        ((number, name), with_strange_names(value))
+        for number, launch in enumerate(launches) for name, value in launch.items()
+    ]  # fmt: skip
+    show_all(whole, changes, monkeypatch)

@@ -16,6 +16,7 @@ from cspbench.figures.cases import (
     axis_value,
     family,
     is_csp,
+    measured,
     model_label,
     number,
     plain,
@@ -282,6 +283,28 @@ def test_ceilings_belong_to_the_device_and_threads_of_a_case(tmp_path: Path) -> 
     assert known.items() <= found.items()
     assert ceilings_of(run, "peleenet@224/opencv-cpu/b1/t2") == ("cpu/t2", None)
     assert ceilings_of(run, "peleenet@224/unheard-of/b1/t1") == ("", None)
+
+
+def test_a_plain_network_without_bflops_is_no_base() -> None:
+    bflops = {"peleenet": 0.0, "csppeleenet": 1.0, "csppeleenet[gamma=0.25]": 2.0}
+    rows = [
+        {"id": f"{model}@224/opencv-cpu/b1/t1", "bflops": value, "input": "224x224",
+         "latency_ms": 1.0, "latency_ms_low": math.nan, "latency_ms_high": math.nan}
+        for model, value in bflops.items()
+    ]  # fmt: skip
+    assert gamma_fusion_data(pd.DataFrame(rows), {}) == []
+
+
+def test_a_case_of_several_runs_is_the_last_ones(tmp_path: Path) -> None:
+    case, other = "peleenet@224/opencv-cpu/b1/t1", "peleenet@320/opencv-cpu/b1/t1"
+    one = write_run(tmp_path, {case: good(case, 5.0), other: good(other, 9.0)}, name="one")
+    two = write_run(tmp_path, {case: good(case, 7.0)}, name="two")
+    frame = measured([one, two]).set_index("id")
+    assert frame.loc[case, ["run", "fps"]].tolist() == ["two", pytest.approx(1000 / 7, rel=0.02)]
+    assert frame.loc[other, "run"] == "one"
+    assert {bar.case: bar.run for bar in fps_bars_data(measured([one, two])).bars} == {
+        case: "two", other: "one",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(

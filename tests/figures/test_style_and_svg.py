@@ -122,11 +122,29 @@ def test_a_point_that_is_not_drawn_takes_no_other_ones_name(third: float, marks:
         axes = figure.subplots()
         axes.set_xlim(0, 1)
         (line,) = axes.plot([0.2, 0.5, third], [1, 1, 1], "o")
-        svg.mark_points(line, ["a", "b", "c"])
+        svg.mark_points(line, [("a", "r"), ("b", "r"), ("c", "r")])
         return figure
 
     text = svg.inline(style.svg_bytes(draw(), "x"), "x", "t")  # type: ignore[arg-type]
     assert text.count("data-case") == marks
+
+
+def test_a_mark_says_of_which_run_it_is_in_characters_that_xml_has() -> None:
+    @style.styled
+    def draw() -> object:
+        figure = style.new_figure(2, 1)
+        axes = figure.subplots()
+        (line,) = axes.plot([1, 2], [1, 1], "o")
+        svg.mark_points(line, [("a\x01", "r\x1b"), ("b", "")])
+        (bar,) = axes.barh(0, 1)
+        svg.mark_case(bar, '"c\ud800"', "<r>")
+        return figure
+
+    root = ET.fromstring(svg.inline(style.svg_bytes(draw(), "x"), "x", "t"))  # type: ignore[arg-type]
+    marks = [element for element in root.iter() if "data-case" in element.attrib]
+    assert {(mark.get("data-case"), mark.get("data-run")) for mark in marks} == {
+        ("a\ufffd", "r\ufffd"), ("b", None), ('"c\ufffd"', "<r>"),
+    }  # fmt: skip
 
 
 def test_standalone_svg_turns_its_ink_in_the_dark(drawn: dict[str, bytes]) -> None:

@@ -68,7 +68,7 @@ def test_a_large_slowdown_between_runs_is_found(gate, tmp_path):
 
 
 def test_runs_of_other_machines_are_refused_with_every_difference(gate, tmp_path):
-    other = {**MACHINE, "host": "there", "libraries": {"torch": "2.14"}, "power_mode": "MAXN"}
+    other = {**MACHINE, "host": "there", "libraries": {"torch": "2.14"}, "nvpmodel": "MAXN"}
     base = make_run(tmp_path, "a", {CASES[0]: around(10.0)})
     head = make_run(tmp_path, "b", {CASES[0]: around(10.0)}, machine=other, measure={"seed": 1})
     with pytest.raises(InputError) as error:
@@ -76,7 +76,7 @@ def test_runs_of_other_machines_are_refused_with_every_difference(gate, tmp_path
     text = "\n".join(error.value.problems)
     assert len(error.value.problems) == 4
     for told in ("host was 'here' and is 'there'", "libraries.torch was '2.13' and is '2.14'",
-                 "power_mode was None and is 'MAXN'", "measure.seed was 0 and is 1"):  # fmt: skip
+                 "nvpmodel was None and is 'MAXN'", "measure.seed was 0 and is 1"):  # fmt: skip
         assert told in text
 
 

@@ -120,6 +120,22 @@ def test_rows_of_the_frame_by_hand():
     assert residual["gflops_per_s"] is None
 
 
+def test_a_norm_that_ran_alone_moves_its_own_input_and_output():
+    """As torch eager times it; with its convolution it would cost no traffic of its own."""
+    entries = [["conv", "aten.conv2d.default", 300, ["conv"]],
+               ["bn", "aten.batch_norm.default", 256, ["bn"]]]  # fmt: skip
+    nodes = [["conv", "aten.conv2d.default", [], []], ["bn", "aten.batch_norm.default", [0], []],
+             ["act", "aten.relu.default", [1], []]]  # fmt: skip
+    given = Conditions(2, "fp32", CEILINGS, "cpu/t1")
+    _, norm, *_ = layer_time_rows("case", found(entries, nodes), small()[:3], given)
+    assert norm["layers"][0] == "a.bn"
+    # Two images: 2 * (1024 + 1024) B in 256 ns are 16 GB/s, twice the triad's 8 (a cache helps).
+    moved = 4096 * len(norm["layers"])
+    assert norm["traffic_bytes"] == moved
+    assert norm["gb_per_s"] == pytest.approx(moved / 256)
+    assert norm["memory_utilisation"] == pytest.approx(moved / 256 / 8)
+
+
 CEILINGS = {"gflops": {"fp32": 20.0, "bf16": 80.0}, "bandwidth_gbs": {"triad": 8.0}}
 
 

@@ -151,9 +151,54 @@ def profile_launch(case: str) -> dict[str, Any]:
         for node, ms in zip(nodes, (1, 4, 2, 1), strict=True)
     )
     found = to_answer(LayerProfile(times, 10_000_000, 5, "test"), nodes)
-    launch = {**time_launch(case, 9, [1.0]), "job": "layers", "layers": found}
+    return _apart(case, "layers", layers=found)
+
+
+def _apart(case: str, job: str, **found: Any) -> dict[str, Any]:
+    """A launch of another job than ``time``."""
+    launch = {**time_launch(case, 9, [1.0]), "job": job, **found}
     del launch["latencies_ns"]
     return launch
+
+
+def full_run(folder: Path) -> Run:
+    """A small run with something of everything that a run can hold."""
+    setting = "opencv-cpu/b1/t1"
+    plain, split = f"peleenet@224/{setting}", f"csppeleenet@224/{setting}"
+    times = {plain: 12.0, split: 10.0, f"csppeleenet[gamma=0.25]@224/{setting}": 14.0,
+             f"csppeleenet-ref+prn@320/{setting}": 20.0}  # fmt: skip
+    energy = {"energy_per_inference_j": 0.1, "power_w": 10.0, "idle_power_w": 4.0,
+              "energy_method": "test"}  # fmt: skip
+    more = {"energy": energy, "device": {"device_ns": 8e6}, "sensors": {"proc": {"load_1m": {}}},
+            "drift": {"relative": 0.01, "z": 1.0, "slow": False}, "board": None}  # fmt: skip
+    cases: dict[str, Any] = {
+        case: [launch | more for launch in good(case, latency, count=6)]
+        for case, latency in times.items()
+    }
+    memory = {"peak_memory_bytes": 3 * 2**20, "loaded_bytes": 2**20, "retained_bytes": 2**19,
+              "transient_bytes": 2**18, "method": "test"}  # fmt: skip
+    rate = {"inferences": 300, "ns": 10**9, "in_flight": 2, "method": "test"}
+    cases[plain] += [
+        profile_launch(plain), _apart(plain, "memory", memory=memory),
+        _apart(plain, "throughput", throughput=rate), _apart(plain, "compile", compile_seconds=3.0),
+    ]  # fmt: skip
+    cases[split].append(profile_launch(split))
+    crashed = f"csppeleenet@320/{setting}"
+    cases[crashed] = [bad_launch(crashed, "crashed", "ended by SIGSEGV", log="boom", number=n)
+                      for n in range(2)]  # fmt: skip
+    cases["peleenet@224/torch-cuda/b1/t1"] = ("unavailable", "no NVIDIA driver is loaded")
+    analyses = {
+        "peleenet@224": analysis("peleenet@224", [100, 400, 200, 100]),
+        "csppeleenet@224": analysis("csppeleenet@224", [100, 200, 200, 100]),
+        "csppeleenet[gamma=0.25]@224": analysis("csppeleenet[gamma=0.25]@224", [100, 300]),
+    }
+    rates = {"gflops": {"fp32": 80.0, "bf16": 90.0}, "bandwidth_gbs": {"triad": 4.0},
+             "cache_bandwidth_gbs": {"L2": 20.0}, "overhead_us": 1.0}  # fmt: skip
+    suite = {"overrides": ["threads=1"], "notes": ["2 excluded"]}
+    return write_run(
+        folder, cases, analyses=analyses, ceilings={"cpu/t1": rates}, suite=suite,
+        environment={"virtualised": None},
+    )  # fmt: skip
 
 
 def demo_run(folder: Path) -> Run:

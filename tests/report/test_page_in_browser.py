@@ -11,7 +11,7 @@ import pytest
 
 from cspbench.frames import Run
 from cspbench.report import write_report
-from tests.report.runs import bad_launch, time_launch, write_run
+from tests.report.runs import bad_launch, good, time_launch, write_run
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -169,6 +169,33 @@ def test_the_repeat_command_is_copied(open_page: Opener) -> None:
     page.get_by_role("button", name="Copied").wait_for()
     copied = page.evaluate("navigator.clipboard.readText()")
     assert copied == "cspbench run suites/demo.yaml --only peleenet@224/opencv-cpu/b1/t1"
+
+
+def test_a_mark_opens_the_case_of_its_own_run(open_page: Opener, tmp_path: Path) -> None:
+    """Both runs hold the case; only the first measured it, so its figure shows that one."""
+    case = "peleenet@224/opencv-cpu/b1/t1"
+    runs = [
+        write_run(tmp_path, {case: good(case, 5.0)}, name="one"),
+        write_run(tmp_path, {case: ("unavailable", "no such thing here")}, name="two"),
+    ]
+    page = open_page(write_report(runs, tmp_path / "two.html"))
+    mark = page.locator(f"#fig-fps_bars [data-case='{case}']")
+    assert mark.get_attribute("data-run") == "one"
+    mark.hover()
+    assert "95 % interval" in page.locator("#tip").inner_text()
+    mark.click()
+    assert page.evaluate("location.hash") == "#case-0"
+    page.keyboard.press("Escape")
+    page.select_option("select[data-key=run]", "two")
+    assert mark.get_attribute("opacity") == "0.15"
+
+
+def test_a_case_that_no_command_repeats_shows_none(open_page: Opener, tmp_path: Path) -> None:
+    case = "peleenet@224/opencv-cpu/b1/t1"
+    run = write_run(tmp_path, {case: good(case, 5.0)}, suite={"path": ""})
+    page = open_page(write_report([run], tmp_path / "made.html"), fragment="#case-0")
+    assert page.get_by_role("region", name="Launches").is_visible()
+    assert "Repeat this case" not in page.get_by_role("dialog").inner_text()
 
 
 @pytest.mark.parametrize("figure", ["fps_bars", "gamma_fusion"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import math
 import re
 from pathlib import Path
@@ -11,11 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cspbench.cli.options import parse_overrides
 from cspbench.frames import Run
 from cspbench.report import machine, marks, numbers
 from cspbench.report.profiles import energy, profile_tables, profiles
 from cspbench.report.roofline import roofline
-from cspbench.report.rows import CaseRow, case_rows
+from cspbench.report.rows import CaseRow, case_rows, repeat_command
 from cspbench.report.sections import (
     ablation,
     balance,
@@ -25,6 +27,9 @@ from cspbench.report.sections import (
     speed_classes,
 )
 from cspbench.report.summary import summary
+from cspbench.runner.plan import Plan
+from cspbench.runner.run import describe
+from cspbench.suite.load import load_suite
 from tests.report.runs import analysis, good, time_launch, write_run
 
 
@@ -86,6 +91,22 @@ def test_widest_gap_between_backends(tmp_path: Path) -> None:
     gap = summary(rows, {})[2]
     assert (gap.heading, gap.case) == ("Widest gap", other)
     assert "takes 3.00 times as long on torch-cpu as on opencv-cpu" in gap.text
+
+
+def test_no_sentence_compares_cases_of_different_runs(tmp_path: Path) -> None:
+    """A network alone in each run: there is nothing beside it, however the runs differ."""
+    analyses = {
+        "csppeleenet@224": analysis("csppeleenet@224", [300]),
+        "peleenet@224": analysis("peleenet@224", [400]),
+    }
+    other = FAST.replace("opencv", "torch")
+    runs = [
+        write_run(tmp_path, {FAST: exact(FAST, 20, 20, 20)}, name="one", analyses=analyses),
+        write_run(tmp_path, {SLOW: exact(SLOW, 10, 10, 10)}, name="two", analyses=analyses),
+        write_run(tmp_path, {FAST: exact(FAST, 40, 40, 40)}, name="three", analyses=analyses),
+        write_run(tmp_path, {other: exact(other, 90, 90, 90)}, name="four", analyses=analyses),
+    ]
+    assert summary(case_rows(runs), {})[2].heading == "No surprise"
 
 
 def test_ratio_joins_both_intervals() -> None:
@@ -212,8 +233,8 @@ def test_a_quiet_machine_has_no_findings(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "environment", "expected"),
     [
-        ({"steal_s": 0.1}, {}, "The hypervisor took 10 % of a processor"),
-        ({"foreign_cpu_s": 0.5}, {}, "Other processes used 50 % of a processor"),
+        ({"steal_s": 0.06}, {}, "The hypervisor took 6 % of a processor"),
+        ({"foreign_cpu_s": 0.26}, {}, "Other processes used 26 % of a processor"),
         ({"load_1m_before": 9.0}, {}, "The load average was 9.00 on 4 processors"),
         ({}, {"governor": "powersave"}, "The frequency governor is powersave"),
         ({}, {"governor": None}, "does not tell the frequency governor"),
@@ -227,6 +248,56 @@ def test_what_spoils_comparison_is_said(
 ) -> None:
     launches = [{**launch, **interference(**change)} for launch in good(FAST, 10.0)]
     assert expected in finding_texts(tmp_path, launches, **environment)
+
+
+def test_what_does_not_make_a_launch_contended_is_no_finding(tmp_path: Path) -> None:
+    """The flag's bounds are 5 % of steal and 25 % of other processes."""
+    change = interference(steal_s=0.05, foreign_cpu_s=0.25)
+    assert finding_texts(tmp_path, [{**one, **change} for one in good(FAST, 10.0)]) == ""
+
+
+@pytest.mark.parametrize(("virtualised", "told"), [(True, "yes"), (False, "no"), (None, "unknown")])
+def test_whether_the_machine_is_virtual_may_be_unknown(
+    tmp_path: Path, virtualised: bool | None, told: str
+) -> None:
+    run = write_run(tmp_path, {FAST: good(FAST, 1.0)}, environment={"virtualised": virtualised})
+    assert dict(machine.facts(run))["Virtual machine"] == told
+
+
+def command_of(tmp_path: Path, cases: dict[str, Any], **suite: Any) -> str:
+    return repeat_command(write_run(tmp_path, cases, suite=suite), FAST)
+
+
+def test_the_repeat_command_keeps_the_settings_that_were_changed(tmp_path: Path) -> None:
+    cases = {FAST: exact(FAST, 1)}
+    changed = ["threads=2", "matrix.batch=[1, 2]"]
+    settings = "--set threads=2 --set 'matrix.batch=[1, 2]'"
+    said = f"cspbench run suites/demo.yaml {settings} --only {FAST}"
+    assert command_of(tmp_path, cases, overrides=changed) == said
+    notes = [f"set: {setting}" for setting in changed]  # a run of an older version
+    assert command_of(tmp_path, cases, notes=["2 excluded", *notes]) == said
+
+
+def test_overrides_are_stored_as_set_takes_them(tmp_path: Path) -> None:
+    file = tmp_path / "s.yaml"
+    file.write_text("name: s\nmatrix: {model: [peleenet], input: [64], backend: [opencv-cpu]}\n")
+    suite = load_suite(file, {"threads": "2", "measure.layers": True})
+    found = describe(Plan(suite, ()), datetime.datetime.now(datetime.timezone.utc))["suite"]
+    assert found["overrides"] == ["threads=2", "measure.layers=true"]
+    assert load_suite(file, parse_overrides(found["overrides"])).measure.layers is True
+
+
+def test_a_pair_measured_on_the_spot_is_repeated_by_explain(tmp_path: Path) -> None:
+    cases = {FAST: exact(FAST, 1), SLOW: exact(SLOW, 2)}
+    found = command_of(tmp_path, cases, name="explain", path="")
+    assert found == f"cspbench explain {FAST} {SLOW} --rounds 3"
+
+
+@pytest.mark.parametrize("path", ["", None])
+def test_a_suite_that_was_in_no_file_has_no_repeat_command(
+    tmp_path: Path, path: str | None
+) -> None:
+    assert command_of(tmp_path, {FAST: exact(FAST, 1)}, name="edge", path=path) == ""
 
 
 def test_damaged_files_and_few_rounds_are_said(tmp_path: Path) -> None:

@@ -30,6 +30,9 @@ class Compiling(Invented):
     def compiles(self, options):
         return True
 
+    def compiled_from_cache(self):
+        return False
+
 
 @pytest.fixture(autouse=True)
 def _machine(tmp_path, monkeypatch):
@@ -50,8 +53,9 @@ def layers():
     return Outcome(Status.OK, answer={"layers": found, "flags": []})
 
 
-def compiled(seconds=33.0):
-    return Outcome(Status.OK, answer={"compile_seconds": seconds, "flags": []})
+def compiled(seconds=33.0, cached=False):
+    answer = {"compile_seconds": seconds, "compile_cached": cached, "flags": []}
+    return Outcome(Status.OK, answer=answer)
 
 
 WITH_LAYERS = replace(MEASURE, layers=True)
@@ -85,6 +89,13 @@ def test_compilation_comes_first_and_its_time_has_a_column(tmp_path):
     assert done.cases["compile_seconds"][0] == 33.0
     assert done.cases["compile_seconds"].isna()[1]
     assert list(done.cases["launches"]) == [3, 3]
+
+
+def test_what_was_in_the_cache_has_no_time_of_compilation(tmp_path):
+    executor = FakeExecutor({"a/compiler": [compiled(2.0, cached=True)]})
+    done = run(tmp_path, suite("a/compiler"), executor)
+    assert done.cases["compile_seconds"].isna()[0]
+    assert list(done.cases["launches"]) == [3]
 
 
 def test_what_cannot_be_compiled_is_not_timed(tmp_path):

@@ -149,3 +149,18 @@ def test_without_history_the_bounds_of_the_measurement_count():
     assert estimate_seconds("y", measure, {"x": 4.5}) == START_SECONDS + 2.0 + 6.0
     # Five rounds of 4.5 s and one memory launch.
     assert case_seconds("x", measure, {"x": 4.5}) == 5 * 4.5 + START_SECONDS
+
+
+@pytest.mark.parametrize(
+    ("extra", "seconds"),
+    [
+        ({"memory": True}, 2.0),
+        ({"layers": True}, 2.0 + 6.0),  # a profile is taken for max_seconds
+        ({"throughput": True}, 2.0 + 6.0),
+        ({"memory": True, "layers": True, "throughput": True}, 2.0 + 8.0 + 8.0),
+    ],
+)
+def test_extra_launches_take_their_start_and_what_they_sample(extra, seconds):
+    measure = Measure(rounds=3, max_seconds=6.0, **{"memory": False, **extra})
+    assert START_SECONDS == 2.0
+    assert case_seconds("x", measure, {"x": 4.5}) == 3 * 4.5 + seconds

@@ -159,4 +159,16 @@ def test_idle_power_that_was_obtained_otherwise_is_not_put_beside():
     ],
 )  # fmt: skip
 def test_what_counts_as_throttling(window, expected):
-    assert throttled([window]) is expected
+    assert throttled([window], "cuda") is expected
+
+
+@pytest.mark.parametrize(
+    "window",
+    [
+        gauges("nvml", [2000, 2000, 1900, 1800, 210, 210], "gpu_clock_mhz"),
+        gauges("nvml", [0, 1, 1, 0], "gpu_throttled"),
+    ],
+)
+def test_a_gpu_that_idles_or_is_hot_beside_a_launch_on_the_cpu_is_none(window):
+    assert throttled([window], "cuda")
+    assert not throttled([window], "cpu")

@@ -156,6 +156,38 @@ def test_which_sensors_are_chosen():
         chosen("proc, prok")
 
 
+def test_a_named_sensor_that_is_not_there_is_noted_with_its_reason(monkeypatch):
+    class Absent(Fake):
+        def available(self):
+            return "no service runs"
+
+    watch = Watch([Absent(), Fake(name="here")])
+    with watch:
+        watch.start()
+        watch.stop()
+    problems = {trace.sensor: trace.problem for trace in watch.traces}
+    assert problems == {"here": "", "fake": "no service runs"}
+    monkeypatch.setattr("cspbench.sensors.watch.SENSORS", [Absent()])
+    assert [sensor.name for sensor in chosen("fake")] == ["fake"]
+    assert chosen("auto") == []
+
+
+def test_a_service_tells_its_own_pace_and_what_its_thread_took():
+    class Served(Fake):
+        period_s, took = 0.5, 0.0
+
+        def spent_s(self):
+            spent, self.took = self.took, 0.25
+            return spent
+
+    with Watch([Served()]) as watch:
+        watch.start()
+        watch.stop()
+    (trace,) = watch.traces
+    assert trace.period_s == 0.5  # not 1 / 50 Hz
+    assert trace.cost_s >= 0.25  # what went before the window is not in it
+
+
 def test_every_sensor_tells_what_it_is_and_never_raises_when_asked():
     names = {sensor.name for sensor in SENSORS}
     assert {"proc", "cpufreq", "thermal", "rapl", "nvml", "tegra", "jtop"} <= names

@@ -19,6 +19,7 @@ GOOD = {
     **LAUNCH, "status": "ok", "latencies_ns": [1_000_000], "load_ns": 1, "first_ns": 1,
     "warmup": {"count": 1, "steady": True}, "agreement": {"max_relative_error": 0.0},
 }  # fmt: skip
+CEILINGS = {"gflops": {"fp32": 1.0}, "bandwidth_gbs": {"triad": 1.0}, "overhead_us": 1.0}
 #: Measured with the first version that stored runs (commit 01ffd2a); only its host has a new name.
 OLD = Path(__file__).parent / "data" / "run-format-1"
 
@@ -39,6 +40,20 @@ def test_what_is_missing_has_a_value_that_says_so(tmp_path):
     assert "latencies_ns" not in launch
 
 
+def test_a_setting_that_is_missing_stays_missing(tmp_path):
+    measure = {"rounds": 1, "memory": False, "new": 1}
+    found = read_run(write(tmp_path, {**META, "suite": {"measure": measure}}))
+    assert found.meta["suite"]["measure"] == measure
+    assert found.meta["suite"]["overrides"] == []
+
+
+def test_a_run_with_a_setting_of_another_version_is_not_resumed(tmp_path):
+    measure = {"rounds": 1, "new": 1}
+    stored = read_run(write(tmp_path, {**META, "suite": {"measure": measure}}))
+    with pytest.raises(InputError, match=r"does not know its setting 'measure\.new'"):
+        stored_plan(stored)
+
+
 def test_what_is_not_known_is_kept(tmp_path):
     meta = {**META, "extra": {"a": [1]}, "environment": {"board_colour": "green"}}
     found = read_run(write(tmp_path, meta, [{**LAUNCH, "new": 7}]))
@@ -56,6 +71,17 @@ def test_what_is_not_known_is_kept(tmp_path):
         ({"environment": {"memory_bytes": "much"}}, "environment.memory_bytes"),
         ({"analyses": {"m": {"totals": {"macs": 10**400}}}}, "analyses.m.totals.macs"),
         ({"ceilings": {"cpu/t1": {"gflops": {"fp32": -1.0}}}}, "ceilings.cpu/t1.gflops.fp32"),
+        ({"ceilings": {"cpu/t1": {**CEILINGS, "gflops": {}}}}, "fp32 is missing"),
+        ({"ceilings": {"cpu/t1": {**CEILINGS, "gflops": {"fp32": 0}}}}, "gflops.fp32"),
+        ({"ceilings": {"cpu/t1": {**CEILINGS, "bandwidth_gbs": {}}}}, "triad is missing"),
+        ({"ceilings": {"cpu/t1": {**CEILINGS, "overhead_us": 0.0}}}, "overhead_us"),
+        ({"run": "../elsewhere"}, "run: "),
+        ({"run": "a\0"}, "run: "),
+        ({"analyses": {"m": {"places": []}}}, "analyses.m.places"),
+        ({"analyses": {"m": {"places": {"max_layer_bflops": None}}}}, "places.max_layer_bflops"),
+        ({"environment": {"boards": 5}}, "environment.boards"),
+        ({"suite": {"measure": {"rounds": 1, "seed": "x"}}}, "suite.measure.seed"),
+        ({"suite": {"measure": {"rounds": 1, "timeout_seconds": 1e9}}}, "measure.timeout_seconds"),
         ({"format": 0}, "there is no run format 0"),
     ],
 )
@@ -79,6 +105,9 @@ def test_a_description_that_is_none_names_the_place(tmp_path, change, said):
         {"number": -1},
         {"flags": "contended"},
         {"energy": {"power_w": 1.0}},
+        {"interference": {"seconds": 1.0, "load_1m_before": None, "load_1m_after": 1.0}},
+        {"layers": {"entries": [], "nodes": [], "total_ns": 0}},
+        {"layers": {"entries": [], "nodes": [["a", "Conv", [1], []]], "total_ns": 1}},
         {"case": "nonsense"},
     ],
 )

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from cspbench.analysis.record import COLUMNS as LAYER_COLUMNS
 from cspbench.errors import InputError
 from cspbench.formats import FORMATS, render
 from cspbench.frames import (
@@ -14,8 +15,10 @@ from cspbench.frames import (
     Run,
     load,
 )
+from cspbench.layer_times import LAYER_TIME_COLUMNS
 from cspbench.store.rundir import RunDirectory
 from cspbench.tables import NUMBERS, case_table, launch_table, reason_table
+from tests.report.runs import analysis, write_run
 
 MS = 1_000_000
 GOOD = "csppeleenet[gamma=0.25]+prn@320x416/opencv-cpu/b2/t1"
@@ -195,6 +198,31 @@ def test_drift_of_a_launch_is_a_share(tmp_path):
     assert list(stored(tmp_path, drifting).launches["drift"]) == [0.04]
 
 
+def test_columns_hold_nothing_that_a_launch_merely_calls_so(tmp_path):
+    """A stranger's launch that failed has no median, whatever it writes beside."""
+    case = "peleenet@64/opencv-cpu/b1/t1"
+    strange = {"median_ms": "x", "load_ms": [1], "steady": "x", "drift": None, "samples": {}}
+    launch = {"case": case, "job": "time", "number": 0, "session": "s", "status": "failed"}
+    row = stored(tmp_path, {**launch, **strange}).launches.iloc[0]
+    assert row[["median_ms", "load_ms", "steady", "drift", "samples"]].isna().all()
+    assert (row["case"], row["status"]) == (case, "failed")
+
+
+@pytest.mark.parametrize(
+    ("kind", "fact", "value"),
+    [("linear", "output_shapes", []), ("conv", "weight_shape", [1, 2**62, 2**62])],
+)
+def test_layers_that_contradict_themselves_are_refused(tmp_path, kind, fact, value):
+    """Each fact by itself could be right; but no linear layer is without an output."""
+    found = analysis("m@224", [100])
+    row = found["rows"][0]
+    row[found["columns"].index("kind")] = kind
+    row[found["columns"].index(fact)] = value
+    run = write_run(tmp_path, {}, analyses={"m@224": found})
+    with pytest.raises(InputError, match="the layers of a stored analysis are none"):
+        _ = run.layers
+
+
 # Tables -----------------------------------------------------------------------------------------
 
 
@@ -240,6 +268,7 @@ DOCUMENT = Path(__file__).parents[2] / "docs" / "metrics.md"
 
 
 def test_every_column_is_documented():
-    columns = {*CASE_COLUMNS, *LAUNCH_COLUMNS, *SAMPLE_COLUMNS}
+    layers = {*LAYER_TIME_COLUMNS, *LAYER_COLUMNS}
+    columns = {*CASE_COLUMNS, *LAUNCH_COLUMNS, *SAMPLE_COLUMNS, *layers}
     text = DOCUMENT.read_text()
     assert [column for column in sorted(columns) if f"`{column}`" not in text] == []

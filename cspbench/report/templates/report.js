@@ -6,7 +6,12 @@
   const table = document.getElementById("case-table");
   const body = table.tBodies[0];
   const rows = Array.from(body.rows);
+  // Two runs may hold the same case: a mark says whose it is, where its figure knows.
+  const markOf = (run, id) => JSON.stringify([run, id]);
+  const byRun = new Map(data.cases.map((one) => [markOf(one.run, one.id), one]));
   const byId = new Map(data.cases.map((one) => [one.id, one]));
+  const marked = (mark) => byRun.get(markOf(mark.dataset.run, mark.dataset.case)) ?? byId.get(mark.dataset.case);
+  const marks = Array.from(document.querySelectorAll("svg.figure .mark"), (mark) => [mark, marked(mark)]);
   document.documentElement.classList.add("js");
 
   const SVG = "http://www.w3.org/2000/svg";
@@ -80,10 +85,8 @@
       count += keep;
     }
     shown.textContent = `${count} of ${rows.length}`;
-    const visible = new Set(rows.filter((row) => !row.hidden).map((row) => caseOf(row).id));
-    for (const mark of document.querySelectorAll("svg.figure .mark")) {
-      mark.setAttribute("opacity", visible.has(mark.dataset.case) ? "1" : "0.15");
-    }
+    const visible = new Set(rows.filter((row) => !row.hidden).map(caseOf));
+    for (const [mark, one] of marks) mark.setAttribute("opacity", visible.has(one) ? "1" : "0.15");
   }
   form.addEventListener("input", filter);
   form.addEventListener("submit", (event) => event.preventDefault());
@@ -143,9 +146,8 @@
     tip.style.top = `${y + 18 + box.height > innerHeight ? Math.max(8, y - box.height - 12) : y + 18}px`;
   }
   const hideTip = () => { tip.hidden = true; };
-  for (const mark of document.querySelectorAll("svg.figure .mark")) {
+  for (const [mark, one] of marks) {
     mark.querySelector("title")?.remove(); // our own tip replaces the browser's
-    const one = byId.get(mark.dataset.case);
     if (!one) continue;
     mark.addEventListener("mousemove", (event) => showTip(one, event.clientX, event.clientY));
     mark.addEventListener("mouseleave", hideTip);
@@ -209,9 +211,11 @@
         make("div", {}, make("h3", {}, "Distribution of the samples"), histogram(one)),
         make("div", {}, make("h3", {}, "Samples in order"), trace(one))));
     }
-    const button = make("button", { type: "button", class: "button" }, "Copy");
-    button.addEventListener("click", () => copy(one.command, button));
-    parts.push(make("h3", {}, "Repeat this case"), make("div", { class: "command" }, make("pre", { id: "case-command" }, one.command), button));
+    if (one.command) {
+      const button = make("button", { type: "button", class: "button" }, "Copy");
+      button.addEventListener("click", () => copy(one.command, button));
+      parts.push(make("h3", {}, "Repeat this case"), make("div", { class: "command" }, make("pre", { id: "case-command" }, one.command), button));
+    }
     if (one.launches.length) {
       parts.push(make("h3", {}, "Launches"), grid(
         ["#", "Job", "Status", "Median, ms", "Samples", "Load, ms", "First, ms", "Warm-up", "Stopped by", "Steal, s", "Others, s"],
