@@ -191,7 +191,7 @@ def whole(tmp_path_factory):
 def accepted(whole):
     """What may stand where: by path, the values with which a run is still one."""
     _, meta, launches = whole
-    paths = {path: (None, *path) for path in kinds_of_places(meta) if path}
+    paths = {path: (None, *path) for path in kinds_of_places(meta) if path not in ((), ("format",))}
     for number, launch in enumerate(launches):  # of fields that all have, the first launch's
         for path in kinds_of_places(launch):
             if path:
