@@ -98,15 +98,16 @@ def time_job(job: Answer, phase: PhaseReport) -> Answer:
         "agreement": agreement,
         "backend": facts,
         "interference": asdict(interference) if interference else None,
-        "flags": [],
     }
     drift = sampling.drift_of(samples.latencies_ns)
     if drift is not None:
         answer["drift"] = asdict(drift)
-    if not warm.steady or (drift is not None and drift.slow):
-        answer["flags"].append("not_steady")
-    if interference is not None and interference.contended():
-        answer["flags"].append("contended")
+    spoilt = {
+        "not_steady": not warm.steady or (drift is not None and drift.slow),
+        "contended": interference is not None and interference.contended(),
+        "fallback_engine": "fallback" in facts,
+    }
+    answer["flags"] = [flag for flag, holds in spoilt.items() if holds]
     if isinstance(session, DeviceTimes) and scope_of(options) == INFERENCE:
         answer["device"] = dict(session.device_times(len(samples.latencies_ns)))
     session.close()

@@ -31,7 +31,7 @@ class Finding:
 
 
 def facts(run: Run) -> list[tuple[str, str]]:
-    """What the machine is, as (name, text); unknown facts say so."""
+    """What the machine is, as (name, text); unknown facts are left out."""
     env = run.environment
     cores = env.get("cores_usable")
     quota = env.get("cpu_quota")

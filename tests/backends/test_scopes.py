@@ -108,6 +108,26 @@ def test_what_comes_before_and_after_the_window_of_throughput():
     assert found.ns > 0
 
 
+def test_a_launch_of_a_fallback_engine_has_its_flag(made, monkeypatch):
+    from cspbench.backends.opencv_cpu import OpenCvSession
+
+    assert "fallback_engine" not in job(made, "opencv-cpu", "time")["flags"]
+    describe = OpenCvSession.describe
+    told = "the new engine cannot read the model"
+    monkeypatch.setattr(OpenCvSession, "describe", lambda one: {**describe(one), "fallback": told})
+    assert "fallback_engine" in job(made, "opencv-cpu", "time")["flags"]
+
+
+def test_a_launch_that_ran_with_other_threads_is_no_measurement(made, monkeypatch):
+    from cspbench.backends.opencv_cpu import OpenCvSession
+
+    describe = OpenCvSession.describe
+    monkeypatch.setattr(OpenCvSession, "describe", lambda one: {**describe(one), "threads": 7})
+    answer = job(made, "opencv-cpu", "time")
+    assert answer["status"] == "failed"
+    assert answer["reason"] == "1 threads were asked for, the backend has 7"
+
+
 # A device chosen by an option ---------------------------------------------------------------------
 
 

@@ -135,6 +135,8 @@ def test_a_run_that_is_none_stands_in_the_list_beside_the_others(folder, monkeyp
 
 # Each kind of place with each kind of value -------------------------------------------------------
 
+#: With another value of these, nothing else of the run, the analysis or the launch is looked at.
+COVERING = ("format", "version", "job")
 #: So many values each leaf has in turn, of those that it may have.
 TURNS = 4
 
@@ -191,15 +193,14 @@ def whole(tmp_path_factory):
 def accepted(whole):
     """What may stand where: by path, the values with which a run is still one."""
     _, meta, launches = whole
-    paths = {path: (None, *path) for path in kinds_of_places(meta) if path not in ((), ("format",))}
+    paths = {path: (None, *path) for path in kinds_of_places(meta)}
     for number, launch in enumerate(launches):  # of fields that all have, the first launch's
         for path in kinds_of_places(launch):
-            if path:
-                paths.setdefault((*path, "of a launch"), (number, *path))
+            paths.setdefault((*path, "of a launch"), (number, *path))
     values = {
         path: [value for value in KINDS if is_read(meta, launches, path, value)]
-        for path in paths.values()
-    }
+        for path in paths.values() if len(path) > 1 and path[-1] not in COVERING
+    }  # fmt: skip
     return {path: allowed for path, allowed in values.items() if allowed}
 
 
@@ -240,14 +241,15 @@ def test_every_value_that_may_stand_in_a_run_is_shown(whole, accepted, monkeypat
 
 
 def test_every_part_of_a_run_may_be_empty(whole, accepted, monkeypatch):
-    """Those of a depth at once, but that nothing is seen without cases."""
+    """Those of a depth at once, and of deep ones the innermost; without cases nothing is seen."""
     parts = {path: found[0] for path, found in accepted.items() if not is_leaf(whole, path)}
     cases = (None, "cases")
     show_all(whole, [(cases, parts.pop(cases))], monkeypatch)
     assert {(None, "analyses"), (None, "ceilings")} <= parts.keys()
-    for depth in sorted({len(path) for path in parts}):
-        changes = [(path, value) for path, value in parts.items() if len(path) == depth]
-        show_all(whole, changes, monkeypatch)
+    holders = {path[:end] for path in parts for end in range(len(path))}
+    innermost = [path for path in parts if len(path) > 3 and path not in holders]
+    for paths in (*([path for path in parts if len(path) == n] for n in (2, 3)), innermost):
+        show_all(whole, [(path, parts[path]) for path in paths], monkeypatch)
 
 
 def with_strange_names(value):
@@ -268,3 +270,11 @@ def test_every_name_may_be_strange(whole, monkeypatch):
         for number, launch in enumerate(launches) for name, value in launch.items()
     ]  # fmt: skip
     show_all(whole, changes, monkeypatch)
+
+
+def test_a_strange_id_is_shown(whole, monkeypatch):
+    folder, *parts = whole
+    strange = json.dumps('"p\x1b\u202e<i>"')[1:-1]
+    texts = [json.dumps(part).replace("csppeleenet-ref+prn", strange) for part in parts]
+    assert all(strange in text for text in texts)
+    show_all((folder, *map(json.loads, texts)), [], monkeypatch)

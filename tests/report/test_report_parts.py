@@ -252,16 +252,16 @@ def test_what_spoils_comparison_is_said(
 
 def test_what_does_not_make_a_launch_contended_is_no_finding(tmp_path: Path) -> None:
     """The flag's bounds are 5 % of steal and 25 % of other processes."""
-    change = interference(steal_s=0.05, foreign_cpu_s=0.25)
+    change = interference(steal_s=0.049, foreign_cpu_s=0.249)
     assert finding_texts(tmp_path, [{**one, **change} for one in good(FAST, 10.0)]) == ""
 
 
-@pytest.mark.parametrize(("virtualised", "told"), [(True, "yes"), (False, "no"), (None, "unknown")])
+@pytest.mark.parametrize(("virtualised", "told"), [(True, "yes"), (False, "no"), (None, None)])
 def test_whether_the_machine_is_virtual_may_be_unknown(
-    tmp_path: Path, virtualised: bool | None, told: str
+    tmp_path: Path, virtualised: bool | None, told: str | None
 ) -> None:
     run = write_run(tmp_path, {FAST: good(FAST, 1.0)}, environment={"virtualised": virtualised})
-    assert dict(machine.facts(run))["Virtual machine"] == told
+    assert dict(machine.facts(run)).get("Virtual machine") == told, "unknown ones are left out"
 
 
 def command_of(tmp_path: Path, cases: dict[str, Any], **suite: Any) -> str:
