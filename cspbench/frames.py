@@ -22,7 +22,7 @@ from cspbench.errors import CspbenchError
 from cspbench.ids import CaseId, parse_case_id
 from cspbench.store.ceilings import known_ceilings
 from cspbench.store.records import Record, records
-from cspbench.store.rundir import StoredRun, check_analyses, read_run
+from cspbench.store.rundir import StoredRun, check_analyses, read_run, without_collections
 
 if TYPE_CHECKING:
     from cspbench.analysis.record import Analysis
@@ -106,6 +106,7 @@ class Run:
         return records(self.stored)
 
     @functools.cached_property
+    @without_collections()
     def cases(self) -> pd.DataFrame:
         """One row a case."""
         rows = [_case_row(record, self.totals(record.case)) for record in self.records]
@@ -113,6 +114,7 @@ class Run:
         return _frame(rows, CASE_COLUMNS)
 
     @functools.cached_property
+    @without_collections()
     def launches(self) -> pd.DataFrame:
         """One row a launch, preparation included."""
         known = {

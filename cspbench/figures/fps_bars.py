@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cspbench.figures import style
 from cspbench.figures.cases import in_order, is_csp, measured, model_label, number, setting_label
@@ -111,24 +111,32 @@ def _panel(axes: Axes, setting: str, bars: Sequence[Bar], rows: dict[str, int]) 
         y = rows[bar.model]
         (patch,) = axes.barh(y, bar.fps, height=0.62, color=style.BLUE if bar.csp else style.MUTED)
         mark_case(patch, bar.case, bar.run)
-        _interval(axes, bar, y, limit)
         axes.annotate(
             number(bar.fps), (1, y), (9, 0), xycoords=("axes fraction", "data"),
             textcoords="offset points", va="center", fontsize=9, annotation_clip=False,
         )  # fmt: skip
+    _intervals(axes, [
+        (rows[bar.model], bar.low, bar.high)
+        for bar in bars if bar.low is not None and bar.high is not None
+    ], limit)  # fmt: skip
 
 
-def _interval(axes: Axes, bar: Bar, y: float, limit: float) -> None:
-    """Whisker with end strokes; an arrow head where it leaves the panel."""
-    if bar.low is None or bar.high is None:
+def _intervals(axes: Axes, bounds: Sequence[tuple[float, float, float]], limit: float) -> None:
+    """Whiskers with end strokes, all at once; an arrow head where one leaves the panel."""
+    if not bounds:
         return
-    axes.plot([bar.low, min(bar.high, limit)], [y, y], color=style.INK, linewidth=1.2)
-    axes.plot([bar.low], [y], color=style.INK, marker="|", markersize=6)
-    inside = bar.high <= limit
-    axes.plot(
-        [min(bar.high, limit)], [y], color=style.INK, marker="|" if inside else ">",
-        markersize=6 if inside else 5, clip_on=inside,
-    )  # fmt: skip
+    ends = [(y, low, min(high, limit)) for y, low, high in bounds]
+    axes.hlines(*zip(*ends, strict=True), color=style.INK, linewidth=1.2)
+    strokes = [(low, y) for y, low, _ in bounds]
+    strokes += [(high, y) for y, _, high in bounds if high <= limit]
+    _marks(axes, strokes, marker="|", markersize=6)
+    _marks(axes, [(limit, y) for y, _, high in bounds if high > limit], marker=">", markersize=5,
+           clip_on=False)  # fmt: skip
+
+
+def _marks(axes: Axes, points: Sequence[tuple[float, float]], **look: Any) -> None:
+    if points:
+        axes.plot(*zip(*points, strict=True), color=style.INK, linestyle="none", **look)
 
 
 def _legend(figure: Figure) -> None:

@@ -36,6 +36,7 @@ from cspbench.report.roofline import roofline
 from cspbench.report.rows import CaseRow, case_rows
 from cspbench.report.sections import ablation, balance, memory, problems, speed_classes
 from cspbench.report.summary import summary
+from cspbench.store.rundir import without_collections
 from cspbench.vocabulary import FLAGS
 
 if TYPE_CHECKING:
@@ -98,7 +99,8 @@ def write_report(runs: Sequence[Run], path: Path) -> Path:
     """
     if not runs:
         raise InputError("a report needs at least one run")
-    page = render(runs, path.stem)
+    with without_collections():  # they would look through all samples again and again
+        page = render(runs, path.stem)
     temporary = path.with_name(f"{path.name}.new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

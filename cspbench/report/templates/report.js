@@ -81,7 +81,7 @@
       const one = caseOf(row);
       const keep = wanted.every(([key, value]) => String(one[key]) === value)
         && words.every((word) => texts[one.index].includes(word));
-      row.hidden = !keep;
+      if (row.hidden === keep) row.hidden = !keep;
       count += keep;
     }
     shown.textContent = `${count} of ${rows.length}`;
