@@ -23,6 +23,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from tabulate import tabulate
@@ -36,6 +37,8 @@ REPORT_SECONDS, REPORT_MB = 10.0, 20.0
 FRAMES_SECONDS = 2.0
 #: A change that a person does not notice (Nielsen's 0.1 s).
 FILTER_SECONDS = 0.1
+#: Each in a page that was just opened.
+FILTERS = 7
 #: Twice the work may take this much more than twice the time.
 GROWTH = 1.3
 PARTS = (4, 2, 1)
@@ -100,7 +103,7 @@ def frames_seconds(path: Path) -> tuple[float, float]:
 
 
 def filter_seconds(page_file: Path) -> float | None:
-    """Time from a choice of the backend to the painted table; None without a browser."""
+    """Median time from a choice of the backend to the painted table; None without a browser."""
     from playwright.sync_api import sync_playwright
 
     browser_path = find_browser()
@@ -118,10 +121,12 @@ def filter_seconds(page_file: Path) -> float | None:
             executable_path=browser_path, args=["--no-sandbox"] if os.geteuid() == 0 else []
         )
         page = browser.new_page(viewport={"width": 1440, "height": 900})
-        page.goto(page_file.as_uri())
-        seconds = float(page.evaluate(choose)) / 1000
+        taken = []
+        for _ in range(FILTERS):
+            page.goto(page_file.as_uri())
+            taken.append(float(page.evaluate(choose)) / 1000)
         browser.close()
-    return seconds
+    return median(taken)
 
 
 def grows_linearly(seconds: list[float]) -> bool:
