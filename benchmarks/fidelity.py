@@ -13,9 +13,9 @@ environment; a line a result goes to ``--out``, and what stands there is not mea
   round the median of its ratios; shown are the median of the rounds and its 95 % interval (Student
   on the logs).
 - ``sensors``: our loop with and without another process that reads the sensors, as the controller
-  does, in turns of about 100 ms. Every turn begins and ends with a look at every sensor, so they
-  are read far more often than in a run. A board of files (rails, zones, clocks) is read along,
-  since most machines have few sensors.
+  does, in turns of about 100 ms, or 8 inferences where that is longer. Every turn begins and ends
+  with a look at every sensor, so they are read far more often than in a run. A board of files
+  (rails, zones, clocks) is read along, since most machines have few sensors.
 - ``tools``: launches as ``cspbench run`` makes them, against the vendors' tools as processes, in
   pairs of shuffled order. Processes differ by more than loops do: it takes many pairs.
 

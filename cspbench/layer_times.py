@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from cspbench.analysis.ops import FOLDABLE_KINDS
 from cspbench.analysis.roofline import BANDWIDTH, PRECISION
 from cspbench.measure.layers import LayerRow, join
 
@@ -19,10 +20,6 @@ LAYER_TIME_COLUMNS = (
 )  # fmt: skip
 #: Entry of the time that no layer's profiler entry accounts for.
 RESIDUAL = "(between layers)"
-
-
-#: Kinds of layers whose traffic counts as that of the convolution before them, if it is fused.
-FOLDED = ("norm", "activation")
 
 
 @dataclass(frozen=True)
@@ -48,10 +45,9 @@ class Conditions:
         A norm or activation that ran alone moves its own input and output.
         """
         alone = not any(layer["traffic_bytes_fused"] for layer in layers)
+        own = FOLDABLE_KINDS if alone else frozenset()
         return sum(
-            self._moved(
-                layer, "traffic_bytes" if alone and layer.kind in FOLDED else "traffic_bytes_fused"
-            )
+            self._moved(layer, "traffic_bytes" if layer.kind in own else "traffic_bytes_fused")
             for layer in layers
         )
 

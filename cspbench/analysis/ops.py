@@ -103,6 +103,8 @@ OPS: dict[str, OpInfo] = _table()
 MAC_KINDS = frozenset({"conv", "linear", "matmul", "attention"})
 #: Families that the design counts as convolutions: a linear layer is a 1x1 convolution.
 CONV_KINDS = frozenset({"conv", "linear"})
+#: Families that an engine may compute along with the layer before them.
+FOLDABLE_KINDS = frozenset({"norm", "activation"})
 #: Families that move no data between memory and arithmetic units.
 FREE_KINDS = frozenset({"view", "create"})
 UNSUPPORTED = "unsupported"

@@ -12,7 +12,7 @@ from enum import Enum
 from typing import Any
 
 from cspbench.analysis.derive import derive_layers
-from cspbench.analysis.ops import FREE_KINDS, MAC_KINDS, UNSUPPORTED
+from cspbench.analysis.ops import FOLDABLE_KINDS, FREE_KINDS, MAC_KINDS, UNSUPPORTED
 from cspbench.analysis.record import Layer, Shape
 from cspbench.analysis.roofline import Peak
 from cspbench.analysis.stages import HOLDERS
@@ -159,7 +159,7 @@ def _family(mine: Sequence[Layer], main: Layer, moved: int) -> Family:
     if main.op in _CONCATENATIONS:
         return Family.CONCATENATION
     if moved == 0:
-        foldable = {layer.kind for layer in mine} <= {"norm", "activation"}
+        foldable = {layer.kind for layer in mine} <= FOLDABLE_KINDS
         return Family.UNFUSED if foldable else Family.NOTHING
     return Family.MOVEMENT
 

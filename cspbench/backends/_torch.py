@@ -121,15 +121,6 @@ def warm(mode: str = "eager", device: str = "cpu") -> None:
         call(example.to(device))
 
 
-def compiled_from_cache() -> bool:
-    """True if what this process compiled last was in the cache that an earlier one filled."""
-    from torch._dynamo.utils import counters
-
-    inductor, autograd = counters["inductor"], counters["aot_autograd"]
-    hits = inductor["fxgraph_cache_hit"] + autograd["autograd_cache_hit"]
-    return bool(hits) and not inductor["fxgraph_cache_miss"]
-
-
 def graph_nodes(artifact: Path) -> list[tuple[str, str, tuple[int, ...]]]:
     """Operators of an exported program in order: name, operator, positions of what feeds it."""
     nodes = [node for node in load_program(artifact).graph.nodes if node.op == "call_function"]

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cspbench.axes import Axis, Options, resolve
-from cspbench.backends.spec import BACKENDS, SCOPE, BackendSpec, LayerProfile
+from cspbench.backends._compiling import InductorSpec
+from cspbench.backends.spec import BACKENDS, SCOPE, LayerProfile
 from cspbench.errors import Unavailable, Unsupported
 
 if TYPE_CHECKING:
@@ -36,22 +37,12 @@ def _compiler() -> str | None:
     return shutil.which("g++") or shutil.which("clang++")
 
 
-class TorchCpu(BackendSpec):
+class TorchCpu(InductorSpec):
     """Spec of the backend."""
 
     def available(self) -> str | None:
         """PyTorch must be installed."""
         return None if importlib.util.find_spec("torch") else "PyTorch is not installed"
-
-    def compiles(self, options: Options) -> bool:
-        """Mode compile does."""
-        return resolve(self.axes, options)["mode"] == "compile"
-
-    def compiled_from_cache(self) -> bool:
-        """As Inductor counts."""
-        from cspbench.backends._torch import compiled_from_cache
-
-        return compiled_from_cache()
 
     def warm(self, options: Options) -> None:
         """Import what loading and running import; without a compiler ``load`` says so."""

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cspbench.axes import Axis, Options, resolve
-from cspbench.backends.spec import BACKENDS, SCOPE, BackendSpec, LayerProfile, Throughput
+from cspbench.backends._compiling import InductorSpec
+from cspbench.backends.spec import BACKENDS, SCOPE, LayerProfile, Throughput
 from cspbench.backends.torch_cpu import LAYOUT
 from cspbench.errors import Unavailable, Unsupported
 
@@ -70,7 +71,7 @@ def nvidia_driver_loaded() -> bool:
 
 
 @dataclass(frozen=True)
-class TorchCuda(BackendSpec):
+class TorchCuda(InductorSpec):
     """Spec of the backend; the Jetson entry is the same code on the board's own GPU."""
 
     needs_tegra: bool = False
@@ -86,16 +87,6 @@ class TorchCuda(BackendSpec):
         if torch_cuda_version() is None:
             return "the installed PyTorch was built without CUDA"
         return None
-
-    def compiles(self, options: Options) -> bool:
-        """Mode compile does."""
-        return resolve(self.axes, options)["mode"] == "compile"
-
-    def compiled_from_cache(self) -> bool:
-        """As Inductor counts."""
-        from cspbench.backends._torch import compiled_from_cache
-
-        return compiled_from_cache()
 
     def warm(self, options: Options) -> None:
         """Import what loading and running import; start the device."""

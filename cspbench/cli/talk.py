@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
+from cspbench.cli.options import at_most_one
 from cspbench.errors import InputError
 from cspbench.formats import printable
 
@@ -75,8 +76,7 @@ def talk_options(command: Callable[..., Any]) -> Callable[..., Any]:
     def with_talk(
         *args: Any, quiet: bool, verbose: bool, log_json: str | None, **options: Any
     ) -> Any:
-        if quiet and verbose:
-            raise InputError("--quiet and --verbose exclude each other")
+        at_most_one(quiet=quiet, verbose=verbose)
         if log_json is None:
             return command(*args, talk=Talk(quiet=quiet, verbose=verbose), **options)
         if log_json == "-":

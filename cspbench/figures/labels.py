@@ -25,7 +25,7 @@ _LINE = 10.5
 MAX_LABELS = 40
 #: Where else a label may be: on rings around its point, in so many directions.
 _RINGS, _TURNS = (14.0, 24.0, 38.0, 56.0, 80.0), 12
-#: Cost of distance: three points further are as bad as covering a tenth of a mark.
+#: Cost of a point of distance: seven are as bad as covering a tenth of a mark.
 _FAR_COSTS = 0.3 * _MARK
 #: A label that covers more of others, as a share of its area, is left out.
 _MOST_COVERED = 0.15
@@ -88,10 +88,11 @@ def place(
     corners: list[tuple[float, float] | None] = []
     for (x, y), width in zip(points, widths, strict=True):
         box = _cheapest(x, y, width, marks, placed, edges)
-        covers = box.overlap(placed) / (width * _LINE)
-        corners.append((box.left, box.bottom) if covers <= _MOST_COVERED else None)
-        if corners[-1] is not None:
-            placed = np.vstack([placed, box])
+        if box.overlap(placed) > _MOST_COVERED * width * _LINE:
+            corners.append(None)
+            continue
+        corners.append((box.left, box.bottom))
+        placed = np.vstack([placed, box])
     return corners
 
 

@@ -11,7 +11,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from cspbench.backends.spec import BACKENDS, device_of
 from cspbench.errors import InputError
 from cspbench.fleet.devices import BoardInfo, FleetPlan, different, seat
 from cspbench.fleet.executor import BOARD_SECONDS, BoardExecutor, Files, Stopped
@@ -20,10 +19,8 @@ from cspbench.fleet.protocol import Json
 from cspbench.runner.executor import Executor
 from cspbench.runner.plan import Plan, PlannedCase
 from cspbench.runner.run import changed_cases, describe, stored_plan
-from cspbench.runner.session import Progress, Session, Silent
-from cspbench.store.ceilings import Ceilings
+from cspbench.runner.session import Progress, Session, Silent, devices_of
 from cspbench.store.rundir import RunDirectory, StoredRun, read_run
-from cspbench.vocabulary import Status
 
 
 def new_fleet_run(fleet: FleetPlan, out: Path) -> RunDirectory:
@@ -166,21 +163,12 @@ class BoardSession(Session):
     def _look_for_ceilings(self, cases: Iterable[PlannedCase]) -> None:
         if not self._measure.ceilings:
             return
-        devices = {
-            (device_of(BACKENDS.get(one.case.backend.name), dict(one.case.backend.options)),
-             one.case.threads)
-            for one in cases
-        }  # fmt: skip
         facts = self._meta["fleet"]["boards"][self.board]
         noted = dict(facts.get("ceilings", {}))
-        for device, threads in sorted(devices):
+        for device, threads in devices_of(cases):
             key = f"{device}/t{threads}"
-            if key in noted:
-                continue
-            job = {"job": "ceilings", "device": device, "threads": threads}
-            outcome = self._executor.launch(job, threads, self._measure.timeout_seconds)
-            if outcome.status is Status.OK:  # else there is no roofline, and no harm
-                noted[key] = asdict(Ceilings(**outcome.answer["ceilings"]))
+            if key not in noted and (found := self._measure_ceilings(device, threads)):
+                noted[key] = asdict(found)
         assert isinstance(self._directory, SharedDirectory)
         with self._directory.lock:
             facts["ceilings"] = noted

@@ -15,16 +15,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cspbench.backends.spec import DeviceTimes
 from cspbench.vocabulary import Status
 
 if TYPE_CHECKING:
     from cspbench.backends.spec import Session
-
-Answer = dict[str, Any]
-PhaseReport = Callable[[str], None]
+    from cspbench.measure.jobs import Answer, PhaseReport
 
 #: Side of the square matrices whose product is one unit of extra work: about 10 us of one core.
 UNIT_SIDE = 48
@@ -253,9 +251,9 @@ JOBS = {"hold": hold_job, "burst": burst_job, "conditions": conditions_job, "fac
 
 def main() -> None:
     """Serve these jobs and those of every worker until standard input ends."""
-    from cspbench.measure import worker
+    from cspbench.measure import jobs, worker
 
-    worker.JOBS.update(JOBS)
+    jobs.JOBS.update(JOBS)
     worker.main()
 
 

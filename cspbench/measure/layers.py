@@ -14,14 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from cspbench.analysis.onnx_ops import name_of
-from cspbench.analysis.ops import CONV_KINDS, UNSUPPORTED, kind_of
+from cspbench.analysis.ops import CONV_KINDS, FOLDABLE_KINDS, UNSUPPORTED, kind_of
 from cspbench.analysis.record import Layer
 from cspbench.backends.spec import LayerProfile
 
 #: Families whose members are compared by name as well: each is a module of its own.
 _NAMED = CONV_KINDS | {"norm"}
-#: Families that are computed along with what feeds them.
-_ABSORBED = frozenset({"norm", "activation"})
 #: How far behind a fused kernel's last node its convolution may lie.
 _MAX_STEPS = 4
 
@@ -156,7 +154,7 @@ def _absorb(rows: Sequence[LayerRow], layers: Sequence[Layer]) -> list[LayerRow]
     owner = {layer: number for number, row in enumerate(rows) if row.ns for layer in row.layers}
     maker = {value: number for number, layer in enumerate(layers) for value in layer.outputs}
     for number, layer in enumerate(layers):
-        if layer.kind not in _ABSORBED or number in owner:
+        if layer.kind not in FOLDABLE_KINDS or number in owner:
             continue
         makers = {maker[value] for value in layer.inputs if value in maker}
         owners = {owner[made] for made in makers if made in owner}

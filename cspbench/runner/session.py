@@ -196,20 +196,23 @@ class Session:
 
     def _look_for_ceilings(self, cases: Iterable[PlannedCase]) -> None:
         """Note the devices' ceilings; measure them where the suite asks and nobody has yet."""
-        devices = {(_device(planned), planned.case.threads) for planned in cases}
         noted = self._meta.setdefault("ceilings", {})
-        for device, threads in sorted(devices):
+        for device, threads in devices_of(cases):
             known = known_ceilings(device, threads)
             if known is None and self._measure.ceilings:
                 self._progress.preparing(f"ceilings of {device}", 0, 1)
-                job = {"job": "ceilings", "device": device, "threads": threads}
-                outcome = self._executor.launch(job, threads, self._measure.timeout_seconds)
-                if outcome.status is Status.OK:  # else there is no roofline, and no harm
-                    known = Ceilings(**outcome.answer["ceilings"])
+                known = self._measure_ceilings(device, threads)
+                if known is not None:
                     keep_ceilings(device, known)
             if known is not None:
                 noted[f"{device}/t{threads}"] = asdict(known)
         self._directory.write_meta(self._meta)
+
+    def _measure_ceilings(self, device: Device, threads: int) -> Ceilings | None:
+        """None if they cannot be had: then there is no roofline, and no harm."""
+        job = {"job": "ceilings", "device": device, "threads": threads}
+        outcome = self._executor.launch(job, threads, self._measure.timeout_seconds)
+        return Ceilings(**outcome.answer["ceilings"]) if outcome.status is Status.OK else None
 
     def _prepare(self, cases: Sequence[PlannedCase]) -> list[PlannedCase]:
         """Make what artifacts and analyses are missing; return the cases that can be launched."""
@@ -312,6 +315,11 @@ class Session:
         self._directory.append(launch)
         self._remember(launch)
         self._last = launch
+
+
+def devices_of(cases: Iterable[PlannedCase]) -> list[tuple[Device, int]]:
+    """Devices that cases run on, with their threads; each once, in order."""
+    return sorted({(_device(planned), planned.case.threads) for planned in cases})
 
 
 def _device(planned: PlannedCase) -> Device:

@@ -149,7 +149,7 @@ class _Environment(_Part):
 
 
 class _Analysis(_Part):
-    """Of a model: what is summed up; ``check_layers`` looks at its layers."""
+    """Of a model: what is summed up; ``rundir.check_analyses`` looks at its layers."""
 
     totals: dict[str, Number | None] = {}
     places: dict[str, str] = {}
@@ -331,21 +331,6 @@ def check_meta(data: object) -> Json:
     # Facts of other machines, boards and versions are not asked for.
     found["environment"] = _known(found["environment"], data.get("environment", {}))
     return _known(found, data)
-
-
-def check_layers(meta: Json) -> None:
-    """Check the layers of every analysis in ``run.json``, which plans and lists do without.
-
-    Raises:
-        ValueError: what is wrong with them, in a phrase.
-    """
-    from cspbench.analysis.record import check_stored
-
-    for model, analysis in meta["analyses"].items():
-        try:
-            check_stored(analysis)
-        except ValueError as error:
-            raise ValueError(f"analyses.{model[:80]}: {error}") from None
 
 
 def check_launch(data: object) -> Json:

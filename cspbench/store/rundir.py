@@ -298,12 +298,14 @@ def check_analyses(run: StoredRun) -> None:
     Raises:
         InputError: a layer is none.
     """
-    from cspbench.store.format import check_layers
+    from cspbench.analysis.record import check_stored
 
-    try:
-        check_layers(run.meta)
-    except ValueError as error:
-        raise InputError(f"{run.path / RUN_FILE} does not describe a run: {error}") from None
+    for model, analysis in run.meta["analyses"].items():
+        try:
+            check_stored(analysis)
+        except ValueError as error:
+            problem = f"analyses.{model[:80]}: {error}"
+            raise InputError(f"{run.path / RUN_FILE} does not describe a run: {problem}") from None
 
 
 def past_seconds(path: Path) -> Iterator[tuple[str, float]]:

@@ -91,13 +91,14 @@ def _load(
         problems.add(tree.where(("matrix",), key=True), sentence)
     if form is None or len(problems):
         return None
+    settings = tuple(f"{key}={_as_yaml(value)}" for key, value in overrides.items())
     return Suite(
         name=form.name,
         cases=tuple(expander.cases.values()),
         measure=form.measure.measure(),
         description=form.description,
         notes=(
-            *(f"set: {key}={value}" for key, value in overrides.items()),
+            *(f"set: {setting}" for setting in settings),
             *expander.notes.sentences(),
             *_about_devices(form.devices),
         ),
@@ -105,7 +106,7 @@ def _load(
         path=source,
         gate=form.gate.gate(),
         devices=tuple(form.devices),
-        overrides=tuple(f"{key}={_as_yaml(value)}" for key, value in overrides.items()),
+        overrides=settings,
     )
 
 
