@@ -25,11 +25,11 @@ from typing import Any
 from cspbench.artifacts.cache import ArtifactSpec, models_digest
 from cspbench.backends.onnxruntime import PROVIDERS
 from cspbench.backends.spec import BACKENDS
+from cspbench.core.case import CaseId, ModelId, Ref, matches, parse_model_id
+from cspbench.core.statuses import Status
 from cspbench.errors import Unsupported
-from cspbench.ids import CaseId, ModelId, Ref, matches, parse_model_id
 from cspbench.models.spec import MODELS, NECKS
 from cspbench.runner.process import Outcome, WorkerProcess
-from cspbench.vocabulary import Status
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "backends.md"

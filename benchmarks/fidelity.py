@@ -44,13 +44,13 @@ from fidelity_loops import LOOP_TURN_S, Loop, bare_loop, our_loop, tool_loop
 from cspbench.artifacts.cache import ArtifactSpec
 from cspbench.artifacts.tensors import input_pool
 from cspbench.backends.spec import BACKENDS
-from cspbench.ids import CaseId, parse_case_id
+from cspbench.core.case import CaseId, parse_case_id
+from cspbench.core.statuses import Status
 from cspbench.measure.clock import MonotonicClock
 from cspbench.measure.sampling import sample, timed
 from cspbench.measure.statistics import between_launches
 from cspbench.runner.executor import LocalExecutor
 from cspbench.runner.process import worker_environment
-from cspbench.vocabulary import Status
 
 #: Nets of about 1, 10 and 100 ms on one core of a current server processor.
 MODELS = ("yolov3-tiny-prn@96", "peleenet@160", "cspresnext50@256")
@@ -172,10 +172,10 @@ def companion(root: Path) -> None:
 
     Any other word is only answered.
     """
-    from cspbench.sensors.cpufreq import CpuFreq
-    from cspbench.sensors.tegra import Tegra
-    from cspbench.sensors.thermal import Thermal
-    from cspbench.sensors.watch import Watch, chosen
+    from cspbench.machine.sensors.cpufreq import CpuFreq
+    from cspbench.machine.sensors.tegra import Tegra
+    from cspbench.machine.sensors.thermal import Thermal
+    from cspbench.machine.sensors.watch import Watch, chosen
 
     board = [Tegra(root), Thermal(root / "class/thermal"), CpuFreq(root / "devices/system/cpu")]
     here = chosen("auto")
@@ -194,7 +194,7 @@ def companion(root: Path) -> None:
 def sensors(case: CaseId, seconds: float, rounds: int) -> dict[str, Any]:
     """Our loop with sensors read beside it, and without."""
     sys.path.insert(0, str(Path(__file__).parents[1]))
-    from tests.sensors.jetson_board import Board
+    from tests.machine.sensors.jetson_board import Board
 
     session, pool, latency_ns = loaded(case)
     ours = our_loop(session, pool)

@@ -49,8 +49,8 @@ class Invented:
         self._random = random.Random(0)
 
     def launch(self, *_: Any) -> Any:
+        from cspbench.core.statuses import Status
         from cspbench.runner.process import Outcome
-        from cspbench.vocabulary import Status
 
         time.sleep(self._seconds)
         base = 10_000_000
@@ -65,8 +65,8 @@ class Invented:
 
     def series(self, jobs: Sequence[dict[str, Any]], _: float) -> Iterator[Any]:
         """Models are prepared without building them: their cost is not the fleet's."""
+        from cspbench.core.statuses import Status
         from cspbench.runner.process import Outcome
-        from cspbench.vocabulary import Status
 
         for _ in jobs:
             yield Outcome(Status.OK, answer={"analysis": {"totals": {}}})
@@ -108,13 +108,13 @@ def control(address: str, boards: int, launches: int, out: Path, scheduler: int)
     """Run a suite on all boards; print what it cost, as JSON."""
     import psutil
 
+    from cspbench.core.case import Ref
+    from cspbench.core.statuses import Status
+    from cspbench.fleet.client import Hub
     from cspbench.fleet.controller import execute_fleet, new_fleet_run
     from cspbench.fleet.devices import plan_fleet
-    from cspbench.fleet.hub import Hub
-    from cspbench.ids import Ref
     from cspbench.store.rundir import read_run
-    from cspbench.suite.case import Case, Measure, Suite
-    from cspbench.vocabulary import Status
+    from cspbench.suite.suite import Case, Measure, Suite
 
     cases = tuple(
         Case(Ref("yolov3-tiny-prn"), (96, 96), Ref.of("fake", {"ms": ms} if ms > 1 else {}))

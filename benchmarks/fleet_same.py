@@ -23,16 +23,16 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from cspbench.gate.decide import generation_estimate, student_bound
-from cspbench.gate.measure import hold_job
-from cspbench.gate.prepare import prepare_cases
+from cspbench.core.statuses import Status
+from cspbench.gating.decide import generation_estimate, student_bound
+from cspbench.gating.measure import hold_job
+from cspbench.gating.prepare import prepare_cases
+from cspbench.machine.lock import timing_lock
 from cspbench.runner.duet import ArmSpec, Burst, Held, Side, WorkerArm, generations
 from cspbench.runner.executor import LocalExecutor
-from cspbench.runner.lock import timing_lock
 from cspbench.runner.plan import case_from_id, plan_suite
 from cspbench.runner.process import Outcome
-from cspbench.suite.case import Measure, Suite
-from cspbench.vocabulary import Status
+from cspbench.suite.suite import Measure, Suite
 
 
 def hold_arm(path: str, spec: ArmSpec) -> None:

@@ -49,17 +49,17 @@ from statistics import fmean, stdev
 from gate_power_report import append, pack, report, rows_of
 from gate_power_rivals import compare_fail_mean, pyperf_t_test
 
-from cspbench.gate.decide import LOOKS, Decision, generation_estimate
-from cspbench.gate.measure import CaseData, measure_case
-from cspbench.gate.prepare import prepare_cases
-from cspbench.gate.selftest import Probe, probe
+from cspbench.gating.decide import LOOKS, Decision, generation_estimate
+from cspbench.gating.measure import CaseData, measure_case
+from cspbench.gating.prepare import prepare_cases
+from cspbench.gating.selftest import Probe, probe
+from cspbench.machine.facts import fingerprint
+from cspbench.machine.lock import timing_lock
+from cspbench.machine.sensors.proc import between, read_cpu_times
 from cspbench.runner.duet import ArmLostError, generations
 from cspbench.runner.executor import LocalExecutor
-from cspbench.runner.lock import timing_lock
 from cspbench.runner.plan import case_from_id, plan_suite
-from cspbench.sensors.proc import between, read_cpu_times
-from cspbench.store.environment import fingerprint
-from cspbench.suite.case import Gate, Measure, Suite
+from cspbench.suite.suite import Gate, Measure, Suite
 
 CASE = "peleenet@64/opencv-cpu/b1/t1"
 SLOWDOWN = 0.05

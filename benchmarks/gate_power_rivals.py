@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from statistics import fmean, stdev
 
-from cspbench.gate.selftest import Probe
+from cspbench.gating.selftest import Probe
 from cspbench.measure.clock import MonotonicClock
 from cspbench.runner.duet import BURST_NS
 

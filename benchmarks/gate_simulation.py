@@ -1,6 +1,6 @@
 """Error rates of the gate's decision on simulated machines: the tables of docs/gate.md.
 
-Bursts are invented (``tests/gate/noise.py``), everything after them is the gate's own code.
+Bursts are invented (``tests/gating/noise.py``), everything after them is the gate's own code.
 
     python -m benchmarks.gate_simulation [--trials 2000]
 
@@ -15,8 +15,8 @@ from statistics import median
 
 import numpy as np
 
-from cspbench.gate.decide import LOOKS, Finding, confirmed, decide, sequential_p
-from tests.gate.noise import estimates
+from cspbench.gating.decide import LOOKS, Finding, confirmed, decide, sequential_p
+from tests.gating.noise import estimates
 
 #: Name of a kind of noise -> what of the usual machine is changed.
 NOISES = {

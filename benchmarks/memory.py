@@ -22,10 +22,10 @@ from cspbench.artifacts.cache import ArtifactSpec
 from cspbench.artifacts.export import prepare
 from cspbench.artifacts.tensors import input_pool
 from cspbench.backends.spec import BACKENDS
-from cspbench.ids import CaseId, parse_case_id
+from cspbench.core.case import CaseId, parse_case_id
+from cspbench.core.statuses import Status
 from cspbench.runner.executor import LocalExecutor
 from cspbench.runner.process import worker_environment
-from cspbench.vocabulary import Status
 
 #: Inputs so large that the kernel's count of pages (kept in batches of 32, 128 KiB, on each
 #: processor) is good enough for 2 %.

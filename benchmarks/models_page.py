@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from cspbench import paper
+from cspbench import literature
 from cspbench.analysis.api import analyze_id
 from cspbench.models.build import default_input
 from cspbench.models.spec import MODELS, NECKS
@@ -41,14 +41,14 @@ def _computed(name: str, side: int) -> dict[str, float]:
 def _pair(name: str, side: int, metrics: Iterable[str], ours: dict[str, float]) -> list[str]:
     """Published value (or "not found"), ours, and the residual in percent."""
     for metric in metrics:
-        entry = paper.find(name, metric, input_side=side)
+        entry = literature.find(name, metric, input_side=side)
         if entry is not None:
             value = ours[metric]
             residual = "equal" if entry.agrees(value) else f"{entry.residual(value):+.1%}"
             note = f" ({entry.note})" if entry.note else ""
             return [entry.text or "", _number(value), residual + note]
     value = ours[next(iter(metrics))]
-    return [paper.NOT_FOUND, _number(value), ""]
+    return [literature.NOT_FOUND, _number(value), ""]
 
 
 def _row(cells: Iterable[str]) -> str:
@@ -97,7 +97,7 @@ def necks() -> str:
 def variants() -> str:
     """Published systems that are options or a neck on a named one."""
     seen: dict[tuple[str, int], None] = {}
-    for entry in paper.everything():
+    for entry in literature.everything():
         if entry.name and ("+" in entry.name or "[" in entry.name):
             side = entry.input or default_input(entry.name)[0]
             seen[(entry.name, side)] = None
@@ -108,7 +108,7 @@ def variants() -> str:
 def timm() -> str:
     """pytorch-image-models beside ours."""
     body = []
-    for row in paper.rows("timm"):
+    for row in literature.rows("timm"):
         ours = ""
         if row["name"]:
             ours = _number(_computed(row["name"], row["input"])["params_m"])

@@ -28,8 +28,8 @@ from typing import Any
 
 from tabulate import tabulate
 
-from cspbench.frames import Run, load
 from cspbench.report import write_report
+from cspbench.views.frames import Run, load
 from tests.conftest import find_browser
 from tests.report import runs
 

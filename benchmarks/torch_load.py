@@ -16,8 +16,8 @@ from pathlib import Path
 from statistics import fmean, median
 
 from cspbench.artifacts.cache import ArtifactSpec
-from cspbench.gate.decide import student_bound
-from cspbench.ids import parse_model_id
+from cspbench.core.case import parse_model_id
+from cspbench.gating.decide import student_bound
 
 WAYS = ("torch", "cspbench")
 

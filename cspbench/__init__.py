@@ -17,9 +17,9 @@ _PUBLIC = {
     "analyze": "cspbench.analysis.api",
     "Analysis": "cspbench.analysis",
     "run": "cspbench.api",
-    "load": "cspbench.frames",
+    "load": "cspbench.views.frames",
     "explain": "cspbench.attribution",
-    "Run": "cspbench.frames",
+    "Run": "cspbench.views.frames",
 }
 
 __all__ = ["Analysis", "Run", "__version__", "analyze", "build", "explain", "load", "run"]
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from cspbench.analysis.api import analyze
     from cspbench.api import run
     from cspbench.attribution import explain
-    from cspbench.frames import Run, load
     from cspbench.models.build import build
+    from cspbench.views.frames import Run, load
 
 
 def __getattr__(name: str) -> Any:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from cspbench.errors import InputError
 
 if TYPE_CHECKING:
-    from cspbench.frames import Run
-    from cspbench.suite.case import Suite
+    from cspbench.suite.suite import Suite
+    from cspbench.views.frames import Run
 
 #: Where runs go unless told otherwise, below the working directory.
 RESULTS = Path("results")
@@ -28,11 +28,11 @@ def run(suite: str | Path | Suite, out: str | Path = RESULTS) -> Run:
     Raises:
         InputError: the suite has mistakes (all of them in ``problems``), or there are several.
     """
-    from cspbench.frames import load
-    from cspbench.runner.lock import timing_lock
+    from cspbench.machine.lock import timing_lock
     from cspbench.runner.plan import plan_suite
     from cspbench.runner.run import execute, new_run
-    from cspbench.suite.case import Suite
+    from cspbench.suite.suite import Suite
+    from cspbench.views.frames import load
 
     plan = plan_suite(suite if isinstance(suite, Suite) else _read(str(suite)))
     with timing_lock(plan.suite.name, waiting=warnings.warn):

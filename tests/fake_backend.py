@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from cspbench.axes import Axis, resolve
 from cspbench.backends.spec import BACKENDS
+from cspbench.core.options import Axis, resolve
 from cspbench.errors import Unavailable, Unsupported
 
 #: What it can be told to do; ``ok`` is to work.

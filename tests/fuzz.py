@@ -24,8 +24,8 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["cspbench"]):
+    from cspbench.core.case import parse_case_id, parse_model_id
     from cspbench.errors import InputError
-    from cspbench.ids import parse_case_id, parse_model_id
     from cspbench.models.sources.darknet.network import parse_network
     from cspbench.store.records import records
     from cspbench.store.rundir import LAUNCHES_FILE, RUN_FILE, encode_line, read_run

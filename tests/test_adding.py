@@ -30,10 +30,10 @@ from cspbench.artifacts.tensors import input_pool
 from cspbench.backends.spec import BACKENDS
 from cspbench.figures import style
 from cspbench.figures.spec import FIGURES
-from cspbench.ids import parse_model_id
+from cspbench.core.case import parse_model_id
 from cspbench.measure.agreement import check_agreement
 from cspbench.report.rows import case_rows
-from cspbench.sensors.spec import SENSORS
+from cspbench.machine.sensors.spec import SENSORS
 from tests.report.runs import demo_run
 import loading, plugin
 

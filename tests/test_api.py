@@ -6,7 +6,7 @@ import pytest
 
 import cspbench
 from cspbench.errors import InputError
-from cspbench.runner.lock import timing_lock
+from cspbench.machine.lock import timing_lock
 
 SUITE = "name: one\nmatrix: {model: [peleenet@64], backend: [opencv-cpu]}\n"
 PAIR = ("peleenet@64", "csppeleenet@64")
@@ -74,7 +74,7 @@ def test_waiting_is_told_by_a_warning(measured, monkeypatch, measure):
         waiting(f"another run measures, {what} waits")
         yield
 
-    monkeypatch.setattr("cspbench.runner.lock.timing_lock", busy)
+    monkeypatch.setattr("cspbench.machine.lock.timing_lock", busy)
     with (
         pytest.warns(UserWarning, match="another run measures"),
         contextlib.suppress(InputError),  # nothing was measured, so nothing is explained

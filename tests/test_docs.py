@@ -7,9 +7,9 @@ import pytest
 
 from cspbench.backends.spec import BACKENDS
 from cspbench.cli.main import COMMANDS
+from cspbench.core.statuses import FLAGS, NOT_RUNNABLE, Status
 from cspbench.store.records import EXTRA_JOBS
-from cspbench.suite.form import GateSection, LatencyRule, MeasureSection, SuiteFile
-from cspbench.vocabulary import FLAGS, NOT_RUNNABLE, Status
+from cspbench.suite.schema import GateSection, LatencyRule, MeasureSection, SuiteFile
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cspbench.analysis.record import Analysis
+from cspbench.core.case import ModelId, parse_model_id
 from cspbench.errors import InputError
-from cspbench.ids import ModelId, parse_model_id
 
 if TYPE_CHECKING:
     from torch import nn

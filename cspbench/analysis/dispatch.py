@@ -12,8 +12,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
 
+from cspbench.analysis.errors import DataDependentError, NoMetaKernelError
 from cspbench.analysis.ops import MAC_KINDS, OPS, UNSUPPORTED, kind_of
-from cspbench.analysis.questions import DataDependentError, NoMetaKernelError
 from cspbench.analysis.recorder import Value, Weight
 
 if TYPE_CHECKING:

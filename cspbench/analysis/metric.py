@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from cspbench.analysis.record import Layer, Number
-from cspbench.registry import Registry
+from cspbench.core.registry import Registry
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from cspbench.analysis.theory import gradient_paths
-
 if TYPE_CHECKING:
     from cspbench.analysis.record import Analysis, Layer
 
@@ -60,3 +58,14 @@ def _paths(layers: Sequence[Layer]) -> int | None:
     if len(entering) != 1 or not ends:
         return None
     return gradient_paths(layers, entering.pop(), ends[0])
+
+
+def gradient_paths(layers: Sequence[Layer], start: int, end: int) -> int:
+    """Number of ways from activation ``start`` to activation ``end`` through the graph."""
+    paths = {start: 1}
+    for layer in layers:
+        arriving = sum(paths.get(value, 0) for value in layer.inputs)
+        if arriving:
+            for value in layer.outputs:
+                paths[value] = paths.get(value, 0) + arriving
+    return paths.get(end, 0)

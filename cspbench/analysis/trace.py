@@ -24,9 +24,9 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from cspbench.analysis.errors import DataDependentError, NoMetaKernelError
 from cspbench.analysis.inventory import Inventory
 from cspbench.analysis.metric import Facts
-from cspbench.analysis.questions import DataDependentError, NoMetaKernelError
 from cspbench.analysis.record import Layer, Shape
 from cspbench.analysis.recorder import Recorder, Storage, Value, Weight
 from cspbench.errors import InputError

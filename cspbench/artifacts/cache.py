@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from cspbench.ids import ModelId
+from cspbench.core.case import ModelId
 
 ArtifactKind = Literal["onnx", "pt2"]
 

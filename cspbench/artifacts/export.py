@@ -13,8 +13,8 @@ import torch
 from cspbench.artifacts.cache import OPSET, ArtifactSpec
 from cspbench.artifacts.store import write_atomically, write_outputs
 from cspbench.artifacts.tensors import as_list, input_tensor
+from cspbench.core.case import ModelId
 from cspbench.errors import Unsupported
-from cspbench.ids import ModelId
 
 
 def build_model(model: ModelId, seed: int) -> torch.nn.Module:

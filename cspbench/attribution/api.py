@@ -14,13 +14,13 @@ from cspbench.analysis.roofline import Peak, peak_of
 from cspbench.attribution.causes import Explanation, Side, attribute
 from cspbench.attribution.pair import measure_plan, plan_pair
 from cspbench.attribution.work import at_batch, entries_of
+from cspbench.core.case import CaseId, matches, parse_case_id
+from cspbench.core.registry import nearest
 from cspbench.errors import InputError
-from cspbench.ids import CaseId, matches, parse_case_id
-from cspbench.registry import nearest
 from cspbench.store.records import Record
 
 if TYPE_CHECKING:
-    from cspbench.frames import Run
+    from cspbench.views.frames import Run
 
 #: Sides by run and case, so that each is read once however many pairs it is in.
 _SIDES: weakref.WeakKeyDictionary[Run, dict[str, Side]] = weakref.WeakKeyDictionary()
@@ -61,7 +61,7 @@ def explain(
         first, second = (record.case for record in run.records)
         return explain_measured(run, first, second)
     if isinstance(run, (str, Path)):
-        from cspbench.frames import load
+        from cspbench.views.frames import load
 
         run = load(run)
     return explain_measured(run, find_case(run, a), find_case(run, b))

@@ -6,16 +6,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cspbench.axes import without_defaults
+from cspbench.core.case import CaseId, Ref, parse_case_id, parse_model_id
+from cspbench.core.options import without_defaults
 from cspbench.errors import InputError
-from cspbench.ids import CaseId, Ref, parse_case_id, parse_model_id
 
 if TYPE_CHECKING:
-    from cspbench.frames import Run
     from cspbench.runner.executor import Executor
     from cspbench.runner.plan import Plan
     from cspbench.runner.session import Progress
-    from cspbench.suite.case import Case
+    from cspbench.suite.suite import Case
+    from cspbench.views.frames import Run
 
 #: Launches a case where nobody asked for another number.
 ROUNDS = 5
@@ -39,7 +39,7 @@ def plan_pair(
     """
     from cspbench.backends.spec import BACKENDS, LayerProfiler
     from cspbench.runner.plan import plan_suite
-    from cspbench.suite.case import Measure, Suite
+    from cspbench.suite.suite import Measure, Suite
 
     cases = tuple(case_of(text, backend, batch, threads) for text in (a, b))
     if cases[0] == cases[1]:
@@ -73,9 +73,9 @@ def measure_plan(
     Raises:
         InputError: another one does and ``wait`` is False, or nothing can be written.
     """
-    from cspbench.frames import load
-    from cspbench.runner.lock import timing_lock
+    from cspbench.machine.lock import timing_lock
     from cspbench.runner.run import execute, new_run
+    from cspbench.views.frames import load
 
     with timing_lock(plan.suite.name, wait=wait, waiting=waiting):
         directory = new_run(plan, out)
@@ -92,8 +92,8 @@ def case_of(text: str, backend: str, batch: int, threads: int) -> Case:
     from cspbench.backends.spec import BACKENDS
     from cspbench.models.build import spec_of
     from cspbench.models.identity import canonical
-    from cspbench.suite.case import Case
     from cspbench.suite.settings import refuses_input
+    from cspbench.suite.suite import Case
 
     if _is_case(text):
         parsed = parse_case_id(text)

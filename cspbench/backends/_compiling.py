@@ -5,8 +5,8 @@ Light: torch is imported when it is asked.
 
 from __future__ import annotations
 
-from cspbench.axes import Options, resolve
 from cspbench.backends.spec import BackendSpec
+from cspbench.core.options import Options, resolve
 
 
 class InductorSpec(BackendSpec):

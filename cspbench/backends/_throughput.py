@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from cspbench.axes import Options
+    from cspbench.core.options import Options
 
 T = TypeVar("T")
 #: Inferences before the clock starts, as a multiple of what is under way at a time.

@@ -25,7 +25,7 @@ from cspbench.backends.spec import HostSession, LayerProfile, LayerTime
 if TYPE_CHECKING:
     import numpy as np
 
-    from cspbench.axes import Value
+    from cspbench.core.options import Value
 
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 CPU = torch.device("cpu")

@@ -19,7 +19,7 @@ from cspbench.backends.spec import HostSession
 if TYPE_CHECKING:
     import numpy as np
 
-    from cspbench.axes import Value
+    from cspbench.core.options import Value
 
 #: Runs before a CUDA graph is captured, on a side stream as torch's documentation asks.
 _WARM_RUNS = 3

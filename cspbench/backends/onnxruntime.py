@@ -18,7 +18,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cspbench.axes import Axis, Options, Value, resolve
 from cspbench.backends.spec import (
     BACKENDS,
     SCOPE,
@@ -29,6 +28,7 @@ from cspbench.backends.spec import (
     LayerTime,
     Throughput,
 )
+from cspbench.core.options import Axis, Options, Value, resolve
 from cspbench.errors import Unavailable, Unsupported
 
 if TYPE_CHECKING:
@@ -242,7 +242,7 @@ class OnnxRuntimeBoundSession(OnnxRuntimeSession):
 
     def __init__(self, version: str, session: Any, threads: int, where: str = "cuda") -> None:
         super().__init__(version, session, threads)
-        from cspbench.backends._cuda_device import first_device
+        from cspbench.machine.cuda_device import first_device
 
         self._where = where
         self._identity = first_device()

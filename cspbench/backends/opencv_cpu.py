@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from cspbench.axes import Axis, Options, Value, resolve
 from cspbench.backends.spec import (
     BACKENDS,
     SCOPE,
@@ -22,6 +21,7 @@ from cspbench.backends.spec import (
     LayerProfile,
     LayerTime,
 )
+from cspbench.core.options import Axis, Options, Value, resolve
 from cspbench.errors import Unsupported
 
 if TYPE_CHECKING:

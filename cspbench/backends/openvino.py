@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cspbench.axes import Options, Value
 from cspbench.backends.spec import (
     BACKENDS,
     SCOPE,
@@ -21,6 +20,7 @@ from cspbench.backends.spec import (
     LayerTime,
     Throughput,
 )
+from cspbench.core.options import Options, Value
 from cspbench.errors import Unsupported
 
 if TYPE_CHECKING:

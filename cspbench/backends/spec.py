@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 from cspbench.artifacts.cache import ArtifactKind
-from cspbench.axes import Axis, Options, Value
-from cspbench.registry import Registry
+from cspbench.core.options import Axis, Options, Value
+from cspbench.core.registry import Registry
 
 if TYPE_CHECKING:
     import numpy as np

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cspbench.axes import Axis, Options, resolve
 from cspbench.backends._compiling import InductorSpec
 from cspbench.backends.spec import BACKENDS, SCOPE, LayerProfile
+from cspbench.core.options import Axis, Options, resolve
 from cspbench.errors import Unavailable, Unsupported
 
 if TYPE_CHECKING:

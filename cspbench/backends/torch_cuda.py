@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cspbench.axes import Axis, Options, resolve
 from cspbench.backends._compiling import InductorSpec
 from cspbench.backends.spec import BACKENDS, SCOPE, LayerProfile, Throughput
 from cspbench.backends.torch_cpu import LAYOUT
+from cspbench.core.options import Axis, Options, resolve
 from cspbench.errors import Unavailable, Unsupported
 
 if TYPE_CHECKING:

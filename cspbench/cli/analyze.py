@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cspbench.cli.options import allow_code_option, emit, emit_text, table_options
-from cspbench.formats import text_table
+from cspbench.views.formats import text_table
 
 if TYPE_CHECKING:
     from cspbench.analysis.record import Analysis
@@ -93,8 +93,8 @@ def command(
     darknet:path.cfg, onnx:path.onnx; without @ the model's own input. A SUITE stands for all its
     models; its table is followed by the published counts of those that have any.
     """
-    from cspbench.analysis.targets import is_suite, model_ids
     from cspbench.models.code import allowing_code
+    from cspbench.suite.targets import is_suite, model_ids
 
     with allowing_code(allow_code):
         ids = model_ids(targets)
@@ -252,8 +252,8 @@ def _verify(found: list[Analysis], batch: int, form: str, out: Path | None) -> N
 
 
 def _theory(found: list[Analysis], form: str, out: Path | None) -> None:
-    from cspbench.analysis import theory
     from cspbench.models.build import build
+    from cspbench.paper import theory
 
     blocks: list[dict[str, Any]] = []
     bounds: list[dict[str, Any]] = []
@@ -276,7 +276,7 @@ def _published(
     found: list[Analysis], form: str, out: Path | None, only_known: bool = False
 ) -> None:
     """Published counts beside ours; with ``only_known`` nothing where nothing is published."""
-    from cspbench.analysis import published
+    from cspbench.paper import published_counts as published
 
     rows = []
     for analysis in found:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cspbench.cli.options import emit, emit_text, table_options
-from cspbench.cli.talk import Talk, talk_options
+from cspbench.cli.reporter import Talk, talk_options
 from cspbench.errors import InputError
 
 if TYPE_CHECKING:
@@ -59,10 +59,10 @@ def _rows(ceilings: Ceilings) -> list[tuple[str, float, str]]:
 
 def _measure(device: str, threads: int, talk: Talk) -> Ceilings:
     from cspbench.backends.spec import BACKENDS
+    from cspbench.core.statuses import Status
+    from cspbench.machine.lock import timing_lock
     from cspbench.runner.executor import LocalExecutor
-    from cspbench.runner.lock import timing_lock
     from cspbench.store.ceilings import Ceilings, keep_ceilings
-    from cspbench.vocabulary import Status
 
     reason = BACKENDS.get(f"torch-{device}").available()
     if reason:

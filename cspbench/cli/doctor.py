@@ -13,7 +13,7 @@ from cspbench.cli.options import emit, table_options
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cspbench.doctor import Finding
+    from cspbench.machine.doctor import Finding
 
 _SIGNS = {"good": ("ok", "green"), "warn": ("warn", "yellow"), "info": ("-", None)}
 
@@ -22,7 +22,7 @@ _SIGNS = {"good": ("ok", "green"), "warn": ("warn", "yellow"), "info": ("-", Non
 @table_options
 def command(form: str, out: Path | None) -> None:
     """Look at this machine; every warning comes with its remedy. Nothing is changed."""
-    from cspbench.doctor import examine
+    from cspbench.machine.doctor import examine
 
     findings = examine()
     if form == "table" and out is None:

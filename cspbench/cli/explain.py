@@ -16,14 +16,14 @@ from cspbench.cli.options import (
     results_option,
     table_options,
 )
-from cspbench.cli.talk import Talk, talk_options
+from cspbench.cli.reporter import Talk, talk_options
+from cspbench.core.statuses import ExitCode, Status
 from cspbench.errors import InputError, StoreError
-from cspbench.formats import printable
-from cspbench.vocabulary import ExitCode, Status
+from cspbench.views.formats import printable
 
 if TYPE_CHECKING:
     from cspbench.attribution import Explanation
-    from cspbench.frames import Run
+    from cspbench.views.frames import Run
 
 #: Rows of the table of groups that a terminal shows.
 SHOWN_GROUPS = 12
@@ -68,8 +68,8 @@ def command(
     do. Without it they are model ids or case ids, and both are measured now.
     """
     from cspbench.attribution import api
-    from cspbench.frames import load
     from cspbench.store.rundir import find_run
+    from cspbench.views.frames import load
 
     if run is not None:
         _refuse_settings()
@@ -127,8 +127,8 @@ def _measure(
 
 
 def _show(found: Explanation, form: str, by: str | None, out: Path | None) -> None:
-    from cspbench.attribution import words
-    from cspbench.formats import render
+    from cspbench.attribution import text as words
+    from cspbench.views.formats import render
 
     if form == "json" and by is None:
         emit_text(json.dumps(words.as_dict(found), indent=1, allow_nan=False), out)

@@ -24,8 +24,8 @@ def command(runs: tuple[str, ...], only: str, out: Path, results: Path) -> None:
     """Draw every figure that the RUNs hold data for, as SVG and PNG."""
     from cspbench.figures.spec import FIGURES, NoDataError
     from cspbench.figures.style import save
-    from cspbench.frames import load
     from cspbench.store.rundir import find_run
+    from cspbench.views.frames import load
 
     loaded = [load(find_run(run, results)) for run in runs]
     for name in FIGURES.names(only):

@@ -12,7 +12,7 @@ import click
 from cspbench.errors import InputError
 
 if TYPE_CHECKING:
-    from cspbench.fleet.hub import Hub
+    from cspbench.fleet.client import Hub
 
 scheduler_option = click.option(
     "--scheduler",
@@ -58,8 +58,8 @@ def fleet_of(scheduler: str | None, cluster: Path | None, *, insecure: bool) -> 
     if scheduler is not None:
         check_address(scheduler, insecure=insecure)
     needs_fleet()
+    from cspbench.fleet.client import Hub
     from cspbench.fleet.cluster import started
-    from cspbench.fleet.hub import Hub
 
     with contextlib.ExitStack() as stack:
         if cluster is not None:

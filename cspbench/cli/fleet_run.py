@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import click
 
 from cspbench.cli.measuring import Ending, check_suites, stoppable, suites_of
-from cspbench.cli.talk import Talk
+from cspbench.cli.reporter import Talk
 from cspbench.errors import InputError
 
 if TYPE_CHECKING:
+    from cspbench.fleet.client import Hub
     from cspbench.fleet.devices import BoardInfo, FleetPlan
-    from cspbench.fleet.hub import Hub
     from cspbench.runner.executor import Executor
     from cspbench.store.rundir import StoredRun
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from cspbench.cli.options import results_option
-from cspbench.vocabulary import ExitCode
+from cspbench.core.statuses import ExitCode
 
 
 @click.command()

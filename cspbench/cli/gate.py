@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 import click
 
 from cspbench.cli.options import allow_code_option, format_option, results_option
-from cspbench.cli.talk import Talk, talk_options
+from cspbench.cli.reporter import Talk, talk_options
 from cspbench.errors import InputError
 
 if TYPE_CHECKING:
-    from cspbench.gate.report import GateReport
-    from cspbench.gate.sides import SideRequest
+    from cspbench.gating.report import GateReport
+    from cspbench.gating.sides import SideRequest
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
 
@@ -75,10 +75,10 @@ def command(
     environment), a git ref of the repository that holds the suite, or a stored run. Both sides are
     measured in turn, tens of milliseconds apart; docs/gate.md says how and how sure it is.
     """
-    from cspbench.gate.job import Settings, run_gate
-    from cspbench.gate.report import write_gate
-    from cspbench.gate.sides import parse_side
-    from cspbench.gate.stored import run_stored_gate
+    from cspbench.gating.job import Settings, run_gate
+    from cspbench.gating.report import write_gate
+    from cspbench.gating.sides import parse_side
+    from cspbench.gating.stored import run_stored_gate
     from cspbench.suite.find import find_suites
 
     if self_test:
@@ -105,7 +105,7 @@ def command(
     folder = write_gate(report, results)
     _write_files(report, markdown, junit, html)
     if annotations:
-        from cspbench.gate.render.annotations import annotations_of
+        from cspbench.gating.render.annotations import annotations_of
 
         click.echo("\n".join(annotations_of(report, str(file))), err=True)
     _print(report, form)
@@ -121,7 +121,7 @@ def _one_suite(files: list[Path], name: str) -> Path:
 
 
 def _with_env(side: SideRequest, env: str | None) -> SideRequest:
-    from cspbench.gate.sides import interpreter
+    from cspbench.gating.sides import interpreter
 
     if env is None:
         return side
@@ -133,9 +133,9 @@ def _with_env(side: SideRequest, env: str | None) -> SideRequest:
 def _write_files(
     report: GateReport, markdown: Path | None, junit: Path | None, html: Path | None
 ) -> None:
-    from cspbench.gate.render.junit import junit_of
-    from cspbench.gate.render.markdown import markdown_of
-    from cspbench.gate.render.page import page_of
+    from cspbench.gating.render.junit import junit_of
+    from cspbench.gating.render.markdown import markdown_of
+    from cspbench.gating.render.page import page_of
 
     for path, render in ((markdown, markdown_of), (junit, junit_of), (html, page_of)):
         if path is None:
@@ -148,7 +148,7 @@ def _write_files(
 
 
 def _print(report: GateReport, form: str) -> None:
-    from cspbench.gate.render.terminal import print_report
+    from cspbench.gating.render.terminal import print_report
 
     if form == "json":
         click.echo(json.dumps(report.as_dict(), allow_nan=False))
@@ -159,8 +159,8 @@ def _print(report: GateReport, form: str) -> None:
 def _self_test(
     suite: str | None, only: tuple[str, ...], form: str, allow_code: bool, talk: Talk
 ) -> int:
-    from cspbench.gate.render.terminal import print_self_test
-    from cspbench.gate.selftest import run_self_test
+    from cspbench.gating.render.terminal import print_self_test
+    from cspbench.gating.selftest import run_self_test
     from cspbench.suite.find import find_suites
 
     file = _one_suite(find_suites(suite or "quick"), suite or "quick")

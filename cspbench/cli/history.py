@@ -19,8 +19,8 @@ def command(patterns: tuple[str, ...], form: str, out: Path | None, results: Pat
     Change points are advisory: a new level may be the code, a library or the machine. They need
     the library ruptures (pip install 'cspbench[history]') and six runs of a case.
     """
-    from cspbench.gate.compare import FEWEST_RUNS, change_sentences, has_ruptures, history
     from cspbench.store.rundir import list_runs, read_run
+    from cspbench.views.compare import FEWEST_RUNS, change_sentences, has_ruptures, history
 
     frame = history([read_run(path) for path in list_runs(results)], patterns)
     numbers = dict.fromkeys(("latency_ms", "latency_ms_low", "latency_ms_high"), ".3f")

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from cspbench.cli.options import emit, emit_text, results_option, table_options
-from cspbench.ids import matches
+from cspbench.core.case import matches
 
 Row = dict[str, Any]
 
@@ -63,8 +63,8 @@ def sensors(pattern: str, results: Path) -> list[Row]:
 
     A sensor that wants to be named is not opened here.
     """
-    from cspbench.sensors.spec import SENSORS
-    from cspbench.sensors.watch import reading_cost_s
+    from cspbench.machine.sensors.spec import SENSORS
+    from cspbench.machine.sensors.watch import reading_cost_s
 
     rows = []
     for sensor in SENSORS:

@@ -10,8 +10,8 @@ from typing import Any
 import click
 
 import cspbench
+from cspbench.core.statuses import ExitCode
 from cspbench.errors import InputError
-from cspbench.vocabulary import ExitCode
 
 #: Subcommand -> what it does in one line. Each lives in ``cspbench/cli/<name>.py`` as ``command``
 #: (``-`` becomes ``_``); the line is here so that ``--help`` imports none of them.
@@ -63,7 +63,7 @@ class LazyGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Suggest the nearest command for an unknown one."""
-        from cspbench.registry import nearest
+        from cspbench.core.registry import nearest
 
         if args and args[0] not in COMMANDS:
             ctx.fail(f"no such command {args[0]!r}{nearest(args[0], list(COMMANDS))}")

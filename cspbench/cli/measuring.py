@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING
 import click
 
 from cspbench.cli.options import parse_overrides
+from cspbench.core.statuses import ExitCode
 from cspbench.errors import InputError, StoreError
-from cspbench.vocabulary import ExitCode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from cspbench.cli.progress import Display
-    from cspbench.cli.talk import Talk
+    from cspbench.cli.reporter import Talk
     from cspbench.runner.plan import Plan
     from cspbench.store.rundir import StoredRun
-    from cspbench.suite.case import Suite
+    from cspbench.suite.suite import Suite
 
 
 @dataclass

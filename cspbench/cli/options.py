@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cspbench.errors import InputError
-from cspbench.formats import FORMATS, PRINTED, render, write, write_text
+from cspbench.views.formats import FORMATS, PRINTED, render, write, write_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import pandas as pd
 
-    from cspbench.frames import Run
+    from cspbench.views.frames import Run
 
 #: For commands that only print; those that write a file as well take `table_options`.
 format_option = click.option(
@@ -124,7 +124,7 @@ def emit_cases(run: Run, form: str, out: Path | None = None) -> None:
 
     The other forms hold every case, for a file has no width.
     """
-    from cspbench.tables import NUMBERS, SPARE, case_table, reason_groups
+    from cspbench.views.tables import NUMBERS, SPARE, case_table, reason_groups
 
     table = case_table(run)
     if form != "table" or out is not None:

@@ -14,7 +14,7 @@ from cspbench.cli.options import emit, results_option, table_options
 if TYPE_CHECKING:
     import pandas as pd
 
-    from cspbench.frames import Run
+    from cspbench.views.frames import Run
 
 #: Columns of the checklist that people read; json, csv and parquet have all.
 NARROW = ("claim", "verdict", "statement", "published", "here", "reason")
@@ -40,7 +40,7 @@ def command(
     analysed now; nothing is timed: that does "cspbench run suites/paper".
     """
     from cspbench.paper.evidence import from_runs, with_analyses
-    from cspbench.paper.redone import TABLES
+    from cspbench.paper.reproduced import TABLES
     from cspbench.paper.verdicts import check_all, checklist, models_of_claims
 
     evidence = from_runs(_load(runs, results))
@@ -64,8 +64,8 @@ def command(
 
 def _load(names: Sequence[str], results: Path) -> list[Run]:
     """The named runs; without names the newest run of each suite of the paper."""
-    from cspbench.frames import load
     from cspbench.store.rundir import find_run, list_runs
+    from cspbench.views.frames import load
 
     if not names:
         newest = {path.name.partition(SUITES)[2]: path for path in list_runs(results)

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
-from cspbench.cli.talk import Talk
-from cspbench.formats import printable
+from cspbench.cli.reporter import Talk
+from cspbench.core.statuses import Status
+from cspbench.machine.sensors.proc import between, read_cpu_times
 from cspbench.runner.plan import Plan
 from cspbench.runner.session import Progress, Silent
-from cspbench.sensors.proc import between, read_cpu_times
-from cspbench.vocabulary import Status
+from cspbench.views.formats import printable
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

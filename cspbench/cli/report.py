@@ -24,9 +24,9 @@ def command(runs: tuple[str, ...], out: Path | None, results: Path) -> None:
     RUN is a run directory, the name of one under --results, or "latest". Several runs share a
     page.
     """
-    from cspbench.frames import load
     from cspbench.report import write_report
     from cspbench.store.rundir import find_run
+    from cspbench.views.frames import load
 
     loaded = [load(find_run(run, results)) for run in runs]
     names = "+".join(run.name for run in loaded)

@@ -17,17 +17,17 @@ from cspbench.cli.fleet_options import (
 )
 from cspbench.cli.measuring import Ending, check_suites, stoppable, suites_of
 from cspbench.cli.options import allow_code_option, format_option, memory_size
-from cspbench.cli.talk import Talk, talk_options
+from cspbench.cli.reporter import Talk, talk_options
+from cspbench.core.statuses import ExitCode, exit_code_for
 from cspbench.errors import InputError
-from cspbench.vocabulary import ExitCode, exit_code_for
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cspbench.frames import Run
     from cspbench.runner.executor import Executor
     from cspbench.runner.plan import Plan
     from cspbench.store.rundir import StoredRun
+    from cspbench.views.frames import Run
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ def _measure(
     tasks: Sequence[Task], out: Path, executor: Executor, talk: Talk, *, wait: bool
 ) -> Ending:
     """Run all tasks, alone on this machine."""
-    from cspbench.runner.lock import timing_lock
+    from cspbench.machine.lock import timing_lock
     from cspbench.runner.run import execute, new_run
     from cspbench.store.rundir import RunDirectory, read_run
 
@@ -186,8 +186,8 @@ def _end(ending: Ending, reports: Path, form: str, talk: Talk) -> ExitCode:
 
 def _finish(paths: Sequence[Path], reports: Path, form: str, talk: Talk) -> ExitCode:
     """Print the tables and write the report of what exists."""
-    from cspbench.frames import load
     from cspbench.report import write_report
+    from cspbench.views.frames import load
 
     runs = [load(path) for path in paths]
     target = reports / f"{paths[-1].name}.html"
@@ -215,7 +215,7 @@ def print_runs(runs: Sequence[Run], form: str) -> None:
 
 def summary(runs: Sequence[Run], report: Path) -> dict[str, Any]:
     """The object that ``--format json`` prints; ``run`` is the last one of several."""
-    from cspbench.formats import records
+    from cspbench.views.formats import records
 
     columns = ["id", "status", "reason", "latency_ms", "latency_ms_low", "latency_ms_high", "fps",
                "flags"]  # fmt: skip

@@ -10,6 +10,6 @@ import click
 @click.command()
 def command() -> None:
     """Print the JSON Schema of suite files."""
-    from cspbench.suite.schema import json_schema
+    from cspbench.suite.json_schema import json_schema
 
     click.echo(json.dumps(json_schema(), indent=1))

@@ -23,9 +23,9 @@ def command(
 ) -> None:  # fmt: skip
     """Print the tables of RUN: a run directory, its name under results/, or "latest"."""
     at_most_one(launches=launches, layers=layers, layer_times=layer_times, samples=samples)
-    from cspbench.frames import load
     from cspbench.store.rundir import find_run
-    from cspbench.tables import NUMBERS, SPARE, launch_table, layer_time_table
+    from cspbench.views.frames import load
+    from cspbench.views.tables import NUMBERS, SPARE, launch_table, layer_time_table
 
     stored = load(find_run(run, results))
     for problem in stored.stored.problems:

@@ -11,8 +11,8 @@ from cspbench.cli.options import allow_code_option, emit, format_option
 
 if TYPE_CHECKING:
     from cspbench.analysis.record import Analysis
+    from cspbench.literature import Published
     from cspbench.models.spec import ModelSpec
-    from cspbench.paper import Published
 
 #: Published metric -> our total and its unit. What we do not compute (accuracy, fps) is not here.
 COMPUTED = {
@@ -62,10 +62,10 @@ def command(model_id: str, form: str, allow_code: bool) -> None:
 
 def _published(model: Any) -> list[Published]:
     """Published numbers of this very system, by its id without the input."""
-    from cspbench import paper
-    from cspbench.ids import ModelId
+    from cspbench import literature
+    from cspbench.core.case import ModelId
 
-    return paper.published(str(ModelId(model.model, model.neck)))
+    return literature.published(str(ModelId(model.model, model.neck)))
 
 
 def published_rows(

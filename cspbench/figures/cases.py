@@ -9,15 +9,15 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from cspbench.axes import Value
+from cspbench.core.case import parse_case_id
+from cspbench.core.options import Value
 from cspbench.errors import CspbenchError
-from cspbench.formats import printable
-from cspbench.ids import parse_case_id
+from cspbench.views.formats import printable
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from cspbench.frames import Run
+    from cspbench.views.frames import Run
 
 Row = Mapping[str, Any]
 T = TypeVar("T")

@@ -6,14 +6,14 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from cspbench.core.case import ModelId, format_input, parse_model_id
 from cspbench.errors import InputError
 from cspbench.figures.cases import family, in_order
-from cspbench.ids import ModelId, format_input, parse_model_id
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from cspbench.frames import Run
+    from cspbench.views.frames import Run
 
 
 def compared_models(runs: Sequence[Run], count: int) -> tuple[pd.DataFrame, list[str]]:

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from cspbench.core.case import parse_case_id
 from cspbench.figures import style
 from cspbench.figures.cases import (
     family,
@@ -24,14 +25,13 @@ from cspbench.figures.labels import along, label_points
 from cspbench.figures.published import figure1_points, published_values
 from cspbench.figures.spec import FIGURES, FigureSpec, NoDataError
 from cspbench.figures.svg import mark_points
-from cspbench.ids import parse_case_id
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from cspbench.frames import Run
+    from cspbench.views.frames import Run
 
 MAX_SETTINGS = 3
 #: Where the paper divides its detectors by speed.

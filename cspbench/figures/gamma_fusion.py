@@ -11,20 +11,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from cspbench.core.case import format_value, parse_case_id
 from cspbench.figures import style
 from cspbench.figures.cases import axis_value, in_order, measured, plain, setting_label, shorten
 from cspbench.figures.labels import MAX_LABELS, along, label_points
 from cspbench.figures.published import published_values
 from cspbench.figures.spec import FIGURES, FigureSpec, NoDataError
 from cspbench.figures.svg import mark_points
-from cspbench.ids import format_value, parse_case_id
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from cspbench.frames import Run
+    from cspbench.views.frames import Run
 
 MAX_SETTINGS = 3
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from cspbench.frames import Run
+    from cspbench.views.frames import Run
 
 MAX_NETWORKS = 3
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-    from cspbench.frames import Run
+    from cspbench.views.frames import Run
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-from cspbench import paper
-from cspbench.paper import Published
+from cspbench import literature
+from cspbench.literature import Published
 
 
 def published_by_model(metric: str) -> dict[str, Published]:
@@ -14,7 +14,7 @@ def published_by_model(metric: str) -> dict[str, Published]:
     Values without an input, or measured on a device (fps), are not among them.
     """
     found: dict[str, Published] = {}
-    for entry in paper.everything():
+    for entry in literature.everything():
         if entry.metric != metric or entry.device is not None or entry.value is None:
             continue
         if entry.name is not None and entry.input is not None:
@@ -34,7 +34,7 @@ def published_values(metric: str) -> dict[str, float]:
 def everything_of(name: str, side: int | None) -> list[Published]:
     """All published numbers of a system at an input side, one a metric, device and value."""
     found: dict[tuple[str, str | None, str | None], Published] = {}
-    for entry in paper.published(name):
+    for entry in literature.published(name):
         if entry.input == side:
             found.setdefault((entry.metric, entry.device, entry.text), entry)
     return list(found.values())
@@ -43,6 +43,6 @@ def everything_of(name: str, side: int | None) -> list[Published]:
 def figure1_points() -> dict[str, list[tuple[float, float]]]:
     """The paper's Fig. 1 by family: (fps on a GTX 1080 Ti, AP50 in percent)."""
     families: dict[str, list[tuple[float, float]]] = defaultdict(list)
-    for family, fps, ap50 in paper.figure1():
+    for family, fps, ap50 in literature.figure1():
         families[family].append((fps, ap50))
     return dict(families)

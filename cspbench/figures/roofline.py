@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from cspbench.analysis import Analysis, roofline
+from cspbench.core.case import parse_case_id
 from cspbench.figures import style
 from cspbench.figures.cases import (
     in_order,
@@ -24,13 +25,12 @@ from cspbench.figures.choice import choose_models
 from cspbench.figures.labels import label_points
 from cspbench.figures.spec import FIGURES, FigureSpec, NoDataError
 from cspbench.figures.svg import mark_points
-from cspbench.ids import parse_case_id
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from cspbench.frames import Run
+    from cspbench.views.frames import Run
 
 MAX_PANELS = 3
 

@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from cspbench.core.registry import Registry
 from cspbench.errors import CspbenchError
-from cspbench.registry import Registry
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from cspbench.frames import Run
+    from cspbench.views.frames import Run
 
 #: Where a number comes from; the four are never mixed without saying so.
 Origin = Literal["measured", "published", "computed", "predicted"]

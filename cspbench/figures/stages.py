@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-    from cspbench.frames import Run
+    from cspbench.views.frames import Run
 
 MAX_NETWORKS = 3
 #: Column of the layer frame, divisor, panel title.

@@ -6,18 +6,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from cspbench.core.case import parse_model_id
 from cspbench.figures import style
 from cspbench.figures.cases import family, in_order, shorten
 from cspbench.figures.labels import along, label_points
 from cspbench.figures.published import published_values
 from cspbench.figures.spec import FIGURES, FigureSpec, NoDataError
-from cspbench.ids import parse_model_id
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from cspbench.frames import Run
+    from cspbench.views.frames import Run
 
 MAX_FAMILIES = 6
 

@@ -18,14 +18,14 @@ from typing import Any
 
 import cspbench
 from cspbench.backends.spec import BACKENDS
+from cspbench.core.statuses import Status
 from cspbench.errors import CspbenchError, InputError
 from cspbench.fleet.artifacts import Item, Store, WrongContent
 from cspbench.fleet.protocol import Json, decode, encode
 from cspbench.fleet.state import COOL_SECONDS, COOL_TO_C, changed, cool_down, state
+from cspbench.machine.facts import fingerprint
+from cspbench.machine.lock import timing_lock
 from cspbench.runner.executor import Executor, LocalExecutor
-from cspbench.runner.lock import timing_lock
-from cspbench.store.environment import fingerprint
-from cspbench.vocabulary import Status
 
 #: What workers that Dask's cluster classes start are told of their boards.
 NAME_VARIABLE, LABELS_VARIABLE = "CSPBENCH_BOARD", "CSPBENCH_LABELS"

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from cspbench.errors import InputError
+from cspbench.fleet.client import Hub
 from cspbench.fleet.devices import BoardInfo, FleetPlan, different, seat
 from cspbench.fleet.executor import BOARD_SECONDS, BoardExecutor, Files, Stopped
-from cspbench.fleet.hub import Hub
 from cspbench.fleet.protocol import Json
 from cspbench.runner.executor import Executor
 from cspbench.runner.plan import Plan, PlannedCase

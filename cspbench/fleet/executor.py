@@ -9,15 +9,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from cspbench.core.case import parse_case_id
+from cspbench.core.statuses import Status
 from cspbench.fleet.artifacts import Item, WrongContent, chunks, pair
+from cspbench.fleet.client import Hub, Lost
 from cspbench.fleet.devices import BoardInfo, different, missing_backend
-from cspbench.fleet.hub import Hub, Lost
 from cspbench.fleet.protocol import Json, encode
 from cspbench.fleet.state import COOL_SECONDS
-from cspbench.ids import parse_case_id
 from cspbench.runner.executor import Job
 from cspbench.runner.process import Outcome, phase_seconds
-from cspbench.vocabulary import Status
 
 #: Phases of a job, each of which has the suite's time-out.
 PHASES = 6

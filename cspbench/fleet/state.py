@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cspbench.sensors.tegra import clocks_locked, nvpmodel_mode
-from cspbench.store.environment import governor
+from cspbench.machine.facts import governor
+from cspbench.machine.sensors.tegra import clocks_locked, nvpmodel_mode
 
 #: A board that is hotter is given time before it is measured.
 COOL_TO_C = 75.0

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from cspbench.ids import parse_case_id
+from cspbench.core.case import parse_case_id
 
 if TYPE_CHECKING:
-    from cspbench.frames import Run
+    from cspbench.views.frames import Run
 
 
 def by_board(run: Run) -> list[Run]:
@@ -17,8 +17,8 @@ def by_board(run: Run) -> list[Run]:
     or in one of its label where no board could run it. A run of one machine, or of a fleet of one
     without labels, is its own and only view.
     """
-    from cspbench.frames import Run as View
     from cspbench.store.rundir import StoredRun
+    from cspbench.views.frames import Run as View
 
     meta = run.stored.meta
     fleet = meta.get("fleet")

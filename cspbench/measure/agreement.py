@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cspbench.axes import Options
 from cspbench.backends.spec import Tolerance
+from cspbench.core.options import Options
 from cspbench.errors import CspbenchError
 
 if TYPE_CHECKING:

@@ -15,12 +15,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cspbench.core.statuses import Status
 from cspbench.errors import Unavailable, Unsupported
-from cspbench.vocabulary import Status
 
 if TYPE_CHECKING:
     from cspbench.artifacts.cache import ArtifactSpec
-    from cspbench.ids import ModelId
+    from cspbench.core.case import ModelId
 
 Answer = dict[str, Any]
 #: Tells the controller which phase began; it owns the time-outs.
@@ -37,13 +37,13 @@ def time_job(job: Answer, phase: PhaseReport) -> Answer:
     """
     from cspbench.artifacts.tensors import input_pool
     from cspbench.backends.spec import BACKENDS, DeviceTimes, device_of
-    from cspbench.ids import parse_case_id
+    from cspbench.core.case import parse_case_id
+    from cspbench.machine.sensors.proc import between, read_cpu_times
     from cspbench.measure import sampling
     from cspbench.measure.agreement import check_agreement
     from cspbench.measure.clock import MonotonicClock
     from cspbench.measure.scope import INFERENCE, scope_of, timed_parts
     from cspbench.measure.threads import wrong_threads
-    from cspbench.sensors.proc import between, read_cpu_times
 
     case = parse_case_id(job["case"])
     assert case.model.input is not None, "the controller sends whole ids"
@@ -113,7 +113,7 @@ def memory_job(job: Answer, phase: PhaseReport) -> Answer:
     """
     from cspbench.artifacts.tensors import input_pool
     from cspbench.backends.spec import BACKENDS, Warms
-    from cspbench.ids import parse_case_id
+    from cspbench.core.case import parse_case_id
     from cspbench.measure import memory
 
     reason = memory.unavailable()
@@ -151,7 +151,7 @@ def layers_job(job: Answer, phase: PhaseReport) -> Answer:
     """
     from cspbench.artifacts.tensors import input_pool
     from cspbench.backends.spec import BACKENDS, LayerProfiler
-    from cspbench.ids import parse_case_id
+    from cspbench.core.case import parse_case_id
     from cspbench.measure.layers import Node, onnx_nodes, to_answer
 
     case = parse_case_id(job["case"])
@@ -182,7 +182,7 @@ def throughput_job(job: Answer, phase: PhaseReport) -> Answer:
     from cspbench.artifacts.tensors import input_pool
     from cspbench.backends._throughput import back_to_back
     from cspbench.backends.spec import BACKENDS, Pipelines
-    from cspbench.ids import parse_case_id
+    from cspbench.core.case import parse_case_id
     from cspbench.measure.scope import INFERENCE, scope_of
 
     case = parse_case_id(job["case"])
@@ -210,7 +210,7 @@ def compile_job(job: Answer, phase: PhaseReport) -> Answer:
     """
     from cspbench.artifacts.tensors import input_pool
     from cspbench.backends.spec import BACKENDS, Compiles
-    from cspbench.ids import parse_case_id
+    from cspbench.core.case import parse_case_id
     from cspbench.measure.clock import MonotonicClock
 
     case = parse_case_id(job["case"])
@@ -240,7 +240,7 @@ def prepare_job(job: Answer, phase: PhaseReport) -> Answer:
         ``analysis`` (or ``analysis_problem``: a model that cannot be analysed can be measured all
         the same), and ``unsupported``: reasons by artifact key.
     """
-    from cspbench.ids import parse_model_id
+    from cspbench.core.case import parse_model_id
 
     model = parse_model_id(job["model"])
     phase("analyze")
@@ -283,7 +283,7 @@ def _export(model: ModelId, items: list[Answer], seed: int) -> dict[str, str]:
 
 def _adopter() -> Callable[[ArtifactSpec], None]:
     """What takes a file that is an artifact already."""
-    from cspbench.artifacts.adopt import adopt_onnx
+    from cspbench.artifacts.import_onnx import adopt_onnx
 
     return adopt_onnx
 

@@ -96,7 +96,7 @@ class Allocator:
 
 def process_bytes_on_device(pid: int) -> int | None:
     """Bytes that the driver counts for a process on its device; None where nobody tells."""
-    from cspbench.sensors.nvml import used_by
+    from cspbench.machine.sensors.nvml import used_by
 
     found = used_by(pid)
     if found is not None:

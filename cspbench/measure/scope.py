@@ -15,9 +15,9 @@ from cspbench.backends.spec import SCOPE
 if TYPE_CHECKING:
     import numpy as np
 
-    from cspbench.axes import Value
     from cspbench.backends.spec import HostSession, Session
-    from cspbench.ids import CaseId, ModelId
+    from cspbench.core.case import CaseId, ModelId
+    from cspbench.core.options import Value
 
 INFERENCE = str(SCOPE.default)
 

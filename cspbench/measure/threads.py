@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cspbench.sensors.proc import Interference
+from cspbench.machine.sensors.proc import Interference
 
 #: The system counts processor time in ticks of 10 ms.
 TICK_S = 0.01

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from cspbench.axes import Axis, Value, resolve
+from cspbench.core.case import ModelId, Ref, parse_model_id
+from cspbench.core.options import Axis, Value, resolve
 from cspbench.errors import InputError
-from cspbench.ids import ModelId, Ref, parse_model_id
 from cspbench.models.spec import MODELS, NECKS, SOURCES, ModelSpec, SourceSpec
 
 if TYPE_CHECKING:

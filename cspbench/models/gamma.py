@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 
-from cspbench.axes import Options
+from cspbench.core.options import Options
 
 #: Longest list of legal values that a message spells out.
 _SPELT_OUT = 16

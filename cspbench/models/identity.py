@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from cspbench.axes import Axis, without_defaults
+from cspbench.core.case import ModelId, Ref
+from cspbench.core.options import Axis, without_defaults
 from cspbench.errors import InputError
-from cspbench.ids import ModelId, Ref
 from cspbench.models.build import as_model_id, default_input, spec_of
 from cspbench.models.spec import NECKS
 

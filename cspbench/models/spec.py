@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from cspbench.axes import Axis, Options
-from cspbench.registry import Registry
+from cspbench.core.options import Axis, Options
+from cspbench.core.registry import Registry
 
 if TYPE_CHECKING:
     from torch import nn
@@ -52,8 +52,8 @@ class ModelSpec:
     ``input`` is the published input side, ``stride`` what an input side must be a multiple of,
     ``min_input`` the smallest legal side. ``necks`` says that it offers detection features.
     ``staged`` says that it has stages, so ``csp.*`` options apply. ``paper_name`` is its row name
-    in ``cspbench.paper`` (None: nothing published). ``check`` says in one sentence what is wrong
-    with a resolved combination of options, or returns None; it must be as light as the spec.
+    in ``cspbench.literature`` (None: nothing published). ``check`` says in one sentence what is
+    wrong with a resolved combination of options, or returns None; it must be as light as the spec.
     """
 
     name: str

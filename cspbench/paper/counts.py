@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cspbench import paper
+from cspbench import literature
 from cspbench.analysis.ops import CONV_KINDS
 from cspbench.analysis.record import Analysis
-from cspbench.analysis.theory import dense_cio, partial_dense_cio
 from cspbench.paper.evidence import Evidence
 from cspbench.paper.outcome import Outcome, Part, percent, short_name
+from cspbench.paper.theory import dense_cio, partial_dense_cio
 
 #: A change that the paper gives in whole percent is met within half of the last digit.
 HALF_PERCENT = 0.5
@@ -97,7 +97,7 @@ def at_least(test: Mapping[str, Any], evidence: Evidence) -> Outcome:
 
 def _published(model: str, metric: str) -> float | None:
     name, _, side = model.partition("@")
-    found = paper.find(name, metric, input_side=int(side))
+    found = literature.find(name, metric, input_side=int(side))
     return found.value if found else None
 
 
@@ -110,7 +110,7 @@ def count(test: Mapping[str, Any], evidence: Evidence) -> Outcome:
         if value is None:
             parts.append(Part("", missing=_not_analysed([model], evidence)))
             continue
-        printed = paper.Published(model, model, metric, text, None, None, "claims", "")
+        printed = literature.Published(model, model, metric, text, None, None, "claims", "")
         parts.append(
             Part(
                 f"{short_name(model)} {value / unit:.{printed.digits + 2}f} M",

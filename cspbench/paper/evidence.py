@@ -11,17 +11,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from cspbench import paper
+from cspbench import literature
 from cspbench.analysis.record import Analysis
+from cspbench.core.case import parse_case_id, parse_model_id
 from cspbench.errors import CspbenchError
-from cspbench.ids import parse_case_id, parse_model_id
 from cspbench.measure.statistics import Interval, quotient
 from cspbench.models.spec import CONFIDENCE, MODELS, NECKS, Confidence
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from cspbench.frames import Run
+    from cspbench.views.frames import Run
 
 #: Labels of definitions that a claim can be checked on; on the others it is reconstruction only.
 FIRM: tuple[Confidence, ...] = ("confirmed", "solved")
@@ -151,7 +151,7 @@ class Evidence:
         ):
             return False
         try:
-            bars = paper.figure7(model.partition("@")[0])
+            bars = literature.figure7(model.partition("@")[0])
         except KeyError:
             return False
         return max(bar.bflops for bar in bars) <= analysis.max_layer_bflops + BAR_RESOLUTION

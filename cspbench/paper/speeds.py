@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from itertools import combinations
 from typing import Any
 
-from cspbench import paper
+from cspbench import literature
 from cspbench.measure.statistics import Interval
 from cspbench.paper.evidence import Evidence, Measured, speed_ratio
 from cspbench.paper.outcome import Outcome, Part, short_name, times
@@ -82,7 +82,7 @@ def meets_ratio(ratio: Interval, wanted: float) -> bool | None:
 
 def _cpu_fps(table: str, model: str) -> dict[str, str]:
     """The published fps of a system on a CPU, and on which."""
-    for entry in paper.published(short_name(model), metric="fps"):
+    for entry in literature.published(short_name(model), metric="fps"):
         if entry.table == table and entry.text and entry.device in CPU_DEVICES:
             return {"text": entry.text, "device": entry.device}
     raise KeyError(f"{table} has no fps of {model} on a CPU")
@@ -95,7 +95,7 @@ def order(test: Mapping[str, Any], evidence: Evidence) -> Outcome:
     """Cases are as fast as published, in that order: every pair of them is compared."""
     entries = [
         entry
-        for entry in paper.everything()
+        for entry in literature.everything()
         if entry.table == test["table"] and entry.device == test["device"] and entry.value
     ]
     entries.sort(key=lambda entry: -(entry.value or 0.0))

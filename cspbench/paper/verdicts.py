@@ -1,6 +1,6 @@
 """The claims of the paper, each held against what was computed and measured here.
 
-A claim is data (:func:`cspbench.paper.claims`); its ``test`` names one of the rules of
+A claim is data (:func:`cspbench.literature.claims`); its ``test`` names one of the rules of
 :mod:`~cspbench.paper.counts` and :mod:`~cspbench.paper.speeds`, a pure function from
 :class:`~cspbench.paper.evidence.Evidence`. :mod:`~cspbench.paper.outcome` says how the verdict
 follows.
@@ -12,8 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from cspbench import paper
-from cspbench.paper import Claim, counts, speeds
+from cspbench import literature
+from cspbench.literature import Claim
+from cspbench.paper import counts, speeds
 from cspbench.paper.evidence import Evidence
 from cspbench.paper.outcome import Outcome, Part, Verdict, combine
 
@@ -68,13 +69,13 @@ RULES: Mapping[str, Rule] = {
 
 def check_all(evidence: Evidence) -> list[Finding]:
     """Every claim of the paper with its verdict, in the paper's order."""
-    return [check(claim, evidence) for claim in paper.claims()]
+    return [check(claim, evidence) for claim in literature.claims()]
 
 
 def models_of_claims() -> list[str]:
     """Ids of the networks whose analyses the claims need."""
     models: list[str] = []
-    for claim in paper.claims():
+    for claim in literature.claims():
         if claim.test["kind"] in COMPUTED:
             used = RULES[claim.test["kind"]](claim.test, Evidence()).used
             models += used

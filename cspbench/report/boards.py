@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from cspbench.core.case import parse_case_id
 from cspbench.fleet.devices import different
-from cspbench.frames import Run
-from cspbench.ids import parse_case_id
 from cspbench.report import numbers
 from cspbench.report.rows import CaseRow
 from cspbench.report.sections import latency_ratio
+from cspbench.views.frames import Run
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cspbench.core.statuses import FLAGS
 from cspbench.figures.cases import plain
 from cspbench.figures.published import everything_of, published_by_model
-from cspbench.frames import Run
 from cspbench.report.profiles import profile_tables
 from cspbench.report.rows import CaseRow
-from cspbench.vocabulary import FLAGS
+from cspbench.views.frames import Run
 
 HISTOGRAM_BINS = 28
 TRACE_POINTS = 40

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cspbench.attribution import explain_measured
-from cspbench.attribution.words import sentences, signed
+from cspbench.attribution.text import sentences, signed
 from cspbench.errors import InputError
 from cspbench.figures.cases import plain
-from cspbench.frames import Run
 from cspbench.report import numbers
 from cspbench.report.rows import CaseRow
+from cspbench.views.frames import Run
 
 #: More pairs than this are left to the command line.
 MAX_PAIRS = 12

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any, Literal
 
+from cspbench.core.case import parse_case_id
+from cspbench.core.statuses import FLAGS
 from cspbench.figures.cases import number, plain
-from cspbench.frames import Run
-from cspbench.ids import parse_case_id
+from cspbench.machine.sensors.proc import FOREIGN_SHARE, STEAL_SHARE
 from cspbench.report.numbers import size
-from cspbench.sensors.proc import FOREIGN_SHARE, STEAL_SHARE
-from cspbench.vocabulary import FLAGS
+from cspbench.views.frames import Run
 
 FEW_ROUNDS = 3
 

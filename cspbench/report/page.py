@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from markupsafe import Markup
 
 import cspbench
+from cspbench.core.statuses import FLAGS
 from cspbench.errors import InputError
 from cspbench.figures.cases import plain
 from cspbench.figures.published import published_values
@@ -37,12 +38,11 @@ from cspbench.report.rows import CaseRow, case_rows
 from cspbench.report.sections import ablation, balance, memory, problems, speed_classes
 from cspbench.report.summary import summary
 from cspbench.store.rundir import without_collections
-from cspbench.vocabulary import FLAGS
 
 if TYPE_CHECKING:
     import jinja2
 
-    from cspbench.frames import Run
+    from cspbench.views.frames import Run
 
 TEMPLATES = Path(__file__).with_name("templates")
 
@@ -320,7 +320,7 @@ def csv_address(runs: Sequence[Run]) -> str:
     """The case tables of all runs as a ``data:`` address, for a download without a script."""
     import pandas as pd
 
-    from cspbench.formats import render as render_frame
+    from cspbench.views.formats import render as render_frame
 
     frames = [run.cases.assign(run=run.name) for run in runs]
     text = render_frame(pd.concat(frames, ignore_index=True), "csv")

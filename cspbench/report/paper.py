@@ -14,11 +14,11 @@ from cspbench.figures.cases import plain
 from cspbench.figures.spec import Origin
 from cspbench.paper.evidence import from_runs
 from cspbench.paper.outcome import VERDICTS, Verdict
-from cspbench.paper.redone import PaperTable, all_tables
+from cspbench.paper.reproduced import PaperTable, all_tables
 from cspbench.paper.verdicts import Finding, check_all
 
 if TYPE_CHECKING:
-    from cspbench.frames import Run
+    from cspbench.views.frames import Run
 
 #: How the names of the suites of ``suites/paper`` begin.
 PREFIX = "paper-"

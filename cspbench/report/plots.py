@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from markupsafe import Markup
 
 if TYPE_CHECKING:
-    from cspbench.frames import Run
+    from cspbench.views.frames import Run
 
 
 class Plot(NamedTuple):

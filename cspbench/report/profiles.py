@@ -13,7 +13,7 @@ from cspbench.report.rows import CaseRow
 if TYPE_CHECKING:
     import pandas as pd
 
-    from cspbench.frames import Run
+    from cspbench.views.frames import Run
 
 #: Profiles of more cases would make the file too large.
 MAX_PROFILES = 60

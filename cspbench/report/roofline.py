@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cspbench.figures.roofline import ceilings_of
-from cspbench.frames import Run
 from cspbench.report import numbers
 from cspbench.report.rows import CaseRow
+from cspbench.views.frames import Run
 
 if TYPE_CHECKING:
     from cspbench.analysis import Analysis

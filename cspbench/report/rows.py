@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from cspbench.core.case import ModelId, format_value, parse_case_id
+from cspbench.core.statuses import NOT_RUNNABLE, Status
 from cspbench.figures.cases import axis_value, family, is_csp, plain
-from cspbench.frames import Run
-from cspbench.ids import ModelId, format_value, parse_case_id
 from cspbench.store.records import Record
-from cspbench.vocabulary import NOT_RUNNABLE, Status
+from cspbench.views.frames import Run
 
 #: How the notes of a run start that tell of a changed setting.
 _SET_NOTE = "set: "

@@ -6,14 +6,14 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from cspbench.core.statuses import Status
 from cspbench.figures.cases import plain
 from cspbench.figures.fps_ap50 import fps_class
-from cspbench.frames import Run
 from cspbench.measure.statistics import Interval, quotient
 from cspbench.report import numbers
 from cspbench.report.data import log_end
 from cspbench.report.rows import CaseRow
-from cspbench.vocabulary import Status
+from cspbench.views.frames import Run
 
 REMEDIES: dict[str, str] = {
     Status.FAILED.value: "read the log; the backend refused the model or its outputs were wrong",

@@ -3,7 +3,7 @@
 A burst lasts about 40 ms. Bursts alternate in ABBA order, so that each pair of neighbours is one
 burst of either side, a few tens of milliseconds apart: whatever the machine does, it does to both.
 Thirty pairs are a *generation*; then both processes are replaced, and the other one starts first.
-The schedule measures and decides nothing; ``cspbench.gate`` says when there is enough.
+The schedule measures and decides nothing; ``cspbench.gating`` says when there is enough.
 
 Where two models do not fit side by side there is the schedule ``pairs``: whole processes in ABBA
 order, one alive at a time. Its pairs are seconds apart and therefore say less.
@@ -17,10 +17,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
+from cspbench.core.statuses import Status
 from cspbench.errors import CspbenchError
 from cspbench.runner.executor import MEMORY_SHARE, Job
 from cspbench.runner.process import Outcome, WorkerProcess
-from cspbench.vocabulary import Status
 
 #: Pairs of bursts in a generation, and how long a burst of the slower side lasts.
 PAIRS = 30
@@ -123,7 +123,7 @@ class WorkerArm:
         """Begin a fresh process."""
         spec = self._spec
         self._worker = WorkerProcess(
-            spec.threads, module="cspbench.measure.burst", python=spec.python, path=spec.path
+            spec.threads, module="cspbench.jobs.burst", python=spec.python, path=spec.path
         )
 
     def hold(self) -> Held:

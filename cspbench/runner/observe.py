@@ -6,10 +6,10 @@ import time
 import weakref
 from typing import Any
 
+from cspbench.core.statuses import Status
+from cspbench.machine.sensors.summary import SOURCES, Power, energy, power, summarise, throttled
+from cspbench.machine.sensors.watch import AUTO, NONE, Watch, chosen
 from cspbench.runner.process import Outcome
-from cspbench.sensors.summary import SOURCES, Power, energy, power, summarise, throttled
-from cspbench.sensors.watch import AUTO, NONE, Watch, chosen
-from cspbench.vocabulary import Status
 
 #: How long idle power is watched, once a run, before its first timed launch.
 IDLE_SECONDS = 2.0

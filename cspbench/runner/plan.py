@@ -9,12 +9,12 @@ from pathlib import Path
 
 from cspbench.artifacts.cache import ArtifactSpec
 from cspbench.backends.spec import BACKENDS
+from cspbench.core.case import parse_case_id, select
+from cspbench.core.statuses import Status
 from cspbench.errors import InputError
-from cspbench.ids import parse_case_id, select
 from cspbench.models.build import split_source
 from cspbench.store.rundir import list_runs, past_seconds
-from cspbench.suite.case import Case, Measure, Suite
-from cspbench.vocabulary import Status
+from cspbench.suite.suite import Case, Measure, Suite
 
 #: Guess for what a launch costs beside its warm-up and sampling: start, load, first inference.
 START_SECONDS = 2.0

@@ -17,9 +17,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cspbench.measure.worker import OUT_OF_MEMORY
-from cspbench.runner.cgroup import MemoryGroup
-from cspbench.vocabulary import Status
+from cspbench.core.statuses import Status
+from cspbench.jobs.worker import OUT_OF_MEMORY
+from cspbench.machine.cgroup import MemoryGroup
 
 #: How much of a worker's own output is kept.
 LOG_BYTES = 64 * 1024
@@ -50,7 +50,7 @@ class WorkerProcess:
 
     Args:
         threads: what OpenMP and its kin are told before they load.
-        module: what the process runs; it serves jobs as ``cspbench.measure.worker`` does.
+        module: what the process runs; it serves jobs as ``cspbench.jobs.worker`` does.
         python: interpreter of another environment (default: this one).
         path: folder that this interpreter looks for modules in first.
         extra: more environment variables.
@@ -60,7 +60,7 @@ class WorkerProcess:
         self,
         threads: int = 1,
         *,
-        module: str = "cspbench.measure.worker",
+        module: str = "cspbench.jobs.worker",
         python: str | None = None,
         path: str | None = None,
         extra: Mapping[str, str] | None = None,

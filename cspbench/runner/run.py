@@ -10,12 +10,12 @@ from typing import Any
 
 import cspbench
 from cspbench.errors import InputError
+from cspbench.machine.facts import fingerprint
 from cspbench.runner.executor import Executor, LocalExecutor
 from cspbench.runner.plan import Plan, PlannedCase, case_from_id, plan_suite
 from cspbench.runner.session import Progress, Session, Silent
-from cspbench.store.environment import fingerprint
 from cspbench.store.rundir import RunDirectory, StoredRun, read_run
-from cspbench.suite.case import Measure, Suite
+from cspbench.suite.suite import Measure, Suite
 
 
 def new_run(plan: Plan, out: Path) -> RunDirectory:

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from cspbench.analysis.api import cached_analysis
 from cspbench.artifacts.cache import ArtifactSpec
 from cspbench.backends.spec import BACKENDS, Compiles, Device, device_of
+from cspbench.core.statuses import NOT_RUNNABLE, Status
 from cspbench.runner.executor import Executor, Job
 from cspbench.runner.plan import Plan, PlannedCase
 from cspbench.runner.process import Outcome
@@ -21,7 +22,6 @@ from cspbench.runner.rounds import Rounds
 from cspbench.store.ceilings import Ceilings, keep_ceilings, known_ceilings
 from cspbench.store.records import EXTRA_JOBS, MAX_LOST, is_disturbed
 from cspbench.store.rundir import RunDirectory, read_run
-from cspbench.vocabulary import NOT_RUNNABLE, Status
 
 #: Bound of building and exporting one model.
 PREPARE_TIMEOUT_SECONDS = 900.0

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cspbench.artifacts.cache import cache_folder
-from cspbench.store.environment import fingerprint
+from cspbench.machine.facts import fingerprint
 
 
 @dataclass(frozen=True)

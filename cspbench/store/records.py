@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from cspbench.core.statuses import FLAGS, NOT_RUNNABLE, Status
 from cspbench.measure.statistics import (
     P99_MIN_SAMPLES,
     Interval,
@@ -15,7 +16,6 @@ from cspbench.measure.statistics import (
     percentile_of_ordered,
 )
 from cspbench.store.rundir import StoredRun
-from cspbench.vocabulary import FLAGS, NOT_RUNNABLE, Status
 
 if TYPE_CHECKING:
     import numpy as np

@@ -25,7 +25,7 @@ from cspbench.errors import InputError, StoreError
 from cspbench.store.migrate import FORMAT, migrate
 
 if TYPE_CHECKING:
-    from cspbench.store.format import Json
+    from cspbench.store.schema import Json
 
 RUN_FILE = "run.json"
 LAUNCHES_FILE = "launches.jsonl"
@@ -276,7 +276,7 @@ def read_run(path: Path) -> StoredRun:
     Raises:
         InputError: no run there, one of a newer format, or ``run.json`` does not describe one.
     """
-    from cspbench.store.format import check_launch, check_meta  # plans go without
+    from cspbench.store.schema import check_launch, check_meta  # plans go without
 
     stored = read_lines(path)
     try:

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TypeVar
 
-from cspbench.axes import Axis
 from cspbench.backends.spec import BACKENDS, Backend
+from cspbench.core.options import Axis
+from cspbench.core.registry import Named, Registry, nearest
 from cspbench.errors import InputError
 from cspbench.models.spec import (
     CSP_AXES,
@@ -19,7 +20,6 @@ from cspbench.models.spec import (
     NeckSpec,
     SourceSpec,
 )
-from cspbench.registry import Named, Registry, nearest
 
 T = TypeVar("T", bound=Named)
 

@@ -8,11 +8,11 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from cspbench.ids import Ref
-from cspbench.suite.case import Case
+from cspbench.core.case import Ref
 from cspbench.suite.problems import Problems, Where
 from cspbench.suite.resolve import LeftOut, Resolved, Resolver, Wrong
 from cspbench.suite.settings import Layer, SettingReader
+from cspbench.suite.suite import Case
 from cspbench.suite.tree import Path, Tree
 
 MAX_CASES = 10_000
@@ -81,7 +81,7 @@ class Expander:
     """Makes the cases of a tree; mistakes go to the problems.
 
     ``forced`` are values of the command line: they replace what the suite says of these axes.
-    Parts whose form is wrong are passed over: :mod:`cspbench.suite.form` has said so.
+    Parts whose form is wrong are passed over: :mod:`cspbench.suite.schema` has said so.
     """
 
     tree: Tree

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import cspbench
+from cspbench.core.registry import nearest
 from cspbench.errors import InputError
-from cspbench.registry import nearest
 
 FOLDER = "suites"
 

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from cspbench.errors import InputError
-from cspbench.suite.case import Suite
 from cspbench.suite.catalog import Catalog
 from cspbench.suite.expand import Expander
-from cspbench.suite.form import SuiteFile, check_form
 from cspbench.suite.problems import Problems, TooManyProblems, Where, shown
+from cspbench.suite.schema import SuiteFile, check_form
 from cspbench.suite.settings import Layer, SettingReader
+from cspbench.suite.suite import Suite
 from cspbench.suite.tree import MAX_BYTES, Tree, parse_yaml
 
 

@@ -1,116 +1,337 @@
-"""JSON Schema of suite files, for editors: completion, descriptions, the mistakes that show early.
+"""The form of a suite file as pydantic models.
 
-It is generated: the sections from the pydantic models, the axes from what is registered. Names of
-models, necks and backends are suggestions, because options, necks and inputs may follow a name.
+What the models cannot know (which axes a model or backend has) is checked in
+:mod:`cspbench.suite.settings` and :mod:`cspbench.suite.expand`.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import math
+import re
+from typing import Annotated, Any
 
-from cspbench.axes import Axis
-from cspbench.registry import Named, Registry
-from cspbench.suite.catalog import Catalog
-from cspbench.suite.form import SuiteFile
-from cspbench.suite.settings import LARGEST
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    WithJsonSchema,
+    model_validator,
+)
 
-_COUNT = {"type": "integer", "minimum": 1, "maximum": LARGEST}
-_SIDES = {"type": "array", "items": _COUNT, "minItems": 2, "maxItems": 2}
+from cspbench.core.registry import nearest
+from cspbench.suite.problems import Problems, shown
+from cspbench.suite.suite import EACH, Gate, Measure
+from cspbench.suite.tree import Tree
 
-
-def json_schema(catalog: Catalog | None = None) -> dict[str, Any]:
-    """JSON Schema (2020-12) of a suite file."""
-    axes = _axes(catalog or Catalog())
-    schema = SuiteFile.model_json_schema()
-    sections = schema["properties"]
-    one_each = {"type": "object", "properties": axes, "additionalProperties": False}
-    lists = {
-        "type": "object",
-        "properties": {name: _one_or_list(name, axis) for name, axis in axes.items()},
-        "additionalProperties": False,
-    }
-    for section, inner in (("defaults", one_each), ("matrix", {**lists, "minProperties": 1})):
-        sections[section] = {**_described(sections[section]), **inner}
-    for section, inner in (("include", one_each), ("exclude", {**lists, "minProperties": 1})):
-        sections[section] = {**_described(sections[section]), "type": "array", "items": inner}
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "cspbench suite",
-        **{key: value for key, value in schema.items() if key != "title"},
-    }
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
+_PERCENT = re.compile(r"(\d{1,3}(?:\.\d{1,6})?) ?%")
+_SHARE_SCHEMA = {
+    "anyOf": [
+        {"type": "number", "minimum": 0, "exclusiveMaximum": 1},
+        {"type": "string", "pattern": r"^\d{1,3}(\.\d{1,6})? ?%$"},
+    ],
+    "examples": ["2%", 0.02],
+}
 
 
-def _described(section: dict[str, Any]) -> dict[str, Any]:
-    return {"description": section["description"]}
+def _name(value: object) -> object:
+    if isinstance(value, str) and not _NAME.fullmatch(value):
+        raise ValueError(
+            f"{shown(value)} is not a name: up to 80 letters, digits, dots, hyphens and "
+            "underscores, the first a letter or digit (no path separators)"
+        )
+    return value
 
 
-def _axes(catalog: Catalog) -> dict[str, Any]:
-    """Schema of one value of each axis."""
-    options = {
-        name: _option(axes) for name, axes in catalog.axes.items() if not name.startswith("csp.")
-    }
-    csp = {name: _option(axes) for name, axes in catalog.axes.items() if name.startswith("csp.")}
-    inner = {name.removeprefix("csp."): schema for name, schema in csp.items()}
-    neck = _names(catalog.necks, "a neck, with options: efm[act=mish]; none for none")
-    return {
-        "model": _names(
-            catalog.models, "a model, with options, neck and input: csppeleenet[gamma=0.25]+prn@416"
-        ),
-        "neck": {**neck, "type": ["string", "null"], "examples": ["none", *neck["examples"]]},
-        "backend": _names(catalog.backends, "a backend, with options: opencv-cpu[engine=new]"),
-        "input": {
-            "description": "input size in pixels: 320, 320x416 or [320, 416] (height, width)",
-            "anyOf": [_COUNT, {"type": "string", "pattern": r"^\d{1,6}(x\d{1,6})?$"}, _SIDES],
-        },
-        "batch": {**_COUNT, "description": "images in one inference"},
-        "threads": {**_COUNT, "description": "CPU threads of one inference"},
-        "precision": {"description": "arithmetic of the backend", "const": "fp32"},
-        **options,
-        "csp": {
-            "description": "cross-stage-partial form of a staged model",
-            "anyOf": [
-                {"const": "none"},
-                {"type": "object", "properties": inner, "additionalProperties": False},
-            ],
-        },
-        **csp,
-    }
+def _share(value: object) -> float:
+    """``2%`` or 0.02 as 0.02."""
+    share = math.nan
+    if isinstance(value, str) and (percent := _PERCENT.fullmatch(value)):
+        share = float(percent[1]) / 100
+        share = share if share <= 1 else math.nan
+    elif isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < 1:
+        share = float(value)
+    if math.isnan(share):
+        raise ValueError(f"must be a share such as 2% or 0.02 (0 to 100 %), not {shown(value)}")
+    return share
 
 
-def _names(registry: Registry[Any], description: str) -> dict[str, Any]:
-    names: list[Named] = list(registry)
-    return {
-        "description": description,
-        "type": "string",
-        "minLength": 1,
-        "examples": [entry.name for entry in names],
-    }
+def _warmup(value: object) -> object:
+    if value == "auto":
+        return Measure.warmup_seconds
+    if isinstance(value, str):
+        raise ValueError(f"must be auto or a number of seconds, not {shown(value)}")
+    return value
 
 
-def _option(axes: tuple[Axis, ...]) -> dict[str, Any]:
-    """Schema of an option that several owners may define differently: any of them."""
-    kinds: dict[str, dict[str, Any]] = {
-        "fraction": {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1},
-        "integer": {"type": "integer", "minimum": 1},
-        "flag": {"type": "boolean"},
-        "text": {"type": "string"},
-    }
-    forms = [
-        {"enum": list(axis.choices)} if axis.kind == "choice" else kinds[axis.kind] for axis in axes
-    ]
-    different = [form for i, form in enumerate(forms) if form not in forms[:i]]
-    form = different[0] if len(different) == 1 else {"anyOf": different}
-    return {"description": axes[0].summary or axes[0].name, **form}
+def _sensors(value: object) -> object:
+    """Names as a list or as text; whether this machine has them shows when the run begins."""
+    from cspbench.machine.sensors.spec import SENSORS
+    from cspbench.machine.sensors.watch import AUTO, NONE, check_names
+
+    if isinstance(value, list) and all(isinstance(name, str) for name in value):
+        value = ", ".join(value) or NONE
+    if isinstance(value, str) and value not in (AUTO, NONE):
+        return ", ".join(check_names(value, [sensor.name for sensor in SENSORS])) or NONE
+    return value
 
 
-def _one_or_list(name: str, axis: dict[str, Any]) -> dict[str, Any]:
-    """In a matrix a list holds values; one value may stand alone, but not [height, width]."""
-    alone = axis
-    if name == "input":
-        alone = {**axis, "anyOf": [form for form in axis["anyOf"] if form is not _SIDES]}
-    if name == "csp":
-        form, mapping = axis["anyOf"]
-        lists = {key: _one_or_list(key, value) for key, value in mapping["properties"].items()}
-        alone = {**axis, "anyOf": [form, {**mapping, "properties": lists}]}
-    values = {"type": "array", "items": axis, "minItems": 1}
-    return {"description": axis["description"], "anyOf": [alone, values]}
+_LABEL = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+_LABEL_SCHEMA = {"type": "string", "pattern": f"^{_LABEL.pattern}$"}
+_DEVICES_SCHEMA = {
+    "anyOf": [_LABEL_SCHEMA, {"type": "array", "items": _LABEL_SCHEMA, "minItems": 1}],
+    "examples": [EACH, ["jetson-orin", "x86"]],
+}
+
+
+def _devices(value: object) -> object:
+    """``each``, or labels as a list (one may stand alone), every one a label and there once."""
+    labels = [value] if isinstance(value, str) else value
+    if not isinstance(labels, list) or not labels:
+        raise ValueError(f"must be each, or a list of labels such as [x86], not {shown(value)}")
+    for label in labels:
+        if not isinstance(label, str) or not _LABEL.fullmatch(label):
+            raise ValueError(
+                f"{shown(label)} is not a label: up to 63 small letters, digits, dots, hyphens and "
+                "underscores, the first a letter or digit"
+            )
+        if labels.count(label) > 1:
+            raise ValueError(f"{label} is given twice")
+    if EACH in labels and len(labels) > 1:
+        raise ValueError(f"{EACH} stands alone: it means every board")
+    return labels
+
+
+_SENSORS_SCHEMA = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
+Share = Annotated[float, BeforeValidator(_share), WithJsonSchema(_SHARE_SCHEMA)]
+_NAME_SCHEMA = {"type": "string", "pattern": f"^{_NAME.pattern}$"}
+_WARMUP_SCHEMA = {"anyOf": [{"const": "auto"}, {"type": "number", "minimum": 0, "maximum": 600}]}
+Seconds = Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)]
+
+
+class _Section(BaseModel):
+    # Building validators is most of what importing this file costs: only the outermost one's are.
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, defer_build=True)
+
+
+class MeasureSection(_Section):
+    """How to measure."""
+
+    rounds: int = Field(
+        default=Measure.rounds, ge=1, le=1000, description="launches (fresh processes) of each case"
+    )
+    warmup: Annotated[
+        float,
+        Field(ge=0, le=600, allow_inf_nan=False),
+        BeforeValidator(_warmup),
+        WithJsonSchema(_WARMUP_SCHEMA),
+    ] = Field(
+        default=Measure.warmup_seconds,
+        description="bound of the warm-up of a launch in seconds; auto: 2 s",
+    )
+    target_ci: Share = Field(
+        default=Measure.target_ci,
+        gt=0,
+        description="a launch stops sampling when the half width of its 95 % interval is within "
+        "this share of the median",
+    )
+    max_seconds: Seconds = Field(
+        default=Measure.max_seconds, description="bound of the sampling of a launch in seconds"
+    )
+    budget_seconds: Annotated[float, Field(gt=0, le=604800, allow_inf_nan=False)] | None = Field(
+        default=Measure.budget_seconds,
+        description="when this time is spent, disturbed launches are not repeated and no round "
+        "begins once every case has three launches",
+    )
+    timeout_seconds: Annotated[float, Field(gt=0, le=86400, allow_inf_nan=False)] = Field(
+        default=Measure.timeout_seconds, description="bound of every phase of a launch"
+    )
+    memory: bool = Field(
+        default=Measure.memory, description="one more launch a case measures its peak memory"
+    )
+    ceilings: bool = Field(
+        default=Measure.ceilings,
+        description="measure what the device can do at best, once, for the roofline",
+    )
+    layers: bool = Field(
+        default=Measure.layers, description="one more launch a case profiles its layers"
+    )
+    throughput: bool = Field(
+        default=Measure.throughput,
+        description="one more launch a case overlaps inferences where its backend can",
+    )
+    sensors: Annotated[str, BeforeValidator(_sensors), WithJsonSchema(_SENSORS_SCHEMA)] = Field(
+        default=Measure.sensors,
+        description="which sensors are read while a launch samples: auto (all of this machine but "
+        "those that want to be named), none, or names such as [jtop]",
+    )
+    seed: int = Field(
+        default=Measure.seed,
+        ge=0,
+        lt=2**32,
+        description="of the launch order, the inputs and the weights",
+    )
+
+    @model_validator(mode="after")
+    def _times_fit(self) -> MeasureSection:
+        longest = max(self.warmup, self.max_seconds)
+        if self.timeout_seconds <= longest:
+            raise ValueError(
+                f"timeout_seconds is {self.timeout_seconds:g}, but warm-up or sampling may take "
+                f"{longest:g} s; raise it, or lower warmup or max_seconds"
+            )
+        return self
+
+    def measure(self) -> Measure:
+        """As the rest of cspbench sees it."""
+        return Measure(
+            rounds=self.rounds,
+            warmup_seconds=float(self.warmup),
+            target_ci=self.target_ci,
+            max_seconds=float(self.max_seconds),
+            budget_seconds=self.budget_seconds,
+            timeout_seconds=float(self.timeout_seconds),
+            memory=self.memory,
+            ceilings=self.ceilings,
+            layers=self.layers,
+            throughput=self.throughput,
+            sensors=self.sensors,
+            seed=self.seed,
+        )
+
+
+class LatencyRule(_Section):
+    """When a change of latency counts."""
+
+    min_effect: Share = Field(
+        default=Gate.min_effect, gt=0, description="smallest slowdown that is called slower"
+    )
+    tolerance: Share = Field(
+        default=Gate.tolerance,
+        gt=0,
+        description="a change that surely lies within it is called same",
+    )
+
+
+class GateSection(_Section):
+    """How much each metric may grow before ``cspbench gate`` objects."""
+
+    params: Share | None = None
+    params_conv: Share | None = None
+    macs: Share | None = None
+    bflops: Share | None = None
+    cio_conv: Share | None = None
+    cio_paper: Share | None = None
+    memory_access_cost: Share | None = None
+    traffic_bytes: Share | None = None
+    traffic_bytes_fused: Share | None = None
+    peak_live_bytes: Share | None = None
+    max_layer_bflops: Share | None = None
+    layers: Share | None = None
+    peak_memory_bytes: Share | None = None
+    latency: LatencyRule = Field(default={}, validate_default=True)
+
+    def gate(self) -> Gate:
+        """As the rest of cspbench sees it."""
+        rules = {
+            name: share
+            for name in type(self).model_fields
+            if name != "latency" and (share := getattr(self, name)) is not None
+        }
+        return Gate(
+            rules=tuple(rules.items()),
+            min_effect=self.latency.min_effect,
+            tolerance=self.latency.tolerance,
+        )
+
+
+class SuiteFile(_Section):
+    """A suite: what to measure, and how."""
+
+    name: Annotated[str, BeforeValidator(_name), WithJsonSchema(_NAME_SCHEMA)] = Field(
+        description="names the run directory and the report", examples=["edge"]
+    )
+    description: str = Field(default="", description="one sentence for listings and reports")
+    defaults: dict[str, Any] = Field(
+        default={}, description="one value for each axis, for every case"
+    )
+    matrix: dict[str, Any] = Field(
+        default={}, description="values for each axis; the cases are the product of the lists"
+    )
+    exclude: list[dict[str, Any]] = Field(
+        default=[],
+        description="combinations to leave out of the matrix; every key of an item must match",
+    )
+    include: list[dict[str, Any]] = Field(
+        default=[], description="cases to add; each takes the defaults for what it does not say"
+    )
+    devices: Annotated[list[str], BeforeValidator(_devices), WithJsonSchema(_DEVICES_SCHEMA)] = (
+        Field(
+            default=[],
+            description="labels of the boards of a fleet that measure every case, once a label; "
+            "each: every board. Without a fleet it says nothing",
+        )
+    )
+    measure: MeasureSection = Field(default={}, validate_default=True)
+    gate: GateSection = Field(default={}, validate_default=True)
+
+
+_SECTIONS: dict[tuple[str, ...], type[_Section]] = {
+    (): SuiteFile,
+    ("measure",): MeasureSection,
+    ("gate",): GateSection,
+    ("gate", "latency"): LatencyRule,
+}
+
+_MUST_BE = {
+    "string_type": "text",
+    "bool_type": "true or false",
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "finite_number": "a finite number",
+    "list_type": "a list",
+    "dict_type": "a mapping (key: value)",
+    "model_type": "a mapping (key: value)",
+    "model_attributes_type": "a mapping (key: value)",
+}
+_LIMITS = {
+    "greater_than": ("gt", "greater than"),
+    "greater_than_equal": ("ge", "at least"),
+    "less_than": ("lt", "less than"),
+    "less_than_equal": ("le", "at most"),
+}
+
+
+def check_form(tree: Tree, problems: Problems) -> SuiteFile | None:
+    """Check the form of a suite; None, and the mistakes in ``problems``, if it is wrong."""
+    try:
+        return SuiteFile.model_validate(tree.data)
+    except ValidationError as error:
+        for mistake in error.errors(include_url=False):
+            _report(mistake, tree, problems)
+    return None
+
+
+def _report(mistake: Any, tree: Tree, problems: Problems) -> None:
+    path, kind, value = mistake["loc"], mistake["type"], mistake["input"]
+    context = mistake.get("ctx", {})
+    where = tree.where(path)
+    if kind == "extra_forbidden":
+        where = tree.where_unknown(path)
+        valid = list(_SECTIONS[path[:-1]].model_fields)
+        name = shown(path[-1])
+        sentence = f"unknown key {name}{nearest(str(path[-1]), valid)}; valid: {', '.join(valid)}"
+    elif kind == "missing":
+        sentence = "is missing"
+    elif kind in _MUST_BE:
+        sentence = f"must be {_MUST_BE[kind]}, not {shown(value)}"
+    elif kind in _LIMITS:
+        limit, words = _LIMITS[kind]
+        sentence = f"must be {words} {context[limit]:g}, not {shown(value)}"
+    elif kind == "value_error":
+        sentence = str(context["error"])
+    else:
+        sentence = f"{mistake['msg']}, not {shown(value)}"
+    problems.add(where, sentence)

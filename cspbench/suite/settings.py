@@ -14,11 +14,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
-from cspbench.axes import Axis, Value
+from cspbench.core.case import ModelId, Ref, parse_input, parse_model_id
+from cspbench.core.options import Axis, Value
+from cspbench.core.registry import nearest
 from cspbench.errors import InputError
-from cspbench.ids import ModelId, Ref, parse_input, parse_model_id
 from cspbench.models.spec import ModelSpec
-from cspbench.registry import nearest
 from cspbench.suite.catalog import CORE_AXES, Catalog
 from cspbench.suite.problems import Problems, Where, shown
 from cspbench.suite.tree import Path, Tree

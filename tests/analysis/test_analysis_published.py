@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from cspbench import paper
+from cspbench import literature
 from cspbench.analysis.api import analyze_id
-from cspbench.analysis.published import (
+from cspbench.cli.analyze import command
+from cspbench.literature import Published
+from cspbench.paper.published_counts import (
     BFLOPS,
     CHANGE,
     bottleneck_rows,
@@ -17,8 +19,6 @@ from cspbench.analysis.published import (
     published_row,
     readable,
 )
-from cspbench.cli.analyze import command
-from cspbench.paper import Published
 
 SUITES = Path(__file__).parents[2] / "suites" / "paper"
 #: Published numbers that no network can meet, with the reason.
@@ -91,7 +91,7 @@ def test_a_suites_table_is_followed_by_what_was_published():
 
 def test_every_published_cell_without_a_number_reads_not_found():
     table, _ = readable([published_row(analyze_id("vovnet39@64"))])
-    assert table[0]["published params (M)"] == table[0]["published BFLOPs"] == paper.NOT_FOUND
+    assert table[0]["published params (M)"] == table[0]["published BFLOPs"] == literature.NOT_FOUND
     assert table[0]["BFLOPs difference"] == ""
 
 

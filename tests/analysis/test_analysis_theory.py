@@ -8,9 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from cspbench.analysis import compare, theory
+from cspbench.analysis import compare
 from cspbench.analysis.api import analyze
 from cspbench.analysis.conventions import rows
+from cspbench.analysis.stage_table import gradient_paths
+from cspbench.paper import theory
 
 
 @settings(max_examples=10)
@@ -59,7 +61,7 @@ def test_gradient_paths_double_with_each_dense_layer():
             return x
 
     layers = analyze(Dense(), (1, 2, 4, 4)).layers
-    assert theory.gradient_paths(layers, layers[0].inputs[0], layers[-1].outputs[0]) == 2**3
+    assert gradient_paths(layers, layers[0].inputs[0], layers[-1].outputs[0]) == 2**3
 
 
 def test_block_rows_put_formula_and_count_side_by_side():

@@ -10,8 +10,8 @@ from torch import nn
 
 from cspbench.artifacts import cache, export
 from cspbench.artifacts.cache import ArtifactSpec, cache_folder
+from cspbench.core.case import parse_model_id
 from cspbench.errors import Unsupported
-from cspbench.ids import parse_model_id
 
 
 @pytest.fixture(autouse=True)
@@ -51,7 +51,7 @@ def test_whatever_changes_the_content_changes_the_key(monkeypatch):
 def test_the_key_is_the_same_in_every_process():
     code = (
         "from cspbench.artifacts.cache import ArtifactSpec\n"
-        "from cspbench.ids import parse_model_id\n"
+        "from cspbench.core.case import parse_model_id\n"
         "import sys\n"
         "print(ArtifactSpec(parse_model_id('m@32'), 1, 'onnx', 0).key, 'torch' in sys.modules)"
     )

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from cspbench.frames import Run
+from cspbench.views.frames import Run
 from tests.report.runs import analysis, profile_launch, time_launch, write_run
 
 PLAIN, PARTIAL = "peleenet@224", "csppeleenet@224"

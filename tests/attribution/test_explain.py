@@ -7,7 +7,7 @@ import pytest
 import cspbench
 from cspbench.attribution import explain_measured
 from cspbench.attribution.pair import case_of, plan_pair
-from cspbench.attribution.words import as_dict, frame, percent, sentences, signed
+from cspbench.attribution.text import as_dict, frame, percent, sentences, signed
 from cspbench.errors import InputError
 from tests.attribution.stored import PARTIAL, PLAIN, case, pair_run
 

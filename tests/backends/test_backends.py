@@ -15,11 +15,11 @@ from cspbench.artifacts.cache import ArtifactSpec
 from cspbench.artifacts.export import build_model, prepare
 from cspbench.artifacts.tensors import as_list, input_pool
 from cspbench.backends.spec import BACKENDS
-from cspbench.ids import parse_model_id
+from cspbench.core.case import parse_model_id
 from cspbench.measure.agreement import check_agreement, relative_error
 from cspbench.measure.clock import MonotonicClock
 from cspbench.measure.sampling import sample
-from tests.backends.needs import skip_without_engine
+from tests.backends.requirements import skip_without_engine
 
 MODEL = "yolov3-tiny-prn@96"
 BATCH = 2
@@ -160,7 +160,7 @@ def test_a_worker_that_times_opencv_imports_no_torch(artifacts):
     }  # fmt: skip
     code = (
         "import json, sys\n"
-        "from cspbench.measure.worker import perform\n"
+        "from cspbench.jobs.worker import perform\n"
         "answer = perform(json.loads(sys.argv[1]), lambda phase: None)\n"
         "heavy = {'torch', 'pandas', 'matplotlib', 'openvino', 'onnxruntime'} & set(sys.modules)\n"
         "print(json.dumps([answer['status'], answer.get('reason'), sorted(heavy)]))\n"

@@ -14,11 +14,11 @@ from cspbench.artifacts.cache import ArtifactSpec
 from cspbench.artifacts.export import build_model, prepare
 from cspbench.artifacts.tensors import POOL_SIZE, as_list, input_pool
 from cspbench.backends.spec import BACKENDS, Tolerance
+from cspbench.core.case import parse_model_id
 from cspbench.errors import Unavailable
-from cspbench.ids import parse_model_id
 from cspbench.measure.agreement import relative_error
 from cspbench.measure.sampling import sample
-from tests.backends.needs import skip_without_engine
+from tests.backends.requirements import skip_without_engine
 
 SETTINGS = [
     ("opencv-cpu", {}), ("opencv-cpu", {"engine": "new"}), ("opencv-cpu", {"engine": "classic"}),

@@ -10,14 +10,14 @@ import pytest
 from cspbench.artifacts.cache import ArtifactSpec
 from cspbench.artifacts.export import build_model, prepare
 from cspbench.artifacts.tensors import input_pool
-from cspbench.backends import _cuda_device
 from cspbench.backends._throughput import WARM_ROUNDS, run_for
 from cspbench.backends.onnxruntime import OnnxRuntimeBoundSession
 from cspbench.backends.spec import BACKENDS, Pipelines, device_of
+from cspbench.core.case import parse_model_id
 from cspbench.errors import Unsupported
-from cspbench.ids import parse_model_id
+from cspbench.jobs.worker import perform
+from cspbench.machine import cuda_device as _cuda_device
 from cspbench.measure.agreement import check_agreement
-from cspbench.measure.worker import perform
 
 MODEL = "yolov3-tiny-prn@96"
 NAMES = ["opencv-cpu", "onnxruntime", "openvino", "torch-cpu"]

@@ -123,7 +123,7 @@ def workers() -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
         try:
-            if "cspbench.measure.worker" in process.cmdline() and process.status() != "zombie":
+            if "cspbench.jobs.worker" in process.cmdline() and process.status() != "zombie":
                 found.append(process)
         except psutil.Error:
             continue

@@ -1,7 +1,7 @@
 """Faults of the machine under a real run: what is kept, the exit code, the message, what is left.
 
 Faults of a backend are in ``tests/runner/test_worker_process.py``, kills in
-``test_interruption.py`` and ``tests/test_campaign.py``; docs/reliability.md has the whole table.
+``test_interruption.py`` and ``tests/test_soak.py``; docs/reliability.md has the whole table.
 """
 
 import shutil

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from cspbench.cli.main import COMMANDS
-from cspbench.doctor import Finding
-from cspbench.formats import FORMATS, PRINTED
+from cspbench.machine.doctor import Finding
+from cspbench.views.formats import FORMATS, PRINTED
 
 #: Their output is no single table, so there is no file to write.
 ONLY_PRINT = {"run", "gate", "show-model"}
@@ -82,7 +82,7 @@ def machine(call, monkeypatch):
     """A machine that was looked at and measured before: the same findings and ceilings always."""
     from cspbench.store.ceilings import Ceilings, keep_ceilings
 
-    monkeypatch.setattr("cspbench.doctor.examine", lambda: FINDINGS)
+    monkeypatch.setattr("cspbench.machine.doctor.examine", lambda: FINDINGS)
     keep_ceilings("cpu", Ceilings({"fp32": 50.25}, {"triad": 5.0}, {"L2": 40.0}, 2.0, 1, 1))
     return call
 

@@ -18,11 +18,11 @@ from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cspbench.analysis.record import Analysis, is_current
+from cspbench.analysis.record import Analysis, check_stored, is_current
 from cspbench.cli.main import cli
 from cspbench.errors import InputError
-from cspbench.store.format import check_launch, check_layers, check_meta
 from cspbench.store.rundir import LAUNCHES_FILE, RUN_FILE, decode_line, encode_line
+from cspbench.store.schema import check_launch, check_meta
 from tests.report.runs import demo_run, full_run
 
 TEXTS = (
@@ -171,7 +171,8 @@ def is_read(meta, launches, path, value):
             check_launch(launches[path[0]])
             return True
         found = check_meta(meta)
-        check_layers(found)
+        for analysis in found["analyses"].values():
+            check_stored(analysis)
         if path[1] == "analyses":
             known = [data for data in found["analyses"].values() if is_current(data)]
             assert all(Analysis.from_dict(data).layers for data in known)

@@ -10,7 +10,7 @@ import signal
 import psutil
 import pytest
 
-from cspbench.frames import load
+from cspbench.views.frames import load
 from tests.cli.conftest import wait_until, workers
 
 SUITE = """

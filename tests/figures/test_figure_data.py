@@ -35,7 +35,7 @@ from cspbench.figures.published import everything_of, figure1_points, published_
 from cspbench.figures.roofline import ceilings_of
 from cspbench.figures.stages import stage_data
 from cspbench.figures.top1_bflops import gains, top1_bflops_data
-from cspbench.frames import Run
+from cspbench.views.frames import Run
 from tests.report.runs import good, write_run
 
 

@@ -10,7 +10,7 @@ import pytest
 from cspbench.analysis import Analysis
 from cspbench.figures.roofline import draw_roofline, layer_spots, roofline_data, spot_of
 from cspbench.figures.spec import FIGURES, NoDataError
-from cspbench.frames import Run
+from cspbench.views.frames import Run
 from tests.report.runs import analysis, good, write_run
 
 #: 100 GFLOP/s, 10 GB/s, 10 us an operator: the ridge is at 10 FLOP/byte.

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from cspbench.figures import style, svg
 from cspbench.figures.spec import FIGURES, NoDataError
-from cspbench.frames import Run
+from cspbench.views.frames import Run
 from tests.report.runs import write_run
 
 WHITE, DARK = "#ffffff", "#0f141a"  # the report's grounds (report.css)

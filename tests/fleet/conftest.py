@@ -11,8 +11,8 @@ import pytest
 
 from cspbench.artifacts.cache import ArtifactSpec
 from cspbench.backends.spec import BACKENDS
-from cspbench.fleet.hub import Hub
-from cspbench.ids import parse_model_id
+from cspbench.core.case import parse_model_id
+from cspbench.fleet.client import Hub
 from cspbench.runner.executor import LocalExecutor
 from tests.fake_backend import install
 from tests.fleet.machines import eventually, machines

@@ -11,9 +11,9 @@ from pathlib import Path
 
 
 def main(suite: str, out: str, address: str) -> None:
+    from cspbench.fleet.client import Hub
     from cspbench.fleet.controller import execute_fleet, new_fleet_run, resumable_fleet
     from cspbench.fleet.devices import plan_fleet
-    from cspbench.fleet.hub import Hub
     from cspbench.runner.executor import LocalExecutor
     from cspbench.store.rundir import list_runs
     from cspbench.suite.load import load_suite

@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cspbench.core.case import Ref, parse_case_id
 from cspbench.errors import InputError
 from cspbench.fleet.devices import BoardInfo, different, plan_fleet, read_announcement
 from cspbench.fleet.protocol import ProtocolError, encode
-from cspbench.ids import Ref, parse_case_id
 from cspbench.runner.plan import case_from_id
-from cspbench.suite.case import Case, Measure, Suite
 from cspbench.suite.load import load_suite
+from cspbench.suite.suite import Case, Measure, Suite
 
 CPU = {"opencv-cpu": None}
 

@@ -7,13 +7,13 @@ from dataclasses import replace
 
 import pytest
 
+from cspbench.core.statuses import Status
 from cspbench.fleet import executor as module
 from cspbench.fleet.board import Board, Settings
+from cspbench.fleet.client import Hub, Lost, Ticket, read_workers
 from cspbench.fleet.devices import BoardInfo
 from cspbench.fleet.executor import BoardExecutor, Files, Stopped, launch_bound
-from cspbench.fleet.hub import Hub, Lost, Ticket, read_workers
 from cspbench.fleet.protocol import PROTOCOL, encode
-from cspbench.vocabulary import Status
 
 CASE = "yolov3-tiny-prn@96/fake/b1/t1/a"
 CPU = {"cpu": "A"}

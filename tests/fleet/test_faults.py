@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from cspbench.frames import load
 from cspbench.store.fsck import check
 from cspbench.store.rundir import list_runs, read_run
+from cspbench.views.frames import load
 from tests.fleet.conftest import SUITE
 from tests.fleet.machines import eventually, machines
 

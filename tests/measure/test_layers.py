@@ -12,11 +12,11 @@ from cspbench.artifacts.export import build_model, prepare
 from cspbench.backends._layers import combine
 from cspbench.backends.onnxruntime import kernel_times
 from cspbench.backends.spec import BACKENDS, LayerProfiler, LayerTime
-from cspbench.ids import parse_case_id, parse_model_id
-from cspbench.layer_times import RESIDUAL, Conditions, layer_time_rows
+from cspbench.core.case import parse_case_id, parse_model_id
+from cspbench.jobs.worker import perform
 from cspbench.measure.layers import Node, join, match
-from cspbench.measure.worker import perform
-from tests.backends.needs import skip_without_engine
+from cspbench.views.layer_times import RESIDUAL, Conditions, layer_time_rows
+from tests.backends.requirements import skip_without_engine
 
 
 def layer(index, name, op, kind, inputs, outputs, **facts):

@@ -12,10 +12,10 @@ from cspbench.artifacts.cache import ArtifactSpec
 from cspbench.artifacts.export import build_model, prepare
 from cspbench.artifacts.tensors import input_pool
 from cspbench.backends.spec import BACKENDS
-from cspbench.ids import parse_model_id
+from cspbench.core.case import parse_model_id
+from cspbench.core.statuses import Status
 from cspbench.measure import memory
 from cspbench.runner.executor import LocalExecutor
-from cspbench.vocabulary import Status
 from tests.measure.allocator import allocator_peak_bytes
 
 MODELS = ("yolov3-tiny-prn@160", "peleenet@160")

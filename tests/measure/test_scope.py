@@ -5,7 +5,7 @@ import pytest
 
 from cspbench.backends import _pipeline
 from cspbench.backends.spec import BACKENDS, SCOPE
-from cspbench.ids import parse_case_id
+from cspbench.core.case import parse_case_id
 from cspbench.measure.scope import detects, scope_of, timed_parts
 
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from cspbench.machine.sensors.proc import Interference, between, read_cpu_times
 from cspbench.measure.threads import wrong_threads
-from cspbench.sensors.proc import Interference, between, read_cpu_times
 
 
 def window(own_cpu_s, seconds=2.0):

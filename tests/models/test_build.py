@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import nn
 
+from cspbench.core.case import parse_model_id
 from cspbench.errors import InputError
-from cspbench.ids import parse_model_id
 from cspbench.models.build import build, default_input, spec_of
 from cspbench.models.detector import attach
 from cspbench.models.spec import MODELS, NECKS
@@ -48,7 +48,7 @@ def test_listing_imports_nothing_heavy():
         "import sys\n"
         "from cspbench.models.spec import MODELS, NECKS, SOURCES\n"
         "names = MODELS.names() + NECKS.names() + SOURCES.names()\n"
-        "from cspbench import paper; paper.everything()\n"
+        "from cspbench import literature; literature.everything()\n"
         "heavy = {'torch', 'cv2', 'numpy', 'pandas', 'matplotlib'} & set(sys.modules)\n"
         "assert names and not heavy, heavy\n"
     )

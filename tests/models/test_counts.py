@@ -6,7 +6,7 @@ import functools
 
 import pytest
 
-from cspbench import paper
+from cspbench import literature
 from cspbench.analysis.api import analyze_id
 from cspbench.models.build import build
 from tests.models.counting import Count, count
@@ -138,13 +138,13 @@ SHORTCUTS = {
 LABELLED_OPEN = {"cspresnet10", "cspdensenet-ref", "cspdensenetb-ref"}
 
 
-@pytest.mark.parametrize("row", paper.rows("classification"), ids=lambda row: row["name"])
+@pytest.mark.parametrize("row", literature.rows("classification"), ids=lambda row: row["name"])
 def test_published_classification_counts(row):
     if row["name"] in LABELLED_OPEN:
         pytest.skip("does not close; see the residuals below")
     found = counted(row["name"], row["input"])
     for metric, value in (("params_conv_m", found.params_conv / 1e6), ("bflops", found.bflops)):
-        entry = paper.find(row["name"], metric)
+        entry = literature.find(row["name"], metric)
         if row[metric] is None:
             continue
         if (row["name"], metric) in CUT_OFF:
@@ -160,7 +160,7 @@ MISPRINTED = {("yolov3-tiny-prn", 416, "params_file_m"), ("peleenet+prn-3l", 320
 
 @pytest.mark.parametrize(
     "row",
-    [row for row in paper.rows("prn") if row["name"]],
+    [row for row in literature.rows("prn") if row["name"]],
     ids=lambda row: f"{row['name']}@{row['input']}",
 )
 def test_published_partial_residual_counts(row):
@@ -168,7 +168,7 @@ def test_published_partial_residual_counts(row):
     for metric, value in (("params_file_m", found.params_file / 1e6), ("bflops", found.bflops)):
         if row[metric] is None or (row["name"], row["input"], metric) in MISPRINTED:
             continue
-        entry = paper.find(row["name"], metric, input_side=row["input"])
+        entry = literature.find(row["name"], metric, input_side=row["input"])
         assert entry.agrees(value), (metric, value, entry.text)
 
 
@@ -205,7 +205,7 @@ def test_residuals_of_what_does_not_close(name, side, metric, bound):
         "params_file_m": found.params_file / 1e6,
         "bflops": found.bflops,
     }
-    entry = paper.find(name, metric, input_side=side)
+    entry = literature.find(name, metric, input_side=side)
     assert abs(entry.residual(values[metric])) <= bound
 
 
@@ -225,7 +225,7 @@ def test_elements_of_figure_8():
     assert counted("resnext50", 256).cio_paper / 1e6 == pytest.approx(34.413, abs=5e-4)
     assert counted("cspresnext50", 256).cio_paper / 1e6 == pytest.approx(32.644, abs=5e-4)
     for name in ("resnext50", "cspresnext50"):
-        entry = paper.find(name, "cio_paper_m")
+        entry = literature.find(name, "cio_paper_m")
         assert entry.agrees(counted(name, 256).cio_paper / 1e6)
 
 
@@ -240,13 +240,13 @@ def head_bflops(name: str) -> list[float]:
 
 @pytest.mark.parametrize("name", ["peleenet+prn", "peleenet+yolov3"])
 def test_heads_equal_the_bars_of_figure_7(name):
-    bars = [bar.bflops for bar in paper.figure7(name) if bar.bflops > 0]
+    bars = [bar.bflops for bar in literature.figure7(name) if bar.bflops > 0]
     assert head_bflops(name) == pytest.approx(bars, abs=1e-4)
 
 
 def test_exact_fusion_head_has_the_bars_of_figure_7():
     # Bars below 0.005 are pools, 0 is an upsampling or a yolo layer.
-    bars = [bar.bflops for bar in paper.figure7("csppeleenet+efm") if bar.bflops > 0.005]
+    bars = [bar.bflops for bar in literature.figure7("csppeleenet+efm") if bar.bflops > 0.005]
     assert head_bflops("csppeleenet+efm") == pytest.approx(bars, abs=1e-4)
     assert counted("csppeleenet+efm", 416).bflops - counted("csppeleenet+prn", 416).bflops + sum(
         head_bflops("csppeleenet+prn")
@@ -278,7 +278,7 @@ TIMM = [("cspdarknet53", 16.81), ("darknet53", 12.39)]
 
 @pytest.mark.parametrize(("name", "activations_m"), TIMM)
 def test_timm_has_the_same_counts(name, activations_m):
-    row = paper.timm(name)[0]
+    row = literature.timm(name)[0]
     found = counted(name, 256)
     assert found.params / 1e6 == pytest.approx(float(row["params_m"]), abs=5e-3)
     outputs = sum(c_out * side * side for _, _, c_out, *_, side in found.convs)
@@ -292,6 +292,6 @@ def test_timm_has_the_same_counts(name, activations_m):
 
 @pytest.mark.parametrize("name", ["cspresnet50", "cspresnext50"])
 def test_timm_is_close_but_not_the_same(name):
-    row = paper.timm(name)[0]
+    row = literature.timm(name)[0]
     assert counted(name, 256).params / 1e6 == pytest.approx(float(row["params_m"]), rel=1e-3)
     assert "not identical" in row["relation"]

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from cspbench import paper
+from cspbench import literature
+from cspbench.core.case import parse_model_id
 from cspbench.errors import InputError
-from cspbench.ids import parse_model_id
 from cspbench.models.identity import canonical
 from cspbench.models.spec import MODELS
 
 
-def entry(text: str) -> paper.Published:
-    return paper.Published("x", "X", "bflops", text, 224, None, "t", "s")
+def entry(text: str) -> literature.Published:
+    return literature.Published("x", "X", "bflops", text, 224, None, "t", "s")
 
 
 def test_a_number_agrees_if_it_rounds_to_the_printed_digits():
@@ -24,19 +24,19 @@ def test_a_number_agrees_if_it_rounds_to_the_printed_digits():
 
 
 def test_a_missing_cell_reads_not_found():
-    missing = paper.Published("x", "X", "bflops", None, 224, None, "t", "s")
+    missing = literature.Published("x", "X", "bflops", None, 224, None, "t", "s")
     assert str(missing) == "not found"
     assert missing.value is None
     assert missing.residual(1.0) is None
     assert not missing.agrees(0.0)
-    assert paper.published("cspdarknet53-elastic", metric="top5_pct") == []
-    assert paper.find("no such system", "bflops") is None
+    assert literature.published("cspdarknet53-elastic", metric="top5_pct") == []
+    assert literature.find("no such system", "bflops") is None
 
 
 def test_every_entry_has_a_source_and_a_number():
-    for table in paper.tables():
-        assert paper.source(table)
-    for item in paper.everything():
+    for table in literature.tables():
+        assert literature.source(table)
+    for item in literature.everything():
         assert item.label
         if item.text is not None:
             assert item.value is not None
@@ -44,7 +44,7 @@ def test_every_entry_has_a_source_and_a_number():
 
 
 def test_every_named_system_can_be_built():
-    for name in {item.name for item in paper.everything() if item.name}:
+    for name in {item.name for item in literature.everything() if item.name}:
         try:
             canonical(name)
         except InputError as error:
@@ -55,11 +55,11 @@ def test_every_named_system_can_be_built():
 
 def test_every_spec_that_says_so_is_published():
     for spec in MODELS:
-        assert bool(paper.published(spec.name)) == (spec.paper_name == spec.name), spec.name
+        assert bool(literature.published(spec.name)) == (spec.paper_name == spec.name), spec.name
 
 
 def test_table_5_by_device():
-    find = paper.find
+    find = literature.find
     assert find("csppeleenet-ref+prn", "fps", device="Jetson TX2").text == "52"
     assert find("csppeleenet-ref+prn", "fps", device="i9-9900K, OpenCV DNN").text == "75"
     # The CPU of ThunderNet's numbers is another one.
@@ -68,25 +68,25 @@ def test_table_5_by_device():
 
 
 def test_input_chooses_the_row():
-    assert paper.find("peleenet+prn", "bflops", input_side=320).text == "2.39"
-    assert paper.find("peleenet+prn", "bflops", input_side=416).text == "4.04"
-    misprint = paper.find("peleenet+prn-3l", "bflops", input_side=320)
+    assert literature.find("peleenet+prn", "bflops", input_side=320).text == "2.39"
+    assert literature.find("peleenet+prn", "bflops", input_side=416).text == "4.04"
+    misprint = literature.find("peleenet+prn-3l", "bflops", input_side=320)
     assert "typing error" in misprint.note
 
 
 def test_figure_1_and_figure_7():
-    points = paper.figure1()
+    points = literature.figure1()
     assert ("Pelee", 106.0, 38.3) in points
     assert len([p for p in points if p[0] == "CSPNet (ours)"]) == 9
-    bars = paper.figure7("peleenet+prn")
+    bars = literature.figure7("peleenet+prn")
     assert [bar.index for bar in bars] == list(range(117, 125))
-    facts = paper.figure7_facts()
+    facts = literature.figure7_facts()
     assert facts["max_layer_bflops"]["csppeleenet+efm"] == 0.199361
-    heads = [bar.bflops for bar in paper.figure7("csppeleenet+efm")]
+    heads = [bar.bflops for bar in literature.figure7("csppeleenet+efm")]
     assert sum(heads) == pytest.approx(facts["head_bflops"]["csppeleenet+efm"], abs=0.003)
 
 
 def test_claims_have_numbers():
-    claims = {claim.name: claim for claim in paper.claims()}
+    claims = {claim.name: claim for claim in literature.claims()}
     assert claims["cio"].numbers == {"cio_paper_m": 34.4, "cio_paper_m_csp": 32.6}
     assert claims["bottleneck"].numbers["max_layer_change_pct"] == -44

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cspbench import paper
+from cspbench import literature
 from cspbench.suite.load import load_suite
 
 SUITES = Path(__file__).parents[2] / "suites" / "paper"
@@ -20,7 +20,7 @@ def published(*tables: str) -> set[str]:
     return {
         f"{row['name']}@{row['input']}"
         for table in tables
-        for row in paper.rows(table)
+        for row in literature.rows(table)
         if row["name"] and row["input"]
     }
 

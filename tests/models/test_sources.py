@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 from torch import nn
 
-from cspbench.axes import Axis
+from cspbench.core.case import Ref, parse_model_id
+from cspbench.core.options import Axis
 from cspbench.errors import InputError, Unavailable, Unsupported
-from cspbench.ids import Ref, parse_model_id
 from cspbench.models.build import build, spec_of
 from cspbench.models.code import allowing_code
 from cspbench.models.sources.files import WEIGHTS, load_checkpoint

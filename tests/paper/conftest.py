@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cspbench.frames import Run
+from cspbench.views.frames import Run
 from tests.report.runs import analysis, bad_launch, good, write_run
 
 TINY, TINY_PRN = "yolov3-tiny@416", "yolov3-tiny-prn@416"

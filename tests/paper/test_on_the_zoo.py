@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from cspbench import paper
+from cspbench import literature
 from cspbench.paper.counts import block_form
 from cspbench.paper.evidence import Evidence, with_analyses
-from cspbench.paper.redone import TABLES
+from cspbench.paper.reproduced import TABLES
 from cspbench.paper.verdicts import check_all, models_of_claims
 
 
@@ -96,7 +96,9 @@ def test_the_second_table_has_relations_and_no_invented_numbers():
 
 def test_every_row_of_the_fifth_table_is_there_without_any_run():
     table = TABLES[5](Evidence())
-    assert [row["system"] for row in table.rows] == [row["label"] for row in paper.rows("table5")]
+    assert [row["system"] for row in table.rows] == [
+        row["label"] for row in literature.rows("table5")
+    ]
     text = table.readable().set_index("system")
     tiny_prn = text.loc["YOLOv3-tiny-PRN"]
     # 71 / 54 on the i9, 400 / 330 on the GPU, 49 / 37 on the TX2

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from cspbench.frames import Run
 from cspbench.report import write_report
+from cspbench.views.frames import Run
 from tests.report.test_page_in_browser import ARGUMENTS
 
 pytestmark = pytest.mark.browser

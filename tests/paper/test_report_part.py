@@ -10,10 +10,10 @@ import pytest
 from click.testing import CliRunner
 
 from cspbench.cli.paper import command
-from cspbench.frames import Run
 from cspbench.paper.outcome import VERDICTS
 from cspbench.report.page import render
 from cspbench.report.paper import SIGNS, paper_part
+from cspbench.views.frames import Run
 
 
 @pytest.fixture(scope="module")

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from cspbench import paper
+from cspbench import literature
 from cspbench.paper.evidence import Evidence
-from cspbench.paper.redone import TABLES
+from cspbench.paper.reproduced import TABLES
 from cspbench.paper.verdicts import models_of_claims
 from cspbench.report.paper import FIGURES_OF, PREFIX
 from cspbench.suite.load import load_suite
@@ -34,7 +34,7 @@ def test_every_network_of_a_claim_is_analysed():
 
 
 @pytest.mark.parametrize(
-    "claim", [c for c in paper.claims() if c.test["kind"] in ("faster", "ratio")]
+    "claim", [c for c in literature.claims() if c.test["kind"] in ("faster", "ratio")]
 )
 def test_cases_that_are_compared_are_in_one_suite(claim):
     pair = {claim.test["of"], claim.test.get("than") or claim.test["against"]}

@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from cspbench.formats import render
-from cspbench.paper.redone import TABLES
-from tests.paper.given import case, evidence, lost
+from cspbench.paper.reproduced import TABLES
+from cspbench.views.formats import render
+from tests.paper.fixtures import case, evidence, lost
 
 TINY, REF = "yolov3-tiny@416", "csppeleenet-ref+prn@320"
 

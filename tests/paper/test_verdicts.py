@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cspbench import paper
+from cspbench import literature
 from cspbench.measure.statistics import Interval
 from cspbench.paper.evidence import speed_ratio
 from cspbench.paper.outcome import VERDICTS, Part, combine
 from cspbench.paper.speeds import above_one, meets_ratio
 from cspbench.paper.verdicts import RULES, check, check_all, checklist
-from tests.paper.given import analysis, case, claim, evidence, lost
+from tests.paper.fixtures import analysis, case, claim, evidence, lost
 
 # Definitions: peleenet and csppeleenet are confirmed, csppeleenet-ref is searched, gfm is open.
 LESS = {"metric": "bflops", "of": "csppeleenet@224", "against": ["peleenet@224"], "pct": -13}
@@ -255,7 +255,7 @@ def test_an_order_with_a_missing_case_is_not_testable():
 
 
 def test_every_claim_of_the_paper_has_a_rule_a_place_and_a_group():
-    claims = paper.claims()
+    claims = literature.claims()
     assert len({one.name for one in claims}) == len(claims)
     for one in claims:
         assert one.test["kind"] in RULES
@@ -268,7 +268,7 @@ def test_without_evidence_nothing_is_testable():
     assert {found.verdict for found in findings} == {"not testable here"}
     assert all(found.reason for found in findings)
     frame = checklist(findings)
-    assert list(frame["claim"]) == [one.name for one in paper.claims()]
+    assert list(frame["claim"]) == [one.name for one in literature.claims()]
     assert not (frame["origin"][frame["group"] == "speed"] == "computed").any()
 
 

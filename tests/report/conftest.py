@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cspbench.frames import Run
+from cspbench.views.frames import Run
 from tests.report import runs
 
 

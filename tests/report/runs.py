@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cspbench.frames import Run, load
 from cspbench.store.rundir import LAUNCHES_FILE, RunDirectory, encode_line
+from cspbench.views.frames import Run, load
 
 ENVIRONMENT: dict[str, Any] = {
     "cpu": "Test CPU", "cpu_flags": ["avx2"], "cores_logical": 4, "cores_usable": 4,

@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 
 from cspbench.errors import InputError
-from cspbench.frames import Run
 from cspbench.report import write_report
 from cspbench.report.data import HISTOGRAM_BINS, TRACE_POINTS, histogram, to_script, trace
 from cspbench.report.definitions import DEFINITIONS
 from cspbench.report.page import render
+from cspbench.views.frames import Run
 from tests.report.runs import ENVIRONMENT, bad_launch, good, time_launch, write_run
 
 VOID = {"meta", "br", "wbr", "input", "link", "img", "hr"}

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cspbench.frames import Run
 from cspbench.report import write_report
+from cspbench.views.frames import Run
 from tests.report.runs import bad_launch, good, time_launch, write_run
 
 if TYPE_CHECKING:

@@ -13,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cspbench.cli.options import parse_overrides
-from cspbench.frames import Run
 from cspbench.report import machine, marks, numbers
 from cspbench.report.profiles import energy, profile_tables, profiles
 from cspbench.report.roofline import roofline
@@ -30,6 +29,7 @@ from cspbench.report.summary import summary
 from cspbench.runner.plan import Plan
 from cspbench.runner.run import describe
 from cspbench.suite.load import load_suite
+from cspbench.views.frames import Run
 from tests.report.runs import analysis, good, time_launch, write_run
 
 
@@ -304,7 +304,7 @@ def test_damaged_files_and_few_rounds_are_said(tmp_path: Path) -> None:
     run = write_run(tmp_path, {FAST: good(FAST, 1.0, launches=2)}, rounds=2)
     with (run.path / "launches.jsonl").open("ab") as file:
         file.write(b"torn")
-    from cspbench.frames import load
+    from cspbench.views.frames import load
 
     texts = "\n".join(finding.text for finding in machine.findings([load(run.path)]))
     assert "cut off in writing" in texts

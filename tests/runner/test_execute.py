@@ -8,10 +8,10 @@ from types import SimpleNamespace
 import pytest
 
 from cspbench.artifacts.cache import cache_folder
+from cspbench.core.case import Ref
+from cspbench.core.registry import Registry
+from cspbench.core.statuses import Status
 from cspbench.errors import InputError
-from cspbench.frames import load
-from cspbench.ids import Ref
-from cspbench.registry import Registry
 from cspbench.runner import plan as plan_module
 from cspbench.runner import session as session_module
 from cspbench.runner.plan import plan_suite
@@ -22,8 +22,8 @@ from cspbench.runner.session import Session, Silent
 from cspbench.store.migrate import FORMAT
 from cspbench.store.records import MAX_LOST
 from cspbench.store.rundir import RunDirectory, read_run
-from cspbench.suite.case import Case, Measure, Suite
-from cspbench.vocabulary import Status
+from cspbench.suite.suite import Case, Measure, Suite
+from cspbench.views.frames import load
 
 MS = 1_000_000
 MEASURE = Measure(

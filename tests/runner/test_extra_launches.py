@@ -4,13 +4,13 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from cspbench.registry import Registry
+from cspbench.core.registry import Registry
+from cspbench.core.statuses import Status
 from cspbench.runner import plan as plan_module
 from cspbench.runner import session as session_module
 from cspbench.runner.plan import plan_suite
 from cspbench.runner.process import Outcome
 from cspbench.runner.run import execute, new_run, resumable
-from cspbench.vocabulary import Status
 from tests.runner.test_execute import (
     MEASURE,
     FakeExecutor,

@@ -4,9 +4,10 @@ from dataclasses import dataclass
 
 import pytest
 
+from cspbench.core.case import Ref
+from cspbench.core.registry import Registry
+from cspbench.core.statuses import Status
 from cspbench.errors import InputError
-from cspbench.ids import Ref
-from cspbench.registry import Registry
 from cspbench.runner import plan as plan_module
 from cspbench.runner.plan import (
     START_SECONDS,
@@ -17,8 +18,7 @@ from cspbench.runner.plan import (
     plan_suite,
 )
 from cspbench.store.rundir import RunDirectory
-from cspbench.suite.case import Case, Measure, Suite
-from cspbench.vocabulary import Status
+from cspbench.suite.suite import Case, Measure, Suite
 
 
 @dataclass

@@ -14,11 +14,11 @@ import numpy as np
 import psutil
 import pytest
 
+from cspbench.core.statuses import Status
+from cspbench.machine.cgroup import MemoryGroup
 from cspbench.runner import process
-from cspbench.runner.cgroup import MemoryGroup
 from cspbench.runner.executor import LocalExecutor
 from cspbench.runner.process import WorkerProcess, worker_environment
-from cspbench.vocabulary import Status
 from tests import fake_backend
 
 OUTPUT = np.linspace(0.0, 1.0, 12, dtype=np.float32).reshape(1, 12)

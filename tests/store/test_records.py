@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cspbench.core.statuses import NOT_RUNNABLE, Status
 from cspbench.store.records import MAX_BAD_ENDS, MAX_LOST, records, undisturbed_first
 from cspbench.store.rundir import StoredRun
-from cspbench.vocabulary import NOT_RUNNABLE, Status
 
 MS = 1_000_000
 CASE = "m@64/cpu/b1/t1"

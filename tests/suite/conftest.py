@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from cspbench.axes import Axis
+from cspbench.core.options import Axis
+from cspbench.core.registry import Registry
 from cspbench.errors import InputError
 from cspbench.models.spec import ModelSpec, NeckSpec, SourceSpec
-from cspbench.registry import Registry
-from cspbench.suite.case import Suite
 from cspbench.suite.catalog import Catalog
 from cspbench.suite.load import load_suite
+from cspbench.suite.suite import Suite
 
 GAMMA = Axis("gamma", 0.5, "fraction")
 FUSION = Axis("fusion", "csp", "choice", ("csp", "first", "last"))

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from cspbench.core.case import parse_case_id
 from cspbench.errors import InputError
-from cspbench.ids import parse_case_id
 from cspbench.suite import find
 from cspbench.suite.find import find_suites, installed_suites, list_suites, suite_name
+from cspbench.suite.json_schema import json_schema
 from cspbench.suite.load import load_suite
-from cspbench.suite.schema import json_schema
 
 
 @pytest.fixture

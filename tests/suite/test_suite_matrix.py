@@ -9,10 +9,10 @@ from pathlib import Path
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cspbench.ids import parse_case_id
-from cspbench.suite.case import Suite
+from cspbench.core.case import parse_case_id
 from cspbench.suite.catalog import Catalog
 from cspbench.suite.load import load_suite
+from cspbench.suite.suite import Suite
 
 Load = Callable[..., Suite]
 

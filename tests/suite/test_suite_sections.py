@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from cspbench.suite.case import Gate, Measure, Suite
 from cspbench.suite.catalog import Catalog
 from cspbench.suite.load import load_suite
+from cspbench.suite.suite import Gate, Measure, Suite
 
 Load = Callable[..., Suite]
 Mistakes = Callable[..., list[str]]

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import torch
 
 from cspbench.analysis.dispatch import fallback
-from cspbench.analysis.questions import DataDependentError
+from cspbench.analysis.errors import DataDependentError
 from cspbench.analysis.trace import Tracer
 
 Arguments: TypeAlias = tuple[Any, ...]

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from cspbench.axes import Axis, Options
+from cspbench.core.options import Axis, Options
 from cspbench.models import gamma as gammas
 from cspbench.models.spec import MODELS, ModelSpec, act_axis
 

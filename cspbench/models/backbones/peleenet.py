@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from cspbench.axes import Axis, Options
+from cspbench.core.options import Axis, Options
 from cspbench.models.gamma import csp_check
 from cspbench.models.spec import MODELS, Confidence, ModelSpec, act_axis
 

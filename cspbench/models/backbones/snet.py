@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from cspbench.axes import Options
+from cspbench.core.options import Options
 from cspbench.models.gamma import csp_check
 from cspbench.models.spec import MODELS, ModelSpec, act_axis
 

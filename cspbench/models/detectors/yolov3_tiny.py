@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from cspbench.axes import Options
+from cspbench.core.options import Options
 from cspbench.models.spec import MODELS, ModelSpec, act_axis
 
 if TYPE_CHECKING:

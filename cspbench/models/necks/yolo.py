@@ -11,7 +11,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from cspbench.axes import Options
+from cspbench.core.options import Options
 from cspbench.models.spec import NECKS, Confidence, NeckSpec, act_axis
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cspbench.axes import Options
+from cspbench.core.options import Options
 from cspbench.errors import InputError
 from cspbench.models.code import require_code
 from cspbench.models.sources.files import regular_file

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cspbench.axes import Axis, Options
+from cspbench.core.options import Axis, Options
 from cspbench.errors import InputError
 
 if TYPE_CHECKING:

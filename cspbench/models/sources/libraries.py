@@ -14,11 +14,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cspbench.axes import Options
+from cspbench.core.options import Options
+from cspbench.core.registry import nearest
 from cspbench.errors import InputError, Unavailable
 from cspbench.models.sources.files import WEIGHTS, load_checkpoint, weights_file
 from cspbench.models.spec import SOURCES, ModelSpec, SourceSpec
-from cspbench.registry import nearest
 
 if TYPE_CHECKING:
     from torch import nn

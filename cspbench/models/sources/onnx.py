@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from cspbench.axes import Options
+from cspbench.core.options import Options
 from cspbench.errors import InputError, Unsupported
 from cspbench.models.sources.files import regular_file
 from cspbench.models.spec import SOURCES, ModelSpec, SourceSpec

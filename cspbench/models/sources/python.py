@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cspbench.axes import Options
+from cspbench.core.options import Options
 from cspbench.errors import InputError
 from cspbench.models.code import require_code
 from cspbench.models.sources.files import WEIGHTS, load_checkpoint, weights_file

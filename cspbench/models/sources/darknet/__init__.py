@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cspbench.axes import Options
+from cspbench.core.options import Options
 from cspbench.errors import InputError
 from cspbench.models.sources.files import WEIGHTS, load_checkpoint, weights_file
 from cspbench.models.spec import SOURCES, ModelSpec, SourceSpec, Task

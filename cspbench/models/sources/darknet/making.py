@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from cspbench.core.registry import nearest
 from cspbench.models.sources.darknet.cfg import Section, shown
 from cspbench.models.sources.darknet.ops import ACTIVATIONS, Layer, Op, Shape
-from cspbench.registry import nearest
 
 #: Bounds of a single number: far above any public network, far below what exhausts a machine.
 MAX_CHANNELS = 1 << 17

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from cspbench.core.registry import nearest
 from cspbench.errors import InputError
 from cspbench.models.sources.darknet import maps, outputs, weighted
 from cspbench.models.sources.darknet.cfg import Section
 from cspbench.models.sources.darknet.making import Context, Made
-from cspbench.registry import nearest
 
 Maker = Callable[[Section, Context], Made]
 

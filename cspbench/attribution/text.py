@@ -1,0 +1,316 @@
+"""An explanation in sentences with numbers, and as tables."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from cspbench.attribution.causes import (
+    CAUSES,
+    RESIDUAL_SHARE,
+    RESIDUALS,
+    Explanation,
+    Group,
+    Part,
+    Side,
+    Verdict,
+)
+from cspbench.core.case import parse_case_id
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: Causes of less than this share of all that moved are not put into words.
+WORTH_A_WORD = 0.05
+MOST_CAUSES = 5
+#: Places that make less than this share of a cause are not named.
+LEAST_PLACE = 0.1
+
+CAUSE_COLUMNS = ("part", "cause", "a_ms", "b_ms", "difference_ms", "share")
+GROUP_COLUMNS = (
+    "stage", "role", "a_entries", "b_entries", "a_ms", "b_ms", "difference_ms", "main_cause",
+)  # fmt: skip
+#: What the time of an entry may be made of.
+LAYER_CAUSES = (*CAUSES, "rate", "unjoined")
+LAYER_COLUMNS = (
+    "case", "position", "entry", "stage", "role", "ms", "macs", "traffic_bytes", "layers",
+    *LAYER_CAUSES,
+)  # fmt: skip
+NUMBERS = {
+    "a_ms": ".3f", "b_ms": ".3f", "difference_ms": "+.3f", "share": "+.0%", "ms": ".3f",
+    "a_entries": "d", "b_entries": "d",
+} | dict.fromkeys(LAYER_CAUSES, "+.3f")  # fmt: skip
+
+
+def sentences(explanation: Explanation) -> list[str]:
+    """What there is to say, most important first; one sentence or two an item."""
+    it = explanation
+    said = [_headline(it), _work(it), *it.notes]
+    said += [f"{_reasons(it)}.", _residual(it), _judgement(it)]
+    said += [_other_batch(it, other) for other in it.others]
+    return [sentence for sentence in said if sentence]
+
+
+def _headline(it: Explanation) -> str:
+    a, b = it.a, it.b
+    times = f"A ({a.case}) takes {ms(a.latency.estimate)}, B ({b.case}) {ms(b.latency.estimate)}"
+    if it.low is None or it.high is None:
+        return (
+            f"Whether A and B differ cannot be told from one launch each: {times}. "
+            "Measure more launches (--rounds)."
+        )
+    reach = f"{signed(it.low)} to {signed(it.high)} ms with 95 % confidence"
+    if it.verdict is Verdict.INDISTINGUISHABLE:
+        return (
+            f"A and B cannot be told apart: {times}, and the difference of "
+            f"{signed(it.difference_ms)} ms may be anything from {reach}. "
+            "What follows describes that difference, which may be noise."
+        )
+    word = "slower" if it.difference_ms > 0 else "faster"
+    share = it.difference_ms / a.latency.estimate
+    return f"B is {word} by {ms(abs(it.difference_ms))} ({percent(share, '+')}; {reach}): {times}."
+
+
+def _work(it: Explanation) -> str:
+    a, b = it.a, it.b
+    facts = [
+        _change("MACs", a.macs / a.batch, b.macs / b.batch),
+        _change("memory traffic", a.traffic_bytes / a.batch, b.traffic_bytes / b.batch),
+    ]
+    count = len(b.entries) - len(a.entries)
+    if count:
+        facts.append(f"{abs(count)} {'more' if count > 0 else 'fewer'} timed entries")
+    against = (b.macs / b.batch - a.macs / a.batch) * it.difference_ms < 0
+    longer = "longer" if it.difference_ms > 0 else "less"
+    return (
+        f"B has {_listed([fact for fact in facts if fact])}"
+        f"{', yet' if against else ', and'} takes {ms(abs(it.difference_ms))} {longer}."
+    )
+
+
+def _change(noun: str, before: float, after: float) -> str:
+    if before <= 0:
+        return ""
+    change = after / before - 1
+    if abs(change) < 0.005:
+        return f"as many {noun}" if noun == "MACs" else f"as much {noun}"
+    few, many = ("fewer", "more") if noun == "MACs" else ("less", "more")
+    return f"{percent(abs(change))} {many if change > 0 else few} {noun}"
+
+
+def _listed(facts: list[str]) -> str:
+    return ", ".join(facts[:-1]) + f" and {facts[-1]}" if len(facts) > 1 else "".join(facts)
+
+
+def _reasons(it: Explanation) -> str:
+    causes = _worth([part for part in it.parts if not part.residual])
+    if not causes:
+        return "No cause makes a difference"
+    return f"By cause: {'; '.join(_reason(it, part) for part in causes)}"
+
+
+def _worth(parts: list[Part]) -> list[Part]:
+    moved = math.fsum(abs(part.difference_ms) for part in parts)
+    kept = [part for part in parts if abs(part.difference_ms) > WORTH_A_WORD * moved]
+    return sorted(kept, key=lambda part: -abs(part.difference_ms))[:MOST_CAUSES]
+
+
+def _reason(it: Explanation, part: Part) -> str:
+    where = _where(it, part)
+    change = f"{signed(part.difference_ms)} ms {part.label}"
+    return f"{change} ({where})" if where else change
+
+
+def _where(it: Explanation, part: Part) -> str:
+    """The groups that make the most of a cause, and how many entries they are."""
+    pairs = [(group.causes.get(part.key, 0.0), group) for group in it.groups]
+    least = LEAST_PLACE * abs(part.difference_ms)
+    same = [(own, group) for own, group in pairs if own * part.difference_ms > 0]
+    same = [(own, group) for own, group in same if abs(own) > least]
+    same.sort(key=lambda pair: -abs(pair[0]))
+    told = [f"{signed(own)} in {name_of(group)}" for own, group in same[:2] if name_of(group)]
+    counts = ""
+    if part.key == "concatenation":
+        counts = f"{_entries(it.a, part.key, it)} in A, {_entries(it.b, part.key, it)} in B"
+    if part.key in ("overhead", "small"):
+        counts = f"{_entries(it.a, part.key, it)} layers in A, {_entries(it.b, part.key, it)} in B"
+    return "; ".join(filter(None, [counts, ", ".join(told)]))
+
+
+def _entries(side: Side, cause: str, it: Explanation) -> int:
+    costs = it.costs[0] if side is it.a else it.costs[1]
+    return sum(cause in cost for cost in costs)
+
+
+def name_of(group: Group) -> str:
+    """``3x3 convolution of stages.1``."""
+    return f"{group.role} of {group.stage}" if group.stage else group.role
+
+
+def _residual(it: Explanation) -> str:
+    share = it.residual_share
+    parts = [part for part in it.parts if part.residual]
+    told = ", ".join(f"{signed(part.difference_ms)} ms {part.label}" for part in parts)
+    of = ""
+    if share is not None and it.verdict is not Verdict.INDISTINGUISHABLE:
+        of = f", {percent(share)} of the difference at most"
+    return f"No cause accounts for {signed(it.residual_ms)} ms{of} ({told})."
+
+
+def _judgement(it: Explanation) -> str:
+    if it.verdict is Verdict.INDISTINGUISHABLE:
+        return "Verdict: indistinguishable."
+    if it.verdict is Verdict.EXPLAINED:
+        return "Verdict: explained."
+    largest = max((p for p in it.parts if p.residual), key=lambda p: abs(p.difference_ms))
+    return (
+        f"Verdict: not explained: over {percent(RESIDUAL_SHARE)} of the difference is residual, "
+        f"most of it {largest.label}. Read the causes as hints."
+    )
+
+
+def _other_batch(it: Explanation, other: Explanation) -> str:
+    """How the difference an image changes with the batch, and which causes change it."""
+    here, there = it.a.batch, other.a.batch
+    mine, theirs = it.difference_ms / here, other.difference_ms / there
+    moved = {
+        part.key: Part(part.key, part.label, part.difference_ms / here, of.difference_ms / there,
+                       part.residual)
+        for part, of in zip(it.parts, other.parts, strict=True)
+    }  # fmt: skip
+    worth = _worth(list(moved.values()))
+    told = "; ".join(f"{signed(part.difference_ms)} {part.label}" for part in worth)
+    doubt = " (not to be told apart there)" if other.verdict is Verdict.INDISTINGUISHABLE else ""
+    turn = "slower" if theirs > 0 else "faster"
+    change = theirs - mine
+    return (
+        f"At batch {there} B is {turn} by {ms(abs(theirs))} an image{doubt}; at batch {here} the "
+        f"difference is {signed(mine)} ms an image. From {here} to {there} it moves by "
+        f"{signed(change)} ms an image{f': {told}' if told else ''}."
+    )
+
+
+def as_dict(explanation: Explanation) -> dict[str, Any]:
+    """The object that ``--format json`` prints; every list adds up to ``difference_ms``."""
+    it = explanation
+    return {
+        "a": _side(it.a),
+        "b": _side(it.b),
+        "difference_ms": it.difference_ms,
+        "difference_ms_low": it.low,
+        "difference_ms_high": it.high,
+        "verdict": it.verdict.value,
+        "residual_ms": it.residual_ms,
+        "residual_share": it.residual_share,
+        "parts": cause_rows(it),
+        "groups": group_rows(it),
+        "sentences": sentences(it),
+        "other_batches": [as_dict(other) for other in it.others],
+    }
+
+
+def _side(side: Side) -> dict[str, Any]:
+    return {
+        "case": side.case,
+        "latency_ms": side.latency.estimate,
+        "latency_ms_low": side.latency.low,
+        "latency_ms_high": side.latency.high,
+        "profiled_ms": side.profiled_ms,
+        "layers_ms": math.fsum(entry.ms for entry in side.entries),
+        "entries": len(side.entries),
+        "macs": side.macs,
+        "traffic_bytes_fused": side.traffic_bytes,
+        "method": side.method,
+    }
+
+
+def cause_rows(it: Explanation) -> list[dict[str, Any]]:
+    """One row a cause and a part of the residual."""
+    return [
+        {
+            "part": "residual" if part.residual else "cause",
+            "cause": part.label,
+            "a_ms": part.a_ms,
+            "b_ms": part.b_ms,
+            "difference_ms": part.difference_ms,
+            "share": _share(part.difference_ms, it),
+        }
+        for part in it.parts
+    ]
+
+
+def _share(part_ms: float, it: Explanation) -> float | None:
+    return part_ms / it.difference_ms if it.difference_ms else None
+
+
+def group_rows(it: Explanation) -> list[dict[str, Any]]:
+    """One row a stage and role, largest difference first, and the time outside the layers."""
+    return [
+        {
+            "stage": group.stage,
+            "role": group.role,
+            "a_entries": group.a_count,
+            "b_entries": group.b_count,
+            "a_ms": group.a_ms,
+            "b_ms": group.b_ms,
+            "difference_ms": group.difference_ms,
+            "main_cause": (CAUSES | RESIDUALS)[group.main_cause],
+        }
+        for group in it.groups
+    ]
+
+
+def layer_rows(it: Explanation) -> list[dict[str, Any]]:
+    """One row an entry of either profile, with its components in ms."""
+    rows = []
+    for side, costs in zip((it.a, it.b), it.costs, strict=True):
+        for position, (entry, cost) in enumerate(zip(side.entries, costs, strict=True)):
+            components: Mapping[str, float] = cost
+            rows.append(
+                {
+                    "case": side.case, "position": position, "entry": entry.name,
+                    "stage": entry.stage, "role": entry.role, "ms": entry.ms,
+                    "macs": entry.macs, "traffic_bytes": entry.traffic_bytes,
+                    "layers": list(entry.layers),
+                    **{cause: components.get(cause, 0.0) for cause in LAYER_CAUSES},
+                }
+            )  # fmt: skip
+    return rows
+
+
+def frame(explanation: Explanation, by: str = "causes") -> pd.DataFrame:
+    """A pandas frame by ``causes``, ``groups`` or ``layers``."""
+    import pandas as pd
+
+    rows, columns = {
+        "causes": (cause_rows, CAUSE_COLUMNS),
+        "groups": (group_rows, GROUP_COLUMNS),
+        "layers": (layer_rows, LAYER_COLUMNS),
+    }[by]
+    return pd.DataFrame(rows(explanation), columns=list(columns))
+
+
+def short(case: str) -> str:
+    """The model part of a case id."""
+    return str(parse_case_id(case).model)
+
+
+def ms(value: float) -> str:
+    """``3.14 ms``, with as many decimals as its size deserves."""
+    return f"{_digits(value)} ms"
+
+
+def signed(value: float) -> str:
+    """``+3.14``."""
+    sign = "+" if value >= 0 else "-"
+    return f"{sign}{_digits(abs(value))}"
+
+
+def _digits(value: float) -> str:
+    return f"{value:.{1 if abs(value) >= 10 else 2 if abs(value) >= 1 else 3}f}"
+
+
+def percent(share: float, sign: str = "") -> str:
+    """``24 %``."""
+    return f"{share:{sign}.0%}".replace("%", " %")

@@ -1,0 +1,91 @@
+"""How much a command that measures says: ``--quiet``, ``--verbose``, ``--log-json``.
+
+What is said goes to standard error, results to standard output. Events are documented in
+docs/ci.md ("Following a run").
+"""
+
+from __future__ import annotations
+
+import datetime
+import functools
+import json
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TextIO
+
+import click
+
+from cspbench.cli.options import at_most_one
+from cspbench.errors import InputError
+from cspbench.views.formats import printable
+
+if TYPE_CHECKING:
+    from cspbench.cli.progress import Display
+
+
+class Talk:
+    """What one command says while it works.
+
+    Args:
+        quiet: say nothing but errors.
+        verbose: one line a launch, also in a terminal.
+        log: where each event goes as one JSON line, if anywhere.
+    """
+
+    def __init__(
+        self, *, quiet: bool = False, verbose: bool = False, log: TextIO | None = None
+    ) -> None:
+        self.quiet = quiet
+        self.verbose = verbose
+        self._log = log
+
+    def tell(self, text: str) -> None:
+        """Say one line."""
+        self.event("message", text=text)
+        if not self.quiet:
+            click.echo(printable(text), err=True)
+
+    def event(self, kind: str, **fields: Any) -> None:
+        """Log an event with the time at which it happened."""
+        if self._log is None:
+            return
+        now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds")
+        try:
+            self._log.write(json.dumps({"time": now, "event": kind, **fields}) + "\n")
+            self._log.flush()
+        except OSError:  # whoever read it left, or the disk is full: the run goes on
+            self._log = None
+
+    def display(self) -> Display:
+        """What shows the progress of a run."""
+        from cspbench.cli.progress import display_for
+
+        return display_for(self)
+
+
+def talk_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the three options to a command, which gets them as one argument ``talk``."""
+
+    @click.option("-q", "--quiet", is_flag=True, help="Say nothing but the result and errors.")
+    @click.option("-v", "--verbose", is_flag=True, help="One line a launch, also in a terminal.")
+    @click.option(
+        "--log-json", metavar="FILE",
+        help="Append every event as one JSON line; - is standard error, which then has no other.",
+    )  # fmt: skip
+    @functools.wraps(command)
+    def with_talk(
+        *args: Any, quiet: bool, verbose: bool, log_json: str | None, **options: Any
+    ) -> Any:
+        at_most_one(quiet=quiet, verbose=verbose)
+        if log_json is None:
+            return command(*args, talk=Talk(quiet=quiet, verbose=verbose), **options)
+        if log_json == "-":
+            return command(*args, talk=Talk(quiet=True, log=sys.stderr), **options)
+        try:
+            file = open(log_json, "a", encoding="utf-8")  # noqa: SIM115 - closed below
+        except OSError as error:
+            raise InputError(f"cannot write {log_json}: {error.strerror}") from error
+        with file:
+            return command(*args, talk=Talk(quiet=quiet, verbose=verbose, log=file), **options)
+
+    return with_talk

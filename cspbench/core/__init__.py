@@ -1,0 +1,1 @@
+"""What every other package builds on: cases and their ids, options, registries, statuses."""

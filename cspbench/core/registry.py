@@ -1,0 +1,99 @@
+"""One registry for everything that can be added by adding a file.
+
+A registry knows the packages whose modules register themselves on import and, for other
+distributions, the entry-point group that names such modules. Discovery imports those modules once,
+on first look-up; they must be light (no torch, cv2, pandas, matplotlib at import time). Modules
+whose name starts with an underscore are not imported.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import importlib
+import importlib.metadata
+import pkgutil
+from collections.abc import Iterator
+from typing import Any, Generic, Protocol, TypeVar
+
+from cspbench.errors import InputError
+
+
+class Named(Protocol):
+    """What a registry can hold."""
+
+    @property
+    def name(self) -> str: ...
+
+
+T = TypeVar("T", bound=Named)
+
+
+def nearest(name: str, valid: list[str]) -> str:
+    """Return " (did you mean 'x'?)" for the valid name closest to ``name``, or nothing."""
+    close = difflib.get_close_matches(name, valid, n=1, cutoff=0.6)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+class Registry(Generic[T]):
+    """Specs by name, discovered lazily.
+
+    Args:
+        kind: what the entries are, in the singular, for messages ("model", "backend").
+        packages: packages whose modules register entries when imported.
+        group: entry-point group by which other distributions name such modules.
+    """
+
+    def __init__(self, kind: str, packages: tuple[str, ...], group: str) -> None:
+        self.kind = kind
+        self._packages = packages
+        self._group = group
+        self._entries: dict[str, T] = {}
+        self._discovered = False
+
+    def add(self, entry: T) -> T:
+        """Register ``entry``; two entries of one name are a programming error."""
+        known = self._entries.get(entry.name)
+        if known is not None and known != entry:
+            raise ValueError(f"two {self.kind}s are named {entry.name!r}")
+        self._entries[entry.name] = entry
+        return entry
+
+    def get(self, name: str) -> T:
+        """Return the entry, or raise InputError with the nearest valid name."""
+        self._discover()
+        if name not in self._entries:
+            raise InputError(f"unknown {self.kind} {name!r}{nearest(name, self.names())}")
+        return self._entries[name]
+
+    def names(self, pattern: str = "*") -> list[str]:
+        """Sorted names that match ``pattern`` (``*`` and ``?``)."""
+        from cspbench.core.case import matches  # ids itself uses `nearest`, by way of axes
+
+        self._discover()
+        return sorted(name for name in self._entries if matches(pattern, name))
+
+    def __iter__(self) -> Iterator[T]:
+        return iter([self.get(name) for name in self.names()])
+
+    def __contains__(self, name: object) -> bool:
+        self._discover()
+        return name in self._entries
+
+    def _discover(self) -> None:
+        if self._discovered:
+            return
+        self._discovered = True
+        for package in self._packages:
+            module = importlib.import_module(package)
+            for info in pkgutil.iter_modules(module.__path__):
+                if not info.name.startswith("_"):  # what a spec's methods import, when used
+                    importlib.import_module(f"{package}.{info.name}")
+        for point in _entry_points().select(group=self._group):
+            point.load()
+
+
+@functools.cache
+def _entry_points() -> Any:  # its type is another one before Python 3.12
+    """Of all distributions: scanned once, not once a registry."""
+    return importlib.metadata.entry_points()

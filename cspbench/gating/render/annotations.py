@@ -1,0 +1,40 @@
+"""GitHub annotations: workflow commands that put verdicts beside the suite in a pull request."""
+
+from __future__ import annotations
+
+from cspbench.gating.report import GateReport
+from cspbench.gating.verdict import Verdict
+from cspbench.views.formats import printable
+
+_LEVELS = {
+    Verdict.SLOWER: "error",
+    Verdict.INCOMPARABLE: "error",
+    Verdict.UNMEASURED: "error",
+    Verdict.UNTRUSTED: "warning",
+    Verdict.INCONCLUSIVE: "warning",
+}
+#: GitHub shows ten of each level a step; the rest is in the summary.
+MAX_EACH = 10
+
+
+def annotations_of(report: GateReport, suite_file: str) -> list[str]:
+    """One workflow command a finding that somebody should see, worst first, then the outcome."""
+    lines: list[str] = []
+    for verdict in report.sorted:
+        level = _LEVELS.get(verdict.verdict)
+        if level is None or sum(line.startswith(f"::{level} ") for line in lines) >= MAX_EACH:
+            continue
+        title = _property(f"{verdict.verdict}: {verdict.case}")
+        lines.append(
+            f"::{level} file={_property(suite_file)},title={title}::{_data(verdict.sentence)}"
+        )
+    lines.append(f"::notice title=cspbench gate::{_data(report.headline)}")
+    return lines
+
+
+def _data(text: str) -> str:
+    return printable(text).replace("%", "%25")
+
+
+def _property(text: str) -> str:
+    return _data(text).replace(":", "%3A").replace(",", "%2C")

@@ -1,0 +1,72 @@
+"""JUnit XML of a gate: a test case for each verdict and for each blocked static change.
+
+``slower`` is a failure, ``unmeasured`` and ``incomparable`` are errors; ``inconclusive`` and
+``untrusted`` are skipped, unless ``--strict`` makes them failures.
+"""
+
+from __future__ import annotations
+
+import re
+from xml.etree import ElementTree as ET  # writes only
+
+from cspbench.gating.report import GateReport
+from cspbench.gating.verdict import CaseVerdict, Verdict
+
+#: What XML 1.0 cannot hold.
+_ILLEGAL = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_ERRORS = (Verdict.UNMEASURED, Verdict.INCOMPARABLE)
+_UNSURE = (Verdict.INCONCLUSIVE, Verdict.UNTRUSTED)
+
+
+def _text(value: object) -> str:
+    return _ILLEGAL.sub("�", str(value))
+
+
+def junit_of(report: GateReport) -> str:
+    """Render a gate."""
+    outcomes = [_outcome(verdict, report.strict) for verdict in report.verdicts]
+    suite = ET.Element(
+        "testsuite",
+        name=_text(f"cspbench gate {report.suite}"),
+        tests=str(len(report.verdicts) + len(report.skipped)),
+        failures=str(outcomes.count("failure")),
+        errors=str(outcomes.count("error")),
+        skipped=str(outcomes.count("skipped") + len(report.skipped)),
+        time=f"{report.seconds:.3f}",
+        timestamp=report.created[:19],
+    )
+    properties = ET.SubElement(suite, "properties")
+    for name, value in (("base", report.base), ("head", report.head), ("method", report.method)):
+        ET.SubElement(properties, "property", name=name, value=_text(value))
+    for verdict, outcome in zip(report.verdicts, outcomes, strict=True):
+        case = _case(suite, report, verdict.case, verdict.seconds)
+        if outcome is None:
+            continue
+        child = ET.SubElement(case, outcome, message=_text(verdict.sentence))
+        if outcome != "skipped":
+            child.set("type", f"{verdict.verdict}.{verdict.reason}")
+            child.text = _text(verdict.sentence)
+    for skipped in report.skipped:
+        case = _case(suite, report, skipped.case, 0.0)
+        ET.SubElement(case, "skipped", message=_text(f"{skipped.status}: {skipped.reason}"))
+    root = ET.Element("testsuites")
+    root.append(suite)
+    ET.indent(root)
+    return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(root, "unicode") + "\n"
+
+
+def _outcome(verdict: CaseVerdict, strict: bool) -> str | None:
+    if verdict.verdict is Verdict.SLOWER:
+        return "failure"
+    if verdict.verdict in _ERRORS:
+        return "error"
+    if verdict.verdict in _UNSURE:
+        return "failure" if strict else "skipped"
+    return None
+
+
+def _case(suite: ET.Element, report: GateReport, name: str, seconds: float) -> ET.Element:
+    return ET.SubElement(
+        suite, "testcase", classname=_text(f"cspbench.gating.{report.suite}"), name=_text(name),
+        time=f"{seconds:.3f}",
+    )  # fmt: skip

@@ -1,0 +1,124 @@
+"""Markdown of a gate: a GitHub step summary, or a comment under 60 kB; worst first, rest folded."""
+
+from __future__ import annotations
+
+import bisect
+import re
+from collections.abc import Sequence
+
+from cspbench.gating.render.text import SIGNS, change_text, ms_text, range_text
+from cspbench.gating.report import GateReport
+from cspbench.gating.verdict import CaseVerdict, Verdict
+from cspbench.views.formats import printable
+
+#: A comment on GitHub may have 65,536 characters; this leaves room for what callers add.
+MAX_BYTES = 60_000
+#: Rows outside of the fold.
+OPEN_ROWS = 20
+#: By this a later run finds its own comment.
+MARKER = "<!-- cspbench gate -->"
+_ACTIVE = re.compile(r"([\\`*_{}\[\]()!|~$])")
+#: What GitHub turns into a mention or a reference; a word joiner behind it stops that.
+_LINKING = re.compile(r"([@#])")
+_GOOD = (Verdict.SAME, Verdict.FASTER)
+
+
+def escape(text: str) -> str:
+    """Text that Markdown shows as it is: no markup, no HTML, no mention, one line."""
+    shown = printable(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return _LINKING.sub("\\1\u2060", _ACTIVE.sub(r"\\\1", shown))
+
+
+def code(text: str) -> str:
+    """Text in backticks; its own backticks become quotes."""
+    return f"`{printable(text).replace('`', chr(39)).replace('|', '¦')}`"
+
+
+def markdown_of(report: GateReport, max_bytes: int = MAX_BYTES) -> str:
+    """Render a gate.
+
+    Rows that do not fit are left out, best cases first, and counted.
+    """
+    rows = report.sorted
+
+    def render(keep: int) -> str:
+        return _render(report, rows[:keep], len(rows) - keep)
+
+    def too_long(keep: int) -> bool:
+        return len(render(keep).encode()) > max_bytes
+
+    # The most rows that fit: the first number that is too long, less one.
+    keep = bisect.bisect_left(range(len(rows) + 1), True, key=too_long) - 1
+    return render(max(keep, 0)).encode()[:max_bytes].decode(errors="ignore")
+
+
+def _render(report: GateReport, rows: Sequence[CaseVerdict], left_out: int) -> str:
+    bad = [row for row in rows if row.verdict not in _GOOD]
+    shown = bad[:OPEN_ROWS]
+    folded = rows[len(shown) :]
+    parts = [
+        MARKER,
+        f"### {escape(report.headline)}",
+        _subtitle(report),
+    ]
+    if shown:
+        parts.append(_table(shown))
+        parts.append("\n".join(f"- {code(row.case)}: {escape(row.sentence)}" for row in shown))
+    blocked = [change for change in report.static if change.blocked]
+    if blocked:
+        lines = [f"- {code(c.model)}: {escape(c.sentence)}" for c in blocked[:OPEN_ROWS]]
+        parts.append("**Blocked by the static gate**\n\n" + "\n".join(lines))
+    if folded:
+        parts.append(_fold(f"{len(folded)} more cases", _table(folded)))
+    if left_out:
+        parts.append(f"{left_out} more cases do not fit here; see the artifacts of this job.")
+    parts += _details(report)
+    return "\n\n".join(parts) + "\n"
+
+
+def _subtitle(report: GateReport) -> str:
+    return (
+        f"{code(report.suite)}: head {code(report.head)} against base {code(report.base)}, "
+        f"{report.seconds:.0f} s, method: {report.method}"
+    )
+
+
+def _details(report: GateReport) -> list[str]:
+    parts = []
+    allowed = [change for change in report.static if not change.blocked]
+    if allowed:
+        lines = [f"- {code(c.model)}: {escape(c.sentence)}" for c in allowed[:OPEN_ROWS]]
+        parts.append(_fold(f"{len(allowed)} static changes within the rules", "\n".join(lines)))
+    told = [f"- {code(s.case)}: {s.status}: {escape(s.reason)}" for s in report.skipped[:OPEN_ROWS]]
+    if told:
+        parts.append(_fold(f"{len(report.skipped)} cases not gated", "\n".join(told)))
+    if report.differences:
+        lines = ["| fact | base | head |", "| --- | --- | --- |"]
+        lines += [
+            f"| {escape(name)} | {escape(str(old))} | {escape(str(new))} |"
+            for name, (old, new) in list(report.differences.items())[:50]
+        ]
+        parts.append(_fold("Differences between the sides", "\n".join(lines)))
+    notes = [*report.notes[:OPEN_ROWS]]
+    if report.null is not None:
+        notes.insert(0, f"{report.null.case}: {report.null.sentence}")
+    if notes:
+        parts.append("\n".join(f"- {escape(note)}" for note in notes))
+    return parts
+
+
+def _table(rows: Sequence[CaseVerdict]) -> str:
+    lines = [
+        "| verdict | case | change | 95 % interval | base ms | head ms |",
+        "| --- | --- | ---: | ---: | ---: | ---: |",
+    ]
+    lines += [
+        f"| {SIGNS[row.verdict]} {row.verdict} | {code(row.case)} | {change_text(row)} | "
+        f"{range_text(row)} | {ms_text(row.base_ms)} | {ms_text(row.head_ms)} |"
+        for row in rows
+    ]
+    return "\n".join(lines)
+
+
+def _fold(title: str, body: str) -> str:
+    return f"<details><summary>{title}</summary>\n\n{body}\n\n</details>"

@@ -1,0 +1,52 @@
+"""The compare page: one HTML file without script, offline, under a strict security policy."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from cspbench.gating.render.forest import NARROW, WIDE, forest_plot
+from cspbench.gating.render.text import SIGNS, change_text, ms_text, range_text
+from cspbench.gating.report import GateReport, flatten
+from cspbench.views.formats import printable
+
+TEMPLATES = Path(__file__).with_name("templates")
+
+
+def page_of(report: GateReport) -> str:
+    """Render a gate."""
+    import jinja2
+    from markupsafe import Markup
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+        finalize=_inert,
+    )
+    style = (TEMPLATES / "gate.css").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    plots = dict.fromkeys(  # once, if both are the sentence that there is nothing to plot
+        forest_plot(report.sorted, report.min_effect, report.tolerance, layout)
+        for layout in (WIDE, NARROW)
+    )
+    return environment.get_template("gate.html").render(
+        report=report,
+        style=Markup(style),  # noqa: S704 - our own file
+        policy=f"default-src 'none'; style-src 'sha256-{digest}'",
+        plot=Markup("".join(plots)),  # noqa: S704 - names are escaped there
+        signs=SIGNS,
+        change=change_text,
+        interval=range_text,
+        ms=ms_text,
+        environment=flatten(report.environment),
+    )
+
+
+def _inert(value: Any) -> Any:
+    """No control characters, whatever a name holds; markup stays what it is."""
+    return printable(value) if type(value) is str else value

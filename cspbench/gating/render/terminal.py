@@ -1,0 +1,96 @@
+"""Tables of a gate, in any ``--format``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cspbench.gating.render.text import SIGNS, change_text, range_text
+from cspbench.views.formats import printable, render
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from cspbench.gating.report import GateReport
+    from cspbench.gating.selftest import SelfTest
+
+NUMBERS = {"base_ms": ".3f", "head_ms": ".3f", "generations": "d", "seconds": ".0f"}
+
+
+def print_report(report: GateReport, form: str) -> None:
+    """Print the verdicts; in a terminal also what was found statically, and the notes."""
+    frame = _terminal_frame(report) if form == "table" else verdict_frame(report)
+    if len(frame) or form != "table":
+        click.echo(render(frame, form, NUMBERS))
+    if form != "table":
+        return
+    for verdict in report.sorted:
+        click.echo(printable(f"{SIGNS[verdict.verdict]} {verdict.case}: {verdict.sentence}"))
+    for change in report.static:
+        sign = "blocked" if change.blocked else "static"
+        click.echo(printable(f"{sign}: {change.model}: {change.short}"))
+    for taken in report.memory:
+        click.echo(printable(f"memory: {taken.case}: {taken.sentence}"))
+    for skipped in report.skipped:
+        click.echo(printable(f"not gated: {skipped.case}: {skipped.status}: {skipped.reason}"))
+    if report.null is not None:
+        click.echo(printable(f"{report.null.case}: {report.null.sentence}"))
+    for note in report.notes:
+        click.echo(printable(f"note: {note}"))
+    click.echo(f"{report.headline}, {report.seconds:.0f} s")
+
+
+def verdict_frame(report: GateReport) -> pd.DataFrame:
+    """One row a case, worst first; the columns are those of a verdict in docs/gate.md."""
+    import pandas as pd
+
+    rows = [
+        {
+            "case": v.case,
+            "verdict": v.verdict.value,
+            "reason": v.reason,
+            "ratio": v.ratio,
+            "ratio_low": v.ratio_low,
+            "ratio_high": v.ratio_high,
+            "base_ms": v.base_ms,
+            "head_ms": v.head_ms,
+            "generations": v.generations,
+            "seconds": v.seconds,
+            "sentence": v.sentence,
+        }
+        for v in report.sorted
+    ]
+    columns = ["case", "verdict", "reason", "ratio", "ratio_low", "ratio_high", "base_ms",
+               "head_ms", "generations", "seconds", "sentence"]  # fmt: skip
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _terminal_frame(report: GateReport) -> pd.DataFrame:
+    import pandas as pd
+
+    rows: list[dict[str, Any]] = [
+        {
+            "case": v.case,
+            "verdict": f"{SIGNS[v.verdict]} {v.verdict}",
+            "change": change_text(v),
+            "95 % interval": range_text(v),
+            "base_ms": v.base_ms,
+            "head_ms": v.head_ms,
+            "seconds": v.seconds,
+        }
+        for v in report.sorted
+    ]
+    columns = ["case", "verdict", "change", "95 % interval", "base_ms", "head_ms", "seconds"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def print_self_test(result: SelfTest, form: str) -> None:
+    """Print one row for each injected slowdown, then what it means."""
+    import pandas as pd
+
+    frame = pd.DataFrame(result.rows())
+    click.echo(render(frame, form, {"injected": ".1f", "found": ".0f", "gates": ".0f"}))
+    if form == "table":
+        for sentence in result.sentences():
+            click.echo(sentence)

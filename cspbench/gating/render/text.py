@@ -1,0 +1,34 @@
+"""Words and numbers that all outputs of a gate share."""
+
+from __future__ import annotations
+
+from cspbench.gating.verdict import CaseVerdict, Verdict
+
+#: A sign for each verdict, so that none depends on colour.
+SIGNS = {
+    Verdict.INCOMPARABLE: "≠",
+    Verdict.SLOWER: "▲",
+    Verdict.UNMEASURED: "∅",
+    Verdict.UNTRUSTED: "?",
+    Verdict.INCONCLUSIVE: "~",
+    Verdict.FASTER: "▼",
+    Verdict.SAME: "=",
+}
+
+
+def change_text(verdict: CaseVerdict) -> str:
+    """``+5.1 %``, or nothing."""
+    return "" if verdict.ratio is None else f"{(verdict.ratio - 1) * 100:+.1f} %"
+
+
+def range_text(verdict: CaseVerdict) -> str:
+    """``+4.0 to +6.2 %``, or nothing."""
+    if verdict.ratio_low is None or verdict.ratio_high is None:
+        return ""
+    low, high = ((bound - 1) * 100 for bound in (verdict.ratio_low, verdict.ratio_high))
+    return f"{low:+.1f} to {high:+.1f} %"
+
+
+def ms_text(value: float | None) -> str:
+    """``4.21``, or nothing."""
+    return "" if value is None else f"{value:.3g}" if value < 100 else f"{value:.0f}"

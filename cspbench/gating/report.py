@@ -1,0 +1,178 @@
+"""What a gate found: one object that every output is rendered from, and its JSON form."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cspbench
+from cspbench.core.statuses import ExitCode
+from cspbench.errors import InputError
+from cspbench.gating.memory import MemoryChange
+from cspbench.gating.static import StaticChange
+from cspbench.gating.verdict import CaseVerdict, exit_code, sorted_worst_first
+from cspbench.runner.duet import Generation
+
+FORMAT = 1
+GATE_FILE = "gate.json"
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A case that needs no verdict: nothing was wrong, and nothing could or need be measured."""
+
+    case: str
+    status: str
+    reason: str
+
+
+@dataclass
+class GateReport:
+    """The outcome of one gate.
+
+    ``facts`` holds, for each side, where it came from and the versions that its workers saw;
+    ``differences`` is what differs between these facts; ``null`` is the base measured against
+    itself; ``generations`` the raw bursts of every measurement (times of an inference in ns).
+    """
+
+    suite: str
+    base: str
+    head: str
+    min_effect: float
+    tolerance: float
+    rules: Mapping[str, float] = field(default_factory=dict)
+    strict: bool = False
+    method: str = "duet"
+    verdicts: list[CaseVerdict] = field(default_factory=list)
+    static: list[StaticChange] = field(default_factory=list)
+    memory: list[MemoryChange] = field(default_factory=list)
+    null: CaseVerdict | None = None
+    skipped: list[Skipped] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    facts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    environment: dict[str, Any] = field(default_factory=dict)
+    generations: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    seconds: float = 0.0
+    created: str = field(
+        default_factory=lambda: datetime.datetime.now(datetime.timezone.utc).isoformat(
+            timespec="seconds"
+        )
+    )
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """What the shell is told."""
+        return exit_code(self.verdicts, self.strict)
+
+    @property
+    def sorted(self) -> list[CaseVerdict]:
+        """Verdicts, worst first."""
+        return sorted_worst_first(self.verdicts)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many cases got each verdict, worst first."""
+        return dict(Counter(verdict.verdict.value for verdict in self.sorted))
+
+    @property
+    def headline(self) -> str:
+        """The outcome in one sentence."""
+        counts = ", ".join(f"{number} {name}" for name, number in self.counts.items())
+        said = {
+            ExitCode.OK: "passed",
+            ExitCode.REGRESSION: "failed: slower or costlier",
+            ExitCode.USAGE: "refused: the sides cannot be compared",
+            ExitCode.NOT_MEASURED: "could not measure everything",
+            ExitCode.INCONCLUSIVE: "undecided, and --strict asks for a decision",
+        }[self.exit_code]
+        return f"gate {said} ({counts or 'nothing to compare'})"
+
+    @property
+    def differences(self) -> dict[str, tuple[Any, Any]]:
+        """Facts of the sides that differ: name -> (base, head)."""
+        base, head = (flatten(self.facts.get(side, {})) for side in ("base", "head"))
+        return {
+            name: (base.get(name), head.get(name))
+            for name in dict.fromkeys([*base, *head])
+            if base.get(name) != head.get(name)
+        }
+
+    def as_dict(self) -> dict[str, Any]:
+        """The JSON object that ``gate.json`` and ``--format json`` hold; see docs/gate.md."""
+        data = asdict(self)
+        return {
+            "format": FORMAT,
+            "cspbench": cspbench.__version__,
+            "exit_code": int(self.exit_code),
+            "headline": self.headline,
+            "counts": self.counts,
+            **data,
+            "verdicts": [_plain(asdict(verdict)) for verdict in self.sorted],
+            "null": _plain(asdict(self.null)) if self.null else None,
+            "static": [{**asdict(change), "sentence": change.sentence} for change in self.static],
+            "differences": {name: list(pair) for name, pair in self.differences.items()},
+        }
+
+
+def _plain(verdict: dict[str, Any]) -> dict[str, Any]:
+    return {**verdict, "verdict": str(verdict["verdict"].value)}
+
+
+def flatten(facts: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested facts as one level of dotted names."""
+    found: dict[str, Any] = {}
+    for name, value in facts.items():
+        if isinstance(value, Mapping):
+            found |= flatten(value, f"{prefix}{name}.")
+        else:
+            found[f"{prefix}{name}"] = value
+    return found
+
+
+def raw(generations: Sequence[Generation]) -> list[dict[str, Any]]:
+    """Generations as JSON: times of an inference in ns by burst, and without what was lost."""
+    return [
+        {
+            "number": generation.number,
+            "first": generation.first,
+            "schedule": generation.schedule,
+            "seconds": round(generation.seconds, 3),
+            "inferences": generation.base[0].count if generation.base else 0,
+            **{
+                f"{side}_{name}_ns": [round(value) for value in getattr(generation, of)(side)]
+                for side in ("base", "head")
+                for name, of in (("elapsed", "inference_ns"), ("running", "running_ns"))
+            },
+        }
+        for generation in generations
+    ]
+
+
+def write_gate(report: GateReport, out: Path) -> Path:
+    """Write ``gate.json`` into a new folder under ``out``; return the folder.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    stamp = report.created.replace("-", "").replace(":", "").replace("T", "-")[:15]
+    number = 1
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        while True:
+            suffix = "" if number == 1 else f"-{number}"
+            folder = out / f"{stamp}-gate-{report.suite}{suffix}"
+            try:
+                folder.mkdir()
+                break
+            except FileExistsError:
+                number += 1
+        text = json.dumps(report.as_dict(), indent=1, allow_nan=False)
+        (folder / GATE_FILE).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"cannot write the gate under {out}: {error.strerror}") from error
+    return folder

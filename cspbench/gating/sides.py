@@ -1,0 +1,249 @@
+"""The two sides of a gate: from what the user wrote to cases that are ready to be measured.
+
+A side is ``set:key=value,...`` (the suite with other settings), ``env:PATH`` (another Python
+environment), a git ref of the repository that holds the suite, or a stored run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import cspbench
+from cspbench.artifacts.cache import cache_folder
+from cspbench.core.statuses import Status
+from cspbench.errors import InputError
+from cspbench.gating.prepare import Prepared, prepare_cases
+from cspbench.gating.worktree import commit_of, repository_of, worktree
+from cspbench.machine.facts import library_versions
+from cspbench.models.code import allowing_code
+from cspbench.runner.executor import LocalExecutor
+from cspbench.runner.plan import plan_suite
+from cspbench.runner.process import WorkerProcess
+from cspbench.store.rundir import StoredRun, find_run, list_runs, read_run
+from cspbench.suite.load import load_suite
+from cspbench.suite.suite import Suite
+
+Kind = Literal["set", "env", "git", "run"]
+_FACTS_TIMEOUT_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class SideRequest:
+    """What the user asked for: a kind and its value, the commit of a git ref resolved.
+
+    ``python`` is the interpreter of another environment, where the side has one.
+    """
+
+    text: str
+    kind: Kind
+    value: str = ""
+    settings: tuple[tuple[str, str], ...] = ()
+    python: str | None = None
+
+    @property
+    def axes(self) -> frozenset[str]:
+        """Settings that the side makes, by name."""
+        return frozenset(name for name, _ in self.settings)
+
+
+@dataclass
+class OpenSide:
+    """A side whose files are there: its suite and prepared cases.
+
+    ``facts`` describe it for reports; ``python`` and ``path`` are what its workers run in.
+    """
+
+    request: SideRequest
+    suite: Suite
+    cases: list[Prepared]
+    facts: dict[str, Any] = field(default_factory=dict)
+    path: str | None = None
+
+    @property
+    def python(self) -> str | None:
+        """Interpreter of its workers; None: this one."""
+        return self.request.python
+
+
+def parse_side(text: str, suite: Path, results: Path) -> SideRequest:
+    """Find out what a side is.
+
+    Args:
+        text: what the user wrote.
+        suite: the suite's file.
+        results: where stored runs lie.
+
+    Raises:
+        InputError: it is none of the four, or names something that is not there.
+    """
+    prefix, _, value = text.partition(":")
+    if prefix == "set" and ":" in text:
+        return SideRequest(text, "set", settings=_settings(text, value))
+    if prefix == "env" and ":" in text:
+        return SideRequest(text, "env", value, python=interpreter(value))
+    with contextlib.suppress(InputError):
+        return SideRequest(text, "run", str(find_run(text, results)))
+    repository = repository_of(suite)
+    commit = commit_of(repository, text) if repository else None
+    if commit is not None:
+        return SideRequest(text, "git", commit)
+    runs = ", ".join(run.name for run in list_runs(results)[-3:]) or "none"
+    where = f"{repository} has no such commit" if repository else f"{suite} is in no git repository"
+    raise InputError(
+        f"{text!r} is no side of a gate: write set:key=value,... or env:PATH, a git ref ({where}), "
+        f"or a stored run (newest under {results}: {runs})"
+    )
+
+
+def _settings(text: str, value: str) -> tuple[tuple[str, str], ...]:
+    """``engine=new,threads=2``; a comma inside brackets belongs to the value."""
+    if not value.strip():
+        return ()
+    parts, depth = [""], 0
+    for char in value:
+        depth += (char in "[{(") - (char in "]})")
+        if char == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += char
+    settings = {}
+    for part in parts:
+        key, equals, setting = (piece.strip() for piece in part.partition("="))
+        if not key or not equals:
+            raise InputError(f"{text}: write set:key=value,key=value, such as set:engine=classic")
+        if key in settings:
+            raise InputError(f"{text}: {key} is given twice")
+        settings[key] = setting
+    return tuple(settings.items())
+
+
+def interpreter(value: str) -> str:
+    """Python of ``env:PATH``: an interpreter, or a virtual environment's folder.
+
+    Raises:
+        InputError: there is none.
+    """
+    path = Path(value).expanduser()
+    if path.is_dir():
+        path = next((p for p in (path / "bin/python", path / "Scripts/python.exe") if p.exists()),
+                    path)  # fmt: skip
+    if not value or path.is_dir() or not os.access(path, os.X_OK):
+        raise InputError(f"env:{value}: no Python interpreter and no virtual environment there")
+    return str(path.absolute())  # a link's target would be another environment
+
+
+@contextlib.contextmanager
+def opened(
+    request: SideRequest,
+    suite: Path,
+    only: Sequence[str],
+    *,
+    alone: bool = False,
+    allow_code: bool = False,
+) -> Iterator[OpenSide]:
+    """Check the side out, prepare its cases, and clean up at the end.
+
+    Args:
+        request: the side; not a stored run.
+        suite: the suite's file in the working tree.
+        only: patterns of case ids.
+        alone: keep artifacts apart from all other code's: a git side is compared, and what a
+            user's module imports is not part of an artifact's identity.
+        allow_code: leave to run code that a model brings.
+
+    Raises:
+        InputError: the suite does not exist there or holds mistakes, or the environment cannot
+            run a worker.
+    """
+    with contextlib.ExitStack() as stack:
+        repository = repository_of(suite) if request.kind == "git" or alone else None
+        folder, file, cache = Path.cwd(), suite.resolve(), None
+        facts: dict[str, Any] = {"kind": request.kind, "python": None}
+        if request.kind == "git":
+            assert repository is not None, "parse_side found it"
+            tree = stack.enter_context(worktree(repository, request.value))
+            file, folder = tree / file.relative_to(repository), _inside(tree, repository)
+            cache = cache_folder().resolve() / "gate" / request.value
+            facts["commit"] = request.value
+            if not file.is_file():
+                relative = file.relative_to(tree)
+                raise InputError(f"{request.text}: the suite {relative} does not exist there")
+        elif alone:
+            assert repository is not None, "the other side is of this repository"
+            folder = _inside(repository, repository)
+            cache = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="cspbench-gate-")))
+        path = stack.enter_context(_only_cspbench()) if request.python else None
+        if request.python:
+            facts |= environment_facts(request.python, path)
+        else:
+            facts["libraries"] = library_versions()
+        with _working_in(folder, cache), allowing_code(allow_code):
+            loaded = load_suite(Path(os.path.relpath(file)), dict(request.settings))
+            plan = plan_suite(loaded, only)
+            executor = LocalExecutor(allow_code=allow_code)
+            cases = prepare_cases(plan, executor, elsewhere=request.python is not None)
+        yield OpenSide(request, loaded, cases, facts, path)
+
+
+def _inside(tree: Path, repository: Path) -> Path:
+    """The folder of a tree that the working directory is in the repository; its top if outside."""
+    here = Path.cwd().resolve()
+    inside = tree / here.relative_to(repository) if here.is_relative_to(repository) else tree
+    return inside if inside.is_dir() else tree
+
+
+@contextlib.contextmanager
+def _working_in(folder: Path, cache: Path | None) -> Iterator[None]:
+    """Let relative paths, the user's modules and the cache be those of one side."""
+    here, before = Path.cwd(), os.environ.get("CSPBENCH_CACHE")
+    os.chdir(folder)
+    if cache is not None:
+        os.environ["CSPBENCH_CACHE"] = str(cache)
+    try:
+        yield
+    finally:
+        os.chdir(here)
+        if before is None:
+            os.environ.pop("CSPBENCH_CACHE", None)
+        else:
+            os.environ["CSPBENCH_CACHE"] = before
+
+
+@contextlib.contextmanager
+def _only_cspbench() -> Iterator[str]:
+    """A folder from which another interpreter imports this cspbench, and nothing else of ours."""
+    folder = Path(tempfile.mkdtemp(prefix="cspbench-gate-"))
+    try:
+        (folder / "cspbench").symlink_to(Path(cspbench.__file__).resolve().parent)
+        yield str(folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def environment_facts(python: str, path: str | None) -> dict[str, Any]:
+    """Versions in another environment, told by a worker that runs in it.
+
+    Raises:
+        InputError: no worker runs there; the message ends in its last words.
+    """
+    worker = WorkerProcess(module="cspbench.jobs.burst", python=python, path=path)
+    try:
+        outcome = worker.ask({"job": "facts"}, _FACTS_TIMEOUT_SECONDS)
+    finally:
+        worker.close()
+    if outcome.status is Status.OK:
+        return outcome.answer
+    last = (outcome.log.strip().splitlines() or [outcome.reason])[-1]
+    raise InputError(f"{python} cannot run a worker of cspbench: {last}")
+
+
+def stored_side(request: SideRequest) -> StoredRun:
+    """The run that a side of kind "run" names."""
+    return read_run(Path(request.value))

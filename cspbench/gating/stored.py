@@ -1,0 +1,168 @@
+"""Stored runs as a side: only for the machine they came from, and with wider intervals."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from cspbench.core.statuses import NOT_RUNNABLE, Status
+from cspbench.errors import InputError
+from cspbench.gating.decide import separate_runs
+from cspbench.gating.report import GateReport, Skipped, flatten
+from cspbench.gating.sides import SideRequest, stored_side
+from cspbench.gating.verdict import Lost, Measured, judge_separate
+from cspbench.store.records import Record, records
+from cspbench.store.rundir import StoredRun, read_run
+from cspbench.suite.load import load_suite
+
+if TYPE_CHECKING:
+    from cspbench.gating.job import Settings, Told
+
+#: Facts of the environment that must be equal for two runs to be compared: the device, what it may
+#: use, its power mode and clocks, and every library version. Facts that one run did not record
+#: differ from those that the other did.
+COMPARED = (
+    "host", "cpu", "cpu_flags", "cores_logical", "cores_usable", "cpu_quota", "governor",
+    "memory_bytes", "kernel", "machine", "python", "libraries", "board", "l4t", "nvidia_driver",
+    "gpu", "nvpmodel", "jetson_clocks",
+)  # fmt: skip
+#: Settings of the measurement that move a median.
+MEASURE = ("warmup_seconds", "seed")
+
+
+def differences(base: Mapping[str, Any], head: Mapping[str, Any]) -> list[str]:
+    """What keeps two environments from being compared: one phrase a fact."""
+    old, new = (
+        flatten({name: facts[name] for name in COMPARED if name in facts}) for facts in (base, head)
+    )
+    # cspbench itself is what measures, not what is measured: a new version may measure otherwise.
+    return [
+        f"{name} was {old.get(name)!r} and is {new.get(name)!r}"
+        for name in dict.fromkeys([*old, *new])
+        if old.get(name) != new.get(name)
+    ]
+
+
+def run_differences(base: StoredRun, head: StoredRun) -> list[str]:
+    """What keeps two runs from being compared; of runs of fleets, board by board."""
+    found = differences(base.meta["environment"], head.meta["environment"])
+    old, new = ((run.meta.get("fleet") or {}).get("boards", {}) for run in (base, head))
+    for name in sorted(set(old) & set(new)):
+        phrases = differences(old[name]["environment"], new[name]["environment"])
+        found += [f"{phrase} on board {name}" for phrase in phrases if phrase not in found]
+    return found
+
+
+def run_stored_gate(
+    suite: Path,
+    base: SideRequest,
+    head: SideRequest,
+    settings: Settings,
+    tell: Told = lambda _text: None,
+) -> GateReport:
+    """Compare with a stored run; a side that is none is measured now, by ``rounds``.
+
+    Raises:
+        InputError: the runs come from different machines, versions or settings; every difference
+            is named. Or a side that would have to be measured is neither stored nor the suite with
+            settings.
+    """
+    started = time.monotonic()
+    sides = [_run_of(side, suite, settings, tell) for side in (base, head)]
+    _refuse_unlike(*sides)
+    gate = load_suite(suite).gate
+    report = GateReport(
+        suite=str(sides[1].meta["suite"]["name"]),
+        base=base.text,
+        head=head.text,
+        min_effect=gate.min_effect,
+        tolerance=gate.tolerance,
+        rules=dict(gate.rules),
+        strict=settings.strict,
+        method="separate runs",
+        facts={
+            name: {"kind": "run", "run": run.path.name, "created": run.meta["created"]}
+            for name, run in zip(("base", "head"), sides, strict=True)
+        },
+        environment=sides[1].meta["environment"],
+    )
+    _judge(report, *sides)
+    report.notes.append(
+        "the sides did not take turns: intervals hold what the machine may have changed between "
+        "the runs, and no effect is confirmed by a second measurement"
+    )
+    report.seconds = time.monotonic() - started
+    return report
+
+
+def _run_of(side: SideRequest, suite: Path, settings: Settings, tell: Told) -> StoredRun:
+    """The stored run, or one that is made now."""
+    if side.kind == "run":
+        return stored_side(side)
+    if side.kind != "set" or side.python:
+        raise InputError(
+            f"{side.text} cannot be compared with a stored run: compare set:... with it, or two "
+            "refs with each other, which is also far more certain"
+        )
+    from cspbench.runner.executor import LocalExecutor
+    from cspbench.runner.plan import plan_suite
+    from cspbench.runner.run import execute, new_run
+
+    plan = plan_suite(load_suite(suite, dict(side.settings)), settings.only)
+    directory = new_run(plan, settings.results)
+    tell(f"measuring {side.text} by rounds into {directory.path}")
+    execute(plan, directory, executor=LocalExecutor(allow_code=settings.allow_code))
+    return read_run(directory.path)
+
+
+def _refuse_unlike(base: StoredRun, head: StoredRun) -> None:
+    problems = run_differences(base, head)
+    for name in MEASURE:
+        old, new = (run.meta["suite"]["measure"].get(name) for run in (base, head))
+        if old != new:
+            problems.append(f"measure.{name} was {old!r} and is {new!r}")
+    if problems:
+        names = f"{base.path.name} and {head.path.name}"
+        raise InputError([f"{names} cannot be compared: {problem}" for problem in problems])
+
+
+def _judge(report: GateReport, base: StoredRun, head: StoredRun) -> None:
+    old = {record.case: record for record in records(base)}
+    pairs = []
+    for record in records(head):
+        if record.case not in old:
+            report.notes.append(f"{record.case} is only on the head's side: not compared")
+        elif {old[record.case].status, record.status} <= NOT_RUNNABLE:
+            report.skipped.append(Skipped(record.case, record.status.value, record.reason))
+        else:
+            pairs.append((old[record.case], record))
+    new = {record.case for record in records(head)}
+    report.notes += [
+        f"{case} is only on the base's side: not compared" for case in old if case not in new
+    ]
+    if not pairs and not report.skipped:
+        raise InputError(f"{base.path.name} and {head.path.name} have no case in common")
+    keys = [{case["id"]: case["key"] for case in run.meta["cases"]} for run in (base, head)]
+    cases = [_measured(pair, len(pairs), report) for pair in pairs]
+    report.verdicts = judge_separate(cases, report.min_effect, report.tolerance)
+    report.notes += [
+        f"{pair[0].case}: the definition of the model changed between the runs"
+        for pair in pairs
+        if keys[0][pair[0].case] != keys[1][pair[0].case]
+    ]
+
+
+def _measured(pair: tuple[Record, Record], comparisons: int, report: GateReport) -> Measured:
+    base, head = ([median(x["latencies_ns"]) / 1e6 for x in record.good] for record in pair)
+    bad = next((record for record in pair if record.status is not Status.OK), None)
+    name = pair[0].case
+    if bad is not None and bad.status is not Status.INTERRUPTED:
+        return Measured(name, Lost("arm_ended", f"{bad.status}: {bad.reason}"))
+    if min(len(base), len(head)) < 2:
+        text = f"{len(base)} good launches of the base and {len(head)} of the head; two are needed"
+        return Measured(name, Lost("few_launches", text))
+    decision = separate_runs(base, head, report.min_effect, report.tolerance, comparisons)
+    return Measured(name, decision, None, median(base), median(head))

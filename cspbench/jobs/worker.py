@@ -1,0 +1,116 @@
+"""The worker: a fresh process that loads one artifact and does one job (design, principle 1).
+
+Jobs come as JSON lines on standard input, answers leave as JSON lines through a pipe of their own
+(``--answers FD``), because backends print what they like on standard output. What it does
+stands in ``cspbench.measure.jobs``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import traceback
+
+from cspbench.core.statuses import Status
+from cspbench.errors import InputError, Unavailable, Unsupported
+from cspbench.measure.jobs import JOBS, Answer, PhaseReport
+
+#: What allocators say when there is no memory left, whatever the exception's type.
+OUT_OF_MEMORY = (
+    "out of memory", "not enough memory", "Cannot allocate memory", "Failed to allocate",
+    "Insufficient memory", "bad_alloc", "bad allocation",
+)  # fmt: skip
+
+
+def perform(job: Answer, phase: PhaseReport) -> Answer:
+    """Do one job; every Python error becomes an answer with a status and a reason."""
+    from cspbench.models.code import allowing_code
+
+    try:
+        limit_data(job.get("data_limit_bytes"))
+        with allowing_code(bool(job.get("allow_code", False))):
+            return JOBS[job["job"]](job, phase)
+    except Unsupported as reason:
+        return {"status": Status.UNSUPPORTED.value, "reason": str(reason)}
+    except Unavailable as reason:
+        return {"status": Status.UNAVAILABLE.value, "reason": str(reason)}
+    except InputError as error:  # a file that only building the model reads
+        return {"status": Status.FAILED.value, "reason": str(error)}
+    except MemoryError as error:
+        return {"status": Status.OOM.value, "reason": str(error) or "out of memory"}
+    except Exception as error:  # a backend may raise anything; the traceback goes to the log
+        traceback.print_exc()
+        text = (str(error).strip() or type(error).__name__).splitlines()[0][:500]
+        exhausted = any(sign in str(error) for sign in OUT_OF_MEMORY)
+        status = Status.OOM if exhausted else Status.FAILED
+        return {"status": status.value, "reason": f"{type(error).__name__}: {text}"}
+
+
+def to_line(message: Answer) -> str:
+    """One JSON line; an answer that is not JSON (a backend describes itself) becomes ``failed``."""
+    try:
+        return json.dumps(message, allow_nan=False) + "\n"
+    except (TypeError, ValueError) as error:
+        reason = f"the answer cannot be stored as JSON: {error}"
+        failed = {"event": "answer", "status": Status.FAILED.value, "reason": reason}
+        return json.dumps(failed) + "\n"
+
+
+def limit_data(limit: int | None) -> None:
+    """Bound this process's private memory, so that a runaway allocation fails in it alone.
+
+    RLIMIT_DATA counts what is allocated, not address space, which drivers reserve in terabytes.
+    """
+    if limit is None or sys.platform != "linux":
+        return
+    import resource
+
+    hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+    soft = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
+    resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+
+
+def no_core_dump() -> None:
+    """A crash of a model is told by its signal; gigabytes of core file help nobody."""
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def die_with_parent() -> None:
+    """Ask Linux to kill this process when the controller dies, however that happens."""
+    if sys.platform != "linux":
+        return
+    import ctypes
+    import signal
+
+    pr_set_pdeathsig = 1
+    ctypes.CDLL(None, use_errno=True).prctl(pr_set_pdeathsig, signal.SIGKILL)
+
+
+def main() -> None:
+    """Serve jobs until standard input ends."""
+    parser = argparse.ArgumentParser(prog="cspbench-worker")
+    parser.add_argument("--answers", type=int, required=True, help="file descriptor")
+    parser.add_argument("--parent", type=int, required=True, help="process id of the controller")
+    arguments = parser.parse_args()
+    die_with_parent()
+    no_core_dump()
+    if os.getppid() != arguments.parent:  # it died before we asked to be told
+        sys.exit(1)
+    with os.fdopen(arguments.answers, "w", encoding="utf-8") as answers:
+
+        def send(message: Answer) -> None:
+            answers.write(to_line(message))
+            answers.flush()
+
+        for line in sys.stdin:
+            job = json.loads(line)
+            answer = perform(job, lambda phase: send({"event": "phase", "phase": phase}))
+            send({"event": "answer", **answer})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What this machine is: facts, sensors, locks, control groups, what would spoil a measurement."""

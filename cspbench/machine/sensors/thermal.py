@@ -1,0 +1,52 @@
+"""Temperatures of the thermal zones, from sysfs (kernel documentation: driver-api/thermal)."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from cspbench.machine.sensors.spec import SENSORS, Reading, read_number, read_text
+
+#: What a Tegra board gives for a zone that is switched off, in thousandths of a degree.
+OFFLINE = -256_000
+
+
+@dataclass(frozen=True)
+class Thermal:
+    """A gauge for each zone, by its type, and the hottest."""
+
+    root: Path = Path("/sys/class/thermal")
+    name: str = "thermal"
+    summary: str = "temperatures of the thermal zones, from sysfs"
+    rate_hz: float = 1.0
+    on_request: bool = False
+
+    def available(self) -> str | None:
+        """Virtual machines mostly have none."""
+        return None if self._zones() else "this system shows no thermal zone"
+
+    def open(self) -> Thermal:
+        """Nothing to keep open."""
+        return self
+
+    def read(self) -> Reading:
+        """Read all zones; the kernel gives thousandths of a degree."""
+        gauges = {}
+        for zone in self._zones():
+            value = read_number(zone / "temp")
+            kind = re.sub(r"\W+", "_", read_text(zone / "type") or zone.name).lower()
+            if value is not None and value > OFFLINE:
+                gauges[f"temperature_{kind.removesuffix('_thermal')}_c"] = value / 1e3
+        if gauges:
+            gauges["temperature_c"] = max(gauges.values())
+        return Reading(gauges)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def _zones(self) -> list[Path]:
+        return sorted(path.parent for path in self.root.glob("thermal_zone*/temp"))
+
+
+SENSORS.add(Thermal())

@@ -1,0 +1,108 @@
+"""A case: one thing to measure, frozen, hashable, with a readable stable id."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cspbench.core.case import CaseId, ModelId, Ref
+
+#: What a suite says in place of labels to measure on every board.
+EACH = "each"
+
+
+@dataclass(frozen=True)
+class Case:
+    """Model x input x backend x settings.
+
+    ``model``, ``neck`` and ``backend`` hold only the options that differ from their defaults
+    (precision, engine and mode are backend options); ``input`` is (height, width) in pixels;
+    ``board`` is a label of a fleet's boards, None on one machine.
+    """
+
+    model: Ref
+    input: tuple[int, int]
+    backend: Ref
+    neck: Ref | None = None
+    batch: int = 1
+    threads: int = 1
+    board: str | None = None
+
+    @property
+    def model_id(self) -> ModelId:
+        """The part that can be built and analysed, with its input."""
+        return ModelId(self.model, self.neck, self.input)
+
+    @property
+    def id(self) -> str:
+        """The design's case id."""
+        return str(CaseId(self.model_id, self.backend, self.batch, self.threads, self.board))
+
+    @property
+    def input_shape(self) -> tuple[int, int, int, int]:
+        """(batch, 3, height, width)."""
+        return (self.batch, 3, *self.input)
+
+
+@dataclass(frozen=True)
+class Measure:
+    """How to measure: the ``measure:`` section of a suite.
+
+    rounds: launches a case. warmup_seconds: bound of the warm-up ("auto" in a suite keeps it).
+    target_ci: half width of the 95 % batch-means interval inside a launch, as a share of the
+    median, at which sampling stops. max_seconds: bound of the sampling of a launch.
+    budget_seconds: when it is spent, no round begins that is not needed for an interval; None:
+    no bound. timeout_seconds: bound of each phase of a launch. memory: one more launch a case
+    measures its peak memory. ceilings: the device's ceilings are measured once, for the roofline.
+    layers: one more profiles its layers. throughput: one more overlaps inferences. sensors: which
+    are read while it samples (``auto``, ``none``, or names with commas). seed: of the shuffled
+    order, inputs and weights.
+    """
+
+    rounds: int = 5
+    warmup_seconds: float = 2.0
+    target_ci: float = 0.02
+    max_seconds: float = 6.0
+    budget_seconds: float | None = None
+    timeout_seconds: float = 300.0
+    memory: bool = True
+    ceilings: bool = False
+    layers: bool = False
+    throughput: bool = False
+    sensors: str = "auto"
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Gate:
+    """What ``cspbench gate`` tolerates: the ``gate:`` section of a suite.
+
+    rules: (metric, share) pairs; growth of the metric by more than the share is a regression.
+    min_effect: smallest slowdown that is called slower. tolerance: a change of latency that surely
+    lies within it is called same. Both are shares of the base's latency.
+    """
+
+    rules: tuple[tuple[str, float], ...] = ()
+    min_effect: float = 0.03
+    tolerance: float = 0.05
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A validated suite, expanded.
+
+    ``cases`` are in matrix order without duplicates; ``notes`` say what was collapsed, excluded
+    or merged; ``digest`` is the SHA-256 of the file's bytes; ``path`` is where it was read;
+    ``devices`` are labels of a fleet's boards, or EACH alone: each case once on each of them;
+    ``overrides`` are the settings that replaced the file's, as ``--set`` takes them.
+    """
+
+    name: str
+    cases: tuple[Case, ...]
+    measure: Measure
+    description: str = ""
+    notes: tuple[str, ...] = ()
+    digest: str = ""
+    path: str = ""
+    gate: Gate = Gate()
+    devices: tuple[str, ...] = ()
+    overrides: tuple[str, ...] = ()

@@ -1,0 +1,336 @@
+"""Runs as tidy pandas frames: the form in which results are looked at.
+
+Columns are documented in docs/metrics.md; a value that was not obtained is missing (NaN or None),
+never 0.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from cspbench.backends.spec import BACKENDS, SCOPE, device_of
+from cspbench.core.case import CaseId, parse_case_id
+from cspbench.errors import CspbenchError
+from cspbench.store.ceilings import known_ceilings
+from cspbench.store.records import Record, records
+from cspbench.store.rundir import StoredRun, check_analyses, read_run, without_collections
+
+if TYPE_CHECKING:
+    from cspbench.analysis.record import Analysis
+    from cspbench.views.layer_times import Conditions
+
+CASE_COLUMNS = (
+    "id", "model", "neck", "input", "backend", "batch", "threads", "board", "status", "reason",
+    "flags", "params_m", "macs_g", "bflops", "latency_ms", "latency_ms_low", "latency_ms_high",
+    "p90_ms", "p99_ms", "fps", "launches", "samples", "max_relative_error", "peak_memory_bytes",
+    "loaded_bytes", "retained_bytes", "transient_bytes", "device_peak_bytes",
+    "device_loaded_bytes", "device_retained_bytes", "device_transient_bytes",
+    "device_process_bytes", "memory_method",
+    "energy_per_inference_j", "power_w", "idle_power_w", "energy_method", "compile_seconds",
+    "scope", "throughput_fps", "throughput_method", "scaling_efficiency",
+)  # fmt: skip
+LAUNCH_COLUMNS = (
+    "case", "job", "number", "session", "board", "ended", "seconds", "status", "reason", "flags",
+    "median_ms", "samples", "stop", "relative_half_width", "load_ms", "first_ms", "warmup_count",
+    "steady", "drift", "device_ms", "enqueue_ms", "transfer_ms", "steal_s", "foreign_cpu_s",
+    "own_cpu_s", "load_1m_before", "load_1m_after", "voluntary_switches", "involuntary_switches",
+)  # fmt: skip
+#: What every launch tells of itself in these words; whatever else it has under a name of a column
+#: is not that column's.
+LAUNCH_FACTS = (
+    "case", "job", "number", "session", "board", "ended", "seconds", "status", "stop",
+    "relative_half_width",
+)  # fmt: skip
+INTERFERENCE_COLUMNS = (
+    "steal_s", "foreign_cpu_s", "own_cpu_s", "load_1m_before", "load_1m_after",
+    "voluntary_switches", "involuntary_switches",
+)  # fmt: skip
+#: What a device told of its runs beside the host's clock, in ns: column -> name in the launch.
+DEVICE_COLUMNS = {
+    "device_ms": "device_ns", "enqueue_ms": "enqueue_ns", "transfer_ms": "transfer_ns",
+}  # fmt: skip
+MEMORY_COLUMNS = (
+    "peak_memory_bytes", "loaded_bytes", "retained_bytes", "transient_bytes", "device_peak_bytes",
+    "device_loaded_bytes", "device_retained_bytes", "device_transient_bytes",
+    "device_process_bytes",
+)  # fmt: skip
+ENERGY_COLUMNS = ("energy_per_inference_j", "power_w", "idle_power_w", "energy_method")
+#: Columns of numbers that may be missing.
+NUMBER_COLUMNS = frozenset(
+    ("params_m", "macs_g", "bflops", "latency_ms", "latency_ms_low", "latency_ms_high", "p90_ms",
+     "p99_ms", "fps", "max_relative_error", "peak_memory_bytes", "loaded_bytes", "retained_bytes",
+     "transient_bytes", "device_peak_bytes", "energy_per_inference_j", "power_w", "idle_power_w",
+     "throughput_fps", "scaling_efficiency", "drift", "compile_seconds", "seconds",
+     "median_ms", "relative_half_width",
+     "load_ms", "first_ms", "device_ms", "enqueue_ms", "transfer_ms",
+     "steal_s", "foreign_cpu_s", "own_cpu_s", "load_1m_before", "load_1m_after",
+     "voluntary_switches", "involuntary_switches", "device_loaded_bytes", "device_retained_bytes",
+     "device_transient_bytes", "device_process_bytes")
+)  # fmt: skip
+SAMPLE_COLUMNS = ("case", "number", "index", "latency_ms")
+
+
+class Run:
+    """A stored run: ``cases``, ``launches``, ``samples`` and ``layers`` as pandas frames."""
+
+    def __init__(self, stored: StoredRun) -> None:
+        self.stored = stored
+
+    @property
+    def path(self) -> Path:
+        """The run directory."""
+        return self.stored.path
+
+    @property
+    def name(self) -> str:
+        """The run's name, which is its directory's."""
+        return str(self.stored.meta["run"])
+
+    @property
+    def environment(self) -> dict[str, Any]:
+        """Fingerprint of the machine."""
+        return dict(self.stored.meta["environment"])
+
+    @functools.cached_property
+    def records(self) -> list[Record]:
+        """One record a planned case, in plan order."""
+        return records(self.stored)
+
+    @functools.cached_property
+    @without_collections()
+    def cases(self) -> pd.DataFrame:
+        """One row a case."""
+        rows = [_case_row(record, self.totals(record.case)) for record in self.records]
+        _add_scaling(rows)
+        return _frame(rows, CASE_COLUMNS)
+
+    @functools.cached_property
+    @without_collections()
+    def launches(self) -> pd.DataFrame:
+        """One row a launch, preparation included."""
+        known = {
+            id(launch): median_ms
+            for record in self.records
+            for launch, median_ms in zip(record.good, record.launch_medians_ms, strict=True)
+        }
+        rows = [_launch_row(launch, known.get(id(launch))) for launch in self.stored.launches]
+        return _frame(rows, LAUNCH_COLUMNS)
+
+    @functools.cached_property
+    def samples(self) -> pd.DataFrame:
+        """One row a timed inference."""
+        good = [launch for record in self.records for launch in record.good]
+        if not good:
+            return _frame([], SAMPLE_COLUMNS)
+        counts = np.array([len(launch["latencies_ns"]) for launch in good])
+        # One frame a launch would take ten times as long.
+        launches = pd.DataFrame([(launch["case"], launch["number"]) for launch in good],
+                                columns=["case", "number"])  # fmt: skip
+        samples = launches.loc[launches.index.repeat(counts)].reset_index(drop=True)
+        first = np.repeat(np.cumsum(counts) - counts, counts)
+        samples["index"] = np.arange(len(samples)) - first
+        joined = itertools.chain.from_iterable(launch["latencies_ns"] for launch in good)
+        samples["latency_ms"] = np.fromiter(joined, "int64", len(samples)) / 1e6
+        return samples
+
+    @functools.cached_property
+    def layers(self) -> pd.DataFrame:
+        """One row a layer of every model analysed: the Analysis's columns and ``model``."""
+        parts = [self.layers_of(model) for model in self.analyses]
+        return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame({"model": []})
+
+    def layers_of(self, model: str) -> pd.DataFrame:
+        """The rows of ``layers`` that are one model's, which ``analyses`` must hold."""
+        frame = self.analyses[model].frame()
+        frame.insert(0, "model", model)
+        return frame
+
+    @functools.cached_property
+    def layer_times(self) -> pd.DataFrame:
+        """One row an entry of a layer profile, and one a case for what lies between layers."""
+        from cspbench.views.layer_times import LAYER_TIME_COLUMNS, layer_time_rows
+
+        rows: list[dict[str, Any]] = []
+        for record in self.records:
+            if record.layers is not None:
+                model = str(parse_case_id(record.case).model)
+                # Without an analysis the entries stand alone.
+                layers = self.analyses[model].layers if model in self.analyses else []
+                rows += layer_time_rows(
+                    record.case, record.layers, layers, self._conditions(record.case)
+                )
+        return pd.DataFrame(rows, columns=list(LAYER_TIME_COLUMNS))
+
+    def ceilings(self, case_id: str) -> tuple[str, dict[str, Any] | None]:
+        """``device/t<threads>`` of a case ("" for an unknown backend), and its measured ceilings.
+
+        Those that the run noted, or else those that this machine measured since, if it made the
+        run.
+        """
+        case = parse_case_id(case_id)
+        try:
+            backend = BACKENDS.get(case.backend.name)
+        except CspbenchError:  # of a package that is not installed here
+            return "", None
+        device = device_of(backend, dict(case.backend.options))
+        key = f"{device}/t{case.threads}"
+        noted = self._noted_ceilings(case_id).get(key)
+        if noted is None and case.board is None:
+            known = known_ceilings(device, case.threads, self.environment)
+            noted = None if known is None else asdict(known)
+        return key, noted
+
+    def _noted_ceilings(self, case_id: str) -> dict[str, Any]:
+        """Of the board of the fleet that the case sits on, else of the run's machine."""
+        fleet = self.stored.meta.get("fleet") or {}
+        board = fleet.get("seats", {}).get(case_id)
+        if board in fleet.get("boards", {}):
+            return dict(fleet["boards"][board].get("ceilings", {}))
+        return dict(self.stored.meta.get("ceilings", {}))
+
+    def _conditions(self, case_id: str) -> Conditions:
+        from cspbench.views.layer_times import Conditions
+
+        case = parse_case_id(case_id)
+        key, found = self.ceilings(case_id)
+        device = key.partition("/")[0]
+        told = f"unknown: cspbench ceilings --device {device} --threads {case.threads}"
+        precision = str(dict(case.backend.options).get("precision", "fp32"))
+        return Conditions(case.batch, precision, found or {}, key if found or not key else told)
+
+    @functools.cached_property
+    def analyses(self) -> dict[str, Analysis]:
+        """Analyses by model, of the models of which this version can read the run's.
+
+        Raises:
+            InputError: the run has layers that are none; whoever made it, cspbench did not.
+        """
+        from cspbench.analysis.record import Analysis, is_current
+
+        check_analyses(self.stored)
+        stored = self.stored.meta["analyses"].items()
+        return {model: Analysis.from_dict(data) for model, data in stored if is_current(data)}
+
+    def totals(self, case_id: str) -> dict[str, Any]:
+        """Totals of the case's model by convention; empty if it was not analysed."""
+        analysis = self.stored.meta["analyses"].get(str(parse_case_id(case_id).model), {})
+        return dict(analysis.get("totals", {}))
+
+
+def load(path: str | Path) -> Run:
+    """Load a run directory.
+
+    Raises:
+        InputError: no run there.
+    """
+    return Run(read_run(Path(path)))
+
+
+def _frame(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> pd.DataFrame:
+    """Rows as a frame; numbers that were not obtained are NaN, also where none was."""
+    frame = pd.DataFrame(rows, columns=list(columns))
+    return frame.astype({column: "float64" for column in columns if column in NUMBER_COLUMNS})
+
+
+def _case_row(record: Record, totals: dict[str, Any]) -> dict[str, Any]:
+    case = parse_case_id(record.case)
+    latency = record.latency_ms
+    memory = record.memory or {}
+    energy = record.energy
+    errors = [launch["agreement"]["max_relative_error"] for launch in record.good]
+    return {
+        "id": record.case,
+        "model": str(case.model.model),
+        "neck": str(case.model.neck) if case.model.neck else None,
+        "input": "x".join(map(str, case.model.input or ())),
+        "backend": str(case.backend),
+        "batch": case.batch,
+        "threads": case.threads,
+        "board": case.board,
+        "status": record.status.value,
+        "reason": _encodable(record.reason),
+        "flags": list(record.flags),
+        "params_m": _scaled(totals.get("params"), 1e6),
+        "macs_g": _scaled(totals.get("macs"), 1e9),
+        "bflops": totals.get("bflops"),
+        "latency_ms": latency.estimate if latency else None,
+        "latency_ms_low": latency.low if latency else None,
+        "latency_ms_high": latency.high if latency else None,
+        "p90_ms": record.percentile_ms(0.90),
+        "p99_ms": record.percentile_ms(0.99),
+        "fps": 1000 * case.batch / latency.estimate if latency else None,
+        "launches": len(record.good),
+        "samples": sum(len(launch["latencies_ns"]) for launch in record.good),
+        "max_relative_error": max(errors, default=None),
+        **{column: memory.get(column) for column in MEMORY_COLUMNS},
+        "memory_method": memory.get("method"),
+        **{column: energy.get(column) for column in ENERGY_COLUMNS},
+        "compile_seconds": record.compile_seconds,
+        "scope": dict(case.backend.options).get(SCOPE.name, SCOPE.default),
+        **_throughput(record, case),
+    }
+
+
+def _throughput(record: Record, case: CaseId) -> dict[str, Any]:
+    found = record.throughput
+    if found is None:
+        return {}
+    return {
+        "throughput_fps": 1e9 * case.batch * found["inferences"] / found["ns"],
+        "throughput_method": f"{found['method']}, {found['in_flight']} in flight",
+    }
+
+
+def _add_scaling(rows: Sequence[dict[str, Any]]) -> None:
+    """``scaling_efficiency`` = fps(t) / (t x fps(1)), where the same case has 1 thread as well."""
+
+    def same(row: dict[str, Any]) -> str:
+        case = parse_case_id(row["id"])
+        return str(replace(case, threads=1))
+
+    single = {row["id"]: row["fps"] for row in rows if row["threads"] == 1}
+    for row in rows:
+        base = single.get(same(row))
+        if row["fps"] and base:
+            row["scaling_efficiency"] = row["fps"] / (row["threads"] * base)
+
+
+def _encodable(text: str) -> str:
+    """Text that any file can hold: JSON can smuggle in half of a surrogate pair."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def _scaled(value: float | None, unit: float) -> float | None:
+    return None if value is None else value / unit
+
+
+def _launch_row(launch: dict[str, Any], median_ms: float | None) -> dict[str, Any]:
+    """A launch's row; its median is given where the case's row needed it too."""
+    row = {column: launch.get(column) for column in LAUNCH_FACTS}
+    row["flags"] = list(launch.get("flags", ()))
+    row["reason"] = _encodable(launch["reason"])
+    latencies = launch.get("latencies_ns")
+    if latencies:
+        row["median_ms"] = median(latencies) / 1e6 if median_ms is None else median_ms
+        row["samples"] = len(latencies)
+        row["load_ms"] = launch["load_ns"] / 1e6
+        row["first_ms"] = launch["first_ns"] / 1e6
+        row["warmup_count"] = launch["warmup"]["count"]
+        row["steady"] = launch["warmup"]["steady"]
+        row["drift"] = (launch.get("drift") or {}).get("relative")
+        interference = launch.get("interference") or {}
+        row.update({column: interference.get(column) for column in INTERFERENCE_COLUMNS})
+        told = launch.get("device") or {}
+        row.update(
+            {column: _scaled(told.get(name), 1e6) for column, name in DEVICE_COLUMNS.items()}
+        )
+    return row

@@ -1,0 +1,112 @@
+"""Tables of a run as people read them: few columns, one row a case."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from cspbench.views.frames import Run
+
+#: How numbers are printed in the forms that people read.
+NUMBERS = {
+    "params_m": ".3f",
+    "macs_g": ".3f",
+    "bflops": ".3f",
+    "latency_ms": ".2f",
+    "latency_ms_low": ".2f",
+    "latency_ms_high": ".2f",
+    "p90_ms": ".2f",
+    "p99_ms": ".2f",
+    "fps": ".1f",
+    "peak_mib": ".1f",
+    "median_ms": ".2f",
+    "load_ms": ".0f",
+    "first_ms": ".1f",
+    "seconds": ".1f",
+    "samples": ".0f",
+    "number": ".0f",
+    "time_ms": ".3f",
+    "share": ".3f",
+    "gflops_per_s": ".1f",
+    "gb_per_s": ".1f",
+    "compute_utilisation": ".3f",
+    "memory_utilisation": ".3f",
+}
+CASE_TABLE = (
+    "id", "params_m", "macs_g", "bflops", "latency_ms", "interval", "p90_ms", "p99_ms", "fps",
+    "peak_mib", "flags", "status",
+)  # fmt: skip
+SOMETIMES = ("p99_ms", "peak_mib")
+#: What a narrow terminal leaves out first, in this order.
+SPARE = (
+    "macs_g", "params_m", "first_ms", "load_ms", "stop", "samples", "p99_ms", "peak_mib", "bflops",
+    "p90_ms", "seconds", "number",
+)  # fmt: skip
+LAYER_TIME_TABLE = (
+    "case", "entry", "entry_op", "time_ms", "share", "gflops_per_s", "gb_per_s",
+    "compute_utilisation", "memory_utilisation", "ceilings",
+)  # fmt: skip
+LAUNCH_TABLE = (
+    "case", "job", "number", "status", "median_ms", "samples", "stop", "load_ms", "first_ms",
+    "seconds", "flags", "reason",
+)  # fmt: skip
+
+
+def case_table(run: Run) -> pd.DataFrame:
+    """One row a case; ``interval`` is the 95 % interval of the latency around its estimate.
+
+    Columns of SOMETIMES that no case has a number for are left out.
+    """
+    cases = run.cases.copy()
+    cases["interval"] = [
+        _interval(float(estimate), float(low), float(high))
+        for estimate, low, high in zip(
+            cases["latency_ms"], cases["latency_ms_low"], cases["latency_ms_high"], strict=True
+        )
+    ]
+    cases["peak_mib"] = cases["peak_memory_bytes"] / 2**20
+    table = cases[list(CASE_TABLE)]
+    empty = [column for column in SOMETIMES if table[column].isna().all()]
+    return table.drop(columns=empty)
+
+
+def reason_table(run: Run) -> pd.DataFrame:
+    """Cases that were not measured, with the reason."""
+    cases = run.cases
+    return cases.loc[cases["status"] != "ok", ["id", "status", "reason"]]
+
+
+def reason_groups(run: Run) -> pd.DataFrame:
+    """The same as people read it: cases of a backend that share a reason are one row."""
+    import pandas as pd
+
+    groups = reason_table(run).groupby(
+        [run.cases["backend"], "status", "reason"], sort=False, dropna=False
+    )["id"]
+    rows = [
+        (ids.iloc[0] if len(ids) == 1 else f"{len(ids)} cases on {backend}", status, reason)
+        for (backend, status, reason), ids in groups
+    ]
+    return pd.DataFrame(rows, columns=["not measured", "status", "reason"])
+
+
+def launch_table(run: Run) -> pd.DataFrame:
+    """One row a launch."""
+    return run.launches[list(LAUNCH_TABLE)]
+
+
+def layer_time_table(run: Run) -> pd.DataFrame:
+    """One row an entry of a layer profile, with what it used of the device."""
+    return run.layer_times[list(LAYER_TIME_TABLE)]
+
+
+def _interval(estimate: float, low: float, high: float) -> str | None:
+    """``-3/+5 %``: how far the bounds lie from the estimate; None without an interval."""
+    if not low > 0:  # also NaN
+        return None
+    below, above = 100 * (low / estimate - 1), 100 * (high / estimate - 1)
+    if above > 100:
+        return "over ±100 %"
+    return f"{below:+.0f}/{above:+.0f} %" if above >= 10 else f"{below:+.1f}/{above:+.1f} %"

@@ -1,0 +1,160 @@
+"""What a command says while it measures: quiet, verbose, lines, bar and the log of events."""
+
+import io
+import json
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+
+import click
+import pytest
+
+from cspbench.cli.progress import Bar, LaunchLines, Lines, Logged, Quiet, duration_text
+from cspbench.cli.reporter import Talk, talk_options
+from cspbench.errors import InputError
+
+CASE = "peleenet@64/opencv-cpu/b1/t1"
+
+
+@dataclass
+class Plan:
+    """As much of a plan as a display looks at: one case that runs, one that cannot."""
+
+    runnable: list = field(default_factory=lambda: [SimpleNamespace(id=CASE, status=None)])
+    suite: SimpleNamespace = field(
+        default_factory=lambda: SimpleNamespace(name="demo", measure=SimpleNamespace(rounds=2))
+    )
+
+    @property
+    def cases(self):
+        return [
+            *self.runnable,
+            SimpleNamespace(id="peleenet@64/jetson/b1/t1", status="unavailable"),
+        ]
+
+
+def launch(milliseconds, **changes):
+    return {
+        "case": CASE, "job": "time", "number": 0, "status": "ok", "reason": "", "flags": [],
+        "seconds": 1.0, "stop": "target_ci", "latencies_ns": [round(milliseconds * 1e6)] * 3,
+        "interference": {"seconds": 1.0, "foreign_cpu_s": 0.25, "steal_s": 0.5,
+                         "load_1m_before": 1.0, "load_1m_after": 1.5},
+        **changes,
+    }  # fmt: skip
+
+
+def drive(display):
+    """A run of two rounds with a crash between."""
+    display.preparing("peleenet@64", 0, 1)
+    display.started(Plan(), 2)
+    display.launching(CASE)
+    display.launched(launch(10.0), 1)
+    display.launched(launch(0, status="crashed", reason="SIGSEGV", latencies_ns=None), 1)
+    display.launched(launch(12.0, flags=["contended"]), 0)
+    display.close()
+
+
+def test_a_log_gets_one_line_a_case_and_every_failure(capsys):
+    drive(Lines())
+    out, err = capsys.readouterr()
+    assert out == ""
+    told = [line for line in err.splitlines() if not line.startswith("  ")]
+    assert told == [
+        "preparing 1/1 peleenet@64",
+        "demo: 1 cases, 2 launches, 1 cases not runnable here",
+        f"{CASE}: crashed: SIGSEGV",
+        f"{CASE}: 11.00 ms (2 launches, 20.0 % apart)",  # median of 10 and 12; 12 / 10 - 1
+    ]
+    assert "1 of 2 launches" in err
+    assert "load " in err
+
+
+def test_verbose_tells_every_launch_and_what_disturbed_it(capsys):
+    drive(LaunchLines())
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[2].startswith("[1/2, ")
+    assert lines[2].endswith(f"{CASE}: 10.00 ms (3 samples, load 1.5, steal 0.50 s, others 0.25 s)")
+    assert f"{CASE}: crashed: SIGSEGV" in lines[3]
+    assert "12.00 ms [contended]" in lines[4]
+
+
+def test_quiet_says_nothing_and_the_bar_leaves_nothing_behind_but_failures(capsys):
+    drive(Quiet())
+    assert capsys.readouterr() == ("", "")
+    drive(Bar())
+    assert "crashed: SIGSEGV" in capsys.readouterr().err
+
+
+def test_every_event_is_one_line_of_json():
+    log = io.StringIO()
+    drive(Logged(Quiet(), Talk(quiet=True, log=log)))
+    events = [json.loads(line) for line in log.getvalue().splitlines()]
+    assert [event["event"] for event in events] == [
+        "preparing", "started", "launching", "launched", "launched", "launched",
+    ]  # fmt: skip
+    assert all(event["time"].endswith("+00:00") for event in events)
+    assert events[1]["not_runnable"] == ["peleenet@64/jetson/b1/t1"]
+    assert (events[3]["median_ms"], events[3]["samples"], events[3]["left"]) == (10.0, 3, 1)
+    assert "latencies_ns" not in events[3]
+    assert (events[4]["status"], events[4]["reason"]) == ("crashed", "SIGSEGV")
+    assert "median_ms" not in events[4]
+
+
+@click.command()
+@talk_options
+def speaker(talk):
+    talk.tell("hello\x1b[31m")
+    talk.event("finished", code=0)
+    click.echo("result")
+
+
+@pytest.fixture
+def said(capsys):
+    """What the command above writes to standard output and to standard error."""
+
+    def say(*options):
+        speaker.main(list(options), standalone_mode=False)
+        return tuple(capsys.readouterr())
+
+    return say
+
+
+def test_tell_goes_to_standard_error_made_harmless(said):
+    assert said() == ("result\n", "hello�[31m\n")
+    assert said("--quiet") == ("result\n", "")
+
+
+def test_the_log_is_appended_to_a_file_or_has_standard_error_to_itself(said, tmp_path):
+    file = tmp_path / "events.jsonl"
+    said("--log-json", str(file))
+    said("--log-json", str(file))
+    events = [json.loads(line)["event"] for line in file.read_text().splitlines()]
+    assert events == ["message", "finished"] * 2
+    stdout, stderr = said("--log-json", "-")
+    assert stdout == "result\n"
+    assert [json.loads(line)["event"] for line in stderr.splitlines()] == ["message", "finished"]
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [(("-q", "-v"), "exclude each other"), (("--log-json", "/no/such/file"), "cannot write")],
+)
+def test_what_cannot_be_is_refused(said, options, sentence):
+    with pytest.raises(InputError, match=sentence):
+        said(*options)
+
+
+def test_a_log_that_cannot_be_written_does_not_end_the_run():
+    class Full(io.StringIO):
+        def write(self, text):
+            raise OSError("no space left")
+
+    talk = Talk(quiet=True, log=Full())
+    talk.event("started")
+    talk.event("finished")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(45, "45 s"), (720, "12 min"), (12_000, "3 h 20 min")]
+)
+def test_durations_are_short(seconds, text):
+    assert duration_text(seconds) == text

@@ -1,0 +1,100 @@
+"""Arms for tests: an invented one, and what a real one needs."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+import time
+from dataclasses import dataclass, field
+
+from cspbench.core.statuses import Status
+from cspbench.runner.duet import ArmLostError, Burst, Held, WorkerArm
+from cspbench.runner.process import Outcome
+
+
+@dataclass
+class Machine:
+    """Invented hardware that logs what happens: ``ns`` is the time of an inference of each side."""
+
+    ns: dict[str, float]
+    log: list[tuple] = field(default_factory=list)
+    lost_share: dict[str, float] = field(default_factory=dict)
+    conditions: dict[str, dict] = field(default_factory=dict)
+    #: (side, what) -> error to raise, once.
+    fail: dict[tuple[str, str], ArmLostError] = field(default_factory=dict)
+    alive: int = 0
+    most_alive: int = 0
+
+    def make(self, side):
+        return FakeArm(self, side)
+
+
+@dataclass
+class FakeArm:
+    machine: Machine
+    side: str
+
+    def _step(self, what, *facts):
+        self.machine.log.append((what, self.side, *facts))
+        if (self.side, what) in self.machine.fail:
+            raise self.machine.fail.pop((self.side, what))
+
+    def start(self):
+        self.machine.alive += 1
+        self.machine.most_alive = max(self.machine.most_alive, self.machine.alive)
+        self._step("start")
+
+    def hold(self):
+        self._step("hold")
+        return Held(self.machine.ns[self.side], self.conditions(), {"backend": {"engine": "fake"}})
+
+    def burst(self, count):
+        self._step("burst", count)
+        ns = count * self.machine.ns[self.side]
+        return Burst(ns, count, ns * self.machine.lost_share.get(self.side, 0.0))
+
+    def conditions(self):
+        return self.machine.conditions.get(self.side, {"affinity": [0, 1], "nice": 0})
+
+    def close(self):
+        self.machine.alive -= 1
+        self.machine.log.append(("close", self.side))
+
+
+def lost(side, reason="arm_ended", status=Status.CRASHED, text="ended by SIGKILL"):
+    return ArmLostError(side, reason, Outcome(status, text))
+
+
+@contextlib.contextmanager
+def starving_head(monkeypatch):
+    """What cpulimit does: once bursts begin the head's worker is stopped most of the time."""
+    done, bursting, heads = threading.Event(), threading.Event(), []
+    hold, burst = WorkerArm.hold, WorkerArm.burst
+
+    def remembering(arm):
+        bursting.clear()
+        if arm._spec.side == "head":
+            heads[:] = [arm]
+        return hold(arm)
+
+    monkeypatch.setattr(WorkerArm, "hold", remembering)
+    monkeypatch.setattr(WorkerArm, "burst", lambda arm, n: bursting.set() or burst(arm, n))
+
+    def limit():
+        while not done.wait(0.004):
+            pid = heads[0].pid if bursting.is_set() else None
+            if pid is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGSTOP)
+                    time.sleep(0.1)
+                    os.kill(pid, signal.SIGCONT)
+
+    thread = threading.Thread(target=limit)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()

@@ -1,0 +1,150 @@
+"""What CI is given works as given: steps of the action and the GitLab job are run by bash."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import pytest
+from ruamel.yaml import YAML
+
+from tests.gating.conftest import EXAMPLE, run_git
+
+ROOT = Path(__file__).parents[2]
+ACTION = YAML(typ="safe").load(ROOT / "action.yml")
+#: How runners call "shell: bash".
+BASH = ("bash", "--noprofile", "--norc", "-eo", "pipefail", "-c")
+
+
+def step(name):
+    (found,) = [s for s in ACTION["runs"]["steps"] if s["name"] == name]
+    return found
+
+
+def environment(name, contexts):
+    """The step's own variables, with ${{ ... }} filled in from ``contexts`` or the defaults."""
+    defaults = {f"inputs.{k}": v.get("default", "") for k, v in ACTION["inputs"].items()}
+
+    def fill(text):
+        return re.sub(r"\$\{\{ (.+?) \}\}", lambda m: {**defaults, **contexts}[m[1]], text)
+
+    return {key: fill(text) for key, text in step(name).get("env", {}).items()}
+
+
+def run(script, folder, **variables):
+    scripts = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return subprocess.run(
+        [*BASH, script], cwd=folder, capture_output=True, text=True, check=False,
+        env={**os.environ, "PATH": scripts, **variables},
+    )  # fmt: skip
+
+
+@pytest.fixture
+def runner(tmp_path):
+    """Folders and files that GitHub's runner gives a step."""
+    paths = {name: tmp_path / name for name in ("GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY")}
+    for path in paths.values():
+        path.touch()
+    return {**{name: str(path) for name, path in paths.items()}, "TEMP": str(tmp_path / "temp")}
+
+
+def gate_step(repository, runner, **inputs):
+    contexts = {f"inputs.{key}": value for key, value in inputs.items()}
+    variables = environment("Gate", {"runner.temp": runner["TEMP"], **contexts})
+    done = run(step("Gate")["run"], repository, **variables, **runner)
+    lines = Path(runner["GITHUB_OUTPUT"]).read_text().splitlines()
+    return done, dict(line.split("=", 1) for line in lines)
+
+
+def test_the_action_fails_a_pull_request_that_costs_more(repository, runner):
+    done, outputs = gate_step(repository, runner, suite="suites/gate.yaml", base="main~1")
+    assert done.returncode == 1, done.stderr
+    assert outputs["exit-code"] == "1"
+    files = Path(outputs["files"])
+    assert {"gate.md", "gate.xml", "gate.html"} <= {path.name for path in files.iterdir()}
+    assert "gate failed" in Path(runner["GITHUB_STEP_SUMMARY"]).read_text()
+    assert "::error file=" in done.stderr
+
+
+def test_the_action_passes_what_changed_nothing(repository, runner):
+    done, outputs = gate_step(
+        repository, runner, suite="suites/gate.yaml", base="main", strict="true",
+        arguments="--only *64* --no-static",
+    )  # fmt: skip
+    assert (done.returncode, outputs["exit-code"]) == (0, "0"), done.stderr
+
+
+def test_inputs_of_the_action_are_no_code(repository, runner, tmp_path):
+    hostile = f"main; touch {tmp_path}/owned $(touch {tmp_path}/owned)"
+    done, outputs = gate_step(repository, runner, suite="suites/gate.yaml", base=hostile)
+    assert (done.returncode, outputs["exit-code"]) == (2, "2")
+    assert not (tmp_path / "owned").exists()
+
+
+@pytest.mark.parametrize(
+    ("inputs", "installed"),
+    [
+        ({}, "-m pip install /the/action\n"),
+        ({"inputs.install": "-r requirements.txt"},
+         "-m pip install /the/action -r requirements.txt\n"),
+        ({"inputs.cspbench": "false", "inputs.install": "numpy"}, "-m pip install numpy\n"),
+        ({"inputs.cspbench": "false"}, ""),
+    ],
+)  # fmt: skip
+def test_the_action_installs_itself_and_what_it_is_told(tmp_path, inputs, installed):
+    said = tmp_path / "said"
+    said.touch()
+    variables = environment("Install", {"github.action_path": "/the/action", **inputs})
+    script = f'python() {{ echo "$@" >> {said}; }}\n' + step("Install")["run"]
+    assert run(script, tmp_path, **variables).returncode == 0
+    assert said.read_text() == installed
+
+
+def test_the_action_fetches_the_base_of_a_shallow_clone(repository, tmp_path):
+    base = run_git(repository, "rev-parse", "main~1")
+    clone = tmp_path / "clone"
+    run_git(tmp_path, "clone", "-q", "--depth=1", f"file://{repository}", str(clone))
+    variables = environment("Fetch the base", {"github.event.pull_request.base.sha": base})
+    for _ in range(2):  # the second time it is there already
+        done = run(step("Fetch the base")["run"], clone, **variables)
+        assert done.returncode == 0, done.stderr
+    assert run_git(clone, "cat-file", "-t", base) == "commit"
+
+
+@pytest.mark.parametrize("file", [EXAMPLE / ".github/workflows/gate.yml",
+                                  ROOT / ".github/workflows/gate.yml"])  # fmt: skip
+def test_workflows_use_inputs_and_outputs_that_the_action_has(file):
+    steps = YAML(typ="safe").load(file)["jobs"]["gate"]["steps"]
+    (used,) = [s for s in steps if s["uses"] in ("./", "OWNER/cspbench@main")]
+    assert set(used["with"]) <= set(ACTION["inputs"])
+    (outputs,) = [s["with"]["path"] for s in steps if "upload-artifact" in s["uses"]]
+    assert outputs == f"${{{{ steps.{used['id']}.outputs.files }}}}"
+    assert "files" in ACTION["outputs"]
+    suite = (file.parents[2] if used["uses"] == "./" else EXAMPLE) / used["with"]["suite"]
+    assert suite.is_file()
+
+
+def test_the_gitlab_job_runs_as_given(repository):
+    job = YAML(typ="safe").load(EXAMPLE / ".gitlab-ci.yml")["performance"]
+    done = run(
+        "\n".join(job["script"]), repository,
+        CI_MERGE_REQUEST_DIFF_BASE_SHA=run_git(repository, "rev-parse", "main~1"),
+        CI_COMMIT_SHA=run_git(repository, "rev-parse", "main"),
+    )  # fmt: skip
+    assert done.returncode == 1, done.stderr
+    junit = repository / job["artifacts"]["reports"]["junit"]
+    assert ET.parse(junit).getroot()[0].get("failures") == "1"
+    assert (repository / "gate/gate.html").is_file()
+
+
+def test_the_gitlab_job_installs_by_one_name_to_replace():
+    job = YAML(typ="safe").load(EXAMPLE / ".gitlab-ci.yml")["performance"]
+    (line,) = job["before_script"]
+    name = job["variables"]["CSPBENCH"].replace("OWNER", "someone")
+    done = run(f"pip() {{ printf '%s\\n' \"$@\"; }}\n{line}", EXAMPLE, CSPBENCH=name)
+    assert done.stdout.splitlines() == [
+        "install", "cspbench @ git+https://github.com/someone/cspbench@main", "-r",
+        "requirements.txt",
+    ]  # fmt: skip

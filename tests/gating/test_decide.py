@@ -1,0 +1,292 @@
+import math
+from statistics import fmean, stdev
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from cspbench.gating.decide import (
+    LOOKS,
+    Finding,
+    Look,
+    confirmed,
+    decide,
+    generation_estimate,
+    holm,
+    moving_alike,
+    p_value,
+    separate_runs,
+    sequential_p,
+    starvation,
+    student_bound,
+)
+from tests.gating.noise import estimates as simulated
+
+LOGS = st.floats(-0.5, 0.5, allow_nan=False)
+
+
+def run_gate(generations, min_effect=0.03, tolerance=0.05):
+    """Look at growing prefixes as a gate does; return (finding, generations used)."""
+    for look in LOOKS:
+        decision = decide(generations[: look.generations], min_effect, tolerance)
+        if decision.finding is not Finding.GO_ON:
+            return decision.finding, look.generations
+    raise AssertionError("the last look always ends")
+
+
+def share(trials, finding, **settings):
+    found = [run_gate(list(row), **settings)[0] for row in trials]
+    return sum(f is finding for f in found) / len(found)
+
+
+# One generation
+
+
+def test_generation_is_the_median_of_the_log_ratios_of_its_pairs():
+    # Ratios 1.0, 1.1 and a pair that a co-tenant spoilt: the median is 1.1.
+    assert generation_estimate([10, 10, 10], [10, 11, 90]) == pytest.approx(math.log(1.1))
+
+
+def test_generation_needs_whole_pairs_of_positive_times():
+    with pytest.raises(ValueError, match="2 bursts of the base and 1 of the head"):
+        generation_estimate([1, 1], [1])
+    with pytest.raises(ValueError, match="positive"):
+        generation_estimate([1, 0], [1, 1])
+
+
+@given(st.lists(st.tuples(st.floats(1, 1e9), st.floats(1, 1e9)), min_size=1))
+def test_swapping_the_sides_changes_only_the_sign(pairs):
+    base, head = zip(*pairs, strict=True)
+    assert generation_estimate(base, head) == pytest.approx(-generation_estimate(head, base))
+
+
+# Bounds and p-values
+
+
+def test_student_bound_is_the_textbook_one():
+    # mean 0.05, s = 0.01, n = 4: t(0.999; 3) = 10.2145, so 10.2145 * 0.01 / 2 = 0.0510725.
+    values = [0.05 + d for d in (-0.0122474, 0.0, 0.0, 0.0122474)]
+    assert stdev(values) == pytest.approx(0.01, rel=1e-5)
+    assert student_bound(values, 0.999) == pytest.approx(0.0510725, rel=1e-4)
+
+
+@given(st.lists(LOGS, min_size=3, max_size=16).filter(lambda v: stdev(v) > 1e-6))
+def test_p_value_is_scipys_one_sided_t_test(values):
+    expected = stats.ttest_1samp(values, 0.0, alternative="greater").pvalue
+    assert p_value(values) == pytest.approx(expected, abs=1e-9)
+
+
+def test_sequential_p_counts_all_looks():
+    # One look of alpha 0.01 with p = 0.002: 0.01 * 0.002 / 0.01 = 0.002, the p-value itself.
+    values = [0.01, 0.02, 0.03, 0.04]
+    assert sequential_p(values, [Look(4, 0.01)]) == pytest.approx(p_value(values))
+    # Two looks that spend 0.01 each; only the first was made: twice its p-value.
+    looks = [Look(4, 0.01), Look(8, 0.01)]
+    assert sequential_p(values, looks) == pytest.approx(2 * p_value(values))
+    assert sequential_p(values[:3], looks) is None
+
+
+# The decision at a look
+
+
+def spread_around(centre, count, sd):
+    """``count`` values with exactly this mean and standard deviation."""
+    raw = np.resize([-1.0, 1.0], count)
+    return list(centre + sd * raw / stdev(raw))
+
+
+def test_slower_needs_the_bound_above_zero_and_min_effect():
+    # n = 4, s = 1 %: the bound is 5.107 % below the mean.
+    assert decide(spread_around(0.06, 4, 0.01), 0.03, 0.05).finding is Finding.SLOWER
+    assert decide(spread_around(0.045, 4, 0.01), 0.03, 0.05).finding is Finding.GO_ON
+    # s = 0.1 %: surely slower by 2 %, but that is under min_effect and within the tolerance.
+    assert decide(spread_around(0.02, 4, 0.001), 0.03, 0.05).finding is Finding.SAME
+
+
+def test_faster_mirrors_slower():
+    decision = decide(spread_around(-0.06, 4, 0.01), 0.03, 0.05)
+    assert decision.finding is Finding.FASTER
+    assert decision.estimate == pytest.approx(-0.06)
+    assert decision.high < 0
+
+
+def test_a_certain_slowdown_inside_a_wide_tolerance_is_still_slower():
+    assert decide(spread_around(0.04, 4, 0.001), 0.03, 0.10).finding is Finding.SLOWER
+
+
+def test_same_needs_both_bounds_within_the_tolerance():
+    # n = 4: t(0.99; 3) = 4.5407; s = 2 % gives 4.54 %, within log(1.05) = 4.88 %; s = 2.5 % 5.68 %.
+    assert decide(spread_around(0.0, 4, 0.02), 0.03, 0.05).finding is Finding.SAME
+    assert decide(spread_around(0.0, 4, 0.025), 0.03, 0.05).finding is Finding.GO_ON
+
+
+def test_after_the_last_look_nothing_goes_on():
+    # n = 16, s = 15 %: t(0.95; 15) = 1.7531, 1.7531 * 0.15 / 4 = 6.6 % > 4.9 %.
+    assert decide(spread_around(0.0, 16, 0.15), 0.03, 0.05).finding is Finding.INCONCLUSIVE
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 5, 7, 9, 15])
+def test_between_looks_nothing_is_decided(count):
+    assert decide([1.0] * count, 0.03, 0.05).finding is Finding.GO_ON
+
+
+@given(st.sampled_from(LOOKS).flatmap(lambda k: st.lists(LOGS, min_size=k.generations,
+                                                        max_size=k.generations)))  # fmt: skip
+def test_decisions_are_symmetric(values):
+    mirror = {Finding.SLOWER: Finding.FASTER, Finding.FASTER: Finding.SLOWER}
+    one, other = decide(values, 0.03, 0.05), decide([-v for v in values], 0.03, 0.05)
+    assert other.finding is mirror.get(one.finding, one.finding)
+    assert one.low <= one.estimate <= one.high
+    assert one.estimate == pytest.approx(fmean(values), abs=1e-12)
+
+
+def test_generations_without_spread_are_decided_by_their_value():
+    assert decide([0.0] * 4, 0.03, 0.05).finding is Finding.SAME
+    assert decide([0.1] * 4, 0.03, 0.05).finding is Finding.SLOWER
+
+
+# Error rates by simulation
+
+
+def test_false_alarms_on_a_bad_machine():
+    quiet = simulated(2000, 16, 0.0, seed=1)
+    # Nothing changed: "slower" (and "faster") in under 0.5 % of 2000 gates, since an estimate of
+    # 3 % must come about by chance; and nearly all end as "same".
+    assert share(quiet, Finding.SLOWER) < 0.005
+    assert share(quiet, Finding.FASTER) < 0.005
+    assert share(quiet, Finding.SAME) > 0.97
+
+
+def test_error_spent_by_the_looks_is_what_they_say():
+    # Without min_effect the looks alone decide: at most 2.9 % by the union bound, here within three
+    # standard errors of 2000 trials (1.1 %).
+    quiet = simulated(2000, 16, 0.0, seed=2)
+    assert share(quiet, Finding.SLOWER, min_effect=1e-9, tolerance=1e-9) <= 0.029 + 0.011
+
+
+def test_five_percent_is_found_through_noise_and_drift():
+    slow = simulated(1000, 16, 0.05, seed=3)
+    assert share(slow, Finding.SLOWER) > 0.95
+    assert share(slow, Finding.SAME) < 0.02
+    faster = simulated(1000, 16, 1 / 1.05 - 1, seed=4, drift=-0.2)
+    assert share(faster, Finding.FASTER) > 0.95
+
+
+def test_ten_percent_is_found_early():
+    used = [run_gate(list(row))[1] for row in simulated(500, 16, 0.10, seed=5)]
+    assert np.median(used) == 4
+
+
+def test_sequential_p_is_valid_under_the_null():
+    quiet = simulated(2000, 16, 0.0, seed=6)
+    p_values = np.array([sequential_p(list(row)) for row in quiet])
+    for level in (0.01, 0.05, 0.2):
+        assert (p_values <= level).mean() <= level + 3 * math.sqrt(level / 2000)
+
+
+def test_a_second_finding_makes_false_alarms_of_a_whole_suite_rare():
+    # 100 suites of 20 unchanged cases, without min_effect: the first look at the cases alone would
+    # flag about every second suite (1 - 0.971^20 = 45 %), confirmation with Holm next to none.
+    first = simulated(2000, 16, 0.0, seed=7).reshape(100, 20, 16)
+    second = simulated(2000, 16, 0.0, seed=8).reshape(100, 20, 16)
+    flagged = alarms = 0
+    for suite, again in zip(first, second, strict=True):
+        suspects = [i for i, row in enumerate(suite)
+                    if run_gate(list(row), 1e-9, 1e-9)[0] is Finding.SLOWER]  # fmt: skip
+        p_values = [sequential_p(list(again[i])) for i in suspects]
+        flagged += bool(suspects)
+        alarms += any(confirmed(p_values))
+    assert flagged > 20
+    assert alarms <= 3
+
+
+# Starvation
+
+
+def test_load_that_both_sides_share_is_no_starvation():
+    slow = [0.05, 0.06, 0.04, 0.05]
+    assert starvation(slow, slow, 0.03, moved=True) is None
+    # Waiting that comes and goes on either side: its mean is 0.
+    assert starvation([0.1, -0.1, 0.1, -0.1], [0.0] * 4, 0.03, moved=False) is None
+
+
+def test_a_side_that_waits_is_starved():
+    # The head takes 20 % longer, but not while it runs.
+    found = starvation([0.18, 0.19, 0.18, 0.17], [0.0] * 4, 0.03, moved=True)
+    assert found == pytest.approx(0.18)
+    # The base was held back: what looks the same would be 5 % slower.
+    found = starvation([0.0] * 4, [0.05, 0.051, 0.049, 0.05], 0.03, moved=False)
+    assert found == pytest.approx(-0.05)
+
+
+def test_waiting_that_makes_up_half_of_a_finding_is_starvation_whatever_its_significance():
+    estimates, running = [0.06, 0.04, 0.06, 0.04], [0.01, 0.035, 0.01, 0.035]
+    assert starvation(estimates, running, 0.03, moved=True) == pytest.approx(0.0275)
+    assert starvation(estimates, running, 0.03, moved=False) is None
+    assert starvation(estimates, [e - 0.01 for e in estimates], 0.03, moved=True) is None
+
+
+# Many cases
+
+
+def test_holm_by_hand():
+    # level 0.05, m = 3: 0.01 <= 0.05/3, 0.02 <= 0.05/2, 0.06 > 0.05/1.
+    assert holm([0.06, 0.01, 0.02], 0.05) == [False, True, True]
+    # 0.03 > 0.05/2 stops the procedure although 0.04 <= 0.05/1.
+    assert holm([0.03, 0.04], 0.05) == [False, False]
+    assert holm([], 0.05) == []
+
+
+@given(st.lists(st.floats(0, 1), max_size=12), st.floats(0.001, 0.2))
+def test_holm_rejects_no_less_than_bonferroni_and_no_more_than_each_alone(p_values, level):
+    for p, rejected in zip(p_values, holm(p_values, level), strict=True):
+        assert not rejected or p <= level
+        assert rejected or p > level / len(p_values)
+
+
+def test_a_case_alone_is_confirmed_by_its_own_looks():
+    barely = spread_around(0.051073 + 1e-5, 4, 0.01)
+    assert decide(barely, 0.03, 0.05).finding is Finding.SLOWER
+    assert confirmed([sequential_p(barely)]) == [True]
+
+
+def test_moving_alike():
+    assert moving_alike([0.10, 0.11, 0.09, 0.10], 0.03) == pytest.approx(0.10)
+    assert moving_alike([-0.2, -0.2, -0.25], 0.03) == pytest.approx(-0.2)
+    assert moving_alike([0.10, 0.0, 0.0, 0.0], 0.03) is None  # one case: code
+    assert moving_alike([0.10, 0.5, 0.02, 0.3], 0.03) is None  # not alike
+    assert moving_alike([0.01, 0.01, 0.01], 0.03) is None  # they do not move
+    assert moving_alike([0.1, 0.1], 0.03) is None  # too few to tell
+
+
+# Runs that did not take turns
+
+
+def test_separate_runs_are_welch_with_the_error_between_runs():
+    base, head = [10.0, 10.2, 9.8, 10.1, 9.9], [12.0, 12.1, 11.9, 12.2, 11.8]
+    decision = separate_runs(base, head, 0.03, 0.05)
+    logs = [np.log(base), np.log(head)]
+    assert decision.finding is Finding.SLOWER
+    assert decision.estimate == pytest.approx(logs[1].mean() - logs[0].mean())
+    welch = stats.ttest_ind(logs[1], logs[0], equal_var=False).confidence_interval(0.95)
+    assert decision.high - decision.low > welch.high - welch.low
+
+
+def test_separate_runs_do_not_call_a_small_shift_slower():
+    base, head = [10.0, 10.01, 9.99] * 5, [10.5, 10.51, 10.49] * 5
+    # Plain Welch is certain of the 5 %; between separate runs it is no finding.
+    assert stats.ttest_ind(head, base, equal_var=False).pvalue < 1e-20
+    assert separate_runs(base, head, 0.03, 0.05).finding is Finding.INCONCLUSIVE
+
+
+def test_many_comparisons_widen_the_bound():
+    base, head = [10.0, 10.1, 9.9] * 4, [10.6, 10.7, 10.5] * 4
+    assert separate_runs(base, head, 0.03, 0.05).finding is Finding.SLOWER
+    assert separate_runs(base, head, 0.03, 0.05, comparisons=50).finding is Finding.INCONCLUSIVE
+
+
+def test_separate_runs_need_launches():
+    with pytest.raises(ValueError, match="two launches"):
+        separate_runs([1.0], [1.0, 2.0], 0.03, 0.05)

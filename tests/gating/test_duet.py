@@ -1,0 +1,209 @@
+import itertools
+import os
+import signal
+
+import pytest
+
+from cspbench.core.statuses import Status
+from cspbench.gating.decide import generation_estimate, starvation
+from cspbench.runner import duet
+from cspbench.runner.duet import ArmLostError, ArmSpec, WorkerArm, generations
+from tests.gating.arms import Machine, lost, starving_head
+
+
+def take(machine, count, pairs=4):
+    return list(itertools.islice(generations(machine.make, pairs), count))
+
+
+def steps(machine, what):
+    return [entry[1] for entry in machine.log if entry[0] == what]
+
+
+# Order
+
+
+def test_bursts_alternate_in_abba_order_and_the_start_order_swaps():
+    machine = Machine({"base": 1e6, "head": 1e6})
+    first, second = take(machine, 2)
+    a, b = "base", "head"
+    assert steps(machine, "start") == steps(machine, "hold") == [a, b, b, a]
+    taken = "".join({a: "A", b: "B"}[side] for side in steps(machine, "burst"))
+    assert taken == "ABBAABBA" + "BAABBAAB"
+    assert (first.first, second.first) == (a, b)
+    assert len(first.base) == len(first.head) == 4
+
+
+def test_a_burst_of_the_slower_side_lasts_forty_ms():
+    machine = Machine({"base": 4e6, "head": 8e6})
+    (generation,) = take(machine, 1)
+    # 40 ms / 8 ms = 5 inferences, on both sides.
+    assert {burst.count for burst in generation.base + generation.head} == {5}
+    assert generation.inference_ns("head") == [8e6] * 4
+
+
+def test_a_burst_has_at_least_one_inference():
+    (generation,) = take(Machine({"base": 1e9, "head": 1e9}), 1)
+    assert generation.base[0].count == 1
+
+
+def test_processes_are_replaced_and_all_are_ended():
+    machine = Machine({"base": 1e6, "head": 1e6})
+    take(machine, 3)
+    assert (machine.most_alive, machine.alive) == (2, 0)
+    assert len(steps(machine, "start")) == 6
+
+
+# What goes wrong
+
+
+@pytest.mark.parametrize("what", ["start", "hold", "burst"])
+@pytest.mark.parametrize("side", ["base", "head"])
+def test_a_lost_arm_ends_the_duet_and_both_processes(side, what):
+    machine = Machine({"base": 1e6, "head": 1e6}, fail={(side, what): lost(side)})
+    with pytest.raises(ArmLostError, match=f"the {side}'s worker: crashed: ended by SIGKILL"):
+        take(machine, 1)
+    assert machine.alive == 0
+
+
+def test_arms_under_other_conditions_are_not_compared():
+    machine = Machine({"base": 1e6, "head": 1e6},
+                      conditions={"head": {"affinity": [1], "nice": 0}})  # fmt: skip
+    with pytest.raises(ArmLostError) as error:
+        take(machine, 1)
+    assert error.value.reason == "unlike_arms"
+
+
+def test_time_lost_is_told_apart_from_time_at_work():
+    machine = Machine({"base": 1e6, "head": 2e6}, lost_share={"head": 0.5})
+    (generation,) = take(machine, 1)
+    assert generation.inference_ns("head") == [2e6] * 4
+    assert generation.running_ns("head") == generation.running_ns("base") == [1e6] * 4
+
+
+def test_models_that_do_not_fit_together_are_measured_by_pairs_of_processes():
+    no_room = lost("head", status=Status.OOM, text="over the memory limit")
+    machine = Machine({"base": 4e6, "head": 8e6}, fail={("head", "hold"): no_room})
+    first, _second = take(machine, 2)
+    assert first.schedule == "pairs"
+    a, b = "base", "head"
+    held = steps(machine, "hold")
+    assert held[2:] == [a, b, b, a, b, a, a, b]  # after the attempt to have both
+    assert machine.log.count(("burst", a, 10)) == machine.log.count(("burst", b, 5)) == 8
+    estimate = generation_estimate(first.inference_ns("base"), first.inference_ns("head"))
+    assert estimate == pytest.approx(0.6931, abs=1e-4)  # log 2
+
+
+def test_a_model_that_does_not_fit_alone_is_lost():
+    machine = Machine({"base": 1e6, "head": 1e6})
+
+    class Full(Machine):
+        def make(self, side):
+            machine.fail[("head", "hold")] = lost("head", status=Status.OOM, text="too large")
+            return machine.make(side)
+
+    with pytest.raises(ArmLostError, match="oom: too large"):
+        take(Full({}), 1)
+
+
+# Real workers with a real OpenCV model
+
+
+@pytest.fixture
+def arms(opencv_job):
+    """Makes real arms and remembers the last one of each side."""
+    made = {}
+
+    def make(side):
+        job = {key: value for key, value in opencv_job.items() if key != f"not_{side}"}
+        made[side] = WorkerArm(ArmSpec(side, {**job, **job.get(side, {})}, timeout_seconds=60))
+        return made[side]
+
+    make.made = made
+    return make
+
+
+def one(make, pairs=6):
+    return next(iter(generations(make, pairs)))
+
+
+def test_a_real_generation(arms):
+    generation = one(arms)
+    assert len(generation.base) == 6
+    assert all(burst.ns > 0 for burst in generation.base + generation.head)
+    assert all(0 <= burst.lost_ns <= burst.ns for burst in generation.base + generation.head)
+    assert generation.facts["base"]["backend"]["threads"] == 1
+    # Both processes were ended with the generation.
+    assert arms.made["base"].pid is None
+
+
+def test_extra_work_in_one_arm_is_seen(arms, opencv_job):
+    # 4000 products of 48 x 48 matrices take tens of milliseconds, an inference takes a few.
+    opencv_job["head"] = {"extra_units": 4000.0}
+    generation = one(arms)
+    estimate = generation_estimate(generation.inference_ns("base"), generation.inference_ns("head"))
+    assert estimate > 0.2
+
+
+def in_the_middle(arms, act):
+    """Call ``act`` with the head's process id once it takes bursts."""
+    original = WorkerArm.burst
+    calls = itertools.count()
+
+    def burst(arm, count):
+        if next(calls) == 3:
+            act(arms.made["head"].pid)
+        return original(arm, count)
+
+    return burst
+
+
+def test_a_killed_arm_is_lost(arms, monkeypatch):
+    monkeypatch.setattr(
+        WorkerArm, "burst", in_the_middle(arms, lambda pid: os.kill(pid, signal.SIGKILL))
+    )
+    with pytest.raises(ArmLostError, match="SIGKILL") as error:
+        one(arms)
+    assert (error.value.side, error.value.reason) == ("head", "arm_ended")
+
+
+def test_a_stopped_arm_is_lost(arms, monkeypatch):
+    monkeypatch.setattr(duet, "BURST_TIMEOUT_SECONDS", 0.5)
+    monkeypatch.setattr(duet, "BURST_TIMEOUT_FACTOR", 5.0)
+    monkeypatch.setattr(
+        WorkerArm, "burst", in_the_middle(arms, lambda pid: os.kill(pid, signal.SIGSTOP))
+    )
+    with pytest.raises(ArmLostError) as error:
+        one(arms)
+    assert (error.value.side, error.value.reason) == ("head", "no_answer")
+
+
+def test_a_starved_arm_is_noticed(arms, monkeypatch):
+    with starving_head(monkeypatch):
+        measured = list(itertools.islice(generations(arms, 6), 2))
+    estimates, running = (
+        [generation_estimate(getattr(g, of)("base"), getattr(g, of)("head")) for g in measured]
+        for of in ("inference_ns", "running_ns")
+    )
+    assert min(estimates) > 0.3
+    assert starvation(estimates, running, 0.03, moved=True) > 0.2
+
+
+def test_a_reniced_arm_is_not_compared(arms, monkeypatch):
+    monkeypatch.setattr(
+        WorkerArm, "burst",
+        in_the_middle(arms, lambda pid: os.setpriority(os.PRIO_PROCESS, pid, 10)),
+    )  # fmt: skip
+    with pytest.raises(ArmLostError) as error:
+        one(arms)
+    assert error.value.reason == "unlike_arms"
+
+
+def test_a_model_that_computes_something_else_is_lost(arms, opencv_job, tmp_path):
+    import numpy as np
+
+    with np.load(opencv_job["reference"]) as stored:
+        wrong = {name: stored[name] + 1 for name in stored.files}
+    np.savez(tmp_path / "wrong.npz", **wrong)
+    opencv_job["head"] = {"reference": str(tmp_path / "wrong.npz")}
+    with pytest.raises(ArmLostError, match=r"failed: Disagreement: outputs differ from torch"):
+        one(arms)

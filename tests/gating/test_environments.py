@@ -1,0 +1,157 @@
+"""Environments of two commits; what pip installs is a wheel in the repository: no network."""
+
+import contextlib
+import sys
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import cspbench
+from cspbench.errors import InputError
+from cspbench.gating import job
+from cspbench.gating.environments import with_environments
+from cspbench.gating.sides import OpenSide, _only_cspbench, environment_facts, parse_side
+from cspbench.runner.duet import ArmSpec, WorkerArm
+from cspbench.suite.load import load_suite
+
+
+@pytest.fixture(autouse=True)
+def _offline(monkeypatch):
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.delenv("PIP_REQUIRE_VIRTUALENV", raising=False)
+
+
+@pytest.fixture
+def suite(repository, monkeypatch):
+    monkeypatch.chdir(repository)
+    return repository / "suites/gate.yaml"
+
+
+@pytest.fixture(scope="session")
+def libraries(tmp_path_factory):
+    """A folder from which numpy and OpenCV can be imported, and nothing else of this one."""
+    import numpy
+
+    folder, packages = tmp_path_factory.mktemp("libraries"), Path(numpy.__file__).parents[1]
+    for name in ("numpy", "numpy.libs", "cv2", "opencv_python_headless.libs"):
+        if (packages / name).exists():
+            (folder / name).symlink_to(packages / name)
+    return folder
+
+
+def wheel(folder, version, libraries):
+    """A wheel of a package "runtime" that brings the libraries by a .pth file."""
+    info = f"runtime-{version}.dist-info"
+    metadata = f"Metadata-Version: 2.1\nName: runtime\nVersion: {version}\n"
+    files = {
+        "runtime.py": f"version = {version!r}\n",
+        "runtime.pth": f"{libraries}\n",
+        f"{info}/METADATA": metadata,
+        f"{info}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    path = folder / f"runtime-{version}-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, text in files.items():
+            archive.writestr(name, text)
+        archive.writestr(f"{info}/RECORD", "".join(f"{n},,\n" for n in files))
+    return path.name
+
+
+@pytest.fixture
+def two_versions(repository, git, libraries):
+    """Commits main~1 and main: the same model on version 1.0 and on 1.1 of what it runs on."""
+    for version in ("1.0", "1.1"):
+        name = wheel(repository, version, libraries)
+        (repository / "requirements.txt").write_text(f"./{name}\n")
+        git("add", ".")
+        git("commit", "-q", "-m", f"runtime {version}")
+
+
+def sides(suite, base, head):
+    return [parse_side(text, suite, suite.parent / "results") for text in (base, head)]
+
+
+def prepared(suite, base="main~1", head="main"):
+    told = []
+    first, second, notes = with_environments(suite, *sides(suite, base, head), told.append)
+    return first, second, notes, told
+
+
+def test_a_changed_lock_file_gives_each_side_its_environment(suite, two_versions):
+    base, head, notes, told = prepared(suite)
+    assert len({base.python, head.python, sys.executable}) == 3
+    site = "lib/python*/site-packages/runtime.py"
+    found = [next(Path(s.python).parents[1].glob(site)).read_text() for s in (base, head)]
+    assert found == ["version = '1.0'\n", "version = '1.1'\n"]
+    (note,) = notes
+    assert note.startswith("requirements.txt differ between main~1 and main; each side ran in an")
+    assert len(told) == 2
+    # The second gate finds both in the cache; what the user gives stays.
+    again = prepared(suite)
+    assert (again[0].python, again[1].python, again[3]) == (base.python, head.python, [])
+    given = replace(base, python=sys.executable)
+    first, second, _ = with_environments(suite, given, head, told.append)
+    assert (first.python, second.python) == (sys.executable, head.python)
+
+
+def test_a_gate_runs_real_workers_in_both_environments(
+    suite, two_versions, monkeypatch, opencv_job
+):
+    opened = []
+
+    @contextlib.contextmanager
+    def without_cases(side, file, *_, **__):
+        """Exports take long and are tested elsewhere."""
+        facts = environment_facts(side.python, str(Path(cspbench.__file__).parents[1]))
+        opened.append(OpenSide(side, load_suite(file), [], facts))
+        yield opened[-1]
+
+    monkeypatch.setattr(job, "opened", without_cases)
+    with pytest.raises(InputError, match="no case is on both sides"):
+        job.run_gate(suite, *sides(suite, "main~1", "main"), job.Settings())
+    assert len({side.facts["executable"] for side in opened} | {sys.executable}) == 3
+    assert not any("torch" in side.facts["libraries"] for side in opened)
+    with _only_cspbench() as path:
+        spec = ArmSpec("head", opencv_job, python=opened[1].python, path=path)
+        with contextlib.closing(WorkerArm(spec)) as arm:
+            arm.start()
+            assert arm.hold().inference_ns > 0
+
+
+def test_the_same_lock_file_needs_no_environment(suite):
+    base, head, notes, _ = prepared(suite)
+    assert (base.python, head.python, notes) == (None, None, [])
+
+
+def test_the_working_tree_is_installed_anew_each_time(suite, repository, two_versions, libraries):
+    (repository / "requirements.txt").write_text(f"./{wheel(repository, '1.2', libraries)}\n")
+    first, second = (prepared(suite, "main", "set:") for _ in range(2))
+    assert first[1].python == second[1].python
+    assert [len(found[3]) for found in (first, second)] == [2, 1]
+
+
+def test_what_pip_cannot_install_is_one_sentence(suite, repository, git):
+    (repository / "requirements.txt").write_text("no-such-package==1\n")
+    git("commit", "-q", "-am", "a pin")
+    with pytest.raises(InputError) as error:
+        prepared(suite, "main", "main~1")
+    (sentence,) = error.value.problems
+    assert sentence.startswith("requirements.txt of main cannot be installed (No matching dist")
+    assert "--base-env and --head-env" in sentence
+
+
+def test_lock_files_of_other_tools_are_refused(suite, repository, git):
+    (repository / "uv.lock").write_text("version = 1\n")
+    git("add", ".")
+    git("commit", "-q", "-m", "uv")
+    with pytest.raises(InputError, match=r"uv.lock differ .*pip does not read uv.lock"):
+        prepared(suite)
+
+
+def test_constraints_without_requirements_install_nothing(suite, repository, git):
+    git("rm", "-q", "requirements.txt")
+    git("commit", "-q", "-m", "no requirements")
+    with pytest.raises(InputError, match=r"a side has no requirements.txt"):
+        prepared(suite)

@@ -1,0 +1,169 @@
+import html
+import re
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from cspbench.gating.render.annotations import annotations_of
+from cspbench.gating.render.forest import forest_plot
+from cspbench.gating.render.junit import junit_of
+from cspbench.gating.render.markdown import MAX_BYTES, escape, markdown_of
+from cspbench.gating.render.page import page_of
+from cspbench.gating.report import GateReport, Skipped
+from cspbench.gating.static import StaticChange
+from cspbench.gating.verdict import CaseVerdict, Verdict
+
+HOSTILE = "a|b`<script>alert(1)</script>\x1b[31m@everyone #1 %0A::error::x]]>&amp;"
+
+
+def verdict(case="a@64/x/b1/t1", kind=Verdict.SAME, ratio=1.01, reason="within_tolerance"):
+    bounds = (None, None) if ratio is None else (ratio * 0.99, ratio * 1.01)
+    return CaseVerdict(case, kind, reason, f"said of {case}", ratio, *bounds, 4.0, 4.04, 8, 31.5)
+
+
+def report(*verdicts, **fields):
+    return GateReport("edge", "main", "set:", 0.03, 0.05, verdicts=list(verdicts), **fields)
+
+
+@pytest.fixture
+def mixed():
+    return report(
+        verdict("same"),
+        verdict("slow", Verdict.SLOWER, 1.08, "confirmed"),
+        verdict("dead", Verdict.UNMEASURED, None, "arm_ended"),
+        verdict("open", Verdict.INCONCLUSIVE, 1.02, "last_look"),
+        static=[StaticChange("net", "macs", 100, 110, 0.1, 0.0, True, ("added conv",))],
+        skipped=[Skipped("gpu", "unavailable", "no NVIDIA driver is loaded")],
+        facts={"base": {"libraries": {"cv2": "4"}}, "head": {"libraries": {"cv2": "5"}}},
+        notes=["a note"],
+        environment={"cpu": "some CPU"},
+    )
+
+
+# Markdown
+
+
+def test_markdown_shows_the_worst_first_and_folds_the_rest(mixed):
+    text = markdown_of(mixed)
+    assert text.index("`slow`") < text.index("`dead`") < text.index("`open`")
+    assert text.index("<details><summary>1 more cases") < text.index("`same`")
+    assert "| ▲ slower | `slow` | +8.0 % | +6.9 to +9.1 % | 4 | 4.04 |" in text
+    assert "libraries.cv2" in text
+
+
+def test_markdown_stays_below_its_limit_and_says_what_is_missing():
+    many = report(*(verdict(f"case-{i:05d}" + "x" * 60, Verdict.SLOWER, 1.1) for i in range(3000)))
+    text = markdown_of(many)
+    assert len(text.encode()) <= MAX_BYTES
+    shown = len(set(re.findall(r"case-\d{5}", text)))
+    assert f"{3000 - shown} more cases do not fit here" in text
+    assert shown > 300
+
+
+def test_a_comment_on_500_cases_is_below_60_kb_and_shows_what_is_bad():
+    """As long as they get: ids with options, sentences with intervals, 40 findings."""
+    name = '"darknet:models/backbone-{:03d}.cfg"@416/opencv-cpu[engine=classic]/b1/t1'
+    kinds = [(Verdict.SLOWER, 1.08)] * 20 + [(Verdict.INCONCLUSIVE, 1.03)] * 20
+    kinds += [(Verdict.SAME, 1.002)] * 460
+    text = markdown_of(report(*(verdict(name.format(i), *k) for i, k in enumerate(kinds))))
+    assert len(text.encode()) < 60_000
+    for i in range(40):
+        assert name.format(i).replace("|", "¦") in text
+    shown = len(set(re.findall(r"backbone-\d{3}", text)))
+    assert shown == 500 or f"{500 - shown} more cases do not fit here" in text
+    assert "20 slower, 20 inconclusive, 460 same" in text
+
+
+def test_markdown_is_inert(mixed):
+    mixed.verdicts.append(verdict(HOSTILE, Verdict.SLOWER, 1.5, "confirmed"))
+    mixed.notes.append(HOSTILE)
+    text = markdown_of(mixed)
+    assert "\x1b" not in text
+    outside_code = re.sub(r"`[^`]*`", "", text)
+    assert "<script>" not in outside_code
+    assert not re.search(r"@\w|#\d", outside_code)
+    rows = [line for line in text.splitlines() if line.startswith("| ▲ slower")]
+    assert {len(re.split(r"(?<!\\)\|", row)) for row in rows} == {8}
+
+
+def test_escape_keeps_the_words():
+    assert escape("slower by +5.1 % (95 % interval)") == r"slower by +5.1 % \(95 % interval\)"
+
+
+# JUnit
+
+
+def test_junit_counts_and_kinds(mixed):
+    suite = ET.fromstring(junit_of(mixed))[0]
+    counts = {name: suite.get(name) for name in ("tests", "failures", "errors", "skipped")}
+    assert counts == {"tests": "5", "failures": "1", "errors": "1", "skipped": "2"}
+    kinds = {case.get("name"): [child.tag for child in case] for case in suite.iter("testcase")}
+    assert kinds == {"same": [], "slow": ["failure"], "dead": ["error"], "open": ["skipped"],
+                     "gpu": ["skipped"]}  # fmt: skip
+
+
+def test_junit_of_a_strict_gate_fails_what_is_unsure(mixed):
+    mixed.strict = True
+    assert ET.fromstring(junit_of(mixed))[0].get("failures") == "2"
+
+
+def test_junit_holds_any_name():
+    suite = ET.fromstring(junit_of(report(verdict(HOSTILE + "\ud800\x00"))))[0]
+    assert suite.find("testcase").get("name").startswith("a|b`<script>")
+
+
+# Annotations
+
+
+def test_annotations_are_one_line_a_finding(mixed):
+    mixed.verdicts.append(verdict(HOSTILE, Verdict.SLOWER, 1.5, "confirmed"))
+    lines = annotations_of(mixed, "suites/a,b.yaml")
+    assert [line.split(" ")[0] for line in lines] == ["::error"] * 3 + ["::warning", "::notice"]
+    assert all("\n" not in line for line in lines)
+    assert "file=suites/a%2Cb.yaml," in lines[0]
+    assert "%0A" not in lines[0].replace("%250A", "")
+
+
+# The compare page
+
+
+def test_the_page_shows_everything(mixed):
+    text = page_of(mixed)
+    for shown in ("slow", "dead", "open", "same", "added conv", "libraries.cv2", "some CPU",
+                  "no NVIDIA driver is loaded", "a note", "+10.00 %"):  # fmt: skip
+        assert shown in text
+    # A diamond for each case with a ratio, in the wide plot and in the narrow one.
+    assert text.count('class="mark"') == 2 * 3
+    assert "http" not in text.replace("http-equiv", "")
+
+
+def test_the_page_is_inert(mixed):
+    mixed.verdicts.append(verdict(HOSTILE, Verdict.SLOWER, 1.5, "confirmed"))
+    mixed.notes.append(HOSTILE)
+    text = page_of(mixed)
+    assert "<script" not in text
+    assert "\x1b" not in text
+    assert "style=" not in text
+    assert html.escape("<script>alert(1)</script>") in text
+    assert re.search(r"default-src 'none'; style-src 'sha256-|default-src &#39;none&#39;", text)
+
+
+def test_an_empty_gate_has_a_page_too():
+    assert "There was nothing to compare" in page_of(report())
+
+
+def test_the_forest_plot_clips_what_is_far_away():
+    svg = forest_plot([verdict(ratio=50.0), verdict(ratio=1.0)], 0.03, 0.05)
+    ET.fromstring(svg)
+    ends = [float(x) for x in re.findall(r'x[12]="([\d.]+)"', svg)]
+    assert max(ends) <= 890
+
+
+# The report
+
+
+def test_the_headline_counts(mixed):
+    assert mixed.headline == (
+        "gate failed: slower or costlier (1 slower, 1 unmeasured, 1 inconclusive, 1 same)"
+    )
+    assert report().headline == "gate passed (nothing to compare)"

@@ -1,0 +1,127 @@
+"""The self-test: its logic with invented arms, and once with real ones that are lost."""
+
+import json
+import math
+
+import pytest
+
+from cspbench.cli.main import main
+from cspbench.core.statuses import ExitCode
+from cspbench.gating.decide import Look
+from cspbench.gating.measure import measure_case
+from cspbench.gating.selftest import SHARES, Probe, SelfTest, corrected, run_gates
+from cspbench.runner.duet import ArmLostError, generations
+from cspbench.suite.suite import Gate
+from tests.gating.arms import Machine, lost
+
+
+def ran(machine_of, shares=SHARES):
+    result, told = SelfTest("the case", Gate()), []
+    run_gates(result, lambda share: machine_of(share).make, told.append, shares)
+    return result, told
+
+
+def exact(share):
+    return Machine({"base": 1e6, "head": 1e6 * (1 + share)})
+
+
+def test_a_machine_without_noise_sees_what_was_injected():
+    result, told = ran(exact)
+    assert [(row["injected"], row["gates"], row["slower"]) for row in result.rows()] == [
+        ("0 %", 3, 0), ("3 %", 1, 1), ("5 %", 1, 1), ("10 %", 1, 1),
+    ]  # fmt: skip
+    assert (result.false_alarms, result.exit_code) == (0, ExitCode.OK)
+    # No spread: what can be seen is min_effect, 3 %.
+    assert result.smallest_effect == pytest.approx(0.03)
+    assert told[1].startswith("5 % injected: slower +5.0 %")
+
+
+def test_false_alarms_are_counted_on_the_same_code_only():
+    result, _ = ran(lambda share: exact(share or 0.08))
+    assert result.false_alarms == 3
+    assert "false alarms: 3 of 3" in " ".join(result.sentences())
+
+
+def test_the_smallest_effect_by_hand():
+    # Generation estimates +-1 %, alternating: s = 0.01 * sqrt(4 / 3) = 1.155 %, 4 of them.
+    machine = [Machine({"base": 1e6, "head": 1e6 * math.exp(x)}) for x in (0.01, -0.01) * 2]
+    made = iter([m for m in machine for _ in range(2)])
+    result = SelfTest("the case", Gate())
+    run_gates(result, lambda share: lambda side: next(made).make(side), lambda _: None, (0.0,))
+    assert result.spread == pytest.approx(0.011547, rel=1e-4)
+    # (3.13 + 1.9) * 0.011547 / sqrt(8) = 2.05 %; log 1.03 + 1.65 * 0.408 % = 3.63 % is more:
+    # exp(0.03629) - 1 = 3.70 %.
+    assert result.smallest_effect == pytest.approx(0.0370, abs=2e-4)
+
+
+def test_a_lost_arm_makes_the_self_test_unmeasured():
+    def dying(share):
+        machine = exact(share)
+        machine.fail[("head", "burst")] = lost("head")
+        return machine
+
+    result, _ = ran(dying, (0.0, 0.05))
+    assert result.exit_code is ExitCode.NOT_MEASURED
+    assert result.rows()[0]["found"].startswith("unmeasured: the head's worker: crashed")
+    assert result.spread is None
+    assert result.smallest_effect is None
+    json.dumps(result.as_dict(), allow_nan=False)
+
+
+def test_the_extra_work_is_corrected_by_what_it_showed():
+    guess = Probe(None, None, 5e6, 800.0)
+    # 3 % of it showed 5.1 %, 10 % showed 13.5 %: (13.5 - 5.1) / 7 = 1.2 for each percent, and
+    # 5.1 - 1.2 * 3 = 1.5 % whatever the amount.
+    better = corrected(guess, (0.051, 0.135), 0.004)
+    assert better.fixed_share == pytest.approx(0.015)
+    # For 5 %: (5 - 1.5) % / 1.2 of 800 units = 23.3; and 1 % cannot be injected with it at all.
+    assert better.units(0.05) == pytest.approx(0.035 / 1.2 * 800)
+    assert better.units(0.01) == 0.0
+    assert corrected(guess, (0.051, 0.135), 0.02) is guess  # too noisy to know better
+    wild = corrected(guess, (-0.2, 0.9), 0.004)
+    assert (wild.units_per_inference, wild.fixed_share) == (200.0, 0.0)
+
+
+@pytest.fixture
+def small(repository, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    return str(repository / "suites/gate.yaml")
+
+
+def command(capsys, *arguments):
+    with pytest.raises(SystemExit) as end:
+        main(list(arguments))
+    captured = capsys.readouterr()
+    return end.value.code, captured.out, captured.err
+
+
+def test_the_command_with_real_workers(small, capsys, monkeypatch):
+    from cspbench.gating import selftest
+
+    monkeypatch.setattr(selftest, "SHARES", (0.5,))
+    monkeypatch.setattr(selftest, "CHECK_GENERATIONS", 2)
+    monkeypatch.setattr(selftest, "generations", lambda arms: generations(arms, 2))
+    looks = (Look(2, 0.02),)
+    monkeypatch.setattr(
+        selftest, "measure_case", lambda arms, gate: measure_case(arms, gate, looks, pairs=2)
+    )
+    code, out, err = command(capsys, "gate", small, "--self-test", "--format", "json")
+    data = json.loads(out)
+    (gate,) = data["gates"]
+    assert code in (0, 3)  # two short generations of a busy machine may be starved
+    assert data["units_per_inference"] > 1
+    assert gate["injected"] == 0.5
+    assert "50 % injected" in err
+
+
+def test_a_case_that_no_worker_can_hold_ends_with_3(small, capsys, monkeypatch):
+    from cspbench.gating import selftest
+
+    def refuse(*_):
+        raise ArmLostError("head", "arm_ended", lost("head").outcome)
+
+    monkeypatch.setattr(selftest, "probe", refuse)
+    code, out, _ = command(capsys, "gate", small, "--self-test")
+    assert code == 3
+    assert "unmeasured: the head's worker: crashed: ended by SIGKILL" in out
+    assert "false alarms: 0 of 1" in out

@@ -1,0 +1,89 @@
+import pytest
+from torch import nn
+
+from cspbench.analysis.api import analyze
+from cspbench.gating.static import changed_layers, compare_static
+
+INPUT = (1, 3, 8, 8)
+
+
+def net(*extra, width=4):
+    return nn.Sequential(nn.Conv2d(3, width, 3, padding=1, bias=False), nn.ReLU(), *extra)
+
+
+def changes(base, head, **rules):
+    found = compare_static("net@8", analyze(base, INPUT), analyze(head, INPUT), rules)
+    return {change.metric: change for change in found}
+
+
+def test_equal_models_have_no_change():
+    assert changes(net(), net(), macs=0.0) == {}
+
+
+def test_an_added_convolution_is_counted_and_named():
+    extra = nn.Conv2d(4, 4, 1, bias=False)
+    found = changes(net(), net(extra), macs=0.0)
+    # 3x3 convolution: 3*4*9 weights at 64 places = 6912 MACs; the 1x1 one adds 4*4*64 = 1024.
+    macs = found["macs"]
+    assert (macs.base, macs.head) == (6912, 7936)
+    assert macs.change == pytest.approx(1024 / 6912)
+    assert macs.blocked
+    assert macs.layers == ("added 2 (conv2d 1x1, 4x8x8 -> 4x8x8, 1,024 MACs)",)
+    assert macs.sentence.startswith("macs 6,912 -> 7,936 (+14.81 %), the suite allows +0 %: added")
+    assert not found["params"].blocked  # 16 more, but there is no rule
+
+
+@pytest.mark.parametrize(("rule", "blocked"), [(0.14, True), (0.15, False)])
+def test_a_rule_allows_growth_up_to_its_share(rule, blocked):
+    extra = nn.Conv2d(4, 4, 1, bias=False)
+    assert changes(net(), net(extra), macs=rule)["macs"].blocked is blocked
+
+
+def test_less_is_told_and_allowed():
+    extra = nn.Conv2d(4, 4, 1, bias=False)
+    macs = changes(net(extra), net(), macs=0.0)["macs"]
+    assert not macs.blocked
+    assert macs.layers == ("removed 2 (conv2d 1x1, 4x8x8 -> 4x8x8, 1,024 MACs)",)
+
+
+def test_growth_from_nothing_is_beyond_any_rule():
+    pool = nn.MaxPool2d(2)
+    found = changes(nn.Sequential(pool), nn.Sequential(nn.Conv2d(3, 3, 1), pool), macs=1.0)
+    assert found["macs"].change is None
+    assert found["macs"].blocked
+
+
+def test_changed_layers_are_paired_and_the_costliest_come_first():
+    base = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 4, 1))
+    head = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 4, 1))
+    phrases = changed_layers(analyze(base, INPUT), analyze(head, INPUT), "macs")
+    # 3x3: 6912 -> 13824, 1x1: 1024 -> 2048 MACs.
+    assert phrases[0].startswith("changed 0 (conv2d 3x3, 3x8x8 -> 4x8x8, 6,912 MACs) to 0 ")
+    assert phrases[1].startswith("changed 1 (conv2d 1x1, 4x8x8 -> 4x8x8, 1,024 MACs) to 1 ")
+
+
+def test_many_changes_are_cut_and_counted():
+    extra = [nn.Conv2d(4, 4, 1) for _ in range(8)]
+    phrases = changed_layers(analyze(net(), INPUT), analyze(net(*extra), INPUT), "macs")
+    assert len(phrases) == 6
+    assert phrases[-1] == "and 3 more"
+
+
+def test_layers_and_peak_live_bytes_are_compared():
+    found = changes(net(), net(nn.ReLU()), layers=0.0, peak_live_bytes=0.02)
+    assert (found["layers"].base, found["layers"].head, found["layers"].blocked) == (2, 3, True)
+    assert "peak_live_bytes" not in found or not found["peak_live_bytes"].blocked
+
+
+def test_less_coverage_is_blocked_where_there_are_rules():
+    base, head = analyze(net(), INPUT), analyze(net(), INPUT)
+    head.coverage, head.unsupported = 90.0, {"mystery": 1}
+    (change,) = compare_static("net", base, head, {"macs": 0.0})
+    assert (change.metric, change.blocked) == ("coverage", True)
+    assert "mystery is not counted" in change.sentence
+    (change,) = compare_static("net", base, head, {})
+    assert not change.blocked
+
+
+def test_measured_metrics_are_no_business_of_analyses():
+    assert changes(net(), net(), peak_memory_bytes=0.1) == {}

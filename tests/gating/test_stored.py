@@ -1,0 +1,167 @@
+import json
+
+import pytest
+
+from cspbench.cli.main import main
+from cspbench.core.statuses import ExitCode
+from cspbench.errors import InputError
+from cspbench.gating.job import Settings
+from cspbench.gating.sides import SideRequest
+from cspbench.gating.stored import differences, run_stored_gate
+from cspbench.store.rundir import RunDirectory, read_run
+from cspbench.views.compare import change_points, change_sentences, compare_runs, history
+
+CASES = [f"{name}@64/opencv-cpu/b1/t1" for name in ("peleenet", "csppeleenet")]
+MACHINE = {"host": "here", "cpu": "c", "python": "3.11.2", "libraries": {"torch": "2.13"}}
+SUITE = """
+name: stored
+matrix: {model: [peleenet@64, csppeleenet@64], backend: opencv-cpu}
+"""
+
+
+def make_run(out, name, times_ms, *, machine=MACHINE, measure=None, created="2026-01-01"):
+    """Store a run; ``times_ms`` maps a case to the medians of its launches."""
+    meta = {
+        "created": created,
+        "suite": {"name": "stored", "measure": {"rounds": 5, "seed": 0, "warmup_seconds": 1.0,
+                                                **(measure or {})}},
+        "cases": [{"id": case, "key": case, "status": None, "reason": ""} for case in times_ms],
+        "environment": machine,
+        "analyses": {},
+    }  # fmt: skip
+    run = RunDirectory.create(out, name, meta)
+    for case, times in times_ms.items():
+        for number, ms in enumerate(times):
+            run.append({"case": case, "job": "time", "number": number, "session": "s",
+                        "status": "ok", "reason": "", "seconds": 1.0, "flags": [],
+                        "latencies_ns": [round(ms * 1e6)] * 5, "load_ns": 1, "first_ns": 1,
+                        "warmup": {"count": 1, "steady": True},
+                        "agreement": {"max_relative_error": 0.0}})  # fmt: skip
+    return read_run(run.path)
+
+
+def around(ms):
+    return [ms * (1 + d) for d in (-0.01, -0.005, 0.0, 0.005, 0.01)]
+
+
+@pytest.fixture
+def gate(tmp_path):
+    suite = tmp_path / "suite.yaml"
+    suite.write_text(SUITE)
+
+    def run(base, head):
+        sides = [SideRequest(r.path.name, "run", str(r.path)) for r in (base, head)]
+        return run_stored_gate(suite, *sides, Settings())
+
+    return run
+
+
+def test_a_large_slowdown_between_runs_is_found(gate, tmp_path):
+    base = make_run(tmp_path, "a", {case: around(10.0) for case in CASES})
+    head = make_run(tmp_path, "b", {CASES[0]: around(13.0), CASES[1]: around(10.0)})
+    report = gate(base, head)
+    assert [v.verdict.value for v in report.sorted] == ["slower", "same"]
+    # The same, but far less surely than five identical launches a side would suggest.
+    assert report.sorted[1].ratio_high > 1.04
+    assert report.exit_code == ExitCode.REGRESSION
+    assert any("did not take turns" in note for note in report.notes)
+
+
+def test_runs_of_other_machines_are_refused_with_every_difference(gate, tmp_path):
+    other = {**MACHINE, "host": "there", "libraries": {"torch": "2.14"}, "nvpmodel": "MAXN"}
+    base = make_run(tmp_path, "a", {CASES[0]: around(10.0)})
+    head = make_run(tmp_path, "b", {CASES[0]: around(10.0)}, machine=other, measure={"seed": 1})
+    with pytest.raises(InputError) as error:
+        gate(base, head)
+    text = "\n".join(error.value.problems)
+    assert len(error.value.problems) == 4
+    for told in ("host was 'here' and is 'there'", "libraries.torch was '2.13' and is '2.14'",
+                 "nvpmodel was None and is 'MAXN'", "measure.seed was 0 and is 1"):  # fmt: skip
+        assert told in text
+
+
+def test_facts_that_do_not_matter_do_not_part_runs():
+    assert differences({**MACHINE, "git_commit": "a"}, {**MACHINE, "git_commit": "b"}) == []
+
+
+def test_too_few_launches_are_unmeasured(gate, tmp_path):
+    base = make_run(tmp_path, "a", {CASES[0]: [10.0]})
+    head = make_run(tmp_path, "b", {CASES[0]: around(10.0)})
+    (verdict,) = gate(base, head).verdicts
+    assert (verdict.verdict.value, verdict.reason) == ("unmeasured", "few_launches")
+
+
+def test_runs_without_a_common_case(gate, tmp_path):
+    base = make_run(tmp_path, "a", {CASES[0]: around(10.0)})
+    head = make_run(tmp_path, "b", {CASES[1]: around(10.0)})
+    with pytest.raises(InputError, match="no case in common"):
+        gate(base, head)
+
+
+# compare
+
+
+def test_compare_gives_ratios_and_no_verdict(tmp_path):
+    base = make_run(tmp_path, "a", {CASES[0]: around(10.0), CASES[1]: around(5.0)})
+    head = make_run(tmp_path, "b", {CASES[0]: around(12.0)}, machine={**MACHINE, "host": "x"})
+    frame, unlike = compare_runs(base, head)
+    row = frame.set_index("case").loc[CASES[0]]
+    assert row["ratio"] == pytest.approx(1.2)
+    assert row["ratio_low"] < 1.2 < row["ratio_high"]
+    assert frame.set_index("case").loc[CASES[1]]["head_status"] == "absent"
+    assert unlike == ["host was 'here' and is 'x'"]
+    assert "verdict" not in frame.columns
+
+
+def test_the_commands(tmp_path, monkeypatch, capsys):
+    for day in range(1, 9):
+        ms = 10.0 if day < 5 else 12.0
+        make_run(tmp_path / "results", f"2026010{day}", {CASES[0]: around(ms)},
+                 created=f"2026-01-0{day}")  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as end:
+        main(["compare", "20260101", "latest", "--format", "json"])
+    assert end.value.code == 0
+    assert json.loads(capsys.readouterr().out)[0]["ratio"] == pytest.approx(1.2)
+    with pytest.raises(SystemExit):
+        main(["history", "peleenet*", "--format", "json"])
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["run"] for row in rows if row["change_point"]] == ["20260105"]
+
+
+# history
+
+
+def test_change_points_by_hand():
+    level = [10.0, 10.1, 9.9, 10.05]
+    pytest.importorskip("ruptures")
+    assert change_points(level * 2) == []
+    assert change_points([*level, *(1.2 * v for v in level)]) == [4]
+    assert change_points(level) is None  # too few runs to tell
+
+
+def test_a_new_level_is_a_sentence(tmp_path):
+    pytest.importorskip("ruptures")
+    times = [10.0, 10.1, 9.9, 10.0, 12.0, 12.1, 11.9, 12.0]
+    runs = [make_run(tmp_path, f"r{i}", {CASES[0]: around(ms)}) for i, ms in enumerate(times)]
+    (sentence,) = change_sentences(history(runs, []))
+    assert sentence == f"{CASES[0]}: 10.000 -> 12.000 ms (+20.0 %) since r4"
+
+
+def test_history_follows_one_machine(tmp_path):
+    times = [10.0, 10.1, 9.9, 10.0]
+    runs = [make_run(tmp_path, f"r{i}", {CASES[0]: around(ms)}) for i, ms in enumerate(times)]
+    other = make_run(tmp_path, "x", {CASES[0]: around(99.0)}, machine={**MACHINE, "host": "x"})
+    upgraded = {**MACHINE, "libraries": {"torch": "2.14"}}
+    last = make_run(tmp_path, "z", {CASES[0]: around(9.0)}, machine=upgraded)
+    frame = history([*runs, other, last], ["peleenet*"])
+    assert list(frame["run"]) == ["r0", "r1", "r2", "r3", "z"]
+    assert frame["environment"].iloc[-1] == "libraries.torch was '2.13' and is '2.14'"
+
+
+def test_history_of_nothing(tmp_path):
+    with pytest.raises(InputError, match="no stored runs"):
+        history([], [])
+    run = make_run(tmp_path, "a", {CASES[0]: around(1.0)})
+    with pytest.raises(InputError, match="no measured case matches 'vgg"):
+        history([run], ["vgg*"])

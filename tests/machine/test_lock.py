@@ -1,0 +1,170 @@
+"""The timing lock: one holder a machine, whichever user, whatever others lay in the directory."""
+
+import contextlib
+import errno
+import fcntl
+import multiprocessing
+import os
+import signal
+import tempfile
+import threading
+from pathlib import Path
+
+import pytest
+
+from cspbench.errors import InputError
+from cspbench.machine.lock import timing_lock
+from tests.cli.conftest import wait_until
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("CSPBENCH_LOCK_DIR", str(tmp_path))
+    return tmp_path
+
+
+def in_child(function, *, user=None):
+    """Run ``function`` in a forked process, as another user if told; returns what it returned."""
+    context = multiprocessing.get_context("fork")
+    answers = context.SimpleQueue()
+
+    def run():
+        if user is not None:
+            os.setgroups([])
+            os.setresgid(user, user, user)
+            os.setresuid(user, user, user)
+        try:
+            answers.put(function())
+        except InputError as error:
+            answers.put(str(error))
+
+    child = context.Process(target=run)
+    child.start()
+    child.join(60)
+    assert child.exitcode == 0
+    return answers.get()
+
+
+def take():
+    with timing_lock("mine", wait=False):
+        return "taken"
+
+
+def test_the_second_one_is_refused_and_told_who_measures(folder):
+    with timing_lock("edge, quick"):
+        refused = in_child(take)
+    assert refused.startswith(f"another run measures on this machine (process {os.getpid()}, edge")
+    assert "leave out --no-wait" in refused
+    assert in_child(take) == "taken"
+
+
+def test_the_second_one_waits_and_is_told_once(folder):
+    told = []
+    with timing_lock("first"):
+        second = threading.Thread(target=lambda: in_waiting(told))
+        second.start()
+        wait_until(lambda: len(told) == 1)
+    second.join(60)
+    assert [text.split(" (")[0] for text in told] == ["another run measures on this machine", "in"]
+
+
+def in_waiting(told):
+    with timing_lock("second", waiting=told.append):
+        told.append("in")
+
+
+def test_a_holder_that_is_killed_holds_nothing(folder):
+    child = multiprocessing.get_context("fork").Process(target=hold)
+    child.start()
+    wait_until(lambda: state(folder / "cspbench-timing.lock") == "held")
+    os.kill(child.pid, signal.SIGKILL)
+    child.join()
+    assert take() == "taken"
+
+
+def hold():
+    with timing_lock("hanging"):
+        signal.pause()
+
+
+def state(file):
+    if not file.exists():
+        return "none"
+    with file.open() as opened:
+        try:
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return "held"
+    return "free"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_another_user_takes_the_lock_of_a_shared_directory(monkeypatch):
+    """As in /tmp, which is sticky: O_CREAT on others' files may be refused there."""
+    protect(monkeypatch)
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
+        folder = Path(name)
+        folder.chmod(0o1777)
+        monkeypatch.setenv("CSPBENCH_LOCK_DIR", str(folder))
+        assert take() == "taken"
+        assert (folder / "cspbench-timing.lock").stat().st_uid == 0
+        assert in_child(take, user=65534) == "taken"
+        with timing_lock("of root"):
+            assert "of root" in in_child(take, user=65534)
+        (folder / "cspbench-timing.lock").unlink()
+        assert in_child(take, user=65534) == "taken"
+        assert (folder / "cspbench-timing.lock").stat().st_uid == 65534
+        assert take() == "taken"
+
+
+def protect(monkeypatch):
+    """Refuse what a kernel with fs.protected_regular refuses in a sticky directory."""
+    really = os.open
+
+    def checked(path, flags, *arguments, **more):
+        with contextlib.suppress(FileNotFoundError):
+            if flags & os.O_CREAT and os.stat(path).st_uid != os.geteuid():
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return really(path, flags, *arguments, **more)
+
+    monkeypatch.setattr(os, "open", checked)
+
+
+def test_a_link_or_a_pipe_in_its_place_is_refused_not_followed(folder):
+    (folder / "aim").touch()
+    (folder / "cspbench-timing.lock").symlink_to(folder / "aim")
+    with pytest.raises(InputError, match="cannot lock"):
+        take()
+    (folder / "cspbench-timing.lock").unlink()
+    os.mkfifo(folder / "cspbench-timing.lock")
+    with pytest.raises(InputError, match="no regular file; remove it"):
+        take()
+    assert (folder / "aim").read_bytes() == b""
+
+
+@pytest.mark.parametrize(
+    ("note", "shown"),
+    [
+        (b'{"pid": 1, "what": "a\\u001b[2Jb\\nc"}', "process 1, a�[2Jb�c"),
+        (b"[" * 5000, "unknown"),
+        (b"\xff\x00", "unknown"),
+        (b'{"pid": "x"}', "unknown"),
+    ],
+)
+def test_the_note_of_a_stranger_is_only_text(folder, note, shown):
+    file = folder / "cspbench-timing.lock"
+    with file.open("w+b") as held:
+        held.write(note)
+        held.flush()
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(InputError) as refused:
+            take()
+    assert f"({shown})" in str(refused.value)
+
+
+def test_a_lock_file_that_was_cleaned_away_is_made_again(folder):
+    with timing_lock("first"):
+        (folder / "cspbench-timing.lock").unlink()
+        assert take() == "taken"  # nobody can know of a file without a name
+    assert take() == "taken"
+    assert [path.name for path in folder.iterdir()] == ["cspbench-timing.lock"]
