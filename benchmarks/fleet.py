@@ -108,13 +108,13 @@ def control(address: str, boards: int, launches: int, out: Path, scheduler: int)
     """Run a suite on all boards; print what it cost, as JSON."""
     import psutil
 
-    from cspbench.core.case import Ref
+    from cspbench.core.case import Case, Ref
     from cspbench.core.statuses import Status
     from cspbench.fleet.client import Hub
     from cspbench.fleet.controller import execute_fleet, new_fleet_run
     from cspbench.fleet.devices import plan_fleet
     from cspbench.store.rundir import read_run
-    from cspbench.suite.suite import Case, Measure, Suite
+    from cspbench.suite.suite import Measure, Suite
 
     cases = tuple(
         Case(Ref("yolov3-tiny-prn"), (96, 96), Ref.of("fake", {"ms": ms} if ms > 1 else {}))

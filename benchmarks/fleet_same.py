@@ -23,6 +23,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from cspbench.core.case import Case
 from cspbench.core.statuses import Status
 from cspbench.gating.decide import generation_estimate, student_bound
 from cspbench.gating.measure import hold_job
@@ -30,7 +31,7 @@ from cspbench.gating.prepare import prepare_cases
 from cspbench.machine.lock import timing_lock
 from cspbench.runner.duet import ArmSpec, Burst, Held, Side, WorkerArm, generations
 from cspbench.runner.executor import LocalExecutor
-from cspbench.runner.plan import case_from_id, plan_suite
+from cspbench.runner.plan import plan_suite
 from cspbench.runner.process import Outcome
 from cspbench.suite.suite import Measure, Suite
 
@@ -130,7 +131,7 @@ def same(case_text: str, rounds: int, address: str, agent: int) -> None:
     from distributed import Client
 
     measure = Measure()
-    suite = Suite("fleet-of-one", (case_from_id(case_text),), measure)
+    suite = Suite("fleet-of-one", (Case.parse(case_text),), measure)
     (prepared,) = prepare_cases(plan_suite(suite), LocalExecutor())
     if prepared.status is not None:
         raise SystemExit(f"{case_text}: {prepared.status}: {prepared.reason}")

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from cspbench.core.case import parse_case_id
+from cspbench.core.case import Case
 from cspbench.core.statuses import Status
 from cspbench.fleet.artifacts import Item, WrongContent, chunks, pair
 from cspbench.fleet.client import Hub, Lost
@@ -147,7 +147,7 @@ class BoardExecutor:
         """A board of the case's label with the same conditions; none for a case of one board."""
         if case_id is None:
             return None
-        case = parse_case_id(str(case_id))
+        case = Case.parse(str(case_id))
         for board in boards:
             if (
                 board.name != self._home.name

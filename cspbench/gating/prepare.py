@@ -14,12 +14,11 @@ from pathlib import Path
 from cspbench.analysis.api import cached_analysis
 from cspbench.analysis.record import Analysis
 from cspbench.artifacts.cache import file_digest
-from cspbench.core.case import CaseId, ModelId, Ref
+from cspbench.core.case import Case, ModelId, Ref
 from cspbench.core.statuses import NOT_RUNNABLE, Status
 from cspbench.runner.executor import Executor, Job
 from cspbench.runner.plan import Plan, PlannedCase
 from cspbench.runner.process import Outcome
-from cspbench.suite.suite import Case
 
 PREPARE_TIMEOUT_SECONDS = 900.0
 
@@ -135,14 +134,10 @@ def pair_key(case: Case, loose: frozenset[str]) -> str:
     model = trim(case.model, "model") or Ref("*")
     backend = trim(case.backend, "backend") or Ref("*")
     size = None if "input" in loose else case.input
-    return str(
-        CaseId(
-            ModelId(model, None if "model" in loose else trim(case.neck, "neck"), size),
-            backend,
-            0 if "batch" in loose else case.batch,
-            0 if "threads" in loose else case.threads,
-        )
-    )
+    batch = 0 if "batch" in loose else case.batch
+    threads = 0 if "threads" in loose else case.threads
+    neck = None if "model" in loose else trim(case.neck, "neck")
+    return f"{ModelId(model, neck, size)}/{backend}/b{batch}/t{threads}"
 
 
 @dataclass(frozen=True)

@@ -96,16 +96,15 @@ def hold_job(job: Answer, phase: PhaseReport) -> Answer:
     global _held  # noqa: PLW0603 - one worker holds one model
     from cspbench.artifacts.tensors import input_pool
     from cspbench.backends.spec import BACKENDS, device_of
-    from cspbench.core.case import parse_case_id
+    from cspbench.core.case import Case
     from cspbench.measure import sampling
     from cspbench.measure.agreement import check_agreement
     from cspbench.measure.clock import MonotonicClock
     from cspbench.measure.scope import INFERENCE, scope_of, timed_parts
 
-    case = parse_case_id(job["case"])
-    assert case.model.input is not None, "the controller sends whole ids"
+    case = Case.parse(job["case"])
     phase("load")
-    pool = input_pool((case.batch, 3, *case.model.input), job["seed"])
+    pool = input_pool(case.input_shape, job["seed"])
     options = dict(case.backend.options)
     backend = BACKENDS.get(case.backend.name)
     session = backend.load(Path(job["artifact"]), options, case.threads)

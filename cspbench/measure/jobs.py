@@ -37,7 +37,7 @@ def time_job(job: Answer, phase: PhaseReport) -> Answer:
     """
     from cspbench.artifacts.tensors import input_pool
     from cspbench.backends.spec import BACKENDS, DeviceTimes, device_of
-    from cspbench.core.case import parse_case_id
+    from cspbench.core.case import Case
     from cspbench.machine.sensors.proc import between, read_cpu_times
     from cspbench.measure import sampling
     from cspbench.measure.agreement import check_agreement
@@ -45,11 +45,10 @@ def time_job(job: Answer, phase: PhaseReport) -> Answer:
     from cspbench.measure.scope import INFERENCE, scope_of, timed_parts
     from cspbench.measure.threads import wrong_threads
 
-    case = parse_case_id(job["case"])
-    assert case.model.input is not None, "the controller sends whole ids"
+    case = Case.parse(job["case"])
     clock = MonotonicClock()
     phase("load")
-    pool = input_pool((case.batch, 3, *case.model.input), job["seed"])
+    pool = input_pool(case.input_shape, job["seed"])
     start = clock.now_ns()
     backend = BACKENDS.get(case.backend.name)
     options = dict(case.backend.options)
@@ -113,20 +112,19 @@ def memory_job(job: Answer, phase: PhaseReport) -> Answer:
     """
     from cspbench.artifacts.tensors import input_pool
     from cspbench.backends.spec import BACKENDS, Warms
-    from cspbench.core.case import parse_case_id
+    from cspbench.core.case import Case
     from cspbench.measure import memory
 
     reason = memory.unavailable()
     if reason:
         raise Unavailable(reason)
-    case = parse_case_id(job["case"])
-    assert case.model.input is not None, "the controller sends whole ids"
+    case = Case.parse(job["case"])
     phase("load")
     backend = BACKENDS.get(case.backend.name)
     importlib.import_module(backend.library)
     if isinstance(backend, Warms):
         backend.warm(dict(case.backend.options))
-    pool = input_pool((case.batch, 3, *case.model.input), job["seed"], 2)
+    pool = input_pool(case.input_shape, job["seed"], 2)
     found = memory.measure(
         lambda: backend.load(Path(job["artifact"]), dict(case.backend.options), case.threads), pool
     )
@@ -151,16 +149,15 @@ def layers_job(job: Answer, phase: PhaseReport) -> Answer:
     """
     from cspbench.artifacts.tensors import input_pool
     from cspbench.backends.spec import BACKENDS, LayerProfiler
-    from cspbench.core.case import parse_case_id
+    from cspbench.core.case import Case
     from cspbench.measure.layers import Node, onnx_nodes, to_answer
 
-    case = parse_case_id(job["case"])
-    assert case.model.input is not None, "the controller sends whole ids"
+    case = Case.parse(job["case"])
     backend = BACKENDS.get(case.backend.name)
     if not isinstance(backend, LayerProfiler):
         raise Unsupported(f"{backend.name} has no layer profiler")
     artifact, options = Path(job["artifact"]), dict(case.backend.options)
-    pool = input_pool((case.batch, 3, *case.model.input), job["seed"])
+    pool = input_pool(case.input_shape, job["seed"])
     phase("sample")
     found = backend.profile_layers(artifact, options, case.threads, pool, job["max_seconds"])
     phase("close")
@@ -182,16 +179,15 @@ def throughput_job(job: Answer, phase: PhaseReport) -> Answer:
     from cspbench.artifacts.tensors import input_pool
     from cspbench.backends._throughput import back_to_back
     from cspbench.backends.spec import BACKENDS, Pipelines
-    from cspbench.core.case import parse_case_id
+    from cspbench.core.case import Case
     from cspbench.measure.scope import INFERENCE, scope_of
 
-    case = parse_case_id(job["case"])
-    assert case.model.input is not None, "the controller sends whole ids"
+    case = Case.parse(job["case"])
     backend = BACKENDS.get(case.backend.name)
     artifact, options = Path(job["artifact"]), dict(case.backend.options)
     if scope_of(options) != INFERENCE:
         raise Unsupported("throughput is that of scope inference")
-    pool = input_pool((case.batch, 3, *case.model.input), job["seed"])
+    pool = input_pool(case.input_shape, job["seed"])
     phase("sample")
     given = (artifact, options, case.threads, pool, job["max_seconds"])
     if isinstance(backend, Pipelines):
@@ -210,15 +206,14 @@ def compile_job(job: Answer, phase: PhaseReport) -> Answer:
     """
     from cspbench.artifacts.tensors import input_pool
     from cspbench.backends.spec import BACKENDS, Compiles
-    from cspbench.core.case import parse_case_id
+    from cspbench.core.case import Case
     from cspbench.measure.clock import MonotonicClock
 
-    case = parse_case_id(job["case"])
-    assert case.model.input is not None, "the controller sends whole ids"
+    case = Case.parse(job["case"])
     clock = MonotonicClock()
     backend = BACKENDS.get(case.backend.name)
     importlib.import_module(backend.library)
-    pool = input_pool((case.batch, 3, *case.model.input), job["seed"], 1)
+    pool = input_pool(case.input_shape, job["seed"], 1)
     phase("compile")
     start = clock.now_ns()
     session = backend.load(Path(job["artifact"]), dict(case.backend.options), case.threads)
@@ -240,9 +235,9 @@ def prepare_job(job: Answer, phase: PhaseReport) -> Answer:
         ``analysis`` (or ``analysis_problem``: a model that cannot be analysed can be measured all
         the same), and ``unsupported``: reasons by artifact key.
     """
-    from cspbench.core.case import parse_model_id
+    from cspbench.core.case import ModelId
 
-    model = parse_model_id(job["model"])
+    model = ModelId.parse(job["model"])
     phase("analyze")
     answer = _analysis(job["model"])
     phase("export")

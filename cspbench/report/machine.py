@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any, Literal
 
-from cspbench.core.case import parse_case_id
+from cspbench.core.case import Case
 from cspbench.core.statuses import FLAGS
 from cspbench.figures.cases import number, plain
 from cspbench.machine.sensors.proc import FOREIGN_SHARE, STEAL_SHARE
@@ -202,5 +202,5 @@ def engines(runs: Sequence[Run]) -> list[tuple[str, str]]:
             for launch in record.good[:1]:
                 facts = launch.get("backend") or {}
                 text = ", ".join(f"{plain(key)} {plain(value)}" for key, value in facts.items())
-                found[(plain(parse_case_id(record.case).backend), text)] = None
+                found[(plain(Case.parse(record.case).backend), text)] = None
     return list(found)

@@ -9,12 +9,13 @@ from pathlib import Path
 
 from cspbench.artifacts.cache import ArtifactSpec
 from cspbench.backends.spec import BACKENDS
-from cspbench.core.case import parse_case_id, select
+from cspbench.core.case import Case
 from cspbench.core.statuses import Status
+from cspbench.core.text import select
 from cspbench.errors import InputError
 from cspbench.models.build import split_source
 from cspbench.store.rundir import list_runs, past_seconds
-from cspbench.suite.suite import Case, Measure, Suite
+from cspbench.suite.suite import Measure, Suite
 
 #: Guess for what a launch costs beside its warm-up and sampling: start, load, first inference.
 START_SECONDS = 2.0
@@ -98,25 +99,6 @@ def plan_case(case: Case, seed: int, reason: str | None) -> PlannedCase:
             answer = f"{case.backend.name} does not read {source[0].name} files"
             return PlannedCase(case, artifact, Status.UNSUPPORTED, answer)
     return PlannedCase(case, artifact)
-
-
-def case_from_id(text: str) -> Case:
-    """Rebuild a case from its id, which holds all of it.
-
-    Raises:
-        InputError: not a case id.
-    """
-    parsed = parse_case_id(text)
-    assert parsed.model.input is not None, "parse_case_id demands an input"
-    return Case(
-        model=parsed.model.model,
-        neck=parsed.model.neck,
-        input=parsed.model.input,
-        backend=parsed.backend,
-        batch=parsed.batch,
-        threads=parsed.threads,
-        board=parsed.board,
-    )
 
 
 def launch_seconds(out: Path) -> dict[str, float]:

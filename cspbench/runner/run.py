@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import cspbench
+from cspbench.core.case import Case
 from cspbench.errors import InputError
 from cspbench.machine.facts import fingerprint
 from cspbench.runner.executor import Executor, LocalExecutor
-from cspbench.runner.plan import Plan, PlannedCase, case_from_id, plan_suite
+from cspbench.runner.plan import Plan, PlannedCase, plan_suite
 from cspbench.runner.session import Progress, Session, Silent
 from cspbench.store.rundir import RunDirectory, StoredRun, read_run
 from cspbench.suite.suite import Measure, Suite
@@ -117,7 +118,7 @@ def stored_plan(stored: StoredRun) -> Plan:
     return plan_suite(
         Suite(
             name=meta["name"],
-            cases=tuple(case_from_id(case["id"]) for case in stored.meta["cases"]),
+            cases=tuple(Case.parse(case["id"]) for case in stored.meta["cases"]),
             measure=_stored_measure(stored),
             description=meta["description"],
             notes=tuple(meta["notes"]),

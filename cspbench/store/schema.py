@@ -20,7 +20,7 @@ from pydantic import (
 )
 
 from cspbench.analysis.roofline import BANDWIDTH, PRECISION
-from cspbench.core.case import parse_case_id
+from cspbench.core.case import Case
 from cspbench.core.statuses import Status
 from cspbench.errors import InputError
 
@@ -32,7 +32,7 @@ _MOST = 10**18
 
 def _case_id(text: str) -> str:
     try:
-        parse_case_id(text)
+        Case.parse(text)
     except InputError as error:
         raise ValueError(str(error)) from None
     return text

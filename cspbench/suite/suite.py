@@ -1,46 +1,13 @@
-"""A case: one thing to measure, frozen, hashable, with a readable stable id."""
+"""A suite as others see it: its cases, how to measure them, what a gate tolerates."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cspbench.core.case import CaseId, ModelId, Ref
+from cspbench.core.case import Case
 
 #: What a suite says in place of labels to measure on every board.
 EACH = "each"
-
-
-@dataclass(frozen=True)
-class Case:
-    """Model x input x backend x settings.
-
-    ``model``, ``neck`` and ``backend`` hold only the options that differ from their defaults
-    (precision, engine and mode are backend options); ``input`` is (height, width) in pixels;
-    ``board`` is a label of a fleet's boards, None on one machine.
-    """
-
-    model: Ref
-    input: tuple[int, int]
-    backend: Ref
-    neck: Ref | None = None
-    batch: int = 1
-    threads: int = 1
-    board: str | None = None
-
-    @property
-    def model_id(self) -> ModelId:
-        """The part that can be built and analysed, with its input."""
-        return ModelId(self.model, self.neck, self.input)
-
-    @property
-    def id(self) -> str:
-        """The design's case id."""
-        return str(CaseId(self.model_id, self.backend, self.batch, self.threads, self.board))
-
-    @property
-    def input_shape(self) -> tuple[int, int, int, int]:
-        """(batch, 3, height, width)."""
-        return (self.batch, 3, *self.input)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from itertools import pairwise
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from cspbench.core.case import select
+from cspbench.core.text import select
 from cspbench.errors import InputError
 from cspbench.gating.decide import separate_runs
 from cspbench.gating.stored import run_differences

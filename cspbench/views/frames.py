@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from cspbench.backends.spec import BACKENDS, SCOPE, device_of
-from cspbench.core.case import CaseId, parse_case_id
+from cspbench.core.case import Case
 from cspbench.errors import CspbenchError
 from cspbench.store.ceilings import known_ceilings
 from cspbench.store.records import Record, records
@@ -162,7 +162,7 @@ class Run:
         rows: list[dict[str, Any]] = []
         for record in self.records:
             if record.layers is not None:
-                model = str(parse_case_id(record.case).model)
+                model = str(Case.parse(record.case).model_id)
                 # Without an analysis the entries stand alone.
                 layers = self.analyses[model].layers if model in self.analyses else []
                 rows += layer_time_rows(
@@ -176,7 +176,7 @@ class Run:
         Those that the run noted, or else those that this machine measured since, if it made the
         run.
         """
-        case = parse_case_id(case_id)
+        case = Case.parse(case_id)
         try:
             backend = BACKENDS.get(case.backend.name)
         except CspbenchError:  # of a package that is not installed here
@@ -200,7 +200,7 @@ class Run:
     def _conditions(self, case_id: str) -> Conditions:
         from cspbench.views.layer_times import Conditions
 
-        case = parse_case_id(case_id)
+        case = Case.parse(case_id)
         key, found = self.ceilings(case_id)
         device = key.partition("/")[0]
         told = f"unknown: cspbench ceilings --device {device} --threads {case.threads}"
@@ -222,7 +222,7 @@ class Run:
 
     def totals(self, case_id: str) -> dict[str, Any]:
         """Totals of the case's model by convention; empty if it was not analysed."""
-        analysis = self.stored.meta["analyses"].get(str(parse_case_id(case_id).model), {})
+        analysis = self.stored.meta["analyses"].get(str(Case.parse(case_id).model_id), {})
         return dict(analysis.get("totals", {}))
 
 
@@ -242,16 +242,16 @@ def _frame(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> pd.DataFra
 
 
 def _case_row(record: Record, totals: dict[str, Any]) -> dict[str, Any]:
-    case = parse_case_id(record.case)
+    case = Case.parse(record.case)
     latency = record.latency_ms
     memory = record.memory or {}
     energy = record.energy
     errors = [launch["agreement"]["max_relative_error"] for launch in record.good]
     return {
         "id": record.case,
-        "model": str(case.model.model),
-        "neck": str(case.model.neck) if case.model.neck else None,
-        "input": "x".join(map(str, case.model.input or ())),
+        "model": str(case.model),
+        "neck": str(case.neck) if case.neck else None,
+        "input": "x".join(map(str, case.input)),
         "backend": str(case.backend),
         "batch": case.batch,
         "threads": case.threads,
@@ -280,7 +280,7 @@ def _case_row(record: Record, totals: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _throughput(record: Record, case: CaseId) -> dict[str, Any]:
+def _throughput(record: Record, case: Case) -> dict[str, Any]:
     found = record.throughput
     if found is None:
         return {}
@@ -294,7 +294,7 @@ def _add_scaling(rows: Sequence[dict[str, Any]]) -> None:
     """``scaling_efficiency`` = fps(t) / (t x fps(1)), where the same case has 1 thread as well."""
 
     def same(row: dict[str, Any]) -> str:
-        case = parse_case_id(row["id"])
+        case = Case.parse(row["id"])
         return str(replace(case, threads=1))
 
     single = {row["id"]: row["fps"] for row in rows if row["threads"] == 1}

@@ -13,7 +13,7 @@ from cspbench.artifacts.tensors import input_pool
 from cspbench.backends._throughput import WARM_ROUNDS, run_for
 from cspbench.backends.onnxruntime import OnnxRuntimeBoundSession
 from cspbench.backends.spec import BACKENDS, Pipelines, device_of
-from cspbench.core.case import parse_model_id
+from cspbench.core.case import ModelId
 from cspbench.errors import Unsupported
 from cspbench.jobs.worker import perform
 from cspbench.machine import cuda_device as _cuda_device
@@ -27,7 +27,7 @@ NAMES = ["opencv-cpu", "onnxruntime", "openvino", "torch-cpu"]
 def made(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CSPBENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
-        model = parse_model_id(MODEL)
+        model = ModelId.parse(MODEL)
         module = build_model(model, 0)
         specs = {kind: ArtifactSpec(model, 1, kind, 0) for kind in ("onnx", "pt2")}
         for spec in specs.values():

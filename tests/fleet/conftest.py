@@ -11,7 +11,7 @@ import pytest
 
 from cspbench.artifacts.cache import ArtifactSpec
 from cspbench.backends.spec import BACKENDS
-from cspbench.core.case import parse_model_id
+from cspbench.core.case import ModelId
 from cspbench.fleet.client import Hub
 from cspbench.runner.executor import LocalExecutor
 from tests.fake_backend import install
@@ -56,7 +56,7 @@ def _home(_folders):
 @pytest.fixture(scope="module")
 def exported(_home):
     """The artifacts that OpenCV and the fake backend eat, exported in one go, once."""
-    model = parse_model_id(MODEL)
+    model = ModelId.parse(MODEL)
     specs = [ArtifactSpec(model, 1, kind, 0) for kind in ("pt2", "onnx")]
     if not all(spec.exists for spec in specs):
         items = [{"batch": 1, "kind": spec.kind, "key": spec.key} for spec in specs]

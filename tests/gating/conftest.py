@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from cspbench.artifacts.cache import ArtifactSpec
+from cspbench.core.case import Case
 from cspbench.runner.executor import LocalExecutor
-from cspbench.runner.plan import case_from_id
 
 CASE = "yolov3-tiny-prn@96/opencv-cpu/b1/t1"
 
@@ -15,7 +15,7 @@ CASE = "yolov3-tiny-prn@96/opencv-cpu/b1/t1"
 @pytest.fixture(scope="session")
 def opencv_artifact():
     """A small real network as OpenCV eats it, in the session's cache."""
-    case = case_from_id(CASE)
+    case = Case.parse(CASE)
     spec = ArtifactSpec(case.model_id, 1, "onnx", 0)
     if not spec.exists:
         item = {"batch": 1, "kind": "onnx", "key": spec.key}

@@ -12,7 +12,7 @@ from cspbench.artifacts.export import build_model, prepare
 from cspbench.backends._layers import combine
 from cspbench.backends.onnxruntime import kernel_times
 from cspbench.backends.spec import BACKENDS, LayerProfiler, LayerTime
-from cspbench.core.case import parse_case_id, parse_model_id
+from cspbench.core.case import Case, ModelId
 from cspbench.jobs.worker import perform
 from cspbench.measure.layers import Node, join, match
 from cspbench.views.layer_times import RESIDUAL, Conditions, layer_time_rows
@@ -210,7 +210,7 @@ SETTINGS = ["opencv-cpu[engine=classic]", "opencv-cpu[engine=new]", "onnxruntime
 def artifacts(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CSPBENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
-        model = parse_model_id(MODEL)
+        model = ModelId.parse(MODEL)
         module = build_model(model, 0)
         specs = {kind: ArtifactSpec(model, 1, kind, 0) for kind in ("onnx", "pt2")}
         for spec in specs.values():
@@ -224,7 +224,7 @@ def test_every_convolution_of_a_real_network_is_found_once(artifacts, backend):
     spec = BACKENDS.get(name)
     if spec.available() is not None:
         pytest.skip(f"{name}: {spec.available()}")
-    skip_without_engine(name, dict(parse_case_id(f"{MODEL}/{backend}/b1/t1").backend.options))
+    skip_without_engine(name, dict(Case.parse(f"{MODEL}/{backend}/b1/t1").backend.options))
     assert isinstance(spec, LayerProfiler)
     job = {
         "job": "layers", "case": f"{MODEL}/{backend}/b1/t1", "seed": 0, "max_seconds": 0.05,

@@ -12,7 +12,7 @@ from cspbench.artifacts.cache import ArtifactSpec
 from cspbench.artifacts.export import build_model, prepare
 from cspbench.artifacts.tensors import input_pool
 from cspbench.backends.spec import BACKENDS
-from cspbench.core.case import parse_model_id
+from cspbench.core.case import ModelId
 from cspbench.core.statuses import Status
 from cspbench.measure import memory
 from cspbench.runner.executor import LocalExecutor
@@ -174,7 +174,7 @@ def made(tmp_path_factory):
         wanted = [(model, "pt2", batch) for model, batch in CASES]
         wanted.append((MODELS[0], "onnx", 8))
         for model in MODELS:
-            identity = parse_model_id(model)
+            identity = ModelId.parse(model)
             module = build_model(identity, 0)
             for key in wanted:
                 if key[0] == model:
@@ -202,7 +202,7 @@ def launched(made, model, backend, kind, batch):
 def test_torchs_activations_are_those_of_its_own_allocator_within_two_percent(made, model, batch):
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    identity = parse_model_id(model)
+    identity = ModelId.parse(model)
     array = torch.from_numpy(input_pool((batch, 3, *identity.input), 0, 1)[0])
     expected = allocator_peak_bytes(made[0][model, "pt2", batch].path, array)
     torch.set_num_threads(threads)
@@ -232,7 +232,7 @@ def test_peaks_of_other_engines_repeat_within_three_percent(made, backend):
 def test_weights_and_activations_on_a_cuda_device(made):
     model, batch = MODELS[1], 8
     found = launched(made, model, "torch-cuda", "pt2", batch)
-    identity = parse_model_id(model)
+    identity = ModelId.parse(model)
     module = build_model(identity, 0)
     weights = sum(p.numel() * p.element_size() for p in [*module.parameters(), *module.buffers()])
     # The caching allocator rounds every tensor up to 512 bytes.

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from cspbench.artifacts.cache import cache_folder
-from cspbench.core.case import Ref
+from cspbench.core.case import Case, Ref
 from cspbench.core.registry import Registry
 from cspbench.core.statuses import Status
 from cspbench.errors import InputError
@@ -22,7 +22,7 @@ from cspbench.runner.session import Session, Silent
 from cspbench.store.migrate import FORMAT
 from cspbench.store.records import MAX_LOST
 from cspbench.store.rundir import RunDirectory, read_run
-from cspbench.suite.suite import Case, Measure, Suite
+from cspbench.suite.suite import Measure, Suite
 from cspbench.views.frames import load
 
 MS = 1_000_000
