@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from cspbench.artifacts.cache import ArtifactKind
 from cspbench.core.options import Axis, Options, Value
 from cspbench.core.registry import Registry
+from cspbench.machine.devices.spec import HOST
 
 if TYPE_CHECKING:
     import numpy as np
-
-
-Device = Literal["cpu", "cuda"]
 
 #: What a latency spans (docs/backends.md). Every backend of ours has it among its axes, so that it
 #: is part of a case's id.
@@ -78,10 +75,16 @@ class HostSession(Session, Protocol):
 
 @runtime_checkable
 class DeviceMemory(Protocol):
-    """What a session on an accelerator may offer besides."""
+    """What a session may offer whose model lies in memory of its own: an account of it."""
+
+    def device_used_bytes(self) -> int:
+        """Bytes that this process's models, inputs and activations take there now."""
 
     def device_peak_bytes(self) -> int:
-        """Peak of the memory that this process took on the device."""
+        """Most of them at a time since ``reset_device_peak``, or since the process began."""
+
+    def reset_device_peak(self) -> None:
+        """Begin a new peak at what is used now."""
 
 
 @dataclass(frozen=True)
@@ -146,9 +149,9 @@ class BackendSpec:
     name: str
     summary: str
     library: str
-    artifact: ArtifactKind
+    artifact: str
     axes: tuple[Axis, ...]
-    device: Device = "cpu"
+    device: str = HOST
 
 
 @dataclass(frozen=True)
@@ -180,8 +183,8 @@ class Pipelines(Protocol):
 class ChoosesDevice(Protocol):
     """What a backend offers besides whose options choose where it runs."""
 
-    def device_with(self, options: Options) -> Device:
-        """The device on which inferences run."""
+    def device_with(self, options: Options) -> str:
+        """Name of the device on which inferences run."""
 
 
 @runtime_checkable
@@ -217,10 +220,12 @@ class Backend(Protocol):
         """Module that ``load`` imports; its own memory is not the model's."""
 
     @property
-    def artifact(self) -> ArtifactKind: ...
+    def artifact(self) -> str:
+        """Name of the artifact kind that ``load`` reads."""
 
     @property
-    def device(self) -> Device: ...
+    def device(self) -> str:
+        """Name of the device on which inferences run."""
 
     @property
     def axes(self) -> tuple[Axis, ...]: ...
@@ -237,21 +242,54 @@ class Backend(Protocol):
         """
 
 
-def device_of(backend: Backend, options: Options) -> Device:
-    """Where a backend runs with these options."""
+def device_of(backend: Backend, options: Options) -> str:
+    """Name of the device on which a backend runs with these options."""
     if isinstance(backend, ChoosesDevice):
         return backend.device_with(options)
     return backend.device
 
 
+def precision_of(backend: Backend, options: Options) -> str:
+    """In which precision a backend computes with these options; fp32 where it has no choice."""
+    defaults = {axis.name: axis.default for axis in backend.axes}
+    return str(options.get("precision", defaults.get("precision", "fp32")))
+
+
 @dataclass(frozen=True)
 class Tolerance:
-    """Agreement with torch: bound of max abs(error) / max abs(output)."""
+    """Agreement with the reference in one precision: bound of max abs(error) / max abs(output).
 
-    fp32: float = 1e-4
-    tf32: float = 1e-2
-    fp16: float = 1e-2
-    bf16: float = 5e-2
+    ``name`` is the precision as the axis ``precision`` of backends names it; ``reason`` says in a
+    phrase why the bound is what it is.
+    """
+
+    name: str
+    bound: float
+    reason: str
+
+
+#: A file of this package, or another package's, registers that of a precision of its own.
+TOLERANCES: Registry[Tolerance] = Registry(
+    "tolerance", ("cspbench.backends",), "cspbench.tolerances", "cspbench.backends"
+)
+for _tolerance in (
+    Tolerance("fp32", 1e-4, "24 bits of mantissa; engines sum in another order"),
+    Tolerance("tf32", 1e-2, "11 bits of mantissa"),
+    Tolerance("fp16", 1e-2, "11 bits of mantissa"),
+    Tolerance("bf16", 5e-2, "8 bits of mantissa"),
+):
+    TOLERANCES.add(_tolerance)
+
+
+def without_tolerance(backend: Backend, options: Options) -> str | None:
+    """Why agreement cannot be judged in the precision of these options; None if it can."""
+    precision = precision_of(backend, options)
+    if precision in TOLERANCES:
+        return None
+    return (
+        f"{backend.name} computes in {precision}, and nothing says how far that may be from the "
+        f"reference: its file must register a tolerance (known: {', '.join(TOLERANCES.names())})"
+    )
 
 
 BACKENDS: Registry[Backend] = Registry("backend", ("cspbench.backends",), "cspbench.backends")

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from cspbench.analysis.api import cached_analysis
 from cspbench.analysis.record import Analysis
-from cspbench.artifacts.cache import file_digest
 from cspbench.core.case import Case, ModelId, Ref
+from cspbench.core.files import file_digest
 from cspbench.core.statuses import NOT_RUNNABLE, Status
 from cspbench.runner.executor import Executor, Job
 from cspbench.runner.plan import Plan, PlannedCase

@@ -75,7 +75,7 @@ class _Held:
     infer: Callable[[], None]
     threads: int
     clock: str
-    device: str = "cpu"
+    on_host: bool = True
     done: int = 0
 
 
@@ -95,8 +95,9 @@ def hold_job(job: Answer, phase: PhaseReport) -> Answer:
     """
     global _held  # noqa: PLW0603 - one worker holds one model
     from cspbench.artifacts.tensors import input_pool
-    from cspbench.backends.spec import BACKENDS, device_of
+    from cspbench.backends.spec import BACKENDS, device_of, precision_of
     from cspbench.core.case import Case
+    from cspbench.machine.devices.spec import DEVICES
     from cspbench.measure import sampling
     from cspbench.measure.agreement import check_agreement
     from cspbench.measure.clock import MonotonicClock
@@ -110,14 +111,16 @@ def hold_job(job: Answer, phase: PhaseReport) -> Answer:
     session = backend.load(Path(job["artifact"]), options, case.threads)
     clock = job.get("clock", "device") if scope_of(options) == INFERENCE else "host"
     feed, infer = timed_parts(session, case, pool)
-    held = _Held(session, feed, infer, case.threads, clock, device_of(backend, options))
+    on_host = DEVICES.get(device_of(backend, options)).on_host
+    held = _Held(session, feed, infer, case.threads, clock, on_host)
     extra = float(job.get("extra_units", 0.0))
     if extra:
         held.infer = _followed_by(infer, ExtraWork(extra).after_inference)
     phase("warm-up")
     session.set_input(pool[0])
     session.run()
-    agreement = check_agreement(session.outputs(), Path(job["reference"]), options)
+    precision = precision_of(backend, options)
+    agreement = check_agreement(session.outputs(), Path(job["reference"]), precision)
     warm = sampling.warm_up(held.infer, held.feed, MonotonicClock(), job["warmup_seconds"])
     answer: Answer = {
         "status": Status.OK.value,
@@ -198,7 +201,7 @@ def burst_job(job: Answer, _phase: PhaseReport) -> Answer:
     lost = None
     if waited is not None and after is not None:
         lost = max((after.get(task, 0) - before for task, before in waited.items()), default=0)
-        if _held.threads == 1 and _held.device == "cpu":  # elsewhere it waits for a device
+        if _held.threads == 1 and _held.on_host:  # elsewhere it waits for a device
             lost = max(lost, wall - ran)  # stopped, or throttled by a quota: not even waiting
         lost = min(max(lost, 0), total)
     return {"status": Status.OK.value, "ns": total, "count": job["count"], "lost_ns": lost}

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cspbench.backends.spec import Tolerance
-from cspbench.core.options import Options
+from cspbench.backends.spec import TOLERANCES
 from cspbench.errors import CspbenchError
 
 if TYPE_CHECKING:
@@ -37,19 +36,25 @@ def relative_error(output: np.ndarray, reference: np.ndarray) -> float:
 
 
 def check_agreement(
-    outputs: Sequence[np.ndarray], reference: Path, options: Options
+    outputs: Sequence[np.ndarray], reference: Path, precision: str = "fp32"
 ) -> dict[str, float]:
     """Compare all outputs with the stored ones, paired by order.
 
+    Args:
+        outputs: of the backend for input 0 of the pool, in the model's order.
+        reference: the file beside the artifact.
+        precision: in which the backend computed, by the name of its tolerance.
+
     Returns:
-        ``max_relative_error`` and the ``tolerance`` of the precision that ran.
+        ``max_relative_error`` and the ``tolerance`` of the precision.
 
     Raises:
+        InputError: no tolerance is registered for the precision.
         Disagreement: more outputs or fewer, another shape, not finite, or beyond the tolerance.
     """
     import numpy as np
 
-    tolerance = getattr(Tolerance, str(options.get("precision", "fp32")))
+    tolerance = TOLERANCES.get(precision).bound
     with np.load(reference, allow_pickle=False) as stored:
         expected = [stored[name] for name in stored.files]
     if len(outputs) != len(expected):

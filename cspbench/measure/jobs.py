@@ -19,7 +19,6 @@ from cspbench.core.statuses import Status
 from cspbench.errors import Unavailable, Unsupported
 
 if TYPE_CHECKING:
-    from cspbench.artifacts.cache import ArtifactSpec
     from cspbench.core.case import ModelId
 
 Answer = dict[str, Any]
@@ -36,8 +35,9 @@ def time_job(job: Answer, phase: PhaseReport) -> Answer:
         the fields of a launch record that a worker can know (see docs/metrics.md).
     """
     from cspbench.artifacts.tensors import input_pool
-    from cspbench.backends.spec import BACKENDS, DeviceTimes, device_of
+    from cspbench.backends.spec import BACKENDS, DeviceTimes, device_of, precision_of
     from cspbench.core.case import Case
+    from cspbench.machine.devices.spec import DEVICES
     from cspbench.machine.sensors.proc import between, read_cpu_times
     from cspbench.measure import sampling
     from cspbench.measure.agreement import check_agreement
@@ -57,7 +57,8 @@ def time_job(job: Answer, phase: PhaseReport) -> Answer:
 
     phase("warm-up")
     first_ns = sampling.timed(session.run, lambda _: session.set_input(pool[0]), clock, 0)
-    agreement = check_agreement(session.outputs(), Path(job["reference"]), options)
+    precision = precision_of(backend, options)
+    agreement = check_agreement(session.outputs(), Path(job["reference"]), precision)
     feed, infer = timed_parts(session, case, pool)
     warm = sampling.warm_up(infer, feed, clock, job["warmup_seconds"])
     phase("sample")
@@ -70,7 +71,7 @@ def time_job(job: Answer, phase: PhaseReport) -> Answer:
     interference = between(before, read_cpu_times())
     gc.enable()
     facts = dict(session.describe())
-    if device_of(backend, options) == "cpu":
+    if DEVICES.get(device_of(backend, options)).on_host:
         problem = wrong_threads(case.threads, facts.get("threads"), interference)
         if problem:
             return {"status": Status.FAILED.value, "reason": problem, "backend": facts}
@@ -147,10 +148,11 @@ def layers_job(job: Answer, phase: PhaseReport) -> Answer:
         ``layers``: the profiler's entries, the median of the whole inference, and the nodes of
         the artifact in their order, so that entries can be joined to an Analysis.
     """
+    from cspbench.artifacts.spec import ARTIFACTS
     from cspbench.artifacts.tensors import input_pool
     from cspbench.backends.spec import BACKENDS, LayerProfiler
     from cspbench.core.case import Case
-    from cspbench.measure.layers import Node, onnx_nodes, to_answer
+    from cspbench.measure.layers import to_answer
 
     case = Case.parse(job["case"])
     backend = BACKENDS.get(case.backend.name)
@@ -161,12 +163,8 @@ def layers_job(job: Answer, phase: PhaseReport) -> Answer:
     phase("sample")
     found = backend.profile_layers(artifact, options, case.threads, pool, job["max_seconds"])
     phase("close")
-    if backend.artifact == "onnx":
-        nodes = onnx_nodes(artifact)
-    else:
-        from cspbench.backends._torch import graph_nodes
-
-        nodes = [Node(*facts) for facts in graph_nodes(artifact)]
+    read_nodes = ARTIFACTS.get(backend.artifact).nodes
+    nodes = read_nodes(artifact) if read_nodes is not None else []
     return {"status": Status.OK.value, "layers": to_answer(found, nodes), "flags": []}
 
 
@@ -260,10 +258,9 @@ def _export(model: ModelId, items: list[Answer], seed: int) -> dict[str, str]:
     if not items:
         return {}
     from cspbench.artifacts.cache import ArtifactSpec
-    from cspbench.models.build import split_source
+    from cspbench.artifacts.export import maker
 
-    source = split_source(model.model.name)
-    make = _adopter() if source and source[0].artifact == "onnx" else _exporter(model, seed)
+    make = maker(model, seed)
     reasons = {}
     for item in items:
         spec = ArtifactSpec(model, item["batch"], item["kind"], seed)
@@ -274,21 +271,6 @@ def _export(model: ModelId, items: list[Answer], seed: int) -> dict[str, str]:
         except Unsupported as reason:
             reasons[spec.key] = str(reason)
     return reasons
-
-
-def _adopter() -> Callable[[ArtifactSpec], None]:
-    """What takes a file that is an artifact already."""
-    from cspbench.artifacts.import_onnx import adopt_onnx
-
-    return adopt_onnx
-
-
-def _exporter(model: ModelId, seed: int) -> Callable[[ArtifactSpec], None]:
-    """What exports a model that is built once for all its artifacts."""
-    from cspbench.artifacts.export import build_model, prepare
-
-    module = build_model(model, seed)
-    return lambda spec: prepare(spec, module)
 
 
 JOBS: dict[str, Callable[[Answer, PhaseReport], Answer]] = {

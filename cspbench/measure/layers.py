@@ -1,76 +1,13 @@
-"""Measured time of layers: what a backend's profiler told, joined to the layers of the Analysis.
-
-Pure but for ``onnx_nodes``. A join is made only where it is sure: nodes of the artifact and layers
-of one family (convolutions, pools, ...) are paired by their order if there are equally many of
-both and the last part of their names agrees; a normalisation or activation that has no time of its
-own belongs to the layer that feeds it. Entries that stay alone are shown as the backend has them.
-"""
+"""The field ``layers`` of a launch record: what a backend's profiler told, as plain values."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
-from cspbench.analysis.onnx_ops import name_of
-from cspbench.analysis.ops import CONV_KINDS, FOLDABLE_KINDS, UNSUPPORTED, kind_of
-from cspbench.analysis.record import Layer
+from cspbench.artifacts.spec import Node
 from cspbench.backends.spec import LayerProfile
-
-#: Families whose members are compared by name as well: each is a module of its own.
-_NAMED = CONV_KINDS | {"norm"}
-#: How far behind a fused kernel's last node its convolution may lie.
-_MAX_STEPS = 4
-
-
-@dataclass(frozen=True)
-class Node:
-    """A node of an artifact's graph.
-
-    ``producers`` number the nodes that feed it; ``aliases`` are names of its outputs by which a
-    backend may call it (an output of the whole graph has a name of its own).
-    """
-
-    name: str
-    op: str
-    producers: tuple[int, ...] = ()
-    aliases: tuple[str, ...] = ()
-
-    @property
-    def kind(self) -> str:
-        """Family of its operator; ``conv`` also for what only a backend calls so."""
-        op = self.op.removeprefix("aten.").split(".")[0].rstrip("_")
-        if op in ("Conv", "ConvTranspose"):
-            return "conv"
-        return kind_of(name_of(op, ""))
-
-
-@dataclass(frozen=True)
-class LayerRow:
-    """One entry of a profiler with the layers of the Analysis that it computes."""
-
-    name: str
-    op: str
-    ns: int
-    layers: tuple[int, ...] = ()
-
-
-def onnx_nodes(path: Path) -> list[Node]:
-    """Nodes of an ONNX file in their order; weights are not read."""
-    import onnx
-
-    graph = onnx.load(str(path), load_external_data=False).graph
-    made = {name: number for number, node in enumerate(graph.node) for name in node.output}
-    return [
-        Node(
-            node.name,
-            node.op_type,
-            tuple(made[name] for name in node.input if name in made),
-            tuple(name for name in node.output if not name.startswith(f"{node.name}_output_")),
-        )
-        for node in graph.node
-    ]
 
 
 def to_answer(profile: LayerProfile, nodes: Sequence[Node]) -> dict[str, Any]:
@@ -80,91 +17,3 @@ def to_answer(profile: LayerProfile, nodes: Sequence[Node]) -> dict[str, Any]:
         "entries": [[e.name, e.op, e.ns, list(e.members)] for e in profile.entries],
         "nodes": [[node.name, node.op, list(node.producers), list(node.aliases)] for node in nodes],
     }
-
-
-def join(found: Mapping[str, Any], layers: Sequence[Layer]) -> list[LayerRow]:
-    """Entries of a stored profile with the positions of their layers in the Analysis.
-
-    Entries without time whose layers were computed by another one are left out.
-
-    Args:
-        found: the field ``layers`` of a launch record.
-        layers: of the Analysis of the same model; may be empty.
-    """
-    nodes = [
-        Node(name, op, tuple(producers), tuple(aliases))
-        for name, op, producers, aliases in found["nodes"]
-    ]
-    positions = match(nodes, layers)
-    by_name = {alias: number for number, node in enumerate(nodes) for alias in node.aliases}
-    by_name |= {node.name: number for number, node in enumerate(nodes)}
-    rows: list[LayerRow] = []
-    for name, op, ns, members in found["entries"]:
-        numbers = _numbers(op, [by_name[m] for m in members if m in by_name], nodes)
-        known = sorted({positions[number] for number in numbers if number in positions})
-        rows.append(LayerRow(name, op, int(ns), tuple(known)))
-    return _absorb(rows, layers)
-
-
-def match(nodes: Sequence[Node], layers: Sequence[Layer]) -> dict[int, int]:
-    """Pair nodes with layers, family by family; a family that does not fit is left out."""
-    positions: dict[int, int] = {}
-    for kind in {layer.kind for layer in layers} - {UNSUPPORTED, "view", "create"}:
-        ours = [number for number, node in enumerate(nodes) if node.kind == kind]
-        theirs = [number for number, layer in enumerate(layers) if layer.kind == kind]
-        if len(ours) != len(theirs):
-            continue
-        pairs = dict(zip(ours, theirs, strict=True))
-        if kind in _NAMED and not all(
-            _same_tail(nodes[node].name, layers[layer].name) for node, layer in pairs.items()
-        ):
-            continue
-        positions.update(pairs)
-    return positions
-
-
-def _same_tail(node: str, layer: str) -> bool:
-    """``/stages.0/blocks/blocks.0/conv/Conv`` and ``stages.0.blocks.0.conv`` end in ``conv``."""
-    if "/" not in node:  # an exported graph's own names (conv2d_3) tell nothing of modules
-        return True
-    return node.split("/")[-2].rsplit(".", 1)[-1] == layer.rsplit(".", 1)[-1]
-
-
-def _numbers(op: str, known: list[int], nodes: Sequence[Node]) -> list[int]:
-    """Nodes of an entry; for a convolution that bears the name of a later node also those between.
-
-    ONNX Runtime names a fused kernel after its last node.
-    """
-    convolves = op.lower().startswith(("conv", "fusedconv"))
-    if not convolves or len(known) != 1 or nodes[known[0]].kind == "conv":
-        return known
-    path = list(known)
-    for _ in range(_MAX_STEPS):
-        convs = [number for number in nodes[path[-1]].producers if nodes[number].kind == "conv"]
-        if len(convs) == 1:
-            return [*path, convs[0]]
-        if len(nodes[path[-1]].producers) != 1:
-            break
-        path.append(nodes[path[-1]].producers[0])
-    return known
-
-
-def _absorb(rows: Sequence[LayerRow], layers: Sequence[Layer]) -> list[LayerRow]:
-    """Give norms and activations without time of their own to the row that feeds them."""
-    owner = {layer: number for number, row in enumerate(rows) if row.ns for layer in row.layers}
-    maker = {value: number for number, layer in enumerate(layers) for value in layer.outputs}
-    for number, layer in enumerate(layers):
-        if layer.kind not in FOLDABLE_KINDS or number in owner:
-            continue
-        makers = {maker[value] for value in layer.inputs if value in maker}
-        owners = {owner[made] for made in makers if made in owner}
-        if len(owners) == 1:
-            owner[number] = owners.pop()
-    computed: dict[int, set[int]] = {}
-    for layer_number, row_number in owner.items():
-        computed.setdefault(row_number, set()).add(layer_number)
-    return [
-        LayerRow(row.name, row.op, row.ns, tuple(sorted(computed.get(number, row.layers))))
-        for number, row in enumerate(rows)
-        if row.ns or not (row.layers and set(row.layers) <= owner.keys())
-    ]

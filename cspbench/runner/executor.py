@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
+from cspbench.machine.devices.spec import DEVICES, HOST
 from cspbench.measure.memory import MALLOC_ENVIRONMENT
 from cspbench.runner.observe import Observer
 from cspbench.runner.process import Outcome, WorkerProcess
@@ -70,7 +71,7 @@ class LocalExecutor:
             "memory_limit_bytes": self._memory_limit,
             "allow_code": self._allow_code,
         }
-        if job.get("device", "cpu") == "cpu":  # a GPU driver's mappings count as data
+        if DEVICES.get(job.get("device", HOST)).data_limit:
             limits["data_limit_bytes"] = self._memory_limit
         return {**job, **limits}
 

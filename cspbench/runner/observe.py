@@ -7,7 +7,8 @@ import weakref
 from typing import Any
 
 from cspbench.core.statuses import Status
-from cspbench.machine.sensors.summary import SOURCES, Power, energy, power, summarise, throttled
+from cspbench.machine.devices.spec import DEVICES, HOST
+from cspbench.machine.sensors.summary import Power, energy, power, summarise, throttled
 from cspbench.machine.sensors.watch import AUTO, NONE, Watch, chosen
 from cspbench.runner.process import Outcome
 
@@ -65,7 +66,7 @@ class Observer:
             answer.setdefault("flags", []).append("throttled")
 
     def _measure_idle(self, watch: Watch, device: str) -> Power | None:
-        if watch.names().isdisjoint(SOURCES.get(device, ())):
+        if watch.names().isdisjoint(source.name for source in DEVICES.get(device).power):
             return None
         watch.start()
         time.sleep(self._idle_seconds)
@@ -75,4 +76,4 @@ class Observer:
 
 def _conditions(job: dict[str, Any]) -> tuple[str, str]:
     """Device and sensors: what idle power depends on."""
-    return str(job.get("device", "cpu")), str(job.get("sensors", AUTO))
+    return str(job.get("device", HOST)), str(job.get("sensors", AUTO))

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cspbench.artifacts.cache import ArtifactSpec
-from cspbench.backends.spec import BACKENDS
+from cspbench.backends.spec import BACKENDS, device_of, without_tolerance
 from cspbench.core.case import Case
 from cspbench.core.statuses import Status
 from cspbench.core.text import select
 from cspbench.errors import InputError
+from cspbench.machine.devices.spec import DEVICES
 from cspbench.models.build import split_source
 from cspbench.store.rundir import list_runs, past_seconds
 from cspbench.suite.suite import Measure, Suite
@@ -86,7 +87,9 @@ def _backend_names(cases: Iterable[Case]) -> set[str]:
 
 def plan_case(case: Case, seed: int, reason: str | None) -> PlannedCase:
     """Plan one case; ``reason`` is why its backend cannot run where it is to be measured."""
-    kind = BACKENDS.get(case.backend.name).artifact
+    backend, options = BACKENDS.get(case.backend.name), dict(case.backend.options)
+    kind = backend.artifact
+    DEVICES.get(device_of(backend, options))
     artifact = ArtifactSpec(case.model_id, case.batch, kind, seed)
     if reason is not None:
         return PlannedCase(case, artifact, Status.UNAVAILABLE, reason)
@@ -98,6 +101,9 @@ def plan_case(case: Case, seed: int, reason: str | None) -> PlannedCase:
         if source[0].artifact not in (None, kind):
             answer = f"{case.backend.name} does not read {source[0].name} files"
             return PlannedCase(case, artifact, Status.UNSUPPORTED, answer)
+    unjudged = without_tolerance(backend, options)
+    if unjudged is not None:
+        return PlannedCase(case, artifact, Status.UNSUPPORTED, unjudged)
     return PlannedCase(case, artifact)
 
 

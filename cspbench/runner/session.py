@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from cspbench.analysis.api import cached_analysis
 from cspbench.artifacts.cache import ArtifactSpec
-from cspbench.backends.spec import BACKENDS, Compiles, Device, device_of
+from cspbench.backends.spec import BACKENDS, Compiles, device_of
 from cspbench.core.statuses import NOT_RUNNABLE, Status
 from cspbench.runner.executor import Executor, Job
 from cspbench.runner.plan import Plan, PlannedCase
@@ -208,7 +208,7 @@ class Session:
                 noted[f"{device}/t{threads}"] = asdict(known)
         self._directory.write_meta(self._meta)
 
-    def _measure_ceilings(self, device: Device, threads: int) -> Ceilings | None:
+    def _measure_ceilings(self, device: str, threads: int) -> Ceilings | None:
         """None if they cannot be had: then there is no roofline, and no harm."""
         job = {"job": "ceilings", "device": device, "threads": threads}
         outcome = self._executor.launch(job, threads, self._measure.timeout_seconds)
@@ -317,12 +317,12 @@ class Session:
         self._last = launch
 
 
-def devices_of(cases: Iterable[PlannedCase]) -> list[tuple[Device, int]]:
+def devices_of(cases: Iterable[PlannedCase]) -> list[tuple[str, int]]:
     """Devices that cases run on, with their threads; each once, in order."""
     return sorted({(_device(planned), planned.case.threads) for planned in cases})
 
 
-def _device(planned: PlannedCase) -> Device:
+def _device(planned: PlannedCase) -> str:
     backend = planned.case.backend
     return device_of(BACKENDS.get(backend.name), dict(backend.options))
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from cspbench.analysis.ops import FOLDABLE_KINDS
 from cspbench.analysis.roofline import BANDWIDTH, PRECISION
-from cspbench.measure.layers import LayerRow, join
+from cspbench.views.layer_join import LayerRow, join
 
 if TYPE_CHECKING:
     from cspbench.analysis.record import Layer

@@ -9,12 +9,13 @@ from cspbench.analysis.derive import derive_layers
 from cspbench.analysis.record import Layer
 from cspbench.artifacts.cache import ArtifactSpec
 from cspbench.artifacts.export import build_model, prepare
+from cspbench.artifacts.spec import Node
 from cspbench.backends._layers import combine
 from cspbench.backends.onnxruntime import kernel_times
 from cspbench.backends.spec import BACKENDS, LayerProfiler, LayerTime
 from cspbench.core.case import Case, ModelId
 from cspbench.jobs.worker import perform
-from cspbench.measure.layers import Node, join, match
+from cspbench.views.layer_join import join, match
 from cspbench.views.layer_times import RESIDUAL, Conditions, layer_time_rows
 from tests.backends.requirements import skip_without_engine
 

@@ -142,8 +142,9 @@ def good(case: str, median_ms: float, launches: int = 3, count: int = 30) -> lis
 
 def profile_launch(case: str) -> dict[str, Any]:
     """A launch of job ``layers`` over the four convolutions of ``analysis``: 10 ms, 2 between."""
+    from cspbench.artifacts.spec import Node
     from cspbench.backends.spec import LayerProfile, LayerTime
-    from cspbench.measure.layers import Node, to_answer
+    from cspbench.measure.layers import to_answer
 
     nodes = [Node(f"/stages.{i // 2}/conv{i}/Conv", "Conv") for i in range(4)]
     times = tuple(

@@ -1,0 +1,130 @@
+"""Measured time of layers: what a backend's profiler told, joined to the layers of the Analysis.
+
+Pure. A join is made only where it is sure: nodes of the artifact and layers of one family
+(convolutions, pools, ...) are paired by their order if there are equally many of both and the last
+part of their names agrees; a normalisation or activation that has no time of its own belongs to the
+layer that feeds it. Entries that stay alone are shown as the backend has them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cspbench.analysis.onnx_ops import name_of
+from cspbench.analysis.ops import CONV_KINDS, FOLDABLE_KINDS, UNSUPPORTED, kind_of
+from cspbench.analysis.record import Layer
+from cspbench.artifacts.spec import Node
+
+#: Families whose members are compared by name as well: each is a module of its own.
+_NAMED = CONV_KINDS | {"norm"}
+#: How far behind a fused kernel's last node its convolution may lie.
+_MAX_STEPS = 4
+
+
+@dataclass(frozen=True)
+class LayerRow:
+    """One entry of a profiler with the layers of the Analysis that it computes."""
+
+    name: str
+    op: str
+    ns: int
+    layers: tuple[int, ...] = ()
+
+
+def join(found: Mapping[str, Any], layers: Sequence[Layer]) -> list[LayerRow]:
+    """Entries of a stored profile with the positions of their layers in the Analysis.
+
+    Entries without time whose layers were computed by another one are left out.
+
+    Args:
+        found: the field ``layers`` of a launch record.
+        layers: of the Analysis of the same model; may be empty.
+    """
+    nodes = [
+        Node(name, op, tuple(producers), tuple(aliases))
+        for name, op, producers, aliases in found["nodes"]
+    ]
+    positions = match(nodes, layers)
+    by_name = {alias: number for number, node in enumerate(nodes) for alias in node.aliases}
+    by_name |= {node.name: number for number, node in enumerate(nodes)}
+    rows: list[LayerRow] = []
+    for name, op, ns, members in found["entries"]:
+        numbers = _numbers(op, [by_name[m] for m in members if m in by_name], nodes)
+        known = sorted({positions[number] for number in numbers if number in positions})
+        rows.append(LayerRow(name, op, int(ns), tuple(known)))
+    return _absorb(rows, layers)
+
+
+def kind_of_node(node: Node) -> str:
+    """Family of a node's operator; ``conv`` also for what only a backend calls so."""
+    op = node.op.removeprefix("aten.").split(".")[0].rstrip("_")
+    if op in ("Conv", "ConvTranspose"):
+        return "conv"
+    return kind_of(name_of(op, ""))
+
+
+def match(nodes: Sequence[Node], layers: Sequence[Layer]) -> dict[int, int]:
+    """Pair nodes with layers, family by family; a family that does not fit is left out."""
+    positions: dict[int, int] = {}
+    for kind in {layer.kind for layer in layers} - {UNSUPPORTED, "view", "create"}:
+        ours = [number for number, node in enumerate(nodes) if kind_of_node(node) == kind]
+        theirs = [number for number, layer in enumerate(layers) if layer.kind == kind]
+        if len(ours) != len(theirs):
+            continue
+        pairs = dict(zip(ours, theirs, strict=True))
+        if kind in _NAMED and not all(
+            _same_tail(nodes[node].name, layers[layer].name) for node, layer in pairs.items()
+        ):
+            continue
+        positions.update(pairs)
+    return positions
+
+
+def _same_tail(node: str, layer: str) -> bool:
+    """``/stages.0/blocks/blocks.0/conv/Conv`` and ``stages.0.blocks.0.conv`` end in ``conv``."""
+    if "/" not in node:  # an exported graph's own names (conv2d_3) tell nothing of modules
+        return True
+    return node.split("/")[-2].rsplit(".", 1)[-1] == layer.rsplit(".", 1)[-1]
+
+
+def _numbers(op: str, known: list[int], nodes: Sequence[Node]) -> list[int]:
+    """Nodes of an entry; for a convolution that bears the name of a later node also those between.
+
+    ONNX Runtime names a fused kernel after its last node.
+    """
+    convolves = op.lower().startswith(("conv", "fusedconv"))
+    if not convolves or len(known) != 1 or kind_of_node(nodes[known[0]]) == "conv":
+        return known
+    path = list(known)
+    for _ in range(_MAX_STEPS):
+        producers = nodes[path[-1]].producers
+        convs = [number for number in producers if kind_of_node(nodes[number]) == "conv"]
+        if len(convs) == 1:
+            return [*path, convs[0]]
+        if len(producers) != 1:
+            break
+        path.append(producers[0])
+    return known
+
+
+def _absorb(rows: Sequence[LayerRow], layers: Sequence[Layer]) -> list[LayerRow]:
+    """Give norms and activations without time of their own to the row that feeds them."""
+    owner = {layer: number for number, row in enumerate(rows) if row.ns for layer in row.layers}
+    maker = {value: number for number, layer in enumerate(layers) for value in layer.outputs}
+    for number, layer in enumerate(layers):
+        if layer.kind not in FOLDABLE_KINDS or number in owner:
+            continue
+        makers = {maker[value] for value in layer.inputs if value in maker}
+        owners = {owner[made] for made in makers if made in owner}
+        if len(owners) == 1:
+            owner[number] = owners.pop()
+    computed: dict[int, set[int]] = {}
+    for layer_number, row_number in owner.items():
+        computed.setdefault(row_number, set()).add(layer_number)
+    return [
+        LayerRow(row.name, row.op, row.ns, tuple(sorted(computed.get(number, row.layers))))
+        for number, row in enumerate(rows)
+        if row.ns or not (row.layers and set(row.layers) <= owner.keys())
+    ]
