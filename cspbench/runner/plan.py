@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cspbench.artifacts.cache import ArtifactSpec
-from cspbench.backends.spec import BACKENDS, device_of, without_tolerance
+from cspbench.artifacts.spec import ARTIFACTS
+from cspbench.backends.spec import BACKENDS, Backend, device_of, without_tolerance
 from cspbench.core.case import Case
+from cspbench.core.options import Options
 from cspbench.core.statuses import Status
 from cspbench.core.text import select
 from cspbench.errors import InputError
@@ -88,8 +90,8 @@ def _backend_names(cases: Iterable[Case]) -> set[str]:
 def plan_case(case: Case, seed: int, reason: str | None) -> PlannedCase:
     """Plan one case; ``reason`` is why its backend cannot run where it is to be measured."""
     backend, options = BACKENDS.get(case.backend.name), dict(case.backend.options)
+    _check_registered(backend, options)
     kind = backend.artifact
-    DEVICES.get(device_of(backend, options))
     artifact = ArtifactSpec(case.model_id, case.batch, kind, seed)
     if reason is not None:
         return PlannedCase(case, artifact, Status.UNAVAILABLE, reason)
@@ -105,6 +107,19 @@ def plan_case(case: Case, seed: int, reason: str | None) -> PlannedCase:
     if unjudged is not None:
         return PlannedCase(case, artifact, Status.UNSUPPORTED, unjudged)
     return PlannedCase(case, artifact)
+
+
+def _check_registered(backend: Backend, options: Options) -> None:
+    """Refuse a backend that names what nothing registered.
+
+    Raises:
+        InputError: it names an unknown artifact kind or device.
+    """
+    try:
+        ARTIFACTS.get(backend.artifact)
+        DEVICES.get(device_of(backend, options))
+    except InputError as error:
+        raise InputError(f"backend {backend.name!r}: {error}") from None
 
 
 def launch_seconds(out: Path) -> dict[str, float]:

@@ -12,10 +12,10 @@ from torch import nn
 from cspbench.artifacts import cache, export
 from cspbench.artifacts.cache import ArtifactSpec
 from cspbench.artifacts.kinds.onnx import OPSET
-from cspbench.artifacts.spec import ARTIFACTS
+from cspbench.artifacts.spec import ARTIFACTS, ArtifactKind
 from cspbench.core.case import ModelId
 from cspbench.core.files import cache_folder
-from cspbench.errors import Unsupported
+from cspbench.errors import InputError, Unsupported
 
 
 @pytest.fixture(autouse=True)
@@ -56,6 +56,41 @@ def test_whatever_changes_the_content_changes_the_key(monkeypatch):
     monkeypatch.setattr(cache, "_version", lambda package: "another torch")
     keys.append(spec().key)
     assert len(set(keys)) == len(keys)
+
+
+@pytest.mark.parametrize(
+    ("kind", "key"),
+    [("onnx", "867bcfd241f0883a30a35a313afa890a"), ("pt2", "c3312e64435cf1f9c928a1e45c9603f3")],
+)
+def test_artifacts_of_earlier_versions_are_found_again(monkeypatch, kind, key):
+    """Both keys were noted when a kind was still one of two words; facts may only be added."""
+    monkeypatch.setattr(cache, "models_digest", lambda: "the definitions")
+    monkeypatch.setattr(cache, "_version", lambda package: "2.0")
+    assert spec(kind=kind).key == key
+
+
+def test_what_a_kind_says_of_its_exporter_is_in_the_key(monkeypatch):
+    before = spec().key
+    kind = replace(ARTIFACTS.get("onnx"), identity=lambda: {"opset": 18})
+    monkeypatch.setitem(ARTIFACTS._entries, "onnx", kind)
+    assert spec().key != before
+
+
+def test_an_unknown_kind_is_named():
+    with pytest.raises(InputError, match=r"unknown artifact kind 'onxx'.*did you mean 'onnx'"):
+        _ = spec(kind="onxx").key
+
+
+@pytest.mark.parametrize("suffix", ["npz", "a/b", "../x", "", "TFLITE"])
+def test_a_suffix_is_a_suffix_and_not_that_of_references(suffix):
+    with pytest.raises(ValueError, match="suffix of artifact kind"):
+        ArtifactKind("a b", "", lambda *arguments: None, suffix=suffix)
+
+
+def test_a_file_of_another_kind_is_not_imported(tmp_path):
+    made = ArtifactSpec(ModelId.parse(f'"onnx:{tmp_path}/a.onnx"@32'), 1, "pt2", 0)
+    with pytest.raises(Unsupported, match=r"a.onnx\S* runs only on backends that read onnx files"):
+        export.maker(made.model, 0)(made)
 
 
 def test_the_key_is_the_same_in_every_process():
