@@ -17,7 +17,7 @@ SUITES = re.findall(r"^```yaml\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
 GROUPS = {
     "stripes": "cspbench.models", "flat_neck": "cspbench.necks",
     "reference_backend": "cspbench.backends", "fx_backend": "cspbench.backends",
-    "int8_tolerance": "cspbench.tolerances", "numpy_device": "cspbench.devices",
+    "int8_precision": "cspbench.precisions", "numpy_device": "cspbench.devices",
     "uptime": "cspbench.sensors", "depthwise": "cspbench.metrics",
     "launches_figure": "cspbench.figures",
 }  # fmt: skip

@@ -256,39 +256,41 @@ def precision_of(backend: Backend, options: Options) -> str:
 
 
 @dataclass(frozen=True)
-class Tolerance:
-    """Agreement with the reference in one precision: bound of max abs(error) / max abs(output).
+class Precision:
+    """Arithmetic that backends offer, by its name on their axis ``precision``.
 
-    ``name`` is the precision as the axis ``precision`` of backends names it; ``reason`` says in a
-    phrase why the bound is what it is.
+    ``tolerance`` is its agreement with the reference: the bound of max abs(error) /
+    max abs(output), for the ``reason`` given. ``element_bytes`` is the size of a weight or
+    activation in memory.
     """
 
     name: str
-    bound: float
+    tolerance: float
+    element_bytes: float
     reason: str
 
 
-#: A file of this package, or another package's, registers that of a precision of its own.
-TOLERANCES: Registry[Tolerance] = Registry(
-    "tolerance", ("cspbench.backends",), "cspbench.tolerances", "cspbench.backends"
+#: A backend's file, here or in another package, registers a precision that is not yet there.
+PRECISIONS: Registry[Precision] = Registry(
+    "precision", ("cspbench.backends",), "cspbench.precisions", "cspbench.backends"
 )
-for _tolerance in (
-    Tolerance("fp32", 1e-4, "24 bits of mantissa; engines sum in another order"),
-    Tolerance("tf32", 1e-2, "11 bits of mantissa"),
-    Tolerance("fp16", 1e-2, "11 bits of mantissa"),
-    Tolerance("bf16", 5e-2, "8 bits of mantissa"),
+for _precision in (
+    Precision("fp32", 1e-4, 4, "24 bits of mantissa; engines sum in another order"),
+    Precision("tf32", 1e-2, 4, "11 bits of mantissa"),
+    Precision("fp16", 1e-2, 2, "11 bits of mantissa"),
+    Precision("bf16", 5e-2, 2, "8 bits of mantissa"),
 ):
-    TOLERANCES.add(_tolerance)
+    PRECISIONS.add(_precision)
 
 
-def without_tolerance(backend: Backend, options: Options) -> str | None:
-    """Why agreement cannot be judged in the precision of these options; None if it can."""
+def unknown_precision(backend: Backend, options: Options) -> str | None:
+    """Why agreement cannot be judged with these options; None if it can."""
     precision = precision_of(backend, options)
-    if precision in TOLERANCES:
+    if precision in PRECISIONS:
         return None
     return (
         f"{backend.name} computes in {precision}, and nothing says how far that may be from the "
-        f"reference: its file must register a tolerance (known: {', '.join(TOLERANCES.names())})"
+        f"reference: its file must register the precision (known: {', '.join(PRECISIONS.names())})"
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cspbench.backends.spec import TOLERANCES
+from cspbench.backends.spec import PRECISIONS
 from cspbench.errors import CspbenchError
 
 if TYPE_CHECKING:
@@ -43,18 +43,18 @@ def check_agreement(
     Args:
         outputs: of the backend for input 0 of the pool, in the model's order.
         reference: the file beside the artifact.
-        precision: in which the backend computed, by the name of its tolerance.
+        precision: in which the backend computed.
 
     Returns:
         ``max_relative_error`` and the ``tolerance`` of the precision.
 
     Raises:
-        InputError: no tolerance is registered for the precision.
+        InputError: the precision is not registered.
         Disagreement: more outputs or fewer, another shape, not finite, or beyond the tolerance.
     """
     import numpy as np
 
-    tolerance = TOLERANCES.get(precision).bound
+    tolerance = PRECISIONS.get(precision).tolerance
     with np.load(reference, allow_pickle=False) as stored:
         expected = [stored[name] for name in stored.files]
     if len(outputs) != len(expected):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cspbench.artifacts.cache import ArtifactSpec
 from cspbench.artifacts.spec import ARTIFACTS
-from cspbench.backends.spec import BACKENDS, Backend, device_of, without_tolerance
+from cspbench.backends.spec import BACKENDS, Backend, device_of, unknown_precision
 from cspbench.core.case import Case
 from cspbench.core.options import Options
 from cspbench.core.statuses import Status
@@ -103,7 +103,7 @@ def plan_case(case: Case, seed: int, reason: str | None) -> PlannedCase:
         if source[0].artifact not in (None, kind):
             answer = f"{case.backend.name} does not read {source[0].name} files"
             return PlannedCase(case, artifact, Status.UNSUPPORTED, answer)
-    unjudged = without_tolerance(backend, options)
+    unjudged = unknown_precision(backend, options)
     if unjudged is not None:
         return PlannedCase(case, artifact, Status.UNSUPPORTED, unjudged)
     return PlannedCase(case, artifact)

@@ -19,7 +19,7 @@ from cspbench.artifacts.program import load_program
 from cspbench.artifacts.tensors import as_list
 from cspbench.backends import _torch_cuda
 from cspbench.backends._torch_fold import fold_batch_norms
-from cspbench.backends.spec import BACKENDS, TOLERANCES, Compiles, DeviceMemory, DeviceTimes, Warms
+from cspbench.backends.spec import BACKENDS, PRECISIONS, Compiles, DeviceMemory, DeviceTimes, Warms
 from cspbench.errors import Unsupported
 from cspbench.measure.agreement import relative_error
 
@@ -120,7 +120,7 @@ def test_every_mode_agrees_with_torch(program, mode, layout, precision):
     options = {"mode": mode, "layout": layout, "precision": precision}
     session = run(program, "torch-cpu", options, runs=2)
     error = worst(session, program)
-    assert error <= TOLERANCES.get(precision).bound
+    assert error <= PRECISIONS.get(precision).tolerance
     if precision == "bf16":
         assert error > 1e-4  # it did compute in bfloat16
     facts = session.describe()
@@ -314,7 +314,7 @@ def test_every_cuda_mode_agrees_and_tells_device_times(program, mode, precision)
     if mode == "compile" and precision != "fp32":
         pytest.skip("one compilation is enough")
     session = run(program, "torch-cuda", {"mode": mode, "precision": precision}, runs=5)
-    assert worst(session, program) <= TOLERANCES.get(precision).bound
+    assert worst(session, program) <= PRECISIONS.get(precision).tolerance
     # Another input gets another answer: also a captured graph reads what was put in.
     before = session.outputs()
     session.set_input(program[1][::-1].copy())

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from cspbench.backends.spec import TOLERANCES, Tolerance
+from cspbench.backends.spec import PRECISIONS, Precision
 from cspbench.core.case import Case, Ref
 from cspbench.core.options import Axis
 from cspbench.core.registry import Registry
@@ -81,16 +81,16 @@ def planned(monkeypatch, backend, **options):
 PRECISION = Axis("precision", "fp32", "choice", ("fp32", "int8"))
 
 
-def test_a_precision_that_no_tolerance_judges_is_unsupported_before_anything_is_run(monkeypatch):
+def test_a_precision_without_a_tolerance_is_unsupported_before_anything_is_run(monkeypatch):
     npu = Counted("npu", axes=(PRECISION,))
     found = planned(monkeypatch, npu, precision="int8")
     assert found.status is Status.UNSUPPORTED
     assert found.reason == (
         "npu computes in int8, and nothing says how far that may be from the reference: its file "
-        "must register a tolerance (known: bf16, fp16, fp32, tf32)"
+        "must register the precision (known: bf16, fp16, fp32, tf32)"
     )
     assert planned(monkeypatch, npu).status is None  # fp32 is judged
-    monkeypatch.setitem(TOLERANCES._entries, "int8", Tolerance("int8", 0.1, "eight bits"))
+    monkeypatch.setitem(PRECISIONS._entries, "int8", Precision("int8", 0.1, 1, "eight bits"))
     assert planned(monkeypatch, npu, precision="int8").status is None
 
 
