@@ -104,6 +104,11 @@ def test_without_an_analysis_the_entries_stand_alone():
     assert [(row.name, row.ns, row.layers) for row in rows] == [("/a/conv/Conv", 300, ())]
 
 
+def test_an_artifact_kind_without_a_reader_of_nodes_leaves_the_entries_alone():
+    entries = [["/a/conv/Conv", "Conv", 300, ["/a/conv/Conv"]]]
+    assert told(entries, nodes=[]) == [("/a/conv/Conv", 300, ())]
+
+
 def test_rows_of_the_frame_by_hand():
     entries = [["/a/conv/Conv", "Conv", 300, ["/a/conv/Conv"]],
                ["/b/conv/Conv", "Conv", 500, ["/b/conv/Conv"]]]  # fmt: skip
