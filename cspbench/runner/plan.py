@@ -113,12 +113,12 @@ def _check_registered(backend: Backend, options: Options) -> None:
     """Refuse a backend that names what nothing registered.
 
     Raises:
-        InputError: it names an unknown artifact kind or device.
+        InputError: it names an unknown artifact kind or device, or does not know an option.
     """
     try:
         ARTIFACTS.get(backend.artifact)
         DEVICES.get(device_of(backend, options))
-    except InputError as error:
+    except (InputError, ValueError) as error:
         raise InputError(f"backend {backend.name!r}: {error}") from None
 
 
