@@ -22,13 +22,14 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from cspbench.artifacts.cache import ArtifactSpec, models_digest
+from cspbench.artifacts.cache import ArtifactSpec
 from cspbench.backends.onnxruntime import PROVIDERS
 from cspbench.backends.spec import BACKENDS
 from cspbench.core.case import ModelId, Ref
 from cspbench.core.statuses import Status
 from cspbench.core.text import matches
 from cspbench.errors import Unsupported
+from cspbench.models.identity import models_digest
 from cspbench.models.spec import MODELS, NECKS
 from cspbench.runner.process import Outcome, WorkerProcess
 

@@ -26,7 +26,7 @@ def load(way: str, artifact: str) -> float:
     """Seconds of one load in this process."""
     import torch
 
-    from cspbench.backends._torch import load_program
+    from cspbench.artifacts.program import load_program
 
     start = time.perf_counter()
     if way == "cspbench":

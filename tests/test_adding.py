@@ -13,10 +13,13 @@ ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "adding.md").read_text(encoding="utf-8")
 SAMPLES = dict(re.findall(r"^```python\n# (\w+)\.py\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE))
 SUITES = re.findall(r"^```yaml\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
+#: Module -> group. A kind of artifact in a backend's file needs no entry point of its own.
 GROUPS = {
-    "cspbench.models": "stripes", "cspbench.necks": "flat_neck",
-    "cspbench.backends": "reference_backend", "cspbench.sensors": "uptime",
-    "cspbench.metrics": "depthwise", "cspbench.figures": "launches_figure",
+    "stripes": "cspbench.models", "flat_neck": "cspbench.necks",
+    "reference_backend": "cspbench.backends", "fx_backend": "cspbench.backends",
+    "int8_precision": "cspbench.precisions", "numpy_device": "cspbench.devices",
+    "uptime": "cspbench.sensors", "depthwise": "cspbench.metrics",
+    "launches_figure": "cspbench.figures",
 }  # fmt: skip
 #: Everything at once, because each process pays for importing torch.
 CHECK = r"""
@@ -31,9 +34,12 @@ from cspbench.backends.spec import BACKENDS
 from cspbench.figures import style
 from cspbench.figures.spec import FIGURES
 from cspbench.core.case import ModelId
+from cspbench.jobs.worker import perform
+from cspbench.measure import ceilings
 from cspbench.measure.agreement import check_agreement
 from cspbench.report.rows import case_rows
 from cspbench.machine.sensors.spec import SENSORS
+from cspbench.views.layer_times import layer_time_rows
 from tests.report.runs import demo_run
 import loading, plugin
 
@@ -52,8 +58,25 @@ prepare(spec, build_model(model, 0))
 session = BACKENDS.get("onnx-reference").load(spec.path, {}, 1)
 session.set_input(input_pool((1, 3, 64, 64), seed=0)[0])
 session.run()
-found["agreement"] = check_agreement(session.outputs(), spec.reference, {})["max_relative_error"]
+found["agreement"] = check_agreement(session.outputs(), spec.reference).max_relative_error
 session.close()
+fx = ArtifactSpec(model, 1, "fx", 0)
+found["fx"] = [fx.key != spec.key, fx.path.suffix]
+job = {"job": "prepare", "model": "stripes@64", "seed": 0,
+       "artifacts": [{"batch": 1, "kind": "fx", "key": fx.key}]}
+prepared = perform(job, lambda phase: None)
+found["fx"] += [prepared["status"], prepared["unsupported"]]
+job = {"case": "stripes@64/fx[precision=int8]/b1/t1", "seed": 0, "artifact": str(fx.path),
+       "reference": str(fx.reference), "warmup_seconds": 0.1, "target_ci": 0.5, "max_seconds": 0.1}
+found["int8"] = perform({"job": "time", **job}, lambda phase: None)["agreement"]
+profile = perform({"job": "layers", **job}, lambda phase: None)["layers"]
+layers = analyze(build("stripes"), x, cache=False).layers
+owned = [index for row in layer_time_rows("case", profile, layers) for index in row["index"]]
+found["joined"] = [{layer.kind for layer in layers if layer.index in owned} >= {"conv", "norm"},
+                   sum(layer.kind == "conv" for layer in layers if layer.index in owned)]
+ceilings.TRIES, ceilings.TRY_SECONDS, ceilings.DEFAULT_WORKING_SET = 1, 0.001, 2**20
+measured = perform({"job": "ceilings", "device": "numpy", "threads": 1}, lambda phase: None)
+found["ceilings"] = measured["ceilings"]
 found["uptime"] = SENSORS.get("uptime").open().read().counters["uptime_s"]
 run = demo_run(Path(sys.argv[1]))
 found["figure"] = len(style.svg_bytes(FIGURES.get("launches").draw([run]), "launches"))
@@ -71,14 +94,17 @@ def package(tmp_path_factory):
     info = folder / "mine-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1.0\n")
-    points = [f"[{group}]\n{module} = {module}\n" for group, module in GROUPS.items()]
-    (info / "entry_points.txt").write_text("\n".join(points))
+    groups = {}
+    for module, group in GROUPS.items():
+        groups.setdefault(f"[{group}]", []).append(f"{module} = {module}")
+    text = "\n".join(line for group, lines in groups.items() for line in (group, *lines))
+    (info / "entry_points.txt").write_text(text)
     path = os.pathsep.join([str(folder), str(ROOT)])
     return folder, {**os.environ, "PYTHONPATH": path, "CSPBENCH_CACHE": str(folder / "cache")}
 
 
 def test_the_page_holds_a_sample_of_everything():
-    assert set(SAMPLES) == {*GROUPS.values(), "plugin", "loading"}
+    assert set(SAMPLES) == {*GROUPS, "plugin", "loading"}
 
 
 def test_the_samples_do_what_the_page_says(package, tmp_path):
@@ -95,6 +121,14 @@ def test_the_samples_do_what_the_page_says(package, tmp_path):
     assert 0 < found["depthwise_share"] < 0.2
     assert found["plugin"] == [[1, 64, 8, 8]] * 2
     assert found["agreement"] < 1e-4
+    assert found["fx"] == [True, ".fx", "ok", {}]
+    assert found["int8"]["tolerance"] == 0.2
+    assert 1e-4 < found["int8"]["max_relative_error"] < 0.2  # too far for fp32
+    assert found["joined"] == [True, 10]  # stem, two in each of four stages, classifier
+    assert found["ceilings"]["name"] == "numpy"
+    assert found["ceilings"]["gflops"].keys() == {"fp32"}
+    assert found["ceilings"]["bandwidth_gbs"].keys() == {"copy", "read", "triad"}
+    assert min(found["ceilings"]["gflops"]["fp32"], found["ceilings"]["overhead_us"]) > 0
     assert found["uptime"] > 0
     assert found["figure"] > 5000
     assert found["loading"][2] == "12.00"  # load_ns of every launch of the demo run: 12 ms
@@ -113,5 +147,5 @@ def test_the_suite_is_planned_with_the_samples(package, tmp_path):
     assert [case["id"] for case in json.loads(result.stdout)["cases"]] == [
         f"{model}@64/{backend}/b1/t1"
         for model in ("stripes", "stripes[csp.fusion=csp]", "stripes+flat")
-        for backend in ("onnx-reference", "opencv-cpu")
+        for backend in ("onnx-reference", "fx[precision=int8]", "opencv-cpu")
     ]

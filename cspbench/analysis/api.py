@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from cspbench.analysis.record import Analysis
 from cspbench.core.case import ModelId
+from cspbench.core.text import first_line
 from cspbench.errors import InputError
 
 if TYPE_CHECKING:
@@ -168,8 +169,7 @@ def _exported(parsed: ModelId) -> Analysis:
     try:
         program = torch.export.load(path)
     except Exception as error:  # the loader has no error class of its own
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(f"{path}: torch cannot load it ({reason[:200]})") from error
+        raise InputError(f"{path}: torch cannot load it ({first_line(error)})") from error
     return analyze_program(program)
 
 

@@ -9,24 +9,18 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib.machinery
-import os
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
 from cspbench.analysis.record import VERSION, Analysis
-from cspbench.artifacts.cache import cache_folder, file_digest, models_digest
+from cspbench.core.files import cache_folder, file_digest, sources_digest, write_whole
+from cspbench.models.identity import models_digest
 
 
 @functools.cache
 def _analysis_digest() -> str:
     """SHA-256 of the sources of this package."""
-    root = Path(__file__).parent
-    digest = hashlib.sha256()
-    for path in sorted(root.rglob("*.py")):
-        digest.update(path.relative_to(root).as_posix().encode())
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
+    return sources_digest(Path(__file__).parent)
 
 
 @functools.cache
@@ -64,9 +58,6 @@ def write(path: Path, analysis: Analysis) -> None:
     """Store an analysis; a cache that cannot be written is no error."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, suffix=".part")
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write("\n".join(analysis.to_parts()))
-        os.replace(name, path)
+        write_whole(path, "\n".join(analysis.to_parts()).encode(), shared=True)
     except OSError:
         return

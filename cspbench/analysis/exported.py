@@ -18,6 +18,7 @@ from cspbench.analysis.record import Analysis, Shape
 from cspbench.analysis.rules import ATEN_RULES
 from cspbench.analysis.stages import stage_of_path
 from cspbench.analysis.trace import META, Tracer
+from cspbench.core.text import first_line
 from cspbench.errors import InputError
 
 
@@ -75,8 +76,7 @@ def analyze_program(program: ExportedProgram) -> Analysis:
         with torch.no_grad():
             _Walk(program, tracer).run(*arguments, enable_io_processing=False)
     except Exception as error:
-        text = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise InputError(f"the exported program cannot be followed: {text}") from error
+        raise InputError(f"the exported program cannot be followed: {first_line(error)}") from error
     facts = Facts(
         params=inventory.params,
         running_statistics=inventory.running_statistics,

@@ -22,6 +22,7 @@ from cspbench.analysis.ops import OPS, UNSUPPORTED, kind_of
 from cspbench.analysis.record import Analysis, Shape
 from cspbench.analysis.recorder import Recorder, Storage, Value, Weight
 from cspbench.analysis.stages import stage_of_path
+from cspbench.core.text import first_line
 from cspbench.errors import InputError
 
 _FLOATS = frozenset(
@@ -51,7 +52,7 @@ def analyze_onnx(path: str, input_shape: Sequence[int] | None = None) -> Analysi
     try:
         model = infer(model)
     except Exception as error:  # protobuf and onnx raise classes of their own
-        raise InputError(f"{path}: shapes cannot be inferred ({_first_line(error)})") from error
+        raise InputError(f"{path}: shapes cannot be inferred ({first_line(error)})") from error
     walk = _Walk(model.graph, path, weights)
     walk.run()
     return walk.analysis(path)
@@ -63,14 +64,10 @@ def _load(path: str) -> onnx.ModelProto:
         if model.functions:
             model = onnx.inliner.inline_local_functions(model)
     except Exception as error:
-        raise InputError(f"{path}: is not a readable ONNX file ({_first_line(error)})") from error
+        raise InputError(f"{path}: is not a readable ONNX file ({first_line(error)})") from error
     if not model.graph.node:
         raise InputError(f"{path}: holds no graph")
     return model
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
 def _fix(value: Any, shape: Sequence[int], path: str) -> None:

@@ -1,1 +1,1 @@
-"""Models in the form that a backend eats: identity, cache, export, inputs and outputs."""
+"""Models in the form that a backend loads: kinds, identity, cache, export, inputs and outputs."""

@@ -1,20 +1,40 @@
-"""Make artifacts: build the model with torch, export it, keep torch's outputs beside it.
+"""Make artifacts: export a model that torch builds, or import a file that is an artifact already.
 
-This module imports torch; it runs in a worker process of its own.
+A worker process of its own does it. Torch is imported where a model is built, and only there.
 """
 
 from __future__ import annotations
 
-import warnings
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
-import torch
-
-from cspbench.artifacts.cache import OPSET, ArtifactSpec
-from cspbench.artifacts.store import write_atomically, write_outputs
+from cspbench.artifacts.cache import ArtifactSpec
+from cspbench.artifacts.spec import ARTIFACTS
 from cspbench.artifacts.tensors import as_list, input_tensor
 from cspbench.core.case import ModelId
+from cspbench.core.files import replacing
 from cspbench.errors import Unsupported
+from cspbench.models.build import split_source
+from cspbench.models.identity import source_files
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
+    import torch
+
+
+def maker(model: ModelId, seed: int) -> Callable[[ArtifactSpec], None]:
+    """Return what makes the artifacts of a model: it is built once for all of them.
+
+    The returned function raises Unsupported where an artifact cannot be had.
+    """
+    source = split_source(model.model.name)
+    if source is not None and source[0].artifact is not None:
+        kind = source[0].artifact
+        return lambda spec: import_artifact(spec, kind)
+    module = build_model(model, seed)
+    return lambda spec: prepare(spec, module)
 
 
 def build_model(model: ModelId, seed: int) -> torch.nn.Module:
@@ -25,7 +45,7 @@ def build_model(model: ModelId, seed: int) -> torch.nn.Module:
 
 
 def prepare(spec: ArtifactSpec, module: torch.nn.Module | None = None) -> None:
-    """Write the artifact and its reference into the cache unless they are there.
+    """Write the artifact and torch's outputs into the cache unless they are there.
 
     Args:
         spec: what to export.
@@ -36,46 +56,40 @@ def prepare(spec: ArtifactSpec, module: torch.nn.Module | None = None) -> None:
     """
     if spec.exists:
         return
+    import torch
+
     module = module or build_model(spec.model, spec.seed)
     spec.path.parent.mkdir(parents=True, exist_ok=True)
     example = torch.from_numpy(input_tensor(spec.input_shape, spec.seed, 0))
-    write = export_onnx if spec.kind == "onnx" else export_pt2
-    write_atomically(spec.path, lambda path: write(module, example, path))
+    with replacing(spec.path, shared=True) as path:
+        ARTIFACTS.get(spec.kind).export(module, example, path)
     with torch.inference_mode():
         outputs = [tensor.numpy() for tensor in as_list(module(example))]
-    write_outputs(spec.reference, outputs)
+    _write_outputs(spec.reference, outputs)
 
 
-def export_onnx(module: torch.nn.Module, example: torch.Tensor, path: Path) -> None:
-    """Write one ONNX file with static shapes.
+def import_artifact(spec: ArtifactSpec, kind: str) -> None:
+    """Take the user's file, of artifact kind ``kind``, and its outputs into the cache.
 
-    The TorchScript exporter is 5 to 10 times faster than the dynamo one and its files load
-    everywhere; the dynamo exporter serves where a torch no longer has the other.
+    Raises:
+        Unsupported: the file does not take the input, or another kind of artifact is wanted.
+        Unavailable: what runs the file for its reference outputs is not installed.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            torch.onnx.export(
-                module, (example,), str(path), opset_version=OPSET, input_names=["input"],
-                dynamo=False,
-            )  # fmt: skip
-        except TypeError:  # no such argument: this torch has only the dynamo exporter
-            program = torch.onnx.export(module, (example,), input_names=["input"])
-            assert program is not None
-            program.save(str(path), external_data=False)
-        except torch.onnx.errors.OnnxExporterError as error:
-            raise Unsupported(f"ONNX cannot express the model: {_first_line(error)}") from error
+    if spec.exists:
+        return
+    import_file = ARTIFACTS.get(kind).import_file
+    if spec.kind != kind or import_file is None:
+        raise Unsupported(f"{spec.model.model} runs only on backends that read {kind} files")
+    (file,) = source_files(spec.model)
+    spec.path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(spec.path, shared=True) as path:
+        outputs = import_file(file, path, input_tensor(spec.input_shape, spec.seed, 0))
+    _write_outputs(spec.reference, outputs)
 
 
-def export_pt2(module: torch.nn.Module, example: torch.Tensor, path: Path) -> None:
-    """Write a ``torch.export`` program."""
-    with torch.no_grad():
-        try:
-            program = torch.export.export(module, (example,))
-        except Exception as error:  # its errors share no base class
-            raise Unsupported(f"torch.export refuses the model: {_first_line(error)}") from error
-    torch.export.save(program, path)
+def _write_outputs(path: Path, outputs: Sequence[np.ndarray]) -> None:
+    """Store reference outputs, in order, as ``.npz``."""
+    import numpy as np
 
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+    with replacing(path, shared=True) as temporary:
+        np.savez(temporary, *outputs)

@@ -15,8 +15,9 @@ from cspbench.analysis.ops import FOLDABLE_KINDS, FREE_KINDS, MAC_KINDS, UNSUPPO
 from cspbench.analysis.record import Layer, Shape
 from cspbench.analysis.roofline import Peak
 from cspbench.analysis.stages import HOLDERS
+from cspbench.artifacts.spec import Node
 from cspbench.jobs.layers import LayerTimes
-from cspbench.measure.layers import LayerRow, Node, join
+from cspbench.views.layer_join import LayerRow, join, kind_of_node
 
 _CONCATENATIONS = frozenset({"cat", "concat", "concatenate"})
 #: Parts of the names that backends give to what they insert to change a memory layout.
@@ -179,7 +180,7 @@ def _role(layer: Layer) -> str:
 def _stranger(row: LayerRow, ms: float, peak: Peak, stage: str) -> Entry:
     """An entry that no layer of the Analysis is known to be: only its operator tells anything."""
     op = row.op.lower().removeprefix("aten.").split(".")[0].rstrip("0123456789")
-    kind = Node(row.name, row.op.rstrip("0123456789")).kind
+    kind = kind_of_node(Node(row.name, row.op.rstrip("0123456789")))
     family, role = Family.UNKNOWN, f"not joined: {row.op or 'unnamed'}"
     if op in _CONCATENATIONS:
         family, role = Family.CONCATENATION, "concatenation"

@@ -1,26 +1,22 @@
-"""What the torch backends share: exported programs, their modes, layers, the CPU session.
+"""What the torch backends share: modes of exported programs, layers, the CPU session.
 
 This module imports torch; only a worker's ``load`` imports it.
 """
 
 from __future__ import annotations
 
-import contextlib
-import gc
 import io
 import os
 import time
-import typing
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from cspbench.artifacts.cache import cache_folder
 from cspbench.artifacts.tensors import as_list
 from cspbench.backends._torch_fold import fold_batch_norms
 from cspbench.backends.spec import HostSession, LayerProfile, LayerTime
+from cspbench.core.files import cache_folder
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,55 +24,6 @@ if TYPE_CHECKING:
     from cspbench.core.options import Value
 
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
-CPU = torch.device("cpu")
-
-
-def load_program(artifact: Path, device: torch.device = CPU) -> torch.fx.GraphModule:
-    """Load a ``.pt2`` file as a graph of operators, on a device.
-
-    The graph's own checks of input shapes are left out: they are Python that no deployed network
-    runs, and inputs here always have the exported shape.
-    """
-    with _quick_reading():
-        program = torch.export.load(artifact)
-    if device != CPU:
-        from torch.export.passes import move_to_device_pass
-
-        # Also what the graph itself makes on a device; Module.to moves only its tensors.
-        program = move_to_device_pass(program, device)
-    try:
-        return program.module(check_guards=False)
-    except TypeError:  # torch before 2.9 puts no checks into the graph
-        return program.module()
-
-
-@contextlib.contextmanager
-def _quick_reading() -> Iterator[None]:
-    """Save a third of the time that torch takes to read a program from its JSON.
-
-    torch asks for the type hints of the same few dozen classes once an object, tens of thousands of
-    times a network: here each is answered once. The garbage collector finds nothing meanwhile.
-    """
-    plain: Any = typing.get_type_hints
-    known: dict[tuple[Any, ...], Any] = {}
-
-    def remembered(
-        obj: Any, globalns: Any = None, localns: Any = None, include_extras: bool = False
-    ) -> Any:
-        key = (obj, id(globalns), id(localns), include_extras)  # namespaces of modules: they stay
-        if key not in known:
-            known[key] = plain(obj, globalns, localns, include_extras)
-        return known[key]
-
-    collecting = gc.isenabled()
-    gc.disable()
-    typing.get_type_hints = remembered
-    try:
-        yield
-    finally:
-        typing.get_type_hints = plain
-        if collecting:
-            gc.enable()
 
 
 def in_mode(
@@ -119,16 +66,6 @@ def warm(mode: str = "eager", device: str = "cpu") -> None:
     call = in_mode(graph.to(device), mode, torch.float32, torch.contiguous_format)
     with torch.inference_mode():
         call(example.to(device))
-
-
-def graph_nodes(artifact: Path) -> list[tuple[str, str, tuple[int, ...]]]:
-    """Operators of an exported program in order: name, operator, positions of what feeds it."""
-    nodes = [node for node in load_program(artifact).graph.nodes if node.op == "call_function"]
-    number = {node: position for position, node in enumerate(nodes)}
-    return [
-        (node.name, str(node.target), tuple(number[m] for m in node.all_input_nodes if m in number))
-        for node in nodes
-    ]
 
 
 class OperatorClock(torch.fx.Interpreter):

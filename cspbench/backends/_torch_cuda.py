@@ -190,9 +190,15 @@ class TorchCudaSession(HostSession):
             **self._facts,
         }
 
+    def device_used_bytes(self) -> int:
+        """Bytes of tensors, by the caching allocator."""
+        return int(torch.cuda.memory_allocated(self._device))
+
     def device_peak_bytes(self) -> int:
-        """Peak of the caching allocator on the device since the process began."""
         return int(torch.cuda.max_memory_allocated(self._device))
+
+    def reset_device_peak(self) -> None:
+        torch.cuda.reset_peak_memory_stats(self._device)
 
     def close(self) -> None:
         self._result = self._graph = None

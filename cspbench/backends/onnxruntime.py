@@ -22,7 +22,6 @@ from cspbench.backends.spec import (
     BACKENDS,
     SCOPE,
     BackendSpec,
-    Device,
     HostSession,
     LayerProfile,
     LayerTime,
@@ -57,7 +56,7 @@ class OnnxRuntime(BackendSpec):
             return "ONNX Runtime is not installed (pip install 'cspbench[onnx]')"
         return None
 
-    def device_with(self, options: Options) -> Device:
+    def device_with(self, options: Options) -> str:
         """The CPU, or a CUDA device with the other two providers."""
         return "cpu" if resolve(self.axes, options)["provider"] == "cpu" else "cuda"
 

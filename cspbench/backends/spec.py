@@ -5,18 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from cspbench.artifacts.cache import ArtifactKind
 from cspbench.core.bounds import Count, Positive
 from cspbench.core.options import Axis, Options, Value
 from cspbench.core.registry import Registry
+from cspbench.machine.devices.spec import HOST
 
 if TYPE_CHECKING:
     import numpy as np
-
-
-Device = Literal["cpu", "cuda"]
 
 #: What a latency spans (docs/backends.md). Every backend of ours has it among its axes, so that it
 #: is part of a case's id.
@@ -79,10 +76,16 @@ class HostSession(Session, Protocol):
 
 @runtime_checkable
 class DeviceMemory(Protocol):
-    """What a session on an accelerator may offer besides."""
+    """What a session may offer whose model lies in memory of its own: an account of it."""
+
+    def device_used_bytes(self) -> int:
+        """Bytes that this process's models, inputs and activations take there now."""
 
     def device_peak_bytes(self) -> int:
-        """Peak of the memory that this process took on the device."""
+        """Most of them at a time since ``reset_device_peak``, or since the process began."""
+
+    def reset_device_peak(self) -> None:
+        """Begin a new peak at what is used now."""
 
 
 @dataclass(frozen=True)
@@ -147,9 +150,9 @@ class BackendSpec:
     name: str
     summary: str
     library: str
-    artifact: ArtifactKind
+    artifact: str
     axes: tuple[Axis, ...]
-    device: Device = "cpu"
+    device: str = HOST
 
 
 @dataclass(frozen=True)
@@ -181,8 +184,8 @@ class Pipelines(Protocol):
 class ChoosesDevice(Protocol):
     """What a backend offers besides whose options choose where it runs."""
 
-    def device_with(self, options: Options) -> Device:
-        """The device on which inferences run."""
+    def device_with(self, options: Options) -> str:
+        """Name of the device on which inferences run."""
 
 
 @runtime_checkable
@@ -218,10 +221,12 @@ class Backend(Protocol):
         """Module that ``load`` imports; its own memory is not the model's."""
 
     @property
-    def artifact(self) -> ArtifactKind: ...
+    def artifact(self) -> str:
+        """Name of the artifact kind that ``load`` reads."""
 
     @property
-    def device(self) -> Device: ...
+    def device(self) -> str:
+        """Name of the device on which inferences run."""
 
     @property
     def axes(self) -> tuple[Axis, ...]: ...
@@ -238,21 +243,56 @@ class Backend(Protocol):
         """
 
 
-def device_of(backend: Backend, options: Options) -> Device:
-    """Where a backend runs with these options."""
+def device_of(backend: Backend, options: Options) -> str:
+    """Name of the device on which a backend runs with these options."""
     if isinstance(backend, ChoosesDevice):
         return backend.device_with(options)
     return backend.device
 
 
-@dataclass(frozen=True)
-class Tolerance:
-    """Agreement with torch: bound of max abs(error) / max abs(output)."""
+def precision_of(backend: Backend, options: Options) -> str:
+    """In which precision a backend computes with these options; fp32 where it has no choice."""
+    defaults = {axis.name: axis.default for axis in backend.axes}
+    return str(options.get("precision", defaults.get("precision", "fp32")))
 
-    fp32: float = 1e-4
-    tf32: float = 1e-2
-    fp16: float = 1e-2
-    bf16: float = 5e-2
+
+@dataclass(frozen=True)
+class Precision:
+    """Arithmetic that backends offer, by its name on their axis ``precision``.
+
+    ``tolerance`` is its agreement with the reference: the bound of max abs(error) /
+    max abs(output), for the ``reason`` given. ``element_bytes`` is the size of a weight or
+    activation in memory.
+    """
+
+    name: str
+    tolerance: float
+    element_bytes: float
+    reason: str
+
+
+#: A backend's file, here or in another package, registers a precision that is not yet there.
+PRECISIONS: Registry[Precision] = Registry(
+    "precision", ("cspbench.backends",), "cspbench.precisions", "cspbench.backends"
+)
+for _precision in (
+    Precision("fp32", 1e-4, 4, "24 bits of mantissa; engines sum in another order"),
+    Precision("tf32", 1e-2, 4, "11 bits of mantissa"),
+    Precision("fp16", 1e-2, 2, "11 bits of mantissa"),
+    Precision("bf16", 5e-2, 2, "8 bits of mantissa"),
+):
+    PRECISIONS.add(_precision)
+
+
+def unknown_precision(backend: Backend, options: Options) -> str | None:
+    """Why agreement cannot be judged with these options; None if it can."""
+    precision = precision_of(backend, options)
+    if precision in PRECISIONS:
+        return None
+    return (
+        f"{backend.name} computes in {precision}, and nothing says how far that may be from the "
+        f"reference: its file must register the precision (known: {', '.join(PRECISIONS.names())})"
+    )
 
 
 BACKENDS: Registry[Backend] = Registry("backend", ("cspbench.backends",), "cspbench.backends")

@@ -55,6 +55,7 @@ class TorchCpu(InductorSpec):
         """Load the program; mode compile compiles it at its first run."""
         import torch
 
+        from cspbench.artifacts.program import load_program
         from cspbench.backends import _torch
 
         chosen = {name: str(value) for name, value in resolve(self.axes, options).items()}
@@ -63,7 +64,7 @@ class TorchCpu(InductorSpec):
         torch.set_num_threads(threads)
         dtype = _torch.DTYPES.get(chosen["precision"], torch.float32)
         layout = _torch.memory_format(chosen["layout"])
-        graph = _torch.load_program(artifact)
+        graph = load_program(artifact)
         call = _torch.in_mode(graph, chosen["mode"], dtype, layout)
         return _torch.TorchCpuSession(call, dict(chosen), dtype, layout)
 
@@ -78,6 +79,7 @@ class TorchCpu(InductorSpec):
         """Times of the graph's operators, one after the other."""
         import torch
 
+        from cspbench.artifacts.program import load_program
         from cspbench.backends import _torch
 
         chosen = resolve(self.axes, options)
@@ -86,7 +88,7 @@ class TorchCpu(InductorSpec):
         torch.set_num_threads(threads)
         dtype = _torch.DTYPES.get(str(chosen["precision"]), torch.float32)
         layout = _torch.memory_format(str(chosen["layout"]))
-        graph = _torch.load_program(artifact)
+        graph = load_program(artifact)
         _torch.in_mode(graph, str(chosen["mode"]), dtype, layout)
         return _torch.profile_operators(
             graph, lambda array: _torch.to_input(array, dtype, layout), inputs, seconds

@@ -7,8 +7,6 @@ a second reading of the host's clock how long submitting took. ``fp32`` switches
 
 from __future__ import annotations
 
-import importlib.util
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +17,7 @@ from cspbench.backends.spec import BACKENDS, SCOPE, LayerProfile, Throughput
 from cspbench.backends.torch_cpu import LAYOUT
 from cspbench.core.options import Axis, Options, resolve
 from cspbench.errors import Unavailable, Unsupported
+from cspbench.machine.devices import cuda
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,38 +35,6 @@ MODE = Axis(
     "fused: batch norms folded; compile: folded, then Inductor; cudagraph: folded, then captured",
 )
 FLUSH = Axis("flush_l2", False, "flag", summary="overwrite the L2 cache before every run")
-_TEGRA_RELEASE = Path("/etc/nv_tegra_release")
-_DRIVER = (Path("/proc/driver/nvidia/version"), Path("/dev/nvidiactl"), Path("/dev/dxg"))
-
-
-def torch_cuda_version() -> str | None:
-    """CUDA version that the installed torch was built for, read without importing torch.
-
-    Returns:
-        such as "12.8", or None: no torch, or one without CUDA.
-    """
-    found = importlib.util.find_spec("torch")
-    if found is None or found.origin is None:
-        return None
-    try:
-        text = (Path(found.origin).parent / "version.py").read_text()
-    except OSError:
-        return None
-    match = re.search(r"^cuda\b[^=]*= *['\"]([\d.]+)['\"]", text, re.MULTILINE)
-    return match[1] if match else None
-
-
-def on_tegra() -> bool:
-    """True on an NVIDIA Jetson board (L4T)."""
-    return _TEGRA_RELEASE.exists()
-
-
-def nvidia_driver_loaded() -> bool:
-    """True if a CUDA driver is at work: a desktop or server one, or a board's own.
-
-    Some sandboxes show only its device, and Windows' Linux a device of its own.
-    """
-    return on_tegra() or any(path.exists() for path in _DRIVER)
 
 
 @dataclass(frozen=True)
@@ -78,15 +45,9 @@ class TorchCuda(InductorSpec):
 
     def available(self) -> str | None:
         """A driver, a device, and a torch that was built for CUDA."""
-        if self.needs_tegra and not on_tegra():
+        if self.needs_tegra and not cuda.on_tegra():
             return "not an NVIDIA Jetson board (no /etc/nv_tegra_release)"
-        if not nvidia_driver_loaded():
-            return "no NVIDIA driver is loaded"
-        if importlib.util.find_spec("torch") is None:
-            return "PyTorch is not installed"
-        if torch_cuda_version() is None:
-            return "the installed PyTorch was built without CUDA"
-        return None
+        return cuda.available()
 
     def warm(self, options: Options) -> None:
         """Import what loading and running import; start the device."""
@@ -168,6 +129,7 @@ class TorchCuda(InductorSpec):
         """Return the graph on the device, the checked options, and its type and layout."""
         import torch
 
+        from cspbench.artifacts.program import load_program
         from cspbench.backends import _torch
         from cspbench.backends._torch_cuda import set_precision
 
@@ -176,7 +138,7 @@ class TorchCuda(InductorSpec):
         torch.set_num_threads(threads)
         chosen = resolve(self.axes, options)
         set_precision(str(chosen["precision"]))
-        graph = _torch.load_program(artifact, torch.device("cuda", torch.cuda.current_device()))
+        graph = load_program(artifact, torch.device("cuda", torch.cuda.current_device()))
         dtype = _torch.DTYPES.get(str(chosen["precision"]), torch.float32)
         return graph, chosen, dtype, _torch.memory_format(str(chosen["layout"]))
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cspbench.cli.options import allow_code_option, emit, emit_text, table_options
+from cspbench.cli.options import RegistryChoice, allow_code_option, emit, emit_text, table_options
+from cspbench.machine.devices.spec import DEVICES, HOST
 from cspbench.views.formats import text_table
 
 if TYPE_CHECKING:
@@ -64,8 +65,8 @@ _COMPARISONS = ("params", "bflops", "cio_paper", "max_layer_bflops", "bflops_cha
 @click.option("--roofline", is_flag=True, help="Predicted time a layer, and what bounds it.")
 @click.option(
     "--device",
-    type=click.Choice(("cpu", "cuda")),
-    default="cpu",
+    type=RegistryChoice(DEVICES),
+    default=HOST,
     show_default=True,
     help="Device of the roofline.",
 )

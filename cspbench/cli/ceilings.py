@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cspbench.cli.options import emit, emit_text, table_options
+from cspbench.cli.options import RegistryChoice, emit, emit_text, table_options
 from cspbench.cli.reporter import Talk, talk_options
 from cspbench.errors import InputError
+from cspbench.machine.devices.spec import DEVICES, HOST
 
 if TYPE_CHECKING:
     from cspbench.jobs.ceilings import Ceilings
 
 
 @click.command()
-@click.option("--device", type=click.Choice(("cpu", "cuda")), default="cpu", show_default=True)
+@click.option("--device", type=RegistryChoice(DEVICES), default=HOST, show_default=True)
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
 @click.option("--again", is_flag=True, help="Measure again although it is known.")
 @table_options
@@ -58,13 +59,12 @@ def _rows(ceilings: Ceilings) -> list[tuple[str, float, str]]:
 
 
 def _measure(device: str, threads: int, talk: Talk) -> Ceilings:
-    from cspbench.backends.spec import BACKENDS
     from cspbench.jobs.ceilings import CeilingsRequest, CeilingsResult
     from cspbench.machine.lock import timing_lock
     from cspbench.runner.executor import LocalExecutor
     from cspbench.store.ceilings import keep_ceilings
 
-    reason = BACKENDS.get(f"torch-{device}").available()
+    reason = DEVICES.get(device).available()
     if reason:
         raise InputError(f"{device} cannot be measured here: {reason}")
     with timing_lock("ceilings", waiting=talk.tell):

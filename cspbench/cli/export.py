@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from cspbench.cli.options import allow_code_option
+from cspbench.artifacts.spec import ARTIFACTS
+from cspbench.cli.options import RegistryChoice, allow_code_option
 
 
 @click.command()
@@ -15,9 +16,9 @@ from cspbench.cli.options import allow_code_option
 @click.option(
     "--to",
     "kind",
-    type=click.Choice(("onnx", "pt2")),
+    type=RegistryChoice(ARTIFACTS),
     required=True,
-    help="ONNX file or torch.export program.",
+    help="Kind of artifact.",
 )
 @click.option(
     "--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="File to write."
@@ -37,7 +38,7 @@ def command(model_id: str, kind: str, out: Path, batch: int, seed: int, allow_co
     from cspbench.errors import InputError, Unsupported
     from cspbench.models.identity import canonical
 
-    spec = ArtifactSpec(canonical(model_id), batch, "onnx" if kind == "onnx" else "pt2", seed)
+    spec = ArtifactSpec(canonical(model_id), batch, kind, seed)
     from cspbench.artifacts.export import prepare
     from cspbench.models.code import allowing_code
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+    from cspbench.core.registry import Registry
     from cspbench.views.frames import Run
 
 #: For commands that only print; those that write a file as well take `table_options`.
@@ -34,6 +35,24 @@ results_option = click.option(
 allow_code_option = click.option(
     "--allow-code", is_flag=True, help="Allow models that run code which is not cspbench's."
 )
+
+
+class RegistryChoice(click.ParamType):  # type: ignore[type-arg] # old ones take none
+    """The name of an entry of a registry, which is read when a name is given or help is shown."""
+
+    name = "choice"
+
+    def __init__(self, registry: Registry[Any]) -> None:
+        self._registry = registry
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
+        return f"[{'|'.join(self._registry.names())}]"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if value not in self._registry:
+            names = ", ".join(map(repr, self._registry.names()))
+            self.fail(f"{value!r} is not one of {names}.", param, ctx)
+        return value
 
 
 def table_options(command: Callable[..., Any]) -> Callable[..., Any]:

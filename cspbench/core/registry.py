@@ -35,13 +35,13 @@ class Registry(Generic[T]):
     Args:
         kind: what the entries are, in the singular, for messages ("model", "backend").
         packages: packages whose modules register entries when imported.
-        group: entry-point group by which other distributions name such modules.
+        groups: entry-point groups by which other distributions name such modules.
     """
 
-    def __init__(self, kind: str, packages: tuple[str, ...], group: str) -> None:
+    def __init__(self, kind: str, packages: tuple[str, ...], *groups: str) -> None:
         self.kind = kind
         self._packages = packages
-        self._group = group
+        self._groups = groups
         self._entries: dict[str, T] = {}
         self._discovered = False
 
@@ -81,8 +81,9 @@ class Registry(Generic[T]):
             for info in pkgutil.iter_modules(module.__path__):
                 if not info.name.startswith("_"):  # what a spec's methods import, when used
                     importlib.import_module(f"{package}.{info.name}")
-        for point in _entry_points().select(group=self._group):
-            point.load()
+        for group in self._groups:
+            for point in _entry_points().select(group=group):
+                point.load()
 
 
 @functools.cache

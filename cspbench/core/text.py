@@ -1,4 +1,4 @@
-"""Text that several packages need: patterns of ids, the nearest of the valid names."""
+"""Text that several packages need: patterns of ids, the nearest valid name, first lines."""
 
 from __future__ import annotations
 
@@ -26,3 +26,8 @@ def select(patterns: Iterable[str], case_ids: Iterable[str]) -> list[str]:
     """Ids that match any pattern, in their own order; all of them without patterns."""
     patterns = list(patterns)
     return [i for i in case_ids if not patterns or any(matches(p, i) for p in patterns)]
+
+
+def first_line(error: Exception, most: int = 300) -> str:
+    """The first line of what an error says, or its type; at most ``most`` letters."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:most]

@@ -13,13 +13,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from cspbench.artifacts.cache import cache_folder, file_digest
+from cspbench.artifacts.spec import ARTIFACTS, REFERENCE_SUFFIX
+from cspbench.core.files import cache_folder, file_digest
 from cspbench.errors import CspbenchError
 
 #: How much of a file one message carries.
 CHUNK_BYTES = 4 * 2**20
-#: Kinds of file that a board takes; a name of a request never becomes a path.
-SUFFIXES = ("onnx", "pt2", "npz")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -47,9 +46,14 @@ class Item:
             WrongContent: it could.
         """
         names_ok = _DIGEST.fullmatch(self.digest) and _DIGEST.fullmatch(self.stem)
-        if not names_ok or self.suffix not in SUFFIXES or not 0 <= self.size < 2**40:
+        if not names_ok or self.suffix not in suffixes() or not 0 <= self.size < 2**40:
             raise WrongContent(f"{self!r} does not name an artifact")
         return self
+
+
+def suffixes() -> set[str]:
+    """Suffixes of files that a board takes; a name of a request never becomes a path."""
+    return {kind.suffix for kind in ARTIFACTS} | {REFERENCE_SUFFIX}
 
 
 def pair(artifact: Path, reference: Path) -> tuple[Item, Item]:

@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from cspbench.artifacts.cache import cache_folder
+from cspbench.core.files import cache_folder
 from cspbench.errors import InputError
 from cspbench.gating.sides import SideRequest
 from cspbench.gating.worktree import changed_locks, repository_of, worktree

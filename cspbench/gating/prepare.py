@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cspbench.analysis.record import Analysis
-from cspbench.artifacts.cache import file_digest
 from cspbench.core.case import Case, ModelId, Ref
+from cspbench.core.files import file_digest
 from cspbench.core.statuses import NOT_RUNNABLE, Status
 from cspbench.runner.executor import Executor
 from cspbench.runner.plan import Plan, PlannedCase

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import cspbench
-from cspbench.artifacts.cache import cache_folder
+from cspbench.core.files import cache_folder
 from cspbench.errors import InputError
 from cspbench.gating.prepare import Prepared, prepare_cases
 from cspbench.gating.worktree import commit_of, repository_of, worktree

@@ -155,7 +155,7 @@ class _Loaded:
     infer: Callable[[], None]
     threads: int
     clock: str
-    device: str = "cpu"
+    on_host: bool = True
     done: int = 0
 
 
@@ -169,7 +169,8 @@ def hold(request: HoldRequest, phase: PhaseReport) -> HoldResult:
     """
     global _loaded  # noqa: PLW0603 - one worker holds one model
     from cspbench.artifacts.tensors import input_pool
-    from cspbench.backends.spec import BACKENDS, device_of
+    from cspbench.backends.spec import BACKENDS, device_of, precision_of
+    from cspbench.machine.devices.spec import DEVICES
     from cspbench.measure import sampling
     from cspbench.measure.agreement import check_agreement
     from cspbench.measure.clock import MonotonicClock
@@ -182,13 +183,15 @@ def hold(request: HoldRequest, phase: PhaseReport) -> HoldResult:
     session = backend.load(request.artifact, options, case.threads)
     clock = request.clock if scope_of(options) == INFERENCE else "host"
     feed, infer = timed_parts(session, case, pool)
-    loaded = _Loaded(session, feed, infer, case.threads, clock, device_of(backend, options))
+    on_host = DEVICES.get(device_of(backend, options)).on_host
+    loaded = _Loaded(session, feed, infer, case.threads, clock, on_host)
     if request.extra_units:
         loaded.infer = _followed_by(infer, ExtraWork(request.extra_units).after_inference)
     phase("warm-up")
     session.set_input(pool[0])
     session.run()
-    agreement = check_agreement(session.outputs(), request.reference, options)
+    precision = precision_of(backend, options)
+    agreement = check_agreement(session.outputs(), request.reference, precision)
     warm = sampling.warm_up(loaded.infer, loaded.feed, MonotonicClock(), request.warmup_seconds)
     now = conditions()
     units = _units_per_inference(feed, infer) if request.calibrate else None
@@ -261,7 +264,7 @@ def burst(request: BurstRequest, _phase: PhaseReport) -> BurstResult:
     lost = None
     if waited is not None and after is not None:
         lost = max((after.get(task, 0) - before for task, before in waited.items()), default=0)
-        if _loaded.threads == 1 and _loaded.device == "cpu":  # elsewhere it waits for a device
+        if _loaded.threads == 1 and _loaded.on_host:  # elsewhere it waits for a device
             lost = max(lost, wall - ran)  # stopped, or throttled by a quota: not even waiting
         lost = min(max(lost, 0), total)
     return BurstResult(total, request.count, lost)

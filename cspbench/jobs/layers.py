@@ -57,9 +57,9 @@ def perform(request: LayersRequest, phase: PhaseReport) -> LayersResult:
     Raises:
         Unsupported: the backend has no profiler, or cannot tell layers apart with these options.
     """
+    from cspbench.artifacts.spec import ARTIFACTS
     from cspbench.artifacts.tensors import input_pool
     from cspbench.backends.spec import BACKENDS, LayerProfiler
-    from cspbench.measure.layers import Node, onnx_nodes
 
     case = request.case
     backend = BACKENDS.get(case.backend.name)
@@ -71,12 +71,8 @@ def perform(request: LayersRequest, phase: PhaseReport) -> LayersResult:
         request.artifact, request.options, case.threads, pool, request.max_seconds
     )
     phase("close")
-    if backend.artifact == "onnx":
-        nodes = onnx_nodes(request.artifact)
-    else:
-        from cspbench.backends._torch import graph_nodes
-
-        nodes = [Node(*facts) for facts in graph_nodes(request.artifact)]
+    read_nodes = ARTIFACTS.get(backend.artifact).nodes
+    nodes = read_nodes(request.artifact) if read_nodes is not None else []
     return LayersResult(
         LayerTimes(
             entries=[(e.name, e.op, e.ns, list(e.members)) for e in found.entries],

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import traceback
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -13,7 +12,7 @@ from cspbench.errors import Unsupported
 from cspbench.jobs.spec import JOBS, JobKind, PhaseReport, Request
 
 if TYPE_CHECKING:
-    from cspbench.artifacts.cache import ArtifactSpec
+    pass
 
 #: An artifact on its way to a worker: batch, kind, and the key that it must have.
 Item = dict[str, Any]
@@ -65,10 +64,9 @@ def _export(model: ModelId, items: list[Item], seed: int) -> dict[str, str]:
     if not items:
         return {}
     from cspbench.artifacts.cache import ArtifactSpec
-    from cspbench.models.build import split_source
+    from cspbench.artifacts.export import maker
 
-    source = split_source(model.model.name)
-    make = _importer() if source and source[0].artifact == "onnx" else _exporter(model, seed)
+    make = maker(model, seed)
     reasons = {}
     for item in items:
         spec = ArtifactSpec(model, item["batch"], item["kind"], seed)
@@ -79,21 +77,6 @@ def _export(model: ModelId, items: list[Item], seed: int) -> dict[str, str]:
         except Unsupported as reason:
             reasons[spec.key] = str(reason)
     return reasons
-
-
-def _importer() -> Callable[[ArtifactSpec], None]:
-    """What takes a file that is an artifact already."""
-    from cspbench.artifacts.import_onnx import adopt_onnx
-
-    return adopt_onnx
-
-
-def _exporter(model: ModelId, seed: int) -> Callable[[ArtifactSpec], None]:
-    """What exports a model that is built once for all its artifacts."""
-    from cspbench.artifacts.export import build_model, prepare
-
-    module = build_model(model, seed)
-    return lambda spec: prepare(spec, module)
 
 
 JOBS.add(JobKind("prepare", "analyse and export a model", PrepareRequest, PrepareResult, perform))

@@ -57,7 +57,8 @@ def perform(request: TimeRequest, phase: PhaseReport) -> TimeResult:
         JobFailedError: it did not run with its threads, or its outputs are not the model's.
     """
     from cspbench.artifacts.tensors import input_pool
-    from cspbench.backends.spec import BACKENDS, DeviceTimes, device_of
+    from cspbench.backends.spec import BACKENDS, DeviceTimes, device_of, precision_of
+    from cspbench.machine.devices.spec import DEVICES
     from cspbench.machine.sensors.proc import between, read_cpu_times
     from cspbench.measure import sampling
     from cspbench.measure.agreement import check_agreement
@@ -76,7 +77,8 @@ def perform(request: TimeRequest, phase: PhaseReport) -> TimeResult:
 
     phase("warm-up")
     first_ns = sampling.timed(session.run, lambda _: session.set_input(pool[0]), clock, 0)
-    agreement = check_agreement(session.outputs(), request.reference, options)
+    precision = precision_of(backend, options)
+    agreement = check_agreement(session.outputs(), request.reference, precision)
     feed, infer = timed_parts(session, case, pool)
     warm = sampling.warm_up(infer, feed, clock, request.warmup_seconds)
     phase("sample")
@@ -89,7 +91,7 @@ def perform(request: TimeRequest, phase: PhaseReport) -> TimeResult:
     interference = between(before, read_cpu_times())
     gc.enable()
     facts = dict(session.describe())
-    if device_of(backend, options) == "cpu":
+    if DEVICES.get(device_of(backend, options)).on_host:
         problem = wrong_threads(case.threads, facts.get("threads"), interference)
         if problem:
             raise JobFailedError(problem)

@@ -14,6 +14,7 @@ import sys
 import traceback
 
 from cspbench.core.statuses import Status
+from cspbench.core.text import first_line
 from cspbench.errors import InputError, Unavailable, Unsupported
 from cspbench.jobs.spec import JOBS, JobFailedError, Json, PhaseReport
 
@@ -42,7 +43,7 @@ def perform(job: Json, phase: PhaseReport) -> Json:
         return {"status": Status.OOM.value, "reason": str(error) or "out of memory"}
     except Exception as error:  # a backend may raise anything; the traceback goes to the log
         traceback.print_exc()
-        text = (str(error).strip() or type(error).__name__).splitlines()[0][:500]
+        text = first_line(error, 500)
         exhausted = any(sign in str(error) for sign in OUT_OF_MEMORY)
         status = Status.OOM if exhausted else Status.FAILED
         return {"status": status.value, "reason": f"{type(error).__name__}: {text}"}

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cspbench.backends.spec import Tolerance
+from cspbench.backends.spec import PRECISIONS
 from cspbench.core.bounds import Amount
-from cspbench.core.options import Options
 from cspbench.errors import CspbenchError
 
 if TYPE_CHECKING:
@@ -46,18 +45,26 @@ class Agreement:
     tolerance: Amount | None = None
 
 
-def check_agreement(outputs: Sequence[np.ndarray], reference: Path, options: Options) -> Agreement:
+def check_agreement(
+    outputs: Sequence[np.ndarray], reference: Path, precision: str = "fp32"
+) -> Agreement:
     """Compare all outputs with the stored ones, paired by order.
 
+    Args:
+        outputs: of the backend for input 0 of the pool, in the model's order.
+        reference: the file beside the artifact.
+        precision: in which the backend computed.
+
     Returns:
-        the error, and the tolerance of the precision that ran.
+        the error, and the tolerance of the precision.
 
     Raises:
+        InputError: the precision is not registered.
         Disagreement: more outputs or fewer, another shape, not finite, or beyond the tolerance.
     """
     import numpy as np
 
-    tolerance = getattr(Tolerance, str(options.get("precision", "fp32")))
+    tolerance = PRECISIONS.get(precision).tolerance
     with np.load(reference, allow_pickle=False) as stored:
         expected = [stored[name] for name in stored.files]
     if len(outputs) != len(expected):

@@ -5,74 +5,71 @@ Bandwidth: STREAM's copy, read (a sum) and triad (McCalpin 1995) over a working 
 times the last cache, and copies over small ones for the caches. Overhead: one operator on one
 element. Each number is the best of several tries: a ceiling, not a typical value.
 
-This module imports torch; it runs in a worker of its own.
+The device's own probe does the operations, in a worker that imports its library.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
-import torch
+from cspbench.errors import Unsupported
+from cspbench.machine.devices.spec import DEVICES, Operation, Probe
 
 #: A number is the best of this many tries.
 TRIES = 7
 #: A try repeats its operation for at least this long.
 TRY_SECONDS = 0.05
-MATRIX_SIDE = {"cpu": 1024, "cuda": 8192}
-PRECISIONS = {
-    "cpu": {"fp32": torch.float32, "bf16": torch.bfloat16},
-    "cuda": {"fp32": torch.float32, "tf32": torch.float32, "fp16": torch.float16,
-             "bf16": torch.bfloat16},
-}  # fmt: skip
 #: In a smaller cache a copy is over before an operator of torch has begun.
 SMALLEST_CACHE = 256 * 2**10
 #: Working set of the memory test where the last cache is unknown, and on a GPU.
 DEFAULT_WORKING_SET = 512 * 2**20
-_CACHE = Path("/sys/devices/system/cpu/cpu0/cache")
+_BYTES = 4  # of a float32
 
 
 def measure(device: str, threads: int) -> dict[str, Any]:
     """Measure one device.
 
     Args:
-        device: ``cpu`` or ``cuda``.
+        device: name of a registered device.
         threads: of the CPU; a GPU takes what it has.
 
     Returns:
         ``gflops`` by precision, ``bandwidth_gbs`` (``copy``, ``read``, ``triad``),
         ``cache_bandwidth_gbs`` by level, ``overhead_us`` of one operator, ``working_set_bytes``.
+
+    Raises:
+        Unsupported: the device has no probe.
     """
-    torch.set_num_threads(threads)
-    caches = dict(cache_sizes()) if device == "cpu" else {}
-    working_set = max([DEFAULT_WORKING_SET, *(4 * size for size in caches.values())])
-    with torch.inference_mode():
+    spec = DEVICES.get(device)
+    if spec.probe is None:
+        raise Unsupported(f"device {device!r} has no operations of which ceilings are rates")
+    with spec.probe(threads) as probe:
+        working_set = max([DEFAULT_WORKING_SET, *(4 * size for size in probe.caches.values())])
         return {
-            "gflops": {name: _gflops(device, name) for name in PRECISIONS[device]},
-            "bandwidth_gbs": bandwidth(device, working_set),
+            "gflops": {name: _gflops(probe, name) for name in probe.precisions},
+            "bandwidth_gbs": bandwidth(probe, working_set),
             "cache_bandwidth_gbs": {
-                level: bandwidth(device, size // 2)["copy"]
-                for level, size in caches.items()
+                level: _touched_gbs(probe, probe.copy, 2, size // 2)
+                for level, size in probe.caches.items()
                 if size >= SMALLEST_CACHE
             },
-            "overhead_us": _overhead_us(device),
+            "overhead_us": best_seconds(probe.one_operator(), probe.synchronise) * 1e6,
             "working_set_bytes": working_set,
             "threads": threads,
-            "name": torch.cuda.get_device_name() if device == "cuda" else None,
+            "name": probe.name,
         }
 
 
-def best_seconds(operation: Callable[[], object], device: str) -> float:
+def best_seconds(operation: Operation, synchronise: Callable[[], None]) -> float:
     """Seconds of one ``operation`` at best: of TRIES tries of at least TRY_SECONDS each."""
 
     def one_try(count: int) -> float:
         start = time.perf_counter()
         for _ in range(count):
             operation()
-        if device == "cuda":
-            torch.cuda.synchronize()
+        synchronise()
         return time.perf_counter() - start
 
     one_try(1)
@@ -80,56 +77,26 @@ def best_seconds(operation: Callable[[], object], device: str) -> float:
     return min(one_try(count) for _ in range(TRIES)) / count
 
 
-def _gflops(device: str, precision: str) -> float:
-    side = MATRIX_SIDE[device]
-    torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
-    dtype = PRECISIONS[device][precision]
-    a, b = (torch.rand(side, side, device=device).to(dtype) for _ in range(2))
-    out = torch.empty(side, side, device=device, dtype=dtype)
-    return 2 * side**3 / best_seconds(lambda: torch.mm(a, b, out=out), device) / 1e9
+def _gflops(probe: Probe, precision: str) -> float:
+    seconds = best_seconds(probe.matrix_product(precision), probe.synchronise)
+    return 2 * probe.matrix_side**3 / seconds / 1e9
 
 
-def bandwidth(device: str, working_set: int) -> dict[str, float]:
+def bandwidth(probe: Probe, working_set: int) -> dict[str, float]:
     """GB/s (1e9 bytes) read and written, by kind of access.
 
     Every kind touches the whole working set, in bytes: the fewer arrays, the longer they are.
     """
     return {
-        name: _touched_gbs(arrays, access, device, working_set)
-        for name, (arrays, access) in _ACCESSES.items()
+        "copy": _touched_gbs(probe, probe.copy, 2, working_set),
+        "read": _touched_gbs(probe, probe.read, 1, working_set),
+        "triad": _touched_gbs(probe, probe.triad, 3, working_set),
     }
 
 
-#: Kind of access: how many arrays it touches, and what it does with them.
-_ACCESSES: dict[str, tuple[int, Callable[..., object]]] = {
-    "copy": (2, lambda a, b: a.copy_(b)),
-    "read": (1, lambda a: a.sum()),
-    "triad": (3, lambda a, b, c: torch.add(b, c, alpha=3.0, out=a)),
-}
-
-
 def _touched_gbs(
-    arrays: int, access: Callable[..., object], device: str, working_set: int
+    probe: Probe, access: Callable[[int], Operation], arrays: int, working_set: int
 ) -> float:
-    count = max(1024, working_set // 4 // arrays)
-    touched = [torch.ones(count, device=device) for _ in range(arrays)]
-    return arrays * count * 4 / best_seconds(lambda: access(*touched), device) / 1e9
-
-
-def _overhead_us(device: str) -> float:
-    one = torch.ones(1, device=device)
-    return best_seconds(lambda: torch.add(one, one, out=one), device) * 1e6
-
-
-def cache_sizes(folder: Path = _CACHE) -> Iterator[tuple[str, int]]:
-    """Level (``L1d``, ``L2``, ``L3``) and bytes of the data caches, from sysfs."""
-    for index in sorted(folder.glob("index*")):
-        try:
-            kind, level, size = (
-                (index / name).read_text().strip() for name in ("type", "level", "size")
-            )
-        except OSError:
-            continue
-        if kind != "Instruction":
-            number = int(size.rstrip("KM")) * (2**20 if size.endswith("M") else 2**10)
-            yield f"L{level}{'d' if kind == 'Data' else ''}", number
+    elements = max(1024, working_set // _BYTES // arrays)
+    seconds = best_seconds(access(elements), probe.synchronise)
+    return arrays * elements * _BYTES / seconds / 1e9

@@ -5,10 +5,10 @@ The kernel keeps the high-water mark of a process's resident memory (``VmHWM``),
 of work can be read without sampling. With glibc told to give every freed block of a page or more
 back at once (``MALLOC_ENVIRONMENT``), the peak of a second forward pass is that of its activations.
 
-Memory of a CUDA device is told twice: by torch's caching allocator, which counts tensors (weights,
-workspace, activations) and has a peak of its own, and by the driver (NVML; NvMap on a Tegra board),
-which counts the process as a whole with the context and what libraries take. On a Tegra board both
-lie in the one memory that the processor has too, and are not in the resident memory of the process.
+Memory of a device is told twice: by the session (``DeviceMemory``; torch's caching allocator counts
+tensors: weights, workspace, activations), and by the driver (NVML; NvMap on a Tegra board), which
+counts the process as a whole with the context and what libraries take. On a Tegra board both lie in
+the one memory that the processor has too, and are not in the resident memory of the process.
 """
 
 from __future__ import annotations
@@ -94,31 +94,6 @@ def reset_peak() -> int:
     return resident().now_bytes
 
 
-class Allocator:
-    """torch's caching allocator on the current CUDA device; all zero before CUDA is used."""
-
-    @staticmethod
-    def used() -> int:
-        """Bytes of tensors now."""
-        import torch
-
-        return int(torch.cuda.memory_allocated())
-
-    @staticmethod
-    def reset() -> None:
-        """Begin a new peak at what is used now."""
-        import torch
-
-        torch.cuda.reset_peak_memory_stats()
-
-    @staticmethod
-    def peak() -> int:
-        """Most bytes of tensors since the last reset."""
-        import torch
-
-        return int(torch.cuda.max_memory_allocated())
-
-
 def process_bytes_on_device(pid: int) -> int | None:
     """Bytes that the driver counts for a process on its device; None where nobody tells."""
     from cspbench.machine.sensors.nvml import used_by
@@ -157,17 +132,17 @@ def measure(load: Callable[[], Session], inputs: Sequence[np.ndarray]) -> Memory
         everything; ``loaded_bytes`` once the model is loaded (weights and what was packed of them);
         ``retained_bytes`` more once it has run (workspace and activations that the backend keeps);
         ``transient_bytes`` at the peak of the second run on top (activations that it frees again).
-        What is given back counts as 0. Where the session's memory lies on a CUDA device also
+        What is given back counts as 0. Where the session accounts for memory of a device also
         ``device_peak_bytes``, ``device_loaded_bytes``, ``device_retained_bytes`` and
-        ``device_transient_bytes`` by the caching allocator; and ``device_process_bytes`` where the
-        driver tells of this process.
+        ``device_transient_bytes``; and ``device_process_bytes`` where the driver tells of this
+        process.
     """
     baseline = reset_peak()
     session = load()
     gc.collect()
     loaded = resident().now_bytes
-    device = Allocator if isinstance(session, DeviceMemory) else None
-    device_loaded = device.used() if device else 0
+    device = session if isinstance(session, DeviceMemory) else None
+    device_loaded = device.device_used_bytes() if device else 0
     session.set_input(inputs[0])
     session.run()
     first = resident()
@@ -175,8 +150,8 @@ def measure(load: Callable[[], Session], inputs: Sequence[np.ndarray]) -> Memory
     before = reset_peak()
     device_peak, device_before = 0, 0
     if device:
-        device_peak, device_before = device.peak(), device.used()
-        device.reset()
+        device_peak, device_before = device.device_peak_bytes(), device.device_used_bytes()
+        device.reset_device_peak()
     session.run()
     second = resident()
     found = {
@@ -186,11 +161,12 @@ def measure(load: Callable[[], Session], inputs: Sequence[np.ndarray]) -> Memory
         "transient_bytes": second.peak_bytes - before,
     }
     if device:
+        second_peak = device.device_peak_bytes()
         found |= {
-            "device_peak_bytes": max(device_peak, device.peak()),
+            "device_peak_bytes": max(device_peak, second_peak),
             "device_loaded_bytes": device_loaded,
             "device_retained_bytes": max(0, device_before - device_loaded),
-            "device_transient_bytes": device.peak() - device_before,
+            "device_transient_bytes": max(0, second_peak - device_before),
         }
     process = process_bytes_on_device(os.getpid())
     if process is not None:

@@ -1,13 +1,16 @@
-"""The one canonical id of a model: input given, options at their defaults left out."""
+"""What identifies a model: its canonical id, the files that define it, the definitions' digest."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
+from pathlib import Path
 
 from cspbench.core.case import ModelId, Ref
+from cspbench.core.files import sources_digest
 from cspbench.core.options import Axis, without_defaults
 from cspbench.errors import InputError
-from cspbench.models.build import as_model_id, default_input, spec_of
+from cspbench.models.build import as_model_id, default_input, spec_of, split_source
 from cspbench.models.spec import NECKS
 
 
@@ -30,3 +33,15 @@ def _trim(kind: str, ref: Ref, axes: Iterable[Axis]) -> Ref:
         return Ref.of(ref.name, without_defaults(axes, dict(ref.options)))
     except ValueError as error:
         raise InputError(f"{kind} {ref.name!r}: {error}") from None
+
+
+def source_files(model: ModelId) -> tuple[Path, ...]:
+    """Files that define a model of a source (``darknet:a.cfg``); none for a model of the zoo."""
+    source = split_source(model.model.name)
+    return source[0].files(source[1], dict(model.model.options)) if source else ()
+
+
+@functools.cache
+def models_digest() -> str:
+    """SHA-256 of the source of all model definitions: a changed definition is another model."""
+    return sources_digest(Path(__file__).parent)

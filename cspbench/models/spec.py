@@ -106,8 +106,8 @@ class SourceSpec:
     (``cspbench.models.code``).
 
     ``files(target, options)`` are the files that define the model, so that a changed file is
-    another model; ``available()`` is None or why this machine lacks the source; ``artifact`` says
-    that the only file is already what backends eat ("onnx") and that there is no module to build.
+    another model; ``available()`` is None or why this machine lacks the source; ``artifact`` is
+    the artifact kind of the only file, where backends load it as it is and no module is built.
     """
 
     name: str
@@ -120,7 +120,7 @@ class SourceSpec:
         default=lambda _target, _options: (), compare=False
     )
     available: Callable[[], str | None] = field(default=lambda: None, compare=False)
-    artifact: Literal["onnx"] | None = None
+    artifact: str | None = None
 
 
 MODELS: Registry[ModelSpec] = Registry(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import functools
 import hashlib
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from markupsafe import Markup
 
 import cspbench
+from cspbench.core.files import write_whole
 from cspbench.core.statuses import FLAGS
 from cspbench.errors import InputError
 from cspbench.figures.cases import plain
@@ -101,11 +101,9 @@ def write_report(runs: Sequence[Run], path: Path) -> Path:
         raise InputError("a report needs at least one run")
     with without_collections():  # they would look through all samples again and again
         page = render(runs, path.stem)
-    temporary = path.with_name(f"{path.name}.new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(page.encode("utf-8", "replace"))
-        os.replace(temporary, path)
+        write_whole(path, page.encode("utf-8", "replace"))
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror}") from error
     return path

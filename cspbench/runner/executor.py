@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from cspbench.jobs.spec import JOBS, Json, Request
+from cspbench.machine.devices.spec import DEVICES, HOST
 from cspbench.runner.observe import Observer
 from cspbench.runner.process import Outcome, WorkerProcess
 
@@ -68,7 +69,7 @@ class LocalExecutor:
             "memory_limit_bytes": self._memory_limit,
             "allow_code": self._allow_code,
         }
-        if getattr(request, "device", "cpu") == "cpu":  # a GPU driver's mappings count as data
+        if DEVICES.get(getattr(request, "device", HOST)).data_limit:
             limits["data_limit_bytes"] = self._memory_limit
         return {**request.to_json(), **limits}
 

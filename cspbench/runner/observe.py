@@ -6,7 +6,8 @@ import time
 import weakref
 
 from cspbench.jobs.spec import JOBS, Request
-from cspbench.machine.sensors.summary import SOURCES, Power, energy, power, summarise, throttled
+from cspbench.machine.devices.spec import DEVICES, HOST
+from cspbench.machine.sensors.summary import Power, energy, power, summarise, throttled
 from cspbench.machine.sensors.watch import AUTO, NONE, Watch, chosen
 from cspbench.runner.process import Outcome
 
@@ -57,7 +58,7 @@ class Observer:
             outcome.flags.append("throttled")
 
     def _measure_idle(self, watch: Watch, device: str) -> Power | None:
-        if watch.names().isdisjoint(SOURCES.get(device, ())):
+        if watch.names().isdisjoint(source.name for source in DEVICES.get(device).power):
             return None
         watch.start()
         time.sleep(self._idle_seconds)
@@ -68,4 +69,4 @@ class Observer:
 def _conditions(request: Request) -> tuple[str, str]:
     """Device and sensors: what idle power depends on."""
     wanted = getattr(request, "sensors", AUTO) if JOBS.get(request.job).observed else NONE
-    return getattr(request, "device", "cpu"), wanted
+    return getattr(request, "device", HOST), wanted

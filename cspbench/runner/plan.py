@@ -8,12 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cspbench.artifacts.cache import ArtifactSpec
-from cspbench.backends.spec import BACKENDS
+from cspbench.artifacts.spec import ARTIFACTS
+from cspbench.backends.spec import BACKENDS, Backend, device_of, unknown_precision
 from cspbench.core.case import Case
+from cspbench.core.options import Options
 from cspbench.core.statuses import Status
 from cspbench.core.text import select
 from cspbench.errors import InputError
 from cspbench.jobs.spec import Policy, kinds_with
+from cspbench.machine.devices.spec import DEVICES
 from cspbench.models.build import split_source
 from cspbench.store.rundir import list_runs, past_seconds
 from cspbench.suite.suite import Measure, Suite
@@ -87,7 +90,9 @@ def _backend_names(cases: Iterable[Case]) -> set[str]:
 
 def plan_case(case: Case, seed: int, reason: str | None) -> PlannedCase:
     """Plan one case; ``reason`` is why its backend cannot run where it is to be measured."""
-    kind = BACKENDS.get(case.backend.name).artifact
+    backend, options = BACKENDS.get(case.backend.name), dict(case.backend.options)
+    _check_registered(backend, options)
+    kind = backend.artifact
     artifact = ArtifactSpec(case.model_id, case.batch, kind, seed)
     if reason is not None:
         return PlannedCase(case, artifact, Status.UNAVAILABLE, reason)
@@ -99,7 +104,23 @@ def plan_case(case: Case, seed: int, reason: str | None) -> PlannedCase:
         if source[0].artifact not in (None, kind):
             answer = f"{case.backend.name} does not read {source[0].name} files"
             return PlannedCase(case, artifact, Status.UNSUPPORTED, answer)
+    unjudged = unknown_precision(backend, options)
+    if unjudged is not None:
+        return PlannedCase(case, artifact, Status.UNSUPPORTED, unjudged)
     return PlannedCase(case, artifact)
+
+
+def _check_registered(backend: Backend, options: Options) -> None:
+    """Refuse a backend that names what nothing registered.
+
+    Raises:
+        InputError: it names an unknown artifact kind or device, or does not know an option.
+    """
+    try:
+        ARTIFACTS.get(backend.artifact)
+        DEVICES.get(device_of(backend, options))
+    except (InputError, ValueError) as error:
+        raise InputError(f"backend {backend.name!r}: {error}") from None
 
 
 def launch_seconds(out: Path) -> dict[str, float]:

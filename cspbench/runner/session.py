@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
-from cspbench.backends.spec import BACKENDS, Device, device_of
+from cspbench.backends.spec import BACKENDS, device_of
 from cspbench.core.statuses import FLAGS, NOT_RUNNABLE, Status
 from cspbench.jobs.ceilings import CeilingsRequest
 from cspbench.jobs.spec import JOBS, Json, Policy, kinds_with
@@ -274,12 +274,12 @@ class Session:
         return launch
 
 
-def devices_of(cases: Iterable[PlannedCase]) -> list[tuple[Device, int]]:
+def devices_of(cases: Iterable[PlannedCase]) -> list[tuple[str, int]]:
     """Devices that cases run on, with their threads; each once, in order."""
     return sorted({(_device(planned), planned.case.threads) for planned in cases})
 
 
-def _device(planned: PlannedCase) -> Device:
+def _device(planned: PlannedCase) -> str:
     backend = planned.case.backend
     return device_of(BACKENDS.get(backend.name), dict(backend.options))
 

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from cspbench.artifacts.cache import cache_folder
+from cspbench.core.files import cache_folder, write_whole
 from cspbench.jobs.ceilings import Ceilings
 from cspbench.machine.facts import fingerprint
 
@@ -79,5 +79,5 @@ def keep_ceilings(device: str, ceilings: Ceilings) -> Path:
     """Store what was measured."""
     path = entry(device, ceilings.threads)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(asdict(ceilings)), encoding="utf-8")
+    write_whole(path, json.dumps(asdict(ceilings)).encode(), shared=True)
     return path

@@ -11,13 +11,13 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from cspbench.core.files import write_whole
 from cspbench.store.rundir import (
     LAUNCHES_FILE,
     check_analyses,
     decode_line,
     read_lines,
     read_run,
-    replace_file,
 )
 
 DAMAGED_FILE = "launches.damaged"
@@ -74,5 +74,5 @@ def repair(path: Path) -> int:
         kept.write(b"".join(line + b"\n" for line in damaged))
         kept.flush()
         os.fsync(kept.fileno())
-    replace_file(file, b"".join(line + b"\n" for line in good))
+    write_whole(file, b"".join(line + b"\n" for line in good), sync=True)
     return len(damaged)

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic_core import from_json
 
+from cspbench.core.files import sync_directory, write_whole
 from cspbench.errors import InputError, StoreError
 from cspbench.store.migrate import FORMAT, migrate
 
@@ -113,7 +114,7 @@ class RunDirectory:
 
     def _write_meta(self, meta: Json) -> None:
         text = json.dumps(meta, indent=1, allow_nan=False)
-        replace_file(self.path / RUN_FILE, text.encode())
+        write_whole(self.path / RUN_FILE, text.encode(), sync=True)
 
     def append(self, launch: Json) -> None:
         """Add one launch; on return it is on disk.
@@ -144,32 +145,6 @@ class RunDirectory:
             f"make room (or move the directory) and go on with: "
             f"cspbench run --resume {self.path}"
         )
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Put a whole file in place of another, which stays as it was if that fails."""
-    temporary = path.with_name(f"{path.name}.new")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise
-    sync_directory(path.parent)
-
-
-def sync_directory(path: Path) -> None:
-    """Put names on disk: without this a power cut can take a new file although its content is."""
-    with contextlib.suppress(OSError):  # not every file system knows how
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def _fresh(out: Path, name: str) -> Path:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from cspbench.backends.spec import BACKENDS, SCOPE, device_of
+from cspbench.backends.spec import BACKENDS, SCOPE, device_of, precision_of
 from cspbench.core.case import Case
 from cspbench.errors import CspbenchError
 from cspbench.jobs.spec import JOBS
@@ -191,13 +191,18 @@ class Run:
         return dict(self.stored.meta.get("ceilings", {}))
 
     def _conditions(self, case_id: str) -> Conditions:
+        from cspbench.analysis.roofline import PRECISION
         from cspbench.views.layer_times import Conditions
 
         case = Case.parse(case_id)
         key, found = self.ceilings(case_id)
         device = key.partition("/")[0]
         told = f"unknown: cspbench ceilings --device {device} --threads {case.threads}"
-        precision = str(dict(case.backend.options).get("precision", "fp32"))
+        name, options = case.backend.name, dict(case.backend.options)
+        if name in BACKENDS:
+            precision = precision_of(BACKENDS.get(name), options)
+        else:
+            precision = str(options.get("precision", PRECISION))
         return Conditions(case.batch, precision, found or {}, key if found or not key else told)
 
     @functools.cached_property

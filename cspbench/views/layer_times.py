@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from cspbench.analysis.ops import FOLDABLE_KINDS
 from cspbench.analysis.roofline import BANDWIDTH, PRECISION
+from cspbench.backends.spec import PRECISIONS
 from cspbench.jobs.layers import LayerTimes
-from cspbench.measure.layers import LayerRow, join
+from cspbench.views.layer_join import LayerRow, join
 
 if TYPE_CHECKING:
     from cspbench.analysis.record import Layer
@@ -57,7 +58,13 @@ class Conditions:
         moved = int(layer[metric])
         weights = min(int(layer.weight_bytes), moved)
         whole = self.batch * (moved - weights) + weights
-        return whole // 2 if self.precision in ("fp16", "bf16") else whole
+        return int(whole * self._element_bytes / 4)  # the Analysis counts in fp32
+
+    @property
+    def _element_bytes(self) -> float:
+        if self.precision not in PRECISIONS:  # of a package that is not installed here
+            return 4
+        return PRECISIONS.get(self.precision).element_bytes
 
     def shares(self, gflops: float | None, gb: float | None) -> tuple[float | None, float | None]:
         """Rates as shares of what the device can do; None where that is not known."""

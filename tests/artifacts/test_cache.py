@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,9 +10,12 @@ import torch
 from torch import nn
 
 from cspbench.artifacts import cache, export
-from cspbench.artifacts.cache import ArtifactSpec, cache_folder
+from cspbench.artifacts.cache import ArtifactSpec
+from cspbench.artifacts.kinds.onnx import OPSET
+from cspbench.artifacts.spec import ARTIFACTS, ArtifactKind
 from cspbench.core.case import ModelId
-from cspbench.errors import Unsupported
+from cspbench.core.files import cache_folder
+from cspbench.errors import InputError, Unsupported
 
 
 @pytest.fixture(autouse=True)
@@ -21,6 +25,12 @@ def _own_cache(tmp_path, monkeypatch):
 
 def spec(model="m@32", batch=1, kind="onnx", seed=0):
     return ArtifactSpec(ModelId.parse(model), batch, kind, seed)
+
+
+def exporting(monkeypatch, function):
+    """Let another function export ONNX."""
+    kind = replace(ARTIFACTS.get("onnx"), export=function)
+    monkeypatch.setitem(ARTIFACTS._entries, "onnx", kind)
 
 
 class Two(nn.Module):
@@ -48,10 +58,45 @@ def test_whatever_changes_the_content_changes_the_key(monkeypatch):
     assert len(set(keys)) == len(keys)
 
 
+@pytest.mark.parametrize(
+    ("kind", "key"),
+    [("onnx", "867bcfd241f0883a30a35a313afa890a"), ("pt2", "c3312e64435cf1f9c928a1e45c9603f3")],
+)
+def test_artifacts_of_earlier_versions_are_found_again(monkeypatch, kind, key):
+    """Both keys were noted when a kind was still one of two words; facts may only be added."""
+    monkeypatch.setattr(cache, "models_digest", lambda: "the definitions")
+    monkeypatch.setattr(cache, "_version", lambda package: "2.0")
+    assert spec(kind=kind).key == key
+
+
+def test_what_a_kind_says_of_its_exporter_is_in_the_key(monkeypatch):
+    before = spec().key
+    kind = replace(ARTIFACTS.get("onnx"), identity=lambda: {"opset": 18})
+    monkeypatch.setitem(ARTIFACTS._entries, "onnx", kind)
+    assert spec().key != before
+
+
+def test_an_unknown_kind_is_named():
+    with pytest.raises(InputError, match=r"unknown artifact kind 'onxx'.*did you mean 'onnx'"):
+        _ = spec(kind="onxx").key
+
+
+@pytest.mark.parametrize("suffix", ["npz", "a/b", "../x", "", "TFLITE"])
+def test_a_suffix_is_a_suffix_and_not_that_of_references(suffix):
+    with pytest.raises(ValueError, match="suffix of artifact kind"):
+        ArtifactKind("a b", "", lambda *arguments: None, suffix=suffix)
+
+
+def test_a_file_of_another_kind_is_not_imported(tmp_path):
+    made = ArtifactSpec(ModelId.parse(f'"onnx:{tmp_path}/a.onnx"@32'), 1, "pt2", 0)
+    with pytest.raises(Unsupported, match=r"a.onnx\S* runs only on backends that read onnx files"):
+        export.maker(made.model, 0)(made)
+
+
 def test_the_key_is_the_same_in_every_process():
     code = (
         "from cspbench.artifacts.cache import ArtifactSpec\n"
-        "from cspbench.core.case import parse_model_id\n"
+        "from cspbench.core.case import ModelId\n"
         "import sys\n"
         "print(ArtifactSpec(ModelId.parse('m@32'), 1, 'onnx', 0).key, 'torch' in sys.modules)"
     )
@@ -87,7 +132,7 @@ def test_an_artifact_lies_beside_what_torch_answers_to_input_0(kind):
 def test_an_artifact_is_made_once(monkeypatch):
     export.prepare(spec(), Two())
     made = spec().path.stat().st_mtime_ns
-    monkeypatch.setattr(export, "export_onnx", lambda *arguments: pytest.fail("exported again"))
+    exporting(monkeypatch, lambda *arguments: pytest.fail("exported again"))
     export.prepare(spec(), Two())
     assert spec().path.stat().st_mtime_ns == made
 
@@ -106,7 +151,7 @@ def test_an_export_that_breaks_off_leaves_nothing(monkeypatch):
         path.write_bytes(b"half a model")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(export, "export_onnx", torn)
+    exporting(monkeypatch, torn)
     with pytest.raises(KeyboardInterrupt):
         export.prepare(spec(), Two())
     assert list(spec().path.parent.iterdir()) == []
@@ -130,7 +175,7 @@ def test_onnx_has_static_shapes_the_opset_and_one_file():
     export.prepare(spec(batch=2), Two())
     model = onnx.load(spec(batch=2).path)
     onnx.checker.check_model(model)
-    assert [entry.version for entry in model.opset_import if not entry.domain] == [cache.OPSET]
+    assert [entry.version for entry in model.opset_import if not entry.domain] == [OPSET]
     dims = model.graph.input[0].type.tensor_type.shape.dim
     assert [dim.dim_value for dim in dims] == [2, 3, 32, 32]
 

@@ -5,7 +5,7 @@ import pytest
 from cspbench.analysis.api import analyze_id
 from cspbench.analysis.roofline import Peak
 from cspbench.attribution.work import Family, at_batch, entries_of, plain_stage
-from tests.measure.test_layers import found, small
+from tests.views.test_layer_join import found, small
 
 #: 1 ms for 2,000 FLOPs or 1,000 bytes; 1 us a dispatch.
 PEAK = Peak(flops_per_s=2e6, bytes_per_s=1e6, overhead_s=1e-6)

@@ -14,7 +14,7 @@ import torch
 from cspbench.artifacts.cache import ArtifactSpec
 from cspbench.artifacts.export import build_model, prepare
 from cspbench.artifacts.tensors import as_list, input_pool
-from cspbench.backends.spec import BACKENDS
+from cspbench.backends.spec import BACKENDS, precision_of
 from cspbench.core.case import ModelId
 from cspbench.measure.agreement import check_agreement, relative_error
 from cspbench.measure.clock import MonotonicClock
@@ -66,7 +66,9 @@ def test_it_agrees_with_torch(artifacts, pool, name, options):
     session.set_input(pool[0])
     session.run()
     outputs = session.outputs()
-    found = check_agreement(outputs, artifacts[BACKENDS.get(name).artifact].reference, options)
+    backend = BACKENDS.get(name)
+    reference = artifacts[backend.artifact].reference
+    found = check_agreement(outputs, reference, precision_of(backend, options))
     assert found["max_relative_error"] <= 1e-4
     assert all(output.dtype == np.float32 for output in outputs)
     session.close()
@@ -186,16 +188,16 @@ NO_CUDA = "the installed PyTorch was built without CUDA"
     ],
 )
 def test_what_torch_cuda_and_jetson_need(monkeypatch, tegra, driver, cuda, reasons):
-    from cspbench.backends import torch_cuda
+    from cspbench.machine.devices import cuda as device
 
-    monkeypatch.setattr(torch_cuda, "on_tegra", lambda: tegra)
-    monkeypatch.setattr(torch_cuda, "nvidia_driver_loaded", lambda: driver)
-    monkeypatch.setattr(torch_cuda, "torch_cuda_version", lambda: cuda)
+    monkeypatch.setattr(device, "on_tegra", lambda: tegra)
+    monkeypatch.setattr(device, "nvidia_driver_loaded", lambda: driver)
+    monkeypatch.setattr(device, "torch_cuda_version", lambda: cuda)
     assert [BACKENDS.get(name).available() for name in ("torch-cuda", "jetson")] == reasons
 
 
 def test_the_cuda_version_of_torch_is_read_from_its_file():
-    from cspbench.backends.torch_cuda import torch_cuda_version
+    from cspbench.machine.devices.cuda import torch_cuda_version
 
     assert torch_cuda_version() == torch.version.cuda
 
@@ -208,7 +210,7 @@ def test_torch_cuda_loads_agrees_and_measures(artifacts, pool, precision, layout
     session = load(artifacts, "torch-cuda", options)
     session.set_input(pool[0])
     session.run()
-    check_agreement(session.outputs(), artifacts["pt2"].reference, options)
+    check_agreement(session.outputs(), artifacts["pt2"].reference, options["precision"])
     facts = session.describe()
     assert facts["precision"] == precision
     assert facts["device"] == torch.cuda.get_device_name()

@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 import torch
 
-from cspbench.artifacts.export import export_pt2
+from cspbench.artifacts.kinds import pt2
+from cspbench.artifacts.program import load_program
 from cspbench.artifacts.tensors import as_list
 from cspbench.backends import _torch_cuda
-from cspbench.backends._torch import graph_nodes, load_program
 from cspbench.backends._torch_fold import fold_batch_norms
-from cspbench.backends.spec import BACKENDS, Compiles, DeviceTimes, Tolerance, Warms
+from cspbench.backends.spec import BACKENDS, PRECISIONS, Compiles, DeviceMemory, DeviceTimes, Warms
 from cspbench.errors import Unsupported
 from cspbench.measure.agreement import relative_error
 
@@ -60,7 +60,7 @@ def program(tmp_path_factory):
     net = Net().eval()
     array = torch.rand(2, 3, 16, 16)
     path = tmp_path_factory.mktemp("program") / "net.pt2"
-    export_pt2(net, array, path)
+    pt2.export(net, array, path)
     with torch.inference_mode():
         expected = [tensor.numpy() for tensor in as_list(net(array))]
     return path, array.numpy(), expected
@@ -89,7 +89,7 @@ def test_folding_by_hand(tmp_path):
     for tensor, value in values:
         torch.nn.init.constant_(tensor, value)
     path = tmp_path / "net.pt2"
-    export_pt2(net.eval(), torch.ones(1, 1, 1, 1), path)
+    pt2.export(net.eval(), torch.ones(1, 1, 1, 1), path)
     graph = load_program(path)
     assert fold_batch_norms(graph) == 1
     # scale = 5 / sqrt(4) = 2.5; weight = 2.5 * 3 = 7.5; bias = 7 + 2.5 * (1 - 2) = 4.5.
@@ -120,7 +120,7 @@ def test_every_mode_agrees_with_torch(program, mode, layout, precision):
     options = {"mode": mode, "layout": layout, "precision": precision}
     session = run(program, "torch-cpu", options, runs=2)
     error = worst(session, program)
-    assert error <= getattr(Tolerance, precision)
+    assert error <= PRECISIONS.get(precision).tolerance
     if precision == "bf16":
         assert error > 1e-4  # it did compute in bfloat16
     facts = session.describe()
@@ -175,11 +175,11 @@ def test_reading_a_program_quickly_changes_nothing_else(program):
 
 
 def test_nodes_of_a_program_are_its_operators_in_order(program):
-    nodes = graph_nodes(program[0])
-    assert [op for _, op, _ in nodes[:3]] == [
+    nodes = pt2.nodes(program[0])
+    assert [node.op for node in nodes[:3]] == [
         "aten.conv2d.default", "aten.batch_norm.default", "aten.relu.default",
     ]  # fmt: skip
-    assert [feeds for _, _, feeds in nodes[:3]] == [(), (0,), (1,)]
+    assert [node.producers for node in nodes[:3]] == [(), (0,), (1,)]
 
 
 @pytest.mark.parametrize("mode", ["eager", "fused"])
@@ -238,7 +238,9 @@ class FakeCuda(types.SimpleNamespace):
                 name="a device", uuid="1-2-3", L2_cache_size=1024
             ),
             empty_cache=lambda: None,
+            memory_allocated=lambda device: 1234,
             max_memory_allocated=lambda device: 12345,
+            reset_peak_memory_stats=lambda device: log.append("new peak"),
         )
 
 
@@ -278,7 +280,10 @@ def test_a_cuda_run_is_enclosed_by_events_and_ends_with_a_synchronisation(cuda):
     times = session.device_times(2)
     assert times["device_ns"] == 3_000_000
     assert set(times) == {"device_ns", "enqueue_ns", "transfer_ns"}
-    assert session.device_peak_bytes() == 12345
+    assert isinstance(session, DeviceMemory)
+    assert (session.device_used_bytes(), session.device_peak_bytes()) == (1234, 12345)
+    session.reset_device_peak()
+    assert cuda.log[-1] == "new peak"
     assert np.array_equal(session.outputs()[0], np.full((1, 3, 4, 4), 2.0))
     assert session.describe()["device_uuid"] == "1-2-3"
 
@@ -309,7 +314,7 @@ def test_every_cuda_mode_agrees_and_tells_device_times(program, mode, precision)
     if mode == "compile" and precision != "fp32":
         pytest.skip("one compilation is enough")
     session = run(program, "torch-cuda", {"mode": mode, "precision": precision}, runs=5)
-    assert worst(session, program) <= getattr(Tolerance, precision)
+    assert worst(session, program) <= PRECISIONS.get(precision).tolerance
     # Another input gets another answer: also a captured graph reads what was put in.
     before = session.outputs()
     session.set_input(program[1][::-1].copy())

@@ -13,7 +13,7 @@ import torch
 from cspbench.artifacts.cache import ArtifactSpec
 from cspbench.artifacts.export import build_model, prepare
 from cspbench.artifacts.tensors import POOL_SIZE, as_list, input_pool
-from cspbench.backends.spec import BACKENDS, Tolerance
+from cspbench.backends.spec import BACKENDS, PRECISIONS
 from cspbench.core.case import ModelId
 from cspbench.errors import Unavailable
 from cspbench.measure.agreement import relative_error
@@ -63,7 +63,7 @@ def answers(session, array):
 @pytest.mark.parametrize(("name", "options"), SETTINGS)
 def test_nothing_of_the_input_was_folded_into_the_artifact(made, name, options):
     """A pixel anywhere moves the outputs that see it; an all-zero image gives another answer."""
-    tolerance = getattr(Tolerance, options.get("precision", "fp32"))
+    tolerance = PRECISIONS.get(options.get("precision", "fp32")).tolerance
     session = load(made, name, options)
     array = input_pool((1, 3, 96, 96), 0, 1)[0]
     first = answers(session, array)

@@ -73,7 +73,7 @@ def test_what_end_to_end_gives_is_the_models_output(made, name):
     session.run()
     session.infer(pool[1])
     outputs = session.infer(pool[0])
-    check_agreement(outputs, spec.reference, {})
+    check_agreement(outputs, spec.reference)
     assert all(isinstance(output, np.ndarray) for output in outputs)
     session.close()
 
@@ -188,10 +188,10 @@ def test_bound_inputs_and_outputs(made):
         session.run()
         answers.append(session.outputs())
         assert session._value.data_ptr() == place
-    check_agreement(answers[0], made["onnx"].reference, {})
+    check_agreement(answers[0], made["onnx"].reference)
     assert np.array_equal(answers[0][0], answers[2][0])
     assert not np.array_equal(answers[0][0], answers[1][0])
-    check_agreement(session.infer(first), made["onnx"].reference, {})
+    check_agreement(session.infer(first), made["onnx"].reference)
 
 
 class Driver:
@@ -237,5 +237,5 @@ def test_onnx_runtime_on_a_gpu(made):
     session = BACKENDS.get("onnxruntime").load(made["onnx"].path, {"provider": "cuda"}, 1)
     session.set_input(input_pool((1, 3, 96, 96), 0, 1)[0])
     session.run()
-    check_agreement(session.outputs(), made["onnx"].reference, {})  # fp32: TF32 is off
+    check_agreement(session.outputs(), made["onnx"].reference)  # fp32: TF32 is off
     assert session.describe()["device_uuid"]

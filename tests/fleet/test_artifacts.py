@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cspbench.artifacts.spec import ARTIFACTS, ArtifactKind
 from cspbench.fleet.artifacts import Item, Store, WrongContent, chunks, pair
 
 
@@ -32,6 +33,15 @@ def test_files_arrive_in_parts_and_lie_beside_each_other(made, tmp_path):
         assert store.holds(item)
         assert store.path(item).read_bytes() == path.read_bytes()
     assert store.path(items[0]).with_suffix(".npz") == store.path(items[1])
+
+
+def test_a_board_takes_files_of_the_kinds_of_artifact_that_it_has(made, monkeypatch):
+    item = replace(pair(*made)[0], suffix="fx")
+    with pytest.raises(WrongContent, match="does not name an artifact"):
+        item.checked()
+    kind = ArtifactKind("graph", "of a backend's own file", lambda *arguments: None, suffix="fx")
+    monkeypatch.setitem(ARTIFACTS._entries, "graph", kind)
+    assert item.checked() == item
 
 
 def test_a_wrong_hash_is_refused_and_nothing_stays(made, tmp_path):

@@ -5,7 +5,7 @@ import json
 import pytest
 
 import cspbench
-from cspbench.artifacts.cache import file_digest
+from cspbench.core.files import file_digest
 from cspbench.fleet.controller import execute_fleet, new_fleet_run
 from cspbench.fleet.devices import plan_fleet
 from cspbench.fleet.views import by_board

@@ -34,11 +34,12 @@ class DeviceSession(Session):
 
 @pytest.fixture
 def hold(monkeypatch):
-    def held(session, clock="device"):
+    def held(session, clock="device", on_host=True):
         def feed(number):
             session.set_input(number % 3)
 
-        monkeypatch.setattr(burst, "_loaded", _Loaded(session, feed, session.run, 1, clock))
+        loaded = _Loaded(session, feed, session.run, 1, clock, on_host)
+        monkeypatch.setattr(burst, "_loaded", loaded)
         return session
 
     return held
@@ -64,6 +65,14 @@ def test_time_that_the_process_did_not_run_is_lost(hold):
     answer = ask(5)
     # It slept: nearly all of its time was lost, and never more than all.
     assert 0.5 * answer.ns < answer.lost_ns <= answer.ns
+
+
+def test_time_that_the_host_waits_for_a_device_is_not_lost(hold, monkeypatch):
+    monkeypatch.setattr(burst, "_waited_ns", lambda: {"1": 0})  # nobody else wants the processor
+    hold(Session(), on_host=False)
+    assert ask(5).lost_ns == 0
+    hold(Session())
+    assert ask(5).lost_ns > 0
 
 
 def test_a_device_has_its_own_clock(hold):

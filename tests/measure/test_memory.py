@@ -82,59 +82,71 @@ def test_what_is_loaded_kept_and_needed_are_told_apart():
 
 
 class OnDevice:
-    """A session on a device: 100 bytes of weights, 30 of workspace, 50 of activations."""
-
-    def __init__(self, device):
-        self.device = device
-        device.take(100)
-
-    def set_input(self, array):
-        self.ran = self.device.now > 100
-
-    def run(self):
-        if not self.ran:
-            self.device.take(30)
-        self.device.take(50)
-        self.device.take(-50)
-
-    def device_peak_bytes(self):
-        return self.device.most
-
-    def close(self):
-        pass
-
-
-class Device:
-    """Counts as the caching allocator does."""
+    """A session that is not torch's, on a device: 100 bytes of weights, 30 of workspace, 50 of
+    activations. Its own allocator accounts for them.
+    """
 
     def __init__(self):
         self.now = self.most = 0
+        self.ran = False
+        self.take(100)
 
     def take(self, size):
         self.now += size
         self.most = max(self.most, self.now)
 
-    def used(self):
+    def set_input(self, array):
+        pass
+
+    def run(self):
+        self.take(50 if self.ran else 80)
+        self.take(-50)
+        self.ran = True
+
+    def device_used_bytes(self):
         return self.now
 
-    def peak(self):
+    def device_peak_bytes(self):
         return self.most
 
-    def reset(self):
+    def reset_device_peak(self):
         self.most = self.now
+
+    def close(self):
+        pass
 
 
 @needs_linux
-def test_a_devices_weights_workspace_and_activations_are_told_apart(monkeypatch):
-    device = Device()
-    monkeypatch.setattr(memory, "Allocator", device)
+def test_a_devices_weights_workspace_and_activations_are_told_by_its_own_session(monkeypatch):
     monkeypatch.setattr(memory, "process_bytes_on_device", lambda pid: 500 * (pid == os.getpid()))
-    found = asdict(memory.measure(lambda: OnDevice(device), [None, None]))
+    found = asdict(memory.measure(OnDevice, [None, None]))
     by_device = {name: size for name, size in found.items() if name.startswith("device_")}
     assert by_device == {
         "device_peak_bytes": 180, "device_loaded_bytes": 100, "device_retained_bytes": 30,
         "device_transient_bytes": 50, "device_process_bytes": 500,
     }  # fmt: skip
+
+
+@needs_linux
+def test_a_session_that_does_not_account_for_its_device_gets_no_numbers(monkeypatch):
+    """Torch's neither: they were what a session got that told a peak alone."""
+
+    class PeakOnly:
+        def set_input(self, array):
+            pass
+
+        def run(self):
+            pass
+
+        def device_peak_bytes(self):
+            return 180
+
+        def close(self):
+            pass
+
+    monkeypatch.setattr(memory, "process_bytes_on_device", lambda pid: None)
+    found = memory.measure(PeakOnly, [None, None])
+    assert not [name for name in found if name.startswith("device_")]
 
 
 def test_what_a_tegra_board_tells_of_a_process():

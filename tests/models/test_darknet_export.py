@@ -8,7 +8,7 @@ import onnxruntime
 import pytest
 import torch
 
-from cspbench.artifacts.export import export_onnx
+from cspbench.artifacts.kinds.onnx import export as export_onnx
 from cspbench.models.sources.darknet.module import DarknetModule
 from cspbench.models.sources.darknet.network import parse_network
 from cspbench.models.weights import materialize

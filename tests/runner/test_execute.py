@@ -7,8 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from cspbench.artifacts.cache import cache_folder
 from cspbench.core.case import Case, Ref
+from cspbench.core.files import cache_folder
 from cspbench.core.registry import Registry
 from cspbench.core.statuses import Status
 from cspbench.errors import InputError

@@ -1,10 +1,12 @@
 """Which cases this machine can run, why not the others, and how long it will take."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
+from cspbench.backends.spec import PRECISIONS, Precision
 from cspbench.core.case import Case, Ref
+from cspbench.core.options import Axis
 from cspbench.core.registry import Registry
 from cspbench.core.statuses import Status
 from cspbench.errors import InputError
@@ -27,6 +29,8 @@ class Counted:
     name: str
     missing: str | None = None
     artifact: str = "onnx"
+    device: str = "cpu"
+    axes: tuple = ()
     asked: int = 0
 
     def available(self):
@@ -63,6 +67,50 @@ def test_cases_stay_in_suite_order_and_the_missing_ones_say_why(backends):
 def test_a_backend_is_asked_once(backends):
     plan_suite(SUITE)
     assert (backends.get("cpu").asked, backends.get("gpu").asked) == (1, 1)
+
+
+def planned(monkeypatch, backend, **options):
+    """The one case of a backend."""
+    registry = Registry("backend", ())
+    registry.add(backend)
+    monkeypatch.setattr(plan_module, "BACKENDS", registry)
+    case = Case(Ref("a"), (64, 64), Ref.of(backend.name, options))
+    return plan_suite(Suite("s", (case,), Measure())).cases[0]
+
+
+PRECISION = Axis("precision", "fp32", "choice", ("fp32", "int8"))
+
+
+def test_a_precision_without_a_tolerance_is_unsupported_before_anything_is_run(monkeypatch):
+    npu = Counted("npu", axes=(PRECISION,))
+    found = planned(monkeypatch, npu, precision="int8")
+    assert found.status is Status.UNSUPPORTED
+    assert found.reason == (
+        "npu computes in int8, and nothing says how far that may be from the reference: its file "
+        "must register the precision (known: bf16, fp16, fp32, tf32)"
+    )
+    assert planned(monkeypatch, npu).status is None  # fp32 is judged
+    monkeypatch.setitem(PRECISIONS._entries, "int8", Precision("int8", 0.1, 1, "eight bits"))
+    assert planned(monkeypatch, npu, precision="int8").status is None
+
+
+def test_the_precision_of_a_case_may_be_its_backends_default(monkeypatch):
+    """Options at their default are left out of ids: int8 would be judged as fp32."""
+    npu = Counted("npu", axes=(replace(PRECISION, default="int8"),))
+    assert planned(monkeypatch, npu).status is Status.UNSUPPORTED
+    assert planned(monkeypatch, npu, precision="fp32").status is None
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        ({"device": "cpux"}, r"backend 'npu': unknown device 'cpux' \(did you mean 'cpu'\?\)"),
+        ({"artifact": "tflite"}, "backend 'npu': unknown artifact kind 'tflite'"),
+    ],
+)
+def test_a_backend_whose_device_or_artifact_kind_is_unknown_is_refused(monkeypatch, names, said):
+    with pytest.raises(InputError, match=said):
+        planned(monkeypatch, Counted("npu", **names))
 
 
 def test_only_keeps_what_matches_any_pattern(backends):

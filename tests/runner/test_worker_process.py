@@ -18,7 +18,7 @@ from cspbench.core.statuses import Status
 from cspbench.jobs.spec import JOBS
 from cspbench.jobs.time import TimeRequest
 from cspbench.machine.cgroup import MemoryGroup
-from cspbench.runner import process
+from cspbench.runner import executor, process
 from cspbench.runner.executor import LocalExecutor
 from cspbench.runner.process import WorkerProcess, worker_environment
 from tests import fake_backend
@@ -209,6 +209,28 @@ def test_a_worker_that_holds_more_memory_than_allowed_is_ended(job, monkeypatch,
             "watchdog": "over the memory limit of 200 MiB in phase 'load'",
         }[bound]
     )
+
+
+@pytest.mark.parametrize(("device", "bounded"), [("cpu", True), ("cuda", False), (None, True)])
+def test_private_memory_is_bounded_where_the_devices_driver_maps_none_of_it(
+    monkeypatch, device, bounded
+):
+    asked = []
+
+    class Worker:
+        alive = True
+
+        def ask(self, job, timeout_seconds):
+            asked.append(job)
+
+        def close(self):
+            pass
+
+    monkeypatch.setattr(executor, "WorkerProcess", Worker)
+    job = {"job": "prepare"} if device is None else {"job": "prepare", "device": device}
+    list(LocalExecutor(2**30).series([job], 1))
+    assert asked[0]["memory_limit_bytes"] == 2**30
+    assert (asked[0].get("data_limit_bytes") == 2**30) is bounded
 
 
 def test_the_launch_says_what_bounded_its_memory(job):

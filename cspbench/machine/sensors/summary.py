@@ -13,21 +13,10 @@ from dataclasses import dataclass
 from statistics import fmean, median
 from typing import Any
 
+from cspbench.machine.devices.spec import DEVICES, PowerSource
 from cspbench.machine.sensors.watch import Look, Trace
 
-#: What tells the energy of a device, best first; a GPU's counter says nothing of a run on the CPU.
-SOURCES = {
-    "cpu": ("cpu_energy_j", "board_power_w", "rails_power_w"),
-    "cuda": ("gpu_energy_j", "board_power_w", "rails_power_w", "gpu_power_w"),
-}
-#: How often hardware renews a counter, in seconds: RAPL about every ms, NVML's within 100 ms.
-COUNTER_PERIOD_S = {"cpu_energy_j": 0.001, "gpu_energy_j": 0.1}
-#: Clocks whose fall means throttling, by device: a GPU that idles beside a CPU launch is none ...
-CLOCKS = {
-    "cpu": ("cpu_frequency_max_mhz",),
-    "cuda": ("cpu_frequency_max_mhz", "gpu_clock_mhz"),
-}
-#: ... when it is by more than this share of the clock at the start.
+#: A clock that falls by more than this share of itself at the start is throttled.
 CLOCK_DROP = 0.10
 
 
@@ -99,24 +88,24 @@ def power(traces: Sequence[Trace], device: str) -> Power | None:
 
     A window shorter than the period in which the source is renewed gives no number.
     """
-    for source in SOURCES.get(device, ()):
+    for source in DEVICES.get(device).power:
         for trace in traces:
-            found = _counted(trace, source) or _integrated(trace, source)
+            found = _counted(trace, source) or _integrated(trace, source.name)
             if found is not None:
                 return found
     return None
 
 
-def _counted(trace: Trace, source: str) -> Power | None:
-    looks = [look for look in trace.looks if source in look.reading.counters]
-    period = COUNTER_PERIOD_S.get(source)
+def _counted(trace: Trace, source: PowerSource) -> Power | None:
+    counter, period = source
+    looks = [look for look in trace.looks if counter in look.reading.counters]
     if period is None or len(looks) < 2:
         return None
     seconds = looks[-1].seconds - looks[0].seconds
     if seconds < period:
         return None
-    joules = looks[-1].reading.counters[source] - looks[0].reading.counters[source]
-    return Power(joules / seconds, f"difference of {source} ({trace.sensor})", period, seconds)
+    joules = looks[-1].reading.counters[counter] - looks[0].reading.counters[counter]
+    return Power(joules / seconds, f"difference of {counter} ({trace.sensor})", period, seconds)
 
 
 def _integrated(trace: Trace, source: str) -> Power | None:
@@ -164,19 +153,22 @@ def throttled(traces: Sequence[Trace], device: str) -> bool:
 
     The CPU feeds every device, so its throttling counts for all.
     """
+    spec = DEVICES.get(device)
     for trace in traces:
         # NVML may name a slowdown while the device changes its state: once is not enough.
-        slowed = sum(value > 0 for _, value in series(trace.looks, "gpu_throttled"))
-        if device != "cpu" and slowed > 1:
+        if any(_slowed(trace, gauge) > 1 for gauge in spec.throttle_gauges):
             return True
         counts = [look.reading.counters.get("cpu_throttle_events") for look in trace.looks]
         known = [count for count in counts if count is not None]
         if known and known[-1] > known[0]:
             return True
-        clocks = CLOCKS.get(device, ())
-        if any(_fell([value for _, value in series(trace.looks, clock)]) for clock in clocks):
+        if any(_fell([value for _, value in series(trace.looks, clock)]) for clock in spec.clocks):
             return True
     return False
+
+
+def _slowed(trace: Trace, gauge: str) -> int:
+    return sum(value > 0 for _, value in series(trace.looks, gauge))
 
 
 def _fell(clock: Sequence[float]) -> bool:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cspbench.core.options import Options
+from cspbench.core.text import first_line
 from cspbench.errors import InputError
 from cspbench.models.code import require_code
 from cspbench.models.sources.files import regular_file
@@ -101,8 +102,7 @@ def build(target: str, _options: Options) -> nn.Module:
     try:
         return torch.export.load(path).module()
     except Exception as error:  # the loader has no error class of its own
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(f"{target}: torch cannot load it ({reason[:200]})") from error
+        raise InputError(f"{target}: torch cannot load it ({first_line(error)})") from error
 
 
 SOURCES.add(

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cspbench.machine.devices.spec import DEVICES, Device, PowerSource
 from cspbench.machine.sensors.spec import Reading
 from cspbench.machine.sensors.summary import Power, energy, integral, power, summarise, throttled
 from cspbench.machine.sensors.watch import Look, Trace
@@ -172,3 +173,22 @@ def test_what_counts_as_throttling(window, expected):
 def test_a_gpu_that_idles_or_is_hot_beside_a_launch_on_the_cpu_is_none(window):
     assert throttled([window], "cuda")
     assert not throttled([window], "cpu")
+
+
+def test_another_device_says_what_tells_of_it(monkeypatch):
+    npu = Device(
+        "npu",
+        "by hand",
+        power=(PowerSource("npu_energy_j", 0.5), PowerSource("npu_power_w")),
+        clocks=("npu_clock_mhz",),
+        throttle_gauges=("npu_hot",),
+    )
+    monkeypatch.setitem(DEVICES._entries, "npu", npu)
+    counted = trace("npu", (0, {}, {"npu_energy_j": 1.0}), (2, {}, {"npu_energy_j": 9.0}))
+    # 8 J in 2 s; a GPU's power says nothing of it.
+    gpu = gauges("nvml", [100, 100], "gpu_power_w")
+    assert power([gpu, counted], "npu") == Power(4.0, "difference of npu_energy_j (npu)", 0.5, 2.0)
+    assert power([gpu], "npu") is None
+    assert throttled([gauges("npu", [0, 1, 1, 0], "npu_hot")], "npu")
+    assert throttled([gauges("npu", [900, 900, 900, 500, 500, 500], "npu_clock_mhz")], "npu")
+    assert not throttled([gauges("nvml", [0, 1, 1, 0], "gpu_throttled")], "npu")

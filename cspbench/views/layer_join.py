@@ -1,51 +1,26 @@
 """Measured time of layers: what a backend's profiler told, joined to the layers of the Analysis.
 
-Pure but for ``onnx_nodes``. A join is made only where it is sure: nodes of the artifact and layers
-of one family (convolutions, pools, ...) are paired by their order if there are equally many of
-both and the last part of their names agrees; a normalisation or activation that has no time of its
-own belongs to the layer that feeds it. Entries that stay alone are shown as the backend has them.
+Pure. A join is made only where it is sure: nodes of the artifact and layers of one family
+(convolutions, pools, ...) are paired by their order if there are equally many of both and the last
+part of their names agrees; a normalisation or activation that has no time of its own belongs to the
+layer that feeds it. Entries that stay alone are shown as the backend has them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 from cspbench.analysis.onnx_ops import name_of
 from cspbench.analysis.ops import CONV_KINDS, FOLDABLE_KINDS, UNSUPPORTED, kind_of
 from cspbench.analysis.record import Layer
-
-if TYPE_CHECKING:
-    from cspbench.jobs.layers import LayerTimes
+from cspbench.artifacts.spec import Node
+from cspbench.jobs.layers import LayerTimes
 
 #: Families whose members are compared by name as well: each is a module of its own.
 _NAMED = CONV_KINDS | {"norm"}
 #: How far behind a fused kernel's last node its convolution may lie.
 _MAX_STEPS = 4
-
-
-@dataclass(frozen=True)
-class Node:
-    """A node of an artifact's graph.
-
-    ``producers`` number the nodes that feed it; ``aliases`` are names of its outputs by which a
-    backend may call it (an output of the whole graph has a name of its own).
-    """
-
-    name: str
-    op: str
-    producers: tuple[int, ...] = ()
-    aliases: tuple[str, ...] = ()
-
-    @property
-    def kind(self) -> str:
-        """Family of its operator; ``conv`` also for what only a backend calls so."""
-        op = self.op.removeprefix("aten.").split(".")[0].rstrip("_")
-        if op in ("Conv", "ConvTranspose"):
-            return "conv"
-        return kind_of(name_of(op, ""))
 
 
 @dataclass(frozen=True)
@@ -56,23 +31,6 @@ class LayerRow:
     op: str
     ns: int
     layers: tuple[int, ...] = ()
-
-
-def onnx_nodes(path: Path) -> list[Node]:
-    """Nodes of an ONNX file in their order; weights are not read."""
-    import onnx
-
-    graph = onnx.load(str(path), load_external_data=False).graph
-    made = {name: number for number, node in enumerate(graph.node) for name in node.output}
-    return [
-        Node(
-            node.name,
-            node.op_type,
-            tuple(made[name] for name in node.input if name in made),
-            tuple(name for name in node.output if not name.startswith(f"{node.name}_output_")),
-        )
-        for node in graph.node
-    ]
 
 
 def join(found: LayerTimes, layers: Sequence[Layer]) -> list[LayerRow]:
@@ -99,11 +57,19 @@ def join(found: LayerTimes, layers: Sequence[Layer]) -> list[LayerRow]:
     return _absorb(rows, layers)
 
 
+def kind_of_node(node: Node) -> str:
+    """Family of a node's operator; ``conv`` also for what only a backend calls so."""
+    op = node.op.removeprefix("aten.").split(".")[0].rstrip("_")
+    if op in ("Conv", "ConvTranspose"):
+        return "conv"
+    return kind_of(name_of(op, ""))
+
+
 def match(nodes: Sequence[Node], layers: Sequence[Layer]) -> dict[int, int]:
     """Pair nodes with layers, family by family; a family that does not fit is left out."""
     positions: dict[int, int] = {}
     for kind in {layer.kind for layer in layers} - {UNSUPPORTED, "view", "create"}:
-        ours = [number for number, node in enumerate(nodes) if node.kind == kind]
+        ours = [number for number, node in enumerate(nodes) if kind_of_node(node) == kind]
         theirs = [number for number, layer in enumerate(layers) if layer.kind == kind]
         if len(ours) != len(theirs):
             continue
@@ -129,16 +95,17 @@ def _numbers(op: str, known: list[int], nodes: Sequence[Node]) -> list[int]:
     ONNX Runtime names a fused kernel after its last node.
     """
     convolves = op.lower().startswith(("conv", "fusedconv"))
-    if not convolves or len(known) != 1 or nodes[known[0]].kind == "conv":
+    if not convolves or len(known) != 1 or kind_of_node(nodes[known[0]]) == "conv":
         return known
     path = list(known)
     for _ in range(_MAX_STEPS):
-        convs = [number for number in nodes[path[-1]].producers if nodes[number].kind == "conv"]
+        producers = nodes[path[-1]].producers
+        convs = [number for number in producers if kind_of_node(nodes[number]) == "conv"]
         if len(convs) == 1:
             return [*path, convs[0]]
-        if len(nodes[path[-1]].producers) != 1:
+        if len(producers) != 1:
             break
-        path.append(nodes[path[-1]].producers[0])
+        path.append(producers[0])
     return known
 
 

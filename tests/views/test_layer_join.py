@@ -9,6 +9,7 @@ from cspbench.analysis.derive import derive_layers
 from cspbench.analysis.record import Layer
 from cspbench.artifacts.cache import ArtifactSpec
 from cspbench.artifacts.export import build_model, prepare
+from cspbench.artifacts.spec import Node
 from cspbench.backends._layers import combine
 from cspbench.backends.onnxruntime import kernel_times
 from cspbench.backends.spec import BACKENDS, LayerProfiler, LayerTime
@@ -16,7 +17,7 @@ from cspbench.core.case import Case, ModelId
 from cspbench.jobs.layers import LayerTimes
 from cspbench.jobs.spec import JOBS
 from cspbench.jobs.worker import perform
-from cspbench.measure.layers import Node, join, match
+from cspbench.views.layer_join import join, match
 from cspbench.views.layer_times import RESIDUAL, Conditions, layer_time_rows
 from tests.backends.requirements import skip_without_engine
 
@@ -103,6 +104,11 @@ def test_what_does_not_fit_is_not_guessed():
 def test_without_an_analysis_the_entries_stand_alone():
     rows = join(found([["/a/conv/Conv", "Conv", 300, ["/a/conv/Conv"]]]), [])
     assert [(row.name, row.ns, row.layers) for row in rows] == [("/a/conv/Conv", 300, ())]
+
+
+def test_an_artifact_kind_without_a_reader_of_nodes_leaves_the_entries_alone():
+    entries = [["/a/conv/Conv", "Conv", 300, ["/a/conv/Conv"]]]
+    assert told(entries, nodes=[]) == [("/a/conv/Conv", 300, ())]
 
 
 def test_rows_of_the_frame_by_hand():

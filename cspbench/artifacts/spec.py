@@ -1,0 +1,83 @@
+"""What a kind of artifact is: how a model becomes a file that backends load, and what is in it.
+
+A file under ``kinds/`` registers a kind on import; so may a backend's own file, in this project or
+in another package.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cspbench.core.options import Value
+from cspbench.core.registry import Registry
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+#: Suffix of the reference outputs that lie beside an artifact.
+REFERENCE_SUFFIX = "npz"
+_SUFFIX = re.compile(r"[a-z0-9]{1,16}")
+
+
+@dataclass(frozen=True)
+class Node:
+    """A node of an artifact's graph.
+
+    ``producers`` number the nodes that feed it; ``aliases`` are names of its outputs by which a
+    backend may call it (an output of the whole graph has a name of its own).
+    """
+
+    name: str
+    op: str
+    producers: tuple[int, ...] = ()
+    aliases: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ArtifactKind:
+    """A form in which backends load models; its functions import what they need when called.
+
+    ``export(module, example, path)`` writes a torch module in inference mode as one file, with the
+    shape of the example input (batch, 3, height, width), or raises Unsupported.
+
+    ``nodes(path)`` are the nodes of an artifact in their order. Entries of a backend's layer
+    profile are joined to the layers of an Analysis by them; without a reader they stand alone.
+
+    ``identity()`` are facts besides torch's version that change what ``export`` writes; they are
+    part of the cache key of every artifact of the kind. It is asked often and must be quick.
+
+    ``import_file(file, path, first)`` serves sources whose file is of this kind already
+    (``SourceSpec.artifact``): it writes the user's file to ``path`` with the shape of the input
+    ``first``, and returns the model's outputs for it. It raises Unsupported or Unavailable.
+
+    ``suffix`` is that of its files; the kind's name unless given.
+    """
+
+    name: str
+    summary: str
+    export: Callable[[torch.nn.Module, torch.Tensor, Path], None] = field(compare=False)
+    nodes: Callable[[Path], list[Node]] | None = field(default=None, compare=False)
+    identity: Callable[[], Mapping[str, Value]] = field(default=dict, compare=False)
+    import_file: Callable[[Path, Path, np.ndarray], list[np.ndarray]] | None = field(
+        default=None, compare=False
+    )
+    suffix: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "suffix", self.suffix or self.name)
+        if not _SUFFIX.fullmatch(self.suffix) or self.suffix == REFERENCE_SUFFIX:
+            raise ValueError(
+                f"the suffix of artifact kind {self.name!r} must be 1 to 16 small letters and "
+                f"digits and not {REFERENCE_SUFFIX!r}, not {self.suffix!r}"
+            )
+
+
+ARTIFACTS: Registry[ArtifactKind] = Registry(
+    "artifact kind", ("cspbench.artifacts.kinds", "cspbench.backends"),
+    "cspbench.artifacts", "cspbench.backends",
+)  # fmt: skip

@@ -1,0 +1,103 @@
+"""What a device is: what a launch on it may assume, which sensors tell of it, what it does at best.
+
+A file of this package registers a device on import; so may a backend's own file, in this project or
+in another package. Registering imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+from cspbench.core.registry import Registry
+
+#: The device of a job that names none: the processor on which workers themselves run.
+HOST = "cpu"
+Operation = Callable[[], object]
+
+
+class PowerSource(NamedTuple):
+    """A gauge in watts, or a counter in joules that the hardware renews every ``period_s``."""
+
+    name: str
+    period_s: float | None = None
+
+
+class Probe(Protocol):
+    """Operations of a device whose best rates are its ceilings, ready to run in a worker.
+
+    Each method prepares its operands and returns the operation alone, which may end before its work
+    does; ``synchronise`` waits for that. Arrays are float32.
+    """
+
+    @property
+    def name(self) -> str | None:
+        """The hardware's name; None where the number of threads says it."""
+
+    @property
+    def precisions(self) -> tuple[str, ...]:
+        """What ``matrix_product`` takes, as the axis ``precision`` of backends names it."""
+
+    @property
+    def matrix_side(self) -> int:
+        """Side of square matrices that keep the device busy."""
+
+    @property
+    def caches(self) -> Mapping[str, int]:
+        """Bytes of the data caches by level (``L1d``, ``L2``); empty if unknown."""
+
+    def matrix_product(self, precision: str) -> Operation:
+        """Product of two matrices of ``matrix_side`` into a third."""
+
+    def copy(self, elements: int) -> Operation:
+        """Copy one array into another."""
+
+    def read(self, elements: int) -> Operation:
+        """Sum of one array."""
+
+    def triad(self, elements: int) -> Operation:
+        """``a = b + 3 c`` of three arrays."""
+
+    def one_operator(self) -> Operation:
+        """An addition of one element: what is left of it is overhead."""
+
+    def synchronise(self) -> None:
+        """Wait until all operations are complete."""
+
+
+@dataclass(frozen=True)
+class Device:
+    """A device by the name that backends, ceilings and stored launches give it.
+
+    ``on_host``: inferences run on the worker's own threads, so their number is checked, and time
+    that the worker was kept off the processor is known to be lost.
+
+    ``data_limit``: RLIMIT_DATA may bound a worker. Not where a driver maps memory that counts as
+    the worker's data.
+
+    ``power``: what tells its power or energy, best first. ``clocks``: gauges whose fall means
+    throttling. ``throttle_gauges``: gauges above 0 while the device itself slows down.
+
+    ``probe(threads)`` opens what its ceilings are measured with, in a worker; None where they
+    cannot be measured. ``available()`` is None, or why this machine cannot measure them.
+    """
+
+    name: str
+    summary: str
+    on_host: bool = False
+    data_limit: bool = False
+    power: tuple[PowerSource, ...] = ()
+    clocks: tuple[str, ...] = ()
+    throttle_gauges: tuple[str, ...] = ()
+    probe: Callable[[int], AbstractContextManager[Probe]] | None = field(
+        default=None, compare=False
+    )
+    available: Callable[[], str | None] = field(default=lambda: None, compare=False)
+
+
+DEVICES: Registry[Device] = Registry(
+    "device", ("cspbench.machine.devices", "cspbench.backends"),
+    "cspbench.devices", "cspbench.backends",
+)  # fmt: skip
