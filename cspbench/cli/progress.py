@@ -15,10 +15,10 @@ import click
 
 from cspbench.cli.reporter import Talk
 from cspbench.core.statuses import Status
+from cspbench.core.text import printable
 from cspbench.machine.sensors.proc import between, read_cpu_times
 from cspbench.runner.plan import Plan
 from cspbench.runner.session import Progress, Silent
-from cspbench.views.formats import printable
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -12,6 +12,7 @@ from typing import Any
 
 from cspbench.machine.cuda_device import first_device
 from cspbench.machine.sensors.tegra import clocks_locked, nvpmodel_mode
+from cspbench.machine.sysfs import read_text
 
 #: Libraries whose version can move a number.
 LIBRARIES = (
@@ -45,11 +46,11 @@ def fingerprint(folder: Path | None = None) -> dict[str, Any]:
         "python": platform.python_version(),
         "libraries": library_versions(),
         "git_commit": git_commit(folder or Path.cwd()),
-        "board": _read("/proc/device-tree/model"),
-        "l4t": _read("/etc/nv_tegra_release"),
+        "board": read_text("/proc/device-tree/model"),
+        "l4t": read_text("/etc/nv_tegra_release"),
         "nvpmodel": nvpmodel_mode(),
         "jetson_clocks": clocks_locked(),
-        "nvidia_driver": _read("/sys/module/nvidia/version"),
+        "nvidia_driver": read_text("/sys/module/nvidia/version"),
         "gpu": gpu(),
     }
 
@@ -61,15 +62,8 @@ def gpu() -> str | None:
     return f"{found['device']} ({found['device_uuid']})" if found else None
 
 
-def _read(path: str) -> str | None:
-    try:
-        return Path(path).read_text(errors="replace").strip("\x00\n ") or None
-    except OSError:
-        return None
-
-
 def _cpuinfo(field: str) -> str | None:
-    for line in (_read("/proc/cpuinfo") or "").splitlines():
+    for line in (read_text("/proc/cpuinfo") or "").splitlines():
         name, _, value = line.partition(":")
         if name.strip() == field:
             return value.strip()
@@ -79,7 +73,10 @@ def _cpuinfo(field: str) -> str | None:
 def cpu_model() -> str | None:
     """Model name as the kernel reports it."""
     return (
-        _cpuinfo("model name") or _read("/proc/device-tree/model") or platform.processor() or None
+        _cpuinfo("model name")
+        or read_text("/proc/device-tree/model")
+        or platform.processor()
+        or None
     )
 
 
@@ -91,12 +88,12 @@ def simd_flags() -> list[str]:
 
 def governor() -> str | None:
     """Frequency governor of processor 0, or None where the system has none (a virtual machine)."""
-    return _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
+    return read_text("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
 
 
 def cgroup_cpu_quota() -> float | None:
     """Processors that the container may use (cgroup v2 ``cpu.max``), None without a limit."""
-    quota, _, period = (_read("/sys/fs/cgroup/cpu.max") or "max").partition(" ")
+    quota, _, period = (read_text("/sys/fs/cgroup/cpu.max") or "max").partition(" ")
     return None if quota == "max" else int(quota) / int(period)
 
 

@@ -11,11 +11,12 @@ This module imports torch; it runs in a worker of its own.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import torch
+
+from cspbench.machine.sysfs import cache_sizes
 
 #: A number is the best of this many tries.
 TRIES = 7
@@ -31,7 +32,6 @@ PRECISIONS = {
 SMALLEST_CACHE = 256 * 2**10
 #: Working set of the memory test where the last cache is unknown, and on a GPU.
 DEFAULT_WORKING_SET = 512 * 2**20
-_CACHE = Path("/sys/devices/system/cpu/cpu0/cache")
 
 
 def measure(device: str, threads: int) -> dict[str, Any]:
@@ -119,17 +119,3 @@ def _touched_gbs(
 def _overhead_us(device: str) -> float:
     one = torch.ones(1, device=device)
     return best_seconds(lambda: torch.add(one, one, out=one), device) * 1e6
-
-
-def cache_sizes(folder: Path = _CACHE) -> Iterator[tuple[str, int]]:
-    """Level (``L1d``, ``L2``, ``L3``) and bytes of the data caches, from sysfs."""
-    for index in sorted(folder.glob("index*")):
-        try:
-            kind, level, size = (
-                (index / name).read_text().strip() for name in ("type", "level", "size")
-            )
-        except OSError:
-            continue
-        if kind != "Instruction":
-            number = int(size.rstrip("KM")) * (2**20 if size.endswith("M") else 2**10)
-            yield f"L{level}{'d' if kind == 'Data' else ''}", number

@@ -5,7 +5,7 @@ import json
 from click.testing import CliRunner
 
 from cspbench.cli.ceilings import command
-from cspbench.measure.ceilings import cache_sizes
+from cspbench.machine.sysfs import cache_sizes
 
 
 def test_data_caches_are_read_from_sysfs_and_instruction_caches_are_not(tmp_path):
