@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import cspbench
-from cspbench.backends.spec import BACKENDS
+from cspbench.backends.spec import BACKENDS, libraries
 from cspbench.core.statuses import Status
 from cspbench.errors import CspbenchError, InputError
 from cspbench.fleet.artifacts import Item, Store, WrongContent
@@ -123,7 +123,7 @@ class Board:
                 "session": self.session,
                 "devices": sorted(devices | {"cpu"}),
                 "backends": backends,
-                "environment": fingerprint(),
+                "environment": fingerprint(libraries()),
             },
         )
 

@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 import cspbench
 from cspbench.artifacts.cache import cache_folder
+from cspbench.backends.spec import libraries
 from cspbench.core.statuses import Status
 from cspbench.errors import InputError
 from cspbench.gating.prepare import Prepared, prepare_cases
@@ -183,7 +184,7 @@ def opened(
         if request.python:
             facts |= environment_facts(request.python, path)
         else:
-            facts["libraries"] = library_versions()
+            facts["libraries"] = library_versions(libraries())
         with _working_in(folder, cache), allowing_code(allow_code):
             loaded = load_suite(Path(os.path.relpath(file)), dict(request.settings))
             plan = plan_suite(loaded, only)

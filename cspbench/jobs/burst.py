@@ -236,13 +236,14 @@ def conditions_job(_job: Answer, _phase: PhaseReport) -> Answer:
 
 def facts_job(_job: Answer, _phase: PhaseReport) -> Answer:
     """Versions in the environment of this worker."""
+    from cspbench.backends.spec import libraries
     from cspbench.machine.facts import library_versions
 
     return {
         "status": Status.OK.value,
         "python": sys.version.split()[0],
         "executable": sys.executable,
-        "libraries": library_versions(),
+        "libraries": library_versions(libraries()),
     }
 
 

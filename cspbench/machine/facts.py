@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.metadata
 import os
 import platform
+import re
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,22 +17,28 @@ from cspbench.machine.cuda_device import first_device
 from cspbench.machine.sensors.tegra import clocks_locked, nvpmodel_mode
 from cspbench.machine.sysfs import read_text
 
-#: Libraries whose version can move a number.
-LIBRARIES = (
+#: Distributions that are always looked for, besides those of the backends.
+DISTRIBUTIONS = (
     "cspbench", "torch", "numpy", "opencv-python-headless", "opencv-python",
     "opencv-contrib-python", "onnx", "onnxruntime", "onnxruntime-gpu", "openvino", "pandas",
     "jetson-stats", "nvidia-ml-py",
 )  # fmt: skip
+#: Modules that the above hold: to look for theirs takes long.
+_KNOWN_MODULES = frozenset({"cv2", *DISTRIBUTIONS})
 #: Instruction sets that inference kernels choose by.
 SIMD_FLAGS = ("sse4_2", "avx", "avx2", "fma", "avx512f", "avx512_vnni", "amx_int8", "asimd", "sve")
 
 
-def fingerprint(folder: Path | None = None) -> dict[str, Any]:
-    """Return the facts that decide whether two runs can be compared; unknown ones are None.
+def fingerprint(libraries: Iterable[str], folder: Path | None = None) -> dict[str, Any]:
+    """Return the facts of this machine; unknown ones are None.
+
+    ``machine/comparability.py`` says which of them must be equal for what.
 
     Args:
+        libraries: what the backends run on (``backends.spec.libraries``), for their versions.
         folder: where the suite lies; the git commit of its repository is recorded.
     """
+    device = gpu()
     return {
         "cpu": cpu_model(),
         "cpu_flags": simd_flags(),
@@ -44,22 +53,22 @@ def fingerprint(folder: Path | None = None) -> dict[str, Any]:
         "virtualised": virtualised(),
         "host": platform.node(),
         "python": platform.python_version(),
-        "libraries": library_versions(),
+        "libraries": library_versions(libraries),
         "git_commit": git_commit(folder or Path.cwd()),
         "board": read_text("/proc/device-tree/model"),
         "l4t": read_text("/etc/nv_tegra_release"),
         "nvpmodel": nvpmodel_mode(),
         "jetson_clocks": clocks_locked(),
         "nvidia_driver": read_text("/sys/module/nvidia/version"),
-        "gpu": gpu(),
+        "gpu": device.get("device"),
+        "gpu_uuid": device.get("device_uuid"),
     }
 
 
 @functools.cache
-def gpu() -> str | None:
-    """Name and UUID of the first CUDA device that is visible; None without a driver."""
-    found = first_device()
-    return f"{found['device']} ({found['device_uuid']})" if found else None
+def gpu() -> dict[str, str]:
+    """``device`` and ``device_uuid`` of the first visible CUDA device; empty without a driver."""
+    return first_device()
 
 
 def _cpuinfo(field: str) -> str | None:
@@ -125,15 +134,42 @@ def virtualised() -> bool | None:
     return None if flags is None else "hypervisor" in flags.split()
 
 
-def library_versions() -> dict[str, str]:
-    """Versions of the installed ones among LIBRARIES."""
+def library_versions(libraries: Iterable[str]) -> dict[str, str]:
+    """Versions of what is installed of DISTRIBUTIONS and of others, by distribution.
+
+    Args:
+        libraries: names of more distributions, or of modules, which may be named otherwise.
+    """
     versions = {}
-    for name in LIBRARIES:
-        try:
+    more = [name for module in libraries for name in _distributions_of(module)]
+    for name in dict.fromkeys([*DISTRIBUTIONS, *sorted(more)]):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
     return versions
+
+
+@functools.cache
+def _distributions_of(module: str) -> list[str]:
+    """Distributions that have a module's name, or hold it; empty if it comes with none.
+
+    Only unknown names get here: to look through all that is installed takes a tenth of a second.
+    ``importlib.metadata.packages_distributions`` takes longer, and with Python 3.10 it knows only
+    those that declare their modules.
+    """
+    if module in _KNOWN_MODULES:
+        return []
+    try:
+        return [importlib.metadata.distribution(module).name]
+    except importlib.metadata.PackageNotFoundError:
+        installed = importlib.metadata.distributions()
+        return sorted({found.name for found in installed if _holds(found, module)})
+
+
+def _holds(distribution: importlib.metadata.Distribution, module: str) -> bool:
+    if module in (distribution.read_text("top_level.txt") or "").split():
+        return True
+    files = distribution.read_text("RECORD") or ""
+    return re.search(rf"^{re.escape(module)}[/.]", files, re.MULTILINE) is not None
 
 
 def git_commit(folder: Path) -> str | None:

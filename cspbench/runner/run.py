@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import cspbench
+from cspbench.backends.spec import libraries
 from cspbench.errors import InputError
+from cspbench.machine.comparability import Use, refusals
 from cspbench.machine.facts import fingerprint
 from cspbench.runner.executor import Executor, LocalExecutor
 from cspbench.runner.plan import Plan, PlannedCase, case_from_id, plan_suite
@@ -93,7 +95,7 @@ def describe(plan: Plan, now: datetime.datetime) -> dict[str, Any]:
         },
         "schedule": "rounds",
         "cases": [_describe_case(planned) for planned in plan.cases],
-        "environment": fingerprint(folder),
+        "environment": fingerprint(libraries(), folder),
         "analyses": {},
     }
 
@@ -150,14 +152,6 @@ def changed_cases(stored: StoredRun, plan: Plan) -> list[str]:
 
 
 def changed_facts(stored: StoredRun) -> list[str]:
-    """Facts of the machine that are others now."""
-    then, now = stored.meta["environment"], fingerprint()
-    facts = (
-        "host", "cpu", "cores_usable", "governor", "libraries", "board", "l4t", "nvpmodel",
-        "jetson_clocks", "nvidia_driver", "gpu",
-    )  # fmt: skip
-    return [
-        f"{fact} was {then.get(fact)!r} and is {now[fact]!r}"
-        for fact in facts
-        if then.get(fact) != now[fact]
-    ]
+    """Facts of the machine that are others now, a phrase each."""
+    now = fingerprint(libraries())
+    return [str(found) for found in refusals(stored.meta["environment"], now, Use.RESUME)]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cspbench.artifacts.cache import cache_folder
+from cspbench.machine.comparability import Use, identity
 from cspbench.machine.facts import fingerprint
 
 
@@ -35,15 +36,8 @@ def entry(device: str, threads: int, facts: Mapping[str, Any] | None = None) -> 
 
     ``facts`` are the machine's fingerprint; of this one by default.
     """
-    facts = fingerprint() if facts is None else facts
-    about = {
-        name: facts.get(name)
-        for name in ("cpu", "cores_usable", "governor", "host", "nvidia_driver", "board")
-    }
-    modes = ("gpu", "nvpmodel", "jetson_clocks")
-    about |= {name: facts[name] for name in modes if facts.get(name) is not None}
-    torch = (facts.get("libraries") or {}).get("torch")
-    text = json.dumps([about, torch, device, threads], sort_keys=True)
+    about = identity(fingerprint(()) if facts is None else facts, Use.CEILINGS)
+    text = json.dumps([about, device, threads])
     return cache_folder() / "ceilings" / f"{hashlib.sha256(text.encode()).hexdigest()[:24]}.json"
 
 

@@ -23,6 +23,7 @@ from cspbench.analysis.roofline import BANDWIDTH, PRECISION
 from cspbench.core.case import parse_case_id
 from cspbench.core.statuses import Status
 from cspbench.errors import InputError
+from cspbench.store.migrate import split_gpu
 
 Json = dict[str, Any]
 
@@ -133,6 +134,7 @@ class _Environment(_Part):
     cpu_quota: Amount | None = None
     governor: str | None = None
     gpu: str | None = None
+    gpu_uuid: str | None = None
     memory_bytes: Count | None = None
     os: str | None = None
     kernel: str | None = None
@@ -144,8 +146,12 @@ class _Environment(_Part):
     git_commit: str | None = None
     board: str | None = None
     l4t: str | None = None
+    nvpmodel: str | None = None
+    jetson_clocks: bool | None = None
     nvidia_driver: str | None = None
     boards: list[str] | None = None
+
+    _gpu_apart = model_validator(mode="before")(split_gpu)
 
 
 class _Analysis(_Part):

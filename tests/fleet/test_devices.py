@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from cspbench.core.case import Ref, parse_case_id
 from cspbench.errors import InputError
-from cspbench.fleet.devices import BoardInfo, different, plan_fleet, read_announcement
+from cspbench.fleet.devices import BoardInfo, plan_fleet, read_announcement
 from cspbench.fleet.protocol import ProtocolError, encode
 from cspbench.runner.plan import case_from_id
 from cspbench.suite.load import load_suite
@@ -75,12 +75,6 @@ def test_patterns_may_leave_the_board_out(pattern):
 def test_what_cannot_be_planned_is_said(boards, devices, sentence):
     with pytest.raises(InputError, match=sentence):
         plan_fleet(suite("peleenet", devices=devices), boards)
-
-
-def test_conditions_are_what_moves_numbers_not_names():
-    one = {"cpu": "A", "libraries": {"torch": "2"}, "host": "x", "memory_bytes": 1}
-    assert different(one, {**one, "host": "y", "memory_bytes": 2}) == []
-    assert different(one, {**one, "cpu": "B", "libraries": {}}) == ["cpu", "libraries"]
 
 
 def test_an_agent_of_another_protocol_is_refused_with_a_sentence():
