@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from cspbench.core.case import select
 from cspbench.errors import InputError
-from cspbench.gating.decide import separate_runs
 from cspbench.machine.comparability import Severity, Use, differences, refusals
+from cspbench.measure.statistics import between_runs
 from cspbench.store.records import records
 from cspbench.store.rundir import StoredRun
 
@@ -76,12 +76,12 @@ def compare_runs(base: StoredRun, head: StoredRun) -> tuple[pd.DataFrame, list[s
         if all(times):
             row["ratio"] = row["head_ms"] / row["base_ms"]
         if min(map(len, times)) >= 2:
-            # The limits of a gate do not touch the interval.
-            decision = separate_runs(times[0], times[1], min_effect=1.0, tolerance=1.0)
-            assert decision.low is not None
-            assert decision.high is not None
-            row["ratio"] = math.exp(decision.estimate)
-            row["ratio_low"], row["ratio_high"] = math.exp(decision.low), math.exp(decision.high)
+            shift = between_runs(times[0], times[1])
+            half = shift.reach(0.975)
+            row["ratio"] = math.exp(shift.estimate)
+            row["ratio_low"], row["ratio_high"] = (
+                math.exp(shift.estimate + side) for side in (-half, half)
+            )
         rows.append(row)
     unlike = run_differences(base, head, Use.COMPARE)
     return pd.DataFrame(rows, columns=list(COMPARE_COLUMNS)), unlike
