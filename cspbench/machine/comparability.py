@@ -79,6 +79,7 @@ TABLE = (
     Rule("git_commit", (_, _, _, _, _, _, _), "code is what is compared; keys of cases guard it"),
 )  # fmt: skip
 _RULES = {rule.fact: rule for rule in TABLE}
+_RULED = {rule.fact.partition(".")[0] for rule in TABLE}
 #: Firmware and kernel keep some pages, other ones at each start; a memory module is more than that.
 _MEMORY_TOLERANCE = 0.05
 
@@ -110,7 +111,7 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], use: Use) -> lis
         new: facts of the other one.
         use: what they are compared for.
     """
-    before, after = flatten(old), flatten(new)
+    before, after = _ruled(old), _ruled(new)
     return [
         Difference(fact, before.get(fact), after.get(fact), found)
         for fact in dict.fromkeys([*before, *after])
@@ -127,9 +128,14 @@ def identity(facts: Mapping[str, Any], use: Use) -> dict[str, Any]:
     """The known facts that must be equal for a use, sorted: a key for what was kept for it."""
     return {
         fact: value
-        for fact, value in sorted(flatten(facts).items())
+        for fact, value in sorted(_ruled(facts).items())
         if value is not None and severity(fact, use) is Severity.REFUSE
     }
+
+
+def _ruled(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """What has a rule, flat; the rest of a stranger's facts may be nested as deep as it likes."""
+    return flatten({name: value for name, value in facts.items() if name in _RULED})
 
 
 def flatten(facts: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

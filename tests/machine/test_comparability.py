@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,10 @@ def test_what_was_not_recorded_is_none_and_what_is_not_known_is_ignored() -> Non
     assert changed(Use.GATE, nvpmodel="15W") == ["nvpmodel"]
     assert changed(Use.GATE, colour="green") == []
     assert severity("colour", Use.GATE) is Severity.IGNORE
+    deep: dict[str, Any] = {}
+    for _ in range(sys.getrecursionlimit()):
+        deep = {"deeper": deep}
+    assert changed(Use.GATE, colour=deep) == []
 
 
 def test_memory_may_differ_by_what_the_firmware_keeps() -> None:
