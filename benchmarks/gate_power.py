@@ -49,6 +49,7 @@ from statistics import fmean, stdev
 from gate_power_report import append, pack, report, rows_of
 from gate_power_rivals import compare_fail_mean, pyperf_t_test
 
+from cspbench.backends.spec import libraries
 from cspbench.core.case import Case
 from cspbench.gating.decide import LOOKS, Decision, generation_estimate
 from cspbench.gating.measure import CaseData, measure_case
@@ -218,7 +219,8 @@ def begun(file: Path, case: str, wanted: dict[str, int]) -> Probe:
     found = {row["kind"]: row for row in rows if row["kind"] in ("campaign", "calibration")}
     if "campaign" not in found:
         file.parent.mkdir(parents=True, exist_ok=True)
-        append(file, {"kind": "campaign", "case": case, "at": now(), "environment": fingerprint()})
+        append(file, {"kind": "campaign", "case": case, "at": now(),
+                      "environment": fingerprint(libraries())})  # fmt: skip
     elif found["campaign"]["case"] != case:
         sys.exit(f"{file} is a campaign on {found['campaign']['case']}")
     if not any(wanted[kind] for kind in KINDS if kind.endswith("slow")):

@@ -296,3 +296,12 @@ def unknown_precision(backend: Backend, options: Options) -> str | None:
 
 
 BACKENDS: Registry[Backend] = Registry("backend", ("cspbench.backends",), "cspbench.backends")
+
+
+def libraries() -> list[str]:
+    """What the registered backends run on: modules, and distributions that brought a backend.
+
+    Their versions are facts of a machine (``machine/facts.py``), which may not ask the backends.
+    """
+    modules = {backend.library.partition(".")[0] for backend in BACKENDS}
+    return sorted(modules | set(BACKENDS.distributions()))

@@ -19,9 +19,9 @@ def command(base: str, head: str, form: str, out: Path | None, results: Path) ->
 
     Separate runs are a poor way to find small changes: cspbench gate measures both sides in turn.
     """
+    from cspbench.core.text import printable
     from cspbench.store.rundir import find_run, read_run
     from cspbench.views.compare import compare_runs
-    from cspbench.views.formats import printable
 
     runs = [read_run(find_run(name, results)) for name in (base, head)]
     frame, unlike = compare_runs(*runs)

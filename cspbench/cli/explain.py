@@ -18,8 +18,8 @@ from cspbench.cli.options import (
 )
 from cspbench.cli.reporter import Talk, talk_options
 from cspbench.core.statuses import ExitCode, Status
+from cspbench.core.text import printable
 from cspbench.errors import InputError, StoreError
-from cspbench.views.formats import printable
 
 if TYPE_CHECKING:
     from cspbench.attribution import Explanation

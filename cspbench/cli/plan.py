@@ -11,7 +11,7 @@ import click
 from cspbench.cli.fleet_options import fleet_of, insecure_option, scheduler_option
 from cspbench.cli.measuring import suites_of
 from cspbench.cli.options import emit, emit_text, results_option, table_options
-from cspbench.views.formats import printable
+from cspbench.core.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

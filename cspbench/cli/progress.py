@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 import click
 
 from cspbench.cli.reporter import Talk
+from cspbench.core.text import printable
 from cspbench.jobs.spec import JOBS, Policy
 from cspbench.jobs.time import TimeResult
 from cspbench.machine.sensors.proc import between, read_cpu_times
 from cspbench.runner.plan import Plan
 from cspbench.runner.session import Progress, Silent
 from cspbench.store.launch import Launch
-from cspbench.views.formats import printable
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

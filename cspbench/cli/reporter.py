@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from cspbench.cli.options import at_most_one
+from cspbench.core.text import printable
 from cspbench.errors import InputError
-from cspbench.views.formats import printable
 
 if TYPE_CHECKING:
     from cspbench.cli.progress import Display

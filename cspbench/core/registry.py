@@ -43,6 +43,7 @@ class Registry(Generic[T]):
         self._packages = packages
         self._groups = groups
         self._entries: dict[str, T] = {}
+        self._distributions: set[str] = set()
         self._discovered = False
 
     def add(self, entry: T) -> T:
@@ -65,6 +66,11 @@ class Registry(Generic[T]):
         self._discover()
         return sorted(name for name in self._entries if matches(pattern, name))
 
+    def distributions(self) -> list[str]:
+        """Other distributions that registered something here, by their entry points."""
+        self._discover()
+        return sorted(self._distributions)
+
     def __iter__(self) -> Iterator[T]:
         return iter([self.get(name) for name in self.names()])
 
@@ -84,6 +90,7 @@ class Registry(Generic[T]):
         for group in self._groups:
             for point in _entry_points().select(group=group):
                 point.load()
+                self._distributions.add(point.dist.name)
 
 
 @functools.cache

@@ -1,10 +1,13 @@
-"""Text that several packages need: patterns of ids, the nearest valid name, first lines."""
+"""Text that several packages need: patterns of ids, nearest names, what is safe to show."""
 
 from __future__ import annotations
 
 import difflib
 import re
 from collections.abc import Iterable
+
+#: Control characters, line separators, bidirectional overrides, halves of a surrogate pair.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def nearest(name: str, valid: list[str]) -> str:
@@ -31,3 +34,8 @@ def select(patterns: Iterable[str], case_ids: Iterable[str]) -> list[str]:
 def first_line(error: Exception, most: int = 300) -> str:
     """The first line of what an error says, or its type; at most ``most`` letters."""
     return (str(error).strip() or type(error).__name__).splitlines()[0][:most]
+
+
+def printable(text: str) -> str:
+    """Replace control characters, so that no name can drive the terminal."""
+    return _CONTROL.sub("�", text)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from cspbench.core.case import Case
 from cspbench.core.options import Value
+from cspbench.core.text import printable
 from cspbench.errors import CspbenchError
-from cspbench.views.formats import printable
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -16,7 +16,7 @@ from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 
 import cspbench
-from cspbench.backends.spec import BACKENDS
+from cspbench.backends.spec import BACKENDS, libraries
 from cspbench.core.statuses import Status
 from cspbench.errors import CspbenchError, InputError
 from cspbench.fleet.artifacts import Item, Store, WrongContent
@@ -121,7 +121,7 @@ class Board:
                 "session": self.session,
                 "devices": sorted(devices | {"cpu"}),
                 "backends": backends,
-                "environment": fingerprint(),
+                "environment": fingerprint(libraries()),
             },
         )
 

@@ -12,10 +12,11 @@ from pathlib import Path
 
 from cspbench.errors import InputError
 from cspbench.fleet.client import Hub
-from cspbench.fleet.devices import BoardInfo, FleetPlan, different, seat
+from cspbench.fleet.devices import BoardInfo, FleetPlan, seat
 from cspbench.fleet.executor import BOARD_SECONDS, BoardExecutor, Files, Stopped
 from cspbench.fleet.protocol import Json
 from cspbench.jobs.ceilings import Ceilings
+from cspbench.machine.comparability import Use, refusals
 from cspbench.runner.executor import Executor
 from cspbench.runner.plan import Plan, PlannedCase
 from cspbench.runner.run import changed_cases, describe, stored_plan
@@ -76,8 +77,8 @@ def resumable_fleet(
     for name, facts in kept["boards"].items():
         if name in now:
             changes += [
-                f"{fact} of board {name} changed"
-                for fact in different(facts["environment"], now[name].environment)
+                f"{found} on board {name}"
+                for found in refusals(facts["environment"], now[name].environment, Use.RESUME)
             ]
     if changes and not force:
         raise InputError(

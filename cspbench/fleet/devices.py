@@ -17,13 +17,9 @@ from cspbench.core.case import Case
 from cspbench.core.text import matches, nearest
 from cspbench.errors import InputError
 from cspbench.fleet.protocol import Json, decode
+from cspbench.machine.comparability import Use, refusals
 from cspbench.runner.plan import Plan, PlannedCase, plan_case
 from cspbench.suite.suite import EACH, Suite
-
-#: Facts of the environment that must be equal for a case to move from board to board.
-CONDITIONS = (
-    "cpu", "cores_usable", "governor", "machine", "libraries", "nvidia_driver", "board", "nvpmodel",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -43,6 +39,10 @@ class BoardInfo:
     environment: Mapping[str, Any] = field(default_factory=dict)
     resources: Mapping[str, float] = field(default_factory=dict)
     cspbench: str = ""
+
+    def alike(self, other: BoardInfo) -> bool:
+        """True if a case of this board may go on on the other one."""
+        return not refusals(self.environment, other.environment, Use.FLEET)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -78,11 +78,6 @@ def read_announcement(text: object, address: str, resources: Mapping[str, float]
         resources=dict(resources),
         cspbench=str(found["cspbench"]),
     )
-
-
-def different(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-    """Conditions in which two environments differ."""
-    return [name for name in CONDITIONS if one.get(name) != other.get(name)]
 
 
 @dataclass(frozen=True)

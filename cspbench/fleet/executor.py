@@ -13,7 +13,7 @@ from cspbench.core.case import Case
 from cspbench.core.statuses import Status
 from cspbench.fleet.artifacts import Item, WrongContent, chunks, pair
 from cspbench.fleet.client import Hub, Lost
-from cspbench.fleet.devices import BoardInfo, different, missing_backend
+from cspbench.fleet.devices import BoardInfo, missing_backend
 from cspbench.fleet.protocol import Json, encode
 from cspbench.fleet.state import COOL_SECONDS
 from cspbench.jobs.spec import CaseRequest, Request
@@ -137,7 +137,7 @@ class BoardExecutor:
             except OSError:  # the scheduler is away too
                 boards = []
             home = next((board for board in boards if board.name == self._home.name), None)
-            if home is not None and not different(self._home.environment, home.environment):
+            if home is not None and self._home.alike(home):
                 self._abandoned = False
                 return home
             if home is not None or time.monotonic() >= deadline:
@@ -154,7 +154,7 @@ class BoardExecutor:
                 board.name != self._home.name
                 and case.board in board.labels
                 and missing_backend(board, case.backend.name) is None
-                and not different(self._home.environment, board.environment)
+                and self._home.alike(board)
             ):
                 return board
         return None

@@ -5,35 +5,23 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from cspbench.machine.facts import governor
 from cspbench.machine.sensors.tegra import clocks_locked, nvpmodel_mode
+from cspbench.machine.sensors.thermal import hottest_c
 
 #: A board that is hotter is given time before it is measured.
 COOL_TO_C = 75.0
 #: It is not given more than this.
 COOL_SECONDS = 120.0
 _POLL_SECONDS = 1.0
-_ZONES = Path("/sys/class/thermal")
-
-
-def temperature_c(zones: Path = _ZONES) -> float | None:
-    """Temperature of the hottest thermal zone; None where the kernel tells of none."""
-    found = []
-    for zone in zones.glob("thermal_zone*/temp"):
-        try:
-            found.append(int(zone.read_text()) / 1000)
-        except (OSError, ValueError):  # a zone that is switched off
-            continue
-    return max(found, default=None)
 
 
 def state() -> dict[str, Any]:
     """What can change under a launch: temperature, load, governor, power mode, locked clocks."""
     return {
-        "temperature_c": temperature_c(),
+        "temperature_c": hottest_c(),
         "load_1m": round(os.getloadavg()[0], 2),
         "governor": governor(),
         "nvpmodel": nvpmodel_mode(),
@@ -50,7 +38,7 @@ def changed(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
 def cool_down(
     limit_c: float,
     seconds: float,
-    read: Callable[[], float | None] = temperature_c,
+    read: Callable[[], float | None] = hottest_c,
     sleep: Callable[[float], None] = time.sleep,
 ) -> float:
     """Wait until the board is at most ``limit_c``, but never longer than ``seconds``.

@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from enum import Enum
 from statistics import fmean, median
 
+from cspbench.measure.statistics import between_runs
+
 
 class Finding(str, Enum):
     """What the data of one case say."""
@@ -252,13 +254,6 @@ def confirmed(p_values: Sequence[float], looks: Sequence[Look] = LOOKS) -> list[
     return holm(p_values, sum(look.alpha for look in looks))
 
 
-#: Standard deviation, as a log-ratio, of the difference between two separate runs of the same code
-#: on the same machine beyond what the spread between launches of either run shows. On a shared
-#: virtual machine medians of 10 processes taken half a session apart differed by 3.2 % (standard
-#: deviation), of which the spread between processes explains about 2.3 %; see docs/gate.md.
-BETWEEN_RUNS_SD = 0.025
-
-
 def separate_runs(
     base: Sequence[float],
     head: Sequence[float],
@@ -268,10 +263,9 @@ def separate_runs(
 ) -> Decision:
     """Decide between launch medians of two runs that did not take turns.
 
-    Welch (1947), "The generalization of Student's problem ...", on the logs of the launch medians,
-    with ``BETWEEN_RUNS_SD`` added to the error: whatever changed on the machine between the runs is
-    in the difference and no number of launches averages it out. There is one look, at the last
-    look's alpha, divided by ``comparisons`` (Bonferroni), because nothing is measured again.
+    The interval is that of :func:`cspbench.measure.statistics.between_runs`. There is one look, at
+    the last look's alpha, divided by ``comparisons`` (Bonferroni), because nothing is measured
+    again.
 
     Args:
         base: medians of the base's launches, any unit.
@@ -283,24 +277,10 @@ def separate_runs(
     Raises:
         ValueError: fewer than two launches on a side.
     """
-    if min(len(base), len(head)) < 2:
-        raise ValueError("a run needs two launches of a case")
-    from scipy.special import stdtr, stdtrit
+    from scipy.special import stdtr
 
-    sides = [[math.log(value) for value in side] for side in (base, head)]
-    estimate = fmean(sides[1]) - fmean(sides[0])
-    parts = [stdev(side) ** 2 / len(side) for side in sides]
-    within = sum(parts)
-    freedom = (
-        within**2 / sum(p**2 / (len(s) - 1) for p, s in zip(parts, sides, strict=True))
-        if within > 0
-        else float(len(base) + len(head) - 2)
-    )
-    error = math.sqrt(within + BETWEEN_RUNS_SD**2)
-
-    def reach(confidence: float) -> float:
-        return float(stdtrit(freedom, confidence)) * error
-
+    shift = between_runs(base, head)
+    estimate, reach = shift.estimate, shift.reach
     slower = reach(1 - LOOKS[-1].alpha / comparisons)
     effect = math.log1p(min_effect)
     if estimate - slower > 0 and estimate >= effect:
@@ -312,7 +292,7 @@ def separate_runs(
     else:
         finding = Finding.INCONCLUSIVE
     half = reach(0.975)
-    p_slower = float(stdtr(freedom, -estimate / error))
+    p_slower = float(stdtr(shift.freedom, -estimate / shift.error))
     return Decision(finding, estimate, estimate - half, estimate + half, p_slower, 0)
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from cspbench.backends.spec import libraries
 from cspbench.core.statuses import NOT_RUNNABLE, Status
 from cspbench.errors import InputError
 from cspbench.gating import memory
@@ -132,7 +133,7 @@ class _Job:
             rules=dict(self._gate.rules),
             strict=settings.strict,
             facts={"base": base.facts, "head": head.facts},
-            environment=fingerprint(Path(head.suite.path).parent),
+            environment=fingerprint(libraries(), Path(head.suite.path).parent),
         )
 
     def run(self) -> None:

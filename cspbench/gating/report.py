@@ -16,6 +16,7 @@ from cspbench.errors import InputError
 from cspbench.gating.memory import MemoryChange
 from cspbench.gating.static import StaticChange
 from cspbench.gating.verdict import CaseVerdict, exit_code, sorted_worst_first
+from cspbench.machine.comparability import flatten
 from cspbench.runner.duet import Generation
 
 FORMAT = 1
@@ -121,17 +122,6 @@ class GateReport:
 
 def _plain(verdict: dict[str, Any]) -> dict[str, Any]:
     return {**verdict, "verdict": str(verdict["verdict"].value)}
-
-
-def flatten(facts: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested facts as one level of dotted names."""
-    found: dict[str, Any] = {}
-    for name, value in facts.items():
-        if isinstance(value, Mapping):
-            found |= flatten(value, f"{prefix}{name}.")
-        else:
-            found[f"{prefix}{name}"] = value
-    return found
 
 
 def raw(generations: Sequence[Generation]) -> list[dict[str, Any]]:

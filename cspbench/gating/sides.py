@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import cspbench
+from cspbench.backends.spec import libraries
 from cspbench.core.files import cache_folder
 from cspbench.errors import InputError
 from cspbench.gating.prepare import Prepared, prepare_cases
@@ -184,7 +185,7 @@ def opened(
         if request.python:
             facts |= environment_facts(request.python, path)
         else:
-            facts["libraries"] = library_versions()
+            facts["libraries"] = library_versions(libraries())
         with _working_in(folder, cache), allowing_code(allow_code):
             loaded = load_suite(Path(os.path.relpath(file)), dict(request.settings))
             plan = plan_suite(loaded, only)

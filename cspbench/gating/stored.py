@@ -3,57 +3,27 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cspbench.core.statuses import NOT_RUNNABLE, Status
 from cspbench.errors import InputError
 from cspbench.gating.decide import separate_runs
-from cspbench.gating.report import GateReport, Skipped, flatten
+from cspbench.gating.report import GateReport, Skipped
 from cspbench.gating.sides import SideRequest, stored_side
 from cspbench.gating.verdict import Lost, Measured, judge_separate
+from cspbench.machine.comparability import Severity, Use
 from cspbench.store.records import Record, records
 from cspbench.store.rundir import StoredRun, read_run
 from cspbench.suite.load import load_suite
+from cspbench.views.compare import run_differences
 
 if TYPE_CHECKING:
     from cspbench.gating.job import Settings, Told
 
-#: Facts of the environment that must be equal for two runs to be compared: the device, what it may
-#: use, its power mode and clocks, and every library version. Facts that one run did not record
-#: differ from those that the other did.
-COMPARED = (
-    "host", "cpu", "cpu_flags", "cores_logical", "cores_usable", "cpu_quota", "governor",
-    "memory_bytes", "kernel", "machine", "python", "libraries", "board", "l4t", "nvidia_driver",
-    "gpu", "nvpmodel", "jetson_clocks",
-)  # fmt: skip
 #: Settings of the measurement that move a median.
 MEASURE = ("warmup_seconds", "seed")
-
-
-def differences(base: Mapping[str, Any], head: Mapping[str, Any]) -> list[str]:
-    """What keeps two environments from being compared: one phrase a fact."""
-    old, new = (
-        flatten({name: facts[name] for name in COMPARED if name in facts}) for facts in (base, head)
-    )
-    # cspbench itself is what measures, not what is measured: a new version may measure otherwise.
-    return [
-        f"{name} was {old.get(name)!r} and is {new.get(name)!r}"
-        for name in dict.fromkeys([*old, *new])
-        if old.get(name) != new.get(name)
-    ]
-
-
-def run_differences(base: StoredRun, head: StoredRun) -> list[str]:
-    """What keeps two runs from being compared; of runs of fleets, board by board."""
-    found = differences(base.meta["environment"], head.meta["environment"])
-    old, new = ((run.meta.get("fleet") or {}).get("boards", {}) for run in (base, head))
-    for name in sorted(set(old) & set(new)):
-        phrases = differences(old[name]["environment"], new[name]["environment"])
-        found += [f"{phrase} on board {name}" for phrase in phrases if phrase not in found]
-    return found
 
 
 def run_stored_gate(
@@ -90,6 +60,7 @@ def run_stored_gate(
         environment=sides[1].meta["environment"],
     )
     _judge(report, *sides)
+    report.notes += run_differences(sides[0], sides[1], Use.GATE, Severity.WARN)
     report.notes.append(
         "the sides did not take turns: intervals hold what the machine may have changed between "
         "the runs, and no effect is confirmed by a second measurement"
@@ -119,7 +90,7 @@ def _run_of(side: SideRequest, suite: Path, settings: Settings, tell: Told) -> S
 
 
 def _refuse_unlike(base: StoredRun, head: StoredRun) -> None:
-    problems = run_differences(base, head)
+    problems = run_differences(base, head, Use.GATE, Severity.REFUSE)
     for name in MEASURE:
         old, new = (run.meta["suite"]["measure"].get(name) for run in (base, head))
         if old != new:

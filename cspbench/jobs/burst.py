@@ -295,9 +295,10 @@ def conditions() -> Conditions:
 
 
 def _facts(_request: FactsRequest, _phase: PhaseReport) -> FactsResult:
+    from cspbench.backends.spec import libraries
     from cspbench.machine.facts import library_versions
 
-    return FactsResult(sys.version.split()[0], sys.executable, library_versions())
+    return FactsResult(sys.version.split()[0], sys.executable, library_versions(libraries()))
 
 
 JOBS.add(JobKind("hold", "load and warm up a case, and keep it", HoldRequest, HoldResult, hold))

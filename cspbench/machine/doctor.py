@@ -1,6 +1,6 @@
-"""What this machine is, and what would spoil a measurement on it: each finding with its remedy.
+"""What this machine is, and what would spoil a measurement on it: each result with its remedy.
 
-A check is a function that reads the system and returns findings. None changes anything.
+A check is a function that reads the system and returns results. None changes anything.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from typing import Literal
 from cspbench.machine import facts as environment
 from cspbench.machine.sensors.proc import between, read_cpu_times
 from cspbench.machine.sensors.tegra import clocks_locked, nvpmodel_mode
+from cspbench.machine.sensors.thermal import hottest_c
+from cspbench.machine.sysfs import read_number, read_text
 
 Verdict = Literal["good", "warn", "info"]
 _CPU = Path("/sys/devices/system/cpu")
@@ -24,7 +26,7 @@ WATCH_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
-class Finding:
+class CheckResult:
     """One line of the doctor: what, its value, whether it spoils measurements, what to do."""
 
     check: str
@@ -33,196 +35,183 @@ class Finding:
     remedy: str = ""
 
 
-Check = Callable[[], Iterator[Finding]]
+Check = Callable[[], Iterator[CheckResult]]
 
 
-def examine() -> list[Finding]:
-    """Run every check."""
-    return [finding for check in CHECKS for finding in check()]
+def examine() -> list[CheckResult]:
+    """Run every check of the machine."""
+    return [result for check in CHECKS for result in check()]
 
 
-def _read(path: Path | str) -> str | None:
-    try:
-        return Path(path).read_text(errors="replace").strip("\x00\n ") or None
-    except OSError:
-        return None
-
-
-def processor() -> Iterator[Finding]:
+def processor() -> Iterator[CheckResult]:
     """Model, cores, whether it is virtual, and its clock source."""
     usable = environment.usable_cores()
     cores = (
         f"{environment.cpu_model() or 'unknown'}, {usable} of {os.cpu_count()} processors usable"
     )
-    yield Finding("processor", cores, "good")
+    yield CheckResult("processor", cores, "good")
     if environment.virtualised():
-        yield Finding(
+        yield CheckResult(
             "virtual machine", "yes", "warn",
             "neighbours on the host move latencies; compare only runs that were interleaved",
         )  # fmt: skip
-    source = _read("/sys/devices/system/clocksource/clocksource0/current_clocksource")
+    source = read_text("/sys/devices/system/clocksource/clocksource0/current_clocksource")
     if source:
         slow = source not in ("tsc", "kvm-clock", "arch_sys_counter")
         remedy = "reading this clock costs microseconds; boot with clocksource=tsc" if slow else ""
-        yield Finding("clock source", source, "warn" if slow else "good", remedy)
+        yield CheckResult("clock source", source, "warn" if slow else "good", remedy)
 
 
-def frequency() -> Iterator[Finding]:
+def frequency() -> Iterator[CheckResult]:
     """Governor and turbo."""
     governor = environment.governor()
     if governor is None:
-        yield Finding("governor", "not visible here", "info")
+        yield CheckResult("governor", "not visible here", "info")
     else:
         steady = governor == "performance"
         remedy = "" if steady else "sudo cpupower frequency-set -g performance"
-        yield Finding("governor", governor, "good" if steady else "warn", remedy)
-    no_turbo, boost = _read(_CPU / "intel_pstate/no_turbo"), _read(_CPU / "cpufreq/boost")
+        yield CheckResult("governor", governor, "good" if steady else "warn", remedy)
+    no_turbo, boost = read_text(_CPU / "intel_pstate/no_turbo"), read_text(_CPU / "cpufreq/boost")
     if no_turbo is None and boost is None:
-        yield Finding("turbo", "not visible here", "info")
+        yield CheckResult("turbo", "not visible here", "info")
         return
     turbo = no_turbo == "0" if no_turbo is not None else boost == "1"
     path = f"{_CPU}/intel_pstate/no_turbo" if no_turbo is not None else f"{_CPU}/cpufreq/boost"
     off = "1" if no_turbo is not None else "0"
-    yield Finding(
+    yield CheckResult(
         "turbo", "on" if turbo else "off", "warn" if turbo else "good",
         f"clocks vary with heat: echo {off} | sudo tee {path}" if turbo else "",
     )  # fmt: skip
 
 
-def smt() -> Iterator[Finding]:
+def smt() -> Iterator[CheckResult]:
     """Two hardware threads on a core share its units."""
-    active = _read(_CPU / "smt/active")
+    active = read_text(_CPU / "smt/active")
     if active is None:
-        yield Finding("SMT", "not visible here", "info")
+        yield CheckResult("SMT", "not visible here", "info")
     else:
-        yield Finding(
+        yield CheckResult(
             "SMT", "on" if active == "1" else "off", "warn" if active == "1" else "good",
             "a neighbour thread halves a core: use at most one thread a core, or "
             f"echo off | sudo tee {_CPU}/smt/control" if active == "1" else "",
         )  # fmt: skip
 
 
-def load() -> Iterator[Finding]:
+def load() -> Iterator[CheckResult]:
     """Load average, and what others and the hypervisor took during one second of watching."""
     before = read_cpu_times()
     time.sleep(WATCH_SECONDS)
     window = between(before, read_cpu_times())
     if window is None:
-        yield Finding("load", "not visible here", "info")
+        yield CheckResult("load", "not visible here", "info")
         return
     busy = window.foreign_cpu_s / window.seconds
-    yield Finding(
+    yield CheckResult(
         "other processes", f"{busy:.2f} processors (load average {window.load_1m_after:.2f})",
         "warn" if busy > 0.25 else "good",
         "stop what else runs (see top)" if busy > 0.25 else "",
     )  # fmt: skip
     steal = window.steal_s / window.seconds
-    yield Finding(
+    yield CheckResult(
         "steal", f"{steal:.2f} processors", "warn" if steal > 0.05 else "good",
         "the host is overcommitted: use another host or another hour" if steal > 0.05 else "",
     )  # fmt: skip
 
 
-def heat() -> Iterator[Finding]:
+def heat() -> Iterator[CheckResult]:
     """Temperatures and throttle counts since boot."""
-    zones = sorted(Path("/sys/class/thermal").glob("thermal_zone*/temp"))
-    degrees = [int(text) / 1000 for path in zones if (text := _read(path)) and text.isdigit()]
-    if degrees:
-        hot = max(degrees) > 85
-        remedy = "cool the machine before measuring" if hot else ""
-        yield Finding("temperature", f"{max(degrees):.0f} °C", "warn" if hot else "good", remedy)
+    degrees = hottest_c()
+    if degrees is None:
+        yield CheckResult("temperature", "not visible here", "info")
     else:
-        yield Finding("temperature", "not visible here", "info")
+        hot = degrees > 85
+        remedy = "cool the machine before measuring" if hot else ""
+        yield CheckResult("temperature", f"{degrees:.0f} °C", "warn" if hot else "good", remedy)
     counts = _CPU.glob("cpu[0-9]*/thermal_throttle/*_throttle_count")
-    throttled = sum(int(_read(path) or 0) for path in counts)
+    throttled = sum(read_number(path) or 0 for path in counts)
     if throttled:
-        yield Finding(
-            "throttling", f"{throttled} events since boot", "warn", "improve the cooling"
+        yield CheckResult(
+            "throttling", f"{throttled:.0f} events since boot", "warn", "improve the cooling"
         )  # fmt: skip
 
 
-def power() -> Iterator[Finding]:
+def power() -> Iterator[CheckResult]:
     """Mains or battery."""
     for supply in Path("/sys/class/power_supply").glob("*/online"):
-        mains = _read(supply) == "1"
+        mains = read_text(supply) == "1"
         remedy = "" if mains else "plug the machine in: batteries lower clocks"
-        yield Finding("power", "mains" if mains else "battery", "good" if mains else "warn", remedy)
+        yield CheckResult(
+            "power", "mains" if mains else "battery", "good" if mains else "warn", remedy
+        )
         break
 
 
-def jetson(root: Path = Path("/")) -> Iterator[Finding]:
+def jetson(root: Path = Path("/")) -> Iterator[CheckResult]:
     """Name, power mode and clock lock of a Jetson board; ``root`` is where ``/etc`` lies."""
-    if _read(root / "etc/nv_tegra_release") is None:
+    if read_text(root / "etc/nv_tegra_release") is None:
         return
-    name = _read(root / "proc/device-tree/model")
+    name = read_text(root / "proc/device-tree/model")
     if name:
-        yield Finding("Jetson board", name, "good")
-    yield Finding(
+        yield CheckResult("Jetson board", name, "good")
+    yield CheckResult(
         "Jetson power mode", nvpmodel_mode() or "nvpmodel -q does not tell", "info",
         "it bounds every clock: choose with sudo nvpmodel -m, and say it beside the numbers",
     )  # fmt: skip
     locked = clocks_locked(root / "sys")
     if locked is None:
-        yield Finding("Jetson clocks", "not visible here", "info")
+        yield CheckResult("Jetson clocks", "not visible here", "info")
     elif locked:
-        yield Finding("Jetson clocks", "locked", "good")
+        yield CheckResult("Jetson clocks", "locked", "good")
     else:
-        yield Finding("Jetson clocks", "not locked", "warn", "sudo jetson_clocks, after each boot")
+        yield CheckResult(
+            "Jetson clocks", "not locked", "warn", "sudo jetson_clocks, after each boot"
+        )
 
 
-def threads() -> Iterator[Finding]:
+def threads() -> Iterator[CheckResult]:
     """Thread settings of the environment; workers get their own."""
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OMP_PROC_BIND")
     found = [f"{name}={os.environ[name]}" for name in names if name in os.environ]
-    yield Finding(
+    yield CheckResult(
         "thread settings", ", ".join(found) or "none set", "info",
         "workers set their own from the suite's threads" if found else "",
     )  # fmt: skip
 
 
-def container() -> Iterator[Finding]:
+def container() -> Iterator[CheckResult]:
     """Limits of the control group."""
     quota = environment.cgroup_cpu_quota()
     if quota is not None:
-        yield Finding(
+        yield CheckResult(
             "container CPU quota", f"{quota:g} processors", "warn",
             "a quota stops all threads for the rest of a period: measure without one",
         )  # fmt: skip
-    limit = _read("/sys/fs/cgroup/memory.max")
+    limit = read_text("/sys/fs/cgroup/memory.max")
     if limit and limit != "max":
-        yield Finding("container memory", f"{int(limit) / 2**30:.1f} GiB", "info")
+        yield CheckResult("container memory", f"{int(limit) / 2**30:.1f} GiB", "info")
 
 
-def memory() -> Iterator[Finding]:
+def memory() -> Iterator[CheckResult]:
     """Free memory, swap and disk."""
     import psutil
 
     virtual, swap = psutil.virtual_memory(), psutil.swap_memory()
     short = virtual.available < 2 * 2**30
-    yield Finding(
+    yield CheckResult(
         "memory", f"{virtual.available / 2**30:.1f} of {virtual.total / 2**30:.1f} GiB available",
         "warn" if short else "good", "close programs: large models will swap" if short else "",
     )  # fmt: skip
     if swap.used > 64 * 2**20:
         used = f"{swap.used / 2**20:.0f} MiB used"
-        yield Finding("swap", used, "warn", "swapping ruins latencies: free memory first")
+        yield CheckResult("swap", used, "warn", "swapping ruins latencies: free memory first")
     free = shutil.disk_usage(Path.cwd()).free
     full = free < 2**30
     remedy = "free some space: artifacts and runs need it" if full else ""
-    yield Finding("disk", f"{free / 2**30:.1f} GiB free here", "warn" if full else "good", remedy)
-
-
-def backends() -> Iterator[Finding]:
-    """Which backends can run here; for the others, what is missing."""
-    from cspbench.backends.spec import BACKENDS
-
-    for backend in BACKENDS:
-        reason = backend.available()
-        yield Finding(
-            f"backend {backend.name}", reason or "available", "info" if reason else "good"
-        )
+    yield CheckResult(
+        "disk", f"{free / 2**30:.1f} GiB free here", "warn" if full else "good", remedy
+    )
 
 
 CHECKS: tuple[Check, ...] = (
-    processor, frequency, smt, load, heat, power, jetson, threads, container, memory, backends,
+    processor, frequency, smt, load, heat, power, jetson, threads, container, memory,
 )  # fmt: skip

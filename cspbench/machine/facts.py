@@ -2,33 +2,43 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.metadata
 import os
 import platform
+import re
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from cspbench.machine.cuda_device import first_device
 from cspbench.machine.sensors.tegra import clocks_locked, nvpmodel_mode
+from cspbench.machine.sysfs import read_text
 
-#: Libraries whose version can move a number.
-LIBRARIES = (
+#: Distributions that are always looked for, besides those of the backends.
+DISTRIBUTIONS = (
     "cspbench", "torch", "numpy", "opencv-python-headless", "opencv-python",
     "opencv-contrib-python", "onnx", "onnxruntime", "onnxruntime-gpu", "openvino", "pandas",
     "jetson-stats", "nvidia-ml-py",
 )  # fmt: skip
+#: Modules that the above hold: to look for theirs takes long.
+_KNOWN_MODULES = frozenset({"cv2", *DISTRIBUTIONS})
 #: Instruction sets that inference kernels choose by.
 SIMD_FLAGS = ("sse4_2", "avx", "avx2", "fma", "avx512f", "avx512_vnni", "amx_int8", "asimd", "sve")
 
 
-def fingerprint(folder: Path | None = None) -> dict[str, Any]:
-    """Return the facts that decide whether two runs can be compared; unknown ones are None.
+def fingerprint(libraries: Iterable[str], folder: Path | None = None) -> dict[str, Any]:
+    """Return the facts of this machine; unknown ones are None.
+
+    ``machine/comparability.py`` says which of them must be equal for what.
 
     Args:
+        libraries: what the backends run on (``backends.spec.libraries``), for their versions.
         folder: where the suite lies; the git commit of its repository is recorded.
     """
+    device = gpu()
     return {
         "cpu": cpu_model(),
         "cpu_flags": simd_flags(),
@@ -43,33 +53,26 @@ def fingerprint(folder: Path | None = None) -> dict[str, Any]:
         "virtualised": virtualised(),
         "host": platform.node(),
         "python": platform.python_version(),
-        "libraries": library_versions(),
+        "libraries": library_versions(libraries),
         "git_commit": git_commit(folder or Path.cwd()),
-        "board": _read("/proc/device-tree/model"),
-        "l4t": _read("/etc/nv_tegra_release"),
+        "board": read_text("/proc/device-tree/model"),
+        "l4t": read_text("/etc/nv_tegra_release"),
         "nvpmodel": nvpmodel_mode(),
         "jetson_clocks": clocks_locked(),
-        "nvidia_driver": _read("/sys/module/nvidia/version"),
-        "gpu": gpu(),
+        "nvidia_driver": read_text("/sys/module/nvidia/version"),
+        "gpu": device.get("device"),
+        "gpu_uuid": device.get("device_uuid"),
     }
 
 
 @functools.cache
-def gpu() -> str | None:
-    """Name and UUID of the first CUDA device that is visible; None without a driver."""
-    found = first_device()
-    return f"{found['device']} ({found['device_uuid']})" if found else None
-
-
-def _read(path: str) -> str | None:
-    try:
-        return Path(path).read_text(errors="replace").strip("\x00\n ") or None
-    except OSError:
-        return None
+def gpu() -> dict[str, str]:
+    """``device`` and ``device_uuid`` of the first visible CUDA device; empty without a driver."""
+    return first_device()
 
 
 def _cpuinfo(field: str) -> str | None:
-    for line in (_read("/proc/cpuinfo") or "").splitlines():
+    for line in (read_text("/proc/cpuinfo") or "").splitlines():
         name, _, value = line.partition(":")
         if name.strip() == field:
             return value.strip()
@@ -79,7 +82,10 @@ def _cpuinfo(field: str) -> str | None:
 def cpu_model() -> str | None:
     """Model name as the kernel reports it."""
     return (
-        _cpuinfo("model name") or _read("/proc/device-tree/model") or platform.processor() or None
+        _cpuinfo("model name")
+        or read_text("/proc/device-tree/model")
+        or platform.processor()
+        or None
     )
 
 
@@ -91,12 +97,12 @@ def simd_flags() -> list[str]:
 
 def governor() -> str | None:
     """Frequency governor of processor 0, or None where the system has none (a virtual machine)."""
-    return _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
+    return read_text("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
 
 
 def cgroup_cpu_quota() -> float | None:
     """Processors that the container may use (cgroup v2 ``cpu.max``), None without a limit."""
-    quota, _, period = (_read("/sys/fs/cgroup/cpu.max") or "max").partition(" ")
+    quota, _, period = (read_text("/sys/fs/cgroup/cpu.max") or "max").partition(" ")
     return None if quota == "max" else int(quota) / int(period)
 
 
@@ -128,15 +134,42 @@ def virtualised() -> bool | None:
     return None if flags is None else "hypervisor" in flags.split()
 
 
-def library_versions() -> dict[str, str]:
-    """Versions of the installed ones among LIBRARIES."""
+def library_versions(libraries: Iterable[str]) -> dict[str, str]:
+    """Versions of what is installed of DISTRIBUTIONS and of others, by distribution.
+
+    Args:
+        libraries: names of more distributions, or of modules, which may be named otherwise.
+    """
     versions = {}
-    for name in LIBRARIES:
-        try:
+    more = [name for module in libraries for name in _distributions_of(module)]
+    for name in dict.fromkeys([*DISTRIBUTIONS, *sorted(more)]):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
     return versions
+
+
+@functools.cache
+def _distributions_of(module: str) -> list[str]:
+    """Distributions that have a module's name, or hold it; empty if it comes with none.
+
+    Only unknown names get here: to look through all that is installed takes a tenth of a second.
+    ``importlib.metadata.packages_distributions`` takes longer, and with Python 3.10 it knows only
+    those that declare their modules.
+    """
+    if module in _KNOWN_MODULES:
+        return []
+    try:
+        return [importlib.metadata.distribution(module).name]
+    except importlib.metadata.PackageNotFoundError:
+        installed = importlib.metadata.distributions()
+        return sorted({found.name for found in installed if _holds(found, module)})
+
+
+def _holds(distribution: importlib.metadata.Distribution, module: str) -> bool:
+    if module in (distribution.read_text("top_level.txt") or "").split():
+        return True
+    files = distribution.read_text("RECORD") or ""
+    return re.search(rf"^{re.escape(module)}[/.]", files, re.MULTILINE) is not None
 
 
 def git_commit(folder: Path) -> str | None:

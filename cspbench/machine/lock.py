@@ -16,8 +16,8 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from cspbench.core.text import printable
 from cspbench.errors import InputError
-from cspbench.views.formats import printable
 
 _NAME = "cspbench-timing.lock"
 _NOTE_BYTES = 1000

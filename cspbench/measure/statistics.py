@@ -70,6 +70,52 @@ def between_launches(medians: Sequence[float]) -> Interval:
     )
 
 
+#: Standard deviation, as a log-ratio, of the difference between two separate runs of the same code
+#: on the same machine beyond what the spread between launches of either run shows. On a shared
+#: virtual machine medians of 10 processes taken half a session apart differed by 3.2 % (standard
+#: deviation), of which the spread between processes explains about 2.3 %; see docs/gate.md.
+BETWEEN_RUNS_SD = 0.025
+
+
+@dataclass(frozen=True)
+class Shift:
+    """log(head / base) of two runs that did not take turns, with its standard error."""
+
+    estimate: float
+    error: float
+    freedom: float
+
+    def reach(self, confidence: float) -> float:
+        """Distance from the estimate to its one-sided Student bound."""
+        from scipy.special import stdtrit
+
+        return float(stdtrit(self.freedom, confidence)) * self.error
+
+
+def between_runs(base: Sequence[float], head: Sequence[float]) -> Shift:
+    """The change from one run to another, from their launch medians (any unit).
+
+    Welch (1947), "The generalization of Student's problem ...", on the logs of the launch medians,
+    with ``BETWEEN_RUNS_SD`` added to the error: whatever changed on the machine between the runs is
+    in the difference and no number of launches averages it out.
+
+    Raises:
+        ValueError: fewer than two launches on a side.
+    """
+    if min(len(base), len(head)) < 2:
+        raise ValueError("a run needs two launches of a case")
+    sides = [[math.log(value) for value in side] for side in (base, head)]
+    parts = [stdev(side) ** 2 / len(side) for side in sides]
+    within = sum(parts)
+    freedom = (
+        within**2 / sum(p**2 / (len(s) - 1) for p, s in zip(parts, sides, strict=True))
+        if within > 0
+        else float(len(base) + len(head) - 2)
+    )
+    error = math.sqrt(within + BETWEEN_RUNS_SD**2)
+    return Shift(fmean(sides[1]) - fmean(sides[0]), error, freedom)
+
+
 def quotient(over: Interval, under: Interval) -> Interval:
     """``over`` / ``under`` of two latencies that were measured by launches of their own.
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from cspbench.core.case import Case
-from cspbench.fleet.devices import different
+from cspbench.figures.cases import plain
+from cspbench.machine.comparability import Use, differences
 from cspbench.report import numbers
 from cspbench.report.rows import CaseRow
 from cspbench.report.sections import latency_ratio
@@ -82,10 +83,11 @@ def _cell(row: CaseRow | None, base: CaseRow | None) -> BoardCell:
 
 
 def _differences(runs: Sequence[Run]) -> list[str]:
-    """What each board has otherwise than the first one."""
+    """In what each board is of another kind than the first one."""
     sentences = []
     for run in runs[1:]:
-        facts = different(runs[0].environment, run.environment)
-        if facts:
-            sentences.append(f"{run.name} differs from {runs[0].name} in {', '.join(facts)}.")
+        found = differences(runs[0].environment, run.environment, Use.FLEET)
+        if found:
+            facts = ", ".join(plain(one.fact) for one in found)
+            sentences.append(f"{run.name} differs from {runs[0].name} in {facts}.")
     return sentences

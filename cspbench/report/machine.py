@@ -11,14 +11,12 @@ from typing import Literal
 from cspbench.core.case import Case
 from cspbench.core.statuses import FLAGS
 from cspbench.figures.cases import number, plain
+from cspbench.machine.comparability import Use, differences
 from cspbench.machine.sensors.proc import FOREIGN_SHARE, STEAL_SHARE, Interference
 from cspbench.report.numbers import size
 from cspbench.views.frames import Run
 
 FEW_ROUNDS = 3
-
-#: Facts that must be equal for the latencies of two runs to be compared.
-COMPARABLE = ("cpu", "cores_usable", "memory_bytes", "governor", "kernel", "libraries")
 
 
 @dataclass(frozen=True)
@@ -45,6 +43,7 @@ def facts(run: Run) -> list[tuple[str, str]]:
         ("Virtual machine", {True: "yes", False: "no", None: None}[env.get("virtualised")]),
         ("Board", env.get("board")),
         ("GPU", env.get("gpu")),
+        ("GPU's UUID", env.get("gpu_uuid")),
         ("NVIDIA driver", env.get("nvidia_driver")),
         ("System", env.get("os")),
         ("Kernel", f"{env.get('kernel')} {env.get('machine')}"),
@@ -75,15 +74,12 @@ def findings(runs: Sequence[Run]) -> list[Finding]:
 
 def _between_runs(runs: Sequence[Run]) -> Iterator[Finding]:
     for run in runs[1:]:
-        different = [
-            fact
-            for fact in COMPARABLE
-            if run.environment.get(fact) != runs[0].environment.get(fact)
-        ]
+        different = differences(runs[0].environment, run.environment, Use.REPORT)
         if different:
+            facts = ", ".join(plain(found.fact) for found in different)
             yield Finding(
                 "warn",
-                f"{plain(run.name)} and {plain(runs[0].name)} differ in {', '.join(different)}: "
+                f"{plain(run.name)} and {plain(runs[0].name)} differ in {facts}: "
                 "their latencies are not comparable.",
                 "measure both sides in one run on one machine",
             )

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import cspbench
+from cspbench.backends.spec import libraries
 from cspbench.core.case import Case
 from cspbench.errors import InputError
+from cspbench.machine.comparability import Use, refusals
 from cspbench.machine.facts import fingerprint
 from cspbench.runner.executor import Executor, LocalExecutor
 from cspbench.runner.plan import Plan, PlannedCase, plan_suite
@@ -96,7 +98,7 @@ def describe(plan: Plan, now: datetime.datetime) -> dict[str, Any]:
         },
         "schedule": "rounds",
         "cases": [_describe_case(planned) for planned in plan.cases],
-        "environment": fingerprint(folder),
+        "environment": fingerprint(libraries(), folder),
         "analyses": {},
     }
 
@@ -153,14 +155,6 @@ def changed_cases(stored: StoredRun, plan: Plan) -> list[str]:
 
 
 def changed_facts(stored: StoredRun) -> list[str]:
-    """Facts of the machine that are others now."""
-    then, now = stored.meta["environment"], fingerprint()
-    facts = (
-        "host", "cpu", "cores_usable", "governor", "libraries", "board", "l4t", "nvpmodel",
-        "jetson_clocks", "nvidia_driver", "gpu",
-    )  # fmt: skip
-    return [
-        f"{fact} was {then.get(fact)!r} and is {now[fact]!r}"
-        for fact in facts
-        if then.get(fact) != now[fact]
-    ]
+    """Facts of the machine that are others now, a phrase each."""
+    now = fingerprint(libraries())
+    return [str(found) for found in refusals(stored.meta["environment"], now, Use.RESUME)]

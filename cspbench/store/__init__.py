@@ -1,1 +1,1 @@
-"""Run directories, records, environment fingerprint."""
+"""Run directories, records, known ceilings."""

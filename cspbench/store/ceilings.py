@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from cspbench.core.files import cache_folder, write_whole
 from cspbench.jobs.ceilings import Ceilings
+from cspbench.machine.comparability import Use, identity
 from cspbench.machine.facts import fingerprint
 
 if TYPE_CHECKING:
@@ -53,15 +54,8 @@ def entry(device: str, threads: int, facts: Mapping[str, Any] | None = None) -> 
 
     ``facts`` are the machine's fingerprint; of this one by default.
     """
-    facts = fingerprint() if facts is None else facts
-    about = {
-        name: facts.get(name)
-        for name in ("cpu", "cores_usable", "governor", "host", "nvidia_driver", "board")
-    }
-    modes = ("gpu", "nvpmodel", "jetson_clocks")
-    about |= {name: facts[name] for name in modes if facts.get(name) is not None}
-    torch = (facts.get("libraries") or {}).get("torch")
-    text = json.dumps([about, torch, device, threads], sort_keys=True)
+    about = identity(fingerprint(()) if facts is None else facts, Use.CEILINGS)
+    text = json.dumps([about, device, threads])
     return cache_folder() / "ceilings" / f"{hashlib.sha256(text.encode()).hexdigest()[:24]}.json"
 
 

@@ -6,10 +6,13 @@ A run keeps the form it was begun in on disk until it is resumed.
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable
 from typing import Any
 
 Json = dict[str, Any]
+
+_NAME_AND_UUID = re.compile(r"(.+) \(([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\)")
 
 #: What this version writes.
 FORMAT = 2
@@ -27,6 +30,14 @@ def _from_1(meta: Json) -> None:
 
 #: Format -> what makes the next one of it, in place; whatever it finds may be a stranger's.
 STEPS: dict[int, Callable[[Json], None]] = {1: _from_1}
+
+
+def split_gpu(environment: object) -> object:
+    """Facts with the card's UUID apart from its name; older runs hold "NAME (UUID)" as ``gpu``."""
+    if not isinstance(environment, dict) or "gpu_uuid" in environment:
+        return environment
+    found = _NAME_AND_UUID.fullmatch(str(environment.get("gpu")))
+    return {**environment, "gpu": found[1], "gpu_uuid": found[2]} if found else environment
 
 
 def migrate(meta: Json) -> Json:

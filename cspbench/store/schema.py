@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from cspbench.core.bounds import Amount, Checked, Count, Number, Seconds, checked
 from cspbench.core.statuses import Status
 from cspbench.jobs.ceilings import Ceilings
 from cspbench.store.launch import check_case_id
+from cspbench.store.migrate import split_gpu
 
 Json = dict[str, Any]
 
@@ -73,6 +74,7 @@ class _Environment(_Part):
     cpu_quota: Amount | None = None
     governor: str | None = None
     gpu: str | None = None
+    gpu_uuid: str | None = None
     memory_bytes: Count | None = None
     os: str | None = None
     kernel: str | None = None
@@ -84,8 +86,12 @@ class _Environment(_Part):
     git_commit: str | None = None
     board: str | None = None
     l4t: str | None = None
+    nvpmodel: str | None = None
+    jetson_clocks: bool | None = None
     nvidia_driver: str | None = None
     boards: list[str] | None = None
+
+    _gpu_apart = model_validator(mode="before")(split_gpu)
 
 
 class _Analysis(_Part):

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from cspbench.core.text import select
 from cspbench.errors import InputError
-from cspbench.gating.decide import separate_runs
-from cspbench.gating.stored import run_differences
+from cspbench.machine.comparability import Severity, Use, differences, refusals
+from cspbench.measure.statistics import between_runs
 from cspbench.store.records import records
 from cspbench.store.rundir import StoredRun
 
@@ -24,6 +24,30 @@ HISTORY_COLUMNS = ("case", "run", "created", "commit", "latency_ms", "latency_ms
                    "latency_ms_high", "change_point", "environment")  # fmt: skip
 #: Fewest runs in which a change point is looked for.
 FEWEST_RUNS = 6
+
+
+def run_differences(
+    base: StoredRun, head: StoredRun, use: Use, severity: Severity | None = None
+) -> list[str]:
+    """What differs between the machines of two runs, a phrase each; of fleets, board by board.
+
+    Args:
+        base: the older run.
+        head: the newer one.
+        use: what they are compared for.
+        severity: only differences that do this; all that the use does not ignore by default.
+    """
+
+    def between(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+        found = differences(old["environment"], new["environment"], use)
+        return [str(one) for one in found if severity in (None, one.severity)]
+
+    phrases = between(base.meta, head.meta)
+    old, new = ((run.meta.get("fleet") or {}).get("boards", {}) for run in (base, head))
+    for name in sorted(set(old) & set(new)):
+        own = [phrase for phrase in between(old[name], new[name]) if phrase not in phrases]
+        phrases += [f"{phrase} on board {name}" for phrase in own]
+    return phrases
 
 
 def compare_runs(base: StoredRun, head: StoredRun) -> tuple[pd.DataFrame, list[str]]:
@@ -51,14 +75,14 @@ def compare_runs(base: StoredRun, head: StoredRun) -> tuple[pd.DataFrame, list[s
         if all(times):
             row["ratio"] = row["head_ms"] / row["base_ms"]
         if min(map(len, times)) >= 2:
-            # The limits of a gate do not touch the interval.
-            decision = separate_runs(times[0], times[1], min_effect=1.0, tolerance=1.0)
-            assert decision.low is not None
-            assert decision.high is not None
-            row["ratio"] = math.exp(decision.estimate)
-            row["ratio_low"], row["ratio_high"] = math.exp(decision.low), math.exp(decision.high)
+            shift = between_runs(times[0], times[1])
+            half = shift.reach(0.975)
+            row["ratio"] = math.exp(shift.estimate)
+            row["ratio_low"], row["ratio_high"] = (
+                math.exp(shift.estimate + side) for side in (-half, half)
+            )
         rows.append(row)
-    unlike = run_differences(base, head)
+    unlike = run_differences(base, head, Use.COMPARE)
     return pd.DataFrame(rows, columns=list(COMPARE_COLUMNS)), unlike
 
 
@@ -82,8 +106,8 @@ def history(runs: Sequence[StoredRun], patterns: Sequence[str]) -> pd.DataFrame:
 
     if not runs:
         raise InputError("there are no stored runs to follow")
-    here = _machine(runs[-1])
-    runs = [run for run in runs if _machine(run) == here]
+    here = runs[-1].meta["environment"]
+    runs = [run for run in runs if not refusals(run.meta["environment"], here, Use.HISTORY)]
     rows: dict[str, list[dict[str, Any]]] = {}
     latest: dict[str, StoredRun] = {}
     for run in runs:
@@ -92,7 +116,7 @@ def history(runs: Sequence[StoredRun], patterns: Sequence[str]) -> pd.DataFrame:
             if interval is None:
                 continue
             before = latest.get(record.case)
-            changed = run_differences(before, run) if before else []
+            changed = run_differences(before, run, Use.HISTORY) if before else []
             latest[record.case] = run
             rows.setdefault(record.case, []).append(
                 {
@@ -115,11 +139,6 @@ def history(runs: Sequence[StoredRun], patterns: Sequence[str]) -> pd.DataFrame:
             row["change_point"] = None if points is None else number in points
     flat = [row for case in wanted for row in rows[case]]
     return pd.DataFrame(flat, columns=list(HISTORY_COLUMNS))
-
-
-def _machine(run: StoredRun) -> tuple[Any, Any]:
-    environment = run.meta["environment"]
-    return environment.get("host"), environment.get("cpu")
 
 
 def change_points(values: Sequence[float]) -> list[int] | None:

@@ -9,11 +9,11 @@ from __future__ import annotations
 import json
 import math
 import os
-import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cspbench.core.text import printable
 from cspbench.errors import InputError
 
 if TYPE_CHECKING:
@@ -26,15 +26,8 @@ PRINTED = tuple(form for form in FORMATS if form != "parquet")
 _UNBOUNDED = 1000
 #: A table that would miss more columns than this folds its ids first.
 _LEFT_OUT_BEFORE_FOLDING = 3
-#: Control characters, line separators, bidirectional overrides, halves of a surrogate pair.
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 #: A spreadsheet takes a cell that starts with one of these for a formula.
 _FORMULA_START = ("=", "+", "-", "@", "\t", "\r")
-
-
-def printable(text: str) -> str:
-    """Replace control characters, so that no name can drive the terminal."""
-    return _CONTROL.sub("�", text)
 
 
 def csv_cell(value: object) -> object:

@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 
 from cspbench.cli.main import COMMANDS
-from cspbench.machine.doctor import Finding
+from cspbench.machine.doctor import CheckResult
 from cspbench.views.formats import FORMATS, PRINTED
 
 #: Their output is no single table, so there is no file to write.
 ONLY_PRINT = {"run", "gate", "show-model"}
-FINDINGS = [
-    Finding("SMT", "on", "warn", "use one thread a core"),
-    Finding("governor", "performance", "good"),
+CHECKED = [
+    CheckResult("SMT", "on", "warn", "use one thread a core"),
+    CheckResult("governor", "performance", "good"),
 ]
 
 
@@ -82,7 +82,7 @@ def machine(call, monkeypatch):
     """A machine that was looked at and measured before: the same findings and ceilings always."""
     from cspbench.store.ceilings import Ceilings, keep_ceilings
 
-    monkeypatch.setattr("cspbench.machine.doctor.examine", lambda: FINDINGS)
+    monkeypatch.setattr("cspbench.machine.doctor.examine", lambda: CHECKED)
     keep_ceilings("cpu", Ceilings({"fp32": 50.25}, {"triad": 5.0}, {"L2": 40.0}, 2.0, 1, 1))
     return call
 

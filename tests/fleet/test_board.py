@@ -10,7 +10,7 @@ from cspbench.errors import InputError
 from cspbench.fleet.artifacts import Store, chunks, pair
 from cspbench.fleet.board import Board, Settings, check_label
 from cspbench.fleet.protocol import PROTOCOL, encode
-from cspbench.fleet.state import changed, cool_down, temperature_c
+from cspbench.fleet.state import changed, cool_down
 from cspbench.runner.process import Outcome
 
 CASE = "yolov3-tiny-prn@96/fake/b1/t1/a"
@@ -138,14 +138,6 @@ def test_cooling_down_is_bounded():
     assert slept == [1.0, 1.0]
     assert cool_down(75.0, 2.5, lambda: 99.0, slept.append) == 2.5  # and then it measures
     assert cool_down(75.0, 60.0, lambda: None, slept.append) == 0.0  # nobody can tell
-
-
-def test_the_hottest_zone_counts(tmp_path):
-    assert temperature_c(tmp_path) is None
-    for number, text in enumerate(["41000\n", "52500\n", "off\n"]):
-        (tmp_path / f"thermal_zone{number}").mkdir()
-        (tmp_path / f"thermal_zone{number}" / "temp").write_text(text)
-    assert temperature_c(tmp_path) == 52.5
 
 
 def test_only_settings_count_as_changed():

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from cspbench.core.case import Case, Ref
 from cspbench.errors import InputError
-from cspbench.fleet.devices import BoardInfo, different, plan_fleet, read_announcement
+from cspbench.fleet.controller import new_fleet_run, resumable_fleet
+from cspbench.fleet.devices import BoardInfo, plan_fleet, read_announcement
 from cspbench.fleet.protocol import PROTOCOL, ProtocolError, encode
 from cspbench.suite.load import load_suite
 from cspbench.suite.suite import Measure, Suite
@@ -76,10 +77,15 @@ def test_what_cannot_be_planned_is_said(boards, devices, sentence):
         plan_fleet(suite("peleenet", devices=devices), boards)
 
 
-def test_conditions_are_what_moves_numbers_not_names():
-    one = {"cpu": "A", "libraries": {"torch": "2"}, "host": "x", "memory_bytes": 1}
-    assert different(one, {**one, "host": "y", "memory_bytes": 2}) == []
-    assert different(one, {**one, "cpu": "B", "libraries": {}}) == ["cpu", "libraries"]
+def test_a_run_of_a_fleet_is_resumed_on_the_very_boards_it_was_begun_on(tmp_path):
+    card = {"host": "pc", "gpu": "NVIDIA T4", "gpu_uuid": "1"}
+    plan = plan_fleet(suite("peleenet", devices=("each",)), [board("x", **card), board("y")])
+    run = new_fleet_run(plan, tmp_path).path
+    assert resumable_fleet(run, [board("x", **card)])[0].seats == dict(plan.seats)
+    changed = [board("x", **{**card, "gpu_uuid": "2"})]
+    with pytest.raises(InputError, match="resumed: gpu_uuid was '1' and is '2' on board x; start"):
+        resumable_fleet(run, changed)
+    assert resumable_fleet(run, changed, force=True)[0].seats == dict(plan.seats)
 
 
 def test_an_agent_of_another_protocol_is_refused_with_a_sentence():

@@ -18,9 +18,9 @@ from cspbench.fleet.protocol import PROTOCOL, encode
 from cspbench.jobs.time import TimeRequest
 
 CASE = "yolov3-tiny-prn@96/fake/b1/t1/a"
-CPU = {"cpu": "A"}
-HOME = BoardInfo("a1", "tcp://a1", ("a",), backends={"fake": None}, environment=CPU)
-TWIN = replace(HOME, name="a2", address="tcp://a2")
+MACHINE = {"cpu": "A", "gpu": "NVIDIA GeForce RTX 3090", "gpu_uuid": "1"}
+HOME = BoardInfo("a1", "tcp://a1", ("a",), backends={"fake": None}, environment=MACHINE)
+TWIN = replace(HOME, name="a2", address="tcp://a2", environment={**MACHINE, "gpu_uuid": "2"})
 
 
 class Invented:
@@ -145,7 +145,8 @@ def test_a_lost_board_gives_way_to_its_like(job):
     "other",
     [
         replace(TWIN, labels=("b",)),  # another label
-        replace(TWIN, environment={"cpu": "B"}),  # another machine
+        replace(TWIN, environment={**MACHINE, "cpu": "B"}),  # another machine
+        replace(TWIN, environment={**MACHINE, "gpu": "NVIDIA GeForce RTX 4090"}),  # another card
         replace(TWIN, backends={"fake": "no driver"}),  # it cannot
     ],
 )

@@ -7,7 +7,7 @@ from cspbench.core.statuses import ExitCode
 from cspbench.errors import InputError
 from cspbench.gating.job import Settings
 from cspbench.gating.sides import SideRequest
-from cspbench.gating.stored import differences, run_stored_gate
+from cspbench.gating.stored import run_stored_gate
 from cspbench.store.rundir import RunDirectory, read_run
 from cspbench.views.compare import change_points, change_sentences, compare_runs, history
 
@@ -80,8 +80,14 @@ def test_runs_of_other_machines_are_refused_with_every_difference(gate, tmp_path
         assert told in text
 
 
-def test_facts_that_do_not_matter_do_not_part_runs():
-    assert differences({**MACHINE, "git_commit": "a"}, {**MACHINE, "git_commit": "b"}) == []
+def test_facts_that_may_matter_are_notes(gate, tmp_path):
+    runs = [
+        make_run(tmp_path, name, {CASES[0]: around(10.0)}, machine={**MACHINE, **facts})
+        for name, facts in (("a", {"os": "12.7", "git_commit": "a"}),
+                            ("b", {"os": "12.8", "git_commit": "b"}))
+    ]  # fmt: skip
+    notes = [note for note in gate(*runs).notes if " was " in note]
+    assert notes == ["os was '12.7' and is '12.8'"]
 
 
 def test_too_few_launches_are_unmeasured(gate, tmp_path):

@@ -9,8 +9,8 @@ from click.testing import CliRunner
 
 from cspbench.cli.ceilings import command
 from cspbench.errors import Unsupported
-from cspbench.machine.devices.cpu import cache_sizes
 from cspbench.machine.devices.spec import DEVICES, Device
+from cspbench.machine.sysfs import cache_sizes
 from cspbench.measure import ceilings
 
 

@@ -245,6 +245,19 @@ def test_several_runs_share_a_page_and_say_how_they_differ(tmp_path: Path) -> No
     assert "two and one differ in cpu: their latencies are not comparable." in page
 
 
+@pytest.mark.parametrize("fact", ["gpu", "gpu_uuid", "nvidia_driver", "board", "nvpmodel"])
+def test_runs_on_other_devices_and_modes_are_not_comparable(tmp_path: Path, fact: str) -> None:
+    """What the gate refuses between stored runs, a report warns of."""
+    case = "peleenet@224/opencv-cpu/b1/t1"
+    one, two = (
+        write_run(tmp_path, {case: good(case, 5.0)}, name=name, environment={fact: name})
+        for name in ("one", "two")
+    )
+    assert f"two and one differ in {fact}: their latencies are not comparable." in render(
+        [one, two]
+    )
+
+
 def test_no_runs_and_unwritable_files_are_input_errors(tmp_path: Path, demo: Run) -> None:
     with pytest.raises(InputError, match="at least one run"):
         write_report([], tmp_path / "r.html")

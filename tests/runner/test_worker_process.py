@@ -15,6 +15,8 @@ import psutil
 import pytest
 
 from cspbench.core.statuses import Status
+from cspbench.jobs.ceilings import CeilingsRequest
+from cspbench.jobs.prepare import PrepareRequest
 from cspbench.jobs.spec import JOBS
 from cspbench.jobs.time import TimeRequest
 from cspbench.machine.cgroup import MemoryGroup
@@ -227,8 +229,8 @@ def test_private_memory_is_bounded_where_the_devices_driver_maps_none_of_it(
             pass
 
     monkeypatch.setattr(executor, "WorkerProcess", Worker)
-    job = {"job": "prepare"} if device is None else {"job": "prepare", "device": device}
-    list(LocalExecutor(2**30).series([job], 1))
+    request = PrepareRequest("m", 0, []) if device is None else CeilingsRequest(device, 1)
+    list(LocalExecutor(2**30).series([request], 1))
     assert asked[0]["memory_limit_bytes"] == 2**30
     assert (asked[0].get("data_limit_bytes") == 2**30) is bounded
 

@@ -40,6 +40,22 @@ def test_what_is_missing_has_a_value_that_says_so(tmp_path):
     assert launch.result is None
 
 
+UUID = "01234567-89ab-cdef-0123-456789abcdef"
+
+
+def test_the_uuid_of_a_card_is_apart_from_its_name_also_in_older_runs(tmp_path):
+    older, new = {"gpu": f"RTX (Ti) ({UUID})"}, {"gpu": "RTX (Ti)", "gpu_uuid": UUID}
+    boards = {"old": {"environment": older}, "new": {"environment": new}}
+    meta = {**META, "environment": older, "fleet": {"boards": boards}}
+    found = read_run(write(tmp_path, meta)).meta
+    assert found["environment"] == new
+    for board in found["fleet"]["boards"].values():
+        assert new.items() <= board["environment"].items()
+    # A name that only looks like one stays whole.
+    found = read_run(write(tmp_path, {**META, "environment": {"gpu": "RTX (Ti)"}})).meta
+    assert found["environment"] == {"gpu": "RTX (Ti)"}
+
+
 def test_a_setting_that_is_missing_stays_missing(tmp_path):
     measure = {"rounds": 1, "memory": False, "new": 1}
     found = read_run(write(tmp_path, {**META, "suite": {"measure": measure}}))

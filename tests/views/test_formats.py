@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cspbench.core.text import printable
 from cspbench.errors import InputError
-from cspbench.views.formats import FORMATS, printable, records, render, write
+from cspbench.views.formats import FORMATS, records, render, write
 
 FRAME = pd.DataFrame(
     {

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from cspbench.core.text import printable
 from cspbench.gating.report import GateReport
 from cspbench.gating.verdict import Verdict
-from cspbench.views.formats import printable
 
 _LEVELS = {
     Verdict.SLOWER: "error",

@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 
+from cspbench.core.text import printable
 from cspbench.gating.render.text import SIGNS, change_text, range_text
 from cspbench.gating.verdict import CaseVerdict
-from cspbench.views.formats import printable
 
 _TOP, _BOTTOM = 34, 40
 #: The axis shows at least this much, and no more than a factor of four.

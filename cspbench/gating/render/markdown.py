@@ -6,10 +6,10 @@ import bisect
 import re
 from collections.abc import Sequence
 
+from cspbench.core.text import printable
 from cspbench.gating.render.text import SIGNS, change_text, ms_text, range_text
 from cspbench.gating.report import GateReport
 from cspbench.gating.verdict import CaseVerdict, Verdict
-from cspbench.views.formats import printable
 
 #: A comment on GitHub may have 65,536 characters; this leaves room for what callers add.
 MAX_BYTES = 60_000

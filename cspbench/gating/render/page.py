@@ -7,10 +7,11 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+from cspbench.core.text import printable
 from cspbench.gating.render.forest import NARROW, WIDE, forest_plot
 from cspbench.gating.render.text import SIGNS, change_text, ms_text, range_text
-from cspbench.gating.report import GateReport, flatten
-from cspbench.views.formats import printable
+from cspbench.gating.report import GateReport
+from cspbench.machine.comparability import flatten
 
 TEMPLATES = Path(__file__).with_name("templates")
 

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cspbench.core.text import printable
 from cspbench.gating.render.text import SIGNS, change_text, range_text
-from cspbench.views.formats import printable, render
+from cspbench.views.formats import render
 
 if TYPE_CHECKING:
     import pandas as pd

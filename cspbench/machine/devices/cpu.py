@@ -3,27 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from pathlib import Path
 
 from cspbench.machine.devices.spec import DEVICES, HOST, Device, PowerSource, Probe
-
-_CACHE = Path("/sys/devices/system/cpu/cpu0/cache")
-
-
-def cache_sizes(folder: Path = _CACHE) -> Iterator[tuple[str, int]]:
-    """Level (``L1d``, ``L2``, ``L3``) and bytes of the data caches, from sysfs."""
-    for index in sorted(folder.glob("index*")):
-        try:
-            kind, level, size = (
-                (index / name).read_text().strip() for name in ("type", "level", "size")
-            )
-        except OSError:
-            continue
-        if kind != "Instruction":
-            number = int(size.rstrip("KM")) * (2**20 if size.endswith("M") else 2**10)
-            yield f"L{level}{'d' if kind == 'Data' else ''}", number
+from cspbench.machine.sysfs import cache_sizes
 
 
 def available() -> str | None:

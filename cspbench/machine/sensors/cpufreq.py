@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from cspbench.machine.sensors.spec import SENSORS, Reading, read_number
+from cspbench.machine.sensors.spec import SENSORS, Reading
+from cspbench.machine.sysfs import read_number
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from cspbench.machine.sensors.spec import SENSORS, Reader, Reading, read_number, read_text
+from cspbench.machine.sensors.spec import SENSORS, Reader, Reading
+from cspbench.machine.sysfs import read_number, read_text
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from cspbench.core.registry import Registry
@@ -74,19 +73,3 @@ class Sensor(Protocol):
 
 
 SENSORS: Registry[Sensor] = Registry("sensor", ("cspbench.machine.sensors",), "cspbench.sensors")
-
-
-def read_number(path: Path) -> float | None:
-    """Number in a sysfs file; None if it is missing, unreadable, or no number."""
-    try:
-        return float(path.read_text().split()[0])
-    except (OSError, ValueError, IndexError):
-        return None
-
-
-def read_text(path: Path) -> str | None:
-    """Text of a sysfs file without its line end; None if it is missing or unreadable."""
-    try:
-        return path.read_text(errors="replace").strip("\x00\n ") or None
-    except OSError:
-        return None

@@ -14,7 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from cspbench.machine.sensors.spec import SENSORS, Reading, read_number, read_text
+from cspbench.machine.sensors.spec import SENSORS, Reading
+from cspbench.machine.sysfs import read_number, read_text
 
 #: The rail that feeds everything, others are parts of it. VIN is Thor's whole carrier board (an
 #: INA238 without a label); Orin Nano, Orin NX and Xavier NX have VDD_IN, older ones POM_5V_IN. The

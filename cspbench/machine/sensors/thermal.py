@@ -6,7 +6,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from cspbench.machine.sensors.spec import SENSORS, Reading, read_number, read_text
+from cspbench.machine.sensors.spec import SENSORS, Reading
+from cspbench.machine.sysfs import read_number, read_text
 
 #: What a Tegra board gives for a zone that is switched off, in thousandths of a degree.
 OFFLINE = -256_000
@@ -32,12 +33,14 @@ class Thermal:
 
     def read(self) -> Reading:
         """Read all zones; the kernel gives thousandths of a degree."""
-        gauges = {}
+        gauges: dict[str, float] = {}
         for zone in self._zones():
             value = read_number(zone / "temp")
             kind = re.sub(r"\W+", "_", read_text(zone / "type") or zone.name).lower()
             if value is not None and value > OFFLINE:
-                gauges[f"temperature_{kind.removesuffix('_thermal')}_c"] = value / 1e3
+                name = f"temperature_{kind.removesuffix('_thermal')}_c"
+                # Several zones may be of one type, such as a board's ACPI zones.
+                gauges[name] = max(value / 1e3, gauges.get(name, value / 1e3))
         if gauges:
             gauges["temperature_c"] = max(gauges.values())
         return Reading(gauges)
@@ -47,6 +50,11 @@ class Thermal:
 
     def _zones(self) -> list[Path]:
         return sorted(path.parent for path in self.root.glob("thermal_zone*/temp"))
+
+
+def hottest_c(zones: Path = Thermal.root) -> float | None:
+    """Temperature of the hottest thermal zone; None where the kernel tells of none."""
+    return Thermal(zones).read().gauges.get("temperature_c")
 
 
 SENSORS.add(Thermal())

@@ -80,7 +80,7 @@ def modes(reader):
     query = subprocess.check_output(["nvpmodel", "-q"], text=True).split()
     from cspbench.machine.facts import fingerprint
 
-    facts = fingerprint(Path("/tmp"))
+    facts = fingerprint((), Path("/tmp"))
     return {"before": before, "mode": mode, "clocks": clocks, "query": query,
             "environment": {key: facts[key] for key in FACTS}}  # fmt: skip
 

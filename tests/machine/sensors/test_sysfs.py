@@ -16,7 +16,7 @@ from cspbench.machine.sensors.nvml import Nvml, NvmlReader, _device, is_throttle
 from cspbench.machine.sensors.rapl import Rapl
 from cspbench.machine.sensors.summary import power, series
 from cspbench.machine.sensors.tegra import Tegra, power_name
-from cspbench.machine.sensors.thermal import Thermal
+from cspbench.machine.sensors.thermal import Thermal, hottest_c
 from cspbench.machine.sensors.watch import Watch
 
 
@@ -54,6 +54,16 @@ def test_temperatures_by_zone(tmp_path):
     assert sensor.read().gauges == {
         "temperature_cpu_c": 45.5, "temperature_x86_pkg_temp_c": 51.0, "temperature_c": 51.0,
     }  # fmt: skip
+    assert hottest_c(tmp_path) == 51.0
+
+
+def test_the_hotter_of_two_zones_of_one_type_counts(tmp_path):
+    assert hottest_c(tmp_path) is None
+    for number, degrees in enumerate([40000, 60000, 50000]):
+        write(tmp_path, {f"thermal_zone{number}/type": "acpitz",
+                         f"thermal_zone{number}/temp": degrees})  # fmt: skip
+    assert Thermal(tmp_path).read().gauges == {"temperature_acpitz_c": 60, "temperature_c": 60}
+    assert hottest_c(tmp_path) == 60
 
 
 def rapl(tmp_path, first, second):

@@ -1,0 +1,155 @@
+"""When two machines count as the same: one table of facts and uses, and what reads it.
+
+A fact is one of ``machine/facts.py``; a library is ``libraries.NAME``. A fact that one side did not
+record is None there, and None equals None. docs/reliability.md shows the same table.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum, IntEnum
+from typing import Any
+
+
+class Use(Enum):
+    """What two sets of facts are compared for; the values say what refusing and warning mean."""
+
+    RESUME = "a run goes on; what differs is refused without --force"
+    GATE = "a verdict between stored runs; refused, or a note in the report"
+    COMPARE = "two stored runs side by side; warned of"
+    HISTORY = "cases over stored runs; another machine is left out, the rest is named in its row"
+    FLEET = "a case of a lost board goes on on another of its label; else it does not move"
+    CEILINGS = "measured ceilings are used again; else they are measured anew"
+    REPORT = "runs and boards in one report; warned of"
+
+
+class Severity(IntEnum):
+    """What a difference does."""
+
+    IGNORE = 0
+    WARN = 1
+    REFUSE = 2
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What a difference in one fact does, by use, and why."""
+
+    fact: str
+    severities: tuple[Severity, ...]
+    why: str
+
+    def severity(self, use: Use) -> Severity:
+        """What a difference in this fact does to one use."""
+        return self.severities[list(Use).index(use)]
+
+
+_, W, R = Severity
+#: Resuming and moving pool launches into one number, so that whatever moves a number refuses; a
+#: moved case asks for a machine of the same kind, every other use for the same one. Ceilings are
+#: the best of many tries of torch: what only disturbs does not lower them. A history is of one
+#: machine, whose upgrades are what it shows. The other uses show both numbers, each as measured.
+#: Columns are the uses in their order: resume, gate, compare, history, fleet, ceilings, report.
+TABLE = (
+    Rule("host", (R, R, W, R, _, R, W), "two machines of one kind are two machines"),
+    Rule("cpu", (R, R, W, R, R, R, W), "another processor"),
+    Rule("cpu_flags", (R, R, W, W, R, R, W), "libraries choose kernels by them"),
+    Rule("machine", (R, R, W, W, R, R, W), "another instruction set"),
+    Rule("cores_logical", (R, R, W, W, R, _, W), "SMT on or off; what may run beside"),
+    Rule("cores_usable", (R, R, W, W, R, R, W), "threads share what there is"),
+    Rule("cpu_quota", (R, R, W, W, R, R, W), "threads stop for the rest of a period"),
+    Rule("governor", (R, R, W, W, R, R, W), "it sets the clock"),
+    Rule("memory_bytes", (R, R, W, W, R, _, W), "other modules or channels; within 5 % is equal"),
+    Rule("virtualised", (R, R, W, W, R, R, W), "a hypervisor takes its share"),
+    Rule("board", (R, R, W, W, R, R, W), "another board"),
+    Rule("gpu", (R, R, W, W, R, R, W), "another kind of card"),
+    Rule("gpu_uuid", (R, R, W, W, _, R, W), "two cards of one kind are two cards"),
+    Rule("nvidia_driver", (R, R, W, W, R, R, W), "it compiles and schedules kernels"),
+    Rule("l4t", (R, R, W, W, R, R, W), "a Jetson board's driver and system"),
+    Rule("nvpmodel", (R, R, W, W, R, R, W), "a power mode bounds every clock"),
+    Rule("jetson_clocks", (R, R, W, W, R, R, W), "clocks are fixed, or follow the load"),
+    Rule("kernel", (R, R, W, W, R, _, W), "scheduler, page faults, mitigations"),
+    Rule("os", (_, W, W, W, _, _, W), "a name: what of it matters has its own row"),
+    Rule("python", (R, R, W, W, R, R, W), "every operator of torch is called from it"),
+    Rule("libraries.torch", (R, R, W, W, R, R, W), "it measures ceilings too"),
+    Rule("libraries.pandas", (_, _, _, _, _, _, _), "it prints tables and runs in no worker"),
+    Rule("libraries", (R, R, W, W, R, _, W), "all others: backends, plug-ins, what they run on"),
+    Rule("git_commit", (_, _, _, _, _, _, _), "code is what is compared; keys of cases guard it"),
+)  # fmt: skip
+_RULES = {rule.fact: rule for rule in TABLE}
+_RULED = {rule.fact.partition(".")[0] for rule in TABLE}
+#: Firmware and kernel keep some pages, other ones at each start; a memory module is more than that.
+_MEMORY_TOLERANCE = 0.05
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A fact that is another one on the other side; as text, a phrase for people."""
+
+    fact: str
+    old: object
+    new: object
+    severity: Severity
+
+    def __str__(self) -> str:
+        return f"{self.fact} was {self.old!r} and is {self.new!r}"
+
+
+def severity(fact: str, use: Use) -> Severity:
+    """What a difference in a fact does; one that this version does not know is ignored."""
+    rule = _RULES.get(fact) or _RULES.get(fact.partition(".")[0])
+    return rule.severity(use) if rule else Severity.IGNORE
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], use: Use) -> list[Difference]:
+    """Facts in which two machines differ, as far as they matter to a use.
+
+    Args:
+        old: facts of the one machine, as :func:`cspbench.machine.facts.fingerprint` returns them.
+        new: facts of the other one.
+        use: what they are compared for.
+    """
+    before, after = _ruled(old), _ruled(new)
+    return [
+        Difference(fact, before.get(fact), after.get(fact), found)
+        for fact in dict.fromkeys([*before, *after])
+        if (found := severity(fact, use)) and not _equal(fact, before.get(fact), after.get(fact))
+    ]
+
+
+def refusals(old: Mapping[str, Any], new: Mapping[str, Any], use: Use) -> list[Difference]:
+    """The differences because of which the use is refused."""
+    return [found for found in differences(old, new, use) if found.severity is Severity.REFUSE]
+
+
+def identity(facts: Mapping[str, Any], use: Use) -> dict[str, Any]:
+    """The known facts that must be equal for a use, sorted: a key for what was kept for it."""
+    return {
+        fact: value
+        for fact, value in sorted(_ruled(facts).items())
+        if value is not None and severity(fact, use) is Severity.REFUSE
+    }
+
+
+def _ruled(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """What has a rule, flat; the rest of a stranger's facts may be nested as deep as it likes."""
+    return flatten({name: value for name, value in facts.items() if name in _RULED})
+
+
+def flatten(facts: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested facts as one level of dotted names."""
+    found: dict[str, Any] = {}
+    for name, value in facts.items():
+        if isinstance(value, Mapping):
+            found |= flatten(value, f"{prefix}{name}.")
+        else:
+            found[f"{prefix}{name}"] = value
+    return found
+
+
+def _equal(fact: str, old: object, new: object) -> bool:
+    if fact == "memory_bytes" and isinstance(old, int) and isinstance(new, int):
+        return math.isclose(old, new, rel_tol=_MEMORY_TOLERANCE)
+    return old == new

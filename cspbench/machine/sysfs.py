@@ -1,0 +1,36 @@
+"""What the kernel tells in files under ``/sys``, ``/proc`` and ``/etc``: one text or number a file.
+
+What is missing, unreadable or malformed is None: unknown, never an error and never 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+_CPU0_CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
+
+
+def read_text(path: Path | str) -> str | None:
+    """Text of a file without its line end and zero bytes; None also where it is empty."""
+    try:
+        return Path(path).read_text(errors="replace").strip("\x00\n ") or None
+    except OSError:
+        return None
+
+
+def read_number(path: Path | str) -> float | None:
+    """The number that a file begins with."""
+    try:
+        return float((read_text(path) or "").split()[0])
+    except (ValueError, IndexError):
+        return None
+
+
+def cache_sizes(folder: Path = _CPU0_CACHES) -> Iterator[tuple[str, int]]:
+    """Level (``L1d``, ``L2``, ``L3``) and bytes of the data caches of processor 0."""
+    for index in sorted(folder.glob("index*")):
+        kind, level, size = (read_text(index / name) for name in ("type", "level", "size"))
+        if kind is not None and kind != "Instruction" and level and size:
+            number = int(size.rstrip("KM")) * (2**20 if size.endswith("M") else 2**10)
+            yield f"L{level}{'d' if kind == 'Data' else ''}", number
