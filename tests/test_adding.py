@@ -34,6 +34,7 @@ from cspbench.backends.spec import BACKENDS
 from cspbench.figures import style
 from cspbench.figures.spec import FIGURES
 from cspbench.core.case import ModelId
+from cspbench.jobs.spec import JOBS
 from cspbench.jobs.worker import perform
 from cspbench.measure import ceilings
 from cspbench.measure.agreement import check_agreement
@@ -69,7 +70,7 @@ found["fx"] += [prepared["status"], prepared["unsupported"]]
 job = {"case": "stripes@64/fx[precision=int8]/b1/t1", "seed": 0, "artifact": str(fx.path),
        "reference": str(fx.reference), "warmup_seconds": 0.1, "target_ci": 0.5, "max_seconds": 0.1}
 found["int8"] = perform({"job": "time", **job}, lambda phase: None)["agreement"]
-profile = perform({"job": "layers", **job}, lambda phase: None)["layers"]
+profile = JOBS.get("layers").read(perform({"job": "layers", **job}, lambda phase: None)).layers
 layers = analyze(build("stripes"), x, cache=False).layers
 owned = [index for row in layer_time_rows("case", profile, layers) for index in row["index"]]
 found["joined"] = [{layer.kind for layer in layers if layer.index in owned} >= {"conv", "norm"},
