@@ -7,15 +7,16 @@ kept as they are. Launches are checked in ``store/launch.py``.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, TypeAlias, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 
 from cspbench.core.bounds import Amount, Checked, Count, Number, Seconds, checked
 from cspbench.core.statuses import Status
 from cspbench.jobs.ceilings import Ceilings
 from cspbench.store.launch import check_case_id
 from cspbench.store.migrate import split_gpu
+from cspbench.suite.suite import SETTINGS, Measure
 
 Json = dict[str, Any]
 
@@ -29,22 +30,22 @@ class _Part(BaseModel):
     model_config = ConfigDict(extra="allow", use_enum_values=True, defer_build=True)
 
 
-class _Measure(_Part):
-    """The settings of ``suite.case.Measure``; one that is missing stays missing."""
+def _stored_measure() -> Any:
+    """The settings of `Measure` by their own names; one that is missing stays missing."""
+    types = get_type_hints(Measure)
+    made: dict[str, Any] = {"extras": (list[str], [])}
+    for item in SETTINGS.values():
+        kind = types[item.name]
+        if kind in (float, float | None):  # the bounds of suites may change: what is kept must last
+            kind = Seconds if kind is float else Seconds | None
+        elif item.metadata["bounds"]:
+            kind = Annotated[kind, Field(**item.metadata["bounds"])]
+        made[item.name] = (kind, item.default)
+    made["rounds"] = (made["rounds"][0], ...)
+    return create_model("Measure", __base__=_Part, **made)
 
-    rounds: Annotated[int, Field(ge=1, le=100_000)]
-    warmup_seconds: Seconds = 0.0
-    target_ci: Amount = 0.0
-    max_seconds: Seconds = 0.0
-    budget_seconds: Seconds | None = None
-    timeout_seconds: Seconds = 0.0
-    memory: bool = False
-    ceilings: bool = False
-    layers: bool = False
-    throughput: bool = False
-    sensors: str = ""
-    extras: list[str] = []
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+
+_Measure: Any = _stored_measure()
 
 
 class _Suite(_Part):

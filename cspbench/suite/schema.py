@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 from pydantic import (
     BaseModel,
@@ -17,12 +17,14 @@ from pydantic import (
     Field,
     ValidationError,
     WithJsonSchema,
+    create_model,
     model_validator,
 )
 
 from cspbench.core.text import nearest
+from cspbench.jobs.spec import Policy, kinds_with
 from cspbench.suite.problems import Problems, shown
-from cspbench.suite.suite import EACH, Gate, Measure
+from cspbench.suite.suite import EACH, SETTINGS, Gate, Measure
 from cspbench.suite.tree import Tree
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
@@ -108,7 +110,6 @@ _SENSORS_SCHEMA = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"ty
 Share = Annotated[float, BeforeValidator(_share), WithJsonSchema(_SHARE_SCHEMA)]
 _NAME_SCHEMA = {"type": "string", "pattern": f"^{_NAME.pattern}$"}
 _WARMUP_SCHEMA = {"anyOf": [{"const": "auto"}, {"type": "number", "minimum": 0, "maximum": 600}]}
-Seconds = Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)]
 
 
 class _Section(BaseModel):
@@ -116,90 +117,67 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, defer_build=True)
 
 
-class MeasureSection(_Section):
+class _MeasureBase(_Section):
     """How to measure."""
 
-    rounds: int = Field(
-        default=Measure.rounds, ge=1, le=1000, description="launches (fresh processes) of each case"
-    )
-    warmup: Annotated[
-        float,
-        Field(ge=0, le=600, allow_inf_nan=False),
-        BeforeValidator(_warmup),
-        WithJsonSchema(_WARMUP_SCHEMA),
-    ] = Field(
-        default=Measure.warmup_seconds,
-        description="bound of the warm-up of a launch in seconds; auto: 2 s",
-    )
-    target_ci: Share = Field(
-        default=Measure.target_ci,
-        gt=0,
-        description="a launch stops sampling when the half width of its 95 % interval is within "
-        "this share of the median",
-    )
-    max_seconds: Seconds = Field(
-        default=Measure.max_seconds, description="bound of the sampling of a launch in seconds"
-    )
-    budget_seconds: Annotated[float, Field(gt=0, le=604800, allow_inf_nan=False)] | None = Field(
-        default=Measure.budget_seconds,
-        description="when this time is spent, disturbed launches are not repeated and no round "
-        "begins once every case has three launches",
-    )
-    timeout_seconds: Annotated[float, Field(gt=0, le=86400, allow_inf_nan=False)] = Field(
-        default=Measure.timeout_seconds, description="bound of every phase of a launch"
-    )
-    memory: bool = Field(
-        default=Measure.memory, description="one more launch a case measures its peak memory"
-    )
-    ceilings: bool = Field(
-        default=Measure.ceilings,
-        description="measure what the device can do at best, once, for the roofline",
-    )
-    layers: bool = Field(
-        default=Measure.layers, description="one more launch a case profiles its layers"
-    )
-    throughput: bool = Field(
-        default=Measure.throughput,
-        description="one more launch a case overlaps inferences where its backend can",
-    )
-    sensors: Annotated[str, BeforeValidator(_sensors), WithJsonSchema(_SENSORS_SCHEMA)] = Field(
-        default=Measure.sensors,
-        description="which sensors are read while a launch samples: auto (all of this machine but "
-        "those that want to be named), none, or names such as [jtop]",
-    )
-    seed: int = Field(
-        default=Measure.seed,
-        ge=0,
-        lt=2**32,
-        description="of the launch order, the inputs and the weights",
-    )
-
     @model_validator(mode="after")
-    def _times_fit(self) -> MeasureSection:
-        longest = max(self.warmup, self.max_seconds)
-        if self.timeout_seconds <= longest:
+    def _times_fit(self) -> _MeasureBase:
+        measure = self.measure()
+        longest = max(measure.warmup_seconds, measure.max_seconds)
+        if measure.timeout_seconds <= longest:
             raise ValueError(
-                f"timeout_seconds is {self.timeout_seconds:g}, but warm-up or sampling may take "
+                f"timeout_seconds is {measure.timeout_seconds:g}, but warm-up or sampling may take "
                 f"{longest:g} s; raise it, or lower warmup or max_seconds"
             )
         return self
 
     def measure(self) -> Measure:
         """As the rest of cspbench sees it."""
-        return Measure(
-            rounds=self.rounds,
-            warmup_seconds=float(self.warmup),
-            target_ci=self.target_ci,
-            max_seconds=float(self.max_seconds),
-            budget_seconds=self.budget_seconds,
-            timeout_seconds=float(self.timeout_seconds),
-            memory=self.memory,
-            ceilings=self.ceilings,
-            layers=self.layers,
-            throughput=self.throughput,
-            sensors=self.sensors,
-            seed=self.seed,
-        )
+        values = {item.name: getattr(self, key) for key, item in SETTINGS.items()}
+        extras = [key for key in _foreign_launches() if getattr(self, key)]
+        whole: dict[str, Any] = {
+            name: float(value) if isinstance(value, int) and name.endswith("_seconds") else value
+            for name, value in values.items()
+        }
+        return Measure(**whole, extras=tuple(extras))
+
+
+#: What a suite may write for a setting, where that is more than the type of its value.
+_FORMS: dict[str, Any] = {
+    "warmup": Annotated[float, BeforeValidator(_warmup), WithJsonSchema(_WARMUP_SCHEMA)],
+    "target_ci": Share,
+    "sensors": Annotated[str, BeforeValidator(_sensors), WithJsonSchema(_SENSORS_SCHEMA)],
+}
+
+
+def _foreign_launches() -> dict[str, str]:
+    """Keys that ask for kinds of launches of other packages, with what they do."""
+    kinds = kinds_with(Policy.AFTER)
+    return {kind.setting: kind.summary for kind in kinds if kind.setting not in SETTINGS}
+
+
+def _measure_section() -> type[_MeasureBase]:
+    """The section as `Measure` has it, and a switch for each kind of launch beyond it."""
+    types = get_type_hints(Measure)
+    made: dict[str, Any] = {}
+    for key, item in SETTINGS.items():
+        bounds = dict(item.metadata["bounds"])
+        if types[item.name] in (float, float | None):
+            bounds["allow_inf_nan"] = False
+        about = Field(default=item.default, description=item.metadata["description"])
+        kind = Annotated[_FORMS.get(key, types[item.name]), Field(**bounds)] if bounds else (
+            _FORMS.get(key, types[item.name])
+        )  # fmt: skip
+        made[key] = (kind, about)
+    for key, summary in _foreign_launches().items():
+        made[key] = (bool, Field(default=False, description=f"one more launch a case: {summary}"))
+    return create_model("MeasureSection", __base__=_MeasureBase, __doc__="How to measure.", **made)
+
+
+if TYPE_CHECKING:
+    MeasureSection = _MeasureBase
+else:
+    MeasureSection = _measure_section()
 
 
 class LatencyRule(_Section):

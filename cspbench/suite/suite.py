@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import Field, dataclass, field, fields
+from typing import Any
 
 from cspbench.core.case import Case
 
@@ -10,38 +11,64 @@ from cspbench.core.case import Case
 EACH = "each"
 
 
+def setting(default: Any, description: str, *, key: str = "", **bounds: float) -> Any:
+    """A setting of ``measure``: suites, the stored format and the documents take it from here.
+
+    ``key`` is its name in suites where that is another; ``bounds`` are pydantic's (``ge``, ...).
+    """
+    about = {"description": description, "key": key, "bounds": bounds}
+    return field(default=default, metadata=about)
+
+
 @dataclass(frozen=True)
 class Measure:
-    """How to measure: the ``measure:`` section of a suite.
+    """How to measure: the ``measure:`` section of a suite."""
 
-    rounds: launches a case. warmup_seconds: bound of the warm-up ("auto" in a suite keeps it).
-    target_ci: half width of the 95 % batch-means interval inside a launch, as a share of the
-    median, at which sampling stops. max_seconds: bound of the sampling of a launch.
-    budget_seconds: when it is spent, no round begins that is not needed for an interval; None:
-    no bound. timeout_seconds: bound of each phase of a launch. memory: one more launch a case
-    measures its peak memory. ceilings: the device's ceilings are measured once, for the roofline.
-    layers: one more profiles its layers. throughput: one more overlaps inferences. sensors: which
-    are read while it samples (``auto``, ``none``, or names with commas). seed: of the shuffled
-    order, inputs and weights. extras: kinds of launches of other packages, by their settings.
-    """
-
-    rounds: int = 5
-    warmup_seconds: float = 2.0
-    target_ci: float = 0.02
-    max_seconds: float = 6.0
-    budget_seconds: float | None = None
-    timeout_seconds: float = 300.0
-    memory: bool = True
-    ceilings: bool = False
-    layers: bool = False
-    throughput: bool = False
-    sensors: str = "auto"
-    seed: int = 0
+    rounds: int = setting(5, "launches (fresh processes) of each case", ge=1, le=1000)
+    warmup_seconds: float = setting(
+        2.0, "bound of the warm-up of a launch in seconds; auto: 2 s", key="warmup", ge=0, le=600
+    )
+    target_ci: float = setting(
+        0.02,
+        "a launch stops sampling when the half width of its 95 % interval is within this share of "
+        "the median",
+        gt=0,
+    )
+    max_seconds: float = setting(6.0, "bound of the sampling of a launch in seconds", gt=0, le=3600)
+    budget_seconds: float | None = setting(
+        None,
+        "when this time is spent, disturbed launches are not repeated and no round begins once "
+        "every case has three launches",
+        gt=0,
+        le=604800,
+    )
+    timeout_seconds: float = setting(300.0, "bound of every phase of a launch", gt=0, le=86400)
+    memory: bool = setting(True, "one more launch a case measures its peak memory")
+    ceilings: bool = setting(
+        False, "measure what the device can do at best, once, for the roofline"
+    )
+    layers: bool = setting(False, "one more launch a case profiles its layers")
+    throughput: bool = setting(
+        False, "one more launch a case overlaps inferences where its backend can"
+    )
+    sensors: str = setting(
+        "auto",
+        "which sensors are read while a launch samples: auto (all of this machine but those that "
+        "want to be named), none, or names such as [jtop]",
+    )
+    seed: int = setting(0, "of the launch order, the inputs and the weights", ge=0, lt=2**32)
+    #: Kinds of launches that other packages bring, by the keys that ask for them.
     extras: tuple[str, ...] = ()
 
-    def wants(self, setting: str) -> bool:
+    def wants(self, key: str) -> bool:
         """Whether a kind of launch is asked for, by the key of ``measure`` that asks for it."""
-        return setting in self.extras or getattr(self, setting, False) is True
+        return key in self.extras or getattr(self, key, False) is True
+
+
+#: The fields of `Measure` that suites set, by their keys there.
+SETTINGS: dict[str, Field[Any]] = {
+    item.metadata["key"] or item.name: item for item in fields(Measure) if item.metadata
+}
 
 
 @dataclass(frozen=True)
