@@ -46,6 +46,7 @@ from cspbench.artifacts.tensors import input_pool
 from cspbench.backends.spec import BACKENDS
 from cspbench.core.case import Case
 from cspbench.core.statuses import Status
+from cspbench.jobs.time import TimeRequest
 from cspbench.measure.clock import MonotonicClock
 from cspbench.measure.sampling import sample, timed
 from cspbench.measure.statistics import between_launches
@@ -240,14 +241,13 @@ def tools(case: Case, seconds: float, pairs: int) -> dict[str, Any]:
     if reason:
         return {"unavailable": reason}
     spec, executor = artifact(case), LocalExecutor()
-    job = {
-        "job": "time", "case": str(case), "artifact": str(spec.path), "device": "cpu",
-        "reference": str(spec.reference), "seed": 0, "warmup_seconds": 1.0, "target_ci": 0.0,
-        "max_seconds": seconds, "sensors": "auto",
-    }  # fmt: skip
+    request = TimeRequest(
+        case, spec.path, spec.reference, warmup_seconds=1.0, target_ci=0.0, max_seconds=seconds,
+        sensors="auto",
+    )  # fmt: skip
 
     def launch() -> dict[str, Any]:
-        outcome = executor.launch(job, case.threads, 120)
+        outcome = executor.launch(request, case.threads, 120)
         if outcome.status is not Status.OK:
             raise SystemExit(f"{case}: {outcome.reason}")
         return outcome.answer

@@ -24,6 +24,7 @@ from cspbench.artifacts.tensors import input_pool
 from cspbench.backends.spec import BACKENDS
 from cspbench.core.case import Case
 from cspbench.core.statuses import Status
+from cspbench.jobs.memory import MemoryRequest
 from cspbench.runner.executor import LocalExecutor
 from cspbench.runner.process import worker_environment
 
@@ -52,9 +53,7 @@ def artifact(case: Case) -> ArtifactSpec:
 
 def launch(executor: LocalExecutor, case: Case) -> dict[str, Any]:
     """The memory that one launch found."""
-    job = {"job": "memory", "case": str(case), "device": "cpu", "seed": 0,
-           "artifact": str(artifact(case).path)}  # fmt: skip
-    outcome = executor.launch(job, case.threads, 600)
+    outcome = executor.launch(MemoryRequest(case, artifact(case).path), case.threads, 600)
     if outcome.status is not Status.OK:
         raise SystemExit(f"{case}: {outcome.reason}")
     return dict(outcome.answer["memory"])

@@ -34,6 +34,7 @@ from cspbench.backends.spec import BACKENDS
 from cspbench.figures import style
 from cspbench.figures.spec import FIGURES
 from cspbench.core.case import ModelId
+from cspbench.jobs.spec import JOBS
 from cspbench.jobs.worker import perform
 from cspbench.measure import ceilings
 from cspbench.measure.agreement import check_agreement
@@ -58,18 +59,18 @@ prepare(spec, build_model(model, 0))
 session = BACKENDS.get("onnx-reference").load(spec.path, {}, 1)
 session.set_input(input_pool((1, 3, 64, 64), seed=0)[0])
 session.run()
-found["agreement"] = check_agreement(session.outputs(), spec.reference)["max_relative_error"]
+found["agreement"] = check_agreement(session.outputs(), spec.reference).max_relative_error
 session.close()
 fx = ArtifactSpec(model, 1, "fx", 0)
 found["fx"] = [fx.key != spec.key, fx.path.suffix]
 job = {"job": "prepare", "model": "stripes@64", "seed": 0,
        "artifacts": [{"batch": 1, "kind": "fx", "key": fx.key}]}
 prepared = perform(job, lambda phase: None)
-found["fx"] += [prepared["status"], prepared["unsupported"]]
+found["fx"] += [prepared["status"], prepared.get("unsupported", {})]
 job = {"case": "stripes@64/fx[precision=int8]/b1/t1", "seed": 0, "artifact": str(fx.path),
        "reference": str(fx.reference), "warmup_seconds": 0.1, "target_ci": 0.5, "max_seconds": 0.1}
 found["int8"] = perform({"job": "time", **job}, lambda phase: None)["agreement"]
-profile = perform({"job": "layers", **job}, lambda phase: None)["layers"]
+profile = JOBS.get("layers").read(perform({"job": "layers", **job}, lambda phase: None)).layers
 layers = analyze(build("stripes"), x, cache=False).layers
 owned = [index for row in layer_time_rows("case", profile, layers) for index in row["index"]]
 found["joined"] = [{layer.kind for layer in layers if layer.index in owned} >= {"conv", "norm"},

@@ -172,15 +172,15 @@ def _read_side(run: Run, case: str) -> Side:
         macs=sum(int(layer["macs"]) for layer in layers),
         traffic_bytes=sum(int(layer["traffic_bytes_fused"]) for layer in layers),
         entries=entries,
-        profiled_ms=record.layers["total_ns"] / 1e6,
-        method=str(record.layers.get("method", "")),
+        profiled_ms=record.layers.total_ns / 1e6,
+        method=record.layers.method,
     )
 
 
 def _no_layers(run: Run, record: Record) -> str:
-    tried = [launch for launch in record.launches if launch["job"] == "layers"]
+    tried = [launch for launch in record.launches if launch.job == "layers"]
     if tried:
-        return f"{record.case} has no layer times: {tried[-1]['reason'] or tried[-1]['status']}"
+        return f"{record.case} has no layer times: {tried[-1].reason or tried[-1].status}"
     suite = run.stored.meta["suite"]
     return (
         f"{record.case} has no layer times; measure them with: cspbench run "

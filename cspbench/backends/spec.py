@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from cspbench.core.bounds import Count, Positive
 from cspbench.core.options import Axis, Options, Value
 from cspbench.core.registry import Registry
 from cspbench.machine.devices.spec import HOST
@@ -158,10 +159,10 @@ class BackendSpec:
 class Throughput:
     """So many inferences in so many ns, up to ``in_flight`` of them at a time."""
 
-    inferences: int
-    ns: int
-    in_flight: int
-    method: str
+    inferences: Positive
+    ns: Positive
+    in_flight: Count = 1
+    method: str = ""
 
 
 @runtime_checkable

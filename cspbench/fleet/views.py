@@ -39,7 +39,7 @@ def by_board(run: Run) -> list[Run]:
             "environment": facts.get("environment", {}),
             "ceilings": facts.get("ceilings", {}),
         }
-        launches = [launch for launch in run.stored.launches if launch["case"] in ids]
+        launches = [launch for launch in run.stored.launches if launch.case in ids]
         problems = run.stored.problems if not views else []
         views.append(View(StoredRun(run.path, own, launches, problems)))
     return views

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cspbench.backends.spec import PRECISIONS
+from cspbench.core.bounds import Amount
 from cspbench.errors import CspbenchError
 
 if TYPE_CHECKING:
@@ -35,9 +37,17 @@ def relative_error(output: np.ndarray, reference: np.ndarray) -> float:
     return float(error.max() / max(float(np.abs(reference).max()), 1e-30))
 
 
+@dataclass(frozen=True)
+class Agreement:
+    """Largest error of any output as a share of the largest value, and what is allowed."""
+
+    max_relative_error: Amount
+    tolerance: Amount | None = None
+
+
 def check_agreement(
     outputs: Sequence[np.ndarray], reference: Path, precision: str = "fp32"
-) -> dict[str, float]:
+) -> Agreement:
     """Compare all outputs with the stored ones, paired by order.
 
     Args:
@@ -46,7 +56,7 @@ def check_agreement(
         precision: in which the backend computed.
 
     Returns:
-        ``max_relative_error`` and the ``tolerance`` of the precision.
+        the error, and the tolerance of the precision that ran.
 
     Raises:
         InputError: the precision is not registered.
@@ -64,4 +74,4 @@ def check_agreement(
         raise Disagreement(
             f"outputs differ from torch's by {worst:.2g} of the largest (allowed {tolerance:g})"
         )
-    return {"max_relative_error": worst, "tolerance": tolerance}
+    return Agreement(worst, tolerance)

@@ -15,6 +15,7 @@ from cspbench.core.options import Options
 from cspbench.core.statuses import Status
 from cspbench.core.text import select
 from cspbench.errors import InputError
+from cspbench.jobs.spec import Policy, kinds_with
 from cspbench.machine.devices.spec import DEVICES
 from cspbench.models.build import split_source
 from cspbench.store.rundir import list_runs, past_seconds
@@ -139,6 +140,9 @@ def estimate_seconds(case_id: str, measure: Measure, history: dict[str, float]) 
 
 def case_seconds(case_id: str, measure: Measure, history: dict[str, float]) -> float:
     """Expected duration of all launches of a case: its rounds, and the extra launches."""
-    sampling = measure.layers + measure.throughput  # these go on for as long as a round may
-    extra = START_SECONDS * measure.memory + (START_SECONDS + measure.max_seconds) * sampling
+    extra = sum(
+        START_SECONDS + measure.max_seconds * kind.sampling  # some go on for as long as a round may
+        for kind in kinds_with(Policy.AFTER)
+        if measure.wants(kind.setting)
+    )
     return estimate_seconds(case_id, measure, history) * measure.rounds + extra

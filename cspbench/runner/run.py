@@ -15,6 +15,7 @@ from cspbench.machine.facts import fingerprint
 from cspbench.runner.executor import Executor, LocalExecutor
 from cspbench.runner.plan import Plan, PlannedCase, plan_suite
 from cspbench.runner.session import Progress, Session, Silent
+from cspbench.store.launch import Launch
 from cspbench.store.rundir import RunDirectory, StoredRun, read_run
 from cspbench.suite.suite import Measure, Suite
 
@@ -56,7 +57,7 @@ def resumable(path: Path, *, force: bool = False) -> tuple[Plan, StoredRun]:
 def execute(
     plan: Plan,
     directory: RunDirectory,
-    before: Sequence[dict[str, Any]] = (),
+    before: Sequence[Launch] = (),
     executor: Executor | None = None,
     progress: Progress | None = None,
 ) -> None:
@@ -72,6 +73,7 @@ def execute(
     Raises:
         KeyboardInterrupt: the workers are ended, what was measured is on disk.
     """
+    directory.begin_session()
     session = Session(plan, directory, executor or LocalExecutor(), progress or Silent())
     session.run(before)
 
@@ -138,7 +140,7 @@ def _stored_measure(stored: StoredRun) -> Measure:
         raise InputError(
             f"{stored.path} cannot be resumed: this cspbench does not know its setting {name!r}"
         )
-    return Measure(**settings)
+    return Measure(**{**settings, "extras": tuple(settings.get("extras", ()))})
 
 
 def changed_cases(stored: StoredRun, plan: Plan) -> list[str]:

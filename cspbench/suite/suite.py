@@ -22,7 +22,7 @@ class Measure:
     measures its peak memory. ceilings: the device's ceilings are measured once, for the roofline.
     layers: one more profiles its layers. throughput: one more overlaps inferences. sensors: which
     are read while it samples (``auto``, ``none``, or names with commas). seed: of the shuffled
-    order, inputs and weights.
+    order, inputs and weights. extras: kinds of launches of other packages, by their settings.
     """
 
     rounds: int = 5
@@ -37,6 +37,11 @@ class Measure:
     throughput: bool = False
     sensors: str = "auto"
     seed: int = 0
+    extras: tuple[str, ...] = ()
+
+    def wants(self, setting: str) -> bool:
+        """Whether a kind of launch is asked for, by the key of ``measure`` that asks for it."""
+        return setting in self.extras or getattr(self, setting, False) is True
 
 
 @dataclass(frozen=True)

@@ -8,14 +8,14 @@ layer that feeds it. Entries that stay alone are shown as the backend has them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from cspbench.analysis.onnx_ops import name_of
 from cspbench.analysis.ops import CONV_KINDS, FOLDABLE_KINDS, UNSUPPORTED, kind_of
 from cspbench.analysis.record import Layer
 from cspbench.artifacts.spec import Node
+from cspbench.jobs.layers import LayerTimes
 
 #: Families whose members are compared by name as well: each is a module of its own.
 _NAMED = CONV_KINDS | {"norm"}
@@ -33,24 +33,24 @@ class LayerRow:
     layers: tuple[int, ...] = ()
 
 
-def join(found: Mapping[str, Any], layers: Sequence[Layer]) -> list[LayerRow]:
+def join(found: LayerTimes, layers: Sequence[Layer]) -> list[LayerRow]:
     """Entries of a stored profile with the positions of their layers in the Analysis.
 
     Entries without time whose layers were computed by another one are left out.
 
     Args:
-        found: the field ``layers`` of a launch record.
+        found: what a launch of the layer profiler found.
         layers: of the Analysis of the same model; may be empty.
     """
     nodes = [
         Node(name, op, tuple(producers), tuple(aliases))
-        for name, op, producers, aliases in found["nodes"]
+        for name, op, producers, aliases in found.nodes
     ]
     positions = match(nodes, layers)
     by_name = {alias: number for number, node in enumerate(nodes) for alias in node.aliases}
     by_name |= {node.name: number for number, node in enumerate(nodes)}
     rows: list[LayerRow] = []
-    for name, op, ns, members in found["entries"]:
+    for name, op, ns, members in found.entries:
         numbers = _numbers(op, [by_name[m] for m in members if m in by_name], nodes)
         known = sorted({positions[number] for number in numbers if number in positions})
         rows.append(LayerRow(name, op, int(ns), tuple(known)))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from cspbench.analysis.ops import FOLDABLE_KINDS
 from cspbench.analysis.roofline import BANDWIDTH, PRECISION
 from cspbench.backends.spec import PRECISIONS
+from cspbench.jobs.layers import LayerTimes
 from cspbench.views.layer_join import LayerRow, join
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ class Conditions:
 
 
 def layer_time_rows(
-    case: str, found: dict[str, Any], layers: Sequence[Layer], given: Conditions | None = None
+    case: str, found: LayerTimes, layers: Sequence[Layer], given: Conditions | None = None
 ) -> list[dict[str, Any]]:
     """Rows of one case: every profiler entry in its order, and the residual last.
 
@@ -86,7 +87,7 @@ def layer_time_rows(
     utilisations are those rates as shares of the ceilings.
     """
     joined = join(found, layers)
-    total = found["total_ns"]
+    total = found.total_ns
     joined.append(LayerRow(RESIDUAL, "", total - sum(row.ns for row in joined)))
     given = given or Conditions()
     return [

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from cspbench.core.case import Case, Ref
 from cspbench.errors import InputError
 from cspbench.fleet.devices import BoardInfo, different, plan_fleet, read_announcement
-from cspbench.fleet.protocol import ProtocolError, encode
+from cspbench.fleet.protocol import PROTOCOL, ProtocolError, encode
 from cspbench.suite.load import load_suite
 from cspbench.suite.suite import Measure, Suite
 
@@ -83,8 +83,10 @@ def test_conditions_are_what_moves_numbers_not_names():
 
 
 def test_an_agent_of_another_protocol_is_refused_with_a_sentence():
-    text = encode("board", {}).replace('"protocol": 1', '"protocol": 2')
-    with pytest.raises(ProtocolError, match=r"agent at tcp://x speaks protocol 2.*upgrade this"):
+    text = encode("board", {}).replace(f'"protocol": {PROTOCOL}', f'"protocol": {PROTOCOL + 1}')
+    with pytest.raises(
+        ProtocolError, match=rf"agent at tcp://x speaks protocol {PROTOCOL + 1}.*upgrade this"
+    ):
         read_announcement(text, "tcp://x", {})
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from cspbench.artifacts.cache import ArtifactSpec
 from cspbench.core.case import Case
+from cspbench.jobs.prepare import PrepareRequest
 from cspbench.runner.executor import LocalExecutor
 
 CASE = "yolov3-tiny-prn@96/opencv-cpu/b1/t1"
@@ -19,8 +20,8 @@ def opencv_artifact():
     spec = ArtifactSpec(case.model_id, 1, "onnx", 0)
     if not spec.exists:
         item = {"batch": 1, "kind": "onnx", "key": spec.key}
-        job = {"job": "prepare", "model": str(case.model_id), "seed": 0, "artifacts": [item]}
-        (outcome,) = LocalExecutor().series([job], 300)
+        request = PrepareRequest(str(case.model_id), 0, [item])
+        (outcome,) = LocalExecutor().series([request], 300)
         assert spec.exists, outcome
     return spec
 

@@ -14,6 +14,8 @@ from cspbench.backends._layers import combine
 from cspbench.backends.onnxruntime import kernel_times
 from cspbench.backends.spec import BACKENDS, LayerProfiler, LayerTime
 from cspbench.core.case import Case, ModelId
+from cspbench.jobs.layers import LayerTimes
+from cspbench.jobs.spec import JOBS
 from cspbench.jobs.worker import perform
 from cspbench.views.layer_join import join, match
 from cspbench.views.layer_times import RESIDUAL, Conditions, layer_time_rows
@@ -50,7 +52,7 @@ NODES = [
 
 
 def found(entries, nodes=NODES, total_ns=1000):
-    return {"entries": entries, "nodes": nodes, "total_ns": total_ns, "runs": 5, "method": "m"}
+    return LayerTimes(entries, nodes, total_ns, runs=5, method="m")
 
 
 def told(entries, **more):
@@ -239,9 +241,9 @@ def test_every_convolution_of_a_real_network_is_found_once(artifacts, backend):
     phases = []
     answer = perform(job, phases.append)
     assert answer["status"] == "ok", answer
-    json.dumps(answer, allow_nan=False)
+    profile = JOBS.get("layers").read(json.loads(json.dumps(answer, allow_nan=False))).layers
     layers = artifacts["layers"]
-    rows = layer_time_rows("case", answer["layers"], layers)
+    rows = layer_time_rows("case", profile, layers)
     convs = [layer.index for layer in layers if layer.kind == "conv"]
     owned = [index for row in rows for index in row["index"]]
     assert len(owned) == len(set(owned))  # nothing is counted twice
@@ -249,7 +251,7 @@ def test_every_convolution_of_a_real_network_is_found_once(artifacts, backend):
     norms = {layer.index for layer in layers if layer.kind == "norm"}
     assert norms <= set(owned)  # folded, or with a time of their own
     total = sum(row["time_ms"] for row in rows)
-    assert total == pytest.approx(answer["layers"]["total_ns"] / 1e6)
+    assert total == pytest.approx(profile.total_ns / 1e6)
     # Each convolution's MACs stand in one row: their sum is the network's.
     macs = sum(row["macs"] for row in rows if row["macs"])
     assert macs == sum(int(layer["macs"]) for layer in layers)
