@@ -66,7 +66,7 @@ found["fx"] = [fx.key != spec.key, fx.path.suffix]
 job = {"job": "prepare", "model": "stripes@64", "seed": 0,
        "artifacts": [{"batch": 1, "kind": "fx", "key": fx.key}]}
 prepared = perform(job, lambda phase: None)
-found["fx"] += [prepared["status"], prepared["unsupported"]]
+found["fx"] += [prepared["status"], prepared.get("unsupported", {})]
 job = {"case": "stripes@64/fx[precision=int8]/b1/t1", "seed": 0, "artifact": str(fx.path),
        "reference": str(fx.reference), "warmup_seconds": 0.1, "target_ci": 0.5, "max_seconds": 0.1}
 found["int8"] = perform({"job": "time", **job}, lambda phase: None)["agreement"]

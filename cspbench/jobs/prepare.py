@@ -5,14 +5,11 @@ from __future__ import annotations
 import json
 import traceback
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from cspbench.core.case import ModelId
 from cspbench.errors import Unsupported
 from cspbench.jobs.spec import JOBS, JobKind, PhaseReport, Request
-
-if TYPE_CHECKING:
-    pass
 
 #: An artifact on its way to a worker: batch, kind, and the key that it must have.
 Item = dict[str, Any]

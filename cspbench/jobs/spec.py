@@ -20,6 +20,7 @@ from cspbench.core.case import Case
 from cspbench.core.options import Options
 from cspbench.core.registry import Registry
 from cspbench.errors import CspbenchError
+from cspbench.machine.devices.spec import HOST
 
 Json = dict[str, Any]
 #: Tells the controller which phase began; it owns the time-outs.
@@ -71,7 +72,7 @@ class CaseRequest(Request):
     case: Case
     artifact: Path
     reference: Path = Path()
-    device: str = "cpu"
+    device: str = HOST
     seed: int = 0
     warmup_seconds: float = 0.0
     target_ci: float = 0.02

@@ -83,7 +83,7 @@ def machine(call, monkeypatch):
     from cspbench.store.ceilings import Ceilings, keep_ceilings
 
     monkeypatch.setattr("cspbench.machine.doctor.examine", lambda: CHECKED)
-    keep_ceilings("cpu", Ceilings({"fp32": 50.25}, {"triad": 5.0}, {"L2": 40.0}, 2.0, 1, 1))
+    keep_ceilings("cpu", Ceilings({"fp32": 50.25}, {"triad": 5.0}, 2.0, {"L2": 40.0}, 1, 1))
     return call
 
 

@@ -213,9 +213,16 @@ def test_a_worker_that_holds_more_memory_than_allowed_is_ended(job, monkeypatch,
     )
 
 
-@pytest.mark.parametrize(("device", "bounded"), [("cpu", True), ("cuda", False), (None, True)])
+@pytest.mark.parametrize(
+    ("request_", "bounded"),
+    [
+        (CeilingsRequest("cpu", 1), True),
+        (CeilingsRequest("cuda", 1), False),
+        (PrepareRequest("a@64", 0, []), True),
+    ],
+)
 def test_private_memory_is_bounded_where_the_devices_driver_maps_none_of_it(
-    monkeypatch, device, bounded
+    monkeypatch, request_, bounded
 ):
     asked = []
 
@@ -229,8 +236,7 @@ def test_private_memory_is_bounded_where_the_devices_driver_maps_none_of_it(
             pass
 
     monkeypatch.setattr(executor, "WorkerProcess", Worker)
-    request = PrepareRequest("m", 0, []) if device is None else CeilingsRequest(device, 1)
-    list(LocalExecutor(2**30).series([request], 1))
+    list(LocalExecutor(2**30).series([request_], 1))
     assert asked[0]["memory_limit_bytes"] == 2**30
     assert (asked[0].get("data_limit_bytes") == 2**30) is bounded
 
