@@ -21,8 +21,9 @@ from hypothesis import strategies as st
 from cspbench.analysis.record import Analysis, check_stored, is_current
 from cspbench.cli.main import cli
 from cspbench.errors import InputError
+from cspbench.store.launch import read_launch
 from cspbench.store.rundir import LAUNCHES_FILE, RUN_FILE, decode_line, encode_line
-from cspbench.store.schema import check_launch, check_meta
+from cspbench.store.schema import check_meta
 from tests.report.runs import demo_run, full_run
 
 TEXTS = (
@@ -168,7 +169,7 @@ def is_read(meta, launches, path, value):
     try:
         meta, launches = apply(meta, launches, [(path, value)])
         if path[0] is not None:
-            check_launch(launches[path[0]])
+            read_launch(launches[path[0]])
             return True
         found = check_meta(meta)
         for analysis in found["analyses"].values():

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from cspbench.core.statuses import Status
 from cspbench.store.fsck import check
 from cspbench.store.rundir import list_runs, read_run
 from cspbench.views.frames import load
@@ -76,7 +77,7 @@ def test_a_board_that_was_cut_off_in_mid_launch_returns(exported, network, tmp_p
 
         eventually(launches)
         assert ip("-n", far, "link", "set", "cable", "down").returncode == 0
-        eventually(lambda: [one for one in launches() if one["status"] == "lost"])
+        eventually(lambda: [one for one in launches() if one.status is Status.LOST])
         assert ip("-n", far, "link", "set", "cable", "up").returncode == 0
         assert controller.wait(280) == 0, fleet.log("controller")
     run = load(list_runs(out)[0])

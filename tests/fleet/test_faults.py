@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from cspbench.core.statuses import Status
 from cspbench.store.fsck import check
 from cspbench.store.rundir import list_runs, read_run
 from cspbench.views.frames import load
@@ -54,7 +55,7 @@ def _with_root():
 def launches(fleet, board=None):
     runs = list_runs(fleet.folder / "out")
     found = read_run(runs[0]).launches if runs else []
-    return [launch for launch in found if board in (None, launch.get("board"))]
+    return [launch for launch in found if board in (None, launch.board)]
 
 
 def finish(fleet, controller):
@@ -93,7 +94,7 @@ def test_an_agent_is_killed_for_good_and_its_case_moves_within_the_label(fleet, 
     assert after["board"].iloc[-1] == "a2"
     # Flagged if launches of both count; one that the load of this machine disturbed gives way.
     flagged = {record.case: "moved" in record.flags for record in run.records}
-    counted = {record.case: {one["board"] for one in record.good} for record in run.records}
+    counted = {record.case: {one.board for one in record.good} for record in run.records}
     assert flagged == {name: len(boards) > 1 for name, boards in counted.items()}
 
 
@@ -117,7 +118,7 @@ def test_an_agent_that_hangs_is_given_up_and_its_late_answer_not_counted(fleet, 
     controller = control(fleet, connect)
     eventually(lambda: launches(fleet, "a2"))
     fleet.kill("a2", signal.SIGSTOP)
-    eventually(lambda: [one for one in launches(fleet) if one["status"] == "lost"])
+    eventually(lambda: [one for one in launches(fleet) if one.status is Status.LOST])
     fleet.kill("a2", signal.SIGCONT)
     run = finish(fleet, controller)
     assert_undisturbed(run)

@@ -103,6 +103,7 @@ def test_a_worker_runs_in_another_environment(other_environment, suite, opencv_a
         facts = side.facts
         assert facts["executable"] == other_environment
         assert "torch" not in facts["libraries"]
+        from cspbench.jobs.burst import HoldRequest
         from cspbench.runner.duet import ArmSpec, WorkerArm
 
         job = {
@@ -110,7 +111,9 @@ def test_a_worker_runs_in_another_environment(other_environment, suite, opencv_a
             "artifact": str(opencv_artifact.path), "reference": str(opencv_artifact.reference),
             "seed": 0, "warmup_seconds": 0.1,
         }  # fmt: skip
-        arm = WorkerArm(ArmSpec("head", job, python=side.python, path=side.path))
+        arm = WorkerArm(
+            ArmSpec("head", HoldRequest.from_json(job), python=side.python, path=side.path)
+        )
         arm.start()
         try:
             assert arm.hold().facts["backend"]["threads"] == 1
