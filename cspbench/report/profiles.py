@@ -103,34 +103,3 @@ def _line(row: CaseRow, frame: pd.DataFrame) -> ProfileLine:
             else f"{100 * float(slowest['time_ms']) / total:.0f} %"
         ),
     )
-
-
-@dataclass(frozen=True)
-class EnergyLine:
-    """Energy of a case, as text."""
-
-    model: str
-    setting: str
-    energy: str
-    power: str
-    idle: str
-    method: str
-
-
-def energy(rows: Sequence[CaseRow]) -> list[EnergyLine]:
-    """One line a case whose energy was measured."""
-    lines = []
-    for row in rows:
-        found = row.record.energy
-        if found:
-            lines.append(
-                EnergyLine(
-                    model=row.model_id,
-                    setting=row.setting,
-                    energy=numbers.short(1000 * found.energy_per_inference_j),
-                    power=numbers.short(found.power_w),
-                    idle=numbers.short(found.idle_power_w),
-                    method=plain(found.energy_method),
-                )
-            )
-    return lines

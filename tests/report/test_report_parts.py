@@ -13,19 +13,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cspbench.cli.options import parse_overrides
-from cspbench.report import machine, marks, numbers
-from cspbench.report.profiles import energy, profile_tables, profiles
-from cspbench.report.roofline import roofline
-from cspbench.report.rows import CaseRow, case_rows, repeat_command
-from cspbench.report.sections import (
-    ablation,
-    balance,
-    latency_ratio,
-    memory,
-    problems,
-    speed_classes,
-)
-from cspbench.report.summary import summary
+from cspbench.report import marks, numbers
+from cspbench.report.profiles import profile_tables, profiles
+from cspbench.report.rows import CaseRow, case_rows, latency_ratio, repeat_command
+from cspbench.report.sections import machine
+from cspbench.report.sections.ablation import ablation
+from cspbench.report.sections.accuracy import speed_classes
+from cspbench.report.sections.energy import energy
+from cspbench.report.sections.failures import problems
+from cspbench.report.sections.layers import balance
+from cspbench.report.sections.memory import memory
+from cspbench.report.sections.roofline import roofline
+from cspbench.report.sections.summary import summary
 from cspbench.runner.plan import Plan
 from cspbench.runner.run import describe
 from cspbench.suite.load import load_suite

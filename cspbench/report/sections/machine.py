@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
 from typing import Literal
 
@@ -13,6 +14,7 @@ from cspbench.core.statuses import FLAGS
 from cspbench.figures.cases import number, plain
 from cspbench.machine.sensors.proc import FOREIGN_SHARE, STEAL_SHARE, Interference
 from cspbench.report.numbers import size
+from cspbench.report.section import SECTIONS, ReportContext, SectionSpec
 from cspbench.views.frames import Run
 
 FEW_ROUNDS = 3
@@ -204,3 +206,37 @@ def engines(runs: Sequence[Run]) -> list[tuple[str, str]]:
                 text = ", ".join(f"{plain(key)} {plain(value)}" for key, value in facts)
                 found[(plain(Case.parse(record.case).backend), text)] = None
     return list(found)
+
+
+def _view(run: Run) -> dict[str, Any]:
+    meta = run.stored.meta
+    measure = meta["suite"]["measure"]
+    settings = [(plain(name).replace("_", " "), plain(value)) for name, value in measure.items()]
+    return {
+        "name": plain(run.name),
+        "facts": facts(run),
+        "libraries": libraries(run),
+        "settings": [
+            ("suite", plain(meta["suite"]["path"] or meta["suite"]["name"])),
+            *settings,
+            *((f"{backend} ran", text) for backend, text in engines([run])),
+        ],
+    }
+
+
+def data(context: ReportContext) -> Mapping[str, Any]:
+    """Warnings of all runs, and what the machine of each is."""
+    runs = context.runs
+    return {"findings": findings(runs), "machines": [_view(run) for run in runs]}
+
+
+SECTIONS.add(
+    SectionSpec(
+        "machine",
+        heading="The machine, and what spoils comparison",
+        title="Machine",
+        order=20,
+        data=data,
+        template=Path(__file__).with_suffix(".html"),
+    )
+)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from cspbench.core.case import Case
 from cspbench.fleet.devices import different
 from cspbench.report import numbers
-from cspbench.report.rows import CaseRow
-from cspbench.report.sections import latency_ratio
+from cspbench.report.rows import CaseRow, latency_ratio
+from cspbench.report.section import SECTIONS, SectionSpec
 from cspbench.views.frames import Run
 
 
@@ -89,3 +90,16 @@ def _differences(runs: Sequence[Run]) -> list[str]:
         if facts:
             sentences.append(f"{run.name} differs from {runs[0].name} in {', '.join(facts)}.")
     return sentences
+
+
+SECTIONS.add(
+    SectionSpec(
+        "boards",
+        heading="Across boards",
+        title="Across boards",
+        order=40,
+        data=lambda context: {"boards": across(context.runs, context.rows)},
+        template=Path(__file__).with_suffix(".html"),
+        applies=lambda context: any(row.board for row in context.rows),
+    )
+)

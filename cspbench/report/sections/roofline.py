@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cspbench.figures.roofline import ceilings_of
 from cspbench.report import numbers
 from cspbench.report.rows import CaseRow
+from cspbench.report.section import SECTIONS, SectionSpec
 from cspbench.views.frames import Run
 
 if TYPE_CHECKING:
@@ -65,3 +67,15 @@ def _line(row: CaseRow, predicted_ms: float, shares: Mapping[str, float]) -> Roo
         ratio=numbers.short(row.latency_ms / predicted_ms),
         **{bound: f"{100 * share:.0f} %" for bound, share in shares.items()},
     )
+
+
+SECTIONS.add(
+    SectionSpec(
+        "roofline",
+        heading="Roofline",
+        title="Roofline",
+        order=90,
+        data=lambda context: {"roofline": roofline(context.runs, context.rows)},
+        template=Path(__file__).with_suffix(".html"),
+    )
+)
