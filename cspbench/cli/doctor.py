@@ -13,7 +13,7 @@ from cspbench.cli.options import emit, table_options
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cspbench.machine.doctor import Finding
+    from cspbench.machine.doctor import CheckResult
 
 _SIGNS = {"good": ("ok", "green"), "warn": ("warn", "yellow"), "info": ("-", None)}
 
@@ -24,23 +24,21 @@ def command(form: str, out: Path | None) -> None:
     """Look at this machine; every warning comes with its remedy. Nothing is changed."""
     from cspbench.machine.doctor import examine
 
-    findings = examine()
+    results = examine()
     if form == "table" and out is None:
-        _print(findings)
+        _print(results)
         return
     import pandas as pd
 
-    emit(pd.DataFrame([asdict(finding) for finding in findings]), form, out)
+    emit(pd.DataFrame([asdict(result) for result in results]), form, out)
 
 
-def _print(findings: Sequence[Finding]) -> None:
-    width = max(len(finding.check) for finding in findings)
-    for finding in findings:
-        sign, colour = _SIGNS[finding.verdict]
-        click.echo(
-            f"{click.style(f'{sign:4}', fg=colour)}  {finding.check:{width}}  {finding.value}"
-        )
-        if finding.remedy:
-            click.echo(f"{'':{width + 8}}{click.style(f'-> {finding.remedy}', dim=True)}")
-    warnings = sum(finding.verdict == "warn" for finding in findings)
+def _print(results: Sequence[CheckResult]) -> None:
+    width = max(len(result.check) for result in results)
+    for result in results:
+        sign, colour = _SIGNS[result.verdict]
+        click.echo(f"{click.style(f'{sign:4}', fg=colour)}  {result.check:{width}}  {result.value}")
+        if result.remedy:
+            click.echo(f"{'':{width + 8}}{click.style(f'-> {result.remedy}', dim=True)}")
+    warnings = sum(result.verdict == "warn" for result in results)
     click.echo(f"{warnings} warning{'' if warnings == 1 else 's'}")

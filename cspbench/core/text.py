@@ -1,4 +1,4 @@
-"""Text that several packages need: patterns of ids, the nearest of the valid names."""
+"""Text that several packages need: patterns of ids, the nearest valid name, shares in percent."""
 
 from __future__ import annotations
 
@@ -26,3 +26,9 @@ def select(patterns: Iterable[str], case_ids: Iterable[str]) -> list[str]:
     """Ids that match any pattern, in their own order; all of them without patterns."""
     patterns = list(patterns)
     return [i for i in case_ids if not patterns or any(matches(p, i) for p in patterns)]
+
+
+def percent(share: float, digits: int = 0, *, signed: bool = False, minus: str = "-") -> str:
+    """A share as ``24 %``; a change is ``signed``: ``+24 %``, ``-3 %``."""
+    text = f"{share:{'+' if signed else ''}.{digits}%}"
+    return text.replace("%", " %").replace("-", minus)

@@ -17,26 +17,26 @@ from cspbench.machine import facts as environment
 from cspbench.machine.sensors.proc import between, read_cpu_times
 from cspbench.machine.sensors.tegra import clocks_locked, nvpmodel_mode
 
-Verdict = Literal["good", "warn", "info"]
+CheckVerdict = Literal["good", "warn", "info"]
 _CPU = Path("/sys/devices/system/cpu")
 #: How long steal and foreign load are watched.
 WATCH_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
-class Finding:
+class CheckResult:
     """One line of the doctor: what, its value, whether it spoils measurements, what to do."""
 
     check: str
     value: str
-    verdict: Verdict
+    verdict: CheckVerdict
     remedy: str = ""
 
 
-Check = Callable[[], Iterator[Finding]]
+Check = Callable[[], Iterator[CheckResult]]
 
 
-def examine() -> list[Finding]:
+def examine() -> list[CheckResult]:
     """Run every check."""
     return [finding for check in CHECKS for finding in check()]
 
@@ -48,15 +48,15 @@ def _read(path: Path | str) -> str | None:
         return None
 
 
-def processor() -> Iterator[Finding]:
+def processor() -> Iterator[CheckResult]:
     """Model, cores, whether it is virtual, and its clock source."""
     usable = environment.usable_cores()
     cores = (
         f"{environment.cpu_model() or 'unknown'}, {usable} of {os.cpu_count()} processors usable"
     )
-    yield Finding("processor", cores, "good")
+    yield CheckResult("processor", cores, "good")
     if environment.virtualised():
-        yield Finding(
+        yield CheckResult(
             "virtual machine", "yes", "warn",
             "neighbours on the host move latencies; compare only runs that were interleaved",
         )  # fmt: skip
@@ -64,161 +64,169 @@ def processor() -> Iterator[Finding]:
     if source:
         slow = source not in ("tsc", "kvm-clock", "arch_sys_counter")
         remedy = "reading this clock costs microseconds; boot with clocksource=tsc" if slow else ""
-        yield Finding("clock source", source, "warn" if slow else "good", remedy)
+        yield CheckResult("clock source", source, "warn" if slow else "good", remedy)
 
 
-def frequency() -> Iterator[Finding]:
+def frequency() -> Iterator[CheckResult]:
     """Governor and turbo."""
     governor = environment.governor()
     if governor is None:
-        yield Finding("governor", "not visible here", "info")
+        yield CheckResult("governor", "not visible here", "info")
     else:
         steady = governor == "performance"
         remedy = "" if steady else "sudo cpupower frequency-set -g performance"
-        yield Finding("governor", governor, "good" if steady else "warn", remedy)
+        yield CheckResult("governor", governor, "good" if steady else "warn", remedy)
     no_turbo, boost = _read(_CPU / "intel_pstate/no_turbo"), _read(_CPU / "cpufreq/boost")
     if no_turbo is None and boost is None:
-        yield Finding("turbo", "not visible here", "info")
+        yield CheckResult("turbo", "not visible here", "info")
         return
     turbo = no_turbo == "0" if no_turbo is not None else boost == "1"
     path = f"{_CPU}/intel_pstate/no_turbo" if no_turbo is not None else f"{_CPU}/cpufreq/boost"
     off = "1" if no_turbo is not None else "0"
-    yield Finding(
+    yield CheckResult(
         "turbo", "on" if turbo else "off", "warn" if turbo else "good",
         f"clocks vary with heat: echo {off} | sudo tee {path}" if turbo else "",
     )  # fmt: skip
 
 
-def smt() -> Iterator[Finding]:
+def smt() -> Iterator[CheckResult]:
     """Two hardware threads on a core share its units."""
     active = _read(_CPU / "smt/active")
     if active is None:
-        yield Finding("SMT", "not visible here", "info")
+        yield CheckResult("SMT", "not visible here", "info")
     else:
-        yield Finding(
+        yield CheckResult(
             "SMT", "on" if active == "1" else "off", "warn" if active == "1" else "good",
             "a neighbour thread halves a core: use at most one thread a core, or "
             f"echo off | sudo tee {_CPU}/smt/control" if active == "1" else "",
         )  # fmt: skip
 
 
-def load() -> Iterator[Finding]:
+def load() -> Iterator[CheckResult]:
     """Load average, and what others and the hypervisor took during one second of watching."""
     before = read_cpu_times()
     time.sleep(WATCH_SECONDS)
     window = between(before, read_cpu_times())
     if window is None:
-        yield Finding("load", "not visible here", "info")
+        yield CheckResult("load", "not visible here", "info")
         return
     busy = window.foreign_cpu_s / window.seconds
-    yield Finding(
+    yield CheckResult(
         "other processes", f"{busy:.2f} processors (load average {window.load_1m_after:.2f})",
         "warn" if busy > 0.25 else "good",
         "stop what else runs (see top)" if busy > 0.25 else "",
     )  # fmt: skip
     steal = window.steal_s / window.seconds
-    yield Finding(
+    yield CheckResult(
         "steal", f"{steal:.2f} processors", "warn" if steal > 0.05 else "good",
         "the host is overcommitted: use another host or another hour" if steal > 0.05 else "",
     )  # fmt: skip
 
 
-def heat() -> Iterator[Finding]:
+def heat() -> Iterator[CheckResult]:
     """Temperatures and throttle counts since boot."""
     zones = sorted(Path("/sys/class/thermal").glob("thermal_zone*/temp"))
     degrees = [int(text) / 1000 for path in zones if (text := _read(path)) and text.isdigit()]
     if degrees:
         hot = max(degrees) > 85
         remedy = "cool the machine before measuring" if hot else ""
-        yield Finding("temperature", f"{max(degrees):.0f} °C", "warn" if hot else "good", remedy)
+        yield CheckResult(
+            "temperature", f"{max(degrees):.0f} °C", "warn" if hot else "good", remedy
+        )
     else:
-        yield Finding("temperature", "not visible here", "info")
+        yield CheckResult("temperature", "not visible here", "info")
     counts = _CPU.glob("cpu[0-9]*/thermal_throttle/*_throttle_count")
     throttled = sum(int(_read(path) or 0) for path in counts)
     if throttled:
-        yield Finding(
+        yield CheckResult(
             "throttling", f"{throttled} events since boot", "warn", "improve the cooling"
         )  # fmt: skip
 
 
-def power() -> Iterator[Finding]:
+def power() -> Iterator[CheckResult]:
     """Mains or battery."""
     for supply in Path("/sys/class/power_supply").glob("*/online"):
         mains = _read(supply) == "1"
         remedy = "" if mains else "plug the machine in: batteries lower clocks"
-        yield Finding("power", "mains" if mains else "battery", "good" if mains else "warn", remedy)
+        yield CheckResult(
+            "power", "mains" if mains else "battery", "good" if mains else "warn", remedy
+        )
         break
 
 
-def jetson(root: Path = Path("/")) -> Iterator[Finding]:
+def jetson(root: Path = Path("/")) -> Iterator[CheckResult]:
     """Name, power mode and clock lock of a Jetson board; ``root`` is where ``/etc`` lies."""
     if _read(root / "etc/nv_tegra_release") is None:
         return
     name = _read(root / "proc/device-tree/model")
     if name:
-        yield Finding("Jetson board", name, "good")
-    yield Finding(
+        yield CheckResult("Jetson board", name, "good")
+    yield CheckResult(
         "Jetson power mode", nvpmodel_mode() or "nvpmodel -q does not tell", "info",
         "it bounds every clock: choose with sudo nvpmodel -m, and say it beside the numbers",
     )  # fmt: skip
     locked = clocks_locked(root / "sys")
     if locked is None:
-        yield Finding("Jetson clocks", "not visible here", "info")
+        yield CheckResult("Jetson clocks", "not visible here", "info")
     elif locked:
-        yield Finding("Jetson clocks", "locked", "good")
+        yield CheckResult("Jetson clocks", "locked", "good")
     else:
-        yield Finding("Jetson clocks", "not locked", "warn", "sudo jetson_clocks, after each boot")
+        yield CheckResult(
+            "Jetson clocks", "not locked", "warn", "sudo jetson_clocks, after each boot"
+        )
 
 
-def threads() -> Iterator[Finding]:
+def threads() -> Iterator[CheckResult]:
     """Thread settings of the environment; workers get their own."""
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OMP_PROC_BIND")
     found = [f"{name}={os.environ[name]}" for name in names if name in os.environ]
-    yield Finding(
+    yield CheckResult(
         "thread settings", ", ".join(found) or "none set", "info",
         "workers set their own from the suite's threads" if found else "",
     )  # fmt: skip
 
 
-def container() -> Iterator[Finding]:
+def container() -> Iterator[CheckResult]:
     """Limits of the control group."""
     quota = environment.cgroup_cpu_quota()
     if quota is not None:
-        yield Finding(
+        yield CheckResult(
             "container CPU quota", f"{quota:g} processors", "warn",
             "a quota stops all threads for the rest of a period: measure without one",
         )  # fmt: skip
     limit = _read("/sys/fs/cgroup/memory.max")
     if limit and limit != "max":
-        yield Finding("container memory", f"{int(limit) / 2**30:.1f} GiB", "info")
+        yield CheckResult("container memory", f"{int(limit) / 2**30:.1f} GiB", "info")
 
 
-def memory() -> Iterator[Finding]:
+def memory() -> Iterator[CheckResult]:
     """Free memory, swap and disk."""
     import psutil
 
     virtual, swap = psutil.virtual_memory(), psutil.swap_memory()
     short = virtual.available < 2 * 2**30
-    yield Finding(
+    yield CheckResult(
         "memory", f"{virtual.available / 2**30:.1f} of {virtual.total / 2**30:.1f} GiB available",
         "warn" if short else "good", "close programs: large models will swap" if short else "",
     )  # fmt: skip
     if swap.used > 64 * 2**20:
         used = f"{swap.used / 2**20:.0f} MiB used"
-        yield Finding("swap", used, "warn", "swapping ruins latencies: free memory first")
+        yield CheckResult("swap", used, "warn", "swapping ruins latencies: free memory first")
     free = shutil.disk_usage(Path.cwd()).free
     full = free < 2**30
     remedy = "free some space: artifacts and runs need it" if full else ""
-    yield Finding("disk", f"{free / 2**30:.1f} GiB free here", "warn" if full else "good", remedy)
+    yield CheckResult(
+        "disk", f"{free / 2**30:.1f} GiB free here", "warn" if full else "good", remedy
+    )
 
 
-def backends() -> Iterator[Finding]:
+def backends() -> Iterator[CheckResult]:
     """Which backends can run here; for the others, what is missing."""
     from cspbench.backends.spec import BACKENDS
 
     for backend in BACKENDS:
         reason = backend.available()
-        yield Finding(
+        yield CheckResult(
             f"backend {backend.name}", reason or "available", "info" if reason else "good"
         )
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from itertools import pairwise
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cspbench.core.text import select
 from cspbench.errors import InputError
@@ -26,13 +26,19 @@ HISTORY_COLUMNS = ("case", "run", "created", "commit", "latency_ms", "latency_ms
 FEWEST_RUNS = 6
 
 
-def compare_runs(base: StoredRun, head: StoredRun) -> tuple[pd.DataFrame, list[str]]:
-    """Put the cases of two runs beside each other.
+class RunComparison(NamedTuple):
+    """Two runs beside each other.
 
-    Returns:
-        One row a case of either run (ratio is head / base with the 95 % interval of separate runs),
-        and what differs between the two environments, a phrase each.
+    ``table`` has one row a case of either run; ``ratio`` is head / base with the 95 % interval of
+    separate runs. ``differences`` says what differs between the two environments, a phrase each.
     """
+
+    table: pd.DataFrame
+    differences: list[str]
+
+
+def compare_runs(base: StoredRun, head: StoredRun) -> RunComparison:
+    """Put the cases of two runs beside each other."""
     import pandas as pd
 
     old, new = ({record.case: record for record in records(run)} for run in (base, head))
@@ -58,8 +64,8 @@ def compare_runs(base: StoredRun, head: StoredRun) -> tuple[pd.DataFrame, list[s
             row["ratio"] = math.exp(decision.estimate)
             row["ratio_low"], row["ratio_high"] = math.exp(decision.low), math.exp(decision.high)
         rows.append(row)
-    unlike = run_differences(base, head)
-    return pd.DataFrame(rows, columns=list(COMPARE_COLUMNS)), unlike
+    table = pd.DataFrame(rows, columns=list(COMPARE_COLUMNS))
+    return RunComparison(table, run_differences(base, head))
 
 
 def history(runs: Sequence[StoredRun], patterns: Sequence[str]) -> pd.DataFrame:

@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 
 from cspbench.cli.main import COMMANDS
-from cspbench.machine.doctor import Finding
+from cspbench.machine.doctor import CheckResult
 from cspbench.views.formats import FORMATS, PRINTED
 
 #: Their output is no single table, so there is no file to write.
 ONLY_PRINT = {"run", "gate", "show-model"}
 FINDINGS = [
-    Finding("SMT", "on", "warn", "use one thread a core"),
-    Finding("governor", "performance", "good"),
+    CheckResult("SMT", "on", "warn", "use one thread a core"),
+    CheckResult("governor", "performance", "good"),
 ]
 
 

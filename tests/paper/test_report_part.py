@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from cspbench.cli.paper import command
-from cspbench.paper.outcome import VERDICTS
+from cspbench.paper.comparison import VERDICTS
 from cspbench.paper.sections.claims import SIGNS
 from cspbench.report.page import render
 from cspbench.report.section import SECTIONS, ReportContext

@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cspbench.figures.cases import plain
+from cspbench.paper.claims import ClaimResult, check_all
+from cspbench.paper.comparison import VERDICTS, ClaimVerdict
 from cspbench.paper.evidence import from_runs
-from cspbench.paper.outcome import VERDICTS, Verdict
 from cspbench.paper.suites import PREFIX, has_paper, is_paper, suite_of
-from cspbench.paper.verdicts import Finding, check_all
 from cspbench.report.section import SECTIONS, ReportContext, SectionSpec
 
 TITLE = "The CSPNet paper on this machine"
 
 #: Sign and class of each verdict: they differ in shape, not only in colour.
-SIGNS: dict[Verdict, tuple[str, str]] = {
+SIGNS: dict[ClaimVerdict, tuple[str, str]] = {
     "reproduced": ("✓", "good"),
     "not reproduced": ("✕", "bad"),
     "not distinguishable here": ("≈", "warn"),
@@ -34,7 +34,7 @@ GROUPS = {
 class Count(NamedTuple):
     """How many claims have a verdict."""
 
-    verdict: Verdict
+    verdict: ClaimVerdict
     sign: str
     kind: str
     claims: int
@@ -61,11 +61,11 @@ class ClaimLine(NamedTuple):
 
 def data(context: ReportContext) -> Mapping[str, Any]:
     """How many claims have each verdict, and the claims by group."""
-    findings = check_all(from_runs(context.runs))
+    results = check_all(from_runs(context.runs))
     return {
-        "counts": _counts(findings),
+        "counts": _counts(results),
         "groups": tuple(
-            (title, tuple(_line(found) for found in findings if found.claim.group == group))
+            (title, tuple(_line(found) for found in results if found.claim.group == group))
             for group, title in GROUPS.items()
         ),
     }
@@ -84,17 +84,17 @@ def head(context: ReportContext) -> Mapping[str, str]:
     }
 
 
-def _counts(findings: Sequence[Finding]) -> tuple[Count, ...]:
+def _counts(results: Sequence[ClaimResult]) -> tuple[Count, ...]:
     return tuple(
         Count(
-            verdict, sign, kind, sum(found.verdict == verdict for found in findings),
+            verdict, sign, kind, sum(found.verdict == verdict for found in results),
             VERDICTS[verdict],
         )
         for verdict, (sign, kind) in SIGNS.items()
     )  # fmt: skip
 
 
-def _line(found: Finding) -> ClaimLine:
+def _line(found: ClaimResult) -> ClaimLine:
     sign, kind = SIGNS[found.verdict]
     claim, outcome = found.claim, found.outcome
     return ClaimLine(

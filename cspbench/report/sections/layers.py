@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cspbench.core.text import percent
 from cspbench.figures.cases import plain
 from cspbench.report import numbers
 from cspbench.report.profiles import profiles
@@ -45,7 +46,7 @@ def balance(runs: Sequence[Run], rows: Sequence[CaseRow]) -> list[BalanceLine]:
             model=row.model_id,
             bflops=numbers.fixed(total, 3),
             largest=numbers.fixed(largest, 3),
-            share=f"{largest / total:.1%}".replace("%", " %"),
+            share=percent(largest / total, 1),
             name=names.get(row.model_id, ""),
             cio=numbers.fixed(None if cio is None else cio / 1e6, 2),
             traffic=numbers.size(row.total("traffic_bytes")),

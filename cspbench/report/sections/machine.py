@@ -1,4 +1,4 @@
-"""State of the machine and what spoils comparison: facts, and findings with their remedies."""
+"""State of the machine and what spoils comparison: facts, and warnings with their remedies."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Literal
+from typing import Any, Literal
 
 from cspbench.core.case import Case
 from cspbench.core.statuses import FLAGS
@@ -24,7 +24,7 @@ COMPARABLE = ("cpu", "cores_usable", "memory_bytes", "governor", "kernel", "libr
 
 
 @dataclass(frozen=True)
-class Finding:
+class ComparisonWarning:
     """Something that spoils a comparison: ``warn`` moves numbers here, ``note`` may elsewhere."""
 
     level: Literal["warn", "note"]
@@ -66,16 +66,16 @@ def _libraries(run: Run) -> Mapping[str, str]:
     return found
 
 
-def findings(runs: Sequence[Run]) -> list[Finding]:
+def warnings_of(runs: Sequence[Run]) -> list[ComparisonWarning]:
     """What spoils comparison in these runs, worst first."""
     found = [*_between_runs(runs)]
     for run in runs:
         found += [*_machine(run), *_noise(run), *_flags(run), *_storage(run)]
     unique = list(dict.fromkeys(found))
-    return sorted(unique, key=lambda finding: finding.level != "warn")
+    return sorted(unique, key=lambda warning: warning.level != "warn")
 
 
-def _between_runs(runs: Sequence[Run]) -> Iterator[Finding]:
+def _between_runs(runs: Sequence[Run]) -> Iterator[ComparisonWarning]:
     for run in runs[1:]:
         different = [
             fact
@@ -83,7 +83,7 @@ def _between_runs(runs: Sequence[Run]) -> Iterator[Finding]:
             if run.environment.get(fact) != runs[0].environment.get(fact)
         ]
         if different:
-            yield Finding(
+            yield ComparisonWarning(
                 "warn",
                 f"{plain(run.name)} and {plain(runs[0].name)} differ in {', '.join(different)}: "
                 "their latencies are not comparable.",
@@ -91,10 +91,10 @@ def _between_runs(runs: Sequence[Run]) -> Iterator[Finding]:
             )
 
 
-def _machine(run: Run) -> Iterator[Finding]:
+def _machine(run: Run) -> Iterator[ComparisonWarning]:
     env = run.environment
     if env.get("virtualised"):
-        yield Finding(
+        yield ComparisonWarning(
             "note",
             "This is a virtual machine: neighbours share its caches, memory and clock, and most "
             "of that cannot be seen from inside.",
@@ -102,26 +102,26 @@ def _machine(run: Run) -> Iterator[Finding]:
         )
     governor = env.get("governor")
     if governor not in (None, "performance"):
-        yield Finding(
+        yield ComparisonWarning(
             "warn",
             f"The frequency governor is {plain(governor)}: the clock follows the load.",
             "sudo cpupower frequency-set -g performance",
         )
     if governor is None:
-        yield Finding(
+        yield ComparisonWarning(
             "note",
             "The system does not tell the frequency governor; whether the clock was constant is "
             "unknown.",
             "set a fixed clock on the host where you can",
         )
     if env.get("cpu_quota") is not None:
-        yield Finding(
+        yield ComparisonWarning(
             "warn",
             f"The container may use {plain(env['cpu_quota'])} processors: beyond that it waits.",
             "measure with no more threads than that, or lift the limit",
         )
     if str(env.get("git_commit") or "").endswith("-dirty"):
-        yield Finding(
+        yield ComparisonWarning(
             "note",
             "The suite's repository had uncommitted changes.",
             "commit before a run that others should be able to repeat",
@@ -137,7 +137,7 @@ def _interference(run: Run) -> list[Interference]:
     ]
 
 
-def _noise(run: Run) -> Iterator[Finding]:
+def _noise(run: Run) -> Iterator[ComparisonWarning]:
     readings = _interference(run)
     seconds = sum(reading.seconds for reading in readings)
     if not seconds:
@@ -145,13 +145,13 @@ def _noise(run: Run) -> Iterator[Finding]:
     steal = sum(reading.steal_s for reading in readings) / seconds
     foreign = sum(reading.foreign_cpu_s for reading in readings) / seconds
     if steal > STEAL_SHARE:
-        yield Finding(
+        yield ComparisonWarning(
             "warn",
             f"The hypervisor took {steal * 100:.0f} % of a processor (steal) in the sampling time.",
             "measure at a quieter time or on a dedicated machine",
         )
     if foreign > FOREIGN_SHARE:
-        yield Finding(
+        yield ComparisonWarning(
             "warn",
             f"Other processes used {foreign * 100:.0f} % of a processor in the sampling time.",
             "stop the other load",
@@ -159,37 +159,39 @@ def _noise(run: Run) -> Iterator[Finding]:
     load = median(reading.load_1m_before for reading in readings)
     cores = run.environment.get("cores_usable") or 1
     if load > cores:
-        yield Finding(
+        yield ComparisonWarning(
             "warn",
             f"The load average was {number(load)} on {cores} processors.",
             "stop the other load",
         )
 
 
-def _flags(run: Run) -> Iterator[Finding]:
+def _flags(run: Run) -> Iterator[ComparisonWarning]:
     counts = Counter(flag for record in run.records for flag in record.flags)
     measured = sum(bool(record.good) for record in run.records)
     for name, flag in FLAGS.items():
         if counts[name]:
-            yield Finding(
+            yield ComparisonWarning(
                 "warn",
                 f"{counts[name]} of {measured} measured cases are flagged {name}: {flag.meaning}.",
                 flag.remedy,
             )
 
 
-def _storage(run: Run) -> Iterator[Finding]:
+def _storage(run: Run) -> Iterator[ComparisonWarning]:
     for problem in run.stored.problems:
-        yield Finding("warn", f"{plain(problem)}.", "resume the run: cspbench run --resume")
+        yield ComparisonWarning(
+            "warn", f"{plain(problem)}.", "resume the run: cspbench run --resume"
+        )
     rounds = run.stored.meta["suite"]["measure"]["rounds"]
     if enough := run.stored.meta.get("rounds_in_budget"):
-        yield Finding(
+        yield ComparisonWarning(
             "warn",
             f"The suite's budget of time was spent after {enough} of {rounds} rounds.",
             f"measure the rest: cspbench run --resume {plain(run.stored.path)}",
         )
     if rounds < FEW_ROUNDS:
-        yield Finding(
+        yield ComparisonWarning(
             "warn",
             f"The suite asks for {rounds} launches a case: intervals between launches mean little.",
             "raise measure.rounds to 5",
@@ -227,7 +229,7 @@ def _view(run: Run) -> dict[str, Any]:
 def data(context: ReportContext) -> Mapping[str, Any]:
     """Warnings of all runs, and what the machine of each is."""
     runs = context.runs
-    return {"findings": findings(runs), "machines": [_view(run) for run in runs]}
+    return {"warnings": warnings_of(runs), "machines": [_view(run) for run in runs]}
 
 
 SECTIONS.add(

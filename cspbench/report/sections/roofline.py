@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cspbench.core.text import percent
 from cspbench.figures.roofline import ceilings_of
 from cspbench.report import numbers
 from cspbench.report.rows import CaseRow
@@ -65,7 +66,7 @@ def _line(row: CaseRow, predicted_ms: float, shares: Mapping[str, float]) -> Roo
         predicted=numbers.milliseconds(predicted_ms),
         measured=numbers.milliseconds(row.latency_ms),
         ratio=numbers.short(row.latency_ms / predicted_ms),
-        **{bound: f"{100 * share:.0f} %" for bound, share in shares.items()},
+        **{bound: percent(share) for bound, share in shares.items()},
     )
 
 

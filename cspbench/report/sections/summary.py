@@ -9,6 +9,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
+from cspbench.core.text import percent
 from cspbench.figures.published import published_values
 from cspbench.report import numbers
 from cspbench.report.numbers import milliseconds, plus_minus, short, times
@@ -90,9 +91,9 @@ def surprise(measured: Sequence[CaseRow]) -> Sentence:
         less = 1 - (fewer.total("bflops") or 0.0) / (more.total("bflops") or 1.0)
         return Sentence(
             "Surprise",
-            f"{fewer.model_id} has {less:.0%} fewer BFLOPs (computed) than {more.model_id}, and is "
-            f"{times(_ratio(fewer, more))} as slow on {fewer.setting} (measured; the intervals "
-            "do not overlap).".replace("%", " %"),
+            f"{fewer.model_id} has {percent(less)} fewer BFLOPs (computed) than {more.model_id}, "
+            f"and is {times(_ratio(fewer, more))} as slow on {fewer.setting} (measured; the "
+            "intervals do not overlap).",
             fewer.id,
         )
     gap = _backend_gap(measured)

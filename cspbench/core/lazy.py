@@ -1,0 +1,27 @@
+"""Public names that are imported when they are first used, so that importing a package is light."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+
+def lazy_names(
+    module: str, homes: Mapping[str, str]
+) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """``__getattr__`` and ``__dir__`` of a module that names things which live elsewhere.
+
+    Args:
+        module: the module's own name, for the message about an unknown one.
+        homes: public name -> module that holds it. A name that is itself the last part of its
+            home (``errors``: ``cspbench.errors``) is that module.
+    """
+
+    def get(name: str) -> Any:
+        if name not in homes:
+            raise AttributeError(f"module {module!r} has no attribute {name!r}")
+        home = importlib.import_module(homes[name])
+        return home if homes[name] == f"{module}.{name}" else getattr(home, name)
+
+    return get, lambda: sorted(homes)
