@@ -62,7 +62,7 @@ else:
             "analyze": "cspbench.analysis.api",
             "build": "cspbench.models.build",
             "compare": "cspbench.api",
-            "errors": "cspbench.errors",
+            "errors": "cspbench",
             "explain": "cspbench.attribution",
             "gate": "cspbench.api",
             "load": "cspbench.views.frames",

@@ -234,6 +234,7 @@ def _import_all() -> None:
     import cspbench.cli.run
     import cspbench.machine.lock
     import cspbench.runner.executor
+    import cspbench.runner.measure
     import cspbench.runner.run
     import cspbench.suite.load  # noqa: F401
 

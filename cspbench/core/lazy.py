@@ -14,14 +14,13 @@ def lazy_names(
 
     Args:
         module: the module's own name, for the message about an unknown one.
-        homes: public name -> module that holds it. A name that is itself the last part of its
-            home (``errors``: ``cspbench.errors``) is that module.
+        homes: public name -> module that holds it, or package of which it is a module.
     """
 
     def get(name: str) -> Any:
         if name not in homes:
             raise AttributeError(f"module {module!r} has no attribute {name!r}")
-        home = importlib.import_module(homes[name])
-        return home if homes[name] == f"{module}.{name}" else getattr(home, name)
+        held = vars(importlib.import_module(homes[name]))
+        return held[name] if name in held else importlib.import_module(f"{homes[name]}.{name}")
 
     return get, lambda: sorted(homes)
