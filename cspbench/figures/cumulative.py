@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from cspbench.figures import style
 from cspbench.figures.cases import plain, shorten
 from cspbench.figures.choice import compared_models
-from cspbench.figures.spec import FIGURES, FigureSpec, NoDataError
+from cspbench.figures.spec import FIGURES, FigureSpec
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -75,8 +75,6 @@ def draw_cumulative(networks: Sequence[CumulativeCost]) -> Figure:
 
 def _draw(runs: Sequence[Run]) -> Figure:
     layers, models = compared_models(runs, MAX_NETWORKS)
-    if not models:
-        raise NoDataError("no model of these runs was analysed")
     return draw_cumulative(cumulative_data(layers, models))
 
 

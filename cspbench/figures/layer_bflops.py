@@ -104,7 +104,7 @@ def _draw(runs: Sequence[Run]) -> Figure:
     layers, models = compared_models(runs, MAX_NETWORKS)
     networks = layer_bflops_data(layers, models)
     if not networks:
-        raise NoDataError("no model of these runs was analysed")
+        raise NoDataError("no layer of these models has BFLOPs")
     return draw_layer_bflops(networks)
 
 
