@@ -1,4 +1,4 @@
-"""Two cases measured on the spot: time, layers and, if nobody has yet, the device's ceilings."""
+"""Two cases measured now: time, layers and, where they are unknown, the device's ceilings."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from cspbench.runner.session import Progress
     from cspbench.views.frames import Run
 
-#: Launches a case where nobody asked for another number.
+#: Launches a case unless the caller asks for another number.
 ROUNDS = 5
 #: Bound of the sampling of a launch.
 MAX_SECONDS = 2.0

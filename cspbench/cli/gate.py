@@ -33,7 +33,7 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 @click.option("--keep-going", is_flag=True, help="Time the other cases of a blocked suite too.")
 @click.option(
     "--measure-identical", is_flag=True,
-    help="Time also what runs the very same bytes on both sides of a git comparison.",
+    help="Time also what runs the same bytes on both sides of a git comparison.",
 )  # fmt: skip
 @allow_code_option
 @click.option("--self-test", is_flag=True, help="Tell what the gate can see on this machine.")

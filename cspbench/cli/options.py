@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
     from cspbench.views.frames import Run
 
+#: Where reports and figures go unless the user says otherwise.
+REPORTS = Path("reports")
+
 #: For commands that only print; those that write a file as well take `table_options`.
 format_option = click.option(
     "--format", "form", type=click.Choice(PRINTED), default="table", show_default=True,
@@ -33,8 +36,8 @@ results_option = click.option(
 )  # fmt: skip
 
 reports_option = click.option(
-    "--reports", type=click.Path(path_type=Path, file_okay=False), default=Path("reports"),
-    show_default=True, help="Directory for what is made of runs to look at.",
+    "--reports", type=click.Path(path_type=Path, file_okay=False), default=REPORTS,
+    show_default=True, help="Directory for reports and figures.",
 )  # fmt: skip
 
 only_option = click.option(
@@ -91,7 +94,7 @@ def folder_was_out(new: str) -> Callable[[Callable[..., Any]], Callable[..., Any
             if old is not None:
                 reporter = options.get("reporter")
                 report = reporter.report if reporter else functools.partial(click.echo, err=True)
-                report(f"--out is deprecated: the folder is --{new} now, and --out will be gone")
+                report(f"--out is deprecated and goes with the next release: use --{new}")
                 options[new] = old
             return command(*args, **options)
 

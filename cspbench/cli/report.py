@@ -6,9 +6,7 @@ from pathlib import Path
 
 import click
 
-from cspbench.cli.options import load_runs, results_option
-
-REPORTS = Path("reports")
+from cspbench.cli.options import REPORTS, load_runs, results_option
 
 
 @click.command(name="report")

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 #: Labels of definitions that a claim can be checked on; on the others it is reconstruction only.
 FIRM: tuple[Confidence, ...] = ("confirmed", "solved")
 #: A model's label is that of its published form. These variants of csppeleenet were chosen because
-#: they meet the very numbers that they would be checked against, or meet none (docs/models.md).
+#: they meet the numbers that they would be checked against, or meet none (docs/models.md).
 VARIANTS: Mapping[tuple[str, Any], Confidence] = {
     ("gamma", 0.25): "searched",
     ("gamma", 0.75): "open",

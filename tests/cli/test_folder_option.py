@@ -28,7 +28,7 @@ def test_the_old_name_works_and_is_reported_in_one_sentence():
     result = CliRunner().invoke(command, ["--out", "here"])
     assert result.stdout == "here\n"
     [line] = result.stderr.splitlines()
-    assert line == "--out is deprecated: the folder is --results now, and --out will be gone"
+    assert line == "--out is deprecated and goes with the next release: use --results"
 
 
 @pytest.mark.parametrize("quiet", [["--quiet"], ["--log-json", "-"]])
