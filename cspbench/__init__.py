@@ -2,7 +2,8 @@
 
 These names, and those of :mod:`cspbench.ext` for plug-ins, are stable: within a major version they
 keep their meaning, their arguments and the fields that docs/api.md lists; what is to go is
-deprecated for one release. Everything else may change.
+deprecated for one release. Until 1.0 a minor version counts as a major one. Everything else may
+change.
 
 Names are imported when they are first used, so that ``import cspbench`` costs nothing.
 """
@@ -32,6 +33,7 @@ __all__ = [
     "load",
     "plan",
     "run",
+    "write_report",
 ]
 
 if TYPE_CHECKING:
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     from cspbench.core.case import Case
     from cspbench.gating.report import GateReport
     from cspbench.models.build import build
+    from cspbench.report import write_report
     from cspbench.runner.plan import Plan
     from cspbench.suite.suite import Suite
     from cspbench.views.compare import RunComparison
@@ -68,5 +71,6 @@ else:
             "load": "cspbench.views.frames",
             "plan": "cspbench.api",
             "run": "cspbench.api",
+            "write_report": "cspbench.report.page",
         },
     )

@@ -2,13 +2,18 @@
 
 import ast
 import importlib
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+import cspbench
+
 ROOT = Path(__file__).parents[1]
+PAGE = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+FIELDS = re.findall(r"^\| `([A-Z]\w+)` \| (.*) \|$", PAGE.partition("| type |")[2], re.MULTILINE)
 HEAVY = ("torch", "cv2", "pandas", "matplotlib", "numpy", "onnx", "scipy")
 SURFACES = ("cspbench", "cspbench.ext")
 
@@ -33,9 +38,22 @@ def test_what_type_checkers_see_is_what_there_is(name):
 
 @pytest.mark.parametrize("name", SURFACES)
 def test_every_name_is_on_the_page(name):
-    page = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
     public = [one for one in importlib.import_module(name).__all__ if one != "__version__"]
-    assert [one for one in public if f"`{one}`" not in page and f"`{one}(" not in page] == []
+    assert [one for one in public if f"`{one}`" not in PAGE and f"`{one}(" not in PAGE] == []
+
+
+@pytest.mark.parametrize(("name", "fields"), FIELDS)
+def test_the_types_have_the_fields_that_the_page_promises(name, fields):
+    kind = getattr(cspbench, name)
+    there = {*dir(kind), *kind.__annotations__}
+    promised = re.findall(r"`(\w+)(?:\(.*?\))?`", fields.partition(";")[0])
+    assert [field for field in promised if field not in there] == []
+
+
+def test_the_page_lists_the_fields_of_every_type():
+    assert sorted(name for name, _ in FIELDS) == [
+        name for name in cspbench.__all__ if name[0].isupper()
+    ]
 
 
 @pytest.mark.parametrize("name", SURFACES)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import functools
 import hashlib
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,7 +26,7 @@ from cspbench.report.definitions import DEFINITIONS, ORIGIN_SYMBOLS
 from cspbench.report.plots import draw_all
 from cspbench.report.rows import case_rows
 from cspbench.report.section import SECTIONS, ReportContext, SectionSpec
-from cspbench.store.rundir import without_collections
+from cspbench.store.rundir import replace_file, without_collections
 
 if TYPE_CHECKING:
     import jinja2
@@ -61,11 +60,9 @@ def write_report(runs: Sequence[Run], path: Path) -> Path:
         raise InputError("a report needs at least one run")
     with without_collections():  # they would look through all samples again and again
         page = render(runs, path.stem)
-    temporary = path.with_name(f"{path.name}.new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(page.encode("utf-8", "replace"))
-        os.replace(temporary, path)
+        replace_file(path, page.encode("utf-8", "replace"))
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror}") from error
     return path

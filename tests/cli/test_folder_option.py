@@ -38,6 +38,13 @@ def test_the_sentence_goes_where_the_command_reports(quiet):
     assert not result.stderr.startswith("--out"), "nothing, or an event as JSON"
 
 
+@pytest.mark.parametrize("name", ["run", "figures"])
+def test_the_two_commands_that_had_it_take_the_old_name(name):
+    found = cli.get_command(click.Context(cli), name)
+    [old] = [option for option in found.params if "--out" in option.opts]
+    assert old.hidden
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_an_option_means_one_thing(name):
     """``--out`` is a file, ``--results`` and ``--reports`` are folders, in every command."""
