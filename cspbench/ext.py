@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from cspbench.figures import style
     from cspbench.figures.spec import FIGURES, FigureSpec, NoDataError
     from cspbench.figures.svg import mark_case, mark_points
+    from cspbench.jobs.spec import JOBS, CaseRequest, JobKind, PhaseReport, Policy, Request
     from cspbench.machine.sensors.spec import (
         SENSORS,
         Publishes,
@@ -93,6 +94,8 @@ _HOMES = {
         "DeviceTimes HostSession LayerProfile LayerProfiler LayerTime Pipelines Session "
         "Throughput Tolerance Warms"
     ),
+    # Kinds of launches.
+    "cspbench.jobs.spec": "JOBS CaseRequest JobKind PhaseReport Policy Request",
     # Sensors.
     "cspbench.machine.sensors.spec": (
         "SENSORS Publishes Reader Reading Sensor read_number read_text"
@@ -109,15 +112,16 @@ _HOMES = {
 }
 
 __all__ = [
-    "BACKENDS", "FIGURES", "GRAPH_METRICS", "LAYER_METRICS", "MODELS", "NECKS", "SCOPE", "SECTIONS",
-    "SENSORS", "SOURCES", "TOTAL_METRICS", "Axis", "Backbone", "Backend", "BackendSpec", "CaseRow",
-    "ChoosesDevice", "Classifier", "Compiles", "ConvBnAct", "CspbenchError", "Definition",
-    "DeviceMemory", "DeviceTimes", "Facts", "FigureSpec", "GraphMetric", "HostSession",
-    "InputError", "LayerMetric", "LayerProfile", "LayerProfiler", "LayerTime", "ModelSpec",
-    "NeckSpec", "NoDataError", "Pipelines", "Publishes", "Reader", "Reading", "Registry",
-    "ReportContext", "SectionSpec", "Sensor", "Session", "SourceSpec", "Stage", "Throughput",
-    "Tolerance", "TotalMetric", "Unavailable", "Unsupported", "Warms", "act_axis", "attach", "csp",
-    "det", "mark_case", "mark_points", "numbers", "read_number", "read_text", "resolve", "style",
+    "BACKENDS", "FIGURES", "GRAPH_METRICS", "JOBS", "LAYER_METRICS", "MODELS", "NECKS", "SCOPE",
+    "SECTIONS", "SENSORS", "SOURCES", "TOTAL_METRICS", "Axis", "Backbone", "Backend", "BackendSpec",
+    "CaseRequest", "CaseRow", "ChoosesDevice", "Classifier", "Compiles", "ConvBnAct",
+    "CspbenchError", "Definition", "DeviceMemory", "DeviceTimes", "Facts", "FigureSpec",
+    "GraphMetric", "HostSession", "InputError", "JobKind", "LayerMetric", "LayerProfile",
+    "LayerProfiler", "LayerTime", "ModelSpec", "NeckSpec", "NoDataError", "PhaseReport",
+    "Pipelines", "Policy", "Publishes", "Reader", "Reading", "Registry", "ReportContext", "Request",
+    "SectionSpec", "Sensor", "Session", "SourceSpec", "Stage", "Throughput", "Tolerance",
+    "TotalMetric", "Unavailable", "Unsupported", "Warms", "act_axis", "attach", "csp", "det",
+    "mark_case", "mark_points", "numbers", "read_number", "read_text", "resolve", "style",
 ]  # fmt: skip
 
 if not TYPE_CHECKING:
