@@ -1,43 +1,76 @@
 """cspbench: benchmarks that explain themselves, for CNNs on CUDA, CPU-OpenCV and Jetson.
 
-This is the public surface; everything else may change. Names are imported when first used, so that
-``import cspbench`` costs nothing.
+These names, and those of :mod:`cspbench.ext` for plug-ins, are stable: within a major version they
+keep their meaning, their arguments and the fields that docs/api.md lists; what is to go is
+deprecated for one release. Until 1.0 a minor version counts as a major one. Everything else may
+change.
+
+Names are imported when they are first used, so that ``import cspbench`` costs nothing.
 """
 
-from __future__ import annotations
+from typing import TYPE_CHECKING
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from cspbench.core.lazy import lazy_names
 
 __version__ = "0.1.0.dev0"
 
-#: Public name -> module that holds it.
-_PUBLIC = {
-    "build": "cspbench.models.build",
-    "analyze": "cspbench.analysis.api",
-    "Analysis": "cspbench.analysis",
-    "run": "cspbench.api",
-    "load": "cspbench.views.frames",
-    "explain": "cspbench.attribution",
-    "Run": "cspbench.views.frames",
-}
-
-__all__ = ["Analysis", "Run", "__version__", "analyze", "build", "explain", "load", "run"]
+__all__ = [
+    "Analysis",
+    "Case",
+    "Explanation",
+    "GateReport",
+    "Plan",
+    "Run",
+    "RunComparison",
+    "Suite",
+    "__version__",
+    "analyze",
+    "build",
+    "compare",
+    "errors",
+    "explain",
+    "gate",
+    "load",
+    "plan",
+    "run",
+    "write_report",
+]
 
 if TYPE_CHECKING:
+    from cspbench import errors
     from cspbench.analysis import Analysis
     from cspbench.analysis.api import analyze
-    from cspbench.api import run
-    from cspbench.attribution import explain
+    from cspbench.api import compare, gate, plan, run
+    from cspbench.attribution import Explanation, explain
+    from cspbench.core.case import Case
+    from cspbench.gating.report import GateReport
     from cspbench.models.build import build
+    from cspbench.report import write_report
+    from cspbench.runner.plan import Plan
+    from cspbench.suite.suite import Suite
+    from cspbench.views.compare import RunComparison
     from cspbench.views.frames import Run, load
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _PUBLIC:
-        raise AttributeError(f"module 'cspbench' has no attribute {name!r}")
-    return getattr(importlib.import_module(_PUBLIC[name]), name)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+else:
+    __getattr__, __dir__ = lazy_names(
+        __name__,
+        {
+            "Analysis": "cspbench.analysis",
+            "Case": "cspbench.core.case",
+            "Explanation": "cspbench.attribution",
+            "GateReport": "cspbench.gating.report",
+            "Plan": "cspbench.runner.plan",
+            "Run": "cspbench.views.frames",
+            "RunComparison": "cspbench.views.compare",
+            "Suite": "cspbench.suite.suite",
+            "analyze": "cspbench.analysis.api",
+            "build": "cspbench.models.build",
+            "compare": "cspbench.api",
+            "errors": "cspbench",
+            "explain": "cspbench.attribution",
+            "gate": "cspbench.api",
+            "load": "cspbench.views.frames",
+            "plan": "cspbench.api",
+            "run": "cspbench.api",
+            "write_report": "cspbench.report.page",
+        },
+    )

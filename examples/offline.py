@@ -151,7 +151,7 @@ def run(arguments: argparse.Namespace) -> None:
     results = work / "offline-results"
     results.mkdir(exist_ok=True)
     (results / "doctor.txt").write_text(cspbench("doctor", stdout=subprocess.PIPE).stdout)
-    code = cspbench("run", *arguments.suite, "--out", str(results / "results"), "--reports",
+    code = cspbench("run", *arguments.suite, "--results", str(results / "results"), "--reports",
                     str(results / "reports"), *arguments.options).returncode  # fmt: skip
     archive = work / "offline-results.tar.gz"
     with tarfile.open(archive, "w:gz") as file:

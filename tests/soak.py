@@ -89,7 +89,15 @@ class Campaign:
             fake_backend.install(folder)
             (folder / "suite.yaml").write_text(SUITES[backend])
             # A whole run first: it exports the models, and its report must be written.
-            warm = ["suite.yaml", "--rounds", "1", "--out", "warm", "--only", f"*/{backend}/*/t1"]
+            warm = [
+                "suite.yaml",
+                "--rounds",
+                "1",
+                "--results",
+                "warm",
+                "--only",
+                f"*/{backend}/*/t1",
+            ]
             os.waitpid(self._start(warm), 0)
             self._save(Tally())
         self.tally = Tally(**json.loads(self.state.read_text()))
@@ -226,6 +234,7 @@ def _import_all() -> None:
     import cspbench.cli.run
     import cspbench.machine.lock
     import cspbench.runner.executor
+    import cspbench.runner.measure
     import cspbench.runner.run
     import cspbench.suite.load  # noqa: F401
 

@@ -19,7 +19,7 @@ GROUPS = {
     "reference_backend": "cspbench.backends", "fx_backend": "cspbench.backends",
     "int8_precision": "cspbench.precisions", "numpy_device": "cspbench.devices",
     "uptime": "cspbench.sensors", "depthwise": "cspbench.metrics",
-    "launches_figure": "cspbench.figures",
+    "launches_figure": "cspbench.figures", "loading": "cspbench.sections",
 }  # fmt: skip
 #: Everything at once, because each process pays for importing torch.
 CHECK = r"""
@@ -38,11 +38,11 @@ from cspbench.jobs.spec import JOBS
 from cspbench.jobs.worker import perform
 from cspbench.measure import ceilings
 from cspbench.measure.agreement import check_agreement
-from cspbench.report.rows import case_rows
+from cspbench.report.page import render
 from cspbench.machine.sensors.spec import SENSORS
 from cspbench.views.layer_times import layer_time_rows
 from tests.report.runs import demo_run
-import loading, plugin
+import plugin
 
 torch.set_num_threads(1)
 found = {}
@@ -81,7 +81,7 @@ found["ceilings"] = measured["ceilings"]
 found["uptime"] = SENSORS.get("uptime").open().read().counters["uptime_s"]
 run = demo_run(Path(sys.argv[1]))
 found["figure"] = len(style.svg_bytes(FIGURES.get("launches").draw([run]), "launches"))
-found["loading"] = loading.loading(case_rows([run]))[0]
+found["page"] = render([run])
 print(json.dumps(found))
 """
 
@@ -105,7 +105,7 @@ def package(tmp_path_factory):
 
 
 def test_the_page_holds_a_sample_of_everything():
-    assert set(SAMPLES) == {*GROUPS, "plugin", "loading"}
+    assert set(SAMPLES) == {*GROUPS, "plugin"}
 
 
 def test_the_samples_do_what_the_page_says(package, tmp_path):
@@ -132,7 +132,10 @@ def test_the_samples_do_what_the_page_says(package, tmp_path):
     assert min(found["ceilings"]["gflops"]["fp32"], found["ceilings"]["overhead_us"]) > 0
     assert found["uptime"] > 0
     assert found["figure"] > 5000
-    assert found["loading"][2] == "12.00"  # load_ns of every launch of the demo run: 12 ms
+    assert 'id="fig-launches"' in found["page"]
+    assert '<a href="#loading">Loading</a>' in found["page"]
+    [section] = re.findall('<section id="loading".*?</section>', found["page"], re.DOTALL)
+    assert section.count('<td class="num main">12.00</td>') == 7, "load_ns of every launch: 12 ms"
 
 
 def test_the_suite_is_planned_with_the_samples(package, tmp_path):

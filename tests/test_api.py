@@ -1,4 +1,4 @@
-"""``cspbench.run`` and ``cspbench.explain``: alone on the machine, and one suite a run."""
+"""The verbs of ``cspbench``: alone on the machine, one suite a run, sides as the command's."""
 
 import contextlib
 
@@ -7,6 +7,8 @@ import pytest
 import cspbench
 from cspbench.errors import InputError
 from cspbench.machine.lock import timing_lock
+from cspbench.suite.load import load_suite
+from tests.report.runs import good, write_run
 
 SUITE = "name: one\nmatrix: {model: [peleenet@64], backend: [opencv-cpu]}\n"
 PAIR = ("peleenet@64", "csppeleenet@64")
@@ -96,3 +98,67 @@ def test_a_directory_with_one_suite_is_that_suite(measured, tmp_path):
     (tmp_path / "few").mkdir()
     (tmp_path / "few/one.yaml").write_text(SUITE)
     assert cspbench.run(tmp_path / "few").name.endswith("-one")
+
+
+def test_plan_takes_a_file_settings_and_patterns():
+    plan = cspbench.plan("one.yaml", settings={"matrix.batch": [1, 2]}, only=["*/b2/*"])
+    assert [planned.id for planned in plan.cases] == ["peleenet@64/opencv-cpu/b2/t1"]
+
+
+def test_plan_takes_an_expanded_suite_as_it_is():
+    suite = load_suite("one.yaml")
+    assert cspbench.plan(suite).suite is suite
+    with pytest.raises(InputError, match="this suite is expanded already"):
+        cspbench.plan(suite, settings={"threads": 2})
+
+
+def test_run_measures_what_plan_names(measured, tmp_path):
+    run = cspbench.run("one.yaml", tmp_path / "here", settings={"matrix.batch": [1, 2]},
+                       only=["*/b2/*"])  # fmt: skip
+    assert list(run.cases["id"]) == ["peleenet@64/opencv-cpu/b2/t1"]
+    assert run.path.parent == tmp_path / "here"
+
+
+@pytest.fixture
+def judged(monkeypatch):
+    """Instead of measuring: which of the two gates was asked for what."""
+    asked = []
+    for module, name in (("job", "run_gate"), ("stored", "run_stored_gate")):
+        monkeypatch.setattr(f"cspbench.gating.{module}.{name}",
+                            lambda *given, name=name: asked.append((name, *given)))  # fmt: skip
+    return asked
+
+
+def test_gate_measures_two_settings(judged):
+    cspbench.gate("one.yaml", "set:threads=1", "set:threads=2", strict=True, only=["*"])
+    [(name, file, base, head, settings, _)] = judged
+    assert (name, file.name) == ("run_gate", "one.yaml")
+    assert (base.settings, head.settings) == ((("threads", "1"),), (("threads", "2"),))
+    assert (settings.strict, settings.static, settings.only) == (True, True, ["*"])
+
+
+def test_gate_reads_a_stored_run(judged, tmp_path):
+    case = "peleenet@64/opencv-cpu/b1/t1"
+    write_run(tmp_path / "results", {case: good(case, 10.0)}, name="before")
+    cspbench.gate("one.yaml", "before")
+    [(name, _, base, head, _, _)] = judged
+    assert (name, base.kind, head.kind) == ("run_stored_gate", "run", "set")
+
+
+def test_gate_refuses_an_environment_for_a_stored_run(judged, tmp_path):
+    case = "peleenet@64/opencv-cpu/b1/t1"
+    write_run(tmp_path / "results", {case: good(case, 10.0)}, name="before")
+    with pytest.raises(InputError, match="before has an environment already"):
+        cspbench.gate("one.yaml", "before", base_env="somewhere")
+    assert judged == []
+
+
+def test_compare_takes_names_and_runs(tmp_path):
+    case = "peleenet@64/opencv-cpu/b1/t1"
+    old = write_run(tmp_path / "results", {case: good(case, 10.0)}, name="old")
+    new = write_run(tmp_path / "results", {case: good(case, 20.0)}, name="new",
+                    environment={"cpu": "another"})  # fmt: skip
+    named = cspbench.compare("old", "new")
+    assert named.table["ratio"].tolist() == pytest.approx([2.0], rel=0.01)
+    assert any("cpu was" in phrase for phrase in named.differences)
+    assert cspbench.compare(old, new).table.equals(named.table)

@@ -26,7 +26,7 @@ def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("device")
     (folder / "device.yaml").write_text(SUITE)
     done = subprocess.run(
-        [sys.executable, "-m", "cspbench", "run", str(folder / "device.yaml"), "--out",
+        [sys.executable, "-m", "cspbench", "run", str(folder / "device.yaml"), "--results",
          str(folder / "results"), "--reports", str(folder / "reports")],
         capture_output=True, text=True, check=False,
     )  # fmt: skip

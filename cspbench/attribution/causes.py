@@ -71,7 +71,7 @@ _WHOLE = {
 }
 
 
-class Verdict(str, Enum):
+class ExplanationVerdict(str, Enum):
     """What the attribution is worth."""
 
     EXPLAINED = "explained"
@@ -102,7 +102,7 @@ class Side:
 
 
 @dataclass(frozen=True)
-class Part:
+class DifferencePart:
     """A cause or a part of the residual in both cases, in ms."""
 
     key: str
@@ -157,7 +157,7 @@ class Explanation:
     b: Side
     low: float | None
     high: float | None
-    parts: tuple[Part, ...]
+    parts: tuple[DifferencePart, ...]
     groups: tuple[Group, ...]
     costs: tuple[tuple[dict[str, float], ...], tuple[dict[str, float], ...]]
     notes: tuple[str, ...] = ()
@@ -186,13 +186,13 @@ class Explanation:
         return largest / abs(self.difference_ms)
 
     @property
-    def verdict(self) -> Verdict:
+    def verdict(self) -> ExplanationVerdict:
         """Indistinguishable where the interval holds 0 or there is none."""
         if self.low is None or self.high is None or self.low <= 0 <= self.high:
-            return Verdict.INDISTINGUISHABLE
+            return ExplanationVerdict.INDISTINGUISHABLE
         share = self.residual_share
         explained = share is not None and share <= RESIDUAL_SHARE
-        return Verdict.EXPLAINED if explained else Verdict.NOT_EXPLAINED
+        return ExplanationVerdict.EXPLAINED if explained else ExplanationVerdict.NOT_EXPLAINED
 
 
 def attribute(
@@ -342,7 +342,9 @@ def components(entry: Entry, prices: Mapping[Pool, Price]) -> dict[str, float]:
     }
 
 
-def _parts(a: Side, b: Side, costs: Sequence[Sequence[Mapping[str, float]]]) -> list[Part]:
+def _parts(
+    a: Side, b: Side, costs: Sequence[Sequence[Mapping[str, float]]]
+) -> list[DifferencePart]:
     sums = [
         {key: math.fsum(cost.get(key, 0.0) for cost in side) for key in (*CAUSES, *RESIDUALS)}
         for side in costs
@@ -350,7 +352,7 @@ def _parts(a: Side, b: Side, costs: Sequence[Sequence[Mapping[str, float]]]) -> 
     for side, total in zip((a, b), sums, strict=True):
         total["outside"] = side.outside_ms
     return [
-        Part(key, label, sums[0][key], sums[1][key], residual=key in RESIDUALS)
+        DifferencePart(key, label, sums[0][key], sums[1][key], residual=key in RESIDUALS)
         for key, label in (CAUSES | RESIDUALS).items()
     ]
 

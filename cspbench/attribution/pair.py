@@ -1,4 +1,4 @@
-"""Two cases measured on the spot: time, layers and, if nobody has yet, the device's ceilings."""
+"""Two cases measured now: time, layers and, where they are unknown, the device's ceilings."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from cspbench.runner.session import Progress
     from cspbench.views.frames import Run
 
-#: Launches a case where nobody asked for another number.
+#: Launches a case unless the caller asks for another number.
 ROUNDS = 5
 #: Bound of the sampling of a launch.
 MAX_SECONDS = 2.0
@@ -59,28 +59,25 @@ def plan_pair(
 
 def measure_plan(
     plan: Plan,
-    out: Path,
+    results: Path,
     executor: Executor | None = None,
     progress: Progress | None = None,
     *,
     wait: bool = True,
     waiting: Callable[[str], None] | None = None,
 ) -> Run:
-    """Measure a plan, alone on this machine, and return the run, stored under ``out``.
+    """Measure a plan, alone on this machine, and return the run, stored under ``results``.
 
     ``wait`` and ``waiting`` say what to do while another run measures (`timing_lock`).
 
     Raises:
         InputError: another one does and ``wait`` is False, or nothing can be written.
     """
-    from cspbench.machine.lock import timing_lock
-    from cspbench.runner.run import execute, new_run
+    from cspbench.runner.measure import RunTask, measure
     from cspbench.views.frames import load
 
-    with timing_lock(plan.suite.name, wait=wait, waiting=waiting):
-        directory = new_run(plan, out)
-        execute(plan, directory, executor=executor, progress=progress)
-    return load(directory.path)
+    [path] = measure([RunTask(plan)], results, executor, progress, wait=wait, waiting=waiting)
+    return load(path)
 
 
 def case_of(text: str, backend: str, batch: int, threads: int) -> Case:

@@ -10,13 +10,14 @@ from cspbench.attribution.causes import (
     CAUSES,
     RESIDUAL_SHARE,
     RESIDUALS,
+    DifferencePart,
     Explanation,
+    ExplanationVerdict,
     Group,
-    Part,
     Side,
-    Verdict,
 )
 from cspbench.core.case import Case
+from cspbench.core.text import percent
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -61,7 +62,7 @@ def _headline(it: Explanation) -> str:
             "Measure more launches (--rounds)."
         )
     reach = f"{signed(it.low)} to {signed(it.high)} ms with 95 % confidence"
-    if it.verdict is Verdict.INDISTINGUISHABLE:
+    if it.verdict is ExplanationVerdict.INDISTINGUISHABLE:
         return (
             f"A and B cannot be told apart: {times}, and the difference of "
             f"{signed(it.difference_ms)} ms may be anything from {reach}. "
@@ -69,7 +70,8 @@ def _headline(it: Explanation) -> str:
         )
     word = "slower" if it.difference_ms > 0 else "faster"
     share = it.difference_ms / a.latency.estimate
-    return f"B is {word} by {ms(abs(it.difference_ms))} ({percent(share, '+')}; {reach}): {times}."
+    by = f"{ms(abs(it.difference_ms))} ({percent(share, signed=True)}; {reach})"
+    return f"B is {word} by {by}: {times}."
 
 
 def _work(it: Explanation) -> str:
@@ -110,19 +112,19 @@ def _reasons(it: Explanation) -> str:
     return f"By cause: {'; '.join(_reason(it, part) for part in causes)}"
 
 
-def _worth(parts: list[Part]) -> list[Part]:
+def _worth(parts: list[DifferencePart]) -> list[DifferencePart]:
     moved = math.fsum(abs(part.difference_ms) for part in parts)
     kept = [part for part in parts if abs(part.difference_ms) > WORTH_A_WORD * moved]
     return sorted(kept, key=lambda part: -abs(part.difference_ms))[:MOST_CAUSES]
 
 
-def _reason(it: Explanation, part: Part) -> str:
+def _reason(it: Explanation, part: DifferencePart) -> str:
     where = _where(it, part)
     change = f"{signed(part.difference_ms)} ms {part.label}"
     return f"{change} ({where})" if where else change
 
 
-def _where(it: Explanation, part: Part) -> str:
+def _where(it: Explanation, part: DifferencePart) -> str:
     """The groups that make the most of a cause, and how many entries they are."""
     pairs = [(group.causes.get(part.key, 0.0), group) for group in it.groups]
     least = LEAST_PLACE * abs(part.difference_ms)
@@ -153,15 +155,15 @@ def _residual(it: Explanation) -> str:
     parts = [part for part in it.parts if part.residual]
     told = ", ".join(f"{signed(part.difference_ms)} ms {part.label}" for part in parts)
     of = ""
-    if share is not None and it.verdict is not Verdict.INDISTINGUISHABLE:
+    if share is not None and it.verdict is not ExplanationVerdict.INDISTINGUISHABLE:
         of = f", {percent(share)} of the difference at most"
     return f"No cause accounts for {signed(it.residual_ms)} ms{of} ({told})."
 
 
 def _judgement(it: Explanation) -> str:
-    if it.verdict is Verdict.INDISTINGUISHABLE:
+    if it.verdict is ExplanationVerdict.INDISTINGUISHABLE:
         return "Verdict: indistinguishable."
-    if it.verdict is Verdict.EXPLAINED:
+    if it.verdict is ExplanationVerdict.EXPLAINED:
         return "Verdict: explained."
     largest = max((p for p in it.parts if p.residual), key=lambda p: abs(p.difference_ms))
     return (
@@ -175,13 +177,17 @@ def _other_batch(it: Explanation, other: Explanation) -> str:
     here, there = it.a.batch, other.a.batch
     mine, theirs = it.difference_ms / here, other.difference_ms / there
     moved = {
-        part.key: Part(part.key, part.label, part.difference_ms / here, of.difference_ms / there,
-                       part.residual)
+        part.key: DifferencePart(part.key, part.label, part.difference_ms / here,
+                                 of.difference_ms / there, part.residual)
         for part, of in zip(it.parts, other.parts, strict=True)
     }  # fmt: skip
     worth = _worth(list(moved.values()))
     told = "; ".join(f"{signed(part.difference_ms)} {part.label}" for part in worth)
-    doubt = " (not to be told apart there)" if other.verdict is Verdict.INDISTINGUISHABLE else ""
+    doubt = (
+        " (not to be told apart there)"
+        if other.verdict is ExplanationVerdict.INDISTINGUISHABLE
+        else ""
+    )
     turn = "slower" if theirs > 0 else "faster"
     change = theirs - mine
     return (
@@ -309,8 +315,3 @@ def signed(value: float) -> str:
 
 def _digits(value: float) -> str:
     return f"{value:.{1 if abs(value) >= 10 else 2 if abs(value) >= 1 else 3}f}"
-
-
-def percent(share: float, sign: str = "") -> str:
-    """``24 %``."""
-    return f"{share:{sign}.0%}".replace("%", " %")

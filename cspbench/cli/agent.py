@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from cspbench.cli.fleet_options import insecure_option, needs_fleet
-from cspbench.cli.options import allow_code_option, memory_size
+from cspbench.cli.options import allow_code_option, memory_limit_option
 
 
 @click.command()
@@ -28,12 +28,7 @@ from cspbench.cli.options import allow_code_option, memory_size
     show_default=True,
     help="Longest wait to cool down before a launch.",
 )
-@click.option(
-    "--memory-limit",
-    callback=memory_size,
-    metavar="SIZE",
-    help="Bound of a worker's memory, such as 8G.  [default: 80 % of what is free]",
-)
+@memory_limit_option
 @allow_code_option
 @insecure_option  # fmt: skip
 def command(

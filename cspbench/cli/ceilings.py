@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cspbench.cli.options import RegistryChoice, emit, emit_text, table_options
-from cspbench.cli.reporter import Talk, talk_options
+from cspbench.cli.reporter import Reporter, reporter_options
 from cspbench.errors import InputError
 from cspbench.machine.devices.spec import DEVICES, HOST
 
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
 @click.option("--again", is_flag=True, help="Measure again although it is known.")
 @table_options
-@talk_options
+@reporter_options
 def command(
-    device: str, threads: int, again: bool, form: str, out: Path | None, talk: Talk
+    device: str, threads: int, again: bool, form: str, out: Path | None, reporter: Reporter
 ) -> None:
     """Measure compute, bandwidth and overhead of a device once; later calls print what is known."""
     from cspbench.store.ceilings import known_ceilings
 
     found = None if again else known_ceilings(device, threads)
-    ceilings = found or _measure(device, threads, talk)
+    ceilings = found or _measure(device, threads, reporter)
     if form == "json":
         emit_text(json.dumps(asdict(ceilings)), out)
         return
@@ -58,7 +58,7 @@ def _rows(ceilings: Ceilings) -> list[tuple[str, float, str]]:
     ]
 
 
-def _measure(device: str, threads: int, talk: Talk) -> Ceilings:
+def _measure(device: str, threads: int, reporter: Reporter) -> Ceilings:
     from cspbench.jobs.ceilings import CeilingsRequest, CeilingsResult
     from cspbench.machine.lock import timing_lock
     from cspbench.runner.executor import LocalExecutor
@@ -67,7 +67,7 @@ def _measure(device: str, threads: int, talk: Talk) -> Ceilings:
     reason = DEVICES.get(device).available()
     if reason:
         raise InputError(f"{device} cannot be measured here: {reason}")
-    with timing_lock("ceilings", waiting=talk.tell):
+    with timing_lock("ceilings", waiting=reporter.report):
         request = CeilingsRequest(device, threads)
         outcome = LocalExecutor().launch(request, threads, 600)
     found: CeilingsResult | None = outcome.checked(request.job)

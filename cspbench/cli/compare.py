@@ -19,13 +19,11 @@ def command(base: str, head: str, form: str, out: Path | None, results: Path) ->
 
     Separate runs are a poor way to find small changes: cspbench gate measures both sides in turn.
     """
+    from cspbench.api import compare
     from cspbench.core.text import printable
-    from cspbench.store.rundir import find_run, read_run
-    from cspbench.views.compare import compare_runs
 
-    runs = [read_run(find_run(name, results)) for name in (base, head)]
-    frame, unlike = compare_runs(*runs)
+    found = compare(base, head, results)
     numbers = dict.fromkeys(("base_ms", "head_ms", "ratio", "ratio_low", "ratio_high"), ".3f")
-    emit(frame, form, out, numbers)
-    for phrase in unlike:
+    emit(found.table, form, out, numbers)
+    for phrase in found.differences:
         click.echo(printable(f"warning: not the same conditions: {phrase}"), err=True)

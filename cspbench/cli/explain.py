@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,10 +14,11 @@ from cspbench.cli.options import (
     allow_code_option,
     emit,
     emit_text,
+    no_wait_option,
     results_option,
     table_options,
 )
-from cspbench.cli.reporter import Talk, talk_options
+from cspbench.cli.reporter import Reporter, reporter_options
 from cspbench.core.statuses import ExitCode, Status
 from cspbench.core.text import printable
 from cspbench.errors import InputError, StoreError
@@ -51,16 +53,14 @@ SHOWN_GROUPS = 12
     help="Launches a case, if measured now.",
 )
 @allow_code_option
-@click.option(
-    "--no-wait", is_flag=True, help="Refuse to start while another run measures on this machine."
-)
-@talk_options
+@no_wait_option
+@reporter_options
 @table_options
-@results_option  # fmt: skip
+@results_option
 def command(
     a: str, b: str, run: str | None, by: str | None, backend: str, batch: int, threads: int,
     rounds: int, allow_code: bool, no_wait: bool, form: str, out: Path | None, results: Path,
-    talk: Talk,
+    reporter: Reporter,
 ) -> int:  # fmt: skip
     """Tell why B is slower or faster than A: the difference by cause and by layer.
 
@@ -77,13 +77,13 @@ def command(
         return ExitCode.OK
     try:
         stored = _measure(
-            (a, b), backend, batch, threads, rounds, results, talk, allow_code=allow_code,
+            (a, b), backend, batch, threads, rounds, results, reporter, allow_code=allow_code,
             wait=not no_wait,
         )  # fmt: skip
     except StoreError as error:
         click.echo(f"error: {error}", err=True)
         return ExitCode.NOT_MEASURED
-    talk.tell(f"run {stored.path}")
+    reporter.report(f"run {stored.path}")
     bad = [record for record in stored.records if record.status is not Status.OK]
     for record in bad:
         click.echo(printable(f"error: {record.case}: {record.status}: {record.reason}"), err=True)
@@ -110,20 +110,20 @@ def _refuse_settings() -> None:
 
 def _measure(
     ids: tuple[str, str], backend: str, batch: int, threads: int, rounds: int, results: Path,
-    talk: Talk, *, allow_code: bool, wait: bool,
+    reporter: Reporter, *, allow_code: bool, wait: bool,
 ) -> Run:  # fmt: skip
     from cspbench.attribution.pair import measure_plan, plan_pair
+    from cspbench.cli.progress import display_for
     from cspbench.models.code import allowing_code
     from cspbench.runner.executor import LocalExecutor
 
     with allowing_code(allow_code):
         plan = plan_pair(*ids, backend=backend, batch=batch, threads=threads, rounds=rounds)
-        display = talk.display()
-        try:
+        with contextlib.closing(display_for(reporter)) as display:
             executor = LocalExecutor(allow_code=allow_code)
-            return measure_plan(plan, results, executor, display, wait=wait, waiting=talk.tell)
-        finally:
-            display.close()
+            return measure_plan(
+                plan, results, executor, display, wait=wait, waiting=reporter.report
+            )
 
 
 def _show(found: Explanation, form: str, by: str | None, out: Path | None) -> None:

@@ -1,4 +1,4 @@
-"""``cspbench export``: the very artifact that a backend measures."""
+"""``cspbench export``: the exact artifact that a backend measures."""
 
 from __future__ import annotations
 

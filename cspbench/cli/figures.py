@@ -6,28 +6,21 @@ from pathlib import Path
 
 import click
 
-from cspbench.cli.options import results_option
+from cspbench.cli.options import folder_was_out, load_runs, reports_option, results_option
 
 
 @click.command()
 @click.argument("runs", metavar="RUN...", nargs=-1, required=True)
 @click.option("--only", default="*", metavar="PATTERN", help="Only figures of these names.")
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path("reports"),
-    show_default=True,
-    help="Directory for the files.",
-)
-@results_option  # fmt: skip
-def command(runs: tuple[str, ...], only: str, out: Path, results: Path) -> None:
+@reports_option
+@results_option
+@folder_was_out("reports")
+def command(runs: tuple[str, ...], only: str, reports: Path, results: Path) -> None:
     """Draw every figure that the RUNs hold data for, as SVG and PNG."""
     from cspbench.figures.spec import FIGURES, NoDataError
     from cspbench.figures.style import save
-    from cspbench.store.rundir import find_run
-    from cspbench.views.frames import load
 
-    loaded = [load(find_run(run, results)) for run in runs]
+    loaded = load_runs(runs, results)
     for name in FIGURES.names(only):
         spec = FIGURES.get(name)
         try:
@@ -35,6 +28,5 @@ def command(runs: tuple[str, ...], only: str, out: Path, results: Path) -> None:
         except NoDataError as reason:
             click.echo(f"{name}: not drawn: {reason}", err=True)
             continue
-        out.mkdir(parents=True, exist_ok=True)
-        for path in save(figure, name, out, spec.title):
+        for path in save(figure, name, reports, spec.title):
             click.echo(str(path))

@@ -28,7 +28,7 @@ cluster_option = click.option(
 insecure_option = click.option(
     "--insecure",
     is_flag=True,
-    help="Allow plain TCP beyond this machine: whoever reaches it can run code on every board.",
+    help="Allow plain TCP beyond this machine: who reaches it can run code on every board.",
 )
 
 
@@ -49,7 +49,8 @@ def fleet_of(scheduler: str | None, cluster: Path | None, *, insecure: bool) -> 
     """Connect to a scheduler, or start a cluster; leave it, or end it, afterwards.
 
     Raises:
-        InputError: both are given, Dask is missing, the address may not be used, nobody answers.
+        InputError: both are given, Dask is missing, the address may not be used, or the scheduler
+            does not answer.
     """
     from cspbench.fleet.security import check_address
 

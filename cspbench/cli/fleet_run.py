@@ -2,53 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from cspbench.cli.measuring import Ending, check_suites, stoppable, suites_of
-from cspbench.cli.reporter import Talk
+from cspbench.cli.measuring import check_suites, suites_of
 from cspbench.errors import InputError
 
 if TYPE_CHECKING:
     from cspbench.fleet.client import Hub
     from cspbench.fleet.devices import BoardInfo, FleetPlan
     from cspbench.runner.executor import Executor
+    from cspbench.runner.session import Progress
     from cspbench.store.rundir import StoredRun
+
+#: A planned run, and what it goes on with if it is resumed.
+FleetTask = tuple["FleetPlan", "StoredRun | None"]
+
+
+def fleet_tasks(
+    hub: Hub, suites: Sequence[str], only: Sequence[str], settings: Sequence[str], results: Path,
+    resume: str | None, *, force: bool,
+) -> list[FleetTask]:  # fmt: skip
+    """The runs to measure on the fleet: of every suite, or what is missing of a stored one."""
+    from cspbench.fleet.controller import resumable_fleet
+    from cspbench.store.rundir import find_run
+
+    boards = boards_of(hub)
+    if resume is None:
+        return [(fleet, None) for fleet in plans(suites, boards, only, settings)]
+    fleet, stored = resumable_fleet(find_run(resume, results), boards, force=force)
+    check_suites(suites, fleet.plan, stored)
+    return [(fleet, stored)]
 
 
 def measure_on_fleet(
-    hub: Hub,
-    suites: Sequence[str],
-    out: Path,
-    only: Sequence[str],
-    settings: tuple[str, ...],
-    resume: str | None,
-    force: bool,
-    local: Executor,
-    talk: Talk,
-) -> Ending:
-    """Run all suites, or what is missing of a stored run, on a fleet."""
+    hub: Hub, tasks: Sequence[FleetTask], results: Path, local: Executor, progress: Progress
+) -> Iterator[Path]:
+    """Measure the tasks; each run's directory is yielded as soon as it exists."""
     from cspbench.fleet.controller import execute_fleet, new_fleet_run
 
-    boards = boards_of(hub)
-    tasks: list[tuple[FleetPlan, StoredRun | None]]
-    if resume is not None:
-        tasks = [_resumed(suites, out, resume, boards, force)]
-    else:
-        tasks = [(fleet, None) for fleet in plans(suites, boards, only, settings)]
-    ending = Ending()
-    with stoppable(talk, ending) as display:
-        for fleet, stored in tasks:
-            path = stored.path if stored else new_fleet_run(fleet, out).path
-            ending.paths.append(path)
-            before = stored.launches if stored else ()
-            late = execute_fleet(fleet, path, hub, local, before, display)
-            if late:
-                click.echo(f"late, not counted: {len(late)} launches given up before", err=True)
-    return ending
+    for fleet, stored in tasks:
+        path = stored.path if stored else new_fleet_run(fleet, results).path
+        yield path
+        before = stored.launches if stored else ()
+        late = execute_fleet(fleet, path, hub, local, before, progress)
+        if late:
+            click.echo(f"late, not counted: {len(late)} launches given up before", err=True)
 
 
 def boards_of(hub: Hub) -> list[BoardInfo]:
@@ -78,14 +80,3 @@ def plans(
     from cspbench.fleet.devices import plan_fleet
 
     return [plan_fleet(suite, boards, only) for suite in suites_of(suites, settings)]
-
-
-def _resumed(
-    suites: Sequence[str], out: Path, resume: str, boards: Sequence[BoardInfo], force: bool
-) -> tuple[FleetPlan, StoredRun]:
-    from cspbench.fleet.controller import resumable_fleet
-    from cspbench.store.rundir import find_run
-
-    fleet, stored = resumable_fleet(find_run(resume, out), boards, force=force)
-    check_suites(suites, fleet.plan, stored)
-    return fleet, stored

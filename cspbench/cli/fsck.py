@@ -23,13 +23,13 @@ def command(run: str, repair: bool, results: Path) -> int:
     from cspbench.store.rundir import find_run
 
     path = find_run(run, results)
-    health = fsck.check(path)
-    for problem in health.problems:
+    found = fsck.check(path)
+    for problem in found.problems:
         click.echo(problem)
-    if repair and health.repairable:
+    if repair and found.repairable:
         click.echo(f"moved {fsck.repair(path)} damaged lines to {path / fsck.DAMAGED_FILE}")
-        health = fsck.check(path)
-    elif health.repairable:
+        found = fsck.check(path)
+    elif found.repairable:
         click.echo("cspbench fsck --repair moves damaged lines out of the way")
-    click.echo(f"{path}: {health.launches} launches, {len(health.problems)} problems")
-    return ExitCode.NOT_MEASURED if health.problems else ExitCode.OK
+    click.echo(f"{path}: {found.launches} launches, {len(found.problems)} problems")
+    return ExitCode.NOT_MEASURED if found.problems else ExitCode.OK

@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from cspbench.cli.progress import Display
-    from cspbench.cli.reporter import Talk
+    from cspbench.cli.reporter import Reporter
     from cspbench.runner.plan import Plan
     from cspbench.store.rundir import StoredRun
     from cspbench.suite.suite import Suite
 
 
 @dataclass
-class Ending:
+class RunResult:
     """The run directories, and the exit code if we were stopped.
 
     By the user (or the system, by SIGTERM), or by a disk that takes no more.
@@ -36,17 +36,19 @@ class Ending:
 
 
 @contextlib.contextmanager
-def stoppable(talk: Talk, ending: Ending) -> Iterator[Display]:
-    """Show progress; note in ``ending`` what stopped the block, for what exists is reported."""
+def stoppable(reporter: Reporter, result: RunResult) -> Iterator[Display]:
+    """Show progress; note in ``result`` what stopped the block, for what exists is reported."""
+    from cspbench.cli.progress import display_for
+
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    display = talk.display()
+    display = display_for(reporter)
     try:
         yield display
     except KeyboardInterrupt:
-        ending.stopped = ExitCode.INTERRUPTED
+        result.stopped = ExitCode.INTERRUPTED
     except StoreError as error:
         click.echo(f"error: {error}", err=True)
-        ending.stopped = ExitCode.NOT_MEASURED
+        result.stopped = ExitCode.NOT_MEASURED
     finally:
         display.close()
 

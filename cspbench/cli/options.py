@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cspbench.api import RESULTS
 from cspbench.errors import InputError
 from cspbench.views.formats import FORMATS, PRINTED, render, write, write_text
 
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from cspbench.core.registry import Registry
     from cspbench.views.frames import Run
 
+#: Where reports and figures go unless the user says otherwise.
+REPORTS = Path("reports")
+
 #: For commands that only print; those that write a file as well take `table_options`.
 format_option = click.option(
     "--format", "form", type=click.Choice(PRINTED), default="table", show_default=True,
@@ -28,9 +32,28 @@ format_option = click.option(
 )  # fmt: skip
 
 results_option = click.option(
-    "--results", type=click.Path(path_type=Path, file_okay=False), default=Path("results"),
+    "--results", type=click.Path(path_type=Path, file_okay=False), default=RESULTS,
     show_default=True, help="Directory that holds the runs.",
 )  # fmt: skip
+
+reports_option = click.option(
+    "--reports", type=click.Path(path_type=Path, file_okay=False), default=REPORTS,
+    show_default=True, help="Directory for reports and figures.",
+)  # fmt: skip
+
+only_option = click.option(
+    "--only", multiple=True, metavar="PATTERN",
+    help="Take only cases whose id matches; * and ? are special. Repeatable.",
+)  # fmt: skip
+
+set_option = click.option(
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE",
+    help="Change a setting of the suite, such as threads=2. Repeatable.",
+)  # fmt: skip
+
+no_wait_option = click.option(
+    "--no-wait", is_flag=True, help="Refuse to start while another run measures on this machine."
+)
 
 allow_code_option = click.option(
     "--allow-code", is_flag=True, help="Allow models that run code which is not cspbench's."
@@ -77,7 +100,29 @@ def table_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return with_table
 
 
-def memory_size(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
+def folder_was_out(new: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Take ``--out`` as the old name of the folder option ``new`` for one release.
+
+    ``--out`` is a file wherever a table or a page is written.
+    """
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        @click.option("--out", "old", type=click.Path(path_type=Path, file_okay=False), hidden=True)
+        @functools.wraps(command)
+        def with_old_name(*args: Any, old: Path | None, **options: Any) -> Any:
+            if old is not None:
+                reporter = options.get("reporter")
+                report = reporter.report if reporter else functools.partial(click.echo, err=True)
+                report(f"--out is deprecated and goes with the next release: use --{new}")
+                options[new] = old
+            return command(*args, **options)
+
+        return with_old_name
+
+    return decorate
+
+
+def _memory_size(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
     """Callback of an option: bytes from ``500M``, ``8G``, ``1.5GiB`` (powers of 1024)."""
     if value is None:
         return None
@@ -86,6 +131,12 @@ def memory_size(ctx: click.Context, param: click.Parameter, value: str | None) -
     if size < 1:
         raise click.BadParameter(f"{value!r} is not a memory size; write 500M or 8G", ctx, param)
     return int(size)
+
+
+memory_limit_option = click.option(
+    "--memory-limit", callback=_memory_size, metavar="SIZE",
+    help="Bound of a worker's memory, such as 8G.  [default: 80 % of what is free]",
+)  # fmt: skip
 
 
 def parse_overrides(settings: Sequence[str]) -> dict[str, object]:
@@ -112,6 +163,18 @@ def at_most_one(**given: bool) -> None:
     names = [f"--{name.replace('_', '-')}" for name, there in given.items() if there]
     if len(names) > 1:
         raise InputError(f"{' and '.join(names)} exclude each other: give one")
+
+
+def load_runs(names: Sequence[str], results: Path) -> list[Run]:
+    """The stored runs that the arguments of a command name.
+
+    Raises:
+        InputError: there is no such run.
+    """
+    from cspbench.store.rundir import find_run
+    from cspbench.views.frames import load
+
+    return [load(find_run(name, results)) for name in names]
 
 
 def emit_text(text: str, out: Path | None) -> None:

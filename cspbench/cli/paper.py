@@ -39,9 +39,9 @@ def command(
     Without one the newest run of each suite of suites/paper counts. What no run has analysed is
     analysed now; nothing is timed: that does "cspbench run suites/paper".
     """
+    from cspbench.paper.claims import check_all, checklist, models_of_claims
     from cspbench.paper.evidence import from_runs, with_analyses
     from cspbench.paper.reproduced import TABLES
-    from cspbench.paper.verdicts import check_all, checklist, models_of_claims
 
     evidence = from_runs(_load(runs, results))
     wide = form in ("json", "csv", "parquet")

@@ -10,7 +10,14 @@ import click
 
 from cspbench.cli.fleet_options import fleet_of, insecure_option, scheduler_option
 from cspbench.cli.measuring import suites_of
-from cspbench.cli.options import emit, emit_text, results_option, table_options
+from cspbench.cli.options import (
+    emit,
+    emit_text,
+    only_option,
+    results_option,
+    set_option,
+    table_options,
+)
 from cspbench.core.text import printable
 
 if TYPE_CHECKING:
@@ -21,14 +28,12 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("suites", nargs=-1, required=True, metavar="SUITE...")
-@click.option("--only", multiple=True, metavar="PATTERN", help="Only cases whose id matches.")
-@click.option(
-    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a setting of the suite."
-)
+@only_option
+@set_option
 @table_options
 @scheduler_option
 @insecure_option
-@results_option  # fmt: skip
+@results_option
 def command(
     suites: tuple[str, ...], only: tuple[str, ...], overrides: tuple[str, ...], form: str,
     out: Path | None, scheduler: str | None, insecure: bool, results: Path,
@@ -37,7 +42,8 @@ def command(
 
     With --scheduler: which board of the fleet each case goes to.
     """
-    from cspbench.runner.plan import case_seconds, launch_seconds, plan_suite
+    from cspbench import api
+    from cspbench.runner.plan import case_seconds, launch_seconds
 
     seats: list[Mapping[str, str]]
     if scheduler is not None:
@@ -48,7 +54,7 @@ def command(
             fleets = fleet_plans(suites, boards_of(hub), only, overrides)
         plans, seats = [fleet.plan for fleet in fleets], [fleet.seats for fleet in fleets]
     else:
-        plans = [plan_suite(suite, only) for suite in suites_of(suites, overrides)]
+        plans = [api.plan(suite, only=only) for suite in suites_of(suites, overrides)]
         seats = [{} for _ in plans]
     history = launch_seconds(results)
     seconds = [

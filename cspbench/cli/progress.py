@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
-from cspbench.cli.reporter import Talk
+from cspbench.cli.reporter import Reporter
 from cspbench.core.text import printable
 from cspbench.jobs.spec import JOBS, Policy
 from cspbench.jobs.time import TimeResult
@@ -247,30 +247,30 @@ class Quiet(Silent):
 class Logged:
     """Another display, and the log of events."""
 
-    def __init__(self, shown: Display, talk: Talk) -> None:
+    def __init__(self, shown: Display, reporter: Reporter) -> None:
         self._shown = shown
-        self._talk = talk
+        self._reporter = reporter
 
     def preparing(self, model: str, done: int, total: int) -> None:
         """Event ``preparing``."""
-        self._talk.event("preparing", model=model, done=done, total=total)
+        self._reporter.event("preparing", model=model, done=done, total=total)
         self._shown.preparing(model, done, total)
 
     def started(self, plan: Plan, launches: int) -> None:
         """Event ``started``."""
         refused = [case.id for case in plan.cases if case.status is not None]
-        self._talk.event("started", suite=plan.suite.name, cases=len(plan.runnable),
+        self._reporter.event("started", suite=plan.suite.name, cases=len(plan.runnable),
                          launches=launches, not_runnable=refused)  # fmt: skip
         self._shown.started(plan, launches)
 
     def launching(self, case_id: str) -> None:
         """Event ``launching``."""
-        self._talk.event("launching", case=case_id)
+        self._reporter.event("launching", case=case_id)
         self._shown.launching(case_id)
 
     def launched(self, launch: Launch, left: int) -> None:
         """Event ``launched``."""
-        self._talk.event("launched", **launch_event(launch), left=left)
+        self._reporter.event("launched", **launch_event(launch), left=left)
         self._shown.launched(launch, left)
 
     def close(self) -> None:
@@ -291,15 +291,15 @@ def launch_event(launch: Launch) -> dict[str, Any]:
     return event
 
 
-def display_for(talk: Talk) -> Display:
+def display_for(reporter: Reporter) -> Display:
     """A bar where standard error is a terminal, lines otherwise, or nothing."""
     shown: Display
-    if talk.quiet:
+    if reporter.quiet:
         shown = Quiet()
-    elif talk.verbose:
+    elif reporter.verbose:
         shown = LaunchLines()
     else:
         from rich.console import Console
 
         shown = Bar() if Console(stderr=True).is_terminal else Lines()
-    return Logged(shown, talk)
+    return Logged(shown, reporter)

@@ -6,9 +6,7 @@ from pathlib import Path
 
 import click
 
-from cspbench.cli.options import results_option
-
-REPORTS = Path("reports")
+from cspbench.cli.options import REPORTS, load_runs, results_option
 
 
 @click.command(name="report")
@@ -25,9 +23,7 @@ def command(runs: tuple[str, ...], out: Path | None, results: Path) -> None:
     page.
     """
     from cspbench.report import write_report
-    from cspbench.store.rundir import find_run
-    from cspbench.views.frames import load
 
-    loaded = [load(find_run(run, results)) for run in runs]
+    loaded = load_runs(runs, results)
     names = "+".join(run.name for run in loaded)
     click.echo(str(write_report(loaded, out or REPORTS / f"{names}.html")))

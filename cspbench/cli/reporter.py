@@ -11,7 +11,7 @@ import functools
 import json
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, TextIO
 
 import click
 
@@ -19,15 +19,12 @@ from cspbench.cli.options import at_most_one
 from cspbench.core.text import printable
 from cspbench.errors import InputError
 
-if TYPE_CHECKING:
-    from cspbench.cli.progress import Display
 
-
-class Talk:
-    """What one command says while it works.
+class Reporter:
+    """Reports what one command does while it works.
 
     Args:
-        quiet: say nothing but errors.
+        quiet: report nothing but errors.
         verbose: one line a launch, also in a terminal.
         log: where each event goes as one JSON line, if anywhere.
     """
@@ -39,8 +36,8 @@ class Talk:
         self.verbose = verbose
         self._log = log
 
-    def tell(self, text: str) -> None:
-        """Say one line."""
+    def report(self, text: str) -> None:
+        """Print a line."""
         self.event("message", text=text)
         if not self.quiet:
             click.echo(printable(text), err=True)
@@ -53,18 +50,12 @@ class Talk:
         try:
             self._log.write(json.dumps({"time": now, "event": kind, **fields}) + "\n")
             self._log.flush()
-        except OSError:  # whoever read it left, or the disk is full: the run goes on
+        except OSError:  # its reader left, or the disk is full: the run goes on
             self._log = None
 
-    def display(self) -> Display:
-        """What shows the progress of a run."""
-        from cspbench.cli.progress import display_for
 
-        return display_for(self)
-
-
-def talk_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the three options to a command, which gets them as one argument ``talk``."""
+def reporter_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the three options to a command, which gets them as one argument ``reporter``."""
 
     @click.option("-q", "--quiet", is_flag=True, help="Say nothing but the result and errors.")
     @click.option("-v", "--verbose", is_flag=True, help="One line a launch, also in a terminal.")
@@ -73,19 +64,21 @@ def talk_options(command: Callable[..., Any]) -> Callable[..., Any]:
         help="Append every event as one JSON line; - is standard error, which then has no other.",
     )  # fmt: skip
     @functools.wraps(command)
-    def with_talk(
+    def with_reporter(
         *args: Any, quiet: bool, verbose: bool, log_json: str | None, **options: Any
     ) -> Any:
         at_most_one(quiet=quiet, verbose=verbose)
         if log_json is None:
-            return command(*args, talk=Talk(quiet=quiet, verbose=verbose), **options)
+            return command(*args, reporter=Reporter(quiet=quiet, verbose=verbose), **options)
         if log_json == "-":
-            return command(*args, talk=Talk(quiet=True, log=sys.stderr), **options)
+            return command(*args, reporter=Reporter(quiet=True, log=sys.stderr), **options)
         try:
             file = open(log_json, "a", encoding="utf-8")  # noqa: SIM115 - closed below
         except OSError as error:
             raise InputError(f"cannot write {log_json}: {error.strerror}") from error
         with file:
-            return command(*args, talk=Talk(quiet=quiet, verbose=verbose, log=file), **options)
+            return command(
+                *args, reporter=Reporter(quiet=quiet, verbose=verbose, log=file), **options
+            )
 
-    return with_talk
+    return with_reporter

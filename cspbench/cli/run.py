@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,81 +14,53 @@ from cspbench.cli.fleet_options import (
     insecure_option,
     scheduler_option,
 )
-from cspbench.cli.measuring import Ending, check_suites, stoppable, suites_of
-from cspbench.cli.options import allow_code_option, format_option, memory_size
-from cspbench.cli.reporter import Talk, talk_options
+from cspbench.cli.measuring import RunResult, check_suites, stoppable, suites_of
+from cspbench.cli.options import (
+    allow_code_option,
+    folder_was_out,
+    format_option,
+    memory_limit_option,
+    no_wait_option,
+    only_option,
+    reports_option,
+    results_option,
+    set_option,
+)
+from cspbench.cli.reporter import Reporter, reporter_options
 from cspbench.core.statuses import ExitCode, exit_code_for
 from cspbench.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
-    from cspbench.runner.executor import Executor
-    from cspbench.runner.plan import Plan
-    from cspbench.store.rundir import StoredRun
+    from cspbench.cli.progress import Display
+    from cspbench.runner.measure import RunTask
     from cspbench.views.frames import Run
-
-
-@dataclass(frozen=True)
-class Task:
-    """A planned run; ``stored`` is what it goes on with, if it is resumed."""
-
-    plan: Plan
-    stored: StoredRun | None = None
 
 
 @click.command()
 @click.argument("suites", nargs=-1, metavar="SUITE...")
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path("results"),
-    show_default=True,
-    help="Directory for run directories.",
-)
-@click.option(
-    "--reports",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path("reports"),
-    show_default=True,
-    help="Directory for the HTML report.",
-)
-@click.option(
-    "--only",
-    multiple=True,
-    metavar="PATTERN",
-    help="Measure only cases whose id matches; * and ? are special. Repeatable.",
-)
+@results_option
+@reports_option
+@only_option
 @click.option("--rounds", type=click.IntRange(1, 1000), help="Launches a case.")
 @click.option("--resume", metavar="RUN", help="Measure what is missing in a stored run.")
 @click.option(
     "--force", is_flag=True, help="Resume although the machine or a version of a library changed."
 )
-@click.option(
-    "--set",
-    "overrides",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Change a setting of the suite, such as threads=2. Repeatable.",
-)
-@click.option(
-    "--memory-limit",
-    callback=memory_size,
-    metavar="SIZE",
-    help="Bound of a worker's memory, such as 8G.  [default: 80 % of what is free]",
-)
+@set_option
+@memory_limit_option
 @allow_code_option
-@click.option(
-    "--no-wait", is_flag=True, help="Refuse to start while another run measures on this machine."
-)
+@no_wait_option
 @scheduler_option
 @cluster_option
 @insecure_option
-@talk_options
-@format_option  # fmt: skip
+@reporter_options
+@format_option
+@folder_was_out("results")
 def command(
     suites: tuple[str, ...],
-    out: Path,
+    results: Path,
     reports: Path,
     only: tuple[str, ...],
     rounds: int | None,
@@ -103,7 +74,7 @@ def command(
     cluster: Path | None,
     insecure: bool,
     form: str,
-    talk: Talk,
+    reporter: Reporter,
 ) -> int:
     """Measure every case of the SUITEs on this machine, store the run, write the report.
 
@@ -120,62 +91,58 @@ def command(
         raise InputError("--force is for --resume: name the run to go on with")
     local = LocalExecutor(memory_limit, allow_code=allow_code)
     if scheduler is not None or cluster is not None:
-        from cspbench.cli.fleet_run import measure_on_fleet
+        from cspbench.cli.fleet_run import fleet_tasks, measure_on_fleet
 
         with fleet_of(scheduler, cluster, insecure=insecure) as hub:
-            ending = measure_on_fleet(hub, suites, out, only, settings, resume, force, local, talk)
+            fleet = fleet_tasks(hub, suites, only, settings, results, resume, force=force)
+            result = _measured(
+                reporter, lambda display: measure_on_fleet(hub, fleet, results, local, display)
+            )
     else:
-        tasks = (
-            _planned(suites, only, settings)
-            if resume is None
-            else _resumed(suites, out, resume, force)
+        from cspbench.runner.measure import measure
+
+        tasks = _tasks(suites, only, settings, results, resume, force=force)
+        result = _measured(
+            reporter,
+            lambda display: measure(
+                tasks, results, local, display, wait=not no_wait, waiting=reporter.report
+            ),
         )
-        ending = _measure(tasks, out, local, talk, wait=not no_wait)
-    return _end(ending, reports, form, talk)
+    return _end(result, reports, form, reporter)
 
 
-def _planned(suites: Sequence[str], only: Sequence[str], settings: Sequence[str]) -> list[Task]:
-    from cspbench.runner.plan import plan_suite
-
-    return [Task(plan_suite(suite, only)) for suite in suites_of(suites, settings)]
-
-
-def _resumed(suites: Sequence[str], out: Path, resume: str, force: bool) -> list[Task]:
+def _tasks(
+    suites: Sequence[str], only: Sequence[str], settings: Sequence[str], results: Path,
+    resume: str | None, *, force: bool,
+) -> list[RunTask]:  # fmt: skip
+    """The runs to measure on this machine: of every suite, or what is missing of a stored one."""
+    from cspbench.api import plan
+    from cspbench.runner.measure import RunTask
     from cspbench.runner.run import resumable
     from cspbench.store.rundir import find_run
 
-    plan, stored = resumable(find_run(resume, out), force=force)
-    check_suites(suites, plan, stored)
-    return [Task(plan, stored)]
+    if resume is None:
+        return [RunTask(plan(suite, only=only)) for suite in suites_of(suites, settings)]
+    planned, stored = resumable(find_run(resume, results), force=force)
+    check_suites(suites, planned, stored)
+    return [RunTask(planned, stored)]
 
 
-def _measure(
-    tasks: Sequence[Task], out: Path, executor: Executor, talk: Talk, *, wait: bool
-) -> Ending:
-    """Run all tasks, alone on this machine."""
-    from cspbench.machine.lock import timing_lock
-    from cspbench.runner.run import execute, new_run
-    from cspbench.store.rundir import RunDirectory, read_run
-
-    what = ", ".join(task.plan.suite.name for task in tasks)
-    ending = Ending()
-    with stoppable(talk, ending) as display, timing_lock(what, wait=wait, waiting=talk.tell):
-        for task in tasks:
-            # Read again: while we waited for the lock another session may have gone on with it.
-            before = read_run(task.stored.path).launches if task.stored else ()
-            directory = RunDirectory(task.stored.path) if task.stored else new_run(task.plan, out)
-            ending.paths.append(directory.path)
-            execute(task.plan, directory, before, executor, display)
-    return ending
+def _measured(reporter: Reporter, start: Callable[[Display], Iterator[Path]]) -> RunResult:
+    """Measure, and note every run that was begun, whatever stops it."""
+    result = RunResult()
+    with stoppable(reporter, result) as display:
+        result.paths.extend(start(display))
+    return result
 
 
-def _end(ending: Ending, reports: Path, form: str, talk: Talk) -> ExitCode:
+def _end(result: RunResult, reports: Path, form: str, reporter: Reporter) -> ExitCode:
     """Show what was measured; what stopped us decides the exit code, whatever can be shown."""
-    stopped = ending.stopped
-    if not ending.paths:
+    stopped = result.stopped
+    if not result.paths:
         return ExitCode.OK if stopped is None else stopped
     try:
-        measured = _finish(ending.paths, reports, form, talk)
+        measured = _finish(result.paths, reports, form, reporter)
     except InputError as error:
         if stopped is None:
             raise
@@ -184,7 +151,7 @@ def _end(ending: Ending, reports: Path, form: str, talk: Talk) -> ExitCode:
     return measured if stopped is None else stopped
 
 
-def _finish(paths: Sequence[Path], reports: Path, form: str, talk: Talk) -> ExitCode:
+def _finish(paths: Sequence[Path], reports: Path, form: str, reporter: Reporter) -> ExitCode:
     """Print the tables and write the report of what exists."""
     from cspbench.report import write_report
     from cspbench.views.frames import load
@@ -193,7 +160,9 @@ def _finish(paths: Sequence[Path], reports: Path, form: str, talk: Talk) -> Exit
     target = reports / f"{paths[-1].name}.html"
     report = write_report(runs, target)
     code = exit_code_for(record.status for run in runs for record in run.records)
-    talk.event("finished", runs=[str(path) for path in paths], report=str(report), code=int(code))
+    reporter.event(
+        "finished", runs=[str(path) for path in paths], report=str(report), code=int(code)
+    )
     if form == "json":
         click.echo(json.dumps(summary(runs, report), allow_nan=False))
     else:

@@ -39,3 +39,9 @@ def first_line(error: Exception, most: int = 300) -> str:
 def printable(text: str) -> str:
     """Replace control characters, so that no name can drive the terminal."""
     return _CONTROL.sub("�", text)
+
+
+def percent(share: float, digits: int = 0, *, signed: bool = False, minus: str = "-") -> str:
+    """A share as ``24 %``; a change is ``signed``: ``+24 %``, ``-3 %``."""
+    text = f"{share:{'+' if signed else ''}.{digits}%}"
+    return text.replace("%", " %").replace("-", minus)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from cspbench.core.case import ModelId, format_input
 from cspbench.errors import InputError
 from cspbench.figures.cases import family, in_order
+from cspbench.figures.spec import NoDataError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,7 +18,11 @@ if TYPE_CHECKING:
 
 
 def compared_models(runs: Sequence[Run], count: int) -> tuple[pd.DataFrame, list[str]]:
-    """Layer rows of the networks worth comparing (see choose_models), and their ids."""
+    """Layer rows of the networks worth comparing (see choose_models), and their ids.
+
+    Raises:
+        NoDataError: no model of the runs was analysed.
+    """
     import pandas as pd
 
     chosen = choose_models(in_order(model for run in runs for model in run.analyses), count)
@@ -25,7 +30,7 @@ def compared_models(runs: Sequence[Run], count: int) -> tuple[pd.DataFrame, list
         model: run.layers_of(model) for run in runs for model in chosen if model in run.analyses
     }
     if not frames:
-        return pd.DataFrame({"model": [], "bflops": []}), []
+        raise NoDataError("no model of these runs was analysed")
     return pd.concat(frames.values(), ignore_index=True), chosen
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from cspbench.figures import style
 from cspbench.figures.cases import plain, shorten
 from cspbench.figures.choice import compared_models
-from cspbench.figures.spec import FIGURES, FigureSpec, NoDataError
+from cspbench.figures.spec import FIGURES, FigureSpec
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,7 +21,7 @@ MAX_NETWORKS = 4
 
 
 @dataclass(frozen=True)
-class Depth:
+class CumulativeCost:
     """Running sums of one network: after each layer, GMACs and MB of fused traffic."""
 
     model: str
@@ -30,14 +30,14 @@ class Depth:
     traffic_mb: tuple[float, ...]
 
 
-def cumulative_data(layers: pd.DataFrame, models: Sequence[str]) -> list[Depth]:
+def cumulative_data(layers: pd.DataFrame, models: Sequence[str]) -> list[CumulativeCost]:
     """Running sums of ``macs`` and ``traffic_bytes_fused``; position runs from 0 to 1."""
     found = []
     for model in models:
         frame = layers[layers["model"] == model]
         count = len(frame)
         found.append(
-            Depth(
+            CumulativeCost(
                 model,
                 tuple((i + 1) / count for i in range(count)),
                 tuple((frame["macs"].cumsum() / 1e9).tolist()),
@@ -48,7 +48,7 @@ def cumulative_data(layers: pd.DataFrame, models: Sequence[str]) -> list[Depth]:
 
 
 @style.styled
-def draw_cumulative(networks: Sequence[Depth]) -> Figure:
+def draw_cumulative(networks: Sequence[CumulativeCost]) -> Figure:
     """Two panels over the same depth: GMACs, and MB moved."""
     figure = style.new_figure(10.0, 3.6)
     left, right = figure.subplots(1, 2)
@@ -75,8 +75,6 @@ def draw_cumulative(networks: Sequence[Depth]) -> Figure:
 
 def _draw(runs: Sequence[Run]) -> Figure:
     layers, models = compared_models(runs, MAX_NETWORKS)
-    if not models:
-        raise NoDataError("no model of these runs was analysed")
     return draw_cumulative(cumulative_data(layers, models))
 
 

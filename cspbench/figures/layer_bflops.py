@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from cspbench.core.text import percent
 from cspbench.figures import style
 from cspbench.figures.cases import plain, shorten
 from cspbench.figures.choice import compared_models
@@ -94,7 +95,7 @@ def _arrow(axes: Axes, network: Network, base: Network, x: float) -> None:
                     "shrinkB": 0},
     )  # fmt: skip
     axes.annotate(
-        f"−{-100 * reduction(network, base):.0f} %", (x, network.largest), (0, -4),
+        percent(reduction(network, base), minus="−"), (x, network.largest), (0, -4),
         textcoords="offset points", ha="center", va="top", fontweight="bold",
     )  # fmt: skip
 
@@ -103,7 +104,7 @@ def _draw(runs: Sequence[Run]) -> Figure:
     layers, models = compared_models(runs, MAX_NETWORKS)
     networks = layer_bflops_data(layers, models)
     if not networks:
-        raise NoDataError("no model of these runs was analysed")
+        raise NoDataError("no layer of these models has BFLOPs")
     return draw_layer_bflops(networks)
 
 

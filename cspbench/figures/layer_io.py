@@ -85,7 +85,7 @@ def _draw(runs: Sequence[Run]) -> Figure:
     layers, models = compared_models(runs, NETWORKS)
     networks = layer_io_data(layers, models)
     if not networks:
-        raise NoDataError("no model of these runs was analysed")
+        raise NoDataError("no layer of these models is one that the paper counts")
     return draw_layer_io(networks)
 
 

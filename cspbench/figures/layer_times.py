@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from cspbench.core.text import percent
 from cspbench.figures import style
 from cspbench.figures.cases import model_label, setting_label
 from cspbench.figures.spec import FIGURES, FigureSpec, NoDataError
@@ -71,7 +72,7 @@ def draw_layer_times(profile: Profile) -> Figure:
     total = sum(profile.time_ms) + profile.residual_ms
     share = profile.residual_ms / total if total else 0.0
     panels[2].set_xlabel(
-        f"layer, in order of execution; {100 * share:.0f} % of the time lies between layers"
+        f"layer, in order of execution; {percent(share)} of the time lies between layers"
     )
     return figure
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from cspbench.figures import style
 from cspbench.figures.cases import plain, shorten
 from cspbench.figures.choice import compared_models
-from cspbench.figures.spec import FIGURES, FigureSpec, NoDataError
+from cspbench.figures.spec import FIGURES, FigureSpec
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,7 +21,7 @@ MAX_NETWORKS = 3
 
 
 @dataclass(frozen=True)
-class Live:
+class LiveMemory:
     """Live MiB while each layer runs; the peak is at layer ``peak_at``, called ``peak_name``."""
 
     model: str
@@ -30,19 +30,19 @@ class Live:
     peak_name: str
 
 
-def liveness_data(layers: pd.DataFrame, models: Sequence[str]) -> list[Live]:
+def liveness_data(layers: pd.DataFrame, models: Sequence[str]) -> list[LiveMemory]:
     """Column ``live_bytes`` of each network; the peak is the first layer that reaches it."""
     found = []
     for model in models:
         frame = layers[layers["model"] == model]
         live = tuple((frame["live_bytes"] / 2**20).tolist())
         peak = max(range(len(live)), key=live.__getitem__)
-        found.append(Live(model, live, peak, str(frame["name"].iloc[peak])))
+        found.append(LiveMemory(model, live, peak, str(frame["name"].iloc[peak])))
     return found
 
 
 @style.styled
-def draw_liveness(networks: Sequence[Live]) -> Figure:
+def draw_liveness(networks: Sequence[LiveMemory]) -> Figure:
     """A panel a network on common axes; the peak is marked and named."""
     figure = style.new_figure(10.0, 0.7 + 1.7 * len(networks))
     panels = figure.subplots(len(networks), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
@@ -70,8 +70,6 @@ def draw_liveness(networks: Sequence[Live]) -> Figure:
 
 def _draw(runs: Sequence[Run]) -> Figure:
     layers, models = compared_models(runs, MAX_NETWORKS)
-    if not models:
-        raise NoDataError("no model of these runs was analysed")
     return draw_liveness(liveness_data(layers, models))
 
 

@@ -36,7 +36,7 @@ MAX_PANELS = 3
 
 
 @dataclass(frozen=True)
-class Spot:
+class RooflinePoint:
     """Something that runs: FLOPs a byte of fused traffic, and GFLOP/s.
 
     ``name`` is a case's id or a layer's path, ``setting`` where a case runs and ``run`` the name of
@@ -72,9 +72,9 @@ class Panel:
 
     roof: Roof
     ceilings: Mapping[str, Any]
-    cases: tuple[Spot, ...]
+    cases: tuple[RooflinePoint, ...]
     model: str
-    layers: tuple[Spot, ...]
+    layers: tuple[RooflinePoint, ...]
 
 
 def ceilings_of(run: Run, case_id: str) -> tuple[str, Mapping[str, Any] | None]:
@@ -91,7 +91,9 @@ def roof_of(device: str, ceilings: Mapping[str, Any]) -> Roof:
     )
 
 
-def spot_of(case_id: str, batch: int, latency_ms: float, totals: Mapping[str, Any]) -> Spot | None:
+def point_of(
+    case_id: str, batch: int, latency_ms: float, totals: Mapping[str, Any]
+) -> RooflinePoint | None:
     """A measured case: 2 x MACs x batch / latency over the intensity of one image.
 
     ``totals`` are an analysis's at batch 1; None if they say nothing of FLOPs or traffic.
@@ -100,24 +102,26 @@ def spot_of(case_id: str, batch: int, latency_ms: float, totals: Mapping[str, An
     if flops < 1 or moved < 1:
         return None
     rate = flops * batch / (latency_ms * 1e-3) / 1e9
-    return Spot(case_id, setting_label(case_id), flops / moved, rate)
+    return RooflinePoint(case_id, setting_label(case_id), flops / moved, rate)
 
 
-def highest(spots: Sequence[Spot]) -> list[Spot]:
-    """The fastest spot of every network: the one that is labelled."""
-    best: dict[str, Spot] = {}
-    for spot in spots:
-        name = model_label(spot.name)
-        if name not in best or spot.gflops > best[name].gflops:
-            best[name] = spot
+def highest(points: Sequence[RooflinePoint]) -> list[RooflinePoint]:
+    """The fastest point of every network: the one that is labelled."""
+    best: dict[str, RooflinePoint] = {}
+    for point in points:
+        name = model_label(point.name)
+        if name not in best or point.gflops > best[name].gflops:
+            best[name] = point
     return list(best.values())
 
 
-def layer_spots(analysis: Analysis, ceilings: Mapping[str, Any]) -> tuple[Spot, ...]:
+def layer_points(analysis: Analysis, ceilings: Mapping[str, Any]) -> tuple[RooflinePoint, ...]:
     """The layers that compute, each at the rate that the roofline and its overhead predict."""
     rows = roofline.layer_rows(analysis, roofline.peak_of(ceilings))
     return tuple(
-        Spot(row["name"], "", row["intensity"], row["flops"] / (row["predicted_ms"] * 1e-3) / 1e9)
+        RooflinePoint(
+            row["name"], "", row["intensity"], row["flops"] / (row["predicted_ms"] * 1e-3) / 1e9
+        )
         for row in rows
         if row["flops"]
     )
@@ -125,7 +129,7 @@ def layer_spots(analysis: Analysis, ceilings: Mapping[str, Any]) -> tuple[Spot, 
 
 def roofline_data(runs: Sequence[Run]) -> list[Panel]:
     """One panel a device and number of threads of which ceilings and a case are known."""
-    panels: dict[str, tuple[Mapping[str, Any], dict[str, Spot]]] = {}
+    panels: dict[str, tuple[Mapping[str, Any], dict[str, RooflinePoint]]] = {}
     analyses: dict[str, Analysis] = {}
     for run in runs:
         for row in measured([run]).to_dict(orient="records"):
@@ -134,15 +138,15 @@ def roofline_data(runs: Sequence[Run]) -> list[Panel]:
             if ceilings is None or row["batch"] != 1 or model not in run.analyses:
                 continue
             analyses[model] = run.analyses[model]
-            spot = spot_of(row["id"], 1, row["latency_ms"], analyses[model].totals)
-            if spot is not None:
-                spots = panels.setdefault(key, (ceilings, {}))[1]
-                spots[row["id"]] = replace(spot, run=row["run"])
+            point = point_of(row["id"], 1, row["latency_ms"], analyses[model].totals)
+            if point is not None:
+                points = panels.setdefault(key, (ceilings, {}))[1]
+                points[row["id"]] = replace(point, run=row["run"])
     found = []
-    for key, (ceilings, spots) in list(panels.items())[:MAX_PANELS]:
-        [model] = choose_models(in_order(str(Case.parse(case).model_id) for case in spots), 1)
-        layers = layer_spots(analyses[model], ceilings)
-        found.append(Panel(roof_of(key, ceilings), ceilings, tuple(spots.values()), model, layers))
+    for key, (ceilings, points) in list(panels.items())[:MAX_PANELS]:
+        [model] = choose_models(in_order(str(Case.parse(case).model_id) for case in points), 1)
+        layers = layer_points(analyses[model], ceilings)
+        found.append(Panel(roof_of(key, ceilings), ceilings, tuple(points.values()), model, layers))
     return found
 
 
@@ -151,7 +155,7 @@ def draw_roofline(panels: Sequence[Panel]) -> Figure:
     """A panel a device; ceilings are lines, cases large marks, predicted layers small dots."""
     figure = style.new_figure(10.0, 0.6 + 3.9 * len(panels))
     grid = figure.subplots(len(panels), 1, squeeze=False)[:, 0]
-    settings = in_order(spot.setting for panel in panels for spot in panel.cases)
+    settings = in_order(point.setting for panel in panels for point in panel.cases)
     handles: dict[str, Any] = {}
     for axes, panel in zip(grid, panels, strict=True):
         _panel(axes, panel, settings)
@@ -164,9 +168,9 @@ def draw_roofline(panels: Sequence[Panel]) -> Figure:
     for axes, panel in zip(grid, panels, strict=True):
         best = highest(panel.cases)
         label_points(
-            figure, axes, [(spot.intensity, spot.gflops) for spot in best],
-            [model_label(spot.name) for spot in best],
-            [(spot.intensity, spot.gflops) for spot in (*panel.cases, *panel.layers)]
+            figure, axes, [(point.intensity, point.gflops) for point in best],
+            [model_label(point.name) for point in best],
+            [(point.intensity, point.gflops) for point in (*panel.cases, *panel.layers)]
             + [
                 (axes.get_xlim()[1] * part, rate * 1.1)
                 for rate in panel.ceilings["gflops"].values() for part in (0.45, 0.6, 0.75, 0.9)
@@ -176,25 +180,25 @@ def draw_roofline(panels: Sequence[Panel]) -> Figure:
 
 
 def _panel(axes: Axes, panel: Panel, settings: Sequence[str]) -> None:
-    spots = (*panel.cases, *panel.layers)
+    points = (*panel.cases, *panel.layers)
     ridge = panel.roof.gflops / panel.roof.bandwidth_gbs
-    left = min(ridge, *(spot.intensity for spot in spots)) / 2
-    right = max(ridge, *(spot.intensity for spot in spots)) * 4
+    left = min(ridge, *(point.intensity for point in points)) / 2
+    right = max(ridge, *(point.intensity for point in points)) * 4
     style.log_scales(axes)
     _ceilings(axes, panel, left, right)
     axes.plot(
-        [spot.intensity for spot in panel.layers], [spot.gflops for spot in panel.layers],
+        [point.intensity for point in panel.layers], [point.gflops for point in panel.layers],
         ".", color=style.MUTED, markersize=4, label="layer, predicted", zorder=2,
     )  # fmt: skip
     for index, setting in enumerate(settings):
-        here = [spot for spot in panel.cases if spot.setting == setting]
+        here = [point for point in panel.cases if point.setting == setting]
         if here:
             [marks] = axes.plot(
-                [spot.intensity for spot in here], [spot.gflops for spot in here],
+                [point.intensity for point in here], [point.gflops for point in here],
                 style.marker(index), color=style.color(index), zorder=3,
                 label=f"{setting}, measured",
             )  # fmt: skip
-            mark_points(marks, [(spot.name, spot.run) for spot in here])
+            mark_points(marks, [(point.name, point.run) for point in here])
     axes.set_xlim(left, right)
     axes.set_title(f"{panel.roof.device}; layers of {shorten(plain(panel.model))}", fontsize=10)
     axes.set_xlabel("FLOP/byte of fused traffic, computed")

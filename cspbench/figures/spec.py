@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
 #: Where a number comes from; the four are never mixed without saying so.
 Origin = Literal["measured", "published", "computed", "predicted"]
-#: Part of the report in which a figure appears.
-Section = Literal["cases", "accuracy", "ablation", "layers", "roofline", "memory"]
 
 
 class NoDataError(CspbenchError):
@@ -29,15 +27,15 @@ class FigureSpec:
     """A figure by name.
 
     ``shows`` says in one sentence how to read it, ``origins`` where its numbers come from.
-    ``draw`` raises NoDataError if the runs do not hold what it needs. ``order`` sorts the figures
-    of a section.
+    ``draw`` raises NoDataError if the runs do not hold what it needs. ``section`` names
+    the section of the report at whose end it stands, ``order`` sorts the figures of a section.
     """
 
     name: str
     title: str
     shows: str
     origins: tuple[Origin, ...]
-    section: Section
+    section: str
     draw: Callable[[Sequence[Run]], Figure] = field(compare=False)
     order: int = 0
 

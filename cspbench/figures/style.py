@@ -15,12 +15,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec
 
+from cspbench.figures import svg as svg_files
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 #: Text and axes; every occurrence becomes currentColor in SVG.
-INK = "#24292f"
+INK = svg_files.INK
 #: Published points, grid lines and whatever stays behind.
 MUTED = "#7d8590"
 BLUE, ORANGE, GREEN, PINK, RED, OLIVE = (
@@ -151,11 +153,11 @@ def svg_bytes(figure: Figure, name: str) -> bytes:
 
 def save(figure: Figure, name: str, folder: Path, title: str = "") -> tuple[Path, Path]:
     """Write ``name.svg`` (light and dark) and ``name.png`` (white ground); return both paths."""
-    from cspbench.figures.svg import standalone
-
     folder.mkdir(parents=True, exist_ok=True)
     svg, png = folder / f"{name}.svg", folder / f"{name}.png"
-    svg.write_text(standalone(svg_bytes(figure, name), name, title or name), encoding="utf-8")
+    svg.write_text(
+        svg_files.standalone(svg_bytes(figure, name), name, title or name), encoding="utf-8"
+    )
     with house_style():
         figure.savefig(png, format="png", dpi=160, facecolor="white", metadata={"Software": None})
     return svg, png

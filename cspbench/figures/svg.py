@@ -14,12 +14,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from cspbench.figures.cases import plain
-from cspbench.figures.style import INK
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.lines import Line2D
 
+#: Text and axes of every figure.
+INK = "#24292f"
 SVG = "http://www.w3.org/2000/svg"
 XLINK = "http://www.w3.org/1999/xlink"
 FONTS = "system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif"

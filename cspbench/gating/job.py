@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from cspbench.backends.spec import libraries
 from cspbench.core.statuses import NOT_RUNNABLE, Status
@@ -36,10 +35,8 @@ from cspbench.runner.duet import PAIRS, ArmLostError, MakeArm, Side
 NULL = "the base against itself"
 
 
-class Told(Protocol):
-    """Who wants to see how a gate goes on."""
-
-    def __call__(self, text: str) -> None: ...
+#: Gets a sentence for each step of a gate.
+Told = Callable[[str], None]
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 from cspbench.core.statuses import ExitCode
+from cspbench.core.text import percent as share_text
 from cspbench.gating.decide import Decision, Finding, confirmed, moving_alike
 
 
@@ -113,7 +114,7 @@ class Measured:
 
 def percent(log_ratio: float) -> str:
     """``+5.1 %`` for a log-ratio of 0.05."""
-    return f"{math.expm1(log_ratio) * 100:+.1f} %"
+    return share_text(math.expm1(log_ratio), 1, signed=True)
 
 
 def interval_text(decision: Decision) -> str:

@@ -88,7 +88,7 @@ class Claim:
         source: where it was published.
         place: where in it.
         group: ``computation``, ``memory``, ``speed`` or ``accuracy``.
-        test: how it is checked: ``kind`` names a rule of :mod:`cspbench.paper.verdicts`, the rest
+        test: how it is checked: ``kind`` names a rule of :mod:`cspbench.paper.claims`, the rest
             is what that rule reads.
     """
 

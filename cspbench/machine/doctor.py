@@ -19,7 +19,7 @@ from cspbench.machine.sensors.tegra import clocks_locked, nvpmodel_mode
 from cspbench.machine.sensors.thermal import hottest_c
 from cspbench.machine.sysfs import read_number, read_text
 
-Verdict = Literal["good", "warn", "info"]
+CheckVerdict = Literal["good", "warn", "info"]
 _CPU = Path("/sys/devices/system/cpu")
 #: How long steal and foreign load are watched.
 WATCH_SECONDS = 1.0
@@ -31,7 +31,7 @@ class CheckResult:
 
     check: str
     value: str
-    verdict: Verdict
+    verdict: CheckVerdict
     remedy: str = ""
 
 

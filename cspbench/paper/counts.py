@@ -8,8 +8,9 @@ from typing import Any
 from cspbench import literature
 from cspbench.analysis.ops import CONV_KINDS
 from cspbench.analysis.record import Analysis
+from cspbench.core.text import percent
+from cspbench.paper.comparison import Comparison, RuleResult, short_name
 from cspbench.paper.evidence import Evidence
-from cspbench.paper.outcome import Outcome, Part, percent, short_name
 from cspbench.paper.theory import dense_cio, partial_dense_cio
 
 #: A change that the paper gives in whole percent is met within half of the last digit.
@@ -27,35 +28,42 @@ METRIC_NAMES = {
 }
 
 
+def change_text(points: float, digits: int = 1) -> str:
+    """A change of so many points: ``−43.8 %``."""
+    return percent(points / 100, digits, signed=True, minus="−")
+
+
 def _not_analysed(models: Sequence[str], evidence: Evidence) -> str:
     missing = [model for model in models if model not in evidence.analyses]
     return f"no run has analysed {' and '.join(missing)}" if missing else ""
 
 
-def _counted(of: str, base: str, metric: str, evidence: Evidence) -> tuple[float, float] | Part:
+def _counted(
+    of: str, base: str, metric: str, evidence: Evidence
+) -> tuple[float, float] | Comparison:
     """Both totals; or the part of a claim that says why there are none."""
     first, second = evidence.total(of, metric), evidence.total(base, metric)
     missing = _not_analysed([of, base], evidence)
     if missing or first is None or not second:
-        return Part("", missing=missing or f"the analyses hold no {metric}")
+        return Comparison("", missing=missing or f"the analyses hold no {metric}")
     return first, second
 
 
-def change(test: Mapping[str, Any], evidence: Evidence) -> Outcome:
+def change(test: Mapping[str, Any], evidence: Evidence) -> RuleResult:
     """A count changes by so many percent against another network; any of several may be meant."""
     of, bases, metric, wanted = test["of"], test["against"], test["metric"], float(test["pct"])
     parts = []
     for base in bases:
         counted = _counted(of, base, metric, evidence)
-        if isinstance(counted, Part):
+        if isinstance(counted, Comparison):
             parts.append(counted)
             continue
         first, second = counted
         change = 100 * (first / second - 1)
         beside = f" against {base}" if len(bases) > 1 else ""
         parts.append(
-            Part(
-                f"{percent(change)}{beside} ({_from_to(second, first, metric)})",
+            Comparison(
+                f"{change_text(change)}{beside} ({_from_to(second, first, metric)})",
                 abs(change - wanted) <= HALF_PERCENT,
                 evidence.weak([of, base], metric),
             )
@@ -66,31 +74,33 @@ def change(test: Mapping[str, Any], evidence: Evidence) -> Outcome:
         decisive = [part for part in parts if part.agrees or part.missing]
         agreeing = [part for part in parts if part.agrees]
         parts = agreeing or decisive or parts
-    return Outcome(
-        tuple(parts), percent(wanted, 0), (of, *bases),
+    return RuleResult(
+        tuple(parts), change_text(wanted, 0), (of, *bases),
         f"{METRIC_NAMES[metric]} counted; met within {HALF_PERCENT} points", note=note,
     )  # fmt: skip
 
 
-def at_least(test: Mapping[str, Any], evidence: Evidence) -> Outcome:
+def at_least(test: Mapping[str, Any], evidence: Evidence) -> RuleResult:
     """A count falls by at least so many percent in every pair of networks."""
     metric, bound = test["metric"], float(test["pct"])
     parts = []
     for of, base in test["pairs"]:
         counted = _counted(of, base, metric, evidence)
-        if isinstance(counted, Part):
+        if isinstance(counted, Comparison):
             parts.append(counted)
             continue
         first, second = counted
         change = 100 * (first / second - 1)
-        text = f"{short_name(of)} {percent(change)}"
+        text = f"{short_name(of)} {change_text(change)}"
         printed = [_published(model, metric) for model in (of, base)]
         if change > bound and printed[0] and printed[1]:
-            text += f" (the published counts say {percent(100 * (printed[0] / printed[1] - 1))})"
-        parts.append(Part(text, change <= bound + 1e-9, evidence.weak([of, base])))
+            text += (
+                f" (the published counts say {change_text(100 * (printed[0] / printed[1] - 1))})"
+            )
+        parts.append(Comparison(text, change <= bound + 1e-9, evidence.weak([of, base])))
     used = tuple(model for pair in test["pairs"] for model in pair)
-    return Outcome(
-        tuple(parts), f"{percent(bound, 0)} or more", used,
+    return RuleResult(
+        tuple(parts), f"{change_text(bound, 0)} or more", used,
         f"{METRIC_NAMES[metric]} counted; every pair must meet it",
     )  # fmt: skip
 
@@ -101,24 +111,24 @@ def _published(model: str, metric: str) -> float | None:
     return found.value if found else None
 
 
-def count(test: Mapping[str, Any], evidence: Evidence) -> Outcome:
+def count(test: Mapping[str, Any], evidence: Evidence) -> RuleResult:
     """Counts round to the printed digits."""
     metric, unit = test["metric"], float(test["unit"])
     parts = []
     for model, text in test["printed"].items():
         value = evidence.total(model, metric)
         if value is None:
-            parts.append(Part("", missing=_not_analysed([model], evidence)))
+            parts.append(Comparison("", missing=_not_analysed([model], evidence)))
             continue
         printed = literature.Published(model, model, metric, text, None, None, "claims", "")
         parts.append(
-            Part(
+            Comparison(
                 f"{short_name(model)} {value / unit:.{printed.digits + 2}f} M",
                 printed.agrees(value / unit),
                 evidence.weak([model]),
             )
         )
-    return Outcome(
+    return RuleResult(
         tuple(parts),
         ", ".join(f"{short_name(model)} {text} M" for model, text in test["printed"].items()),
         tuple(test["printed"]),
@@ -126,7 +136,7 @@ def count(test: Mapping[str, Any], evidence: Evidence) -> Outcome:
     )
 
 
-def block_traffic(test: Mapping[str, Any], evidence: Evidence) -> Outcome:
+def block_traffic(test: Mapping[str, Any], evidence: Evidence) -> RuleResult:
     """What a partial dense block saves of a dense one's inputs and outputs: formula and count."""
     dense, partial = test["dense"], test["partial"]
     rules = {
@@ -135,7 +145,7 @@ def block_traffic(test: Mapping[str, Any], evidence: Evidence) -> Outcome:
         "and counted",
     }
     missing = _not_analysed([dense, partial], evidence)
-    parts = [Part("", missing=missing)] if missing else []
+    parts = [Comparison("", missing=missing)] if missing else []
     for block in [] if missing else test["blocks"]:
         whole, half = (block_cio(evidence.analyses[model], block) for model in (dense, partial))
         base, growth, layers = block_form(evidence.analyses[dense], block)
@@ -145,7 +155,7 @@ def block_traffic(test: Mapping[str, Any], evidence: Evidence) -> Outcome:
         counted = 100 * (1 - half / whole)
         met = all(_meets(test["rule"], value) for value in (formula, counted))
         parts.append(
-            Part(
+            Comparison(
                 f"c {base}, d {growth}, m {layers}: −{formula:.0f} % by the formula, "
                 f"−{counted:.0f} % counted",
                 met,
@@ -157,7 +167,7 @@ def block_traffic(test: Mapping[str, Any], evidence: Evidence) -> Outcome:
         "which are five a layer; the formula is for one"
     )
     printed = {"at_most": "at most −50 %", "about": "about −50 %"}[test["rule"]]
-    return Outcome(tuple(parts), printed, (dense, partial), rules[test["rule"]], note=note)
+    return RuleResult(tuple(parts), printed, (dense, partial), rules[test["rule"]], note=note)
 
 
 def _meets(rule: str, saving_pct: float) -> bool:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 #: Labels of definitions that a claim can be checked on; on the others it is reconstruction only.
 FIRM: tuple[Confidence, ...] = ("confirmed", "solved")
 #: A model's label is that of its published form. These variants of csppeleenet were chosen because
-#: they meet the very numbers that they would be checked against, or meet none (docs/models.md).
+#: they meet the numbers that they would be checked against, or meet none (docs/models.md).
 VARIANTS: Mapping[tuple[str, Any], Confidence] = {
     ("gamma", 0.25): "searched",
     ("gamma", 0.75): "open",
@@ -41,7 +41,7 @@ Key = tuple[str, str, int]
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredCase:
     """A case that has a latency, in ms with its 95 % interval."""
 
     case: str
@@ -87,7 +87,7 @@ class Evidence:
 
     def measured(
         self, models: Sequence[str], backends: Sequence[str]
-    ) -> tuple[dict[str, Measured], str, str]:
+    ) -> tuple[dict[str, MeasuredCase], str, str]:
         """Latencies of ``models``, all on one backend with equal threads in one run.
 
         The first backend counts on which all were measured, else that with most; the newest run of
@@ -96,7 +96,7 @@ class Evidence:
         Returns:
             those measured by model id, the backend, and why the others (if any) are missing.
         """
-        best: dict[str, Measured] = {}
+        best: dict[str, MeasuredCase] = {}
         chosen = ""
         for backend in backends:
             for run, rows in reversed(self._rows.items()):
@@ -207,9 +207,9 @@ def _has_latency(row: Mapping[str, Any]) -> bool:
     return _bound(row["latency_ms"]) is not None
 
 
-def _measured(row: Mapping[str, Any], run: str) -> Measured:
+def _measured(row: Mapping[str, Any], run: str) -> MeasuredCase:
     low, high = _bound(row["latency_ms_low"]), _bound(row["latency_ms_high"])
-    return Measured(str(row["id"]), run, Interval(float(row["latency_ms"]), low, high))
+    return MeasuredCase(str(row["id"]), run, Interval(float(row["latency_ms"]), low, high))
 
 
 def _bound(value: Any) -> float | None:

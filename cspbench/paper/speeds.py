@@ -7,24 +7,25 @@ from itertools import combinations
 from typing import Any
 
 from cspbench import literature
+from cspbench.core.text import percent
 from cspbench.measure.statistics import Interval
-from cspbench.paper.evidence import Evidence, Measured, speed_ratio
-from cspbench.paper.outcome import Outcome, Part, short_name, times
+from cspbench.paper.comparison import Comparison, RuleResult, short_name, times
+from cspbench.paper.evidence import Evidence, MeasuredCase, speed_ratio
 
 #: Another device, another library: a ratio of speeds is met within this share either way.
 RATIO_BAND = 0.20
 
 
-def faster(test: Mapping[str, Any], evidence: Evidence) -> Outcome:
+def faster(test: Mapping[str, Any], evidence: Evidence) -> RuleResult:
     """One case is faster than another."""
     of, than = test["of"], test["than"]
     found, backend, missing = evidence.measured([of, than], test["backends"])
     part = (
-        Part("", missing=missing)
+        Comparison("", missing=missing)
         if missing
         else _faster_part(found[of], found[than], backend, evidence.weak([of, than]))
     )
-    return Outcome(
+    return RuleResult(
         (part,), test["published"], _used(found),
         "reproduced if the 95 % interval of the ratio of speeds lies above 1, not if below",
         "measured",
@@ -32,9 +33,11 @@ def faster(test: Mapping[str, Any], evidence: Evidence) -> Outcome:
     )  # fmt: skip
 
 
-def _faster_part(first: Measured, second: Measured, backend: str, weak: tuple[str, ...]) -> Part:
+def _faster_part(
+    first: MeasuredCase, second: MeasuredCase, backend: str, weak: tuple[str, ...]
+) -> Comparison:
     ratio = speed_ratio(first.latency_ms, second.latency_ms)
-    return Part(f"{times(ratio)} on {backend}", above_one(ratio), weak)
+    return Comparison(f"{times(ratio)} on {backend}", above_one(ratio), weak)
 
 
 def above_one(ratio: Interval) -> bool | None:
@@ -44,26 +47,26 @@ def above_one(ratio: Interval) -> bool | None:
     return ratio.low > 1
 
 
-def ratio(test: Mapping[str, Any], evidence: Evidence) -> Outcome:
+def ratio(test: Mapping[str, Any], evidence: Evidence) -> RuleResult:
     """One case is so many times as fast as another."""
     of, base = test["of"], test["against"]
     [first, second] = [_cpu_fps(test["table"], model) for model in (of, base)]
     wanted = float(first["text"]) / float(second["text"])
     found, backend, missing = evidence.measured([of, base], test["backends"])
     if missing:
-        part = Part("", missing=missing)
+        part = Comparison("", missing=missing)
     else:
         ratio = speed_ratio(found[of].latency_ms, found[base].latency_ms)
-        part = Part(
+        part = Comparison(
             f"{times(ratio)} on {backend}", meets_ratio(ratio, wanted), evidence.weak([of, base])
         )
     note = ""
     if first["device"] != second["device"]:
         note = f"{second['text']} fps were published on {second['device']}, by other authors"
-    return Outcome(
+    return RuleResult(
         (part,), f"{second['text']} → {first['text']} fps = ×{wanted:.2f}", _used(found),
         f"reproduced if the 95 % interval of the ratio reaches ×{wanted:.2f} ± "
-        f"{RATIO_BAND:.0%} and excludes 1".replace("%", " %"),
+        f"{percent(RATIO_BAND)} and excludes 1",
         "measured", note=note,
     )  # fmt: skip
 
@@ -91,7 +94,7 @@ def _cpu_fps(table: str, model: str) -> dict[str, str]:
 CPU_DEVICES = ("i9-9900K, OpenCV DNN", "Xeon E5-2682v4")
 
 
-def order(test: Mapping[str, Any], evidence: Evidence) -> Outcome:
+def order(test: Mapping[str, Any], evidence: Evidence) -> RuleResult:
     """Cases are as fast as published, in that order: every pair of them is compared."""
     entries = [
         entry
@@ -103,13 +106,13 @@ def order(test: Mapping[str, Any], evidence: Evidence) -> Outcome:
     found, backend, missing = evidence.measured(models, test["backends"])
     fastest_first = sorted(found, key=lambda model: -found[model].fps)
     ours = " > ".join(f"{short_name(m)} {found[m].fps:.1f}" for m in fastest_first)
-    parts = [Part(f"{ours} fps on {backend}" if found else "", True, missing=missing)]
+    parts = [Comparison(f"{ours} fps on {backend}" if found else "", True, missing=missing)]
     parts += [
-        Part("", above_one(speed_ratio(found[first].latency_ms, found[second].latency_ms)),
+        Comparison("", above_one(speed_ratio(found[first].latency_ms, found[second].latency_ms)),
              evidence.weak([first, second]))
         for first, second in combinations([model for model in models if model in found], 2)
     ]  # fmt: skip
-    return Outcome(
+    return RuleResult(
         tuple(parts),
         " > ".join(f"{short_name(m)} {e.text}" for m, e in zip(models, entries, strict=True))
         + f" fps on {test['device']}",
@@ -120,5 +123,5 @@ def order(test: Mapping[str, Any], evidence: Evidence) -> Outcome:
     )
 
 
-def _used(found: Mapping[str, Measured]) -> tuple[str, ...]:
+def _used(found: Mapping[str, MeasuredCase]) -> tuple[str, ...]:
     return tuple(one.case for one in found.values())

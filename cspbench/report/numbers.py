@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from cspbench.core import text
 from cspbench.figures.cases import number
 
 MISSING = "–"
@@ -34,14 +35,12 @@ def plus_minus(share: float | None) -> str:
         return MISSING
     if share > WIDE:
         return ">±100 %"
-    return f"±{share:.1%}".replace("%", " %") if share < 0.1 else f"±{share:.0%}".replace("%", " %")
+    return f"±{text.percent(share, 1 if share < 0.1 else 0)}"
 
 
 def percent(share: float | None, digits: int = 0) -> str:
     """A change with its sign: ``+12 %``, ``−3 %``."""
-    if share is None:
-        return MISSING
-    return f"{share:+.{digits}%}".replace("%", " %").replace("-", "−")
+    return MISSING if share is None else text.percent(share, digits, signed=True, minus="−")
 
 
 def size(count: float | None) -> str:

@@ -7,6 +7,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from markupsafe import Markup
 
+from cspbench.figures import style
+from cspbench.figures.spec import FIGURES, FigureSpec, NoDataError
+from cspbench.figures.svg import inline
+
 if TYPE_CHECKING:
     from cspbench.views.frames import Run
 
@@ -31,20 +35,24 @@ class Missing(NamedTuple):
 
 def draw_all(runs: Sequence[Run]) -> dict[str, Any]:
     """Return ``plots`` (drawn figures) and ``missing_plots`` ((title, reason) pairs), in order."""
-    from cspbench.figures import style
-    from cspbench.figures.spec import FIGURES, NoDataError
-    from cspbench.figures.svg import inline
-
     plots: list[Plot] = []
     missing: list[tuple[str, Missing]] = []
     for spec in sorted(FIGURES, key=lambda spec: (spec.order, spec.name)):
         try:
-            figure = spec.draw(runs)
+            svg = inline_svg(spec, runs, spec.name, spec.title)
         except NoDataError as reason:
             missing.append((spec.title, Missing(spec.section, str(reason))))
             continue
-        svg = inline(style.svg_bytes(figure, spec.name), spec.name, spec.title, spec.shows)
-        # ElementTree escaped every text; matplotlib and we wrote the rest.
-        markup = Markup(svg)  # noqa: S704
-        plots.append(Plot(spec.name, spec.title, spec.shows, spec.section, spec.origins, markup))
+        plots.append(Plot(spec.name, spec.title, spec.shows, spec.section, spec.origins, svg))
     return {"plots": plots, "missing_plots": missing}
+
+
+def inline_svg(spec: FigureSpec, runs: Sequence[Run], name: str, title: str) -> Markup:
+    """Draw a figure as an element of the page, its ids under ``name``.
+
+    Raises:
+        NoDataError: the runs do not hold what it needs.
+    """
+    svg = inline(style.svg_bytes(spec.draw(runs), name), name, title, spec.shows)
+    # ElementTree escaped every text; matplotlib and we wrote the rest.
+    return Markup(svg)  # noqa: S704

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from cspbench.core.text import percent
 from cspbench.figures.cases import plain
 from cspbench.report import numbers
 from cspbench.report.rows import CaseRow
@@ -86,7 +87,7 @@ def _line(row: CaseRow, frame: pd.DataFrame) -> ProfileLine:
     slowest = entries.iloc[int(entries["time_ms"].to_numpy().argmax())] if len(entries) else None
 
     def share(chosen: pd.DataFrame) -> str:
-        return f"{100 * float(chosen['time_ms'].sum()) / total:.0f} %" if total else numbers.MISSING
+        return percent(float(chosen["time_ms"].sum()) / total) if total else numbers.MISSING
 
     return ProfileLine(
         model=row.model_id,
@@ -95,42 +96,11 @@ def _line(row: CaseRow, frame: pd.DataFrame) -> ProfileLine:
         convolutions=share(entries[entries["kind"].isin(_CONVOLUTIONS)]),
         copies=share(entries[entries["kind"] == "copy"]),
         unjoined=share(entries[entries["kind"].isna()]),
-        residual=f"{100 * float(residual['time_ms']) / total:.0f} %" if total else numbers.MISSING,
+        residual=percent(float(residual["time_ms"]) / total) if total else numbers.MISSING,
         slowest=numbers.MISSING if slowest is None else plain(slowest["entry"]),
         slowest_share=(
             numbers.MISSING
             if slowest is None or not total
-            else f"{100 * float(slowest['time_ms']) / total:.0f} %"
+            else percent(float(slowest["time_ms"]) / total)
         ),
     )
-
-
-@dataclass(frozen=True)
-class EnergyLine:
-    """Energy of a case, as text."""
-
-    model: str
-    setting: str
-    energy: str
-    power: str
-    idle: str
-    method: str
-
-
-def energy(rows: Sequence[CaseRow]) -> list[EnergyLine]:
-    """One line a case whose energy was measured."""
-    lines = []
-    for row in rows:
-        found = row.record.energy
-        if found:
-            lines.append(
-                EnergyLine(
-                    model=row.model_id,
-                    setting=row.setting,
-                    energy=numbers.short(1000 * found.energy_per_inference_j),
-                    power=numbers.short(found.power_w),
-                    idle=numbers.short(found.idle_power_w),
-                    method=plain(found.energy_method),
-                )
-            )
-    return lines

@@ -11,6 +11,7 @@ from typing import Any
 from cspbench.core.case import Case, ModelId, format_value
 from cspbench.core.statuses import NOT_RUNNABLE, Status
 from cspbench.figures.cases import axis_value, family, is_csp, plain
+from cspbench.measure.statistics import Interval, quotient
 from cspbench.store.records import Record
 from cspbench.views.frames import Run
 
@@ -112,6 +113,23 @@ def repeat_command(run: Run, case_id: str) -> str:
     else:
         return ""
     return plain(shlex.join(["cspbench", *words]))
+
+
+def latency_ratio(row: CaseRow, base: CaseRow) -> tuple[float, float, float] | None:
+    """Ratio of two latencies with a 95 % interval.
+
+    Returns:
+        (ratio, low, high), or None without both intervals.
+    """
+    if not (row.latency_ms and base.latency_ms):
+        return None
+    ratio = quotient(
+        Interval(row.latency_ms, row.latency_low, row.latency_high),
+        Interval(base.latency_ms, base.latency_low, base.latency_high),
+    )
+    if ratio.low is None or ratio.high is None:
+        return None
+    return ratio.estimate, ratio.low, ratio.high
 
 
 def _settings(suite: Mapping[str, Any]) -> list[str]:

@@ -24,7 +24,7 @@ DAMAGED_FILE = "launches.damaged"
 
 
 @dataclass(frozen=True)
-class Health:
+class FsckReport:
     """What was found: readable launches, problems in words, and whether repairing helps."""
 
     launches: int
@@ -32,7 +32,7 @@ class Health:
     repairable: bool
 
 
-def check(path: Path) -> Health:
+def check(path: Path) -> FsckReport:
     """Read everything and compare it with the plan.
 
     Raises:
@@ -52,7 +52,7 @@ def check(path: Path) -> Health:
         if key in seen:
             problems.append(f"{path / LAUNCHES_FILE}: launch {key[1]} of {key[0]} is there twice")
         seen.add(key)
-    return Health(len(stored.launches), tuple(problems), repairable)
+    return FsckReport(len(stored.launches), tuple(problems), repairable)
 
 
 def repair(path: Path) -> int:

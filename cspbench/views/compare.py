@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cspbench.core.text import select
 from cspbench.errors import InputError
@@ -50,13 +50,19 @@ def run_differences(
     return phrases
 
 
-def compare_runs(base: StoredRun, head: StoredRun) -> tuple[pd.DataFrame, list[str]]:
-    """Put the cases of two runs beside each other.
+class RunComparison(NamedTuple):
+    """Two runs beside each other.
 
-    Returns:
-        One row a case of either run (ratio is head / base with the 95 % interval of separate runs),
-        and what differs between the two environments, a phrase each.
+    ``table`` has one row a case of either run; ``ratio`` is head / base with the 95 % interval of
+    separate runs. ``differences`` says what differs between the two environments, a phrase each.
     """
+
+    table: pd.DataFrame
+    differences: list[str]
+
+
+def compare_runs(base: StoredRun, head: StoredRun) -> RunComparison:
+    """Put the cases of two runs beside each other."""
     import pandas as pd
 
     old, new = ({record.case: record for record in records(run)} for run in (base, head))
@@ -82,8 +88,8 @@ def compare_runs(base: StoredRun, head: StoredRun) -> tuple[pd.DataFrame, list[s
                 math.exp(shift.estimate + side) for side in (-half, half)
             )
         rows.append(row)
-    unlike = run_differences(base, head, Use.COMPARE)
-    return pd.DataFrame(rows, columns=list(COMPARE_COLUMNS)), unlike
+    table = pd.DataFrame(rows, columns=list(COMPARE_COLUMNS))
+    return RunComparison(table, run_differences(base, head, Use.COMPARE))
 
 
 def history(runs: Sequence[StoredRun], patterns: Sequence[str]) -> pd.DataFrame:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from cspbench.attribution.causes import (
     SMALL,
-    Verdict,
+    ExplanationVerdict,
     attribute,
     components,
     difference_interval,
@@ -34,7 +34,7 @@ def test_two_layers_by_hand():
     assert parts_of(it) == {"compute": -8.0, "concatenation": 3.0, "outside": 0.5}
     assert it.difference_ms == pytest.approx(-4.5)
     assert it.residual_share == pytest.approx(0.5 / 4.5)
-    assert it.verdict is Verdict.EXPLAINED
+    assert it.verdict is ExplanationVerdict.EXPLAINED
 
 
 def test_fewer_macs_yet_slower():
@@ -69,7 +69,7 @@ def test_one_kind_at_two_rates_is_residual():
     b = side("b", 20.1, [entry("3x3", 20.1, compute=10)])
     it = attribute(a, b)
     assert parts_of(it) == {"rate": 10.0}
-    assert it.verdict is Verdict.NOT_EXPLAINED
+    assert it.verdict is ExplanationVerdict.NOT_EXPLAINED
 
 
 def test_layers_too_small():
@@ -128,7 +128,7 @@ def test_residuals_that_cancel_out_explain_nothing():
     it = attribute(a, b)
     assert it.residual_ms == pytest.approx(0.0)
     assert it.residual_share == pytest.approx(10.0)
-    assert it.verdict is Verdict.NOT_EXPLAINED
+    assert it.verdict is ExplanationVerdict.NOT_EXPLAINED
 
 
 def test_intervals_that_overlap_make_no_finding():
@@ -136,13 +136,13 @@ def test_intervals_that_overlap_make_no_finding():
     it = attribute(a, b)
     # 0.5 - hypot(1.05, 1.0) = -0.95; 0.5 + hypot(1.05, 1.0) = 1.95
     assert (it.low, it.high) == (pytest.approx(-0.95), pytest.approx(1.95))
-    assert it.verdict is Verdict.INDISTINGUISHABLE
+    assert it.verdict is ExplanationVerdict.INDISTINGUISHABLE
 
 
 def test_one_launch_has_no_interval():
     assert difference_interval(Interval(1.0, None, None), Interval(2.0, 1.9, 2.1)) == (None, None)
     it = attribute(side("a", 1.0, [], width=None), side("b", 2.0, []))
-    assert it.verdict is Verdict.INDISTINGUISHABLE
+    assert it.verdict is ExplanationVerdict.INDISTINGUISHABLE
 
 
 def test_groups_align_by_stage_and_role():
@@ -220,7 +220,7 @@ def test_a_case_against_itself_has_no_causes(a):
     it = attribute(a, a)
     assert parts_of(it) == {}
     assert it.residual_share is None
-    assert it.verdict is Verdict.INDISTINGUISHABLE
+    assert it.verdict is ExplanationVerdict.INDISTINGUISHABLE
 
 
 @given(SIDES, SIDES)

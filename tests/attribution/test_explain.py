@@ -7,7 +7,7 @@ import pytest
 import cspbench
 from cspbench.attribution import explain_measured
 from cspbench.attribution.pair import case_of, plan_pair
-from cspbench.attribution.text import as_dict, frame, percent, sentences, signed
+from cspbench.attribution.text import as_dict, frame, sentences, signed
 from cspbench.errors import InputError
 from tests.attribution.stored import PARTIAL, PLAIN, case, pair_run
 
@@ -125,7 +125,6 @@ def test_numbers():
     assert [signed(value) for value in (3.14159, -12.34, 0.0512, -250.0)] == [
         "+3.14", "-12.3", "+0.051", "-250.0",
     ]  # fmt: skip
-    assert percent(-0.243, "+") == "-24 %"
 
 
 def test_launches_that_were_disturbed_are_said(tmp_path):

@@ -4,9 +4,9 @@ import re
 
 import pytest
 
-from cspbench.report.explained import MAX_PAIRS, explanations
 from cspbench.report.page import render
 from cspbench.report.rows import case_rows
+from cspbench.report.sections.explain import MAX_PAIRS, explanations
 from tests.attribution.stored import PARTIAL, PLAIN, pair_run
 
 

@@ -68,7 +68,7 @@ class CommandLine:
 
 @pytest.fixture(scope="session")
 def shared_environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """One cache of artifacts for all tests of this room, and the backend ``fake``."""
+    """One cache of artifacts for all tests of this package, and the backend ``fake``."""
     folder = tmp_path_factory.mktemp("cspbench")
     environment = {k: v for k, v in os.environ.items() if not k.startswith("CSPBENCH_")}
     return {

@@ -1,4 +1,4 @@
-"""``cspbench report`` from the command line."""
+"""``cspbench report`` and ``figures`` from the command line."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from cspbench.cli import figures
 from cspbench.cli.main import main
 from cspbench.cli.report import command
 from tests.report.runs import good, write_run
@@ -44,3 +45,11 @@ def test_a_missing_run_is_one_sentence_and_exit_two(
         main(["report", "nowhere"])
     assert ended.value.code == 2
     assert "there is no run 'nowhere'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("option", "said"), [("--reports", 0), ("--out", 1)])
+def test_figures_go_to_a_folder_which_was_named_out(folder: Path, option: str, said: int) -> None:
+    result = CliRunner().invoke(figures.command, ["latest", "--only", "fps_bars", option, "here"])
+    assert result.stdout.splitlines() == ["here/fps_bars.svg", "here/fps_bars.png"]
+    assert result.stderr.count("use --reports") == said
+    assert (folder / "here" / "fps_bars.svg").exists()

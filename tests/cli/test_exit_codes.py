@@ -97,7 +97,7 @@ def test_all_mistakes_of_a_suite_are_told_with_their_place_and_nothing_runs(cspb
 
 def test_a_place_that_cannot_be_written_is_2(cspbench):
     (cspbench.folder / "file").touch()
-    result = cspbench("run", ends(cspbench, "ok"), "--out", "file/below")
+    result = cspbench("run", ends(cspbench, "ok"), "--results", "file/below")
     assert result.returncode == 2
     assert "file/below" in result.stderr
 

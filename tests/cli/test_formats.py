@@ -80,10 +80,15 @@ def test_parquet_without_a_file_is_refused_before_anything_runs(call, tmp_path, 
 @pytest.fixture
 def machine(call, monkeypatch):
     """A machine that was looked at and measured before: the same findings and ceilings always."""
-    from cspbench.store.ceilings import Ceilings, keep_ceilings
+    from cspbench.jobs.ceilings import Ceilings
+    from cspbench.store.ceilings import keep_ceilings
 
     monkeypatch.setattr("cspbench.machine.doctor.examine", lambda: CHECKED)
-    keep_ceilings("cpu", Ceilings({"fp32": 50.25}, {"triad": 5.0}, 2.0, {"L2": 40.0}, 1, 1))
+    known = Ceilings(
+        gflops={"fp32": 50.25}, bandwidth_gbs={"triad": 5.0}, cache_bandwidth_gbs={"L2": 40.0},
+        overhead_us=2.0, threads=1,
+    )  # fmt: skip
+    keep_ceilings("cpu", known)
     return call
 
 

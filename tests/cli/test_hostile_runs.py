@@ -1,6 +1,6 @@
 """Runs from strangers through every command that shows one: text stays text, and no traceback.
 
-A whole run is changed in one place, by whatever a stranger might write there; a command then shows
+A whole run is changed in one place, as an attacker might write it; a command then shows
 it, leaves a launch out, or refuses it in a sentence. Chance chooses some of all such changes; and
 each kind of place is tried with each value: what reading it refuses is done with, what it lets
 through must be shown.

@@ -71,7 +71,7 @@ def test_after_kill_9_every_reported_launch_is_on_disk_and_resume_does_the_rest(
         assert new.get(case, 0) in (missing[case], missing[case] + 1)
 
     # The final rows are those of an undisturbed run.
-    undisturbed = cspbench.run_json("two.yaml", "--out", "undisturbed")
+    undisturbed = cspbench.run_json("two.yaml", "--results", "undisturbed")
     assert [case["id"] for case in result["cases"]] == [case["id"] for case in undisturbed["cases"]]
     for row in (*result["cases"], *undisturbed["cases"]):
         assert row["status"] == "ok"

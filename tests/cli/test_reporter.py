@@ -9,7 +9,7 @@ import click
 import pytest
 
 from cspbench.cli.progress import Bar, LaunchLines, Lines, Logged, Quiet, duration_text
-from cspbench.cli.reporter import Talk, talk_options
+from cspbench.cli.reporter import Reporter, reporter_options
 from cspbench.errors import InputError
 from tests.launches import stored_launch
 
@@ -83,7 +83,7 @@ def test_quiet_says_nothing_and_the_bar_leaves_nothing_behind_but_failures(capsy
 
 def test_every_event_is_one_line_of_json():
     log = io.StringIO()
-    drive(Logged(Quiet(), Talk(quiet=True, log=log)))
+    drive(Logged(Quiet(), Reporter(quiet=True, log=log)))
     events = [json.loads(line) for line in log.getvalue().splitlines()]
     assert [event["event"] for event in events] == [
         "preparing", "started", "launching", "launched", "launched", "launched",
@@ -97,10 +97,10 @@ def test_every_event_is_one_line_of_json():
 
 
 @click.command()
-@talk_options
-def speaker(talk):
-    talk.tell("hello\x1b[31m")
-    talk.event("finished", code=0)
+@reporter_options
+def speaker(reporter):
+    reporter.report("hello\x1b[31m")
+    reporter.event("finished", code=0)
     click.echo("result")
 
 
@@ -145,9 +145,9 @@ def test_a_log_that_cannot_be_written_does_not_end_the_run():
         def write(self, text):
             raise OSError("no space left")
 
-    talk = Talk(quiet=True, log=Full())
-    talk.event("started")
-    talk.event("finished")
+    reporter = Reporter(quiet=True, log=Full())
+    reporter.event("started")
+    reporter.event("finished")
 
 
 @pytest.mark.parametrize(

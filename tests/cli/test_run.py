@@ -163,7 +163,7 @@ def test_export_writes_the_very_artifact_that_was_measured(quick, tmp_path, kind
 def test_a_second_run_prepares_nothing_and_only_measures_what_is_asked_for(quick):
     command, first = quick
     assert "preparing 1/" in first.stderr
-    again = command("run", "quick", "--only", CASES[0], "--rounds", "1", "--out", "again",
+    again = command("run", "quick", "--only", CASES[0], "--rounds", "1", "--results", "again",
                     "--set", "measure.memory=true", "--set", "measure.layers=true")  # fmt: skip
     assert again.returncode == 0
     assert "preparing" not in again.stderr

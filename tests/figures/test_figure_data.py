@@ -33,6 +33,7 @@ from cspbench.figures.layer_times import layer_times_data
 from cspbench.figures.liveness import liveness_data
 from cspbench.figures.published import everything_of, figure1_points, published_values
 from cspbench.figures.roofline import ceilings_of
+from cspbench.figures.spec import NoDataError
 from cspbench.figures.stages import stage_data
 from cspbench.figures.top1_bflops import gains, top1_bflops_data
 from cspbench.views.frames import Run
@@ -200,7 +201,8 @@ def test_analyses_of_another_version_count_as_none(tmp_path: Path) -> None:
     run = write_run(tmp_path, {case: good(case, 1.0)},
                     analyses={"peleenet@224": {"version": -1, "totals": {}}})  # fmt: skip
     assert run.analyses == {}
-    assert choice.compared_models([run], 3)[1] == []
+    with pytest.raises(NoDataError, match="no model of these runs was analysed"):
+        choice.compared_models([run], 3)
 
 
 def test_labels() -> None:

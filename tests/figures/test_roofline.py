@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cspbench.analysis import Analysis
-from cspbench.figures.roofline import draw_roofline, layer_spots, roofline_data, spot_of
+from cspbench.figures.roofline import draw_roofline, layer_points, point_of, roofline_data
 from cspbench.figures.spec import FIGURES, NoDataError
 from cspbench.views.frames import Run
 from tests.report.runs import analysis, good, write_run
@@ -36,7 +36,7 @@ def a_run(folder: Path, ceilings: dict | None, batch: int = 1) -> Run:
 
 
 def test_a_case_stands_at_its_rate_and_intensity() -> None:
-    point = spot_of(f"{MODEL}/opencv-cpu/b1/t1", 1, 8.0, STORED["totals"])
+    point = point_of(f"{MODEL}/opencv-cpu/b1/t1", 1, 8.0, STORED["totals"])
     assert point is not None
     # 2 x 4e6 MACs in 8 ms
     assert point.gflops == pytest.approx(1.0)
@@ -46,7 +46,7 @@ def test_a_case_stands_at_its_rate_and_intensity() -> None:
 
 
 def test_layers_stand_under_the_slope_by_their_overhead() -> None:
-    first, second = layer_spots(ready(STORED), CEILINGS)
+    first, second = layer_points(ready(STORED), CEILINGS)
     # 8e6 bytes at 10 GB/s are 0.8 ms, and 0.01 ms of overhead: 2e6 FLOPs in 0.81 ms
     assert first.gflops == pytest.approx(2e6 / 0.81e-3 / 1e9, rel=1e-5)
     # 24e6 bytes: 2.4 ms and 0.01 ms

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from cspbench import literature
+from cspbench.paper.claims import check_all, models_of_claims
 from cspbench.paper.counts import block_form
 from cspbench.paper.evidence import Evidence, with_analyses
 from cspbench.paper.reproduced import TABLES
-from cspbench.paper.verdicts import check_all, models_of_claims
 
 
 @pytest.fixture(scope="module")

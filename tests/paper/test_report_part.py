@@ -10,9 +10,10 @@ import pytest
 from click.testing import CliRunner
 
 from cspbench.cli.paper import command
-from cspbench.paper.outcome import VERDICTS
+from cspbench.paper.comparison import VERDICTS
+from cspbench.paper.sections.claims import SIGNS
 from cspbench.report.page import render
-from cspbench.report.paper import SIGNS, paper_part
+from cspbench.report.section import SECTIONS, ReportContext
 from cspbench.views.frames import Run
 
 
@@ -28,13 +29,18 @@ def claim_text(page: str, name: str) -> str:
     return " ".join(re.sub(r"<[^>]*>", " ", text).split())
 
 
+def context_of(*runs: Run) -> ReportContext:
+    return ReportContext(runs, runs, (), "paper")
+
+
 def test_it_is_there_only_with_runs_of_the_paper(demo: Run, table5: Run) -> None:
-    assert paper_part([demo]) is None
+    assert not SECTIONS.get("paper").applies(context_of(demo))
     assert "claim by claim" not in render([demo])
-    part = paper_part([demo, table5])
-    assert part is not None
-    assert [table.number for table in part.tables] == [1, 2, 3, 4, 5]
-    assert [figure.number for figure in part.figures] == [1, 4, 7, 8]
+    context = context_of(demo, table5)
+    assert SECTIONS.get("paper").applies(context)
+    found = SECTIONS.get("paper-tables").data(context)
+    assert [table.number for table in found["tables"]] == [1, 2, 3, 4, 5]
+    assert [figure.number for figure in found["figures"]] == [1, 4, 7, 8]
 
 
 def test_every_verdict_has_a_sign_of_its_own() -> None:
@@ -43,9 +49,10 @@ def test_every_verdict_has_a_sign_of_its_own() -> None:
 
 
 def test_counts_of_verdicts_add_up(table5: Run) -> None:
-    part = paper_part([table5])
-    assert part is not None
-    assert sum(count.claims for count in part.counts) == sum(len(g) for _, g in part.groups)
+    found = SECTIONS.get("paper").data(context_of(table5))
+    assert sum(count.claims for count in found["counts"]) == sum(
+        len(claims) for _, claims in found["groups"]
+    )
 
 
 def test_a_claim_tells_verdict_published_reason_and_rule(page: str) -> None:

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from cspbench import literature
+from cspbench.paper.claims import models_of_claims
 from cspbench.paper.evidence import Evidence
 from cspbench.paper.reproduced import TABLES
-from cspbench.paper.verdicts import models_of_claims
-from cspbench.report.paper import FIGURES_OF, PREFIX
+from cspbench.paper.sections.tables import FIGURES_OF
+from cspbench.paper.suites import PREFIX
 from cspbench.suite.load import load_suite
 
 SUITES = {

@@ -1,4 +1,4 @@
-"""Sentences, findings and tables of the report, worked out by hand."""
+"""Sentences, warnings and tables of the report, worked out by hand."""
 
 from __future__ import annotations
 
@@ -13,19 +13,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cspbench.cli.options import parse_overrides
-from cspbench.report import machine, marks, numbers
-from cspbench.report.profiles import energy, profile_tables, profiles
-from cspbench.report.roofline import roofline
-from cspbench.report.rows import CaseRow, case_rows, repeat_command
-from cspbench.report.sections import (
-    ablation,
-    balance,
-    latency_ratio,
-    memory,
-    problems,
-    speed_classes,
-)
-from cspbench.report.summary import summary
+from cspbench.report import marks, numbers
+from cspbench.report.profiles import profile_tables, profiles
+from cspbench.report.rows import CaseRow, case_rows, latency_ratio, repeat_command
+from cspbench.report.sections import machine
+from cspbench.report.sections.ablation import ablation
+from cspbench.report.sections.accuracy import speed_classes
+from cspbench.report.sections.energy import energy
+from cspbench.report.sections.failures import problems
+from cspbench.report.sections.layers import balance
+from cspbench.report.sections.memory import memory
+from cspbench.report.sections.roofline import roofline
+from cspbench.report.sections.summary import summary
 from cspbench.runner.plan import Plan
 from cspbench.runner.run import describe
 from cspbench.suite.load import load_suite
@@ -215,9 +214,9 @@ def test_problems_join_cases_of_one_reason(tmp_path: Path) -> None:
     assert [(p.reason, len(p.cases)) for p in found] == [("no board", 2), ("too big", 1)]
 
 
-def finding_texts(tmp_path: Path, launches: list[dict[str, Any]], **environment: Any) -> str:
+def warning_texts(tmp_path: Path, launches: list[dict[str, Any]], **environment: Any) -> str:
     run = write_run(tmp_path, {FAST: launches}, environment=environment)
-    return "\n".join(finding.text for finding in machine.findings([run]))
+    return "\n".join(warning.text for warning in machine.warnings_of([run]))
 
 
 def interference(**values: float) -> dict[str, Any]:
@@ -226,8 +225,8 @@ def interference(**values: float) -> dict[str, Any]:
     return {"interference": {**base, **values}}
 
 
-def test_a_quiet_machine_has_no_findings(tmp_path: Path) -> None:
-    assert finding_texts(tmp_path, good(FAST, 10.0)) == ""
+def test_a_quiet_machine_has_no_warnings(tmp_path: Path) -> None:
+    assert warning_texts(tmp_path, good(FAST, 10.0)) == ""
 
 
 @pytest.mark.parametrize(
@@ -247,13 +246,13 @@ def test_what_spoils_comparison_is_said(
     tmp_path: Path, change: dict[str, float], environment: dict[str, Any], expected: str
 ) -> None:
     launches = [{**launch, **interference(**change)} for launch in good(FAST, 10.0)]
-    assert expected in finding_texts(tmp_path, launches, **environment)
+    assert expected in warning_texts(tmp_path, launches, **environment)
 
 
-def test_what_does_not_make_a_launch_contended_is_no_finding(tmp_path: Path) -> None:
+def test_what_does_not_make_a_launch_contended_is_no_warning(tmp_path: Path) -> None:
     """The flag's bounds are 5 % of steal and 25 % of other processes."""
     change = interference(steal_s=0.049, foreign_cpu_s=0.249)
-    assert finding_texts(tmp_path, [{**one, **change} for one in good(FAST, 10.0)]) == ""
+    assert warning_texts(tmp_path, [{**one, **change} for one in good(FAST, 10.0)]) == ""
 
 
 @pytest.mark.parametrize(("virtualised", "told"), [(True, "yes"), (False, "no"), (None, None)])
@@ -306,7 +305,7 @@ def test_damaged_files_and_few_rounds_are_said(tmp_path: Path) -> None:
         file.write(b"torn")
     from cspbench.views.frames import load
 
-    texts = "\n".join(finding.text for finding in machine.findings([load(run.path)]))
+    texts = "\n".join(warning.text for warning in machine.warnings_of([load(run.path)]))
     assert "cut off in writing" in texts
     assert "The suite asks for 2 launches a case" in texts
     assert "flagged few_samples" in texts

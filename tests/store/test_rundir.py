@@ -287,7 +287,7 @@ def test_a_run_that_is_not_there_names_the_newest(tmp_path, monkeypatch, argumen
 
 def test_fsck_of_a_good_run_finds_nothing(run):
     run.append(A)
-    assert fsck.check(run.path) == fsck.Health(1, (), repairable=False)
+    assert fsck.check(run.path) == fsck.FsckReport(1, (), repairable=False)
     assert fsck.repair(run.path) == 0
 
 
@@ -299,7 +299,7 @@ def test_fsck_moves_damaged_lines_away_and_loses_nothing(run):
     health = fsck.check(run.path)
     assert (health.launches, len(health.problems), health.repairable) == (1, 2, True)
     assert fsck.repair(run.path) == 2
-    assert fsck.check(run.path) == fsck.Health(1, (), repairable=False)
+    assert fsck.check(run.path) == fsck.FsckReport(1, (), repairable=False)
     kept = (run.path / fsck.DAMAGED_FILE).read_bytes()
     assert sorted(content[:-3].split(b"\n")[1:]) == sorted(kept.removesuffix(b"\n").split(b"\n"))
 

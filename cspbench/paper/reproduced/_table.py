@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from cspbench import literature
 from cspbench.literature import Published
 from cspbench.measure.statistics import Interval
-from cspbench.paper.evidence import Evidence, Measured, speed_ratio
-from cspbench.paper.outcome import times
+from cspbench.paper.comparison import times
+from cspbench.paper.evidence import Evidence, MeasuredCase, speed_ratio
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -132,7 +132,7 @@ def speed_of(evidence: Evidence, model: str | None, base: str, backends: Sequenc
         found, backend, _ = evidence.measured([model], backends)
     if model not in found:
         return {}
-    mine: Measured = found[model]
+    mine: MeasuredCase = found[model]
     row: Row = {"latency_ms": mine.latency_ms.estimate, "fps": mine.fps, "backend": backend}
     if base in found and base != model:
         row["ratio"] = speed_ratio(mine.latency_ms, found[base].latency_ms)

@@ -1,13 +1,20 @@
-"""What the runs say, in three generated sentences: fastest, best AP50 per millisecond, surprise."""
+"""Summary of the runs: fastest, best AP50 per millisecond, surprise, and how much was measured."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any, NamedTuple
 
+from cspbench.core.text import percent
+from cspbench.figures.published import published_values
+from cspbench.report import numbers
 from cspbench.report.numbers import milliseconds, plus_minus, short, times
 from cspbench.report.rows import CaseRow
+from cspbench.report.section import SECTIONS, ReportContext, SectionSpec
 
 #: BFLOPs, the bounds of the latency, and whose they are.
 _Facts = tuple[float, float, float, CaseRow]
@@ -84,9 +91,9 @@ def surprise(measured: Sequence[CaseRow]) -> Sentence:
         less = 1 - (fewer.total("bflops") or 0.0) / (more.total("bflops") or 1.0)
         return Sentence(
             "Surprise",
-            f"{fewer.model_id} has {less:.0%} fewer BFLOPs (computed) than {more.model_id}, and is "
-            f"{times(_ratio(fewer, more))} as slow on {fewer.setting} (measured; the intervals "
-            "do not overlap).".replace("%", " %"),
+            f"{fewer.model_id} has {percent(less)} fewer BFLOPs (computed) than {more.model_id}, "
+            f"and is {times(_ratio(fewer, more))} as slow on {fewer.setting} (measured; the "
+            "intervals do not overlap).",
             fewer.id,
         )
     gap = _backend_gap(measured)
@@ -137,3 +144,47 @@ def _backend_gap(measured: Sequence[CaseRow]) -> tuple[CaseRow, CaseRow] | None:
         if (slow.latency_low or 0.0) > (fast.latency_high or float("inf")):
             found.append((slow, fast))
     return max(found, key=lambda pair: _ratio(*pair), default=None)
+
+
+class Tile(NamedTuple):
+    """A number of the summary."""
+
+    name: str
+    value: str
+    of: str = ""
+
+
+def tiles(rows: Sequence[CaseRow]) -> list[Tile]:
+    """The numbers of the summary; those that do not apply are left out."""
+    measured = [row for row in rows if row.outcome == "measured"]
+    widths = [row.half_width for row in measured if row.half_width is not None]
+    found = [
+        Tile("cases measured", str(len(measured)), f"of {len(rows)}"),
+        Tile("launches", str(sum(row.launches for row in rows))),
+        Tile("samples", f"{sum(row.samples for row in rows):,}".replace(",", "\u202f")),
+        Tile("median interval", numbers.plus_minus(median(widths) if widths else None)),
+        Tile("flagged", str(sum(bool(row.flags) for row in measured))),
+        Tile("cannot run here", str(sum(row.outcome == "skipped" for row in rows))),
+        Tile("unfinished", str(sum(row.outcome == "unfinished" for row in rows))),
+        Tile("failed", str(sum(row.outcome == "failed" for row in rows))),
+    ]
+    optional = ("median interval", "cannot run here", "unfinished")
+    return [tile for tile in found if tile.name not in optional or tile.value not in ("0", "–")]
+
+
+def data(context: ReportContext) -> Mapping[str, Any]:
+    """Sentences and tiles."""
+    sentences = summary(context.rows, published_values("ap50_pct"))
+    return {"sentences": sentences, "tiles": tiles(context.rows)}
+
+
+SECTIONS.add(
+    SectionSpec(
+        "summary",
+        heading="Summary",
+        title="Summary",
+        order=10,
+        data=data,
+        template=Path(__file__).with_suffix(".html"),
+    )
+)

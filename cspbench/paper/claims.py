@@ -2,7 +2,7 @@
 
 A claim is data (:func:`cspbench.literature.claims`); its ``test`` names one of the rules of
 :mod:`~cspbench.paper.counts` and :mod:`~cspbench.paper.speeds`, a pure function from
-:class:`~cspbench.paper.evidence.Evidence`. :mod:`~cspbench.paper.outcome` says how the verdict
+:class:`~cspbench.paper.evidence.Evidence`. :mod:`~cspbench.paper.comparison` says how the verdict
 follows.
 """
 
@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 from cspbench import literature
 from cspbench.literature import Claim
 from cspbench.paper import counts, speeds
+from cspbench.paper.comparison import ClaimVerdict, Comparison, RuleResult, combine
 from cspbench.paper.evidence import Evidence
-from cspbench.paper.outcome import Outcome, Part, Verdict, combine
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,14 +28,14 @@ CHECKLIST_COLUMNS = (
 
 
 @dataclass(frozen=True)
-class Finding:
+class ClaimResult:
     """A claim with its verdict for this machine."""
 
     claim: Claim
-    verdict: Verdict
+    verdict: ClaimVerdict
     ours: str
     reason: str
-    outcome: Outcome
+    outcome: RuleResult
 
     @property
     def text(self) -> str:
@@ -43,12 +43,12 @@ class Finding:
         return "; ".join(filter(None, (self.ours, self.reason)))
 
 
-Rule = Callable[[Mapping[str, Any], Evidence], Outcome]
+Rule = Callable[[Mapping[str, Any], Evidence], RuleResult]
 
 
-def _none(test: Mapping[str, Any], _evidence: Evidence) -> Outcome:
+def _none(test: Mapping[str, Any], _evidence: Evidence) -> RuleResult:
     """What cspbench cannot check anywhere."""
-    return Outcome((Part("", missing=test["reason"]),), "", (), "not checked", "")
+    return RuleResult((Comparison("", missing=test["reason"]),), "", (), "not checked", "")
 
 
 #: Rules that need analyses.
@@ -67,7 +67,7 @@ RULES: Mapping[str, Rule] = {
 }
 
 
-def check_all(evidence: Evidence) -> list[Finding]:
+def check_all(evidence: Evidence) -> list[ClaimResult]:
     """Every claim of the paper with its verdict, in the paper's order."""
     return [check(claim, evidence) for claim in literature.claims()]
 
@@ -82,7 +82,7 @@ def models_of_claims() -> list[str]:
     return list(dict.fromkeys(models))
 
 
-def check(claim: Claim, evidence: Evidence) -> Finding:
+def check(claim: Claim, evidence: Evidence) -> ClaimResult:
     """A claim held against the evidence.
 
     Raises:
@@ -91,28 +91,28 @@ def check(claim: Claim, evidence: Evidence) -> Finding:
     outcome = RULES[claim.test["kind"]](claim.test, evidence)
     verdict, reason = combine(outcome.parts)
     ours = "; ".join(part.ours for part in outcome.parts if part.ours)
-    return Finding(claim, verdict, ours, reason, outcome)
+    return ClaimResult(claim, verdict, ours, reason, outcome)
 
 
-def checklist(findings: Sequence[Finding]) -> pd.DataFrame:
+def checklist(results: Sequence[ClaimResult]) -> pd.DataFrame:
     """Findings as a frame: one row a claim, all columns text but ``used``, a list of ids."""
     import pandas as pd
 
     rows = [
         {
-            "claim": finding.claim.name,
-            "verdict": finding.verdict,
-            "group": finding.claim.group,
-            "statement": finding.claim.text,
-            "published": finding.outcome.published,
-            "here": finding.ours,
-            "origin": finding.outcome.origin,
-            "reason": finding.reason,
-            "note": finding.outcome.note,
-            "rule": finding.outcome.rule,
-            "used": list(finding.outcome.used),
-            "place": finding.claim.place,
+            "claim": result.claim.name,
+            "verdict": result.verdict,
+            "group": result.claim.group,
+            "statement": result.claim.text,
+            "published": result.outcome.published,
+            "here": result.ours,
+            "origin": result.outcome.origin,
+            "reason": result.reason,
+            "note": result.outcome.note,
+            "rule": result.outcome.rule,
+            "used": list(result.outcome.used),
+            "place": result.claim.place,
         }
-        for finding in findings
+        for result in results
     ]
     return pd.DataFrame(rows, columns=list(CHECKLIST_COLUMNS))

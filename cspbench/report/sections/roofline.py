@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cspbench.core.text import percent
 from cspbench.figures.roofline import ceilings_of
 from cspbench.report import numbers
 from cspbench.report.rows import CaseRow
+from cspbench.report.section import SECTIONS, SectionSpec
 from cspbench.views.frames import Run
 
 if TYPE_CHECKING:
@@ -63,5 +66,17 @@ def _line(row: CaseRow, predicted_ms: float, shares: Mapping[str, float]) -> Roo
         predicted=numbers.milliseconds(predicted_ms),
         measured=numbers.milliseconds(row.latency_ms),
         ratio=numbers.short(row.latency_ms / predicted_ms),
-        **{bound: f"{100 * share:.0f} %" for bound, share in shares.items()},
+        **{bound: percent(share) for bound, share in shares.items()},
     )
+
+
+SECTIONS.add(
+    SectionSpec(
+        "roofline",
+        heading="Roofline",
+        title="Roofline",
+        order=90,
+        data=lambda context: {"roofline": roofline(context.runs, context.rows)},
+        template=Path(__file__).with_suffix(".html"),
+    )
+)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from cspbench.core.case import Case
 from cspbench.figures.cases import plain
 from cspbench.machine.comparability import Use, differences
 from cspbench.report import numbers
-from cspbench.report.rows import CaseRow
-from cspbench.report.sections import latency_ratio
+from cspbench.report.rows import CaseRow, latency_ratio
+from cspbench.report.section import SECTIONS, SectionSpec
 from cspbench.views.frames import Run
 
 
@@ -91,3 +92,16 @@ def _differences(runs: Sequence[Run]) -> list[str]:
             facts = ", ".join(plain(one.fact) for one in found)
             sentences.append(f"{run.name} differs from {runs[0].name} in {facts}.")
     return sentences
+
+
+SECTIONS.add(
+    SectionSpec(
+        "boards",
+        heading="Across boards",
+        title="Across boards",
+        order=40,
+        data=lambda context: {"boards": across(context.runs, context.rows)},
+        template=Path(__file__).with_suffix(".html"),
+        applies=lambda context: any(row.board for row in context.rows),
+    )
+)

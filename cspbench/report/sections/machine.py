@@ -1,12 +1,13 @@
-"""State of the machine and what spoils comparison: facts, and findings with their remedies."""
+"""State of the machine and what spoils comparison: facts, and warnings with their remedies."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
-from typing import Literal
+from typing import Any, Literal
 
 from cspbench.core.case import Case
 from cspbench.core.statuses import FLAGS
@@ -14,13 +15,14 @@ from cspbench.figures.cases import number, plain
 from cspbench.machine.comparability import Use, differences
 from cspbench.machine.sensors.proc import FOREIGN_SHARE, STEAL_SHARE, Interference
 from cspbench.report.numbers import size
+from cspbench.report.section import SECTIONS, ReportContext, SectionSpec
 from cspbench.views.frames import Run
 
 FEW_ROUNDS = 3
 
 
 @dataclass(frozen=True)
-class Finding:
+class ComparisonWarning:
     """Something that spoils a comparison: ``warn`` moves numbers here, ``note`` may elsewhere."""
 
     level: Literal["warn", "note"]
@@ -63,21 +65,21 @@ def _libraries(run: Run) -> Mapping[str, str]:
     return found
 
 
-def findings(runs: Sequence[Run]) -> list[Finding]:
+def warnings_of(runs: Sequence[Run]) -> list[ComparisonWarning]:
     """What spoils comparison in these runs, worst first."""
     found = [*_between_runs(runs)]
     for run in runs:
         found += [*_machine(run), *_noise(run), *_flags(run), *_storage(run)]
     unique = list(dict.fromkeys(found))
-    return sorted(unique, key=lambda finding: finding.level != "warn")
+    return sorted(unique, key=lambda warning: warning.level != "warn")
 
 
-def _between_runs(runs: Sequence[Run]) -> Iterator[Finding]:
+def _between_runs(runs: Sequence[Run]) -> Iterator[ComparisonWarning]:
     for run in runs[1:]:
         different = differences(runs[0].environment, run.environment, Use.REPORT)
         if different:
             facts = ", ".join(plain(found.fact) for found in different)
-            yield Finding(
+            yield ComparisonWarning(
                 "warn",
                 f"{plain(run.name)} and {plain(runs[0].name)} differ in {facts}: "
                 "their latencies are not comparable.",
@@ -85,10 +87,10 @@ def _between_runs(runs: Sequence[Run]) -> Iterator[Finding]:
             )
 
 
-def _machine(run: Run) -> Iterator[Finding]:
+def _machine(run: Run) -> Iterator[ComparisonWarning]:
     env = run.environment
     if env.get("virtualised"):
-        yield Finding(
+        yield ComparisonWarning(
             "note",
             "This is a virtual machine: neighbours share its caches, memory and clock, and most "
             "of that cannot be seen from inside.",
@@ -96,26 +98,26 @@ def _machine(run: Run) -> Iterator[Finding]:
         )
     governor = env.get("governor")
     if governor not in (None, "performance"):
-        yield Finding(
+        yield ComparisonWarning(
             "warn",
             f"The frequency governor is {plain(governor)}: the clock follows the load.",
             "sudo cpupower frequency-set -g performance",
         )
     if governor is None:
-        yield Finding(
+        yield ComparisonWarning(
             "note",
             "The system does not tell the frequency governor; whether the clock was constant is "
             "unknown.",
             "set a fixed clock on the host where you can",
         )
     if env.get("cpu_quota") is not None:
-        yield Finding(
+        yield ComparisonWarning(
             "warn",
             f"The container may use {plain(env['cpu_quota'])} processors: beyond that it waits.",
             "measure with no more threads than that, or lift the limit",
         )
     if str(env.get("git_commit") or "").endswith("-dirty"):
-        yield Finding(
+        yield ComparisonWarning(
             "note",
             "The suite's repository had uncommitted changes.",
             "commit before a run that others should be able to repeat",
@@ -131,7 +133,7 @@ def _interference(run: Run) -> list[Interference]:
     ]
 
 
-def _noise(run: Run) -> Iterator[Finding]:
+def _noise(run: Run) -> Iterator[ComparisonWarning]:
     readings = _interference(run)
     seconds = sum(reading.seconds for reading in readings)
     if not seconds:
@@ -139,13 +141,13 @@ def _noise(run: Run) -> Iterator[Finding]:
     steal = sum(reading.steal_s for reading in readings) / seconds
     foreign = sum(reading.foreign_cpu_s for reading in readings) / seconds
     if steal > STEAL_SHARE:
-        yield Finding(
+        yield ComparisonWarning(
             "warn",
             f"The hypervisor took {steal * 100:.0f} % of a processor (steal) in the sampling time.",
             "measure at a quieter time or on a dedicated machine",
         )
     if foreign > FOREIGN_SHARE:
-        yield Finding(
+        yield ComparisonWarning(
             "warn",
             f"Other processes used {foreign * 100:.0f} % of a processor in the sampling time.",
             "stop the other load",
@@ -153,37 +155,39 @@ def _noise(run: Run) -> Iterator[Finding]:
     load = median(reading.load_1m_before for reading in readings)
     cores = run.environment.get("cores_usable") or 1
     if load > cores:
-        yield Finding(
+        yield ComparisonWarning(
             "warn",
             f"The load average was {number(load)} on {cores} processors.",
             "stop the other load",
         )
 
 
-def _flags(run: Run) -> Iterator[Finding]:
+def _flags(run: Run) -> Iterator[ComparisonWarning]:
     counts = Counter(flag for record in run.records for flag in record.flags)
     measured = sum(bool(record.good) for record in run.records)
     for name, flag in FLAGS.items():
         if counts[name]:
-            yield Finding(
+            yield ComparisonWarning(
                 "warn",
                 f"{counts[name]} of {measured} measured cases are flagged {name}: {flag.meaning}.",
                 flag.remedy,
             )
 
 
-def _storage(run: Run) -> Iterator[Finding]:
+def _storage(run: Run) -> Iterator[ComparisonWarning]:
     for problem in run.stored.problems:
-        yield Finding("warn", f"{plain(problem)}.", "resume the run: cspbench run --resume")
+        yield ComparisonWarning(
+            "warn", f"{plain(problem)}.", "resume the run: cspbench run --resume"
+        )
     rounds = run.stored.meta["suite"]["measure"]["rounds"]
     if enough := run.stored.meta.get("rounds_in_budget"):
-        yield Finding(
+        yield ComparisonWarning(
             "warn",
             f"The suite's budget of time was spent after {enough} of {rounds} rounds.",
             f"measure the rest: cspbench run --resume {plain(run.stored.path)}",
         )
     if rounds < FEW_ROUNDS:
-        yield Finding(
+        yield ComparisonWarning(
             "warn",
             f"The suite asks for {rounds} launches a case: intervals between launches mean little.",
             "raise measure.rounds to 5",
@@ -200,3 +204,37 @@ def engines(runs: Sequence[Run]) -> list[tuple[str, str]]:
                 text = ", ".join(f"{plain(key)} {plain(value)}" for key, value in facts)
                 found[(plain(Case.parse(record.case).backend), text)] = None
     return list(found)
+
+
+def _view(run: Run) -> dict[str, Any]:
+    meta = run.stored.meta
+    measure = meta["suite"]["measure"]
+    settings = [(plain(name).replace("_", " "), plain(value)) for name, value in measure.items()]
+    return {
+        "name": plain(run.name),
+        "facts": facts(run),
+        "libraries": libraries(run),
+        "settings": [
+            ("suite", plain(meta["suite"]["path"] or meta["suite"]["name"])),
+            *settings,
+            *((f"{backend} ran", text) for backend, text in engines([run])),
+        ],
+    }
+
+
+def data(context: ReportContext) -> Mapping[str, Any]:
+    """Warnings of all runs, and what the machine of each is."""
+    runs = context.runs
+    return {"warnings": warnings_of(runs), "machines": [_view(run) for run in runs]}
+
+
+SECTIONS.add(
+    SectionSpec(
+        "machine",
+        heading="The machine, and what spoils comparison",
+        title="Machine",
+        order=20,
+        data=data,
+        template=Path(__file__).with_suffix(".html"),
+    )
+)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from cspbench.attribution import explain_measured
 from cspbench.attribution.text import sentences, signed
@@ -12,6 +14,7 @@ from cspbench.errors import InputError
 from cspbench.figures.cases import plain
 from cspbench.report import numbers
 from cspbench.report.rows import CaseRow
+from cspbench.report.section import SECTIONS, ReportContext, SectionSpec
 from cspbench.views.frames import Run
 
 #: More pairs than this are left to the command line.
@@ -124,3 +127,21 @@ def _minus(text: str) -> str:
         "−" if sign == "-" and following.isdigit() and (before in " (" or not before) else sign
         for before, sign, following in zip(" " + text[:-1], text, text[1:] + " ", strict=True)
     )
+
+
+def data(context: ReportContext) -> Mapping[str, Any]:
+    """The pairs that are explained, and how many more there are."""
+    pairs, left_out = explanations(context.runs, context.rows)
+    return {"explanations": pairs, "explanations_left_out": left_out}
+
+
+SECTIONS.add(
+    SectionSpec(
+        "explain",
+        heading="Why one is slower",
+        title="Why one is slower",
+        order=80,
+        data=data,
+        template=Path(__file__).with_suffix(".html"),
+    )
+)

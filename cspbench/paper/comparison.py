@@ -17,11 +17,11 @@ from typing import Literal
 
 from cspbench.measure.statistics import Interval
 
-Verdict = Literal[
+ClaimVerdict = Literal[
     "reproduced", "not reproduced", "not distinguishable here", "not testable here",
     "reconstruction only",
 ]  # fmt: skip
-VERDICTS: Mapping[Verdict, str] = {
+VERDICTS: Mapping[ClaimVerdict, str] = {
     "reproduced": "what we computed or measured here agrees with the paper",
     "not reproduced": "it does not agree",
     "not distinguishable here": "the difference lies within the 95 % interval",
@@ -32,7 +32,7 @@ VERDICTS: Mapping[Verdict, str] = {
 
 
 @dataclass(frozen=True)
-class Part:
+class Comparison:
     """One comparison of a claim.
 
     ``agrees`` is None where the interval does not tell; ``weak`` names the networks in it whose
@@ -46,14 +46,14 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RuleResult:
     """What a rule found: the parts, and what stands beside them in print.
 
     ``published`` is the paper's number as text, ``used`` the networks or cases that were compared,
     ``rule`` how the verdict follows, ``note`` anything a reader must know.
     """
 
-    parts: tuple[Part, ...]
+    parts: tuple[Comparison, ...]
     published: str
     used: tuple[str, ...]
     rule: str
@@ -61,7 +61,7 @@ class Outcome:
     note: str = ""
 
 
-def combine(parts: Sequence[Part]) -> tuple[Verdict, str]:
+def combine(parts: Sequence[Comparison]) -> tuple[ClaimVerdict, str]:
     """Verdict of a claim's parts (see the module), and its reason in a phrase."""
     compared = [part for part in parts if not part.missing]
     if any(not part.weak and part.agrees is False for part in compared):
@@ -77,17 +77,12 @@ def combine(parts: Sequence[Part]) -> tuple[Verdict, str]:
     return "reproduced", ""
 
 
-def _agreement(parts: Sequence[Part]) -> str:
+def _agreement(parts: Sequence[Comparison]) -> str:
     if any(part.agrees is False for part in parts):
         return "our reconstruction does not agree"
     if any(part.agrees is None for part in parts):
         return "the interval does not tell whether our reconstruction agrees"
     return "our reconstruction agrees"
-
-
-def percent(value: float, digits: int = 1) -> str:
-    """A change as text: ``−43.8 %``."""
-    return f"{value:+.{digits}f} %".replace("-", "−")
 
 
 def times(ratio: Interval) -> str:

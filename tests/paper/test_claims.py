@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from cspbench import literature
 from cspbench.measure.statistics import Interval
+from cspbench.paper.claims import RULES, check, check_all, checklist
+from cspbench.paper.comparison import VERDICTS, Comparison, combine
 from cspbench.paper.evidence import speed_ratio
-from cspbench.paper.outcome import VERDICTS, Part, combine
 from cspbench.paper.speeds import above_one, meets_ratio
-from cspbench.paper.verdicts import RULES, check, check_all, checklist
 from tests.paper.fixtures import analysis, case, claim, evidence, lost
 
 # Definitions: peleenet and csppeleenet are confirmed, csppeleenet-ref is searched, gfm is open.
@@ -273,7 +273,7 @@ def test_without_evidence_nothing_is_testable():
 
 
 parts = st.builds(
-    Part,
+    Comparison,
     ours=st.just("x"),
     agrees=st.sampled_from([True, False, None]),
     weak=st.sampled_from([(), ("net: open",)]),

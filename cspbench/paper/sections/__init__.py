@@ -1,0 +1,1 @@
+"""The sections of the report that hold the paper against the runs."""

@@ -1,0 +1,82 @@
+"""Variants in γ and fusion beside their plain network."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cspbench.report import numbers
+from cspbench.report.rows import CaseRow, latency_ratio
+from cspbench.report.section import SECTIONS, SectionSpec
+
+
+@dataclass(frozen=True)
+class AblationLine:
+    """A variant beside its plain network, as text."""
+
+    model: str
+    setting: str
+    gamma: str
+    fusion: str
+    bflops: str
+    bflops_change: str
+    latency: str
+    change: str
+    interval: str
+
+
+def ablation(rows: Sequence[CaseRow]) -> list[AblationLine]:
+    """Variants in γ and fusion beside the plain network of the same family, neck and setting.
+
+    The plain network of ``csppeleenet`` is ``peleenet``: the same name without ``csp``. Groups
+    with fewer than two variants are no ablation.
+    """
+    groups: dict[tuple[str, ...], list[CaseRow]] = defaultdict(list)
+    for row in rows:
+        if row.latency_ms is not None:
+            groups[(row.run, _plain_name(row), row.neck, row.input, row.setting)].append(row)
+    lines: list[AblationLine] = []
+    for group in groups.values():
+        if sum(row.csp for row in group) >= 2:
+            base = next((row for row in group if not row.csp), None)
+            lines += [_ablation_line(row, base) for row in group]
+    return lines
+
+
+def _plain_name(row: CaseRow) -> str:
+    return row.model.split("[")[0].removeprefix("csp")
+
+
+def _ablation_line(row: CaseRow, base: CaseRow | None) -> AblationLine:
+    other = base if base is not row else None
+    ratio = latency_ratio(row, other) if other else None
+    mine, theirs = row.total("bflops"), other.total("bflops") if other else None
+    return AblationLine(
+        model=row.model_id,
+        setting=row.setting,
+        gamma=row.gamma or numbers.MISSING,
+        fusion=row.fusion or "not split",
+        bflops=numbers.fixed(mine, 3),
+        bflops_change=numbers.percent(mine / theirs - 1 if mine and theirs else None),
+        latency=numbers.milliseconds(row.latency_ms),
+        change=numbers.percent(ratio[0] - 1) if ratio else numbers.MISSING,
+        interval=(
+            f"{numbers.percent(ratio[1] - 1)} to {numbers.percent(ratio[2] - 1)}"
+            if ratio
+            else numbers.MISSING
+        ),
+    )
+
+
+SECTIONS.add(
+    SectionSpec(
+        "ablation",
+        heading="Partial ratio γ and fusion",
+        title="γ and fusion",
+        order=60,
+        data=lambda context: {"ablation": ablation(context.rows)},
+        template=Path(__file__).with_suffix(".html"),
+    )
+)

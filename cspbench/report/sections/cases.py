@@ -1,0 +1,126 @@
+"""The table of cases, which the page's script sorts and filters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from markupsafe import Markup
+
+from cspbench.core.statuses import FLAGS
+from cspbench.report import marks, numbers
+from cspbench.report.data import published_accuracies
+from cspbench.report.definitions import DEFINITIONS, Definition
+from cspbench.report.rows import CaseRow
+from cspbench.report.section import SECTIONS, ReportContext, SectionSpec
+
+
+class Column(NamedTuple):
+    """A column of the case table: its title, what it is sorted by, its definition."""
+
+    title: str
+    key: str = ""
+    definition: Definition | None = None
+    kind: str = "num"
+
+
+COLUMNS = (
+    Column("Network", "model_id", kind=""),
+    Column("Backend", "backend", kind=""),
+    Column("Latency, ms", "latency_ms", DEFINITIONS["latency_ms"]),
+    Column("±95 %", "half_width", DEFINITIONS["interval"]),
+    Column("Launches", "", DEFINITIONS["spread"], ""),
+    Column("fps", "fps", DEFINITIONS["fps"]),
+    Column("p90, ms", "p90_ms", DEFINITIONS["p90_ms"]),
+    Column("BFLOPs", "bflops", DEFINITIONS["bflops"]),
+    Column("Params, M", "params_m", DEFINITIONS["params_m"]),
+    Column("Accuracy, %", "accuracy", DEFINITIONS["accuracy"]),
+    Column("Status", "status", kind=""),
+)
+
+
+class Filter(NamedTuple):
+    """A choice above the case table."""
+
+    name: str
+    key: str
+    choices: list[str]
+
+
+def _filters(rows: Sequence[CaseRow]) -> list[Filter]:
+    def choices(values: Sequence[str]) -> list[str]:
+        return sorted(set(values) - {""})
+
+    return [
+        Filter("Backend", "backend", choices([row.backend for row in rows])),
+        Filter("Family", "family", choices([row.family for row in rows])),
+        Filter(
+            "γ",
+            "gamma",
+            choices([row.gamma for row in rows]),
+        ),
+        Filter("Status", "status", choices([row.status for row in rows])),
+        Filter("Run", "run", choices([row.run for row in rows])),
+    ]
+
+
+def _table_rows(rows: Sequence[CaseRow]) -> list[dict[str, Any]]:
+    largest = max((row.fps for row in rows if row.fps is not None), default=0.0)
+    accuracies = published_accuracies(rows)
+    return [_table_row(row, accuracies.get(row.model_id), largest) for row in rows]
+
+
+def _table_row(row: CaseRow, accuracy: str | None, largest_fps: float) -> dict[str, Any]:
+    params = row.total("params")
+    extra = [f"batch {row.batch}"] * (row.batch != 1) + [f"{row.threads} threads"] * (
+        row.threads != 1
+    )
+    return {
+        "index": row.index,
+        "outcome": row.outcome,
+        "run": row.run,
+        "model_id": row.model_id,
+        "backend": row.backend,
+        "extra": ", ".join(extra),
+        "latency": numbers.milliseconds(row.latency_ms),
+        "plus_minus": numbers.plus_minus(row.half_width),
+        "spread": _spread(row),
+        "fps": numbers.short(row.fps),
+        "fps_bar": "" if row.fps is None else marks.bar(row.fps, largest_fps),
+        "p90": numbers.milliseconds(row.p90_ms),
+        "bflops": numbers.fixed(row.total("bflops"), 3),
+        "params": numbers.fixed(None if params is None else params / 1e6, 3),
+        "accuracy": accuracy or numbers.MISSING,
+        "status": row.status,
+        "flags": [FLAGS[flag] for flag in row.flags],
+    }
+
+
+def _spread(row: CaseRow) -> Markup | str:
+    if row.latency_ms is None:
+        return ""
+    return marks.spread(row.latency_ms, row.latency_low, row.latency_high, row.launch_medians_ms)
+
+
+def data(context: ReportContext) -> Mapping[str, Any]:
+    """Columns, rows and filters of the table."""
+    return {
+        "columns": COLUMNS,
+        "rows": _table_rows(context.rows),
+        "filters": _filters(context.rows),
+        "many_runs": len(context.runs) > 1,
+    }
+
+
+SECTIONS.add(
+    SectionSpec(
+        "cases",
+        heading="Cases",
+        title="Cases",
+        order=30,
+        data=data,
+        template=Path(__file__).with_suffix(".html"),
+        count=lambda context: len(context.measured),
+    )
+)
