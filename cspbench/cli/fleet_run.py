@@ -10,7 +10,7 @@ import click
 
 from cspbench.cli.measuring import Ending, check_suites, stoppable, suites_of
 from cspbench.cli.reporter import Talk
-from cspbench.errors import InputError
+from cspbench.errors import InputError, noting
 
 if TYPE_CHECKING:
     from cspbench.fleet.client import Hub
@@ -45,7 +45,8 @@ def measure_on_fleet(
             path = stored.path if stored else new_fleet_run(fleet, out).path
             ending.paths.append(path)
             before = stored.launches if stored else ()
-            late = execute_fleet(fleet, path, hub, local, before, display)
+            with noting(f"what was measured is kept in {path}"):
+                late = execute_fleet(fleet, path, hub, local, before, display)
             if late:
                 click.echo(f"late, not counted: {len(late)} launches given up before", err=True)
     return ending

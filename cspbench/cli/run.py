@@ -19,7 +19,7 @@ from cspbench.cli.measuring import Ending, check_suites, stoppable, suites_of
 from cspbench.cli.options import allow_code_option, format_option, memory_size
 from cspbench.cli.reporter import Talk, talk_options
 from cspbench.core.statuses import ExitCode, exit_code_for
-from cspbench.errors import InputError
+from cspbench.errors import InputError, noting
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -174,8 +174,10 @@ def _end(ending: Ending, reports: Path, form: str, talk: Talk) -> ExitCode:
     stopped = ending.stopped
     if not ending.paths:
         return ExitCode.OK if stopped is None else stopped
+    kept = ", ".join(map(str, ending.paths))
     try:
-        measured = _finish(ending.paths, reports, form, talk)
+        with noting(f"what was measured is kept in {kept}"):
+            measured = _finish(ending.paths, reports, form, talk)
     except InputError as error:
         if stopped is None:
             raise

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import cspbench
-from cspbench.errors import InputError
+from cspbench.errors import InputError, noting
 from cspbench.machine.facts import fingerprint
 from cspbench.runner.executor import Executor, LocalExecutor
 from cspbench.runner.plan import Plan, PlannedCase, case_from_id, plan_suite
@@ -72,7 +72,8 @@ def execute(
         KeyboardInterrupt: the workers are ended, what was measured is on disk.
     """
     session = Session(plan, directory, executor or LocalExecutor(), progress or Silent())
-    session.run(before)
+    with noting(f"what was measured is kept in {directory.path}"):
+        session.run(before)
 
 
 def describe(plan: Plan, now: datetime.datetime) -> dict[str, Any]:
