@@ -67,7 +67,7 @@ def _reference(spec: ArtifactSpec) -> list[np.ndarray]:
         import onnxruntime
     except ImportError:
         reason = "ONNX Runtime, the reference of an ONNX file, is not installed"
-        raise Unavailable(f"{reason} (pip install 'cspbench[onnx]')") from None
+        raise Unavailable(f"{reason} (pip install onnxruntime)") from None
     try:
         session = onnxruntime.InferenceSession(str(spec.path), providers=["CPUExecutionProvider"])
         feed = {session.get_inputs()[0].name: input_tensor(spec.input_shape, spec.seed, 0)}
