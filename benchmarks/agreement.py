@@ -25,8 +25,9 @@ from typing import Any
 from cspbench.artifacts.cache import ArtifactSpec, models_digest
 from cspbench.backends.onnxruntime import PROVIDERS
 from cspbench.backends.spec import BACKENDS
-from cspbench.core.case import CaseId, ModelId, Ref, matches, parse_model_id
+from cspbench.core.case import ModelId, Ref
 from cspbench.core.statuses import Status
+from cspbench.core.text import matches
 from cspbench.errors import Unsupported
 from cspbench.models.spec import MODELS, NECKS
 from cspbench.runner.process import Outcome, WorkerProcess
@@ -50,7 +51,7 @@ Row = dict[str, Any]
 def networks() -> list[ModelId]:
     """Every model of the zoo, and one backbone with every neck, at the smallest legal input."""
     names = [*MODELS.names(), *(f"{CARRIER}+{neck}" for neck in NECKS.names())]
-    return [parse_model_id(f"{name}@{_smallest(name.partition('+')[0])}") for name in names]
+    return [ModelId.parse(f"{name}@{_smallest(name.partition('+')[0])}") for name in names]
 
 
 def _smallest(model: str) -> int:
@@ -90,7 +91,7 @@ def checked(model: ModelId, setting: Ref, worker: WorkerProcess) -> Outcome:
     """Run one case as a launch does, with the fewest samples."""
     spec = ArtifactSpec(model, 1, BACKENDS.get(setting.name).artifact, SEED)
     job = {
-        "job": "time", "case": str(CaseId(model, setting, 1, 1)), "seed": SEED,
+        "job": "time", "case": f"{model}/{setting}/b1/t1", "seed": SEED,
         "artifact": str(spec.path), "reference": str(spec.reference),
         "warmup_seconds": 0.0, "target_ci": 0.02, "max_seconds": 0.0,
     }  # fmt: skip

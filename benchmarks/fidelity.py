@@ -44,8 +44,9 @@ from fidelity_loops import LOOP_TURN_S, Loop, bare_loop, our_loop, tool_loop
 from cspbench.artifacts.cache import ArtifactSpec
 from cspbench.artifacts.tensors import input_pool
 from cspbench.backends.spec import BACKENDS
-from cspbench.core.case import CaseId, parse_case_id
+from cspbench.core.case import Case
 from cspbench.core.statuses import Status
+from cspbench.jobs.time import TimeRequest
 from cspbench.measure.clock import MonotonicClock
 from cspbench.measure.sampling import sample, timed
 from cspbench.measure.statistics import between_launches
@@ -114,23 +115,23 @@ def ratio(ratios: Sequence[float]) -> dict[str, float]:
     return {"bias": found.estimate - 1, "low": found.low - 1, "high": found.high - 1}
 
 
-def loaded(case: CaseId) -> tuple[Any, list[np.ndarray], float]:
+def loaded(case: Case) -> tuple[Any, list[np.ndarray], float]:
     """A session that has run, its inputs, and about what an inference takes, in ns."""
     session = BACKENDS.get(case.backend.name).load(
         artifact(case).path, dict(case.backend.options), case.threads
     )
-    pool = input_pool((case.batch, 3, *case.model.input), 0)
+    pool = input_pool(case.input_shape, 0)
     ours = our_loop(session, pool)
     ours(5)
     return session, pool, median(ours(10))
 
 
-def artifact(case: CaseId) -> ArtifactSpec:
+def artifact(case: Case) -> ArtifactSpec:
     """The model in the form that the case's backend eats."""
-    return ArtifactSpec(case.model, case.batch, BACKENDS.get(case.backend.name).artifact, 0)
+    return ArtifactSpec(case.model_id, case.batch, BACKENDS.get(case.backend.name).artifact, 0)
 
 
-def loops(case: CaseId, seconds: float, rounds: int) -> dict[str, Any]:
+def loops(case: Case, seconds: float, rounds: int) -> dict[str, Any]:
     """Our loop against one written by hand, and against the loop of the vendor's tool."""
     session, pool, latency_ns = loaded(case)
     name = case.backend.name
@@ -191,7 +192,7 @@ def companion(root: Path) -> None:
             print(f"{looks} {names}", flush=True)
 
 
-def sensors(case: CaseId, seconds: float, rounds: int) -> dict[str, Any]:
+def sensors(case: Case, seconds: float, rounds: int) -> dict[str, Any]:
     """Our loop with sensors read beside it, and without."""
     sys.path.insert(0, str(Path(__file__).parents[1]))
     from tests.machine.sensors.jetson_board import Board
@@ -233,21 +234,20 @@ def sensors(case: CaseId, seconds: float, rounds: int) -> dict[str, Any]:
     }
 
 
-def tools(case: CaseId, seconds: float, pairs: int) -> dict[str, Any]:
+def tools(case: Case, seconds: float, pairs: int) -> dict[str, Any]:
     """Launches as a run makes them against the vendor's tool as a process."""
     name = case.backend.name
     reason = vendor_tools.missing(name)
     if reason:
         return {"unavailable": reason}
     spec, executor = artifact(case), LocalExecutor()
-    job = {
-        "job": "time", "case": str(case), "artifact": str(spec.path), "device": "cpu",
-        "reference": str(spec.reference), "seed": 0, "warmup_seconds": 1.0, "target_ci": 0.0,
-        "max_seconds": seconds, "sensors": "auto",
-    }  # fmt: skip
+    request = TimeRequest(
+        case, spec.path, spec.reference, warmup_seconds=1.0, target_ci=0.0, max_seconds=seconds,
+        sensors="auto",
+    )  # fmt: skip
 
     def launch() -> dict[str, Any]:
-        outcome = executor.launch(job, case.threads, 120)
+        outcome = executor.launch(request, case.threads, 120)
         if outcome.status is not Status.OK:
             raise SystemExit(f"{case}: {outcome.reason}")
         return outcome.answer
@@ -343,7 +343,7 @@ def alone(experiment: str, case_id: str, seconds: float, rounds: int) -> dict[st
     """One experiment in this process."""
     if experiment == "harness":
         return harness()
-    case = parse_case_id(case_id)
+    case = Case.parse(case_id)
     reason = BACKENDS.get(case.backend.name).available()
     return {"unavailable": reason} if reason else EXPERIMENTS[experiment](case, seconds, rounds)
 
@@ -366,7 +366,7 @@ def measure(key: dict[str, Any]) -> dict[str, Any]:
     if key["case"]:
         from cspbench.artifacts.export import prepare
 
-        case = parse_case_id(key["case"])
+        case = Case.parse(key["case"])
         if BACKENDS.get(case.backend.name).available() is None:
             prepare(artifact(case))
     values = [str(key[name]) for name in ("experiment", "case", "seconds", "rounds")]

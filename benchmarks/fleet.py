@@ -108,13 +108,12 @@ def control(address: str, boards: int, launches: int, out: Path, scheduler: int)
     """Run a suite on all boards; print what it cost, as JSON."""
     import psutil
 
-    from cspbench.core.case import Ref
-    from cspbench.core.statuses import Status
+    from cspbench.core.case import Case, Ref
     from cspbench.fleet.client import Hub
     from cspbench.fleet.controller import execute_fleet, new_fleet_run
     from cspbench.fleet.devices import plan_fleet
     from cspbench.store.rundir import read_run
-    from cspbench.suite.suite import Case, Measure, Suite
+    from cspbench.suite.suite import Measure, Suite
 
     cases = tuple(
         Case(Ref("yolov3-tiny-prn"), (96, 96), Ref.of("fake", {"ms": ms} if ms > 1 else {}))
@@ -141,7 +140,7 @@ def control(address: str, boards: int, launches: int, out: Path, scheduler: int)
     peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     stored = read_run(path).launches
     hub.close()
-    good = sum(launch["status"] == Status.OK.value for launch in stored)
+    good = sum(launch.good for launch in stored)
     found = {
         "boards": boards, "launches": len(stored), "good": good, "wall_seconds": wall,
         "controller_cpu_ms": 1000 * cpu / len(stored), "controller_peak_mib": peak_mib,

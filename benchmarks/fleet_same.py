@@ -23,14 +23,15 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from cspbench.core.case import Case
 from cspbench.core.statuses import Status
 from cspbench.gating.decide import generation_estimate, student_bound
-from cspbench.gating.measure import hold_job
+from cspbench.gating.measure import hold_request
 from cspbench.gating.prepare import prepare_cases
 from cspbench.machine.lock import timing_lock
-from cspbench.runner.duet import ArmSpec, Burst, Held, Side, WorkerArm, generations
+from cspbench.runner.duet import ArmSpec, Burst, Loaded, Side, WorkerArm, generations
 from cspbench.runner.executor import LocalExecutor
-from cspbench.runner.plan import case_from_id, plan_suite
+from cspbench.runner.plan import plan_suite
 from cspbench.runner.process import Outcome
 from cspbench.suite.suite import Measure, Suite
 
@@ -86,9 +87,9 @@ class FarArm(WorkerArm):
             self._task = self._submit(hold_arm, path, self._spec, pure=False)
             self._wire = listener.accept()
 
-    def hold(self) -> Held:
+    def hold(self) -> Loaded:
         """Take over the pipes of the loaded and warm worker."""
-        held: Held = self._wire.recv()
+        held: Loaded = self._wire.recv()
         self._expected_ns = held.inference_ns
         self._worker = Pipes(*(reduction.recv_handle(self._wire) for _ in range(2)))
         return held
@@ -130,11 +131,11 @@ def same(case_text: str, rounds: int, address: str, agent: int) -> None:
     from distributed import Client
 
     measure = Measure()
-    suite = Suite("fleet-of-one", (case_from_id(case_text),), measure)
+    suite = Suite("fleet-of-one", (Case.parse(case_text),), measure)
     (prepared,) = prepare_cases(plan_suite(suite), LocalExecutor())
     if prepared.status is not None:
         raise SystemExit(f"{case_text}: {prepared.status}: {prepared.reason}")
-    job, threads = hold_job(prepared, measure), prepared.case.threads
+    request = hold_request(prepared, measure)
     watched, found = psutil.Process(agent), []
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -144,7 +145,7 @@ def same(case_text: str, rounds: int, address: str, agent: int) -> None:
         client.wait_for_workers(1, timeout=60)
 
         def make(side: Side) -> Any:
-            spec = ArmSpec("head" if side == "head" else "base", job, threads)
+            spec = ArmSpec("head" if side == "head" else "base", request)
             if side == "base":
                 return LocalArm(spec, agent)
             return FarArm(spec, client.submit, Path(folder))

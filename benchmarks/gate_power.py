@@ -49,6 +49,7 @@ from statistics import fmean, stdev
 from gate_power_report import append, pack, report, rows_of
 from gate_power_rivals import compare_fail_mean, pyperf_t_test
 
+from cspbench.core.case import Case
 from cspbench.gating.decide import LOOKS, Decision, generation_estimate
 from cspbench.gating.measure import CaseData, measure_case
 from cspbench.gating.prepare import prepare_cases
@@ -58,7 +59,7 @@ from cspbench.machine.lock import timing_lock
 from cspbench.machine.sensors.proc import between, read_cpu_times
 from cspbench.runner.duet import ArmLostError, generations
 from cspbench.runner.executor import LocalExecutor
-from cspbench.runner.plan import case_from_id, plan_suite
+from cspbench.runner.plan import plan_suite
 from cspbench.suite.suite import Gate, Measure, Suite
 
 CASE = "peleenet@64/opencv-cpu/b1/t1"
@@ -103,7 +104,7 @@ def company(loaded: bool, seed: int) -> Iterator[None]:
 def ready(case_id: str) -> Probe:
     """Prepare the case."""
     measure = Measure(warmup_seconds=1.0)
-    suite = Suite("gate-power", (case_from_id(case_id),), measure)
+    suite = Suite("gate-power", (Case.parse(case_id),), measure)
     (prepared,) = prepare_cases(plan_suite(suite), LocalExecutor())
     if prepared.status is not None:
         sys.exit(f"{case_id}: {prepared.status}: {prepared.reason}")

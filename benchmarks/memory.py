@@ -22,8 +22,9 @@ from cspbench.artifacts.cache import ArtifactSpec
 from cspbench.artifacts.export import prepare
 from cspbench.artifacts.tensors import input_pool
 from cspbench.backends.spec import BACKENDS
-from cspbench.core.case import CaseId, parse_case_id
+from cspbench.core.case import Case
 from cspbench.core.statuses import Status
+from cspbench.jobs.memory import MemoryRequest
 from cspbench.runner.executor import LocalExecutor
 from cspbench.runner.process import worker_environment
 
@@ -43,18 +44,16 @@ LIMIT_TORCH, LIMIT_REPEAT = 0.02, 0.03
 MIB = 2**20
 
 
-def artifact(case: CaseId) -> ArtifactSpec:
+def artifact(case: Case) -> ArtifactSpec:
     """The model in the form that the case's backend eats, made if need be."""
-    spec = ArtifactSpec(case.model, case.batch, BACKENDS.get(case.backend.name).artifact, 0)
+    spec = ArtifactSpec(case.model_id, case.batch, BACKENDS.get(case.backend.name).artifact, 0)
     prepare(spec)
     return spec
 
 
-def launch(executor: LocalExecutor, case: CaseId) -> dict[str, Any]:
+def launch(executor: LocalExecutor, case: Case) -> dict[str, Any]:
     """The memory that one launch found."""
-    job = {"job": "memory", "case": str(case), "device": "cpu", "seed": 0,
-           "artifact": str(artifact(case).path)}  # fmt: skip
-    outcome = executor.launch(job, case.threads, 600)
+    outcome = executor.launch(MemoryRequest(case, artifact(case).path), case.threads, 600)
     if outcome.status is not Status.OK:
         raise SystemExit(f"{case}: {outcome.reason}")
     return dict(outcome.answer["memory"])
@@ -69,8 +68,8 @@ def allocator(case_id: str) -> None:
     from tests.measure.allocator import allocator_peak_bytes
 
     torch.set_num_threads(1)
-    case = parse_case_id(case_id)
-    shape = (case.batch, 3, *case.model.input)
+    case = Case.parse(case_id)
+    shape = case.input_shape
     array = torch.from_numpy(input_pool(shape, 0, 1)[0])
     path = artifact(case).path
     live = analyze(torch.export.load(path), torch.zeros(shape)).totals["peak_live_bytes"]
@@ -78,7 +77,7 @@ def allocator(case_id: str) -> None:
     print(json.dumps({"profiler_bytes": peak, "live_bytes": live, "input_bytes": array.nbytes}))
 
 
-def against_profiler(executor: LocalExecutor, case: CaseId) -> dict[str, Any]:
+def against_profiler(executor: LocalExecutor, case: Case) -> dict[str, Any]:
     """One torch case beside the allocator's own account."""
     found = launch(executor, case)
     environment = worker_environment(1)
@@ -127,7 +126,7 @@ def main() -> int:
     engines = [case.format(engine) for case in REPEATED for engine in ENGINES]
     wanted = {"torch": TORCH, "engines": engines, "all": [*TORCH, *engines]}[arguments.part]
     for case_id in wanted:
-        case = parse_case_id(case_id)
+        case = Case.parse(case_id)
         reason = BACKENDS.get(case.backend.name).available()
         if reason or any(row["case"] == case_id for row in rows):
             continue

@@ -16,7 +16,7 @@ from pathlib import Path
 from statistics import fmean, median
 
 from cspbench.artifacts.cache import ArtifactSpec
-from cspbench.core.case import parse_model_id
+from cspbench.core.case import ModelId
 from cspbench.gating.decide import student_bound
 
 WAYS = ("torch", "cspbench")
@@ -46,7 +46,7 @@ def main() -> None:
     """Export the model if need be, then measure pairs of processes in changing order."""
     from cspbench.artifacts.export import build_model, prepare
 
-    model = parse_model_id(sys.argv[1] if len(sys.argv) > 1 else "csppeleenet@224")
+    model = ModelId.parse(sys.argv[1] if len(sys.argv) > 1 else "csppeleenet@224")
     pairs = int(sys.argv[2]) if len(sys.argv) > 2 else 10
     spec = ArtifactSpec(model, 1, "pt2", 0)
     if not spec.exists:

@@ -200,7 +200,8 @@ class FakeSession:
         return {
             "heavy_modules": ",".join(heavy),
             "omp_num_threads": os.environ["OMP_NUM_THREADS"],
-            "threads": object() if self._do == "describe" else self._threads,
+            "threads": self._threads,
+            **({"engine": object()} if self._do == "describe" else {}),
         }
 
     def close(self):

@@ -24,7 +24,7 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["cspbench"]):
-    from cspbench.core.case import parse_case_id, parse_model_id
+    from cspbench.core.case import Case, ModelId
     from cspbench.errors import InputError
     from cspbench.models.sources.darknet.network import parse_network
     from cspbench.store.records import records
@@ -56,9 +56,9 @@ def cfg(data: bytes) -> None:
 def model_id(data: bytes) -> None:
     """Ids; what parses must print and parse again to the same."""
     text = data.decode("utf-8", "replace")
-    parsed = parse_model_id(text)
-    assert parse_model_id(str(parsed)) == parsed
-    parse_case_id(text)
+    parsed = ModelId.parse(text)
+    assert ModelId.parse(str(parsed)) == parsed
+    Case.parse(text)
 
 
 def run(data: bytes) -> None:

@@ -30,7 +30,7 @@ from cspbench.artifacts.tensors import input_pool
 from cspbench.backends.spec import BACKENDS
 from cspbench.figures import style
 from cspbench.figures.spec import FIGURES
-from cspbench.core.case import parse_model_id
+from cspbench.core.case import ModelId
 from cspbench.measure.agreement import check_agreement
 from cspbench.report.rows import case_rows
 from cspbench.machine.sensors.spec import SENSORS
@@ -46,7 +46,7 @@ found["split"] = type(build("stripes[csp.fusion=csp]").stages[0]).__name__
 found["depthwise_share"] = analyze(build("mobilenet-v2"), x, cache=False).depthwise_share
 y = torch.zeros(1, 16, 8, 8)
 found["plugin"] = [list(plugin.Network()(y).shape), list(plugin.partial_network()(y).shape)]
-model = parse_model_id("stripes@64")
+model = ModelId.parse("stripes@64")
 spec = ArtifactSpec(model, 1, "onnx", 0)
 prepare(spec, build_model(model, 0))
 session = BACKENDS.get("onnx-reference").load(spec.path, {}, 1)

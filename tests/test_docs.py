@@ -8,7 +8,7 @@ import pytest
 from cspbench.backends.spec import BACKENDS
 from cspbench.cli.main import COMMANDS
 from cspbench.core.statuses import FLAGS, NOT_RUNNABLE, Status
-from cspbench.store.records import EXTRA_JOBS
+from cspbench.jobs.spec import JOBS, Policy
 from cspbench.suite.schema import GateSection, LatencyRule, MeasureSection, SuiteFile
 
 ROOT = Path(__file__).parents[1]
@@ -71,7 +71,8 @@ def test_what_is_timed_is_told_of_every_backend():
 def test_every_kind_of_a_stored_launch_is_told():
     text = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
     [row] = re.findall(r"^\| `job` \|.*$", text, re.MULTILINE)
-    assert set(re.findall(r"`(\w+)`", row)) == {"job", "time", "compile", "prepare", *EXTRA_JOBS}
+    stored = {kind.name for kind in JOBS if kind.policy is not Policy.ON_DEMAND}
+    assert set(re.findall(r"`(\w+)`", row)) == {"job", "prepare", *stored}
 
 
 def anchors(page):

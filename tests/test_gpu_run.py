@@ -50,11 +50,11 @@ def test_every_case_has_a_latency_energy_and_memory(run):
 
 
 def test_launches_tell_device_times_and_the_device(run):
-    timed = [launch for launch in run.stored.launches if launch["job"] == "time"]
+    timed = [launch for launch in run.stored.launches if launch.job == "time"]
     assert len(timed) == 4
     for launch in timed:
-        assert 0 < launch["device"]["device_ns"] < 1e9
-        assert launch["device"]["transfer_ns"] > 0
+        assert 0 < launch.result.device["device_ns"] < 1e9
+        assert launch.result.device["transfer_ns"] > 0
         assert len(launch["backend"]["device_uuid"]) == 36
         assert launch["sensors"]["nvml"]["readings"] >= 2
         assert "problem" not in launch["sensors"]["nvml"], json.dumps(launch["sensors"])

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cspbench.analysis.record import Analysis
-from cspbench.core.case import ModelId, parse_model_id
+from cspbench.core.case import ModelId
 from cspbench.errors import InputError
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def analyze_id(model: str | ModelId, *, batch: int = 1, cache: bool = True) -> A
     Raises:
         InputError: an unknown model or option, or a file that cannot be read.
     """
-    parsed = parse_model_id(model) if isinstance(model, str) else model
+    parsed = ModelId.parse(model) if isinstance(model, str) else model
     name = parsed.model.name
     from_file = name.startswith(_FILE_SOURCES)
     if not cache or (":" in name and not from_file):
@@ -121,7 +121,7 @@ def cached_analysis(model: str | ModelId, *, batch: int = 1) -> Analysis | None:
     """The analysis that `analyze_id` would find in the cache; None if it would have to work."""
     from cspbench.analysis import cache as store
 
-    return store.read(_entry(parse_model_id(model) if isinstance(model, str) else model, batch))
+    return store.read(_entry(ModelId.parse(model) if isinstance(model, str) else model, batch))
 
 
 def _entry(parsed: ModelId, batch: int) -> Path:

@@ -14,8 +14,8 @@ from cspbench.analysis.roofline import Peak, peak_of
 from cspbench.attribution.causes import Explanation, Side, attribute
 from cspbench.attribution.pair import measure_plan, plan_pair
 from cspbench.attribution.work import at_batch, entries_of
-from cspbench.core.case import CaseId, matches, parse_case_id
-from cspbench.core.registry import nearest
+from cspbench.core.case import Case
+from cspbench.core.text import matches, nearest
 from cspbench.errors import InputError
 from cspbench.store.records import Record
 
@@ -135,7 +135,7 @@ def find_case(run: Run, wanted: str) -> str:
 
 
 def _model_is(case: str, wanted: str) -> bool:
-    model = parse_case_id(case).model
+    model = Case.parse(case).model_id
     return wanted in (str(model), str(model).split("@")[0])
 
 
@@ -162,7 +162,7 @@ def _read_side(run: Run, case: str) -> Side:
         raise InputError(f"{case} was not measured: {record.status}{why}")
     if record.layers is None:
         raise InputError(_no_layers(run, record))
-    parsed = parse_case_id(case)
+    parsed = Case.parse(case)
     layers = _layers(run, parsed)
     entries = tuple(entries_of(record.layers, layers, _peak(run, case)))
     return Side(
@@ -172,15 +172,15 @@ def _read_side(run: Run, case: str) -> Side:
         macs=sum(int(layer["macs"]) for layer in layers),
         traffic_bytes=sum(int(layer["traffic_bytes_fused"]) for layer in layers),
         entries=entries,
-        profiled_ms=record.layers["total_ns"] / 1e6,
-        method=str(record.layers.get("method", "")),
+        profiled_ms=record.layers.total_ns / 1e6,
+        method=record.layers.method,
     )
 
 
 def _no_layers(run: Run, record: Record) -> str:
-    tried = [launch for launch in record.launches if launch["job"] == "layers"]
+    tried = [launch for launch in record.launches if launch.job == "layers"]
     if tried:
-        return f"{record.case} has no layer times: {tried[-1]['reason'] or tried[-1]['status']}"
+        return f"{record.case} has no layer times: {tried[-1].reason or tried[-1].status}"
     suite = run.stored.meta["suite"]
     return (
         f"{record.case} has no layer times; measure them with: cspbench run "
@@ -188,12 +188,12 @@ def _no_layers(run: Run, record: Record) -> str:
     )
 
 
-def _layers(run: Run, case: CaseId) -> list[Layer]:
+def _layers(run: Run, case: Case) -> list[Layer]:
     """Layers of the stored analysis at the case's batch."""
-    analysis = run.analyses.get(str(case.model))
+    analysis = run.analyses.get(str(case.model_id))
     if analysis is None:
         raise InputError(
-            f"run {run.name} holds no analysis of {case.model} that this cspbench can read: "
+            f"run {run.name} holds no analysis of {case.model_id} that this cspbench can read: "
             "measure it again"
         )
     return at_batch(analysis.layers, case.batch // analysis.input[0][0])
@@ -219,13 +219,13 @@ def _peak(run: Run, case: str) -> Peak:
 
 def notes_on(a: str, b: str) -> list[str]:
     """In what else than the network the two cases differ, a sentence each."""
-    first, second = parse_case_id(a), parse_case_id(b)
+    first, second = Case.parse(a), Case.parse(b)
     pairs = {
         "backend": (first.backend, second.backend),
         "batch": (first.batch, second.batch),
         "threads": (first.threads, second.threads),
         "board": (first.board, second.board),
-        "input": (first.model.input, second.model.input),
+        "input": (first.input, second.input),
     }
     return [
         f"They differ in {name} too: the causes do not tell that from the network."
@@ -236,10 +236,10 @@ def notes_on(a: str, b: str) -> list[str]:
 
 def _other_batches(run: Run, a: str, b: str) -> list[int]:
     """Batches at which the run has all that explains the same two cases."""
-    if parse_case_id(a).batch != parse_case_id(b).batch:
+    if Case.parse(a).batch != Case.parse(b).batch:
         return []
     ids = {record.case for record in run.records}
-    batches = {parse_case_id(case).batch for case in ids} - {parse_case_id(a).batch}
+    batches = {Case.parse(case).batch for case in ids} - {Case.parse(a).batch}
     return [
         batch
         for batch in sorted(batches)
@@ -248,4 +248,4 @@ def _other_batches(run: Run, a: str, b: str) -> list[int]:
 
 
 def _at(case: str, batch: int) -> str:
-    return str(replace(parse_case_id(case), batch=batch))
+    return str(replace(Case.parse(case), batch=batch))

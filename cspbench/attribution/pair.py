@@ -6,15 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cspbench.core.case import CaseId, Ref, parse_case_id, parse_model_id
+from cspbench.core.case import Case, Ref
 from cspbench.core.options import without_defaults
 from cspbench.errors import InputError
 
 if TYPE_CHECKING:
+    from cspbench.core.case import Case
     from cspbench.runner.executor import Executor
     from cspbench.runner.plan import Plan
     from cspbench.runner.session import Progress
-    from cspbench.suite.suite import Case
     from cspbench.views.frames import Run
 
 #: Launches a case where nobody asked for another number.
@@ -90,17 +90,17 @@ def case_of(text: str, backend: str, batch: int, threads: int) -> Case:
         InputError: not an id, or an unknown name or option.
     """
     from cspbench.backends.spec import BACKENDS
+    from cspbench.core.case import Case
     from cspbench.models.build import spec_of
     from cspbench.models.identity import canonical
     from cspbench.suite.settings import refuses_input
-    from cspbench.suite.suite import Case
 
     if _is_case(text):
-        parsed = parse_case_id(text)
+        parsed = Case.parse(text)
+        model = canonical(parsed.model_id)
     else:
-        settings = parse_case_id(f"x@32/{backend}/b{batch}/t{threads}")
-        parsed = CaseId(parse_model_id(text), settings.backend, batch, threads)
-    model = canonical(parsed.model)
+        parsed = Case.parse(f"x@32/{backend}/b{batch}/t{threads}")  # for its settings only
+        model = canonical(text)
     assert model.input is not None, "canonical fills the input in"
     spec = spec_of(model)
     reason = refuses_input(spec, model.input)

@@ -16,7 +16,7 @@ from cspbench.attribution.causes import (
     Side,
     Verdict,
 )
-from cspbench.core.case import parse_case_id
+from cspbench.core.case import Case
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -293,7 +293,7 @@ def frame(explanation: Explanation, by: str = "causes") -> pd.DataFrame:
 
 def short(case: str) -> str:
     """The model part of a case id."""
-    return str(parse_case_id(case).model)
+    return str(Case.parse(case).model_id)
 
 
 def ms(value: float) -> str:

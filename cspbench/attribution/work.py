@@ -6,16 +6,16 @@ at the measured ceilings of the device; which of it a layer really reaches is le
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import Any
 
 from cspbench.analysis.derive import derive_layers
 from cspbench.analysis.ops import FOLDABLE_KINDS, FREE_KINDS, MAC_KINDS, UNSUPPORTED
 from cspbench.analysis.record import Layer, Shape
 from cspbench.analysis.roofline import Peak
 from cspbench.analysis.stages import HOLDERS
+from cspbench.jobs.layers import LayerTimes
 from cspbench.measure.layers import LayerRow, Node, join
 
 _CONCATENATIONS = frozenset({"cat", "concat", "concatenate"})
@@ -105,13 +105,13 @@ def _grown(shapes: tuple[Shape, ...], batch: int) -> tuple[Shape, ...]:
     return tuple((shape[0] * batch, *shape[1:]) if shape else shape for shape in shapes)
 
 
-def entries_of(found: Mapping[str, Any], layers: Sequence[Layer], peak: Peak) -> list[Entry]:
+def entries_of(found: LayerTimes, layers: Sequence[Layer], peak: Peak) -> list[Entry]:
     """Entries of a stored profile that took time, in their order.
 
     One that is no known layer is counted to the stage of the entry before it.
 
     Args:
-        found: the field ``layers`` of a launch record.
+        found: what a launch of the layer profiler found.
         layers: of the Analysis of the same model at the case's batch.
         peak: ceilings of the device.
     """

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 from cspbench.artifacts.cache import ArtifactKind
+from cspbench.core.bounds import Count, Positive
 from cspbench.core.options import Axis, Options, Value
 from cspbench.core.registry import Registry
 
@@ -155,10 +156,10 @@ class BackendSpec:
 class Throughput:
     """So many inferences in so many ns, up to ``in_flight`` of them at a time."""
 
-    inferences: int
-    ns: int
-    in_flight: int
-    method: str
+    inferences: Positive
+    ns: Positive
+    in_flight: Count = 1
+    method: str = ""
 
 
 @runtime_checkable

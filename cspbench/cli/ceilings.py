@@ -14,7 +14,7 @@ from cspbench.cli.reporter import Talk, talk_options
 from cspbench.errors import InputError
 
 if TYPE_CHECKING:
-    from cspbench.store.ceilings import Ceilings
+    from cspbench.jobs.ceilings import Ceilings
 
 
 @click.command()
@@ -59,19 +59,19 @@ def _rows(ceilings: Ceilings) -> list[tuple[str, float, str]]:
 
 def _measure(device: str, threads: int, talk: Talk) -> Ceilings:
     from cspbench.backends.spec import BACKENDS
-    from cspbench.core.statuses import Status
+    from cspbench.jobs.ceilings import CeilingsRequest, CeilingsResult
     from cspbench.machine.lock import timing_lock
     from cspbench.runner.executor import LocalExecutor
-    from cspbench.store.ceilings import Ceilings, keep_ceilings
+    from cspbench.store.ceilings import keep_ceilings
 
     reason = BACKENDS.get(f"torch-{device}").available()
     if reason:
         raise InputError(f"{device} cannot be measured here: {reason}")
     with timing_lock("ceilings", waiting=talk.tell):
-        job = {"job": "ceilings", "device": device, "threads": threads}
-        outcome = LocalExecutor().launch(job, threads, 600)
-    if outcome.status is not Status.OK:
+        request = CeilingsRequest(device, threads)
+        outcome = LocalExecutor().launch(request, threads, 600)
+    found: CeilingsResult | None = outcome.checked(request.job)
+    if found is None:
         raise InputError(f"the ceilings of {device} could not be measured: {outcome.reason}")
-    ceilings = Ceilings(**outcome.answer["ceilings"])
-    keep_ceilings(device, ceilings)
-    return ceilings
+    keep_ceilings(device, found.ceilings)
+    return found.ceilings

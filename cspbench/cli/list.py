@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from cspbench.cli.options import emit, emit_text, results_option, table_options
-from cspbench.core.case import matches
+from cspbench.core.text import matches
 
 Row = dict[str, Any]
 

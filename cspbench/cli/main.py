@@ -65,7 +65,7 @@ class LazyGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Suggest the nearest command for an unknown one."""
-        from cspbench.core.registry import nearest
+        from cspbench.core.text import nearest
 
         if args and args[0] not in COMMANDS:
             ctx.fail(f"no such command {args[0]!r}{nearest(args[0], list(COMMANDS))}")

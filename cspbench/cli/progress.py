@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from dataclasses import asdict
 from statistics import median
 from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
 from cspbench.cli.reporter import Talk
-from cspbench.core.statuses import Status
+from cspbench.jobs.spec import JOBS, Policy
+from cspbench.jobs.time import TimeResult
 from cspbench.machine.sensors.proc import between, read_cpu_times
 from cspbench.runner.plan import Plan
 from cspbench.runner.session import Progress, Silent
+from cspbench.store.launch import Launch
 from cspbench.views.formats import printable
 
 if TYPE_CHECKING:
@@ -36,26 +39,17 @@ class Display(Progress, Protocol):
         """Leave the terminal as it was."""
 
 
-#: What a good launch found, by its job, in a few words.
-_FOUND: dict[str, Callable[[dict[str, Any]], str]] = {
-    "memory": lambda launch: f"peak memory {launch['memory']['peak_memory_bytes'] / 2**20:.1f} MiB",
-    "layers": lambda launch: f"{len(launch['layers']['entries'])} layer times",
-    "compile": lambda launch: f"compiled in {launch['compile_seconds']:.1f} s",
-    "throughput": lambda launch: (
-        f"{launch['throughput']['inferences']} inferences, "
-        f"up to {launch['throughput']['in_flight']} at a time"
-    ),
-}
-
-
-def launch_text(launch: dict[str, Any]) -> str:
+def launch_text(launch: Launch) -> str:
     """What a launch found, in a few words."""
-    if launch["status"] != "ok":
-        return f"{launch['status']}: {printable(launch['reason'])}"
-    if launch["job"] in _FOUND:
-        return _FOUND[launch["job"]](launch)
-    flags = f" [{', '.join(launch['flags'])}]" if launch["flags"] else ""
-    return f"{median(launch['latencies_ns']) / 1e6:.2f} ms{flags}"
+    if not launch.good:
+        return f"{launch.status}: {printable(launch.reason)}"
+    flags = f" [{', '.join(launch.flags)}]" if launch.flags else ""
+    return f"{JOBS.get(launch.job).found(launch.result)}{flags}"
+
+
+def _counts(launch: Launch) -> bool:
+    """Whether it is one of the launches that a run announces: rounds, and those after them."""
+    return JOBS.get(launch.job).policy in (Policy.ROUNDS, Policy.AFTER)
 
 
 def duration_text(seconds: float) -> str:
@@ -110,16 +104,16 @@ class Lines(Silent):
         text = f"{plan.suite.name}: {self._cases} cases, {launches} launches"
         click.echo(text + (f", {skipped} cases not runnable here" if skipped else ""), err=True)
 
-    def launched(self, launch: dict[str, Any], left: int) -> None:
+    def launched(self, launch: Launch, left: int) -> None:
         """Tell what stands now: a failure, a measured case, the end of a round."""
-        if launch["status"] != Status.OK.value:
-            click.echo(f"{printable(launch['case'])}: {launch_text(launch)}", err=True)
-        elif launch["job"] == "time":
-            found = self._found.setdefault(launch["case"], [])
-            found.append(median(launch["latencies_ns"]) / 1e6)
+        if not launch.good:
+            click.echo(f"{printable(launch.case)}: {launch_text(launch)}", err=True)
+        elif isinstance(launch.result, TimeResult):
+            found = self._found.setdefault(launch.case, [])
+            found.append(launch.result.median_ms)
             if len(found) == self._rounds:  # a disturbed launch may still be repeated
-                click.echo(f"{printable(launch['case'])}: {_case_text(found)}", err=True)
-        if launch["job"] in ("prepare", "compile"):
+                click.echo(f"{printable(launch.case)}: {_case_text(found)}", err=True)
+        if not _counts(launch):
             return
         self._done += 1
         if left and self._cases and self._done % self._cases == 0:
@@ -136,16 +130,16 @@ class Lines(Silent):
 class LaunchLines(Lines):
     """One line a launch."""
 
-    def launched(self, launch: dict[str, Any], left: int) -> None:
+    def launched(self, launch: Launch, left: int) -> None:
         """Print what it found, when all will be done, and what disturbed it."""
-        if launch["job"] in ("prepare", "compile"):
-            click.echo(f"{printable(launch['case'])}: {launch_text(launch)}", err=True)
+        if not _counts(launch):
+            click.echo(f"{printable(launch.case)}: {launch_text(launch)}", err=True)
             return
         self._done += 1
         seconds = (time.monotonic() - self._start) / self._done * left
         click.echo(
             f"[{self._done}/{self._done + left}, {seconds:.0f} s left] "
-            f"{printable(launch['case'])}: {launch_text(launch)}{_details(launch)}",
+            f"{printable(launch.case)}: {launch_text(launch)}{_details(launch)}",
             err=True,
         )
 
@@ -156,14 +150,15 @@ def _case_text(medians_ms: list[float]) -> str:
     return f"{median(medians_ms):.2f} ms ({many if len(medians_ms) > 1 else '1 launch'})"
 
 
-def _details(launch: dict[str, Any]) -> str:
-    if not launch.get("latencies_ns"):
+def _details(launch: Launch) -> str:
+    result = launch.result
+    if not isinstance(result, TimeResult):
         return ""
-    found = launch.get("interference") or {}
-    parts = [f"{len(launch['latencies_ns'])} samples"]
+    parts = [f"{len(result.latencies_ns)} samples"]
+    found = result.interference
     if found:
-        parts.append(f"load {found['load_1m_after']:.1f}, steal {found['steal_s']:.2f} s, "
-                     f"others {found['foreign_cpu_s']:.2f} s")  # fmt: skip
+        parts.append(f"load {found.load_1m_after:.1f}, steal {found.steal_s:.2f} s, "
+                     f"others {found.foreign_cpu_s:.2f} s")  # fmt: skip
     return f" ({', '.join(parts)})"
 
 
@@ -226,15 +221,14 @@ class Bar(Silent):
         so_far = f" {median(seen):.2f} ms so far" if seen else ""
         self._bar.now = f"{printable(case_id)}{so_far}"
 
-    def launched(self, launch: dict[str, Any], left: int) -> None:
+    def launched(self, launch: Launch, left: int) -> None:
         """Advance; keep the estimate; let failures stand above the bar."""
-        if launch["status"] == "ok" and launch["job"] == "time":
-            found = median(launch["latencies_ns"]) / 1e6
-            self._medians.setdefault(launch["case"], []).append(found)
-        elif launch["status"] != "ok":
-            text = f"{printable(launch['case'])}: {launch_text(launch)}"
+        if isinstance(launch.result, TimeResult):
+            self._medians.setdefault(launch.case, []).append(launch.result.median_ms)
+        elif not launch.good:
+            text = f"{printable(launch.case)}: {launch_text(launch)}"
             self._bar.console.print(text, markup=False, highlight=False)
-        if launch["job"] not in ("prepare", "compile"):
+        if _counts(launch):
             self._done += 1
             self._bar.update(self._task, completed=self._done, total=self._done + left)
 
@@ -274,7 +268,7 @@ class Logged:
         self._talk.event("launching", case=case_id)
         self._shown.launching(case_id)
 
-    def launched(self, launch: dict[str, Any], left: int) -> None:
+    def launched(self, launch: Launch, left: int) -> None:
         """Event ``launched``."""
         self._talk.event("launched", **launch_event(launch), left=left)
         self._shown.launched(launch, left)
@@ -284,14 +278,16 @@ class Logged:
         self._shown.close()
 
 
-def launch_event(launch: dict[str, Any]) -> dict[str, Any]:
+def launch_event(launch: Launch) -> dict[str, Any]:
     """A launch without its samples, which are in ``launches.jsonl``."""
-    names = ("case", "job", "number", "status", "reason", "flags", "seconds", "stop")
-    event = {name: launch[name] for name in names if name in launch}
-    if launch.get("latencies_ns"):
-        event["median_ms"] = median(launch["latencies_ns"]) / 1e6
-        event["samples"] = len(launch["latencies_ns"])
-        event["interference"] = launch.get("interference")
+    names = ("case", "job", "number", "status", "reason", "flags", "seconds")
+    event = {name: getattr(launch, name) for name in names}
+    result = launch.result
+    if isinstance(result, TimeResult):
+        event["stop"] = result.stop
+        event["median_ms"] = result.median_ms
+        event["samples"] = len(result.latencies_ns)
+        event["interference"] = asdict(result.interference) if result.interference else None
     return event
 
 

@@ -1,4 +1,4 @@
-"""Readable stable ids of models and cases: parse, format, match.
+"""Cases and models by their readable stable ids: parse and format.
 
 Grammar (design)::
 
@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from cspbench.core.options import Value
@@ -62,23 +62,67 @@ class ModelId:
     neck: Ref | None = None
     input: tuple[int, int] | None = None
 
+    @staticmethod
+    def parse(text: str) -> ModelId:
+        """Read ``csppeleenet[gamma=0.25]+prn@224``; names and options are not looked up here.
+
+        Raises:
+            InputError: where the text stops being an id.
+        """
+        reader = _reader(text)
+        model = _model(reader)
+        if reader.peek():
+            raise reader.fail("the end of a model id")
+        return model
+
     def __str__(self) -> str:
         text = str(self.model) if self.neck is None else f"{self.model}+{self.neck}"
         return text if self.input is None else f"{text}@{format_input(self.input)}"
 
 
 @dataclass(frozen=True)
-class CaseId:
-    """A parsed case id."""
+class Case:
+    """One thing to measure: model x input x backend x settings; its text is its id.
 
-    model: ModelId
+    ``model``, ``neck`` and ``backend`` hold only the options that differ from their defaults
+    (precision, engine and mode are backend options); ``input`` is (height, width) in pixels;
+    ``board`` is a label of a fleet's boards, None on one machine.
+    """
+
+    model: Ref
+    input: tuple[int, int]
     backend: Ref
-    batch: int
-    threads: int
+    neck: Ref | None = None
+    batch: int = 1
+    threads: int = 1
     board: str | None = None
 
+    @staticmethod
+    def parse(text: str) -> Case:
+        """Read a whole case id.
+
+        Raises:
+            InputError: where the text stops being an id.
+        """
+        return _parse_case(text)
+
+    @property
+    def model_id(self) -> ModelId:
+        """The part that can be built and analysed, with its input."""
+        return ModelId(self.model, self.neck, self.input)
+
+    @property
+    def id(self) -> str:
+        """The readable, stable id."""
+        return str(self)
+
+    @property
+    def input_shape(self) -> tuple[int, int, int, int]:
+        """(batch, 3, height, width)."""
+        return (self.batch, 3, *self.input)
+
     def __str__(self) -> str:
-        text = f"{self.model}/{self.backend}/b{self.batch}/t{self.threads}"
+        text = f"{self.model_id}/{self.backend}/b{self.batch}/t{self.threads}"
         return text if self.board is None else f"{text}/{self.board}"
 
 
@@ -208,26 +252,8 @@ def _reader(text: str) -> _Reader:
     return _Reader(text)
 
 
-def parse_model_id(text: str) -> ModelId:
-    """Parse ``csppeleenet[gamma=0.25]+prn@224``; names and options are not looked up here.
-
-    Raises:
-        InputError: where the text stops being an id.
-    """
-    reader = _reader(text)
-    model = _model(reader)
-    if reader.peek():
-        raise reader.fail("the end of a model id")
-    return model
-
-
 @functools.lru_cache(maxsize=4096)  # reports ask for the same ids again and again
-def parse_case_id(text: str) -> CaseId:
-    """Parse a whole case id.
-
-    Raises:
-        InputError: where the text stops being an id.
-    """
+def _parse_case(text: str) -> Case:
     reader = _reader(text)
     model = _model(reader)
     if not reader.take("/"):
@@ -236,19 +262,4 @@ def parse_case_id(text: str) -> CaseId:
     tail = _CASE_END.fullmatch(reader.text[reader.at :])
     if not tail or model.input is None:
         raise reader.fail("@input/backend/b<batch>/t<threads>")
-    return CaseId(model, backend, int(tail[1]), int(tail[2]), tail[3])
-
-
-def matches(pattern: str, case_id: str) -> bool:
-    """True if ``pattern`` matches the whole id; only ``*`` and ``?`` are special."""
-    regex = re.compile(
-        "".join(".*" if c == "*" else "." if c == "?" else re.escape(c) for c in pattern),
-        re.DOTALL,
-    )
-    return bool(regex.fullmatch(case_id))
-
-
-def select(patterns: Iterable[str], case_ids: Iterable[str]) -> list[str]:
-    """Ids that match any pattern, in their own order; all of them without patterns."""
-    patterns = list(patterns)
-    return [i for i in case_ids if not patterns or any(matches(p, i) for p in patterns)]
+    return Case(model.model, model.input, backend, model.neck, int(tail[1]), int(tail[2]), tail[3])

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from cspbench.core.registry import nearest
+from cspbench.core.text import nearest
 
 Value: TypeAlias = bool | int | float | str
 Options: TypeAlias = Mapping[str, Value]

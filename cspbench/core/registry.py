@@ -8,7 +8,6 @@ whose name starts with an underscore are not imported.
 
 from __future__ import annotations
 
-import difflib
 import functools
 import importlib
 import importlib.metadata
@@ -16,6 +15,7 @@ import pkgutil
 from collections.abc import Iterator
 from typing import Any, Generic, Protocol, TypeVar
 
+from cspbench.core.text import matches, nearest
 from cspbench.errors import InputError
 
 
@@ -27,12 +27,6 @@ class Named(Protocol):
 
 
 T = TypeVar("T", bound=Named)
-
-
-def nearest(name: str, valid: list[str]) -> str:
-    """Return " (did you mean 'x'?)" for the valid name closest to ``name``, or nothing."""
-    close = difflib.get_close_matches(name, valid, n=1, cutoff=0.6)
-    return f" (did you mean {close[0]!r}?)" if close else ""
 
 
 class Registry(Generic[T]):
@@ -68,8 +62,6 @@ class Registry(Generic[T]):
 
     def names(self, pattern: str = "*") -> list[str]:
         """Sorted names that match ``pattern`` (``*`` and ``?``)."""
-        from cspbench.core.case import matches  # ids itself uses `nearest`, by way of axes
-
         self._discover()
         return sorted(name for name in self._entries if matches(pattern, name))
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from cspbench.core.case import parse_case_id
+from cspbench.core.case import Case
 from cspbench.core.options import Value
 from cspbench.errors import CspbenchError
 from cspbench.views.formats import printable
@@ -50,12 +50,12 @@ def number(value: float) -> str:
 
 def model_label(case_id: str) -> str:
     """``csppeleenet-ref+prn@320``: the part of the id that says what runs, without the backend."""
-    return shorten(plain(parse_case_id(case_id).model))
+    return shorten(plain(Case.parse(case_id).model_id))
 
 
 def setting_label(case_id: str) -> str:
     """Where and how it runs: backend, batch and threads where they are not 1, a fleet's board."""
-    case = parse_case_id(case_id)
+    case = Case.parse(case_id)
     extras = [f"batch {case.batch}"] * (case.batch != 1)
     extras += [f"{case.threads} threads"] * (case.threads != 1)
     extras += [f"on {case.board}"] * (case.board is not None)
@@ -81,7 +81,7 @@ def axis_value(case_id: str, name: str) -> Value | None:
     """
     from cspbench.models.spec import MODELS
 
-    model = parse_case_id(case_id).model.model
+    model = Case.parse(case_id).model
     options = dict(model.options)
     try:
         axes = {axis.name: axis.default for axis in MODELS.get(model.name).all_axes}
@@ -96,7 +96,7 @@ def axis_value(case_id: str, name: str) -> Value | None:
 
 def is_csp(case_id: str) -> bool:
     """True for a cross-stage-partial network: by its name, or by its ``csp.fusion`` option."""
-    model = parse_case_id(case_id).model.model
+    model = Case.parse(case_id).model
     options = dict(model.options)
     return model.name.startswith("csp") or options.get("csp.fusion", "none") != "none"
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from cspbench.core.case import ModelId, format_input, parse_model_id
+from cspbench.core.case import ModelId, format_input
 from cspbench.errors import InputError
 from cspbench.figures.cases import family, in_order
 
@@ -46,7 +46,7 @@ def choose_models(model_ids: Sequence[str], count: int) -> list[str]:
 
 def _parse(text: str) -> ModelId | None:
     try:
-        return parse_model_id(text)
+        return ModelId.parse(text)
     except InputError:
         return None
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cspbench.core.case import parse_case_id
+from cspbench.core.case import Case
 from cspbench.figures import style
 from cspbench.figures.cases import (
     family,
@@ -60,14 +60,14 @@ def fps_ap50_data(cases: pd.DataFrame, ap50: Mapping[str, float]) -> list[Point]
     """Points of the measured cases whose model id (``name@input``) has a published AP50."""
     points = []
     for row in cases.to_dict(orient="records"):
-        case = parse_case_id(row["id"])
-        value = ap50.get(str(case.model))
+        case = Case.parse(row["id"])
+        value = ap50.get(str(case.model_id))
         if value is not None:
             points.append(
                 Point(
                     row["id"],
                     model_label(row["id"]).split("@")[0],
-                    family(case.model.model.name),
+                    family(case.model.name),
                     setting_label(row["id"]),
                     row["fps"],
                     *fps_interval(row),

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cspbench.core.case import format_value, parse_case_id
+from cspbench.core.case import Case, format_value
 from cspbench.figures import style
 from cspbench.figures.cases import axis_value, in_order, measured, plain, setting_label, shorten
 from cspbench.figures.labels import MAX_LABELS, along, label_points
@@ -53,8 +53,8 @@ def gamma_fusion_data(cases: pd.DataFrame, top1: Mapping[str, float]) -> list[Va
     """
     groups: dict[tuple[str, str, str], list[dict[str, object]]] = {}
     for row in cases[cases["bflops"] > 0].to_dict(orient="records"):
-        model = parse_case_id(row["id"]).model
-        key = (model.model.name.removeprefix("csp"), str(model.neck), row["input"])
+        case = Case.parse(row["id"])
+        key = (case.model.name.removeprefix("csp"), str(case.neck), row["input"])
         groups.setdefault(key, []).append({str(name): value for name, value in row.items()})
     best: list[Variant] = []
     for (name, _, _), rows in groups.items():
@@ -67,7 +67,7 @@ def gamma_fusion_data(cases: pd.DataFrame, top1: Mapping[str, float]) -> list[Va
 def _variants(
     plain_name: str, rows: Sequence[Mapping[str, object]], top1: Mapping[str, float]
 ) -> list[Variant]:
-    models = [parse_case_id(str(row["id"])).model for row in rows]
+    models = [Case.parse(str(row["id"])).model_id for row in rows]
     bases = [
         float(str(row["bflops"]))
         for row, model in zip(rows, models, strict=True)
@@ -101,7 +101,7 @@ def _bound(value: object) -> float | None:
 
 def _label(case_id: str) -> str:
     """``peleenet``, or the options that make the variant: ``fusion last, γ 0.25``."""
-    model = parse_case_id(case_id).model.model
+    model = Case.parse(case_id).model
     gamma, fusion = axis_value(case_id, "gamma"), axis_value(case_id, "fusion")
     if gamma is None or fusion is None:
         return shorten(plain(model), 32)

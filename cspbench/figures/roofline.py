@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from cspbench.analysis import Analysis, roofline
-from cspbench.core.case import parse_case_id
+from cspbench.core.case import Case
 from cspbench.figures import style
 from cspbench.figures.cases import (
     in_order,
@@ -130,7 +130,7 @@ def roofline_data(runs: Sequence[Run]) -> list[Panel]:
     for run in runs:
         for row in measured([run]).to_dict(orient="records"):
             key, ceilings = ceilings_of(run, row["id"])
-            model = str(parse_case_id(row["id"]).model)
+            model = str(Case.parse(row["id"]).model_id)
             if ceilings is None or row["batch"] != 1 or model not in run.analyses:
                 continue
             analyses[model] = run.analyses[model]
@@ -140,7 +140,7 @@ def roofline_data(runs: Sequence[Run]) -> list[Panel]:
                 spots[row["id"]] = replace(spot, run=row["run"])
     found = []
     for key, (ceilings, spots) in list(panels.items())[:MAX_PANELS]:
-        [model] = choose_models(in_order(str(parse_case_id(case).model) for case in spots), 1)
+        [model] = choose_models(in_order(str(Case.parse(case).model_id) for case in spots), 1)
         layers = layer_spots(analyses[model], ceilings)
         found.append(Panel(roof_of(key, ceilings), ceilings, tuple(spots.values()), model, layers))
     return found

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cspbench.core.case import parse_model_id
+from cspbench.core.case import ModelId
 from cspbench.figures import style
 from cspbench.figures.cases import family, in_order, shorten
 from cspbench.figures.labels import along, label_points
@@ -58,7 +58,7 @@ def top1_bflops_data(
 
 
 def _family(model: str) -> str:
-    return family(parse_model_id(model).model.name)
+    return family(ModelId.parse(model).model.name)
 
 
 def gains(points: Sequence[Classifier]) -> list[tuple[Classifier, Classifier]]:

@@ -14,7 +14,6 @@ import uuid
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
-from typing import Any
 
 import cspbench
 from cspbench.backends.spec import BACKENDS
@@ -23,14 +22,13 @@ from cspbench.errors import CspbenchError, InputError
 from cspbench.fleet.artifacts import Item, Store, WrongContent
 from cspbench.fleet.protocol import Json, decode, encode
 from cspbench.fleet.state import COOL_SECONDS, COOL_TO_C, changed, cool_down, state
+from cspbench.jobs.spec import JOBS
 from cspbench.machine.facts import fingerprint
 from cspbench.machine.lock import timing_lock
 from cspbench.runner.executor import Executor, LocalExecutor
 
 #: What workers that Dask's cluster classes start are told of their boards.
 NAME_VARIABLE, LABELS_VARIABLE = "CSPBENCH_BOARD", "CSPBENCH_LABELS"
-#: Jobs that a board does; models are built and exported by the controller only.
-JOBS = frozenset({"time", "memory", "layers", "throughput", "compile", "ceilings"})
 Lock = Callable[[str], AbstractContextManager[None]]
 _LABEL = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 
@@ -164,7 +162,7 @@ class Board:
 
     def _launch(self, request: Json, began: Callable[[str], None]) -> str:
         launch, job = str(request["launch"]), dict(request["job"])
-        if job.get("job") not in JOBS:
+        if job.get("job") not in JOBS or not JOBS.get(str(job["job"])).on_board:
             raise WrongContent(f"{job.get('job')!r} is no job for a board")
         missing = self._place(job)
         if missing:
@@ -193,22 +191,20 @@ class Board:
         settings = self.settings
         cooled = cool_down(settings.cool_to_c, settings.cool_seconds)
         before = state()
-        outcome = self._workers().launch(job, threads, timeout)
+        request = JOBS.get(job["job"]).request.from_json(job)
+        outcome = self._workers().launch(request, threads, timeout)
         after = state()
-        answer: dict[str, Any] = {
-            **outcome.answer,
-            "board": settings.name,
-            "launch": launch,
-            "board_state": {"before": before, "after": after, "cooled_seconds": cooled},
-        }
+        outcome.notes["board_state"] = {
+            "before": before, "after": after, "cooled_seconds": cooled,
+        }  # fmt: skip
         if outcome.status is Status.OK and changed(before, after):
-            answer["flags"] = [*answer.get("flags", ()), "board_changed"]
+            outcome.flags.append("board_changed")
         late, self._undelivered = self._undelivered, []
         message = {
             "status": "done",
             "launch": launch,
             "late": late,
-            "outcome": {**asdict(outcome), "status": outcome.status.value, "answer": answer},
+            "outcome": {**asdict(outcome), "status": outcome.status.value},
         }
         return encode("answer", message)
 

@@ -9,17 +9,18 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from cspbench.errors import InputError
 from cspbench.fleet.client import Hub
 from cspbench.fleet.devices import BoardInfo, FleetPlan, different, seat
 from cspbench.fleet.executor import BOARD_SECONDS, BoardExecutor, Files, Stopped
 from cspbench.fleet.protocol import Json
+from cspbench.jobs.ceilings import Ceilings
 from cspbench.runner.executor import Executor
 from cspbench.runner.plan import Plan, PlannedCase
 from cspbench.runner.run import changed_cases, describe, stored_plan
-from cspbench.runner.session import Progress, Session, Silent, devices_of
+from cspbench.runner.session import Progress, Session, Silent
+from cspbench.store.launch import Launch
 from cspbench.store.rundir import RunDirectory, StoredRun, read_run
 
 
@@ -86,25 +87,6 @@ def resumable_fleet(
     return fleet, stored
 
 
-class SharedDirectory(RunDirectory):
-    """A run that several sessions write, one at a time."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
-        #: Held by whoever changes what ``run.json`` holds.
-        self.lock = threading.RLock()
-
-    def write_meta(self, meta: Json) -> None:
-        """Replace ``run.json`` as a whole."""
-        with self.lock:
-            super().write_meta(meta)
-
-    def append(self, launch: Json) -> None:
-        """Add one launch; on return it is on disk."""
-        with self.lock:
-            super().append(launch)
-
-
 class SharedProgress:
     """One progress of several sessions: who is left is the sum over them."""
 
@@ -131,7 +113,7 @@ class SharedProgress:
         with self._lock:
             self._progress.launching(case_id)
 
-    def launched(self, board: str, launch: dict[str, Any], left: int) -> None:
+    def launched(self, board: str, launch: Launch, left: int) -> None:
         """A launch ended somewhere."""
         with self._lock:
             self._left[board] = left
@@ -151,30 +133,34 @@ class _BoardProgress:
     def launching(self, case_id: str) -> None:
         self._shared.launching(case_id)
 
-    def launched(self, launch: dict[str, Any], left: int) -> None:
+    def launched(self, launch: Launch, left: int) -> None:
         self._shared.launched(self._board, launch, left)
 
 
-class BoardSession(Session):
-    """The session of one board; its ceilings are the board's own."""
+class BoardCeilings:
+    """Those of one board: noted in the run only, and measured only where the suite asks."""
 
-    board = ""
+    def __init__(self, directory: RunDirectory, board: str) -> None:
+        self._directory = directory
+        self._board = board
 
-    def _look_for_ceilings(self, cases: Iterable[PlannedCase]) -> None:
-        if not self._measure.ceilings:
-            return
-        facts = self._meta["fleet"]["boards"][self.board]
-        noted = dict(facts.get("ceilings", {}))
-        for device, threads in devices_of(cases):
-            key = f"{device}/t{threads}"
-            if key not in noted and (found := self._measure_ceilings(device, threads)):
-                noted[key] = asdict(found)
-        assert isinstance(self._directory, SharedDirectory)
-        with self._directory.lock:
-            facts["ceilings"] = noted
-            if len(self._meta["fleet"]["boards"]) == 1:
-                self._meta["ceilings"] = noted
-            self._directory.write_meta(self._meta)
+    def known(self, device: str, threads: int) -> Ceilings | None:
+        """Those that this run has measured there."""
+        boards = self._directory.meta["fleet"]["boards"]
+        found = boards[self._board].get("ceilings", {}).get(f"{device}/t{threads}")
+        return None if found is None else Ceilings(**found)
+
+    def note(self, device: str, threads: int, ceilings: Ceilings) -> None:
+        """Note them with the board; a fleet of one is the machine of the run."""
+
+        def change(meta: Json) -> None:
+            boards = meta["fleet"]["boards"]
+            noted = boards[self._board].setdefault("ceilings", {})
+            noted[f"{device}/t{threads}"] = asdict(ceilings)
+            if len(boards) == 1:
+                meta["ceilings"] = noted
+
+        self._directory.update(change)
 
 
 def execute_fleet(
@@ -182,7 +168,7 @@ def execute_fleet(
     directory: Path,
     hub: Hub,
     local: Executor,
-    before: Sequence[dict[str, Any]] = (),
+    before: Sequence[Launch] = (),
     progress: Progress | None = None,
     board_seconds: float = BOARD_SECONDS,
 ) -> list[str]:
@@ -204,14 +190,14 @@ def execute_fleet(
         KeyboardInterrupt: what was measured is on disk.
         StoreError: the run cannot be written any further.
     """
-    shared = SharedDirectory(directory)
-    meta = read_run(directory).meta
-    main = Session(fleet.plan, shared, local, progress or Silent(), meta)
+    shared = RunDirectory(directory)
+    shared.begin_session()
+    main = Session(fleet.plan, shared, local, progress or Silent())
     main.recall(before)
     by_board: dict[str, list[PlannedCase]] = defaultdict(list)
     for planned in main.prepare():
         by_board[fleet.seats[planned.id]].append(planned)
-    crew = _Crew(fleet, shared, hub, meta, progress or Silent(), board_seconds)
+    crew = _Crew(fleet, shared, hub, progress or Silent(), board_seconds)
     crew.run(by_board, before)
     return hub.late
 
@@ -222,24 +208,23 @@ class _Crew:
     def __init__(
         self,
         fleet: FleetPlan,
-        directory: SharedDirectory,
+        directory: RunDirectory,
         hub: Hub,
-        meta: Json,
         progress: Progress,
         board_seconds: float,
     ) -> None:
-        self._fleet, self._directory, self._hub, self._meta = fleet, directory, hub, meta
+        self._fleet, self._directory, self._hub = fleet, directory, hub
         self._progress, self._board_seconds = progress, board_seconds
         self._stop = threading.Event()
         self._files = Files()
         self._failures: list[BaseException] = []
 
-    def run(self, by_board: dict[str, list[PlannedCase]], before: Iterable[Json]) -> None:
+    def run(self, by_board: dict[str, list[PlannedCase]], before: Iterable[Launch]) -> None:
         mine = {planned.id: name for name, cases in by_board.items() for planned in cases}
-        past: dict[str, list[Json]] = defaultdict(list)
+        past: dict[str, list[Launch]] = defaultdict(list)
         for launch in before:
-            if launch["case"] in mine:
-                past[mine[launch["case"]]].append(launch)
+            if launch.case in mine:
+                past[mine[launch.case]].append(launch)
         shared = SharedProgress(self._progress, self._fleet.plan, len(by_board))
         threads = []
         for name, cases in by_board.items():
@@ -258,15 +243,14 @@ class _Crew:
         if self._failures:
             raise self._failures[0]
 
-    def _session(self, name: str, cases: Sequence[PlannedCase], progress: Progress) -> BoardSession:
+    def _session(self, name: str, cases: Sequence[PlannedCase], progress: Progress) -> Session:
         board = self._fleet.boards[name]
         executor = BoardExecutor(
             self._hub, board, self._files, self._stop, board_seconds=self._board_seconds
         )
         plan = Plan(self._fleet.plan.suite, tuple(cases))
-        session = BoardSession(plan, self._directory, executor, progress, self._meta)
-        session.board = name
-        return session
+        ceilings = BoardCeilings(self._directory, name)
+        return Session(plan, self._directory, executor, progress, ceilings)
 
     def _guarded(self, session: Session, cases: Sequence[PlannedCase]) -> Callable[[], None]:
         def work() -> None:

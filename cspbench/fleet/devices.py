@@ -13,12 +13,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from cspbench.backends.spec import BACKENDS
-from cspbench.core.case import matches
-from cspbench.core.registry import nearest
+from cspbench.core.case import Case
+from cspbench.core.text import matches, nearest
 from cspbench.errors import InputError
 from cspbench.fleet.protocol import Json, decode
 from cspbench.runner.plan import Plan, PlannedCase, plan_case
-from cspbench.suite.suite import EACH, Case, Suite
+from cspbench.suite.suite import EACH, Suite
 
 #: Facts of the environment that must be equal for a case to move from board to board.
 CONDITIONS = (

@@ -9,14 +9,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from cspbench.core.case import parse_case_id
+from cspbench.core.case import Case
 from cspbench.core.statuses import Status
 from cspbench.fleet.artifacts import Item, WrongContent, chunks, pair
 from cspbench.fleet.client import Hub, Lost
 from cspbench.fleet.devices import BoardInfo, different, missing_backend
 from cspbench.fleet.protocol import Json, encode
 from cspbench.fleet.state import COOL_SECONDS
-from cspbench.runner.executor import Job
+from cspbench.jobs.spec import CaseRequest, Request
 from cspbench.runner.process import Outcome, phase_seconds
 
 #: Phases of a job, each of which has the suite's time-out.
@@ -93,38 +93,40 @@ class BoardExecutor:
         self._board_seconds = board_seconds
         self._abandoned = False
 
-    def launch(self, job: Job, threads: int, timeout_seconds: float) -> Outcome:
+    def launch(self, request: Request, threads: int, timeout_seconds: float) -> Outcome:
         """Send one job to the board; a launch that does not come back is ``lost``.
 
         Raises:
             Stopped: the run is ending.
         """
         started = time.monotonic()
-        board = self._find(job.get("case"))
+        case = request.case if isinstance(request, CaseRequest) else None
+        board = self._find(case)
         if board is None:
             reason = f"no board for it: {self._home.name} is gone, and no other may take its place"
-            return Outcome(Status.LOST, reason, {"no_board": True})
+            return Outcome(Status.LOST, reason, final=True)
         launch = self._hub.new_launch()
         try:
-            outcome = self._on(board, launch, job, threads, timeout_seconds)
+            outcome = self._on(board, launch, request, threads, timeout_seconds)
         except Lost as error:
             reason = f"board {board.name}: {error}"
-            outcome = Outcome(Status.LOST, reason, {"board": board.name, "launch": launch})
+            outcome = Outcome(Status.LOST, reason, notes={"board": board.name, "launch": launch})
         except WrongContent as error:
-            outcome = Outcome(Status.FAILED, f"board {board.name}: {error}", {"board": board.name})
+            reason = f"board {board.name}: {error}"
+            outcome = Outcome(Status.FAILED, reason, notes={"board": board.name})
         if self._stop.is_set():
             raise Stopped
         if outcome.status is Status.LOST:
             outcome.seconds = time.monotonic() - started
         return outcome
 
-    def series(self, jobs: Sequence[Job], timeout_seconds: float) -> Iterator[Outcome]:
+    def series(self, requests: Sequence[Request], timeout_seconds: float) -> Iterator[Outcome]:
         """Boards build and export nothing."""
         raise NotImplementedError("models are prepared by the controller")
 
     # -- which board -----------------------------------------------------------------------------
 
-    def _find(self, case_id: object) -> BoardInfo | None:
+    def _find(self, case: Case | None) -> BoardInfo | None:
         """The home board, waiting for it a while; then another that may stand in for it."""
         deadline = time.monotonic() + (0.0 if self._abandoned else self._board_seconds)
         while True:
@@ -140,14 +142,13 @@ class BoardExecutor:
                 return home
             if home is not None or time.monotonic() >= deadline:
                 self._abandoned = True
-                return self._substitute(boards, case_id)
+                return self._substitute(boards, case)
             self._stop.wait(_POLL_SECONDS)
 
-    def _substitute(self, boards: Sequence[BoardInfo], case_id: object) -> BoardInfo | None:
+    def _substitute(self, boards: Sequence[BoardInfo], case: Case | None) -> BoardInfo | None:
         """A board of the case's label with the same conditions; none for a case of one board."""
-        if case_id is None:
+        if case is None:
             return None
-        case = parse_case_id(str(case_id))
         for board in boards:
             if (
                 board.name != self._home.name
@@ -160,45 +161,46 @@ class BoardExecutor:
 
     # -- one launch ------------------------------------------------------------------------------
 
-    def _on(self, board: BoardInfo, launch: str, job: Job, threads: int, timeout: float) -> Outcome:
+    def _on(
+        self, board: BoardInfo, launch: str, request: Request, threads: int, timeout: float
+    ) -> Outcome:
         items: tuple[Item, ...] = ()
-        sent = dict(job)
-        if "artifact" in job:
-            items = self._files.pair(job["artifact"], job["reference"])
+        sent = request.to_json()
+        if isinstance(request, CaseRequest):
+            items = self._files.pair(str(request.artifact), str(request.reference))
             sent |= {"artifact": asdict(items[0]), "reference": asdict(items[1])}
         content = {
             "launch": launch, "job": sent, "threads": threads, "timeout": timeout,
             "queue": QUEUE_SECONDS,
         }  # fmt: skip
-        request = encode("launch", content)
-        bound = launch_bound(job, timeout)
+        message = encode("launch", content)
+        bound = launch_bound(sent, timeout)
         for _ in range(2):  # a second time after what the board lacked was sent
             answer = self._hub.ask(
-                board, request, launch=launch, seconds=bound, queue_seconds=QUEUE_SECONDS
+                board, message, launch=launch, seconds=bound, queue_seconds=QUEUE_SECONDS
             )
             if answer["status"] != "missing":
                 break
             self._send(board, [item for item in items if item.digest in answer["missing"]])
             launch = content["launch"] = self._hub.new_launch()
-            request = encode("launch", content)
+            message = encode("launch", content)
         return self._outcome(board, launch, answer)
 
     def _outcome(self, board: BoardInfo, launch: str, answer: Mapping[str, Any]) -> Outcome:
         if answer["status"] != "done":
             reason = answer.get("reason", "it does not keep what is sent to it")
-            return Outcome(Status.FAILED, f"board {board.name}: {reason}", {"board": board.name})
+            return Outcome(
+                Status.FAILED, f"board {board.name}: {reason}", notes={"board": board.name}
+            )
         if answer["launch"] != launch:
             raise Lost(f"it answered for launch {answer['launch']}, not {launch}")
         for late in answer.get("late", ()):
             self._hub.late.append(str(late))
-        found: Json = dict(answer["outcome"])
-        return Outcome(
-            Status(found["status"]),
-            str(found["reason"]),
-            dict(found["answer"]),
-            str(found["log"]),
-            float(found["seconds"]),
-        )
+        try:
+            return _read_outcome(answer["outcome"], {"board": board.name, "launch": launch})
+        except (KeyError, TypeError, ValueError) as error:
+            reason = f"board {board.name}: its answer is malformed: {error}"
+            return Outcome(Status.FAILED, reason, notes={"board": board.name, "launch": launch})
 
     def _send(self, board: BoardInfo, items: Sequence[Item]) -> None:
         """Send files to a board, in parts.
@@ -215,6 +217,19 @@ class BoardExecutor:
                 )
                 if answer["status"] != "ok":
                     raise WrongContent(str(answer.get("reason")))
+
+
+def _read_outcome(found: Mapping[str, Any], ours: Json) -> Outcome:
+    """What a board told; ``ours`` (which board it was, which launch) it has no say in."""
+    return Outcome(
+        Status(found["status"]),
+        str(found["reason"]),
+        dict(found["answer"]),
+        str(found["log"]),
+        float(found["seconds"]),
+        flags=list(map(str, found["flags"])),
+        notes={**found["notes"], **ours},
+    )
 
 
 def launch_bound(job: Mapping[str, Any], timeout_seconds: float) -> float:

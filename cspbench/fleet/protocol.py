@@ -12,7 +12,7 @@ from typing import Any
 from cspbench.errors import CspbenchError
 
 #: Raise with every change that an older side would misread. Both sides must have the same.
-PROTOCOL = 1
+PROTOCOL = 2
 #: Longest JSON text that is read.
 MAX_BYTES = 64 * 2**20
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from cspbench.core.case import parse_case_id
+from cspbench.core.case import Case
 
 if TYPE_CHECKING:
     from cspbench.views.frames import Run
@@ -22,11 +22,11 @@ def by_board(run: Run) -> list[Run]:
 
     meta = run.stored.meta
     fleet = meta.get("fleet")
-    if not fleet or all(parse_case_id(case["id"]).board is None for case in meta["cases"]):
+    if not fleet or all(Case.parse(case["id"]).board is None for case in meta["cases"]):
         return [run]
     groups: dict[str, list[dict[str, Any]]] = {}
     for case in meta["cases"]:
-        board = fleet["seats"].get(case["id"]) or parse_case_id(case["id"]).board
+        board = fleet["seats"].get(case["id"]) or Case.parse(case["id"]).board
         groups.setdefault(str(board), []).append(case)
     views: list[Run] = []
     for board, cases in groups.items():
@@ -39,7 +39,7 @@ def by_board(run: Run) -> list[Run]:
             "environment": facts.get("environment", {}),
             "ceilings": facts.get("ceilings", {}),
         }
-        launches = [launch for launch in run.stored.launches if launch["case"] in ids]
+        launches = [launch for launch in run.stored.launches if launch.case in ids]
         problems = run.stored.problems if not views else []
         views.append(View(StoredRun(run.path, own, launches, problems)))
     return views

@@ -6,8 +6,10 @@ import contextlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from statistics import median
 
+from cspbench.backends.spec import BACKENDS, device_of
 from cspbench.core.statuses import Status
 from cspbench.gating.decide import (
     LOOKS,
@@ -21,6 +23,7 @@ from cspbench.gating.decide import (
 from cspbench.gating.prepare import Pair, Prepared
 from cspbench.gating.sides import OpenSide
 from cspbench.gating.verdict import Lost, percent
+from cspbench.jobs.burst import HoldRequest
 from cspbench.runner.duet import (
     PAIRS,
     ArmLostError,
@@ -111,8 +114,7 @@ def arms_of(pair: Pair, base: OpenSide, head: OpenSide) -> MakeArm:
         return WorkerArm(
             ArmSpec(
                 side,
-                hold_job(prepared, opened_side.suite.measure),
-                threads=prepared.case.threads,
+                hold_request(prepared, opened_side.suite.measure),
                 timeout_seconds=opened_side.suite.measure.timeout_seconds,
                 python=opened_side.python,
                 path=opened_side.path,
@@ -122,12 +124,14 @@ def arms_of(pair: Pair, base: OpenSide, head: OpenSide) -> MakeArm:
     return make
 
 
-def hold_job(prepared: Prepared, measure: Measure) -> dict[str, object]:
+def hold_request(prepared: Prepared, measure: Measure) -> HoldRequest:
     """What an arm is told to hold."""
-    return {
-        "case": prepared.id,
-        "artifact": prepared.artifact,
-        "reference": prepared.reference,
-        "seed": measure.seed,
-        "warmup_seconds": min(measure.warmup_seconds, WARMUP_SECONDS),
-    }
+    backend = prepared.case.backend
+    return HoldRequest(
+        prepared.case,
+        Path(prepared.artifact),
+        Path(prepared.reference),
+        device=device_of(BACKENDS.get(backend.name), dict(backend.options)),
+        seed=measure.seed,
+        warmup_seconds=min(measure.warmup_seconds, WARMUP_SECONDS),
+    )

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from statistics import median
 
-from cspbench.core.statuses import Status
 from cspbench.gating.prepare import Pair, Prepared
 from cspbench.gating.sides import OpenSide
 from cspbench.gating.verdict import CaseVerdict, Lost, Verdict
+from cspbench.jobs.memory import MemoryRequest, MemoryResult
 from cspbench.measure.memory import MALLOC_ENVIRONMENT
 from cspbench.runner.process import WorkerProcess
 
@@ -67,19 +68,15 @@ def _launch(side: OpenSide, prepared: Prepared) -> int | Lost:
     worker = WorkerProcess(
         prepared.case.threads, python=side.python, path=side.path, extra=MALLOC_ENVIRONMENT
     )
-    job = {
-        "job": "memory",
-        "case": prepared.id,
-        "artifact": prepared.artifact,
-        "seed": side.suite.measure.seed,
-    }
+    request = MemoryRequest(prepared.case, Path(prepared.artifact), seed=side.suite.measure.seed)
     try:
-        outcome = worker.ask(job, side.suite.measure.timeout_seconds)
+        outcome = worker.ask(request.to_json(), side.suite.measure.timeout_seconds)
     finally:
         worker.close()
-    if outcome.status is not Status.OK:
+    found: MemoryResult | None = outcome.checked(request.job)
+    if found is None:
         return Lost("arm_ended", f"{outcome.status}: {outcome.reason}")
-    return max(int(outcome.answer["memory"]["peak_memory_bytes"]), 1)
+    return max(found.memory.peak_memory_bytes or 0, 1)
 
 
 def with_memory(verdict: CaseVerdict, changes: Sequence[MemoryChange]) -> CaseVerdict:

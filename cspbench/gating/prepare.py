@@ -6,22 +6,17 @@ relative to it; what comes out holds absolute paths only.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cspbench.analysis.api import cached_analysis
 from cspbench.analysis.record import Analysis
 from cspbench.artifacts.cache import file_digest
-from cspbench.core.case import CaseId, ModelId, Ref
+from cspbench.core.case import Case, ModelId, Ref
 from cspbench.core.statuses import NOT_RUNNABLE, Status
-from cspbench.runner.executor import Executor, Job
+from cspbench.runner.executor import Executor
 from cspbench.runner.plan import Plan, PlannedCase
-from cspbench.runner.process import Outcome
-from cspbench.suite.suite import Case
-
-PREPARE_TIMEOUT_SECONDS = 900.0
+from cspbench.runner.prepare import prepare
 
 
 @dataclass(frozen=True)
@@ -54,62 +49,27 @@ def prepare_cases(plan: Plan, executor: Executor, *, elsewhere: bool = False) ->
         executor: where to export; not timed.
         elsewhere: the side runs in another environment, so that what this one lacks says nothing.
     """
-    seed = plan.suite.measure.seed
-    models: dict[str, list[PlannedCase]] = {}
+    wanted = [planned for planned in plan.cases if planned.status is None or elsewhere]
+    found = prepare(
+        [str(planned.case.model_id) for planned in plan.cases],
+        [planned.artifact for planned in wanted],
+        executor,
+        plan.suite.measure.seed,
+    )
+    analyses = {model: Analysis.from_dict(data) for model, data in found.analyses.items()}
+    prepared = []
     for planned in plan.cases:
-        models.setdefault(str(planned.case.model_id), []).append(planned)
-    known = {model: _known(model, planned, elsewhere) for model, planned in models.items()}
-    missing = [model for model, analysis in known.items() if analysis is None]
-    jobs = [_job(model, models[model], seed, elsewhere) for model in missing]
-    made = dict(zip(missing, executor.series(jobs, PREPARE_TIMEOUT_SECONDS), strict=True))
-    prepared: dict[str, Prepared] = {}
-    for model, cases in models.items():
-        analysis, outcome = known[model], made.get(model, Outcome(Status.OK))
-        if outcome.answer.get("analysis"):
-            analysis = Analysis.from_json(json.dumps(outcome.answer["analysis"]))
-        unsupported = outcome.answer.get("unsupported", {})
-        for planned in cases:
-            key = planned.artifact.key
-            if planned.status is not None and not elsewhere:
-                status, reason = planned.status, planned.reason
-            elif outcome.status is not Status.OK:
-                status, reason = outcome.status, outcome.reason
-            elif key in unsupported:
-                status, reason = Status.UNSUPPORTED, unsupported[key]
-            else:
-                prepared[planned.id] = _ready(planned, analysis)
-                continue
-            prepared[planned.id] = Prepared(
-                planned.case, analysis=analysis, status=status, reason=reason
-            )
-    return [prepared[planned.id] for planned in plan.cases]
-
-
-def _known(model: str, cases: Sequence[PlannedCase], elsewhere: bool) -> Analysis | None:
-    """The analysis of a model of which nothing is missing in the cache."""
-    if any(not planned.artifact.exists for planned in _wanted(cases, elsewhere)):
-        return None
-    return cached_analysis(model)
-
-
-def _wanted(cases: Sequence[PlannedCase], elsewhere: bool) -> list[PlannedCase]:
-    return [planned for planned in cases if planned.status is None or elsewhere]
-
-
-def _job(model: str, cases: Sequence[PlannedCase], seed: int, elsewhere: bool) -> Job:
-    artifacts = {
-        planned.artifact.key: planned.artifact
-        for planned in _wanted(cases, elsewhere)
-        if not planned.artifact.exists
-    }
-    return {
-        "job": "prepare",
-        "model": model,
-        "seed": seed,
-        "artifacts": [
-            {"batch": spec.batch, "kind": spec.kind, "key": key} for key, spec in artifacts.items()
-        ],
-    }
+        analysis = analyses.get(str(planned.case.model_id))
+        problem = found.problems.get(planned.artifact.key)
+        if planned.status is not None and not elsewhere:
+            status, reason = planned.status, planned.reason
+        elif problem is not None:
+            status, reason = problem.status, problem.reason
+        else:
+            prepared.append(_ready(planned, analysis))
+            continue
+        prepared.append(Prepared(planned.case, analysis=analysis, status=status, reason=reason))
+    return prepared
 
 
 def _ready(planned: PlannedCase, analysis: Analysis | None) -> Prepared:
@@ -135,14 +95,10 @@ def pair_key(case: Case, loose: frozenset[str]) -> str:
     model = trim(case.model, "model") or Ref("*")
     backend = trim(case.backend, "backend") or Ref("*")
     size = None if "input" in loose else case.input
-    return str(
-        CaseId(
-            ModelId(model, None if "model" in loose else trim(case.neck, "neck"), size),
-            backend,
-            0 if "batch" in loose else case.batch,
-            0 if "threads" in loose else case.threads,
-        )
-    )
+    batch = 0 if "batch" in loose else case.batch
+    threads = 0 if "threads" in loose else case.threads
+    neck = None if "model" in loose else trim(case.neck, "neck")
+    return f"{ModelId(model, neck, size)}/{backend}/b{batch}/t{threads}"
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from cspbench.core.statuses import ExitCode
 from cspbench.errors import InputError
 from cspbench.gating.decide import Decision, Finding, generation_estimate, stdev
-from cspbench.gating.measure import CaseData, hold_job, measure_case
+from cspbench.gating.measure import CaseData, hold_request, measure_case
 from cspbench.gating.prepare import Prepared, prepare_cases
 from cspbench.gating.verdict import Lost, percent
 from cspbench.machine.lock import timing_lock
@@ -208,10 +208,9 @@ class Probe:
         """Base: the case; head: the same with extra work."""
 
         def make(side: Side) -> WorkerArm:
-            job = {**hold_job(self.prepared, self.measure), "clock": "host"}
-            if side == "head" and share:
-                job["extra_units"] = self.units(share)
-            return WorkerArm(ArmSpec(side, job, threads=self.prepared.case.threads))
+            units = self.units(share) if side == "head" and share else 0.0
+            request = hold_request(self.prepared, self.measure)
+            return WorkerArm(ArmSpec(side, replace(request, clock="host", extra_units=units)))
 
         return make
 
@@ -224,8 +223,8 @@ def probe(prepared: Prepared, measure: Measure, times: int = 3) -> Probe:
     """
     found = []
     for _ in range(times):
-        job = {**hold_job(prepared, measure), "calibrate": True}
-        arm = WorkerArm(ArmSpec("head", job, threads=prepared.case.threads))
+        request = replace(hold_request(prepared, measure), calibrate=True)
+        arm = WorkerArm(ArmSpec("head", request))
         with contextlib.closing(arm):
             arm.start()
             found.append(arm.hold())

@@ -17,10 +17,11 @@ from typing import Any, Literal
 
 import cspbench
 from cspbench.artifacts.cache import cache_folder
-from cspbench.core.statuses import Status
 from cspbench.errors import InputError
 from cspbench.gating.prepare import Prepared, prepare_cases
 from cspbench.gating.worktree import commit_of, repository_of, worktree
+from cspbench.jobs.burst import FactsRequest
+from cspbench.jobs.spec import to_plain
 from cspbench.machine.facts import library_versions
 from cspbench.models.code import allowing_code
 from cspbench.runner.executor import LocalExecutor
@@ -233,13 +234,14 @@ def environment_facts(python: str, path: str | None) -> dict[str, Any]:
     Raises:
         InputError: no worker runs there; the message ends in its last words.
     """
-    worker = WorkerProcess(module="cspbench.jobs.burst", python=python, path=path)
+    worker = WorkerProcess(python=python, path=path)
     try:
-        outcome = worker.ask({"job": "facts"}, _FACTS_TIMEOUT_SECONDS)
+        outcome = worker.ask(FactsRequest().to_json(), _FACTS_TIMEOUT_SECONDS)
     finally:
         worker.close()
-    if outcome.status is Status.OK:
-        return outcome.answer
+    found = outcome.checked(FactsRequest.job)
+    if found is not None:
+        return to_plain(found)
     last = (outcome.log.strip().splitlines() or [outcome.reason])[-1]
     raise InputError(f"{python} cannot run a worker of cspbench: {last}")
 

@@ -156,7 +156,7 @@ def _judge(report: GateReport, base: StoredRun, head: StoredRun) -> None:
 
 
 def _measured(pair: tuple[Record, Record], comparisons: int, report: GateReport) -> Measured:
-    base, head = ([median(x["latencies_ns"]) / 1e6 for x in record.good] for record in pair)
+    base, head = ([one.median_ms for one in record.times] for record in pair)
     bad = next((record for record in pair if record.status is not Status.OK), None)
     name = pair[0].case
     if bad is not None and bad.status is not Status.INTERRUPTED:

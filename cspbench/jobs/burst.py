@@ -1,8 +1,8 @@
 """Bursts: a worker that keeps its model loaded and runs a few inferences whenever it is asked.
 
 Two such workers take turns in a duet (``cspbench.runner.duet``). While the other one works, a
-worker blocks on standard input and costs nothing. Three jobs: ``hold`` loads, checks and warms up,
-``burst`` times some inferences, ``facts`` tells what environment the worker lives in.
+worker blocks on standard input and costs nothing. ``hold`` loads, checks and warms up, ``burst``
+times some inferences, ``facts`` tells what environment the worker lives in.
 """
 
 from __future__ import annotations
@@ -15,14 +15,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from cspbench.backends.spec import DeviceTimes
-from cspbench.core.statuses import Status
+from cspbench.core.bounds import Amount, Count, Positive
+from cspbench.jobs.spec import JOBS, CaseRequest, JobKind, PhaseReport, Request
+from cspbench.measure.agreement import Agreement
 
 if TYPE_CHECKING:
     from cspbench.backends.spec import Session
-    from cspbench.measure.jobs import Answer, PhaseReport
 
 #: Side of the square matrices whose product is one unit of extra work: about 10 us of one core.
 UNIT_SIDE = 48
@@ -66,8 +67,87 @@ class ExtraWork:
         self.work(whole)
 
 
+@dataclass(frozen=True)
+class HoldRequest(CaseRequest):
+    """Load and warm up one case, and keep it.
+
+    With ``clock`` "host" a device's own events are not used, so that ``extra_units`` of the host
+    count. ``calibrate`` asks how many of these units take as long as one inference.
+    """
+
+    job: ClassVar[str] = "hold"
+    clock: str = "device"
+    extra_units: float = 0.0
+    calibrate: bool = False
+
+
+@dataclass(frozen=True)
+class HoldResult:
+    """A warm worker: median of an inference in the last warm-up window, and its conditions."""
+
+    inference_ns: Amount | None
+    steady: bool
+    agreement: Agreement
+    backend: dict[str, Any]
+    affinity: list[int] | None
+    nice: int
+    units_per_inference: Amount | None = None
+
+
+@dataclass(frozen=True)
+class BurstRequest(Request):
+    """Run so many inferences of the case that is held."""
+
+    count: int
+    job: ClassVar[str] = "burst"
+
+
+@dataclass(frozen=True)
+class BurstResult:
+    """Summed time of the inferences of a burst, by the device's events where it has some.
+
+    ``lost_ns`` is how much of it the process was ready to run but did not; None where the system
+    does not tell, and by a device's events.
+    """
+
+    ns: Count
+    count: Positive
+    lost_ns: Count | None = None
+
+
+@dataclass(frozen=True)
+class ConditionsRequest(Request):
+    """Tell the conditions now: they may have been changed from outside."""
+
+    job: ClassVar[str] = "conditions"
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """Under what conditions a worker runs: both sides of a comparison must agree in them."""
+
+    affinity: list[int] | None
+    nice: int
+
+
+@dataclass(frozen=True)
+class FactsRequest(Request):
+    """Tell what environment the worker lives in."""
+
+    job: ClassVar[str] = "facts"
+
+
+@dataclass(frozen=True)
+class FactsResult:
+    """Versions in the environment of a worker."""
+
+    python: str
+    executable: str
+    libraries: dict[str, str]
+
+
 @dataclass
-class _Held:
+class _Loaded:
     """The model that this worker keeps."""
 
     session: Session
@@ -79,61 +159,51 @@ class _Held:
     done: int = 0
 
 
-_held: _Held | None = None
+_loaded: _Loaded | None = None
 
 
-def hold_job(job: Answer, phase: PhaseReport) -> Answer:
+def hold(request: HoldRequest, phase: PhaseReport) -> HoldResult:
     """Load the model, check that it agrees with torch, warm up, keep it.
 
-    With ``clock`` "host" a device's own events are not used, so that extra work of the host counts;
-    nor are they where the scope of the case is more than the device's work.
-
-    Returns:
-        ``inference_ns`` (median of the last warm-up window), ``agreement``, ``backend``,
-        ``affinity`` and ``nice``; with ``calibrate`` also ``units_per_inference``, how many units
-        of extra work take as long as one inference.
+    A device's events are not used either where the scope of the case is more than its work.
     """
-    global _held  # noqa: PLW0603 - one worker holds one model
+    global _loaded  # noqa: PLW0603 - one worker holds one model
     from cspbench.artifacts.tensors import input_pool
     from cspbench.backends.spec import BACKENDS, device_of
-    from cspbench.core.case import parse_case_id
     from cspbench.measure import sampling
     from cspbench.measure.agreement import check_agreement
     from cspbench.measure.clock import MonotonicClock
     from cspbench.measure.scope import INFERENCE, scope_of, timed_parts
 
-    case = parse_case_id(job["case"])
-    assert case.model.input is not None, "the controller sends whole ids"
+    case, options = request.case, request.options
     phase("load")
-    pool = input_pool((case.batch, 3, *case.model.input), job["seed"])
-    options = dict(case.backend.options)
+    pool = input_pool(case.input_shape, request.seed)
     backend = BACKENDS.get(case.backend.name)
-    session = backend.load(Path(job["artifact"]), options, case.threads)
-    clock = job.get("clock", "device") if scope_of(options) == INFERENCE else "host"
+    session = backend.load(request.artifact, options, case.threads)
+    clock = request.clock if scope_of(options) == INFERENCE else "host"
     feed, infer = timed_parts(session, case, pool)
-    held = _Held(session, feed, infer, case.threads, clock, device_of(backend, options))
-    extra = float(job.get("extra_units", 0.0))
-    if extra:
-        held.infer = _followed_by(infer, ExtraWork(extra).after_inference)
+    loaded = _Loaded(session, feed, infer, case.threads, clock, device_of(backend, options))
+    if request.extra_units:
+        loaded.infer = _followed_by(infer, ExtraWork(request.extra_units).after_inference)
     phase("warm-up")
     session.set_input(pool[0])
     session.run()
-    agreement = check_agreement(session.outputs(), Path(job["reference"]), options)
-    warm = sampling.warm_up(held.infer, held.feed, MonotonicClock(), job["warmup_seconds"])
-    answer: Answer = {
-        "status": Status.OK.value,
-        "inference_ns": warm.window_medians_ns[-1] if warm.window_medians_ns else None,
-        "steady": warm.steady,
-        "agreement": agreement,
-        "backend": dict(session.describe()),
-        **conditions(),
-    }
-    if job.get("calibrate"):
-        answer["units_per_inference"] = _units_per_inference(feed, infer)
+    agreement = check_agreement(session.outputs(), request.reference, options)
+    warm = sampling.warm_up(loaded.infer, loaded.feed, MonotonicClock(), request.warmup_seconds)
+    now = conditions()
+    units = _units_per_inference(feed, infer) if request.calibrate else None
     gc.collect()
     gc.disable()
-    _held = held
-    return answer
+    _loaded = loaded
+    return HoldResult(
+        inference_ns=warm.window_medians_ns[-1] if warm.window_medians_ns else None,
+        steady=warm.steady,
+        agreement=agreement,
+        backend=dict(session.describe()),
+        affinity=now.affinity,
+        nice=now.nice,
+        units_per_inference=units,
+    )
 
 
 def _followed_by(first: Callable[[], None], second: Callable[[], None]) -> Callable[[], None]:
@@ -169,47 +239,39 @@ def _units_per_inference(feed: Callable[[int], None], infer: Callable[[], None])
     return median(inference_ns(i) / units_ns(batch) * batch for i in range(UNIT_ROUNDS))
 
 
-def burst_job(job: Answer, _phase: PhaseReport) -> Answer:
-    """Run ``count`` inferences; inputs are put in place outside the timed part.
-
-    Returns:
-        ``ns`` (sum of the timed parts, by the device's events where it has some), ``count``, and
-        ``lost_ns``: how much of that time this process was ready to run but did not (None where
-        the system does not tell, and by a device's events).
-    """
-    assert _held is not None, "hold comes before burst"
+def burst(request: BurstRequest, _phase: PhaseReport) -> BurstResult:
+    """Run the inferences; inputs are put in place outside the timed part."""
+    assert _loaded is not None, "hold comes before burst"
     now = time.perf_counter_ns
     waited, ran = _waited_ns(), time.process_time_ns()
     begun = now()
     total = 0
-    for _ in range(job["count"]):
-        _held.feed(_held.done)
-        _held.done += 1
+    for _ in range(request.count):
+        _loaded.feed(_loaded.done)
+        _loaded.done += 1
         start = now()
-        _held.infer()
+        _loaded.infer()
         total += now() - start
     wall = now() - begun
     ran = time.process_time_ns() - ran
-    device_ns = _device_ns(_held, job["count"])
+    device_ns = _device_ns(_loaded, request.count)
     if device_ns is not None:
-        return {
-            "status": Status.OK.value, "ns": device_ns, "count": job["count"], "lost_ns": None,
-        }  # fmt: skip
+        return BurstResult(device_ns, request.count)
     after = _waited_ns()
     lost = None
     if waited is not None and after is not None:
         lost = max((after.get(task, 0) - before for task, before in waited.items()), default=0)
-        if _held.threads == 1 and _held.device == "cpu":  # elsewhere it waits for a device
+        if _loaded.threads == 1 and _loaded.device == "cpu":  # elsewhere it waits for a device
             lost = max(lost, wall - ran)  # stopped, or throttled by a quota: not even waiting
         lost = min(max(lost, 0), total)
-    return {"status": Status.OK.value, "ns": total, "count": job["count"], "lost_ns": lost}
+    return BurstResult(total, request.count, lost)
 
 
-def _device_ns(held: _Held, count: int) -> int | None:
+def _device_ns(loaded: _Loaded, count: int) -> int | None:
     """Time of the last ``count`` inferences by the device's own events; None without them."""
-    if held.clock != "device" or not isinstance(held.session, DeviceTimes):
+    if loaded.clock != "device" or not isinstance(loaded.session, DeviceTimes):
         return None
-    each = held.session.device_times(count).get("device_ns")
+    each = loaded.session.device_times(count).get("device_ns")
     return None if each is None else each * count
 
 
@@ -223,40 +285,26 @@ def _waited_ns() -> dict[str, int] | None:
         return None
 
 
-def conditions() -> Answer:
-    """Under what conditions this worker runs: both arms must agree in them."""
+def conditions() -> Conditions:
+    """Those of this process."""
     affinity = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
-    return {"affinity": affinity, "nice": os.nice(0)}
+    return Conditions(affinity, os.nice(0))
 
 
-def conditions_job(_job: Answer, _phase: PhaseReport) -> Answer:
-    """The conditions now: somebody may have changed them from outside."""
-    return {"status": Status.OK.value, **conditions()}
-
-
-def facts_job(_job: Answer, _phase: PhaseReport) -> Answer:
-    """Versions in the environment of this worker."""
+def _facts(_request: FactsRequest, _phase: PhaseReport) -> FactsResult:
     from cspbench.machine.facts import library_versions
 
-    return {
-        "status": Status.OK.value,
-        "python": sys.version.split()[0],
-        "executable": sys.executable,
-        "libraries": library_versions(),
-    }
+    return FactsResult(sys.version.split()[0], sys.executable, library_versions())
 
 
-JOBS = {"hold": hold_job, "burst": burst_job, "conditions": conditions_job, "facts": facts_job}
-
-
-def main() -> None:
-    """Serve these jobs and those of every worker until standard input ends."""
-    from cspbench.jobs import worker
-    from cspbench.measure import jobs
-
-    jobs.JOBS.update(JOBS)
-    worker.main()
-
-
-if __name__ == "__main__":
-    main()
+JOBS.add(JobKind("hold", "load and warm up a case, and keep it", HoldRequest, HoldResult, hold))
+JOBS.add(JobKind("burst", "a few inferences of it", BurstRequest, BurstResult, burst))
+JOBS.add(
+    JobKind(
+        "conditions", "affinity and priority of the worker now", ConditionsRequest, Conditions,
+        lambda _request, _phase: conditions(),
+    )
+)  # fmt: skip
+JOBS.add(
+    JobKind("facts", "versions in the worker's environment", FactsRequest, FactsResult, _facts)
+)

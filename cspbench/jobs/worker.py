@@ -1,8 +1,8 @@
 """The worker: a fresh process that loads one artifact and does one job (design, principle 1).
 
 Jobs come as JSON lines on standard input, answers leave as JSON lines through a pipe of their own
-(``--answers FD``), because backends print what they like on standard output. What it does
-stands in ``cspbench.measure.jobs``.
+(``--answers FD``), because backends print what they like on standard output. What it can do are the
+kinds of ``cspbench.jobs``, each in a file of its own.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import traceback
 
 from cspbench.core.statuses import Status
 from cspbench.errors import InputError, Unavailable, Unsupported
-from cspbench.measure.jobs import JOBS, Answer, PhaseReport
+from cspbench.jobs.spec import JOBS, JobFailedError, Json, PhaseReport
 
 #: What allocators say when there is no memory left, whatever the exception's type.
 OUT_OF_MEMORY = (
@@ -24,19 +24,19 @@ OUT_OF_MEMORY = (
 )  # fmt: skip
 
 
-def perform(job: Answer, phase: PhaseReport) -> Answer:
+def perform(job: Json, phase: PhaseReport) -> Json:
     """Do one job; every Python error becomes an answer with a status and a reason."""
     from cspbench.models.code import allowing_code
 
     try:
         limit_data(job.get("data_limit_bytes"))
         with allowing_code(bool(job.get("allow_code", False))):
-            return JOBS[job["job"]](job, phase)
+            return {"status": Status.OK.value, **JOBS.get(job["job"]).do(job, phase)}
     except Unsupported as reason:
         return {"status": Status.UNSUPPORTED.value, "reason": str(reason)}
     except Unavailable as reason:
         return {"status": Status.UNAVAILABLE.value, "reason": str(reason)}
-    except InputError as error:  # a file that only building the model reads
+    except (JobFailedError, InputError) as error:  # a file that only building the model reads, too
         return {"status": Status.FAILED.value, "reason": str(error)}
     except MemoryError as error:
         return {"status": Status.OOM.value, "reason": str(error) or "out of memory"}
@@ -48,7 +48,7 @@ def perform(job: Answer, phase: PhaseReport) -> Answer:
         return {"status": status.value, "reason": f"{type(error).__name__}: {text}"}
 
 
-def to_line(message: Answer) -> str:
+def to_line(message: Json) -> str:
     """One JSON line; an answer that is not JSON (a backend describes itself) becomes ``failed``."""
     try:
         return json.dumps(message, allow_nan=False) + "\n"
@@ -102,7 +102,7 @@ def main() -> None:
         sys.exit(1)
     with os.fdopen(arguments.answers, "w", encoding="utf-8") as answers:
 
-        def send(message: Answer) -> None:
+        def send(message: Json) -> None:
             answers.write(to_line(message))
             answers.flush()
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cspbench.backends.spec import Tolerance
+from cspbench.core.bounds import Amount
 from cspbench.core.options import Options
 from cspbench.errors import CspbenchError
 
@@ -36,13 +38,19 @@ def relative_error(output: np.ndarray, reference: np.ndarray) -> float:
     return float(error.max() / max(float(np.abs(reference).max()), 1e-30))
 
 
-def check_agreement(
-    outputs: Sequence[np.ndarray], reference: Path, options: Options
-) -> dict[str, float]:
+@dataclass(frozen=True)
+class Agreement:
+    """Largest error of any output as a share of the largest value, and what is allowed."""
+
+    max_relative_error: Amount
+    tolerance: Amount | None = None
+
+
+def check_agreement(outputs: Sequence[np.ndarray], reference: Path, options: Options) -> Agreement:
     """Compare all outputs with the stored ones, paired by order.
 
     Returns:
-        ``max_relative_error`` and the ``tolerance`` of the precision that ran.
+        the error, and the tolerance of the precision that ran.
 
     Raises:
         Disagreement: more outputs or fewer, another shape, not finite, or beyond the tolerance.
@@ -59,4 +67,4 @@ def check_agreement(
         raise Disagreement(
             f"outputs differ from torch's by {worst:.2g} of the largest (allowed {tolerance:g})"
         )
-    return {"max_relative_error": worst, "tolerance": tolerance}
+    return Agreement(worst, tolerance)

@@ -8,15 +8,17 @@ own belongs to the layer that feeds it. Entries that stay alone are shown as the
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from cspbench.analysis.onnx_ops import name_of
 from cspbench.analysis.ops import CONV_KINDS, FOLDABLE_KINDS, UNSUPPORTED, kind_of
 from cspbench.analysis.record import Layer
-from cspbench.backends.spec import LayerProfile
+
+if TYPE_CHECKING:
+    from cspbench.jobs.layers import LayerTimes
 
 #: Families whose members are compared by name as well: each is a module of its own.
 _NAMED = CONV_KINDS | {"norm"}
@@ -73,33 +75,24 @@ def onnx_nodes(path: Path) -> list[Node]:
     ]
 
 
-def to_answer(profile: LayerProfile, nodes: Sequence[Node]) -> dict[str, Any]:
-    """The field ``layers`` of a launch record: entries and nodes as rows of plain values."""
-    return {
-        **{key: value for key, value in asdict(profile).items() if key != "entries"},
-        "entries": [[e.name, e.op, e.ns, list(e.members)] for e in profile.entries],
-        "nodes": [[node.name, node.op, list(node.producers), list(node.aliases)] for node in nodes],
-    }
-
-
-def join(found: Mapping[str, Any], layers: Sequence[Layer]) -> list[LayerRow]:
+def join(found: LayerTimes, layers: Sequence[Layer]) -> list[LayerRow]:
     """Entries of a stored profile with the positions of their layers in the Analysis.
 
     Entries without time whose layers were computed by another one are left out.
 
     Args:
-        found: the field ``layers`` of a launch record.
+        found: what a launch of the layer profiler found.
         layers: of the Analysis of the same model; may be empty.
     """
     nodes = [
         Node(name, op, tuple(producers), tuple(aliases))
-        for name, op, producers, aliases in found["nodes"]
+        for name, op, producers, aliases in found.nodes
     ]
     positions = match(nodes, layers)
     by_name = {alias: number for number, node in enumerate(nodes) for alias in node.aliases}
     by_name |= {node.name: number for number, node in enumerate(nodes)}
     rows: list[LayerRow] = []
-    for name, op, ns, members in found["entries"]:
+    for name, op, ns, members in found.entries:
         numbers = _numbers(op, [by_name[m] for m in members if m in by_name], nodes)
         known = sorted({positions[number] for number in numbers if number in positions})
         rows.append(LayerRow(name, op, int(ns), tuple(known)))

@@ -16,11 +16,12 @@ from __future__ import annotations
 import gc
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cspbench.backends.spec import DeviceMemory, Session
+from cspbench.core.bounds import Count
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,6 +41,30 @@ def unavailable() -> str | None:
     if not _CLEAR_REFS.exists():
         return "this system has no /proc/self/clear_refs"
     return None
+
+
+@dataclass(frozen=True)
+class MemoryUse:
+    """Bytes above the level before the model was loaded, by what they are for (see `measure`).
+
+    None where nothing tells them; ``method`` says how they were obtained.
+    """
+
+    peak_memory_bytes: Count | None = None
+    loaded_bytes: Count | None = None
+    retained_bytes: Count | None = None
+    transient_bytes: Count | None = None
+    device_peak_bytes: Count | None = None
+    device_loaded_bytes: Count | None = None
+    device_retained_bytes: Count | None = None
+    device_transient_bytes: Count | None = None
+    device_process_bytes: Count | None = None
+    method: str | None = None
+
+    @classmethod
+    def bytes_names(cls) -> list[str]:
+        """Its fields that are bytes."""
+        return [item.name for item in fields(cls) if item.name != "method"]
 
 
 @dataclass(frozen=True)
@@ -120,7 +145,7 @@ def parse_nvmap(text: str, pid: int) -> int | None:
     return sum(sizes) if sizes else None
 
 
-def measure(load: Callable[[], Session], inputs: Sequence[np.ndarray]) -> dict[str, int]:
+def measure(load: Callable[[], Session], inputs: Sequence[np.ndarray]) -> MemoryUse:
     """Load a model and run it twice, watching resident memory.
 
     Args:
@@ -171,4 +196,4 @@ def measure(load: Callable[[], Session], inputs: Sequence[np.ndarray]) -> dict[s
     if process is not None:
         found["device_process_bytes"] = process
     session.close()
-    return found
+    return MemoryUse(**found, method=METHOD)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Literal
 
+from cspbench.core.bounds import Count, Number
 from cspbench.measure.clock import Clock
 from cspbench.measure.statistics import Trend, batch_means_half_width, trend
 
@@ -37,9 +38,9 @@ Stop = Literal["target_ci", "max_seconds"]
 class WarmUp:
     """What the warm-up did: kept, because its shape tells about clocks and caches."""
 
-    count: int = 0
+    count: Count
+    steady: bool
     window_medians_ns: list[int] = field(default_factory=list)
-    steady: bool = False
 
 
 @dataclass
@@ -58,8 +59,8 @@ class Drift:
     ``slow`` says that both are beyond bounds: the launch did not measure one steady state.
     """
 
-    relative: float
-    z: float
+    relative: Number
+    z: Number
     slow: bool
 
 
@@ -86,7 +87,7 @@ def warm_up(
     infer: Callable[[], None], feed: Callable[[int], None], clock: Clock, max_seconds: float
 ) -> WarmUp:
     """Run windows of inferences until their medians agree, or until ``max_seconds`` are over."""
-    result = WarmUp()
+    result = WarmUp(count=0, steady=False)
     end = clock.now_ns() + int(max_seconds * 1e9)
     agreements = 0
     while not result.steady and clock.now_ns() < end:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from cspbench.backends.spec import HostSession, Session
-    from cspbench.core.case import CaseId, ModelId
+    from cspbench.core.case import Case, ModelId
     from cspbench.core.options import Value
 
 INFERENCE = str(SCOPE.default)
@@ -34,7 +34,7 @@ class Timed(NamedTuple):
     infer: Callable[[], None]
 
 
-def timed_parts(session: Session, case: CaseId, pool: Sequence[np.ndarray]) -> Timed:
+def timed_parts(session: Session, case: Case, pool: Sequence[np.ndarray]) -> Timed:
     """The two halves of the loop around a loaded session, for the scope of the case.
 
     Args:
@@ -64,11 +64,11 @@ def _on(pool: Sequence[np.ndarray], work: Callable[[np.ndarray], object]) -> Tim
     return Timed(feed, infer)
 
 
-def _pipeline(session: HostSession, case: CaseId) -> Timed:
+def _pipeline(session: HostSession, case: Case) -> Timed:
     from cspbench.backends._pipeline import candidate_pool, image_pool
 
-    size: Any = case.model.input
-    candidates = candidate_pool(case.batch) if detects(case.model) else []
+    size: Any = case.input
+    candidates = candidate_pool(case.batch) if detects(case.model_id) else []
 
     def work(images: np.ndarray) -> None:
         session.infer(session.pre_process(images, size))

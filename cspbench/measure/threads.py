@@ -17,7 +17,7 @@ def wrong_threads(wanted: int, told: object, seen: Interference | None) -> str |
     """
     if told is not None and told != wanted:
         return f"{wanted} threads were asked for, the backend has {told}"
-    if seen is None or seen.seconds <= 0:
+    if seen is None or seen.seconds <= 0 or seen.own_cpu_s is None:
         return None
     # Both ends of the window may be a tick off.
     used = (seen.own_cpu_s - 2 * TICK_S) / seen.seconds

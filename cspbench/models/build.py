@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from cspbench.core.case import ModelId, Ref, parse_model_id
+from cspbench.core.case import ModelId, Ref
 from cspbench.core.options import Axis, Value, resolve
 from cspbench.errors import InputError
 from cspbench.models.spec import MODELS, NECKS, SOURCES, ModelSpec, SourceSpec
@@ -19,7 +19,7 @@ DETECTION_INPUT = 416
 
 def as_model_id(model: str | ModelId) -> ModelId:
     """Parse where it is text."""
-    return parse_model_id(model) if isinstance(model, str) else model
+    return ModelId.parse(model) if isinstance(model, str) else model
 
 
 def split_source(name: str) -> tuple[SourceSpec, str] | None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from cspbench import literature
 from cspbench.analysis.record import Analysis
-from cspbench.core.case import parse_case_id, parse_model_id
+from cspbench.core.case import Case, ModelId
 from cspbench.errors import CspbenchError
 from cspbench.measure.statistics import Interval, quotient
 from cspbench.models.spec import CONFIDENCE, MODELS, NECKS, Confidence
@@ -73,9 +73,9 @@ class Evidence:
         for run, frame in self.cases.items():
             rows = found.setdefault(run, {})
             for row in frame.to_dict(orient="records"):
-                case = parse_case_id(str(row["id"]))
+                case = Case.parse(str(row["id"]))
                 if case.batch == 1 and not case.backend.options:
-                    key = (str(case.model), case.backend.name, case.threads)
+                    key = (str(case.model_id), case.backend.name, case.threads)
                     rows[key] = {str(name): value for name, value in row.items()}
         return found
 
@@ -134,7 +134,7 @@ class Evidence:
         The largest layer of a detector (``max_layer_bflops``) depends on its backbone alone where
         it lies there and Fig. 7 draws no larger one in the head.
         """
-        parsed = parse_model_id(model)
+        parsed = ModelId.parse(model)
         if metric == "max_layer_bflops" and self._largest_is_in_backbone(model):
             parsed = type(parsed)(parsed.model)
         return weakest(_labels(str(parsed)))
@@ -190,7 +190,7 @@ def weakest(labels: Sequence[Confidence]) -> Confidence:
 
 
 def _labels(model: str) -> list[Confidence]:
-    parsed = parse_model_id(model)
+    parsed = ModelId.parse(model)
     labels: list[Confidence] = []
     try:
         labels.append(MODELS.get(parsed.model.name).confidence)

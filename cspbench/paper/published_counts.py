@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from cspbench import literature
 from cspbench.analysis.record import Analysis, Number
-from cspbench.core.case import ModelId, parse_model_id
+from cspbench.core.case import ModelId
 from cspbench.literature import Published
 from cspbench.models.spec import CONFIDENCE, NECKS
 
@@ -50,7 +50,7 @@ def published_row(analysis: Analysis, baseline: Analysis | None = None) -> dict[
         ``cio_paper``, ``max_layer_bflops`` and ``bflops_change``, the PyTorch count
         (``params_pytorch``, ``macs``), and the published accuracy as printed or None.
     """
-    model = parse_model_id(analysis.id)
+    model = ModelId.parse(analysis.id)
     totals = analysis.totals
     counted = next((q for q in PARAMS if _find(model, q.metric)), PARAMS[0])
     change = 100 * (totals["bflops"] / baseline.totals["bflops"] - 1) if baseline else None
@@ -96,10 +96,10 @@ def compare(
 
 def needs_baseline(analysis: Analysis) -> str | None:
     """Id of the model that the published change of this one is relative to, if there is one."""
-    model = parse_model_id(analysis.id)
+    model = ModelId.parse(analysis.id)
     if _find(model, CHANGE.metric) is None:
         return None
-    return str(ModelId(parse_model_id(BASELINE).model, None, model.input))
+    return str(ModelId(ModelId.parse(BASELINE).model, None, model.input))
 
 
 def bottleneck_rows(analyses: Sequence[Analysis]) -> list[dict[str, Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from cspbench.core.case import parse_case_id
+from cspbench.core.case import Case
 from cspbench.fleet.devices import different
 from cspbench.report import numbers
 from cspbench.report.rows import CaseRow
@@ -51,7 +51,7 @@ def across(runs: Sequence[Run], rows: Sequence[CaseRow]) -> Across | None:
     groups: dict[str, dict[str, CaseRow]] = {}
     for row in rows:
         if row.board:
-            alone = str(replace(parse_case_id(row.record.case), board=None))
+            alone = str(replace(Case.parse(row.record.case), board=None))
             groups.setdefault(alone, {})[row.board] = row
     lines = [_line(cells, labels) for cells in groups.values() if len(cells) > 1]
     return Across(labels, tuple(lines), tuple(_differences(runs))) if lines else None

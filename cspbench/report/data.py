@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +17,10 @@ import numpy as np
 from cspbench.core.statuses import FLAGS
 from cspbench.figures.cases import plain
 from cspbench.figures.published import everything_of, published_by_model
+from cspbench.jobs.time import TimeResult
 from cspbench.report.profiles import profile_tables
 from cspbench.report.rows import CaseRow
+from cspbench.store.launch import Launch
 from cspbench.views.frames import Run
 
 HISTOGRAM_BINS = 28
@@ -74,7 +76,7 @@ def _run(run: Run) -> Json:
 
 
 def _case(row: CaseRow, accuracy: str | None) -> Json:
-    samples = [value / 1e6 for launch in row.record.good for value in launch["latencies_ns"]]
+    samples = [value / 1e6 for one in row.record.times for value in one.latencies_ns]
     return {
         "index": row.index,
         "run": row.run,
@@ -111,29 +113,29 @@ def _rounded(value: float | None, digits: int = 6) -> float | None:
     return None if value is None or not math.isfinite(value) else float(f"{value:.{digits}g}")
 
 
-def _launch(launch: Mapping[str, Any]) -> Json:
+def _launch(launch: Launch) -> Json:
     found: Json = {
-        "number": launch["number"],
-        "job": plain(launch["job"]),
-        "status": plain(launch["status"]),
-        "reason": plain(launch["reason"]),
+        "number": launch.number,
+        "job": plain(launch.job),
+        "status": launch.status.value,
+        "reason": plain(launch.reason),
     }
-    samples = launch.get("latencies_ns")
-    if samples:
-        interference = launch.get("interference") or {}
+    result = launch.result
+    if isinstance(result, TimeResult):
+        interference = result.interference
         found |= {
-            "median_ms": _rounded(median(samples) / 1e6),
-            "samples": len(samples),
-            "load_ms": _rounded(launch["load_ns"] / 1e6, 4),
-            "first_ms": _rounded(launch["first_ns"] / 1e6, 4),
-            "warmup": launch["warmup"]["count"],
-            "stop": plain(launch["stop"]),
-            "steal_s": _rounded(interference.get("steal_s"), 3),
-            "foreign_cpu_s": _rounded(interference.get("foreign_cpu_s"), 3),
-            "trace": trace(samples),
+            "median_ms": _rounded(result.median_ms),
+            "samples": len(result.latencies_ns),
+            "load_ms": _rounded(result.load_ns / 1e6, 4),
+            "first_ms": _rounded(result.first_ns / 1e6, 4),
+            "warmup": result.warmup.count,
+            "stop": plain(result.stop),
+            "steal_s": _rounded(interference.steal_s, 3) if interference else None,
+            "foreign_cpu_s": _rounded(interference.foreign_cpu_s, 3) if interference else None,
+            "trace": trace(result.latencies_ns),
         }
-    if launch.get("log"):
-        found["log"] = log_end(launch["log"])
+    if launch.log:
+        found["log"] = log_end(launch.log)
     return found
 
 

@@ -6,12 +6,12 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import Any, Literal
+from typing import Literal
 
-from cspbench.core.case import parse_case_id
+from cspbench.core.case import Case
 from cspbench.core.statuses import FLAGS
 from cspbench.figures.cases import number, plain
-from cspbench.machine.sensors.proc import FOREIGN_SHARE, STEAL_SHARE
+from cspbench.machine.sensors.proc import FOREIGN_SHARE, STEAL_SHARE, Interference
 from cspbench.report.numbers import size
 from cspbench.views.frames import Run
 
@@ -126,22 +126,22 @@ def _machine(run: Run) -> Iterator[Finding]:
         )
 
 
-def _interference(run: Run) -> list[Mapping[str, Any]]:
+def _interference(run: Run) -> list[Interference]:
     return [
-        launch["interference"]
+        result.interference
         for record in run.records
-        for launch in record.good
-        if launch.get("interference")
+        for result in record.times
+        if result.interference
     ]
 
 
 def _noise(run: Run) -> Iterator[Finding]:
     readings = _interference(run)
-    seconds = sum(reading["seconds"] for reading in readings)
+    seconds = sum(reading.seconds for reading in readings)
     if not seconds:
         return
-    steal = sum(reading["steal_s"] for reading in readings) / seconds
-    foreign = sum(reading["foreign_cpu_s"] for reading in readings) / seconds
+    steal = sum(reading.steal_s for reading in readings) / seconds
+    foreign = sum(reading.foreign_cpu_s for reading in readings) / seconds
     if steal > STEAL_SHARE:
         yield Finding(
             "warn",
@@ -154,7 +154,7 @@ def _noise(run: Run) -> Iterator[Finding]:
             f"Other processes used {foreign * 100:.0f} % of a processor in the sampling time.",
             "stop the other load",
         )
-    load = median(reading["load_1m_before"] for reading in readings)
+    load = median(reading.load_1m_before for reading in readings)
     cores = run.environment.get("cores_usable") or 1
     if load > cores:
         yield Finding(
@@ -199,8 +199,8 @@ def engines(runs: Sequence[Run]) -> list[tuple[str, str]]:
     found: dict[tuple[str, str], None] = {}
     for run in runs:
         for record in run.records:
-            for launch in record.good[:1]:
-                facts = launch.get("backend") or {}
-                text = ", ".join(f"{plain(key)} {plain(value)}" for key, value in facts.items())
-                found[(plain(parse_case_id(record.case).backend), text)] = None
+            for result in record.times[:1]:
+                facts = result.backend.items()
+                text = ", ".join(f"{plain(key)} {plain(value)}" for key, value in facts)
+                found[(plain(Case.parse(record.case).backend), text)] = None
     return list(found)

@@ -127,10 +127,10 @@ def energy(rows: Sequence[CaseRow]) -> list[EnergyLine]:
                 EnergyLine(
                     model=row.model_id,
                     setting=row.setting,
-                    energy=numbers.short(1000 * found["energy_per_inference_j"]),
-                    power=numbers.short(found["power_w"]),
-                    idle=numbers.short(found["idle_power_w"]),
-                    method=plain(found["energy_method"]),
+                    energy=numbers.short(1000 * found.energy_per_inference_j),
+                    power=numbers.short(found.power_w),
+                    idle=numbers.short(found.idle_power_w),
+                    method=plain(found.energy_method),
                 )
             )
     return lines

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cspbench.core.case import ModelId, format_value, parse_case_id
+from cspbench.core.case import Case, ModelId, format_value
 from cspbench.core.statuses import NOT_RUNNABLE, Status
 from cspbench.figures.cases import axis_value, family, is_csp, plain
 from cspbench.store.records import Record
@@ -121,7 +121,7 @@ def _settings(suite: Mapping[str, Any]) -> list[str]:
 
 
 def _row(index: int, run: Run, record: Record, row: Mapping[Any, Any]) -> CaseRow:
-    case = parse_case_id(record.case)
+    case = Case.parse(record.case)
     batch_threads = [f"b{case.batch}"] * (case.batch != 1) + [f"t{case.threads}"] * (
         case.threads != 1
     )
@@ -131,13 +131,13 @@ def _row(index: int, run: Run, record: Record, row: Mapping[Any, Any]) -> CaseRo
         index=index,
         run=plain(run.name),
         id=plain(record.case),
-        model_id=plain(case.model),
-        system=plain(ModelId(case.model.model, case.model.neck)),
-        model=plain(case.model.model),
-        neck=plain(case.model.neck) if case.model.neck else "",
+        model_id=plain(case.model_id),
+        system=plain(ModelId(case.model, case.neck)),
+        model=plain(case.model),
+        neck=plain(case.neck) if case.neck else "",
         input=plain(row["input"]),
-        side=_side(case.model),
-        family=family(case.model.model.name),
+        side=_side(case.model_id),
+        family=family(case.model.name),
         csp=is_csp(record.case),
         backend=plain(case.backend),
         setting=" ".join([plain(case.backend), *batch_threads]),

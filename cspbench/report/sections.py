@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from cspbench.core.statuses import Status
 from cspbench.figures.cases import plain
 from cspbench.figures.fps_ap50 import fps_class
+from cspbench.measure.memory import MemoryUse
 from cspbench.measure.statistics import Interval, quotient
 from cspbench.report import numbers
 from cspbench.report.data import log_end
@@ -219,16 +220,16 @@ def memory(rows: Sequence[CaseRow]) -> list[MemoryLine]:
 
 def _memory_line(row: CaseRow) -> MemoryLine:
     params = row.total("params")
-    found = row.record.memory or {}
+    found = row.record.memory or MemoryUse()
     return MemoryLine(
         model=row.model_id,
-        setting=row.setting if found else "",
+        setting=row.setting if row.record.memory else "",
         weights=numbers.size(None if params is None else 4 * params),
         live=numbers.size(row.total("peak_live_bytes")),
-        peak=numbers.size(found.get("peak_memory_bytes")),
-        loaded=numbers.size(found.get("loaded_bytes")),
-        retained=numbers.size(found.get("retained_bytes")),
-        transient=numbers.size(found.get("transient_bytes")),
+        peak=numbers.size(found.peak_memory_bytes),
+        loaded=numbers.size(found.loaded_bytes),
+        retained=numbers.size(found.retained_bytes),
+        transient=numbers.size(found.transient_bytes),
     )
 
 
@@ -265,5 +266,5 @@ def problems(rows: Sequence[CaseRow]) -> list[Problem]:
 
 
 def _log(row: CaseRow) -> str:
-    logs = [launch["log"] for launch in row.record.launches if launch.get("log")]
+    logs = [launch.log for launch in row.record.launches if launch.log]
     return log_end(logs[-1]) if logs else ""

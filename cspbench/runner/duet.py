@@ -19,7 +19,16 @@ from typing import Any, Literal, Protocol
 
 from cspbench.core.statuses import Status
 from cspbench.errors import CspbenchError
-from cspbench.runner.executor import MEMORY_SHARE, Job
+from cspbench.jobs.burst import (
+    BurstRequest,
+    BurstResult,
+    Conditions,
+    ConditionsRequest,
+    HoldRequest,
+    HoldResult,
+)
+from cspbench.jobs.spec import Request, to_plain
+from cspbench.runner.executor import MEMORY_SHARE
 from cspbench.runner.process import Outcome, WorkerProcess
 
 #: Pairs of bursts in a generation, and how long a burst of the slower side lasts.
@@ -45,11 +54,11 @@ class ArmLostError(CspbenchError):
 
 
 @dataclass(frozen=True)
-class Held:
+class Loaded:
     """A loaded and warm arm: time of an inference, and the conditions that it runs under."""
 
     inference_ns: float
-    conditions: dict[str, Any]
+    conditions: Conditions
     facts: dict[str, Any]
 
 
@@ -78,13 +87,13 @@ class Arm(Protocol):
     def start(self) -> None:
         """Begin a fresh process."""
 
-    def hold(self) -> Held:
+    def hold(self) -> Loaded:
         """Load and warm up."""
 
     def burst(self, count: int) -> Burst:
         """Run so many inferences."""
 
-    def conditions(self) -> dict[str, Any]:
+    def conditions(self) -> Conditions:
         """Affinity and priority of the process now."""
 
     def close(self) -> None:
@@ -95,12 +104,11 @@ class Arm(Protocol):
 class ArmSpec:
     """What a side runs: one case, one artifact, in one environment.
 
-    ``job`` is the worker's ``hold`` job; ``python`` and ``path`` name another environment.
+    ``python`` and ``path`` name another environment.
     """
 
     side: Side
-    job: Job
-    threads: int = 1
+    request: HoldRequest
     timeout_seconds: float = 300.0
     python: str | None = None
     path: str | None = None
@@ -122,40 +130,38 @@ class WorkerArm:
     def start(self) -> None:
         """Begin a fresh process."""
         spec = self._spec
-        self._worker = WorkerProcess(
-            spec.threads, module="cspbench.jobs.burst", python=spec.python, path=spec.path
-        )
+        self._worker = WorkerProcess(spec.request.case.threads, python=spec.python, path=spec.path)
 
-    def hold(self) -> Held:
+    def hold(self) -> Loaded:
         """Load and warm up; the worker checks that its outputs are the model's."""
         from psutil import virtual_memory
 
         limit = int(MEMORY_SHARE * virtual_memory().available)
-        job = {**self._spec.job, "job": "hold", "memory_limit_bytes": limit}
-        answer = self._ask(job, self._spec.timeout_seconds)
-        self._expected_ns = float(answer["inference_ns"] or BURST_NS)
-        conditions = {name: answer.pop(name) for name in ("affinity", "nice")}
-        return Held(self._expected_ns, conditions, answer)
+        found: HoldResult = self._ask(
+            self._spec.request, self._spec.timeout_seconds, memory_limit_bytes=limit
+        )
+        self._expected_ns = found.inference_ns or BURST_NS
+        conditions = Conditions(found.affinity, found.nice)
+        return Loaded(self._expected_ns, conditions, to_plain(found))
 
     def burst(self, count: int) -> Burst:
         """Run so many inferences."""
         expected = count * self._expected_ns / 1e9
-        answer = self._ask(
-            {"job": "burst", "count": count},
-            BURST_TIMEOUT_SECONDS + BURST_TIMEOUT_FACTOR * expected,
-        )
-        return Burst(answer["ns"], answer["count"], answer["lost_ns"] or 0.0)
+        timeout = BURST_TIMEOUT_SECONDS + BURST_TIMEOUT_FACTOR * expected
+        found: BurstResult = self._ask(BurstRequest(count), timeout)
+        return Burst(found.ns, found.count, found.lost_ns or 0.0)
 
-    def conditions(self) -> dict[str, Any]:
+    def conditions(self) -> Conditions:
         """Affinity and priority of the process now."""
-        answer = self._ask({"job": "conditions"}, BURST_TIMEOUT_SECONDS)
-        return {name: answer[name] for name in ("affinity", "nice")}
+        found: Conditions = self._ask(ConditionsRequest(), BURST_TIMEOUT_SECONDS)
+        return found
 
-    def _ask(self, job: Job, timeout_seconds: float) -> dict[str, Any]:
+    def _ask(self, request: Request, timeout_seconds: float, **limits: int) -> Any:
         assert self._worker is not None, "start comes first"
-        outcome = self._worker.ask(job, timeout_seconds)
-        if outcome.status is Status.OK:
-            return outcome.answer
+        outcome = self._worker.ask({**request.to_json(), **limits}, timeout_seconds)
+        found = outcome.checked(request.job)
+        if found is not None:
+            return found
         reason = "no_answer" if outcome.status is Status.TIMEOUT else "arm_ended"
         raise ArmLostError(self._spec.side, reason, outcome)
 
@@ -224,7 +230,7 @@ def generations(make_arm: MakeArm, pairs: int = PAIRS) -> Iterator[Generation]:
         yield generation
 
 
-def _burst_count(held: Sequence[Held]) -> int:
+def _burst_count(held: Sequence[Loaded]) -> int:
     """Inferences in a burst: the slower side's bursts last about BURST_NS."""
     return max(1, round(BURST_NS / max(item.inference_ns for item in held)))
 
@@ -265,7 +271,7 @@ def _process_pairs(
     """
     started = time.monotonic()
     bursts: dict[Side, list[Burst]] = {side: [] for side in SIDES}
-    held: dict[Side, Held] = {}
+    held: dict[Side, Loaded] = {}
     for side in _abba(order, 2):
         arm = make_arm(side)
         with contextlib.closing(arm):
@@ -280,17 +286,23 @@ def _process_pairs(
     )  # fmt: skip
 
 
-def _check_alike(held: dict[Side, Held]) -> None:
+def _check_alike(held: dict[Side, Loaded]) -> None:
     base, head = held["base"].conditions, held["head"].conditions
     if base != head:
-        raise _unlike("head", f"runs under {head}, the base's under {base}")
+        raise _unlike("head", f"runs under {_text(head)}, the base's under {_text(base)}")
 
 
-def _check_unchanged(arms: dict[Side, Arm], held: dict[Side, Held]) -> None:
+def _text(conditions: Conditions) -> str:
+    return f"affinity {conditions.affinity} and nice {conditions.nice}"
+
+
+def _check_unchanged(arms: dict[Side, Arm], held: dict[Side, Loaded]) -> None:
     for side, arm in arms.items():
         now = arm.conditions()
         if now != held[side].conditions:
-            raise _unlike(side, f"began under {held[side].conditions} and ended under {now}")
+            raise _unlike(
+                side, f"began under {_text(held[side].conditions)} and ended under {_text(now)}"
+            )
 
 
 def _unlike(side: Side, text: str) -> ArmLostError:

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
-from cspbench.measure.memory import MALLOC_ENVIRONMENT
+from cspbench.jobs.spec import JOBS, Json, Request
 from cspbench.runner.observe import Observer
 from cspbench.runner.process import Outcome, WorkerProcess
 
-Job = dict[str, Any]
 #: Share of the free memory that a worker may take unless told otherwise.
 MEMORY_SHARE = 0.8
 
 
 class Executor(Protocol):
-    """Does jobs; each ``launch`` is a fresh process that does one."""
+    """Does what is requested; each ``launch`` is a fresh process that does one job."""
 
-    def launch(self, job: Job, threads: int, timeout_seconds: float) -> Outcome:
+    def launch(self, request: Request, threads: int, timeout_seconds: float) -> Outcome:
         """Run one job in a process of its own."""
 
-    def series(self, jobs: Sequence[Job], timeout_seconds: float) -> Iterator[Outcome]:
+    def series(self, requests: Sequence[Request], timeout_seconds: float) -> Iterator[Outcome]:
         """Run jobs that are not timed, one after the other, sharing a process where possible."""
 
 
@@ -37,42 +36,41 @@ class LocalExecutor:
         self._memory_limit = memory_limit_bytes or int(MEMORY_SHARE * _available_bytes())
         self._observer = Observer()
 
-    def launch(self, job: Job, threads: int, timeout_seconds: float) -> Outcome:
+    def launch(self, request: Request, threads: int, timeout_seconds: float) -> Outcome:
         """Start a worker, ask it once, end it; sensors are read while it samples."""
-        extra = MALLOC_ENVIRONMENT if job["job"] == "memory" else None
-        watch = self._observer.watch(job)
-        worker = WorkerProcess(threads, extra=extra)
+        watch = self._observer.watch(request)
+        worker = WorkerProcess(threads, extra=JOBS.get(request.job).environment)
         try:
-            outcome = worker.ask(self._bounded(job), timeout_seconds, watch.phase)
+            outcome = worker.ask(self._bounded(request), timeout_seconds, watch.phase)
         finally:
             watch.stop()
             worker.close()
-        self._observer.add(job, watch, outcome)
-        outcome.answer["memory_bound"] = worker.memory_bound
+        self._observer.add(request, watch, outcome)
+        outcome.notes["memory_bound"] = worker.memory_bound
         return outcome
 
-    def series(self, jobs: Sequence[Job], timeout_seconds: float) -> Iterator[Outcome]:
+    def series(self, requests: Sequence[Request], timeout_seconds: float) -> Iterator[Outcome]:
         """One worker for all jobs, a new one after a worker died."""
         worker: WorkerProcess | None = None
         try:
-            for job in jobs:
+            for request in requests:
                 if worker is not None and not worker.alive:
                     worker.close()
                     worker = None
                 worker = worker or WorkerProcess()
-                yield worker.ask(self._bounded(job), timeout_seconds)
+                yield worker.ask(self._bounded(request), timeout_seconds)
         finally:
             if worker is not None:
                 worker.close()
 
-    def _bounded(self, job: Job) -> Job:
-        limits: Job = {
+    def _bounded(self, request: Request) -> Json:
+        limits: Json = {
             "memory_limit_bytes": self._memory_limit,
             "allow_code": self._allow_code,
         }
-        if job.get("device", "cpu") == "cpu":  # a GPU driver's mappings count as data
+        if getattr(request, "device", "cpu") == "cpu":  # a GPU driver's mappings count as data
             limits["data_limit_bytes"] = self._memory_limit
-        return {**job, **limits}
+        return {**request.to_json(), **limits}
 
 
 def _available_bytes() -> int:

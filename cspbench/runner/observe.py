@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import time
 import weakref
-from typing import Any
 
-from cspbench.core.statuses import Status
+from cspbench.jobs.spec import JOBS, Request
 from cspbench.machine.sensors.summary import SOURCES, Power, energy, power, summarise, throttled
 from cspbench.machine.sensors.watch import AUTO, NONE, Watch, chosen
 from cspbench.runner.process import Outcome
@@ -27,14 +26,12 @@ class Observer:
         self._watches: dict[str, Watch] = {}
         self._idle: dict[tuple[str, str], Power | None] = {}
 
-    def watch(self, job: dict[str, Any]) -> Watch:
+    def watch(self, request: Request) -> Watch:
         """Return the watch for one job: only timed windows are looked at.
 
         Before the first launch on a device idle power is measured, if a sensor tells of power.
         """
-        device, wanted = _conditions(job)
-        if job["job"] != "time":
-            wanted = NONE
+        device, wanted = _conditions(request)
         if wanted not in self._watches:
             watch = Watch(chosen(wanted))
             watch.open()
@@ -45,24 +42,19 @@ class Observer:
             self._idle[device, wanted] = self._measure_idle(watch, device)
         return watch
 
-    def add(self, job: dict[str, Any], watch: Watch, outcome: Outcome) -> None:
-        """Put what the watch saw into the answer of a timed launch that went well."""
-        if job["job"] != "time" or outcome.status is not Status.OK or not watch.traces:
+    def add(self, request: Request, watch: Watch, outcome: Outcome) -> None:
+        """Note what the watch saw of a timed launch that went well."""
+        result = outcome.checked(request.job) if JOBS.get(request.job).observed else None
+        if result is None or not watch.traces:
             return
-        answer = outcome.answer
-        answer["sensors"] = summarise(watch.traces)
-        device, wanted = _conditions(job)
-        window = power(watch.traces, device)
-        found = energy(
-            window,
-            self._idle.get((device, wanted)),
-            float(answer.get("sample_seconds", 0.0)),
-            len(answer.get("latencies_ns", ())),
-        )
+        outcome.notes["sensors"] = summarise(watch.traces)
+        device, wanted = _conditions(request)
+        window, idle = power(watch.traces, device), self._idle.get((device, wanted))
+        found = energy(window, idle, result.sample_seconds or 0.0, len(result.latencies_ns))
         if found is not None:
-            answer["energy"] = found
+            outcome.notes["energy"] = found
         if throttled(watch.traces, device):
-            answer.setdefault("flags", []).append("throttled")
+            outcome.flags.append("throttled")
 
     def _measure_idle(self, watch: Watch, device: str) -> Power | None:
         if watch.names().isdisjoint(SOURCES.get(device, ())):
@@ -73,6 +65,7 @@ class Observer:
         return power(watch.traces, device)
 
 
-def _conditions(job: dict[str, Any]) -> tuple[str, str]:
+def _conditions(request: Request) -> tuple[str, str]:
     """Device and sensors: what idle power depends on."""
-    return str(job.get("device", "cpu")), str(job.get("sensors", AUTO))
+    wanted = getattr(request, "sensors", AUTO) if JOBS.get(request.job).observed else NONE
+    return getattr(request, "device", "cpu"), wanted

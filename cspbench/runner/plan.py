@@ -9,12 +9,14 @@ from pathlib import Path
 
 from cspbench.artifacts.cache import ArtifactSpec
 from cspbench.backends.spec import BACKENDS
-from cspbench.core.case import parse_case_id, select
+from cspbench.core.case import Case
 from cspbench.core.statuses import Status
+from cspbench.core.text import select
 from cspbench.errors import InputError
+from cspbench.jobs.spec import Policy, kinds_with
 from cspbench.models.build import split_source
 from cspbench.store.rundir import list_runs, past_seconds
-from cspbench.suite.suite import Case, Measure, Suite
+from cspbench.suite.suite import Measure, Suite
 
 #: Guess for what a launch costs beside its warm-up and sampling: start, load, first inference.
 START_SECONDS = 2.0
@@ -100,25 +102,6 @@ def plan_case(case: Case, seed: int, reason: str | None) -> PlannedCase:
     return PlannedCase(case, artifact)
 
 
-def case_from_id(text: str) -> Case:
-    """Rebuild a case from its id, which holds all of it.
-
-    Raises:
-        InputError: not a case id.
-    """
-    parsed = parse_case_id(text)
-    assert parsed.model.input is not None, "parse_case_id demands an input"
-    return Case(
-        model=parsed.model.model,
-        neck=parsed.model.neck,
-        input=parsed.model.input,
-        backend=parsed.backend,
-        batch=parsed.batch,
-        threads=parsed.threads,
-        board=parsed.board,
-    )
-
-
 def launch_seconds(out: Path) -> dict[str, float]:
     """Mean duration of a launch by case id, from the newest runs under ``out``."""
     seen: dict[str, list[float]] = {}
@@ -136,6 +119,9 @@ def estimate_seconds(case_id: str, measure: Measure, history: dict[str, float]) 
 
 def case_seconds(case_id: str, measure: Measure, history: dict[str, float]) -> float:
     """Expected duration of all launches of a case: its rounds, and the extra launches."""
-    sampling = measure.layers + measure.throughput  # these go on for as long as a round may
-    extra = START_SECONDS * measure.memory + (START_SECONDS + measure.max_seconds) * sampling
+    extra = sum(
+        START_SECONDS + measure.max_seconds * kind.sampling  # some go on for as long as a round may
+        for kind in kinds_with(Policy.AFTER)
+        if measure.wants(kind.setting)
+    )
     return estimate_seconds(case_id, measure, history) * measure.rounds + extra

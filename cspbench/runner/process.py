@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from cspbench.core.statuses import Status
+from cspbench.jobs.spec import JOBS
 from cspbench.jobs.worker import OUT_OF_MEMORY
 from cspbench.machine.cgroup import MemoryGroup
 
@@ -36,13 +37,31 @@ _VMSTAT = Path("/proc/vmstat")
 
 @dataclass
 class Outcome:
-    """How a job ended: a status, a reason unless ok, the worker's answer and its last output."""
+    """How a job ended: a status, a reason unless ok, the worker's answer and its last output.
+
+    ``answer`` is as the worker sent it: plain values that nobody has checked. ``flags`` and
+    ``notes`` (``sensors``, ``energy``, ``memory_bound``, ``board``, ``launch``, ``board_state``)
+    are what the executor saw itself. ``final`` says that asking again is in vain.
+    """
 
     status: Status
     reason: str = ""
     answer: dict[str, Any] = field(default_factory=dict)
     log: str = ""
     seconds: float = 0.0
+    flags: list[str] = field(default_factory=list)
+    notes: dict[str, Any] = field(default_factory=dict)
+    final: bool = False
+
+    def checked(self, job: str) -> Any:
+        """The typed result of a good job; without one the outcome becomes ``failed``."""
+        if self.status is not Status.OK:
+            return None
+        try:
+            return JOBS.get(job).read(self.answer)
+        except ValueError as error:
+            self.status, self.reason = Status.FAILED, f"the worker's answer is malformed: {error}"
+            return None
 
 
 class WorkerProcess:
@@ -50,7 +69,6 @@ class WorkerProcess:
 
     Args:
         threads: what OpenMP and its kin are told before they load.
-        module: what the process runs; it serves jobs as ``cspbench.jobs.worker`` does.
         python: interpreter of another environment (default: this one).
         path: folder that this interpreter looks for modules in first.
         extra: more environment variables.
@@ -60,7 +78,6 @@ class WorkerProcess:
         self,
         threads: int = 1,
         *,
-        module: str = "cspbench.jobs.worker",
         python: str | None = None,
         path: str | None = None,
         extra: Mapping[str, str] | None = None,
@@ -71,7 +88,7 @@ class WorkerProcess:
         fcntl.fcntl(self._log, fcntl.F_SETFL, os.O_APPEND)  # so that it can be cut
         self._log_before = b""
         self._oom_kills = _oom_kills()
-        command = [python or sys.executable, "-m", module]
+        command = [python or sys.executable, "-m", "cspbench.jobs.worker"]
         command += ["--answers", str(write_end), "--parent", str(os.getpid())]
         try:
             self._process = subprocess.Popen(
@@ -266,9 +283,11 @@ def _over_limit(limit: int, phase: str) -> str:
 
 
 def _outcome(message: dict[str, Any]) -> Outcome:
-    status = Status(message.pop("status", Status.FAILED.value))
     message.pop("event")
-    return Outcome(status, str(message.pop("reason", "")), message)
+    status, reason = message.pop("status", None), str(message.pop("reason", ""))
+    if status not in list(Status):
+        return Outcome(Status.FAILED, f"the worker answered with the status {status!r}")
+    return Outcome(Status(status), reason, message)
 
 
 def _signal_name(number: int) -> str:

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import cspbench
+from cspbench.core.case import Case
 from cspbench.errors import InputError, noting
 from cspbench.machine.facts import fingerprint
 from cspbench.runner.executor import Executor, LocalExecutor
-from cspbench.runner.plan import Plan, PlannedCase, case_from_id, plan_suite
+from cspbench.runner.plan import Plan, PlannedCase, plan_suite
 from cspbench.runner.session import Progress, Session, Silent
+from cspbench.store.launch import Launch
 from cspbench.store.rundir import RunDirectory, StoredRun, read_run
 from cspbench.suite.suite import Measure, Suite
 
@@ -55,7 +57,7 @@ def resumable(path: Path, *, force: bool = False) -> tuple[Plan, StoredRun]:
 def execute(
     plan: Plan,
     directory: RunDirectory,
-    before: Sequence[dict[str, Any]] = (),
+    before: Sequence[Launch] = (),
     executor: Executor | None = None,
     progress: Progress | None = None,
 ) -> None:
@@ -71,6 +73,7 @@ def execute(
     Raises:
         KeyboardInterrupt: the workers are ended, what was measured is on disk.
     """
+    directory.begin_session()
     session = Session(plan, directory, executor or LocalExecutor(), progress or Silent())
     with noting(f"what was measured is kept in {directory.path}"):
         session.run(before)
@@ -118,7 +121,7 @@ def stored_plan(stored: StoredRun) -> Plan:
     return plan_suite(
         Suite(
             name=meta["name"],
-            cases=tuple(case_from_id(case["id"]) for case in stored.meta["cases"]),
+            cases=tuple(Case.parse(case["id"]) for case in stored.meta["cases"]),
             measure=_stored_measure(stored),
             description=meta["description"],
             notes=tuple(meta["notes"]),
@@ -138,7 +141,7 @@ def _stored_measure(stored: StoredRun) -> Measure:
         raise InputError(
             f"{stored.path} cannot be resumed: this cspbench does not know its setting {name!r}"
         )
-    return Measure(**settings)
+    return Measure(**{**settings, "extras": tuple(settings.get("extras", ()))})
 
 
 def changed_cases(stored: StoredRun, plan: Plan) -> list[str]:

@@ -5,29 +5,47 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from cspbench.artifacts.cache import cache_folder
+from cspbench.jobs.ceilings import Ceilings
 from cspbench.machine.facts import fingerprint
 
+if TYPE_CHECKING:
+    from cspbench.store.rundir import Json, RunDirectory
 
-@dataclass(frozen=True)
-class Ceilings:
-    """What a device can do at best, as measured (see ``measure/ceilings.py``).
 
-    ``gflops`` by precision (1e9 floating-point operations a second), ``bandwidth_gbs`` by kind of
-    access, ``cache_bandwidth_gbs`` by level (1e9 bytes a second), ``overhead_us`` of one operator.
-    """
+class CeilingsPort(Protocol):
+    """Where a session looks up a device's ceilings, and keeps them."""
 
-    gflops: dict[str, float]
-    bandwidth_gbs: dict[str, float]
-    cache_bandwidth_gbs: dict[str, float]
-    overhead_us: float
-    working_set_bytes: int
-    threads: int
-    name: str | None = None
+    def known(self, device: str, threads: int) -> Ceilings | None:
+        """Those measured earlier; None if none were."""
+
+    def note(self, device: str, threads: int, ceilings: Ceilings) -> None:
+        """Put them where the run's readers find them."""
+
+
+class MachineCeilings:
+    """This machine's: kept in the user's cache, noted in the run."""
+
+    def __init__(self, directory: RunDirectory) -> None:
+        self._directory = directory
+
+    def known(self, device: str, threads: int) -> Ceilings | None:
+        """Those that any run or ``cspbench ceilings`` measured here."""
+        return known_ceilings(device, threads)
+
+    def note(self, device: str, threads: int, ceilings: Ceilings) -> None:
+        """Keep them in the cache and in ``run.json``."""
+        if known_ceilings(device, threads) is None:
+            keep_ceilings(device, ceilings)
+
+        def change(meta: Json) -> None:
+            meta.setdefault("ceilings", {})[f"{device}/t{threads}"] = asdict(ceilings)
+
+        self._directory.update(change)
 
 
 def entry(device: str, threads: int, facts: Mapping[str, Any] | None = None) -> Path:

@@ -38,17 +38,17 @@ def check(path: Path) -> Health:
     Raises:
         InputError: not a run: ``run.json`` is missing or broken, which cannot be repaired.
     """
-    lines = read_lines(path)
+    damaged = read_lines(path).problems
     stored = read_run(path)
     check_analyses(stored)
     problems = list(stored.problems)
-    repairable = bool(lines.problems)
+    repairable = bool(damaged)
     planned = {case["id"] for case in stored.meta["cases"]}
-    strangers = sorted({launch["case"] for launch in stored.launches} - planned)
+    strangers = sorted({launch.case for launch in stored.launches} - planned)
     problems += [f"{path / LAUNCHES_FILE}: {case} was not planned" for case in strangers]
     seen: set[tuple[str, int]] = set()
     for launch in stored.launches:
-        key = (launch["case"], launch["number"])
+        key = (launch.case, launch.number)
         if key in seen:
             problems.append(f"{path / LAUNCHES_FILE}: launch {key[1]} of {key[0]} is there twice")
         seen.add(key)

@@ -9,12 +9,18 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from cspbench.core.statuses import FLAGS, NOT_RUNNABLE, Status
+from cspbench.jobs.layers import LayersResult, LayerTimes
+from cspbench.jobs.memory import MemoryResult
+from cspbench.jobs.spec import JOBS, Policy
+from cspbench.jobs.time import TimeResult
+from cspbench.measure.memory import MemoryUse
 from cspbench.measure.statistics import (
     P99_MIN_SAMPLES,
     Interval,
     between_launches,
     percentile_of_ordered,
 )
+from cspbench.store.launch import Energy, Launch, counted
 from cspbench.store.rundir import StoredRun
 
 if TYPE_CHECKING:
@@ -29,13 +35,8 @@ MAX_BAD_ENDS = 2
 #: A launch that was lost with its machine says nothing about the case; but not for ever.
 MAX_LOST = 5
 
-#: Launches that look at something else than time, and never decide how a case ended.
-EXTRA_JOBS = frozenset({"memory", "layers", "throughput"})
-
 #: Flags that make a launch be repeated.
 DISTURBED = frozenset({"contended", "throttled"})
-
-Launch = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -52,62 +53,46 @@ class Record:
     launches: tuple[Launch, ...]
     good: tuple[Launch, ...]
 
+    def newest(self, job: str) -> Any:
+        """Result of the newest good launch of a kind; None if there is none."""
+        good = counted(self.launches, job)
+        return good[-1].result if good else None
+
     @property
-    def memory(self) -> dict[str, Any] | None:
+    def times(self) -> list[TimeResult]:
+        """Results of the launches that count."""
+        return [launch.result for launch in self.good]
+
+    @property
+    def memory(self) -> MemoryUse | None:
         """What the newest good memory launch found; None if there is none."""
-        found: dict[str, Any] | None = self._newest("memory", "memory")
-        return found
+        found: MemoryResult | None = self.newest("memory")
+        return found.memory if found else None
 
     @property
-    def layers(self) -> dict[str, Any] | None:
+    def layers(self) -> LayerTimes | None:
         """What the newest good launch of the layer profiler found; None if there is none."""
-        found: dict[str, Any] | None = self._newest("layers", "layers")
-        return found
+        found: LayersResult | None = self.newest("layers")
+        return found.layers if found else None
 
     @property
-    def throughput(self) -> dict[str, Any] | None:
-        """What the newest good launch with inferences overlapped found; None if there is none."""
-        found: dict[str, Any] | None = self._newest("throughput", "throughput")
-        return found
-
-    @property
-    def compile_seconds(self) -> float | None:
-        """How long compiling took, where the backend compiles; None elsewhere.
-
-        None, too, if it was in the cache already: fetching it is not compiling it.
-        """
-        compiled = [one for one in self._good("compile") if not one.get("compile_cached")]
-        return compiled[-1]["compile_seconds"] if compiled else None
-
-    def _good(self, job: str) -> list[Launch]:
-        return [
-            launch
-            for launch in self.launches
-            if launch["job"] == job and launch["status"] == Status.OK.value
-        ]
-
-    def _newest(self, job: str, field: str) -> Any:
-        good = self._good(job)
-        return good[-1][field] if good else None
-
-    @property
-    def energy(self) -> dict[str, Any]:
-        """Medians over launches of power and energy an inference, with the method; may be empty.
+    def energy(self) -> Energy | None:
+        """Medians over launches of power and energy an inference, with the method.
 
         Launches whose energy was obtained in another way than the first one's are left out.
         """
-        found = [launch["energy"] for launch in self.good if launch.get("energy")]
+        found = [launch.energy for launch in self.good if launch.energy]
         if not found:
-            return {}
-        method = found[0]["energy_method"]
-        alike = [energy for energy in found if energy["energy_method"] == method]
-        idle = [energy["idle_power_w"] for energy in alike if energy["idle_power_w"] is not None]
-        return {
-            "energy_per_inference_j": median(e["energy_per_inference_j"] for e in alike),
-            "power_w": median(energy["power_w"] for energy in alike),
-            "idle_power_w": median(idle) if idle else None,
-            "energy_method": method,
-        }
+            return None
+        method = found[0].energy_method
+        alike = [energy for energy in found if energy.energy_method == method]
+        idle = [energy.idle_power_w for energy in alike if energy.idle_power_w is not None]
+        return Energy(
+            median(energy.energy_per_inference_j for energy in alike),
+            median(energy.power_w for energy in alike),
+            median(idle) if idle else None,
+            method,
+        )
 
     @property
     def latency_ms(self) -> Interval | None:
@@ -125,7 +110,7 @@ class Record:
     def _ordered_launches(self) -> list[NDArray[np.int64]]:
         import numpy as np  # its sort takes half the time of sorted()
 
-        return [np.sort(np.array(launch["latencies_ns"], np.int64)) for launch in self.good]
+        return [np.sort(np.array(one.latencies_ns, np.int64)) for one in self.times]
 
     @functools.cached_property
     def _ordered_ns(self) -> NDArray[np.int64]:
@@ -144,26 +129,29 @@ def records(run: StoredRun) -> list[Record]:
     """Derive the record of every planned case, in plan order."""
     launches: dict[str, list[Launch]] = {case["id"]: [] for case in run.meta["cases"]}
     for launch in run.launches:
-        launches.setdefault(launch["case"], []).append(launch)
+        launches.setdefault(launch.case, []).append(launch)
     rounds = int(run.meta["suite"]["measure"]["rounds"])
     enough = min(rounds, run.meta.get("rounds_in_budget") or rounds)
     return [_record(case, launches[case["id"]], rounds, enough) for case in run.meta["cases"]]
 
 
 def _record(case: dict[str, Any], launches: Sequence[Launch], rounds: int, enough: int) -> Record:
-    measured = [
-        launch
-        for launch in launches
-        if launch["job"] == "time" and launch["status"] == Status.OK.value
-    ]
-    good = undisturbed_first(measured, rounds)
+    good = undisturbed_first(counted(launches, "time"), rounds)
     status, reason = _status(case, launches, len(good), enough)
     return Record(case["id"], status, reason, _flags(good), tuple(launches), good)
 
 
+def decides(job: str) -> bool:
+    """True if how such a launch ends counts for its case; those that look at more than time do not.
+
+    Nor does a kind of a package that is not installed here.
+    """
+    return job in JOBS and JOBS.get(job).policy is not Policy.AFTER
+
+
 def is_disturbed(launch: Launch) -> bool:
     """True if the machine was not itself: the launch is repeated, and gives way to better ones."""
-    return not DISTURBED.isdisjoint(launch.get("flags", ()))
+    return not DISTURBED.isdisjoint(launch.flags)
 
 
 def undisturbed_first(measured: Sequence[Launch], rounds: int) -> tuple[Launch, ...]:
@@ -174,7 +162,7 @@ def undisturbed_first(measured: Sequence[Launch], rounds: int) -> tuple[Launch, 
     """
     clean = [launch for launch in measured if not is_disturbed(launch)]
     disturbed = [launch for launch in measured if is_disturbed(launch)]
-    return tuple(sorted((clean + disturbed)[:rounds], key=lambda launch: int(launch["number"])))
+    return tuple(sorted((clean + disturbed)[:rounds], key=lambda launch: launch.number))
 
 
 def _status(
@@ -182,42 +170,38 @@ def _status(
 ) -> tuple[Status, str]:
     if case["status"]:
         return Status(case["status"]), case["reason"]
-    bad = [
-        launch
-        for launch in launches
-        if launch["status"] != Status.OK.value and launch["job"] not in EXTRA_JOBS
-    ]
-    refused = [launch for launch in bad if Status(launch["status"]) in NOT_RUNNABLE]
+    bad = [launch for launch in launches if not launch.good and decides(launch.job)]
+    refused = [launch for launch in bad if launch.status in NOT_RUNNABLE]
     if good >= rounds:
         return Status.OK, _bad_ends(bad)
     if refused:
-        return Status(refused[-1]["status"]), refused[-1]["reason"]
+        return refused[-1].status, refused[-1].reason
     if bad and _given_up(bad):
-        return Status(bad[-1]["status"]), bad[-1]["reason"]
-    told = f"; before that: {bad[-1]['reason']}" if bad else ""
+        return bad[-1].status, bad[-1].reason
+    told = f"; before that: {bad[-1].reason}" if bad else ""
     return Status.INTERRUPTED, f"the run ended after {good} of {rounds} launches{told}"
 
 
 def _given_up(bad: Sequence[Launch]) -> bool:
     """True if the session of the last bad end had tried the case as often as it would."""
-    mine = [launch for launch in bad if launch["session"] == bad[-1]["session"]]
-    if any(launch["job"] != "time" for launch in mine):  # it never came to a timed launch
+    mine = [launch for launch in bad if launch.session == bad[-1].session]
+    if any(launch.job != "time" for launch in mine):  # it never came to a timed launch
         return True
-    lost = sum(launch["status"] == Status.LOST.value for launch in mine)
+    lost = sum(launch.status is Status.LOST for launch in mine)
     return bool(lost >= MAX_LOST or len(mine) - lost >= MAX_BAD_ENDS)
 
 
 def _bad_ends(bad: Sequence[Launch]) -> str:
     """What a case that was measured all the same had to be repeated for."""
-    return "; ".join(f"a launch was repeated: {launch['reason']}" for launch in bad)
+    return "; ".join(f"a launch was repeated: {launch.reason}" for launch in bad)
 
 
 def _flags(good: Iterable[Launch]) -> tuple[str, ...]:
     good = list(good)
-    flags = {flag for launch in good for flag in launch.get("flags", ())}
-    if len({launch["session"] for launch in good}) > 1:
+    flags = {flag for launch in good for flag in launch.flags}
+    if len({launch.session for launch in good}) > 1:
         flags.add("resumed")
-    if len({launch["board"] for launch in good if launch.get("board")}) > 1:
+    if len({launch.board for launch in good if launch.board}) > 1:
         flags.add("moved")
     if good and len(good) < FEW_LAUNCHES:
         flags.add("few_samples")

@@ -9,11 +9,13 @@ for a stranger's: sizes are bounded, and every value has the type that it should
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import json
 import os
+import threading
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from io import RawIOBase
 from pathlib import Path
@@ -25,7 +27,9 @@ from cspbench.errors import InputError, StoreError
 from cspbench.store.migrate import FORMAT, migrate
 
 if TYPE_CHECKING:
-    from cspbench.store.schema import Json
+    from cspbench.store.launch import Launch
+
+Json = dict[str, Any]
 
 RUN_FILE = "run.json"
 LAUNCHES_FILE = "launches.jsonl"
@@ -42,16 +46,29 @@ class StoredRun:
 
     path: Path
     meta: Json
-    launches: list[Json]
+    launches: list[Launch]
     problems: list[str] = field(default_factory=list)
 
 
+@dataclass
+class RawRun:
+    """``run.json`` and the whole lines of a run as they are, and what was wrong with the others."""
+
+    meta: Json
+    launches: list[Json]
+    problems: list[str]
+
+
 class RunDirectory:
-    """Writes one run; every method leaves the directory readable."""
+    """The one owner of a run on disk; every method leaves the directory readable.
+
+    Several threads may write, as the sessions of a fleet's boards do: one at a time.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._file = path / LAUNCHES_FILE
+        self._lock = threading.RLock()
 
     @staticmethod
     def create(out: Path, name: str, meta: Json) -> RunDirectory:
@@ -65,22 +82,34 @@ class RunDirectory:
             path = _fresh(out, name)
             run = RunDirectory(path)
             run._file.touch()
-            run._write_meta({"format": FORMAT, "run": path.name, **meta})
+            run.meta = {"format": FORMAT, "run": path.name, **meta}
+            run._write_meta(run.meta)
             sync_directory(out)
         except OSError as error:
             raise InputError(f"cannot write a run under {out}: {error.strerror}") from error
         return run
 
-    def write_meta(self, meta: Json) -> None:
-        """Replace ``run.json`` as a whole.
+    @functools.cached_property
+    def meta(self) -> Json:
+        """What ``run.json`` holds: to be read; it is changed by `update` alone."""
+        return read_run(self.path).meta
+
+    def begin_session(self) -> None:
+        """Forget what holds for one session only: how many rounds its budget allowed."""
+        self.meta.pop("rounds_in_budget", None)
+
+    def update(self, change: Callable[[Json], object]) -> None:
+        """Let ``change`` change what ``run.json`` holds, and write it.
 
         Raises:
             StoreError: it cannot be written; the old one is still there.
         """
-        try:
-            self._write_meta(meta)
-        except OSError as error:
-            raise self._unwritable(RUN_FILE, error) from error
+        with self._lock:
+            change(self.meta)
+            try:
+                self._write_meta(self.meta)
+            except OSError as error:
+                raise self._unwritable(RUN_FILE, error) from error
 
     def _write_meta(self, meta: Json) -> None:
         text = json.dumps(meta, indent=1, allow_nan=False)
@@ -95,7 +124,7 @@ class RunDirectory:
         try:
             # Not created here: a directory that was moved away must not come back half empty.
             # Not buffered: what did not fit would be written once more when the file is closed.
-            with self._file.open("r+b", buffering=0) as file:
+            with self._lock, self._file.open("r+b", buffering=0) as file:
                 end = file.seek(0, os.SEEK_END)
                 # A torn line of a killed run stays one damaged line.
                 start = b"\n" if end and not _ends_with_newline(file) else b""
@@ -226,7 +255,7 @@ def _read(path: Path, limit: int) -> bytes:
     return content
 
 
-def read_lines(path: Path) -> StoredRun:
+def read_lines(path: Path) -> RawRun:
     """Read a run directory as it is: for its repair only, values may be anything.
 
     Raises:
@@ -249,7 +278,7 @@ def read_lines(path: Path) -> StoredRun:
         raise InputError(f"{path} is not a run: it has no {RUN_FILE}") from None
     except (OSError, ValueError) as error:
         raise InputError(f"{file} cannot be read: {error}") from error
-    return StoredRun(path, meta, launches, problems)
+    return RawRun(meta, launches, problems)
 
 
 @contextlib.contextmanager
@@ -271,25 +300,27 @@ def without_collections() -> Iterator[None]:
 def read_run(path: Path) -> StoredRun:
     """Read a run directory, which may come from anybody; older formats are read as today's.
 
-    Launches that are none are left out and named in ``problems``.
+    Launches that are malformed are left out and named in ``problems``.
 
     Raises:
         InputError: no run there, one of a newer format, or ``run.json`` does not describe one.
     """
-    from cspbench.store.schema import check_launch, check_meta  # plans go without
+    from cspbench.store.launch import read_launch  # plans go without
+    from cspbench.store.schema import check_meta
 
-    stored = read_lines(path)
+    raw = read_lines(path)
+    problems = raw.problems
     try:
-        meta = check_meta(migrate(stored.meta))
+        meta = check_meta(migrate(raw.meta))
     except ValueError as error:
         raise InputError(f"{path / RUN_FILE} does not describe a run: {error}") from None
     launches = []
-    for number, launch in enumerate(stored.launches):
+    for number, line in enumerate(raw.launches):
         try:
-            launches.append(check_launch(launch))
+            launches.append(read_launch(line))
         except ValueError as error:
-            stored.problems.append(f"{path}: launch {number} is none, skipped: {error}")
-    return StoredRun(path, {**meta, "run": meta["run"] or path.name}, launches, stored.problems)
+            problems.append(f"{path}: launch {number} is malformed, skipped: {error}")
+    return StoredRun(path, {**meta, "run": meta["run"] or path.name}, launches, problems)
 
 
 def check_analyses(run: StoredRun) -> None:

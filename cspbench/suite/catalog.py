@@ -9,7 +9,8 @@ from typing import TypeVar
 
 from cspbench.backends.spec import BACKENDS, Backend
 from cspbench.core.options import Axis
-from cspbench.core.registry import Named, Registry, nearest
+from cspbench.core.registry import Named, Registry
+from cspbench.core.text import nearest
 from cspbench.errors import InputError
 from cspbench.models.spec import (
     CSP_AXES,

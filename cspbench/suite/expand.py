@@ -8,11 +8,10 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from cspbench.core.case import Ref
+from cspbench.core.case import Case, Ref
 from cspbench.suite.problems import Problems, Where
 from cspbench.suite.resolve import LeftOut, Resolved, Resolver, Wrong
 from cspbench.suite.settings import Layer, SettingReader
-from cspbench.suite.suite import Case
 from cspbench.suite.tree import Path, Tree
 
 MAX_CASES = 10_000

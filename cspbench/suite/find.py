@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import cspbench
-from cspbench.core.registry import nearest
+from cspbench.core.text import nearest
 from cspbench.errors import InputError
 
 FOLDER = "suites"

@@ -6,13 +6,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple, NoReturn
 
-from cspbench.core.case import Ref
+from cspbench.core.case import Case, Ref
 from cspbench.core.options import Axis, Value, without_defaults
 from cspbench.models.spec import ModelSpec
 from cspbench.suite.catalog import Catalog
 from cspbench.suite.problems import Problems, Where
 from cspbench.suite.settings import Given, Layer, refuses_input, without_name
-from cspbench.suite.suite import Case
 
 _FUSION, _CSP = "csp.fusion", "csp."
 

@@ -20,7 +20,7 @@ from pydantic import (
     model_validator,
 )
 
-from cspbench.core.registry import nearest
+from cspbench.core.text import nearest
 from cspbench.suite.problems import Problems, shown
 from cspbench.suite.suite import EACH, Gate, Measure
 from cspbench.suite.tree import Tree

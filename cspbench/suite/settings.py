@@ -14,9 +14,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
-from cspbench.core.case import ModelId, Ref, parse_input, parse_model_id
+from cspbench.core.case import ModelId, Ref, parse_input
 from cspbench.core.options import Axis, Value
-from cspbench.core.registry import nearest
+from cspbench.core.text import nearest
 from cspbench.errors import InputError
 from cspbench.models.spec import ModelSpec
 from cspbench.suite.catalog import CORE_AXES, Catalog
@@ -101,7 +101,7 @@ class SettingReader:
         source = _SOURCE.fullmatch(text)
         if source:
             text = f'"{source[1]}"{source[2]}'
-        model = parse_model_id(text)
+        model = ModelId.parse(text)
         name, colon, target = model.model.name.partition(":")
         ref = Ref(f"{name}:{self._file(target)}" if colon else name, model.model.options)
         spec = self.catalog.model(ref.name)
@@ -224,7 +224,7 @@ def _text(value: object, wanted: str) -> str:
 
 
 def _ref(value: object, wanted: str) -> Ref:
-    parsed = parse_model_id(_text(value, wanted))
+    parsed = ModelId.parse(_text(value, wanted))
     if parsed.neck is not None or parsed.input is not None:
         raise InputError(f"must be {wanted}, not {shown(value)}")
     return parsed.model

@@ -1,46 +1,13 @@
-"""A case: one thing to measure, frozen, hashable, with a readable stable id."""
+"""A suite as others see it: its cases, how to measure them, what a gate tolerates."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cspbench.core.case import CaseId, ModelId, Ref
+from cspbench.core.case import Case
 
 #: What a suite says in place of labels to measure on every board.
 EACH = "each"
-
-
-@dataclass(frozen=True)
-class Case:
-    """Model x input x backend x settings.
-
-    ``model``, ``neck`` and ``backend`` hold only the options that differ from their defaults
-    (precision, engine and mode are backend options); ``input`` is (height, width) in pixels;
-    ``board`` is a label of a fleet's boards, None on one machine.
-    """
-
-    model: Ref
-    input: tuple[int, int]
-    backend: Ref
-    neck: Ref | None = None
-    batch: int = 1
-    threads: int = 1
-    board: str | None = None
-
-    @property
-    def model_id(self) -> ModelId:
-        """The part that can be built and analysed, with its input."""
-        return ModelId(self.model, self.neck, self.input)
-
-    @property
-    def id(self) -> str:
-        """The design's case id."""
-        return str(CaseId(self.model_id, self.backend, self.batch, self.threads, self.board))
-
-    @property
-    def input_shape(self) -> tuple[int, int, int, int]:
-        """(batch, 3, height, width)."""
-        return (self.batch, 3, *self.input)
 
 
 @dataclass(frozen=True)
@@ -55,7 +22,7 @@ class Measure:
     measures its peak memory. ceilings: the device's ceilings are measured once, for the roofline.
     layers: one more profiles its layers. throughput: one more overlaps inferences. sensors: which
     are read while it samples (``auto``, ``none``, or names with commas). seed: of the shuffled
-    order, inputs and weights.
+    order, inputs and weights. extras: kinds of launches of other packages, by their settings.
     """
 
     rounds: int = 5
@@ -70,6 +37,11 @@ class Measure:
     throughput: bool = False
     sensors: str = "auto"
     seed: int = 0
+    extras: tuple[str, ...] = ()
+
+    def wants(self, setting: str) -> bool:
+        """Whether a kind of launch is asked for, by the key of ``measure`` that asks for it."""
+        return setting in self.extras or getattr(self, setting, False) is True
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from cspbench.core.case import parse_model_id
-from cspbench.core.registry import nearest
+from cspbench.core.case import ModelId
+from cspbench.core.text import nearest
 from cspbench.errors import InputError
 
 
@@ -35,7 +35,7 @@ def is_suite(target: str) -> bool:
     suites = [suite_name(path) for path in list_suites()]
     if target in suites:
         return True
-    name = parse_model_id(target).model.name
+    name = ModelId.parse(target).model.name
     if ":" in name or name in MODELS:
         return False
     hint = nearest(name, [*MODELS.names(), *suites])

@@ -8,7 +8,7 @@ from itertools import pairwise
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from cspbench.core.case import select
+from cspbench.core.text import select
 from cspbench.errors import InputError
 from cspbench.gating.decide import separate_runs
 from cspbench.gating.stored import run_differences
@@ -39,8 +39,7 @@ def compare_runs(base: StoredRun, head: StoredRun) -> tuple[pd.DataFrame, list[s
     rows = []
     for case in dict.fromkeys([*old, *new]):
         sides = [old.get(case), new.get(case)]
-        times = [[median(x["latencies_ns"]) / 1e6 for x in side.good] if side else []
-                 for side in sides]  # fmt: skip
+        times = [[one.median_ms for one in side.times] if side else [] for side in sides]
         row: dict[str, Any] = {
             "case": case,
             "base_status": str(sides[0].status) if sides[0] else "absent",

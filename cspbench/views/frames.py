@@ -11,16 +11,18 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from cspbench.backends.spec import BACKENDS, SCOPE, device_of
-from cspbench.core.case import CaseId, parse_case_id
+from cspbench.core.case import Case
 from cspbench.errors import CspbenchError
+from cspbench.jobs.spec import JOBS
+from cspbench.jobs.time import TimeResult
 from cspbench.store.ceilings import known_ceilings
+from cspbench.store.launch import Launch
 from cspbench.store.records import Record, records
 from cspbench.store.rundir import StoredRun, check_analyses, read_run, without_collections
 
@@ -44,12 +46,8 @@ LAUNCH_COLUMNS = (
     "steady", "drift", "device_ms", "enqueue_ms", "transfer_ms", "steal_s", "foreign_cpu_s",
     "own_cpu_s", "load_1m_before", "load_1m_after", "voluntary_switches", "involuntary_switches",
 )  # fmt: skip
-#: What every launch tells of itself in these words; whatever else it has under a name of a column
-#: is not that column's.
-LAUNCH_FACTS = (
-    "case", "job", "number", "session", "board", "ended", "seconds", "status", "stop",
-    "relative_half_width",
-)  # fmt: skip
+#: Columns that are fields of every launch.
+LAUNCH_FACTS = ("case", "job", "number", "session", "board", "ended", "seconds")
 INTERFERENCE_COLUMNS = (
     "steal_s", "foreign_cpu_s", "own_cpu_s", "load_1m_before", "load_1m_after",
     "voluntary_switches", "involuntary_switches",
@@ -58,11 +56,6 @@ INTERFERENCE_COLUMNS = (
 DEVICE_COLUMNS = {
     "device_ms": "device_ns", "enqueue_ms": "enqueue_ns", "transfer_ms": "transfer_ns",
 }  # fmt: skip
-MEMORY_COLUMNS = (
-    "peak_memory_bytes", "loaded_bytes", "retained_bytes", "transient_bytes", "device_peak_bytes",
-    "device_loaded_bytes", "device_retained_bytes", "device_transient_bytes",
-    "device_process_bytes",
-)  # fmt: skip
 ENERGY_COLUMNS = ("energy_per_inference_j", "power_w", "idle_power_w", "energy_method")
 #: Columns of numbers that may be missing.
 NUMBER_COLUMNS = frozenset(
@@ -131,14 +124,14 @@ class Run:
         good = [launch for record in self.records for launch in record.good]
         if not good:
             return _frame([], SAMPLE_COLUMNS)
-        counts = np.array([len(launch["latencies_ns"]) for launch in good])
+        counts = np.array([len(launch.result.latencies_ns) for launch in good])
         # One frame a launch would take ten times as long.
-        launches = pd.DataFrame([(launch["case"], launch["number"]) for launch in good],
+        launches = pd.DataFrame([(launch.case, launch.number) for launch in good],
                                 columns=["case", "number"])  # fmt: skip
         samples = launches.loc[launches.index.repeat(counts)].reset_index(drop=True)
         first = np.repeat(np.cumsum(counts) - counts, counts)
         samples["index"] = np.arange(len(samples)) - first
-        joined = itertools.chain.from_iterable(launch["latencies_ns"] for launch in good)
+        joined = itertools.chain.from_iterable(launch.result.latencies_ns for launch in good)
         samples["latency_ms"] = np.fromiter(joined, "int64", len(samples)) / 1e6
         return samples
 
@@ -162,7 +155,7 @@ class Run:
         rows: list[dict[str, Any]] = []
         for record in self.records:
             if record.layers is not None:
-                model = str(parse_case_id(record.case).model)
+                model = str(Case.parse(record.case).model_id)
                 # Without an analysis the entries stand alone.
                 layers = self.analyses[model].layers if model in self.analyses else []
                 rows += layer_time_rows(
@@ -176,7 +169,7 @@ class Run:
         Those that the run noted, or else those that this machine measured since, if it made the
         run.
         """
-        case = parse_case_id(case_id)
+        case = Case.parse(case_id)
         try:
             backend = BACKENDS.get(case.backend.name)
         except CspbenchError:  # of a package that is not installed here
@@ -200,7 +193,7 @@ class Run:
     def _conditions(self, case_id: str) -> Conditions:
         from cspbench.views.layer_times import Conditions
 
-        case = parse_case_id(case_id)
+        case = Case.parse(case_id)
         key, found = self.ceilings(case_id)
         device = key.partition("/")[0]
         told = f"unknown: cspbench ceilings --device {device} --threads {case.threads}"
@@ -222,7 +215,7 @@ class Run:
 
     def totals(self, case_id: str) -> dict[str, Any]:
         """Totals of the case's model by convention; empty if it was not analysed."""
-        analysis = self.stored.meta["analyses"].get(str(parse_case_id(case_id).model), {})
+        analysis = self.stored.meta["analyses"].get(str(Case.parse(case_id).model_id), {})
         return dict(analysis.get("totals", {}))
 
 
@@ -242,16 +235,14 @@ def _frame(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> pd.DataFra
 
 
 def _case_row(record: Record, totals: dict[str, Any]) -> dict[str, Any]:
-    case = parse_case_id(record.case)
+    case = Case.parse(record.case)
     latency = record.latency_ms
-    memory = record.memory or {}
-    energy = record.energy
-    errors = [launch["agreement"]["max_relative_error"] for launch in record.good]
+    errors = [result.agreement.max_relative_error for result in record.times]
     return {
         "id": record.case,
-        "model": str(case.model.model),
-        "neck": str(case.model.neck) if case.model.neck else None,
-        "input": "x".join(map(str, case.model.input or ())),
+        "model": str(case.model),
+        "neck": str(case.neck) if case.neck else None,
+        "input": "x".join(map(str, case.input)),
         "backend": str(case.backend),
         "batch": case.batch,
         "threads": case.threads,
@@ -269,32 +260,29 @@ def _case_row(record: Record, totals: dict[str, Any]) -> dict[str, Any]:
         "p99_ms": record.percentile_ms(0.99),
         "fps": 1000 * case.batch / latency.estimate if latency else None,
         "launches": len(record.good),
-        "samples": sum(len(launch["latencies_ns"]) for launch in record.good),
+        "samples": sum(len(result.latencies_ns) for result in record.times),
         "max_relative_error": max(errors, default=None),
-        **{column: memory.get(column) for column in MEMORY_COLUMNS},
-        "memory_method": memory.get("method"),
-        **{column: energy.get(column) for column in ENERGY_COLUMNS},
-        "compile_seconds": record.compile_seconds,
+        **{column: getattr(record.energy, column, None) for column in ENERGY_COLUMNS},
         "scope": dict(case.backend.options).get(SCOPE.name, SCOPE.default),
-        **_throughput(record, case),
+        **_of_jobs(record, case),
     }
 
 
-def _throughput(record: Record, case: CaseId) -> dict[str, Any]:
-    found = record.throughput
-    if found is None:
-        return {}
-    return {
-        "throughput_fps": 1e9 * case.batch * found["inferences"] / found["ns"],
-        "throughput_method": f"{found['method']}, {found['in_flight']} in flight",
-    }
+def _of_jobs(record: Record, case: Case) -> dict[str, Any]:
+    """What the kinds of launches that the case had bring to its row."""
+    row: dict[str, Any] = {}
+    for kind in JOBS:
+        found = record.newest(kind.name) if kind.columns else None
+        if found is not None:
+            row |= {column: value(case, found) for column, value in kind.columns.items()}
+    return row
 
 
 def _add_scaling(rows: Sequence[dict[str, Any]]) -> None:
     """``scaling_efficiency`` = fps(t) / (t x fps(1)), where the same case has 1 thread as well."""
 
     def same(row: dict[str, Any]) -> str:
-        case = parse_case_id(row["id"])
+        case = Case.parse(row["id"])
         return str(replace(case, threads=1))
 
     single = {row["id"]: row["fps"] for row in rows if row["threads"] == 1}
@@ -313,24 +301,24 @@ def _scaled(value: float | None, unit: float) -> float | None:
     return None if value is None else value / unit
 
 
-def _launch_row(launch: dict[str, Any], median_ms: float | None) -> dict[str, Any]:
+def _launch_row(launch: Launch, median_ms: float | None) -> dict[str, Any]:
     """A launch's row; its median is given where the case's row needed it too."""
-    row = {column: launch.get(column) for column in LAUNCH_FACTS}
-    row["flags"] = list(launch.get("flags", ()))
-    row["reason"] = _encodable(launch["reason"])
-    latencies = launch.get("latencies_ns")
-    if latencies:
-        row["median_ms"] = median(latencies) / 1e6 if median_ms is None else median_ms
-        row["samples"] = len(latencies)
-        row["load_ms"] = launch["load_ns"] / 1e6
-        row["first_ms"] = launch["first_ns"] / 1e6
-        row["warmup_count"] = launch["warmup"]["count"]
-        row["steady"] = launch["warmup"]["steady"]
-        row["drift"] = (launch.get("drift") or {}).get("relative")
-        interference = launch.get("interference") or {}
-        row.update({column: interference.get(column) for column in INTERFERENCE_COLUMNS})
-        told = launch.get("device") or {}
-        row.update(
-            {column: _scaled(told.get(name), 1e6) for column, name in DEVICE_COLUMNS.items()}
-        )
-    return row
+    row = {column: getattr(launch, column) for column in LAUNCH_FACTS}
+    row["status"] = launch.status.value
+    row["flags"] = list(launch.flags)
+    row["reason"] = _encodable(launch.reason)
+    result = launch.result
+    if not isinstance(result, TimeResult):
+        return row
+    row["median_ms"] = result.median_ms if median_ms is None else median_ms
+    row["samples"] = len(result.latencies_ns)
+    row["stop"] = result.stop
+    row["relative_half_width"] = result.relative_half_width
+    row["load_ms"] = result.load_ns / 1e6
+    row["first_ms"] = result.first_ns / 1e6
+    row["warmup_count"] = result.warmup.count
+    row["steady"] = result.warmup.steady
+    row["drift"] = result.drift.relative if result.drift else None
+    row |= {name: getattr(result.interference, name, None) for name in INTERFERENCE_COLUMNS}
+    told = result.device or {}
+    return row | {column: _scaled(told.get(name), 1e6) for column, name in DEVICE_COLUMNS.items()}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from cspbench.analysis.ops import FOLDABLE_KINDS
 from cspbench.analysis.roofline import BANDWIDTH, PRECISION
+from cspbench.jobs.layers import LayerTimes
 from cspbench.measure.layers import LayerRow, join
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class Conditions:
 
 
 def layer_time_rows(
-    case: str, found: dict[str, Any], layers: Sequence[Layer], given: Conditions | None = None
+    case: str, found: LayerTimes, layers: Sequence[Layer], given: Conditions | None = None
 ) -> list[dict[str, Any]]:
     """Rows of one case: every profiler entry in its order, and the residual last.
 
@@ -79,7 +80,7 @@ def layer_time_rows(
     utilisations are those rates as shares of the ceilings.
     """
     joined = join(found, layers)
-    total = found["total_ns"]
+    total = found.total_ns
     joined.append(LayerRow(RESIDUAL, "", total - sum(row.ns for row in joined)))
     given = given or Conditions()
     return [

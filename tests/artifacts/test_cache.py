@@ -10,7 +10,7 @@ from torch import nn
 
 from cspbench.artifacts import cache, export
 from cspbench.artifacts.cache import ArtifactSpec, cache_folder
-from cspbench.core.case import parse_model_id
+from cspbench.core.case import ModelId
 from cspbench.errors import Unsupported
 
 
@@ -20,7 +20,7 @@ def _own_cache(tmp_path, monkeypatch):
 
 
 def spec(model="m@32", batch=1, kind="onnx", seed=0):
-    return ArtifactSpec(parse_model_id(model), batch, kind, seed)
+    return ArtifactSpec(ModelId.parse(model), batch, kind, seed)
 
 
 class Two(nn.Module):
@@ -53,7 +53,7 @@ def test_the_key_is_the_same_in_every_process():
         "from cspbench.artifacts.cache import ArtifactSpec\n"
         "from cspbench.core.case import parse_model_id\n"
         "import sys\n"
-        "print(ArtifactSpec(parse_model_id('m@32'), 1, 'onnx', 0).key, 'torch' in sys.modules)"
+        "print(ArtifactSpec(ModelId.parse('m@32'), 1, 'onnx', 0).key, 'torch' in sys.modules)"
     )
     found = subprocess.check_output([sys.executable, "-c", code], text=True).split()
     assert found == [spec().key, "False"]  # and a plan asks for it without importing torch
@@ -136,7 +136,7 @@ def test_onnx_has_static_shapes_the_opset_and_one_file():
 
 
 def test_weights_follow_from_the_seed():
-    model = parse_model_id("yolov3-tiny-prn@96")
+    model = ModelId.parse("yolov3-tiny-prn@96")
     first, again = export.build_model(model, 0), export.build_model(model, 0)
     other = export.build_model(model, 1)
     assert not first.training

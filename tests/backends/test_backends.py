@@ -15,7 +15,7 @@ from cspbench.artifacts.cache import ArtifactSpec
 from cspbench.artifacts.export import build_model, prepare
 from cspbench.artifacts.tensors import as_list, input_pool
 from cspbench.backends.spec import BACKENDS
-from cspbench.core.case import parse_model_id
+from cspbench.core.case import ModelId
 from cspbench.measure.agreement import check_agreement, relative_error
 from cspbench.measure.clock import MonotonicClock
 from cspbench.measure.sampling import sample
@@ -39,7 +39,7 @@ def artifacts(tmp_path_factory):
     """The model as each backend eats it: kind -> spec, made once; and its module."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CSPBENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
-        model = parse_model_id(MODEL)
+        model = ModelId.parse(MODEL)
         module = build_model(model, 0)
         specs = {kind: ArtifactSpec(model, BATCH, kind, 0) for kind in ("onnx", "pt2")}
         for spec in specs.values():

@@ -14,7 +14,7 @@ from cspbench.artifacts.cache import ArtifactSpec
 from cspbench.artifacts.export import build_model, prepare
 from cspbench.artifacts.tensors import POOL_SIZE, as_list, input_pool
 from cspbench.backends.spec import BACKENDS, Tolerance
-from cspbench.core.case import parse_model_id
+from cspbench.core.case import ModelId
 from cspbench.errors import Unavailable
 from cspbench.measure.agreement import relative_error
 from cspbench.measure.sampling import sample
@@ -33,7 +33,7 @@ MODEL = "yolov3-tiny-prn@96"
 def made(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CSPBENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
-        model = parse_model_id(MODEL)
+        model = ModelId.parse(MODEL)
         module = build_model(model, 0)
         specs = {kind: ArtifactSpec(model, 1, kind, 0) for kind in ("onnx", "pt2")}
         for spec in specs.values():

@@ -13,8 +13,9 @@ from cspbench.artifacts.tensors import input_pool
 from cspbench.backends._throughput import WARM_ROUNDS, run_for
 from cspbench.backends.onnxruntime import OnnxRuntimeBoundSession
 from cspbench.backends.spec import BACKENDS, Pipelines, device_of
-from cspbench.core.case import parse_model_id
+from cspbench.core.case import ModelId
 from cspbench.errors import Unsupported
+from cspbench.jobs.spec import JOBS
 from cspbench.jobs.worker import perform
 from cspbench.machine import cuda_device as _cuda_device
 from cspbench.measure.agreement import check_agreement
@@ -27,7 +28,7 @@ NAMES = ["opencv-cpu", "onnxruntime", "openvino", "torch-cpu"]
 def made(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CSPBENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
-        model = parse_model_id(MODEL)
+        model = ModelId.parse(MODEL)
         module = build_model(model, 0)
         specs = {kind: ArtifactSpec(model, 1, kind, 0) for kind in ("onnx", "pt2")}
         for spec in specs.values():
@@ -108,14 +109,19 @@ def test_what_comes_before_and_after_the_window_of_throughput():
     assert found.ns > 0
 
 
+def flags_of(answer):
+    kind = JOBS.get("time")
+    return kind.flags(kind.read(answer))
+
+
 def test_a_launch_of_a_fallback_engine_has_its_flag(made, monkeypatch):
     from cspbench.backends.opencv_cpu import OpenCvSession
 
-    assert "fallback_engine" not in job(made, "opencv-cpu", "time")["flags"]
+    assert "fallback_engine" not in flags_of(job(made, "opencv-cpu", "time"))
     describe = OpenCvSession.describe
     told = "the new engine cannot read the model"
     monkeypatch.setattr(OpenCvSession, "describe", lambda one: {**describe(one), "fallback": told})
-    assert "fallback_engine" in job(made, "opencv-cpu", "time")["flags"]
+    assert "fallback_engine" in flags_of(job(made, "opencv-cpu", "time"))
 
 
 def test_a_launch_that_ran_with_other_threads_is_no_measurement(made, monkeypatch):

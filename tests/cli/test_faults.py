@@ -153,7 +153,7 @@ def test_two_controllers_on_one_run_take_turns_and_measure_nothing_twice(run):
     assert (first.returncode, second.returncode) == (0, 0)
     assert "another run measures on this machine (process" in told
     there = read_run(the_run(run.folder))
-    assert len({launch["session"] for launch in there.launches}) == 1
+    assert len({launch.session for launch in there.launches}) == 1
     assert fsck.check(the_run(run.folder)).problems == ()  # no launch is there twice
 
 

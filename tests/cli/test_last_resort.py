@@ -109,14 +109,14 @@ def test_a_message_cannot_drive_the_terminal_nor_fill_it(monkeypatch, capsys, tm
 FAULT_IN_MID_RUN = """
 import sys
 from cspbench.cli.main import main
-from cspbench.runner.session import Session
+from cspbench.store.rundir import LAUNCHES_FILE, RunDirectory
 
-def store(self, *arguments, original=Session._store):
-    original(self, *arguments)
-    if self._last["number"] == 1:
+def append(self, launch, original=RunDirectory.append):
+    original(self, launch)
+    if (self.path / LAUNCHES_FILE).read_bytes().count(b"\\n") == 3:
         raise LookupError("a bug")
 
-Session._store = store
+RunDirectory.append = append
 main(sys.argv[1:])
 """
 FAULT_IN_THE_REPORT = """

@@ -11,6 +11,7 @@ import pytest
 from cspbench.cli.progress import Bar, LaunchLines, Lines, Logged, Quiet, duration_text
 from cspbench.cli.reporter import Talk, talk_options
 from cspbench.errors import InputError
+from tests.launches import stored_launch
 
 CASE = "peleenet@64/opencv-cpu/b1/t1"
 
@@ -33,13 +34,9 @@ class Plan:
 
 
 def launch(milliseconds, **changes):
-    return {
-        "case": CASE, "job": "time", "number": 0, "status": "ok", "reason": "", "flags": [],
-        "seconds": 1.0, "stop": "target_ci", "latencies_ns": [round(milliseconds * 1e6)] * 3,
-        "interference": {"seconds": 1.0, "foreign_cpu_s": 0.25, "steal_s": 0.5,
-                         "load_1m_before": 1.0, "load_1m_after": 1.5},
-        **changes,
-    }  # fmt: skip
+    seen = {"seconds": 1.0, "foreign_cpu_s": 0.25, "steal_s": 0.5, "load_1m_before": 1.0,
+            "load_1m_after": 1.5}  # fmt: skip
+    return stored_launch(CASE, ms=[milliseconds] * 3, seconds=1.0, interference=seen, **changes)
 
 
 def drive(display):
@@ -48,7 +45,7 @@ def drive(display):
     display.started(Plan(), 2)
     display.launching(CASE)
     display.launched(launch(10.0), 1)
-    display.launched(launch(0, status="crashed", reason="SIGSEGV", latencies_ns=None), 1)
+    display.launched(launch(0, status="crashed", reason="SIGSEGV"), 1)
     display.launched(launch(12.0, flags=["contended"]), 0)
     display.close()
 

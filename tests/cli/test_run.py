@@ -83,7 +83,7 @@ def test_the_machine_is_recorded(loaded):
     assert environment["cores_usable"] >= 1
     assert {"torch", "numpy"} <= set(environment["libraries"])
     assert loaded.stored.meta["suite"]["digest"]
-    backend = loaded.stored.launches[0]["backend"]
+    backend = loaded.stored.launches[0].result.backend
     assert backend["threads"] == 1
 
 
@@ -171,9 +171,9 @@ def test_a_second_run_prepares_nothing_and_only_measures_what_is_asked_for(quick
     assert CASES[1] not in again.stdout
     (folder,) = (command.folder / "again").iterdir()
     launches = package.load(folder).stored.launches
-    assert {launch["job"] for launch in launches} == {"time", "memory", "layers"}
-    (memory,) = (launch["memory"] for launch in launches if launch["job"] == "memory")
-    assert memory["peak_memory_bytes"] > 1_000_000  # its weights alone are more
+    assert {launch.job for launch in launches} == {"time", "memory", "layers"}
+    (memory,) = (launch.result.memory for launch in launches if launch.job == "memory")
+    assert memory.peak_memory_bytes > 1_000_000  # its weights alone are more
     shown = command("show", str(folder), "--layer-times", "--format", "json")
     rows = json.loads(shown.stdout)
     # Entries and what lies between them make the whole inference.

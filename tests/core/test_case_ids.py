@@ -8,26 +8,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cspbench.core.case import (
-    CaseId,
+    Case,
     ModelId,
     Ref,
     format_input,
     format_value,
-    matches,
-    parse_case_id,
     parse_input,
-    parse_model_id,
     parse_value,
-    select,
 )
+from cspbench.core.text import matches, select
 from cspbench.errors import InputError
 
 CASE = "csppeleenet-ref+prn@320/opencv-cpu/b1/t1"
 
 
 def test_the_id_of_the_design_has_these_parts():
-    assert parse_case_id(CASE) == CaseId(
-        model=ModelId(Ref("csppeleenet-ref"), Ref("prn"), (320, 320)),
+    assert Case.parse(CASE) == Case(
+        model=Ref("csppeleenet-ref"),
+        neck=Ref("prn"),
+        input=(320, 320),
         backend=Ref("opencv-cpu"),
         batch=1,
         threads=1,
@@ -36,9 +35,9 @@ def test_the_id_of_the_design_has_these_parts():
 
 def test_options_are_typed_and_their_keys_sorted():
     text = "csppeleenet[csp.fusion=last,gamma=0.25]@224x192/torch-cpu[layout=channels_last]/b8/t2"
-    case = parse_case_id(text)
-    assert case.model.model.options == (("csp.fusion", "last"), ("gamma", 0.25))
-    assert case.model.input == (224, 192)  # height x width
+    case = Case.parse(text)
+    assert case.model.options == (("csp.fusion", "last"), ("gamma", 0.25))
+    assert case.input == (224, 192)  # height x width
     assert case.backend.options == (("layout", "channels_last"),)
     assert str(case) == text
     assert str(Ref.of("m", {"b": 2, "a": True})) == "m[a=true,b=2]"
@@ -55,7 +54,7 @@ def test_options_are_typed_and_their_keys_sorted():
 )
 def test_a_name_is_quoted_only_where_it_must_be(name, text):
     assert str(Ref(name)) == text
-    assert parse_model_id(f"{text}@64") == ModelId(Ref(name), None, (64, 64))
+    assert ModelId.parse(f"{text}@64") == ModelId(Ref(name), None, (64, 64))
 
 
 # Whatever a suite can hold in an id: names and texts without a double quote, finite numbers.
@@ -71,27 +70,30 @@ _refs = st.builds(Ref.of, _names, st.dictionaries(_keys, _values, max_size=3))
 _sizes = st.tuples(st.integers(1, 999_999), st.integers(1, 999_999))
 _models = st.builds(ModelId, _refs, st.none() | _refs, st.none() | _sizes)
 _cases = st.builds(
-    CaseId,
-    st.builds(ModelId, _refs, st.none() | _refs, _sizes),
-    _refs,
-    st.integers(1, 999_999),
-    st.integers(1, 999_999),
+    Case,
+    model=_refs,
+    input=_sizes,
+    backend=_refs,
+    neck=st.none() | _refs,
+    batch=st.integers(1, 999_999),
+    threads=st.integers(1, 999_999),
+    board=st.none() | st.from_regex(r"[a-z0-9][a-z0-9._-]{0,62}", fullmatch=True),
 )
 
 
 @given(_models)
 def test_a_model_id_survives_a_round_trip(model):
-    assert parse_model_id(str(model)) == model
+    assert ModelId.parse(str(model)) == model
 
 
 @given(_cases)
 def test_a_case_id_survives_a_round_trip(case):
-    assert parse_case_id(str(case)) == case
+    assert Case.parse(str(case)) == case
 
 
 @given(st.text(max_size=60) | st.text(alphabet='am[]=,+@/"bt1x.', max_size=40))
 def test_any_text_is_an_id_or_an_input_error(text):
-    for parse in (parse_model_id, parse_case_id):
+    for parse in (ModelId.parse, Case.parse):
         with contextlib.suppress(InputError):
             parsed = parse(text)
             # What was accepted means the same when printed and read again.
@@ -123,7 +125,7 @@ def test_any_text_is_an_id_or_an_input_error(text):
 )
 def test_a_malformed_model_id_is_one_sentence(text, said):
     with pytest.raises(InputError) as caught:
-        parse_model_id(text)
+        ModelId.parse(text)
     assert len(caught.value.problems) == 1
     assert said in caught.value.problems[0]
 
@@ -145,7 +147,7 @@ def test_a_malformed_model_id_is_one_sentence(text, said):
 )
 def test_a_malformed_case_id_is_an_input_error(text):
     with pytest.raises(InputError):
-        parse_case_id(text)
+        Case.parse(text)
 
 
 @pytest.mark.parametrize(
@@ -173,7 +175,7 @@ def test_every_number_is_written_exactly(number):
 def test_text_that_reads_as_another_type_is_quoted():
     ref = Ref.of("m", {"a": "true", "b": "3", "c": "plain", "d": ""})
     assert str(ref) == 'm[a="true",b="3",c=plain,d=""]'
-    assert parse_model_id(str(ref)).model == ref
+    assert ModelId.parse(str(ref)).model == ref
 
 
 @pytest.mark.parametrize(("text", "size"), [("320", (320, 320)), ("320x416", (320, 416))])

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from cspbench.core import registry
 from cspbench.core.options import Axis, resolve, without_defaults
-from cspbench.core.registry import Registry, nearest
+from cspbench.core.registry import Registry
+from cspbench.core.text import nearest
 from cspbench.errors import InputError
 
 GAMMA = Axis("gamma", 0.5, "fraction")

@@ -11,8 +11,9 @@ import pytest
 
 from cspbench.artifacts.cache import ArtifactSpec
 from cspbench.backends.spec import BACKENDS
-from cspbench.core.case import parse_model_id
+from cspbench.core.case import ModelId
 from cspbench.fleet.client import Hub
+from cspbench.jobs.prepare import PrepareRequest
 from cspbench.runner.executor import LocalExecutor
 from tests.fake_backend import install
 from tests.fleet.machines import eventually, machines
@@ -56,11 +57,11 @@ def _home(_folders):
 @pytest.fixture(scope="module")
 def exported(_home):
     """The artifacts that OpenCV and the fake backend eat, exported in one go, once."""
-    model = parse_model_id(MODEL)
+    model = ModelId.parse(MODEL)
     specs = [ArtifactSpec(model, 1, kind, 0) for kind in ("pt2", "onnx")]
     if not all(spec.exists for spec in specs):
         items = [{"batch": 1, "kind": spec.kind, "key": spec.key} for spec in specs]
-        job = {"job": "prepare", "model": MODEL, "seed": 0, "artifacts": items}
+        job = PrepareRequest(MODEL, 0, items)
         (outcome,) = LocalExecutor().series([job], 300)
         assert all(spec.exists for spec in specs), outcome
     return {spec.kind: spec for spec in specs}

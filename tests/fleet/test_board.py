@@ -22,9 +22,9 @@ class Invented:
     def __init__(self):
         self.jobs = []
 
-    def launch(self, job, threads, timeout_seconds):
-        self.jobs.append((job, threads, timeout_seconds))
-        return Outcome(Status.OK, answer={"latencies_ns": [5], "flags": []}, seconds=1.5)
+    def launch(self, request, threads, timeout_seconds):
+        self.jobs.append((request, threads, timeout_seconds))
+        return Outcome(Status.OK, answer={"latencies_ns": [5]}, seconds=1.5)
 
     def series(self, jobs, timeout_seconds):
         raise AssertionError("boards prepare nothing")
@@ -87,10 +87,10 @@ def test_a_launch_says_what_it_lacks_and_works_once_it_has_it(board, executor, i
     assert (answer["status"], answer["launch"], answer["late"]) == ("done", "s-1", [])
     outcome = answer["outcome"]
     assert (outcome["status"], outcome["seconds"]) == ("ok", 1.5)
-    assert outcome["answer"]["board"] == "pi"
+    assert outcome["notes"]["board_state"]["cooled_seconds"] == 0.0
     [(job, threads, timeout)] = executor.jobs
     assert (threads, timeout) == (2, 9.0)
-    assert job["artifact"].endswith(".pt2")  # a path of the board
+    assert job.artifact.suffix == ".pt2"  # a path of the board
 
 
 def test_a_launch_that_had_to_wait_too_long_is_not_begun(board, executor, items):
@@ -129,7 +129,7 @@ def test_a_change_of_power_mode_during_a_launch_is_flagged(board, items, monkeyp
     states = iter([{"governor": "performance"}, {"governor": "powersave"}])
     monkeypatch.setattr("cspbench.fleet.board.state", lambda: next(states))
     put(board, items)
-    assert launch(board, items)["outcome"]["answer"]["flags"] == ["board_changed"]
+    assert launch(board, items)["outcome"]["flags"] == ["board_changed"]
 
 
 def test_cooling_down_is_bounded():

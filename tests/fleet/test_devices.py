@@ -6,13 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cspbench.core.case import Ref, parse_case_id
+from cspbench.core.case import Case, Ref
 from cspbench.errors import InputError
 from cspbench.fleet.devices import BoardInfo, different, plan_fleet, read_announcement
-from cspbench.fleet.protocol import ProtocolError, encode
-from cspbench.runner.plan import case_from_id
+from cspbench.fleet.protocol import PROTOCOL, ProtocolError, encode
 from cspbench.suite.load import load_suite
-from cspbench.suite.suite import Case, Measure, Suite
+from cspbench.suite.suite import Measure, Suite
 
 CPU = {"opencv-cpu": None}
 
@@ -84,8 +83,10 @@ def test_conditions_are_what_moves_numbers_not_names():
 
 
 def test_an_agent_of_another_protocol_is_refused_with_a_sentence():
-    text = encode("board", {}).replace('"protocol": 1', '"protocol": 2')
-    with pytest.raises(ProtocolError, match=r"agent at tcp://x speaks protocol 2.*upgrade this"):
+    text = encode("board", {}).replace(f'"protocol": {PROTOCOL}', f'"protocol": {PROTOCOL + 1}')
+    with pytest.raises(
+        ProtocolError, match=rf"agent at tcp://x speaks protocol {PROTOCOL + 1}.*upgrade this"
+    ):
         read_announcement(text, "tcp://x", {})
 
 
@@ -97,16 +98,16 @@ def test_a_case_knows_its_board_in_its_id():
 @given(st.from_regex(r"[a-z0-9][a-z0-9._-]{0,62}", fullmatch=True))
 def test_an_id_with_a_board_is_read_back(label):
     text = f"peleenet@64/opencv-cpu/b1/t2/{label}"
-    parsed = parse_case_id(text)
+    parsed = Case.parse(text)
     assert (parsed.board, parsed.threads, str(parsed)) == (label, 2, text)
-    assert case_from_id(text).id == text
-    assert parse_case_id("peleenet@64/opencv-cpu/b1/t2").board is None
+    assert Case.parse(text).id == text
+    assert Case.parse("peleenet@64/opencv-cpu/b1/t2").board is None
 
 
 @pytest.mark.parametrize("end", ["/", "/A", "/a/b", "/-a", "/" + "a" * 64])
 def test_what_is_no_board_is_no_id(end):
     with pytest.raises(InputError, match="was expected"):
-        parse_case_id(f"peleenet@64/opencv-cpu/b1/t2{end}")
+        Case.parse(f"peleenet@64/opencv-cpu/b1/t2{end}")
 
 
 SUITE = """name: tiny

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from cspbench.core.case import Case
 from cspbench.core.statuses import Status
 from cspbench.fleet import executor as module
 from cspbench.fleet.board import Board, Settings
@@ -14,6 +15,7 @@ from cspbench.fleet.client import Hub, Lost, Ticket, read_workers
 from cspbench.fleet.devices import BoardInfo
 from cspbench.fleet.executor import BoardExecutor, Files, Stopped, launch_bound
 from cspbench.fleet.protocol import PROTOCOL, encode
+from cspbench.jobs.time import TimeRequest
 
 CASE = "yolov3-tiny-prn@96/fake/b1/t1/a"
 CPU = {"cpu": "A"}
@@ -49,7 +51,9 @@ class Invented:
 
 
 def done(message, late=()):
-    outcome = {"status": "ok", "reason": "", "answer": {"board": "a1"}, "log": "", "seconds": 2.0}
+    outcome = {"status": "ok", "reason": "", "answer": {"load_ns": 5}, "log": "", "seconds": 2.0,
+               "flags": ["throttled"],
+               "notes": {"memory_bound": "cgroup", "board": "b9"}}  # fmt: skip
     return {"status": "done", "launch": message["launch"], "late": late, "outcome": outcome}
 
 
@@ -57,10 +61,9 @@ def done(message, late=()):
 def job(tmp_path):
     for name in ("m.pt2", "m.npz"):
         (tmp_path / name).write_bytes(name.encode())
-    return {
-        "job": "time", "case": CASE, "artifact": str(tmp_path / "m.pt2"),
-        "reference": str(tmp_path / "m.npz"), "warmup_seconds": 2, "max_seconds": 6,
-    }  # fmt: skip
+    return TimeRequest(
+        Case.parse(CASE), tmp_path / "m.pt2", tmp_path / "m.npz", warmup_seconds=2, max_seconds=6
+    )
 
 
 def executor(hub, seconds=0.0, stop=None):
@@ -70,7 +73,10 @@ def executor(hub, seconds=0.0, stop=None):
 def test_a_job_names_content_not_paths(job):
     hub = Invented(done)
     outcome = executor(hub).launch(job, 3, 9.0)
-    assert (outcome.status, outcome.seconds, outcome.answer) == (Status.OK, 2.0, {"board": "a1"})
+    assert (outcome.status, outcome.seconds, outcome.answer) == (Status.OK, 2.0, {"load_ns": 5})
+    assert outcome.flags == ["throttled"]
+    # Which board and which launch it was the controller knows; a board has no say in it.
+    assert outcome.notes == {"memory_bound": "cgroup", "board": "a1", "launch": "s-0"}
     [(board, message, _)] = hub.asked
     assert (board, message["threads"], message["timeout"]) == ("a1", 3, 9.0)
     assert message["job"]["artifact"]["suffix"] == "pt2"
@@ -105,7 +111,7 @@ def test_what_a_board_lacks_is_sent_and_the_launch_asked_for_again(job):
 def test_an_answer_that_is_none(job, answer, status, reason):
     outcome = executor(Invented(answer)).launch(job, 1, 9.0)
     assert (outcome.status, outcome.reason) == (status, reason)
-    assert outcome.answer["board"] == "a1"
+    assert outcome.notes["board"] == "a1"
 
 
 def test_a_late_answer_is_told_of_and_not_taken(job):
@@ -146,14 +152,14 @@ def test_a_lost_board_gives_way_to_its_like(job):
 def test_nothing_else_takes_its_place(job, other):
     outcome = executor(Invented(boards=(other,))).launch(job, 1, 9.0)
     assert outcome.status is Status.LOST
-    assert outcome.answer["no_board"]
+    assert outcome.final
     assert "a1 is gone" in outcome.reason
 
 
 def test_a_case_of_one_board_by_its_name_never_moves(job):
-    job["case"] = CASE.replace("/a", "/a1")
+    job = replace(job, case=Case.parse(CASE.replace("/a", "/a1")))
     outcome = executor(Invented(boards=(TWIN,))).launch(job, 1, 9.0)
-    assert outcome.answer["no_board"]
+    assert outcome.final
 
 
 def test_the_home_board_is_waited_for(job, monkeypatch):
@@ -174,7 +180,7 @@ def test_a_run_that_ends_launches_no_more(job):
 def test_a_launch_is_bounded_by_its_phases(job):
     # 6 phases of 10 s, 2 s of warm-up and 6 s of sampling on top of theirs, 120 s to cool down,
     # and 60 s for the rest.
-    assert launch_bound(job, 10.0) == 60 + 8 + 120 + 60
+    assert launch_bound(job.to_json(), 10.0) == 60 + 8 + 120 + 60
 
 
 def worker(announcement, **facts):

@@ -69,7 +69,7 @@ def assert_undisturbed(run):
     assert list(run.cases["status"]) == ["ok"] * 4
     assert list(run.cases["launches"]) == [ROUNDS] * 4
     assert check(run.path).problems == ()
-    ids = [launch["launch"] for launch in run.stored.launches if "launch" in launch]
+    ids = [launch.launch for launch in run.stored.launches if launch.launch]
     assert len(ids) == len(set(ids))
     good = run.launches[(run.launches["job"] == "time") & (run.launches["status"] == "ok")]
     disturbed = good["flags"].map(lambda flags: "contended" in flags)
@@ -106,7 +106,7 @@ def test_scheduler_and_controller_are_killed_and_resumed(fleet, connect):
     before = len(launches(fleet))
     eventually(lambda: len(launches(fleet)) > before + 1)
     fleet.kill("controller")
-    kept = [launch for launch in launches(fleet) if launch["status"] == "ok"]
+    kept = [launch for launch in launches(fleet) if launch.good]
     assert controller.returncode == -signal.SIGKILL
     run = finish(fleet, control(fleet, connect))
     assert_undisturbed(run)

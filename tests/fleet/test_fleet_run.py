@@ -50,7 +50,7 @@ def test_a_board_works_through_its_rounds_in_its_own_order(run):
 
 def test_state_of_the_board_is_kept_with_every_launch(run):
     for launch in run.stored.launches:
-        state = launch["board_state"]
+        state = launch.board_state
         assert {"temperature_c", "load_1m", "governor"} <= set(state["before"]) & set(
             state["after"]
         )

@@ -10,7 +10,8 @@ import time
 from dataclasses import dataclass, field
 
 from cspbench.core.statuses import Status
-from cspbench.runner.duet import ArmLostError, Burst, Held, WorkerArm
+from cspbench.jobs.burst import Conditions
+from cspbench.runner.duet import ArmLostError, Burst, Loaded, WorkerArm
 from cspbench.runner.process import Outcome
 
 
@@ -21,7 +22,7 @@ class Machine:
     ns: dict[str, float]
     log: list[tuple] = field(default_factory=list)
     lost_share: dict[str, float] = field(default_factory=dict)
-    conditions: dict[str, dict] = field(default_factory=dict)
+    conditions: dict[str, Conditions] = field(default_factory=dict)
     #: (side, what) -> error to raise, once.
     fail: dict[tuple[str, str], ArmLostError] = field(default_factory=dict)
     alive: int = 0
@@ -48,7 +49,9 @@ class FakeArm:
 
     def hold(self):
         self._step("hold")
-        return Held(self.machine.ns[self.side], self.conditions(), {"backend": {"engine": "fake"}})
+        return Loaded(
+            self.machine.ns[self.side], self.conditions(), {"backend": {"engine": "fake"}}
+        )
 
     def burst(self, count):
         self._step("burst", count)
@@ -56,7 +59,7 @@ class FakeArm:
         return Burst(ns, count, ns * self.machine.lost_share.get(self.side, 0.0))
 
     def conditions(self):
-        return self.machine.conditions.get(self.side, {"affinity": [0, 1], "nice": 0})
+        return self.machine.conditions.get(self.side, Conditions([0, 1], 0))
 
     def close(self):
         self.machine.alive -= 1

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from cspbench.artifacts.cache import ArtifactSpec
+from cspbench.core.case import Case
+from cspbench.jobs.prepare import PrepareRequest
 from cspbench.runner.executor import LocalExecutor
-from cspbench.runner.plan import case_from_id
 
 CASE = "yolov3-tiny-prn@96/opencv-cpu/b1/t1"
 
@@ -15,12 +16,12 @@ CASE = "yolov3-tiny-prn@96/opencv-cpu/b1/t1"
 @pytest.fixture(scope="session")
 def opencv_artifact():
     """A small real network as OpenCV eats it, in the session's cache."""
-    case = case_from_id(CASE)
+    case = Case.parse(CASE)
     spec = ArtifactSpec(case.model_id, 1, "onnx", 0)
     if not spec.exists:
         item = {"batch": 1, "kind": "onnx", "key": spec.key}
-        job = {"job": "prepare", "model": str(case.model_id), "seed": 0, "artifacts": [item]}
-        (outcome,) = LocalExecutor().series([job], 300)
+        request = PrepareRequest(str(case.model_id), 0, [item])
+        (outcome,) = LocalExecutor().series([request], 300)
         assert spec.exists, outcome
     return spec
 

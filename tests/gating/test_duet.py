@@ -6,6 +6,7 @@ import pytest
 
 from cspbench.core.statuses import Status
 from cspbench.gating.decide import generation_estimate, starvation
+from cspbench.jobs.burst import Conditions, HoldRequest
 from cspbench.runner import duet
 from cspbench.runner.duet import ArmLostError, ArmSpec, WorkerArm, generations
 from tests.gating.arms import Machine, lost, starving_head
@@ -67,7 +68,7 @@ def test_a_lost_arm_ends_the_duet_and_both_processes(side, what):
 
 def test_arms_under_other_conditions_are_not_compared():
     machine = Machine({"base": 1e6, "head": 1e6},
-                      conditions={"head": {"affinity": [1], "nice": 0}})  # fmt: skip
+                      conditions={"head": Conditions([1], 0)})  # fmt: skip
     with pytest.raises(ArmLostError) as error:
         take(machine, 1)
     assert error.value.reason == "unlike_arms"
@@ -114,8 +115,8 @@ def arms(opencv_job):
     made = {}
 
     def make(side):
-        job = {key: value for key, value in opencv_job.items() if key != f"not_{side}"}
-        made[side] = WorkerArm(ArmSpec(side, {**job, **job.get(side, {})}, timeout_seconds=60))
+        request = HoldRequest.from_json({**opencv_job, **opencv_job.get(side, {})})
+        made[side] = WorkerArm(ArmSpec(side, request, timeout_seconds=60))
         return made[side]
 
     make.made = made

@@ -1,10 +1,10 @@
+from cspbench.core.case import Case
 from cspbench.core.statuses import Status
 from cspbench.gating.prepare import Prepared, not_here, pair_cases, runnable
-from cspbench.runner.plan import case_from_id
 
 
 def side(*ids):
-    return [Prepared(case_from_id(text)) for text in ids]
+    return [Prepared(Case.parse(text)) for text in ids]
 
 
 def names(base, head, *loose):
@@ -60,7 +60,7 @@ def test_several_cases_of_one_key_are_paired_in_their_order():
 
 
 def test_what_neither_side_can_run_is_no_failure():
-    case = case_from_id("a@64/x/b1/t1")
+    case = Case.parse("a@64/x/b1/t1")
     gone = Prepared(case, status=Status.UNAVAILABLE, reason="no GPU")
     broken = Prepared(case, status=Status.FAILED, reason="does not build")
     (good,), _ = pair_cases([Prepared(case)], [Prepared(case)], frozenset())

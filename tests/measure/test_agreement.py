@@ -59,8 +59,8 @@ def test_all_outputs_are_compared_and_the_worst_is_told(stored):
     # The second pair is the worst: 0.001 / 20 = 5e-5, the first has 0.00002 / 2 = 1e-5.
     outputs = [np.array([1.00002, 2.0]), np.array([10.0, 20.001])]
     found = check_agreement(outputs, stored(first, second), {})
-    assert found["max_relative_error"] == pytest.approx(5e-5, rel=1e-3)
-    assert found["tolerance"] == 1e-4
+    assert found.max_relative_error == pytest.approx(5e-5, rel=1e-3)
+    assert found.tolerance == 1e-4
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_all_outputs_are_compared_and_the_worst_is_told(stored):
 def test_the_tolerance_is_that_of_the_precision(stored, options, tolerance):
     reference = stored(np.array([1.0]))
     within, beyond = np.array([1 + 0.9 * tolerance]), np.array([1 + 1.1 * tolerance])
-    assert check_agreement([within], reference, options)["tolerance"] == tolerance
+    assert check_agreement([within], reference, options).tolerance == tolerance
     with pytest.raises(Disagreement, match=r"differ from torch's by .* \(allowed "):
         check_agreement([beyond], reference, options)
 

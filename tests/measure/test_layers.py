@@ -12,7 +12,9 @@ from cspbench.artifacts.export import build_model, prepare
 from cspbench.backends._layers import combine
 from cspbench.backends.onnxruntime import kernel_times
 from cspbench.backends.spec import BACKENDS, LayerProfiler, LayerTime
-from cspbench.core.case import parse_case_id, parse_model_id
+from cspbench.core.case import Case, ModelId
+from cspbench.jobs.layers import LayerTimes
+from cspbench.jobs.spec import JOBS
 from cspbench.jobs.worker import perform
 from cspbench.measure.layers import Node, join, match
 from cspbench.views.layer_times import RESIDUAL, Conditions, layer_time_rows
@@ -49,7 +51,7 @@ NODES = [
 
 
 def found(entries, nodes=NODES, total_ns=1000):
-    return {"entries": entries, "nodes": nodes, "total_ns": total_ns, "runs": 5, "method": "m"}
+    return LayerTimes(entries, nodes, total_ns, runs=5, method="m")
 
 
 def told(entries, **more):
@@ -210,7 +212,7 @@ SETTINGS = ["opencv-cpu[engine=classic]", "opencv-cpu[engine=new]", "onnxruntime
 def artifacts(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CSPBENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
-        model = parse_model_id(MODEL)
+        model = ModelId.parse(MODEL)
         module = build_model(model, 0)
         specs = {kind: ArtifactSpec(model, 1, kind, 0) for kind in ("onnx", "pt2")}
         for spec in specs.values():
@@ -224,7 +226,7 @@ def test_every_convolution_of_a_real_network_is_found_once(artifacts, backend):
     spec = BACKENDS.get(name)
     if spec.available() is not None:
         pytest.skip(f"{name}: {spec.available()}")
-    skip_without_engine(name, dict(parse_case_id(f"{MODEL}/{backend}/b1/t1").backend.options))
+    skip_without_engine(name, dict(Case.parse(f"{MODEL}/{backend}/b1/t1").backend.options))
     assert isinstance(spec, LayerProfiler)
     job = {
         "job": "layers", "case": f"{MODEL}/{backend}/b1/t1", "seed": 0, "max_seconds": 0.05,
@@ -233,9 +235,9 @@ def test_every_convolution_of_a_real_network_is_found_once(artifacts, backend):
     phases = []
     answer = perform(job, phases.append)
     assert answer["status"] == "ok", answer
-    json.dumps(answer, allow_nan=False)
+    profile = JOBS.get("layers").read(json.loads(json.dumps(answer, allow_nan=False))).layers
     layers = artifacts["layers"]
-    rows = layer_time_rows("case", answer["layers"], layers)
+    rows = layer_time_rows("case", profile, layers)
     convs = [layer.index for layer in layers if layer.kind == "conv"]
     owned = [index for row in rows for index in row["index"]]
     assert len(owned) == len(set(owned))  # nothing is counted twice
@@ -243,7 +245,7 @@ def test_every_convolution_of_a_real_network_is_found_once(artifacts, backend):
     norms = {layer.index for layer in layers if layer.kind == "norm"}
     assert norms <= set(owned)  # folded, or with a time of their own
     total = sum(row["time_ms"] for row in rows)
-    assert total == pytest.approx(answer["layers"]["total_ns"] / 1e6)
+    assert total == pytest.approx(profile.total_ns / 1e6)
     # Each convolution's MACs stand in one row: their sum is the network's.
     macs = sum(row["macs"] for row in rows if row["macs"])
     assert macs == sum(int(layer["macs"]) for layer in layers)

@@ -5,7 +5,7 @@ import pytest
 
 from cspbench.backends import _pipeline
 from cspbench.backends.spec import BACKENDS, SCOPE
-from cspbench.core.case import parse_case_id
+from cspbench.core.case import Case
 from cspbench.measure.scope import detects, scope_of, timed_parts
 
 
@@ -35,7 +35,7 @@ class Session:
 def timed(case):
     """What happens before the clock, and what inside."""
     session = Session()
-    feed, infer = timed_parts(session, parse_case_id(case), [np.zeros((2, 3, 64, 96), np.float32)])
+    feed, infer = timed_parts(session, Case.parse(case), [np.zeros((2, 3, 64, 96), np.float32)])
     feed(0)
     before, session.log = session.log, []
     infer()
@@ -65,7 +65,7 @@ def test_a_detectors_pipeline_ends_with_boxes_of_every_image(model):
 
 def test_who_detects():
     models = ("peleenet@64", "csppeleenet+efm@64", "centernet-resnet18@64")
-    found = [detects(parse_case_id(f"{model}/x/b1/t1").model) for model in models]
+    found = [detects(Case.parse(f"{model}/x/b1/t1").model_id) for model in models]
     assert found == [False, True, True]
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from cspbench.core.case import parse_model_id
+from cspbench.core.case import ModelId
 from cspbench.errors import InputError
 from cspbench.models.build import build, default_input, spec_of
 from cspbench.models.detector import attach
@@ -179,7 +179,7 @@ def test_default_inputs():
     assert default_input("resnet50") == (256, 256)
     assert default_input("peleenet+prn") == (416, 416)
     assert default_input("peleenet@192x256") == (192, 256)
-    assert default_input(parse_model_id("yolov3-tiny")) == (416, 416)
+    assert default_input(ModelId.parse("yolov3-tiny")) == (416, 416)
     assert spec_of("csppeleenet[gamma=0.25]+prn").name == "csppeleenet"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cspbench import literature
-from cspbench.core.case import parse_model_id
+from cspbench.core.case import ModelId
 from cspbench.errors import InputError
 from cspbench.models.identity import canonical
 from cspbench.models.spec import MODELS
@@ -50,7 +50,7 @@ def test_every_named_system_can_be_built():
         except InputError as error:
             pytest.fail(str(error))
         # Written as ids are: sorted options, none at its default.
-        assert str(parse_model_id(name)) == name
+        assert str(ModelId.parse(name)) == name
 
 
 def test_every_spec_that_says_so_is_published():

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 from torch import nn
 
-from cspbench.core.case import Ref, parse_model_id
+from cspbench.core.case import ModelId, Ref
 from cspbench.core.options import Axis
 from cspbench.errors import InputError, Unavailable, Unsupported
 from cspbench.models.build import build, spec_of
@@ -57,18 +57,18 @@ def test_a_path_as_an_option_survives_an_id():
     ref = Ref.of("darknet:a/b.cfg", {"weights": "c d/e.weights"})
     text = '"darknet:a/b.cfg"[weights="c d/e.weights"]'
     assert str(ref) == text
-    assert parse_model_id(text).model == ref
+    assert ModelId.parse(text).model == ref
     # Plain text needs no quotes; text that reads as a number does.
     assert str(Ref.of("m", {"weights": "e.weights"})) == "m[weights=e.weights]"
-    assert parse_model_id(str(Ref.of("m", {"weights": "12"}))).model.options == (("weights", "12"),)
+    assert ModelId.parse(str(Ref.of("m", {"weights": "12"}))).model.options == (("weights", "12"),)
     with pytest.raises(InputError, match='a closing "'):
-        parse_model_id('m[weights="a]')
+        ModelId.parse('m[weights="a]')
 
 
 @given(st.text(st.characters(exclude_categories=["C"], exclude_characters='"'), max_size=50))
 def test_any_path_survives_an_id(path):
     model = Ref.of("m", {"weights": path})
-    assert parse_model_id(str(model)).model == model
+    assert ModelId.parse(str(model)).model == model
 
 
 def test_the_axis_of_paths():

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from cspbench.artifacts.cache import cache_folder
-from cspbench.core.case import Ref
+from cspbench.core.case import Case, Ref
 from cspbench.core.registry import Registry
 from cspbench.core.statuses import Status
 from cspbench.errors import InputError
@@ -22,10 +22,10 @@ from cspbench.runner.session import Session, Silent
 from cspbench.store.migrate import FORMAT
 from cspbench.store.records import MAX_LOST
 from cspbench.store.rundir import RunDirectory, read_run
-from cspbench.suite.suite import Case, Measure, Suite
+from cspbench.suite.suite import Measure, Suite
 from cspbench.views.frames import load
+from tests.launches import MS, TIMED
 
-MS = 1_000_000
 MEASURE = Measure(
     rounds=3, warmup_seconds=0.5, target_ci=0.05, max_seconds=0.25, timeout_seconds=42.0,
     memory=False, seed=7,
@@ -73,16 +73,10 @@ def id_of(text):
     return f"{model}@64/{backend}/b1/t2"
 
 
-def good(latency_ms=10.0, **answer):
+def good(latency_ms=10.0, *, flags=(), **answer):
     """Make the outcome of a launch whose inferences all took ``latency_ms``."""
-    found = {
-        "load_ns": 5 * MS, "first_ns": 20 * MS, "latencies_ns": [int(latency_ms * MS)] * 50,
-        "stop": "target_ci", "relative_half_width": 0.0,
-        "warmup": {"count": 9, "window_medians_ns": [10 * MS], "steady": True},
-        "agreement": {"max_relative_error": 1e-6, "tolerance": 1e-4},
-        "backend": {"version": "1"}, "interference": None, "flags": [],
-    }  # fmt: skip
-    return Outcome(Status.OK, answer={**found, **answer}, seconds=1.5)
+    found = {**TIMED, "latencies_ns": [int(latency_ms * MS)] * 50, **answer}
+    return Outcome(Status.OK, answer=found, seconds=1.5, flags=list(flags))
 
 
 def prepared(**answer):
@@ -113,24 +107,24 @@ class FakeExecutor:
 
     @property
     def order(self):
-        return [job["case"] for job, _, _ in self.jobs]
+        return [request.case.id for request, _, _ in self.jobs]
 
-    def launch(self, job, threads, timeout_seconds):
+    def launch(self, request, threads, timeout_seconds):
         if self._directory is not None:
             assert len(read_run(self._directory.path).launches) == len(self.jobs)
-        self.jobs.append((job, threads, timeout_seconds))
-        script = self._launches.get(job["case"])
+        self.jobs.append((request, threads, timeout_seconds))
+        script = self._launches.get(request.case.id)
         found = script.pop(0) if script else good()
         if isinstance(found, BaseException):
             raise found
         return found
 
-    def series(self, jobs, timeout_seconds):
-        for job in jobs:
-            self.prepared.append(job)
-            outcome = self._prepares.get(job["model"], prepared())
+    def series(self, requests, timeout_seconds):
+        for request in requests:
+            self.prepared.append(request)
+            outcome = self._prepares.get(request.model, prepared())
             if outcome.status is Status.OK:
-                for item in job["artifacts"]:
+                for item in request.artifacts:
                     self._write(item)
             yield outcome
 
@@ -147,9 +141,9 @@ class SlowExecutor(FakeExecutor):
 
     now = 0.0
 
-    def launch(self, job, threads, timeout_seconds):
+    def launch(self, request, threads, timeout_seconds):
         self.now += 10.0
-        return super().launch(job, threads, timeout_seconds)
+        return super().launch(request, threads, timeout_seconds)
 
 
 def run(tmp_path, suite, executor, progress=None):
@@ -166,10 +160,10 @@ def run(tmp_path, suite, executor, progress=None):
 def test_each_model_is_prepared_once_for_all_its_backends(tmp_path):
     executor = FakeExecutor()
     run(tmp_path, suite("a/cpu", "a/gpu", "b/cpu", "a/board"), executor)
-    kinds = {job["model"]: [item["kind"] for item in job["artifacts"]] for job in executor.prepared}
+    kinds = {one.model: [item["kind"] for item in one.artifacts] for one in executor.prepared}
     assert kinds == {"a@64": ["onnx", "pt2"], "b@64": ["onnx"]}
     assert len(executor.prepared) == 2
-    assert {job["seed"] for job in executor.prepared} == {7}
+    assert {one.seed for one in executor.prepared} == {7}
 
 
 def test_a_second_run_exports_nothing(tmp_path):
@@ -177,7 +171,7 @@ def test_a_second_run_exports_nothing(tmp_path):
     run(tmp_path, cases, FakeExecutor())
     again = FakeExecutor()
     run(tmp_path, cases, again)
-    assert all(job["artifacts"] == [] for job in again.prepared)
+    assert all(one.artifacts == [] for one in again.prepared)
     assert Counter(again.order) == {id_of("a/cpu"): 3, id_of("a/gpu"): 3}
 
 
@@ -188,7 +182,7 @@ def test_a_model_that_cannot_be_built_costs_its_own_cases_only(tmp_path):
     assert list(done.cases["status"]) == ["failed", "failed", "ok"]
     assert list(done.cases["reason"]) == ["no such layer", "no such layer", ""]
     prepare = done.stored.launches[0]
-    assert (prepare["job"], prepare["log"]) == ("prepare", "Traceback ...")
+    assert (prepare.job, prepare.log) == ("prepare", "Traceback ...")
 
 
 def test_what_one_exporter_cannot_express_is_unsupported_for_its_backends(tmp_path):
@@ -205,7 +199,7 @@ def test_what_one_exporter_cannot_express_is_unsupported_for_its_backends(tmp_pa
 def test_a_model_is_analysed_once_also_where_no_case_of_it_can_run(tmp_path):
     executor = FakeExecutor()
     done = run(tmp_path, suite("a/cpu", "b/board"), executor)
-    assert [job["model"] for job in executor.prepared] == ["a@64", "b@64"]
+    assert [one.model for one in executor.prepared] == ["a@64", "b@64"]
     assert list(done.cases["params_m"]) == [2.0, 2.0]
     assert list(done.cases["macs_g"]) == [0.3, 0.3]
     assert list(done.cases["bflops"]) == [0.61, 0.61]
@@ -234,14 +228,39 @@ def test_launches_follow_the_rounds_of_the_recorded_seed(tmp_path):
 def test_a_launch_is_told_all_it_needs(tmp_path):
     executor = FakeExecutor()
     run(tmp_path, suite("a/gpu", measure=MEASURE), executor)
-    job, threads, timeout_seconds = executor.jobs[0]
+    request, threads, timeout_seconds = executor.jobs[0]
     artifact = plan_suite(suite("a/gpu")).cases[0].artifact
-    assert job == {
+    assert request.to_json() == {
         "job": "time", "case": "a@64/gpu/b1/t2", "device": "cuda", "artifact": str(artifact.path),
         "reference": str(artifact.reference), "seed": 7, "warmup_seconds": 0.5, "target_ci": 0.05,
         "max_seconds": 0.25, "sensors": "auto",
     }  # fmt: skip
     assert (threads, timeout_seconds) == (2, 42.0)
+
+
+def test_a_worker_writes_nothing_of_the_envelope(tmp_path):
+    """Whatever else a worker or a board answers: which launch it was is the runner's to say."""
+    forged = good(case="b@64/cpu/b1/t2", number=7, session="mine", status="ok", job="memory",
+                  board="b9", energy={"power_w": 1})  # fmt: skip
+    forged.answer["flags"] = ["throttled"]
+    forged.notes = {"number": 9, "case": "b@64/cpu/b1/t2", "memory_bound": "cgroup"}
+    done = run(tmp_path, suite("a/cpu"), FakeExecutor({"a/cpu": [forged] * 3}))
+    launches = done.stored.launches
+    assert [(one.case, one.job, one.number) for one in launches] == [
+        (id_of("a/cpu"), "time", number) for number in range(3)
+    ]
+    assert {(one.board, one.energy, one.memory_bound) for one in launches} == {
+        (None, None, "cgroup")
+    }
+    assert len({one.session for one in launches}) == 1
+    assert "mine" not in {one.session for one in launches}
+
+
+def test_an_answer_that_is_malformed_is_a_failed_launch_with_its_reason(tmp_path):
+    wrong = good(latencies_ns=["fast"])
+    done = run(tmp_path, suite("a/cpu"), FakeExecutor({"a/cpu": [wrong] * 2}))
+    assert list(done.cases["status"]) == ["failed"]
+    assert done.cases["reason"][0].startswith("the worker's answer is malformed: latencies_ns.0: ")
 
 
 def test_every_launch_is_on_disk_before_the_next_starts(tmp_path):
@@ -353,7 +372,7 @@ class Watcher:
         self.events.append(("launching", case_id))
 
     def launched(self, launch, left):
-        self.events.append(("launched", launch["status"], left))
+        self.events.append(("launched", launch.status.value, left))
 
 
 def test_progress_is_told_in_order_with_what_is_left(tmp_path):
@@ -377,7 +396,7 @@ WITH_MEMORY = replace(MEASURE, memory=True)
 
 def memory(**answer):
     """Make the outcome of a memory launch."""
-    return Outcome(Status.OK, answer={"memory": {"method": "invented"}, "flags": [], **answer})
+    return Outcome(Status.OK, answer={"memory": {"method": "invented"}, **answer})
 
 
 def test_memory_has_one_launch_a_case_after_all_timing(tmp_path):
@@ -385,7 +404,7 @@ def test_memory_has_one_launch_a_case_after_all_timing(tmp_path):
         {"a/cpu": [good()] * 3 + [memory()], "b/cpu": [good()] * 3 + [memory()]}
     )
     done = run(tmp_path, suite("a/cpu", "b/cpu", measure=WITH_MEMORY), executor)
-    assert [job["job"] for job, _, _ in executor.jobs] == ["time"] * 6 + ["memory"] * 2
+    assert [one.job for one, _, _ in executor.jobs] == ["time"] * 6 + ["memory"] * 2
     assert executor.order[6:] == [id_of("a/cpu"), id_of("b/cpu")]
     assert list(done.cases["launches"]) == [3, 3]  # those that were timed
 
@@ -393,7 +412,7 @@ def test_memory_has_one_launch_a_case_after_all_timing(tmp_path):
 def test_what_could_not_be_timed_has_no_memory_launch(tmp_path):
     executor = FakeExecutor({"a/cpu": [bad()] * 2, "b/cpu": [bad("unsupported")]})
     run(tmp_path, suite("a/cpu", "b/cpu", measure=WITH_MEMORY), executor)
-    assert {job["job"] for job, _, _ in executor.jobs} == {"time"}
+    assert {one.job for one, _, _ in executor.jobs} == {"time"}
 
 
 def test_a_memory_launch_that_fails_does_not_spoil_the_times(tmp_path):
@@ -415,7 +434,7 @@ def test_resume_measures_the_memory_that_is_missing(tmp_path):
     plan, stored = resumable(directory.path)
     rest = FakeExecutor({"b/cpu": [memory()]})
     execute(plan, RunDirectory(stored.path), stored.launches, executor=rest)
-    assert [(job["job"], job["case"]) for job, _, _ in rest.jobs] == [("memory", id_of("b/cpu"))]
+    assert [(one.job, one.case.id) for one, _, _ in rest.jobs] == [("memory", id_of("b/cpu"))]
 
 
 # Interruption and resume ------------------------------------------------------------------------
@@ -509,7 +528,7 @@ def test_a_run_is_not_resumed_on_another_machine(tmp_path):
     done = run(tmp_path, suite("a/cpu"), FakeExecutor())
     meta = dict(done.stored.meta)
     meta["environment"] = {**meta["environment"], "cpu": "another processor"}
-    RunDirectory(done.path).write_meta(meta)
+    RunDirectory(done.path).update(lambda old: old.update(meta))
     with pytest.raises(InputError, match="cannot be resumed: cpu was 'another processor'"):
         resumable(done.path)
 
@@ -518,7 +537,7 @@ def test_a_run_is_not_resumed_after_a_model_changed(tmp_path):
     done = run(tmp_path, suite("a/cpu"), FakeExecutor())
     meta = dict(done.stored.meta)
     meta["cases"] = [{**case, "key": "0" * 16} for case in meta["cases"]]
-    RunDirectory(done.path).write_meta(meta)
+    RunDirectory(done.path).update(lambda old: old.update(meta))
     with pytest.raises(InputError, match=f"the definition of {id_of('a/cpu')} .* changed"):
         resumable(done.path)
 
@@ -528,7 +547,7 @@ def test_run_json_says_what_was_planned_where(tmp_path):
     meta = done.stored.meta
     assert (meta["format"], meta["run"], meta["schedule"]) == (FORMAT, done.path.name, "rounds")
     assert meta["suite"]["name"] == "tiny"
-    assert meta["suite"]["measure"] == vars(MEASURE)
+    assert meta["suite"]["measure"] == {**vars(MEASURE), "extras": []}
     assert [case["id"] for case in meta["cases"]] == [id_of("a/cpu"), id_of("a/board")]
     assert [case["status"] for case in meta["cases"]] == [None, "unavailable"]
     assert {"cpu", "cores_usable", "os", "kernel", "libraries", "git_commit"} <= set(
@@ -546,8 +565,7 @@ def test_a_run_whose_budget_is_spent_is_complete_and_can_go_on(tmp_path):
     plan = plan_suite(suite("a/cpu", "b/cpu", measure=measure))
     directory = new_run(plan, tmp_path / "results")
     executor = SlowExecutor()
-    meta = read_run(directory.path).meta
-    Session(plan, directory, executor, Silent(), meta, clock=lambda: executor.now).run([])
+    Session(plan, directory, executor, Silent(), clock=lambda: executor.now).run([])
     done = load(directory.path)
     assert Counter(executor.order) == {id_of("a/cpu"): 5, id_of("b/cpu"): 5}
     assert set(done.cases["status"]) == {"ok"}
@@ -566,7 +584,6 @@ def test_launches_for_memory_are_reserved_in_the_budget(tmp_path):
     plan = plan_suite(suite("a/cpu", measure=measure))
     directory = new_run(plan, tmp_path / "results")
     executor = SlowExecutor()
-    meta = read_run(directory.path).meta
-    Session(plan, directory, executor, Silent(), meta, clock=lambda: executor.now).run([])
-    jobs = [job["job"] for job, _, _ in executor.jobs]
+    Session(plan, directory, executor, Silent(), clock=lambda: executor.now).run([])
+    jobs = [one.job for one, _, _ in executor.jobs]
     assert jobs == ["time"] * 8 + ["memory"]

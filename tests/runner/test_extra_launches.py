@@ -50,11 +50,11 @@ def layers():
         "entries": [["conv", "Conv", 8_000_000, ["conv"]]], "nodes": [["conv", "Conv", [], []]],
         "total_ns": 10_000_000, "runs": 5, "method": "invented",
     }  # fmt: skip
-    return Outcome(Status.OK, answer={"layers": found, "flags": []})
+    return Outcome(Status.OK, answer={"layers": found})
 
 
 def compiled(seconds=33.0, cached=False):
-    answer = {"compile_seconds": seconds, "compile_cached": cached, "flags": []}
+    answer = {"compile_seconds": seconds, "compile_cached": cached}
     return Outcome(Status.OK, answer=answer)
 
 
@@ -64,7 +64,7 @@ WITH_LAYERS = replace(MEASURE, layers=True)
 def test_layers_have_a_launch_of_their_own_after_timing(tmp_path):
     executor = FakeExecutor({"a/cpu": [good()] * 3 + [layers()]})
     done = run(tmp_path, suite("a/cpu", measure=WITH_LAYERS), executor)
-    assert [job["job"] for job, _, _ in executor.jobs] == ["time"] * 3 + ["layers"]
+    assert [one.job for one, _, _ in executor.jobs] == ["time"] * 3 + ["layers"]
     # The Analysis of this test has no layers: the entry stands alone.
     frame = done.layer_times
     assert list(frame["entry"]) == ["conv", "(between layers)"]
@@ -83,7 +83,7 @@ def test_a_profile_that_fails_does_not_spoil_the_times(tmp_path):
 def test_compilation_comes_first_and_its_time_has_a_column(tmp_path):
     executor = FakeExecutor({"a/compiler": [compiled()]})
     done = run(tmp_path, suite("a/compiler", "a/cpu"), executor)
-    jobs = [(job["job"], job["case"]) for job, _, _ in executor.jobs]
+    jobs = [(one.job, one.case.id) for one, _, _ in executor.jobs]
     assert jobs[0] == ("compile", id_of("a/compiler"))
     assert [job for job, _ in jobs[1:]] == ["time"] * 6
     assert done.cases["compile_seconds"][0] == 33.0
@@ -101,7 +101,7 @@ def test_what_was_in_the_cache_has_no_time_of_compilation(tmp_path):
 def test_what_cannot_be_compiled_is_not_timed(tmp_path):
     executor = FakeExecutor({"a/compiler": [bad("unavailable", "no compiler")]})
     done = run(tmp_path, suite("a/compiler", "a/cpu"), executor)
-    assert [job["job"] for job, _, _ in executor.jobs] == ["compile"] + ["time"] * 3
+    assert [one.job for one, _, _ in executor.jobs] == ["compile"] + ["time"] * 3
     assert list(done.cases["status"]) == ["unavailable", "ok"]
     assert done.cases["reason"][0] == "no compiler"
 
@@ -115,4 +115,4 @@ def test_a_resumed_run_compiles_no_second_time(tmp_path):
     again, stored = resumable(directory.path)
     rest = FakeExecutor()
     execute(again, directory, before=stored.launches, executor=rest)
-    assert [job["job"] for job, _, _ in rest.jobs] == ["time"] * 2
+    assert [one.job for one, _, _ in rest.jobs] == ["time"] * 2

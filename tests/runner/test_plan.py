@@ -4,21 +4,20 @@ from dataclasses import dataclass
 
 import pytest
 
-from cspbench.core.case import Ref
+from cspbench.core.case import Case, Ref
 from cspbench.core.registry import Registry
 from cspbench.core.statuses import Status
 from cspbench.errors import InputError
 from cspbench.runner import plan as plan_module
 from cspbench.runner.plan import (
     START_SECONDS,
-    case_from_id,
     case_seconds,
     estimate_seconds,
     launch_seconds,
     plan_suite,
 )
 from cspbench.store.rundir import RunDirectory
-from cspbench.suite.suite import Case, Measure, Suite
+from cspbench.suite.suite import Measure, Suite
 
 
 @dataclass
@@ -97,7 +96,7 @@ def test_keys_tell_cases_apart_and_stay_the_same(backends):
     ],
 )
 def test_a_case_is_rebuilt_from_its_id(text):
-    assert case_from_id(text).id == text
+    assert Case.parse(text).id == text
 
 
 # How long it takes ------------------------------------------------------------------------------

@@ -15,6 +15,8 @@ import psutil
 import pytest
 
 from cspbench.core.statuses import Status
+from cspbench.jobs.spec import JOBS
+from cspbench.jobs.time import TimeRequest
 from cspbench.machine.cgroup import MemoryGroup
 from cspbench.runner import process
 from cspbench.runner.executor import LocalExecutor
@@ -54,7 +56,8 @@ def job(tmp_path, monkeypatch, fake_distribution):
 
 
 def launch(job, timeout_seconds=60.0, threads=1):
-    return LocalExecutor(memory_limit_bytes=1 << 30).launch(job, threads, timeout_seconds)
+    request = TimeRequest.from_json(job)
+    return LocalExecutor(memory_limit_bytes=1 << 30).launch(request, threads, timeout_seconds)
 
 
 def running_children():
@@ -88,7 +91,8 @@ def test_a_good_launch_answers_with_everything_a_worker_can_know(job):
     assert answer["warmup"]["count"] >= 3
     assert answer["agreement"] == {"max_relative_error": 0.0, "tolerance": 1e-4}
     assert answer["interference"]["seconds"] > 0
-    assert set(answer["flags"]) <= {"not_steady", "contended"}
+    kind = JOBS.get("time")
+    assert set(kind.flags(kind.read(answer))) <= {"not_steady", "contended"}
     assert outcome.seconds > 0
     # The worker was told its threads before anything loaded, and imported no other backend.
     assert answer["backend"] == {"heavy_modules": "", "omp_num_threads": "3", "threads": 1}
@@ -208,8 +212,8 @@ def test_a_worker_that_holds_more_memory_than_allowed_is_ended(job, monkeypatch,
 
 
 def test_the_launch_says_what_bounded_its_memory(job):
-    assert launch(job()).answer["memory_bound"] in ("cgroup", "watchdog")
-    assert launch(job("segfault")).answer["memory_bound"] in ("cgroup", "watchdog")
+    assert launch(job()).notes["memory_bound"] in ("cgroup", "watchdog")
+    assert launch(job("segfault")).notes["memory_bound"] in ("cgroup", "watchdog")
 
 
 def test_the_kernels_count_of_kills_is_read_from_vmstat(tmp_path, monkeypatch):
@@ -261,7 +265,8 @@ def test_one_worker_does_jobs_one_after_the_other(job):
 
 
 def test_a_series_goes_on_in_a_new_worker_after_one_died(job):
-    outcomes = list(LocalExecutor().series([job("segfault"), job(), job("exit"), job()], 60.0))
+    requests = [TimeRequest.from_json(job(do)) for do in ("segfault", "ok", "exit", "ok")]
+    outcomes = list(LocalExecutor().series(requests, 60.0))
     assert [str(outcome.status) for outcome in outcomes] == ["crashed", "ok", "crashed", "ok"]
 
 

@@ -1,5 +1,7 @@
 """From launches to one record a case: status, reason, flags and numbers, by hand."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,17 +9,16 @@ from hypothesis import strategies as st
 from cspbench.core.statuses import NOT_RUNNABLE, Status
 from cspbench.store.records import MAX_BAD_ENDS, MAX_LOST, records, undisturbed_first
 from cspbench.store.rundir import StoredRun
+from tests.launches import stored_launch
 
-MS = 1_000_000
 CASE = "m@64/cpu/b1/t1"
 
 
 def launch(number=0, *, status="ok", reason="", ms=(10.0,), session="s1", flags=(), job="time"):
-    found = {"case": CASE, "job": job, "number": number, "session": session, "status": status,
-             "reason": reason, "flags": list(flags)}  # fmt: skip
-    if status == "ok":
-        found["latencies_ns"] = [int(value * MS) for value in ms]
-    return found
+    return stored_launch(
+        CASE, number=number, status=status, reason=reason, ms=ms, session=session,
+        flags=list(flags), job=job,
+    )  # fmt: skip
 
 
 def record(launches, rounds=3, planned=None, reason=""):
@@ -127,22 +128,22 @@ def test_flags(launches, flags):
 def test_a_disturbed_launch_gives_way_where_there_are_enough_others():
     noisy = launch(0, ms=[99.0], flags=["contended"])
     found = record([noisy, *(launch(n) for n in (1, 2, 3))])
-    assert [one["number"] for one in found.good] == [1, 2, 3]
+    assert [one.number for one in found.good] == [1, 2, 3]
     assert (found.flags, found.latency_ms.estimate) == ((), 10.0)
 
 
 def test_a_disturbed_launch_counts_where_there_are_not():
     found = record([launch(0, ms=[99.0], flags=["throttled"]), launch(1), launch(2)])
-    assert [one["number"] for one in found.good] == [0, 1, 2]
+    assert [one.number for one in found.good] == [0, 1, 2]
     assert found.flags == ("throttled",)
 
 
 @given(st.lists(st.booleans(), max_size=10), st.integers(1, 6))
 def test_which_launches_count_never_depends_on_their_latency(disturbed, rounds):
     launches = [launch(n, flags=["contended"] if bad else []) for n, bad in enumerate(disturbed)]
-    slower = [{**one, "latencies_ns": [9 * 10**9 - n]} for n, one in enumerate(launches)]
-    chosen = [one["number"] for one in undisturbed_first(launches, rounds)]
-    assert chosen == [one["number"] for one in undisturbed_first(slower, rounds)]
+    slower = [launch(n, ms=[9000 - n], flags=one.flags) for n, one in enumerate(launches)]
+    chosen = [one.number for one in undisturbed_first(launches, rounds)]
+    assert chosen == [one.number for one in undisturbed_first(slower, rounds)]
     assert chosen == sorted(chosen)
     assert len(chosen) == min(rounds, len(launches))
 
@@ -174,5 +175,6 @@ def test_records_are_in_plan_order_and_strangers_are_left_out():
         "cases": [{"id": name, "status": None, "reason": ""} for name in "ba"],
         "suite": {"measure": {"rounds": 1}},
     }
-    found = records(StoredRun(None, meta, [{**launch(), "case": "a"}, {**launch(), "case": "z"}]))
+    launches = [replace(launch(), case=case) for case in "az"]
+    found = records(StoredRun(None, meta, launches))
     assert [(one.case, one.status.value) for one in found] == [("b", "interrupted"), ("a", "ok")]

@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import shutil
+import threading
 import zlib
 
 import pytest
@@ -163,7 +164,9 @@ def test_whatever_is_at_the_end_of_the_file_no_launch_before_it_is_lost(
         (errno.EIO, "Input/output error"),
     ],
 )
-@pytest.mark.parametrize("write", ["append", "write_meta"])
+@pytest.mark.parametrize(
+    "write", [lambda run: run.append(B), lambda run: run.update(lambda meta: meta.update(x=1))]
+)
 def test_a_disk_that_takes_no_more_is_one_sentence_and_nothing_is_half_written(
     run, monkeypatch, number, said, write
 ):
@@ -175,22 +178,39 @@ def test_a_disk_that_takes_no_more_is_one_sentence_and_nothing_is_half_written(
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(StoreError, match=rf"cannot write .*: {said}; what was .* run --resume"):
-        getattr(run, write)(B)
+        write(run)
     assert {path.name: path.read_bytes() for path in run.path.iterdir()} == before
 
 
 def test_a_directory_that_is_gone_does_not_come_back_half_empty(run):
     shutil.rmtree(run.path)
-    for write in (run.append, run.write_meta):
+    for write in (run.append, lambda meta: run.update(lambda old: old.update(meta))):
         with pytest.raises(StoreError, match="No such file or directory"):
             write(A)
     assert not run.path.exists()
 
 
+def test_many_threads_change_run_json_one_at_a_time(run):
+    """As the sessions of a fleet's boards do: no change is lost."""
+
+    def note(board):
+        for number in range(20):
+            run.update(lambda meta, number=number: meta["noted"].append([board, number]))
+
+    run.update(lambda meta: meta.update(noted=[]))
+    threads = [threading.Thread(target=note, args=(board,)) for board in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    noted = json.loads((run.path / RUN_FILE).read_text())["noted"]
+    assert sorted(noted) == [[board, number] for board in range(8) for number in range(20)]
+
+
 def test_run_json_is_replaced_as_a_whole(run):
     before = (run.path / RUN_FILE).read_text()
     with pytest.raises(ValueError, match="not JSON compliant"):
-        run.write_meta({"format": FORMAT, "x": float("nan")})
+        run.update(lambda meta: meta.update(x=float("nan")))
     assert (run.path / RUN_FILE).read_text() == before
 
 
@@ -210,7 +230,7 @@ def test_a_place_that_cannot_be_written_is_one_sentence(tmp_path):
 
 
 def test_a_newer_format_is_refused_and_the_way_out_named(run):
-    run.write_meta({"format": FORMAT + 1})
+    run.update(lambda meta: meta.update(format=FORMAT + 1))
     with pytest.raises(InputError, match=f"run format {FORMAT + 1}, .* reads up to {FORMAT}: upg"):
         read_lines(run.path)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cspbench.core.case import parse_case_id
+from cspbench.core.case import Case
 from cspbench.errors import InputError
 from cspbench.suite import find
 from cspbench.suite.find import find_suites, installed_suites, list_suites, suite_name
@@ -95,7 +95,7 @@ def installed(name: str) -> Path:
 def test_every_installed_suite_is_right(path: Path) -> None:
     suite = load_suite(path)
     assert suite.description
-    assert [str(parse_case_id(case.id)) for case in suite.cases] == [c.id for c in suite.cases]
+    assert [str(Case.parse(case.id)) for case in suite.cases] == [c.id for c in suite.cases]
 
 
 def test_edge_is_table_5(tmp_path: Path) -> None:

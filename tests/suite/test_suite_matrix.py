@@ -9,7 +9,7 @@ from pathlib import Path
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cspbench.core.case import parse_case_id
+from cspbench.core.case import Case
 from cspbench.suite.catalog import Catalog
 from cspbench.suite.load import load_suite
 from cspbench.suite.suite import Suite
@@ -305,6 +305,6 @@ def test_where_all_axes_apply_the_cases_are_the_product_less_the_excluded(
     assert len(set(ids(suite))) == len(suite.cases)
     assert load_suite(path, catalog=catalog) == suite
     for case in suite.cases:
-        parsed = parse_case_id(case.id)
-        assert (parsed.model, parsed.backend) == (case.model_id, case.backend)
+        parsed = Case.parse(case.id)
+        assert parsed == case
         assert (parsed.batch, parsed.threads) == (case.batch, case.threads)

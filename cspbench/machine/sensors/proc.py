@@ -10,6 +10,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from cspbench.core.bounds import Amount, Count
 from cspbench.machine.sensors.spec import SENSORS, Reading
 
 #: Shares of one processor's time above which steal, and other processes, spoil a measurement.
@@ -83,14 +84,14 @@ class Interference:
     ``voluntary_switches`` how often they waited (for a lock, a device, one another).
     """
 
-    seconds: float
-    foreign_cpu_s: float
-    steal_s: float
-    load_1m_before: float
-    load_1m_after: float
-    own_cpu_s: float = 0.0
-    voluntary_switches: int = 0
-    involuntary_switches: int = 0
+    seconds: Amount
+    foreign_cpu_s: Amount
+    steal_s: Amount
+    load_1m_before: Amount
+    load_1m_after: Amount
+    own_cpu_s: Amount | None = None
+    voluntary_switches: Count | None = None
+    involuntary_switches: Count | None = None
 
     def contended(self) -> bool:
         """True if steal is over 5 %, or others took over 25 %, of one processor."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from statistics import median
 from types import TracebackType
 
-from cspbench.core.registry import nearest
+from cspbench.core.text import nearest
 from cspbench.machine.sensors.spec import SENSORS, Publishes, Reader, Reading, Sensor
 
 #: What ``measure.sensors`` may say instead of names.

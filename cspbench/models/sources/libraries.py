@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cspbench.core.options import Options
-from cspbench.core.registry import nearest
+from cspbench.core.text import nearest
 from cspbench.errors import InputError, Unavailable
 from cspbench.models.sources.files import WEIGHTS, load_checkpoint, weights_file
 from cspbench.models.spec import SOURCES, ModelSpec, SourceSpec

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cspbench import literature
-from cspbench.core.case import parse_model_id
+from cspbench.core.case import ModelId
 from cspbench.paper.evidence import Evidence
 from cspbench.paper.reproduced._table import (
     SYSTEM,
@@ -54,13 +54,13 @@ def _ablation_label(name: str) -> str:
     """``CSP (fusion last), γ 0.5``; empty for a network that is not split."""
     if not name.startswith("csp"):
         return ""
-    options = dict(parse_model_id(name).model.options)
+    options = dict(ModelId.parse(name).model.options)
     fusion = str(options.get("fusion", ""))
     head = f"CSP (fusion {fusion})" if fusion else "CSPPeleeNet"
     return f"{head}, γ {options.get('gamma', 0.5)}"
 
 
 def _ablation_order(name: str) -> tuple[bool, str, float]:
-    options = dict(parse_model_id(name).model.options)
+    options = dict(ModelId.parse(name).model.options)
     fusion = {"first": "0", "last": "1", "csp": "2"}[str(options.get("fusion", "csp"))]
     return name.startswith("csp"), fusion, -float(options.get("gamma", 0.5))

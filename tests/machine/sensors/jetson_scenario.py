@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 from cspbench.machine.sensors.jtop import Jtop
@@ -138,16 +139,16 @@ def whole_run():
     if done.returncode or not runs:
         return {"problem": done.stdout[-2000:] + done.stderr[-3000:], "code": done.returncode}
     run = load(runs[0])
-    launch = next(item for item in run.stored.launches if item["job"] == "time")
+    launch = next(item for item in run.stored.launches if item.job == "time")
     columns = ["status", "latency_ms", "energy_per_inference_j", "power_w", "idle_power_w",
                "energy_method"]  # fmt: skip
     return {
         "case": json.loads(run.cases[columns].iloc[0].to_json()),
-        "sensors": launch["sensors"],
-        "energy": launch["energy"],
+        "sensors": launch.sensors,
+        "energy": asdict(launch.energy),
         "environment": run.environment,
-        "sample_seconds": launch["sample_seconds"],
-        "inferences": len(launch["latencies_ns"]),
+        "sample_seconds": launch.result.sample_seconds,
+        "inferences": len(launch.result.latencies_ns),
     }
 
 

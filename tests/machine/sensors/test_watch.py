@@ -3,17 +3,23 @@
 import gc
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 
 import pytest
 
+from cspbench.core.case import Case
 from cspbench.core.statuses import Status
+from cspbench.jobs.memory import MemoryRequest
+from cspbench.jobs.time import TimeRequest
 from cspbench.machine.sensors.spec import SENSORS, Reading
 from cspbench.machine.sensors.watch import Watch, chosen
 from cspbench.runner import observe as observe_module
 from cspbench.runner.observe import Observer
 from cspbench.runner.process import Outcome
+from cspbench.store.launch import Energy
 from cspbench.store.records import Record
+from tests.launches import TIMED, stored_launch
 
 
 @dataclass
@@ -200,7 +206,8 @@ def test_every_sensor_tells_what_it_is_and_never_raises_when_asked():
 
 # What the executor makes of it --------------------------------------------------------------------
 
-JOB = {"job": "time", "device": "cpu", "sensors": "auto"}
+CASE = Case.parse("m@64/cpu/b1/t1")
+JOB = TimeRequest(CASE, Path("m.onnx"), sensors="auto")
 
 
 @pytest.fixture
@@ -211,7 +218,7 @@ def sensor(monkeypatch):
 
 
 def timed(**answer):
-    found = {"latencies_ns": [10_000_000] * 40, "sample_seconds": 0.5, "flags": []}
+    found = {**TIMED, "latencies_ns": [10_000_000] * 40, "sample_seconds": 0.5}
     return Outcome(Status.OK, answer={**found, **answer})
 
 
@@ -226,14 +233,14 @@ def test_a_timed_launch_gets_sensors_and_energy_and_idle_power_once(sensor):
         time.sleep(0.1)
         watch.phase("close")
         observer.add(JOB, watch, outcome)
-        found = outcome.answer["energy"]
+        found = outcome.notes["energy"]
         # 8 W * 0.5 s / 40 inferences = 0.1 J.
         assert found["energy_per_inference_j"] == pytest.approx(0.1)
         assert found["power_w"] == pytest.approx(8.0)
         assert found["idle_power_w"] == pytest.approx(3.0)
         assert found["energy_method"] == "integral of board_power_w (fake, 50 Hz)"
-        assert outcome.answer["sensors"]["fake"]["gauges"]["board_power_w"]["mean"] == 8.0
-        assert outcome.answer["flags"] == []
+        assert outcome.notes["sensors"]["fake"]["gauges"]["board_power_w"]["mean"] == 8.0
+        assert outcome.flags == []
     assert (sensor.opened, sensor.closed) == (1, 0)  # connected once for all launches
     del observer
     gc.collect()
@@ -242,31 +249,26 @@ def test_a_timed_launch_gets_sensors_and_energy_and_idle_power_once(sensor):
 
 @pytest.mark.parametrize(
     ("job", "outcome"),
-    [({**JOB, "job": "memory"}, timed()), (JOB, Outcome(Status.CRASHED, "it died"))],
+    [(MemoryRequest(CASE, Path("m.onnx")), timed()), (JOB, Outcome(Status.CRASHED, "it died"))],
 )
 def test_other_jobs_and_failed_ones_get_nothing(sensor, job, outcome):
     observer = Observer(idle_seconds=0.0)
-    before = dict(outcome.answer)
     watch = observer.watch(job)
     watch.phase("sample")
     watch.phase("close")
     observer.add(job, watch, outcome)
-    assert outcome.answer == before
+    assert (outcome.notes, outcome.flags) == ({}, [])
 
 
 def test_the_energy_of_a_case_is_the_median_of_its_launches():
     def launch(joules, method="counter", idle=2.0):
-        found = {"energy_per_inference_j": joules, "power_w": 10 * joules, "idle_power_w": idle,
-                 "energy_method": method}  # fmt: skip
-        return {"energy": found}
+        return stored_launch(CASE.id, energy=asdict(Energy(joules, 10 * joules, idle, method)))
 
-    good = (launch(0.3), launch(0.1, idle=None), launch(99.0, "gauge"), launch(0.2), {})
+    without = stored_launch(CASE.id)
+    good = (launch(0.3), launch(0.1, idle=None), launch(99.0, "gauge"), launch(0.2), without)
     record = Record("id", Status.OK, "", (), good, good)
-    assert record.energy == {
-        "energy_per_inference_j": 0.2, "power_w": 2.0, "idle_power_w": 2.0,
-        "energy_method": "counter",
-    }  # fmt: skip
-    assert Record("id", Status.OK, "", (), (), ({},)).energy == {}
+    assert record.energy == Energy(0.2, 2.0, 2.0, "counter")
+    assert Record("id", Status.OK, "", (), (), (without,)).energy is None
 
 
 def test_without_a_power_source_no_time_is_spent_on_idling(sensor, monkeypatch):
@@ -277,5 +279,5 @@ def test_without_a_power_source_no_time_is_spent_on_idling(sensor, monkeypatch):
     watch.phase("sample")
     watch.phase("close")
     observer.add(JOB, watch, outcome)
-    assert "energy" not in outcome.answer
-    assert outcome.answer["sensors"]["fake"]["readings"] >= 2
+    assert "energy" not in outcome.notes
+    assert outcome.notes["sensors"]["fake"]["readings"] >= 2

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cspbench.core.registry import nearest
+from cspbench.core.text import nearest
 from cspbench.models.sources.darknet.cfg import Section, shown
 from cspbench.models.sources.darknet.ops import ACTIVATIONS, Layer, Op, Shape
 

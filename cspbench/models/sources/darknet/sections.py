@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from cspbench.core.registry import nearest
+from cspbench.core.text import nearest
 from cspbench.errors import InputError
 from cspbench.models.sources.darknet import maps, outputs, weighted
 from cspbench.models.sources.darknet.cfg import Section

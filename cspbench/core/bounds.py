@@ -1,0 +1,75 @@
+"""Bounds of values in typed results: who reads a stored or a foreign result checks them.
+
+They are annotations, ``Annotated[int, Within(0, MOST)]``. pydantic asks them when it checks a
+value; a worker, whose environment may hold no pydantic, imports and ignores them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any, TypeAlias, TypeVar
+
+#: Longer than any measurement takes (30 years in ns), far below what a float can tell apart.
+MOST = 10**18
+
+
+class Within:
+    """A number from ``low`` to ``high``, both included; never NaN or infinite."""
+
+    def __init__(self, low: float, high: float) -> None:
+        self.low, self.high = low, high
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Callable[[Any], Any]) -> Any:
+        schema = handler(source)
+        schema |= {"ge": self.low, "le": self.high}
+        return schema if schema["type"] == "int" else {**schema, "allow_inf_nan": False}
+
+
+class Checked:
+    """A value that a function accepts, by returning it, or refuses with a ValueError."""
+
+    def __init__(self, check: Callable[[Any], Any]) -> None:
+        self.check = check
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Callable[[Any], Any]) -> Any:
+        from pydantic_core.core_schema import no_info_after_validator_function
+
+        return no_info_after_validator_function(self.check, handler(source))
+
+
+T = TypeVar("T")
+
+
+def checked(validate: Callable[[Any], T], data: object) -> T:
+    """What pydantic makes of a value.
+
+    Raises:
+        ValueError: its first problem, in a phrase with its place.
+    """
+    from pydantic import ValidationError
+
+    try:
+        return validate(data)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        place = ".".join(str(part)[:80] for part in first["loc"])
+        raise ValueError(f"{place}: {first['msg']}" if place else first["msg"]) from None
+
+
+def _all_positive(values: list[int]) -> list[int]:
+    """Check all at once: a bound on each takes as long again as reading them."""
+    if not values or not 1 <= min(values) <= max(values) <= MOST:
+        raise ValueError("a latency is out of range")
+    return values
+
+
+#: Counts, bytes and nanoseconds.
+Count: TypeAlias = Annotated[int, Within(0, MOST)]
+Positive: TypeAlias = Annotated[int, Within(1, MOST)]
+Latencies: TypeAlias = Annotated[list[int], Checked(_all_positive)]
+Number: TypeAlias = Annotated[float, Within(-MOST, MOST)]
+Amount: TypeAlias = Annotated[float, Within(0, MOST)]
+#: A setting in seconds: at most eleven days, which every clock and every wait can take.
+Seconds: TypeAlias = Annotated[float, Within(0, 10**6)]
+#: 1e9 operations or bytes a second: what is divided by it neither vanishes nor overflows.
+Rate: TypeAlias = Annotated[float, Within(1e-6, 1e9)]

@@ -1,0 +1,130 @@
+"""A launch as it is stored: an envelope that the runner alone writes, around a typed result."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Annotated, Any
+
+from cspbench.core.bounds import Amount, Checked, Number, Within, checked
+from cspbench.core.case import Case
+from cspbench.core.statuses import Status
+from cspbench.errors import InputError
+from cspbench.jobs.spec import ENVELOPE, JOBS, Json, to_plain
+
+
+def check_case_id(text: str) -> str:
+    """The text, if it is the id of a case; else a ValueError."""
+    try:
+        Case.parse(text)
+    except InputError as error:
+        raise ValueError(str(error)) from None
+    return text
+
+
+def _short(text: str) -> str:
+    if len(text) > 32:
+        raise ValueError("the name of a job is too long")
+    return text
+
+
+#: What the executor, not the runner, knows of a launch beside its result.
+NOTES = frozenset({"sensors", "energy", "memory_bound", "board", "launch", "board_state"})
+
+
+@dataclass(frozen=True)
+class Energy:
+    """Power while sampling, and energy of an inference; see ``machine/sensors/summary.py``.
+
+    The source is renewed every ``period_s``; it was read over ``window_s``.
+    """
+
+    energy_per_inference_j: Number
+    power_w: Number
+    idle_power_w: Number | None = None
+    energy_method: str = ""
+    period_s: Amount | None = None
+    window_s: Amount | None = None
+
+
+@dataclass(frozen=True)
+class Launch:
+    """One fresh process that did one job.
+
+    ``result`` is that of the job's kind, None unless the launch was good or if its kind is not
+    registered here. ``board`` and ``launch`` name where it ran on a fleet and its id there;
+    ``sensors`` and ``energy`` are what sensors told while it sampled.
+    """
+
+    case: Annotated[str, Checked(check_case_id)]
+    job: Annotated[str, Checked(_short)]
+    number: Annotated[int, Within(0, 10**9)]
+    session: str
+    status: Status
+    ended: str = ""
+    reason: str = ""
+    flags: list[str] = field(default_factory=list)
+    seconds: Amount = 0.0
+    log: str = ""
+    board: str | None = None
+    launch: str | None = None
+    board_state: Json | None = None
+    memory_bound: str | None = None
+    sensors: dict[str, Json] | None = None
+    energy: Energy | None = None
+    result: Any = None
+
+    @property
+    def good(self) -> bool:
+        """True if it did its job."""
+        return self.status is Status.OK
+
+    def to_json(self) -> Json:
+        """One flat object: envelope, then the fields of the result; what is None is left out."""
+        envelope = to_plain(self)
+        envelope.pop("result", None)
+        envelope["status"] = self.status.value
+        if not self.log:
+            del envelope["log"]
+        return envelope | ({} if self.result is None else to_plain(self.result))
+
+
+assert {item.name for item in fields(Launch)} - {"result"} == ENVELOPE
+
+
+@functools.cache
+def _envelope() -> Any:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(Launch)
+
+
+def read_launch(data: object) -> Launch:
+    """A stored launch, which may come from a stranger.
+
+    Raises:
+        ValueError: what is wrong with it, in a phrase.
+    """
+    if not isinstance(data, Mapping):
+        raise ValueError("it is not an object")
+    launch: Launch = checked(_envelope().validate_python, {**data, "result": None})
+    if launch.good and launch.job in JOBS:
+        # Not dataclasses.replace: a thousand launches would be built twice.
+        object.__setattr__(launch, "result", JOBS.get(launch.job).read(data))
+    return launch
+
+
+def with_notes(launch: Launch, notes: Mapping[str, Any]) -> Launch:
+    """The launch with what its executor, which may be a board, noted; only NOTES are taken."""
+    known = {name: value for name, value in notes.items() if name in NOTES}
+    try:
+        return read_launch({**launch.to_json(), **known}) if known else launch
+    except ValueError as error:
+        reason = f"the notes on the launch are malformed: {error}"
+        return replace(launch, status=Status.FAILED, reason=reason, result=None)
+
+
+def counted(launches: Iterable[Launch], job: str) -> list[Launch]:
+    """Those that did a job."""
+    return [launch for launch in launches if launch.job == job and launch.good]
