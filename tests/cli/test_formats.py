@@ -83,7 +83,16 @@ def machine(call, monkeypatch):
     from cspbench.store.ceilings import Ceilings, keep_ceilings
 
     monkeypatch.setattr("cspbench.machine.doctor.examine", lambda: FINDINGS)
-    keep_ceilings("cpu", Ceilings({"fp32": 50.25}, {"triad": 5.0}, {"L2": 40.0}, 2.0, 1, 1))
+    keep_ceilings(
+        "cpu",
+        Ceilings(
+            {"fp32": 50.25},
+            {"triad": 5.0},
+            overhead_us=2.0,
+            cache_bandwidth_gbs={"L2": 40.0},
+            threads=1,
+        ),
+    )
     return call
 
 
