@@ -7,7 +7,7 @@ import pytest
 
 from cspbench.backends.spec import BACKENDS
 from cspbench.cli.main import COMMANDS
-from cspbench.core.statuses import FLAGS, NOT_RUNNABLE, Status
+from cspbench.core.statuses import FLAGS, NOT_RUNNABLE, ExitCode, Status
 from cspbench.jobs.spec import JOBS, Policy
 from cspbench.suite.schema import GateSection, LatencyRule, MeasureSection, SuiteFile
 
@@ -58,6 +58,11 @@ def test_troubleshooting_knows_every_flag_and_every_bad_end():
     assert {status.value for status in NOT_RUNNABLE} <= set(
         re.findall(r"^### `(\w+)`$", ends, re.M)
     )
+
+
+def test_the_ci_page_lists_every_exit_code_and_no_other():
+    codes = re.findall(r"^\| (\d+) \|", section("ci.md", "Exit codes"), re.MULTILINE)
+    assert list(map(int, codes)) == sorted(ExitCode)
 
 
 def test_what_is_timed_is_told_of_every_backend():
