@@ -1,18 +1,27 @@
 # Set-up, run and test with nothing but Python >= 3.10 (with its venv module) and make.
 #
-#   make run           set up, then measure suites/edge.yaml      (ARGS="--rounds 3" adds options)
-#   make test          set up, then run the tests                 (ARGS="-k gamma" adds options)
+#   make run           install what running needs, then measure suites/edge.yaml
+#   make check         style, types, and the tests of what you changed: before a commit
+#   make test          the tests without the slow ones
+#   make test-all      all tests, as CI runs them
 #   make lint          style and types
-#   make test-oldest   the tests with the oldest versions that pyproject.toml allows
+#   make test-oldest   all tests with the oldest versions that pyproject.toml allows
 #   make fuzz          fuzz the parsers                           (FUZZ="suite -runs=1000000")
+#   make wheel         build dist/cspbench-*.whl
 #   make clean         delete the environments and caches, never results
 #
+#   ARGS="--rounds 3"   more options of cspbench run or of pytest (ARGS="-k gamma")
+#   SUITE=suites/x.yaml another suite for make run
+#   EXTRAS=all          what is installed for running beside the backends (pyproject.toml lists the extras)
+#   BASE=main           what make check compares with
 #   PYTHON=python3.12   another interpreter than python3
 #   SYSTEM_TORCH=1      keep the system's torch and jetson-stats (Jetson boards: docs/jetson.md)
 
 PYTHON ?= python3
 SUITE  ?= suites/edge.yaml
 ARGS   ?=
+EXTRAS ?= onnx,openvino
+BASE   ?= main
 # A file stays on one worker: its fixtures export models.
 PARALLEL ?= -n auto --maxprocesses 4 --dist loadfile
 FUZZ   ?= suite -runs=100000
@@ -30,25 +39,36 @@ JETSON     := jetson,
 endif
 OLDEST     := .venv-oldest
 
-# One environment for running, testing and linting: it is torch that takes the minutes and the disk.
-# The tests start jetson-stats' real service; a board has its own, which only its own client can talk to.
-EXTRAS     := all,$(JETSON)test,lint
+# One environment, since it is torch that takes the minutes and the disk, with a stamp for each purpose:
+# nobody who only runs installs what tests and lint need. The tests start jetson-stats' real service
+# (AGPL-3.0); a board has its own, which only its own client can talk to.
+FOR_RUN    := $(VENV)/.for-run-$(EXTRAS)
+FOR_TEST   := $(VENV)/.for-test
+FOR_LINT   := $(VENV)/.for-lint
+INSTALL     = $(VENV)/bin/python -m pip install -c $(VENV)/constraints.txt
+PYTEST     := $(VENV)/bin/python -m pytest $(PARALLEL)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint test-oldest fuzz clean
+.PHONY: help setup run check test test-all lint test-oldest fuzz wheel clean
 
 help:
 	@sed -n '/^#/!q;s/^# \{0,1\}//p' $(firstword $(MAKEFILE_LIST))
 
-setup: $(VENV)/.installed
+setup: $(FOR_RUN)
 
-run: setup
+run: $(FOR_RUN)
 	$(VENV)/bin/cspbench run $(SUITE) $(ARGS)
 
-test: setup
-	$(VENV)/bin/python -m pytest $(PARALLEL) $(ARGS)
+check: lint $(FOR_TEST)
+	$(VENV)/bin/python -m tests.touched $(BASE) $(PARALLEL) -m "not slow" $(ARGS)
 
-lint: setup
+test: $(FOR_TEST)
+	$(PYTEST) -m "not slow" $(ARGS)
+
+test-all: $(FOR_TEST)
+	$(PYTEST) $(ARGS)
+
+lint: $(FOR_LINT)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
@@ -56,9 +76,12 @@ lint: setup
 test-oldest: $(OLDEST)/.installed
 	$(OLDEST)/bin/python -m pytest $(PARALLEL) $(ARGS)
 
-fuzz: setup
-	$(VENV)/bin/python -m pip install -c $(VENV)/constraints.txt -e ".[fuzz]"
+fuzz: $(FOR_RUN)
+	$(INSTALL) -e ".[fuzz]"
 	$(VENV)/bin/python -m tests.fuzz $(FUZZ)
+
+wheel: $(FOR_RUN)
+	$(VENV)/bin/python -m pip wheel --no-deps --wheel-dir dist .
 
 clean:
 	rm -rf .venv .venv-oldest .venv-system-torch build dist *.egg-info
@@ -75,11 +98,19 @@ define CHECK_PYTHON
 endef
 
 # The stamps make a second `make run` cost nothing; a changed requirement or pin installs again.
-$(VENV)/.installed: pyproject.toml constraints.txt
+$(FOR_RUN): pyproject.toml constraints.txt
 	$(CHECK_PYTHON)
 	$(PYTHON) -m venv $(VENV_FLAGS) $(VENV)
 	$(KEEP_PINS) constraints.txt > $(VENV)/constraints.txt
-	$(VENV)/bin/python -m pip install -c $(VENV)/constraints.txt -e ".[$(EXTRAS)]"
+	$(INSTALL) -e ".[$(EXTRAS)]"
+	@touch $@
+
+$(FOR_TEST): $(FOR_RUN)
+	$(INSTALL) -e ".[all,$(JETSON)test]"
+	@touch $@
+
+$(FOR_LINT): $(FOR_RUN)
+	$(INSTALL) -e ".[lint]"
 	@touch $@
 
 $(OLDEST)/.installed: pyproject.toml constraints-oldest.txt

@@ -5,7 +5,8 @@ Everything else that escapes is a bug of ours.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 
 class CspbenchError(Exception):
@@ -35,3 +36,14 @@ class Unavailable(CspbenchError):
 
 class Unsupported(CspbenchError):
     """The backend cannot run this model (status ``unsupported``)."""
+
+
+@contextmanager
+def noting(note: str) -> Iterator[None]:
+    """Add a note (PEP 678) to an error that leaves the block, such as where measured data lies."""
+    try:
+        yield
+    except Exception as error:
+        # Python 3.10 has no add_note.
+        error.__notes__ = [*getattr(error, "__notes__", ()), note]
+        raise

@@ -46,6 +46,7 @@ class Fake:
     held: ClassVar[list[object]] = []
 
     def available(self):
+        exec(os.environ.get("FAKE_BUG", ""), {})  # a fault of the plug-in, in the controller
         return os.environ.get("FAKE_UNAVAILABLE")
 
     def load(self, artifact, options, threads):

@@ -7,7 +7,7 @@ import pytest
 
 from cspbench.backends.spec import BACKENDS
 from cspbench.cli.main import COMMANDS
-from cspbench.core.statuses import FLAGS, NOT_RUNNABLE, Status
+from cspbench.core.statuses import FLAGS, NOT_RUNNABLE, ExitCode, Status
 from cspbench.jobs.spec import JOBS, Policy
 from cspbench.suite.schema import GateSection, LatencyRule, MeasureSection, SuiteFile
 
@@ -60,6 +60,11 @@ def test_troubleshooting_knows_every_flag_and_every_bad_end():
     )
 
 
+def test_the_ci_page_lists_every_exit_code_and_no_other():
+    codes = re.findall(r"^\| (\d+) \|", section("ci.md", "Exit codes"), re.MULTILINE)
+    assert list(map(int, codes)) == sorted(ExitCode)
+
+
 def test_what_is_timed_is_told_of_every_backend():
     text = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
     [timed] = re.findall(r"^### What is timed\n(.*?)(?=^### )", text, re.DOTALL | re.MULTILINE)
@@ -83,7 +88,11 @@ def anchors(page):
     return made | set(re.findall(r'<a id="([^"]+)">', text))
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page",
+    [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"],
+    ids=lambda page: page.name,
+)
 def test_links_inside_the_repository_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
         if target.startswith(("http", "mailto:")):

@@ -53,7 +53,7 @@ class OnnxRuntime(BackendSpec):
     def available(self) -> str | None:
         """ONNX Runtime must be installed."""
         if importlib.util.find_spec("onnxruntime") is None:
-            return "ONNX Runtime is not installed (pip install 'cspbench[onnx]')"
+            return "ONNX Runtime is not installed (pip install onnxruntime)"
         return None
 
     def device_with(self, options: Options) -> str:

@@ -33,7 +33,7 @@ class OpenVino(BackendSpec):
     def available(self) -> str | None:
         """OpenVINO must be installed."""
         if importlib.util.find_spec("openvino") is None:
-            return "OpenVINO is not installed (pip install 'cspbench[openvino]')"
+            return "OpenVINO is not installed (pip install openvino)"
         return None
 
     def load(self, artifact: Path, options: Options, threads: int) -> OpenVinoSession:  # noqa: ARG002 - none is the engine's

@@ -41,7 +41,7 @@ def needs_fleet() -> None:
     import importlib.util
 
     if importlib.util.find_spec("distributed") is None:
-        raise InputError("a fleet needs Dask distributed: pip install 'cspbench[fleet]'")
+        raise InputError("a fleet needs Dask distributed: pip install distributed")
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cspbench.cli.measuring import check_suites, suites_of
-from cspbench.errors import InputError
+from cspbench.errors import InputError, noting
 
 if TYPE_CHECKING:
     from cspbench.fleet.client import Hub
@@ -48,7 +48,8 @@ def measure_on_fleet(
         path = stored.path if stored else new_fleet_run(fleet, results).path
         yield path
         before = stored.launches if stored else ()
-        late = execute_fleet(fleet, path, hub, local, before, progress)
+        with noting(f"what was measured is kept in {path}"):
+            late = execute_fleet(fleet, path, hub, local, before, progress)
         if late:
             click.echo(f"late, not counted: {len(late)} launches given up before", err=True)
 

@@ -17,7 +17,7 @@ def command(patterns: tuple[str, ...], form: str, out: Path | None, results: Pat
     """Follow the cases that match PATTERN over the stored runs of the newest run's machine.
 
     Change points are advisory: a new level may be the code, a library or the machine. They need
-    the library ruptures (pip install 'cspbench[history]') and six runs of a case.
+    the library ruptures (pip install ruptures) and six runs of a case.
     """
     from cspbench.store.rundir import list_runs, read_run
     from cspbench.views.compare import FEWEST_RUNS, change_sentences, has_ruptures, history
@@ -26,7 +26,7 @@ def command(patterns: tuple[str, ...], form: str, out: Path | None, results: Pat
     numbers = dict.fromkeys(("latency_ms", "latency_ms_low", "latency_ms_high"), ".3f")
     emit(frame, form, out, numbers)
     if not has_ruptures():
-        click.echo("no change points: pip install 'cspbench[history]'", err=True)
+        click.echo("no change points: pip install ruptures", err=True)
         return
     if form == "table":
         for sentence in change_sentences(frame):

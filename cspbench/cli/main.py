@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import sys
@@ -10,6 +11,7 @@ from typing import Any
 import click
 
 import cspbench
+from cspbench.cli.last_resort import drop_unwritten, exit_code_of, tell
 from cspbench.core.statuses import ExitCode
 from cspbench.errors import InputError
 
@@ -77,32 +79,54 @@ def cli(ctx: click.Context) -> None:
     """Benchmarks that explain themselves, for CNNs on CUDA, CPU-OpenCV and Jetson.
 
     Exit codes: 0 good; 1 confirmed regression; 2 wrong usage or input; 3 something that should
-    have run could not be measured; 4 inconclusive gate with --strict; 130 interrupted.
+    have run could not be measured; 4 inconclusive gate with --strict; 70 a fault of cspbench;
+    130 interrupted; 141 the reader of the output left.
     """
     if os.environ.get("NO_COLOR"):  # https://no-color.org; rich follows it, click does not
         ctx.color = False
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line; deliberate errors become one line a problem and exit code 2."""
+    """Run the command line; whatever happens, it ends with a sentence and an exit code of ours."""
     # pydantic would look for plugins in every installed distribution; ours has none.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+    if "_CSPBENCH_COMPLETE" in os.environ:  # a shell asks what can follow
+        cli.main(prog_name="cspbench")
     try:
-        result: Any = cli.main(arguments, prog_name="cspbench", standalone_mode=False)
+        code = _run(arguments)
+    except BaseException as error:
+        code = exit_code_of(error)
+    drop_unwritten()
+    sys.exit(code)
+
+
+def _run(arguments: list[str] | None) -> int:
+    """Run the command line; deliberate errors become one line a problem and exit code 2."""
+    try:
+        result = _invoke(arguments)
+        if sys.stdout is not None:  # None if it was closed from the start
+            sys.stdout.flush()
+    except click.exceptions.Exit as end:  # --help, --version
+        return end.exit_code
     except click.ClickException as error:
-        error.show()
-        sys.exit(ExitCode.USAGE)
+        with contextlib.suppress(OSError):
+            error.show()
+        return ExitCode.USAGE
     except InputError as error:
         for problem in error.problems:
-            click.echo(f"error: {problem}", err=True)
-        sys.exit(ExitCode.USAGE)
+            tell(f"error: {problem}")
+        return ExitCode.USAGE
     except (click.Abort, KeyboardInterrupt):
-        click.echo("interrupted", err=True)
-        sys.exit(ExitCode.INTERRUPTED)
-    except BrokenPipeError:  # the reader of our output left, as `head` does
-        sys.stderr.close()
-        sys.exit(ExitCode.OK)
-    sys.exit(result if isinstance(result, int) else ExitCode.OK)
+        tell("\ninterrupted")  # below the terminal's ^C
+        return ExitCode.INTERRUPTED
+    return result if isinstance(result, int) else ExitCode.OK
+
+
+def _invoke(arguments: list[str] | None) -> Any:
+    """What click's own ``main`` does, but that ends with 1 where the reader of a pipe left."""
+    given = sys.argv[1:] if arguments is None else arguments
+    with cli.make_context("cspbench", list(given)) as ctx:
+        return cli.invoke(ctx)
 
 
 if __name__ == "__main__":

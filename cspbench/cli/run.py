@@ -28,7 +28,7 @@ from cspbench.cli.options import (
 )
 from cspbench.cli.reporter import Reporter, reporter_options
 from cspbench.core.statuses import ExitCode, exit_code_for
-from cspbench.errors import InputError
+from cspbench.errors import InputError, noting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -141,8 +141,10 @@ def _end(result: RunResult, reports: Path, form: str, reporter: Reporter) -> Exi
     stopped = result.stopped
     if not result.paths:
         return ExitCode.OK if stopped is None else stopped
+    kept = ", ".join(map(str, result.paths))
     try:
-        measured = _finish(result.paths, reports, form, reporter)
+        with noting(f"what was measured is kept in {kept}"):
+            measured = _finish(result.paths, reports, form, reporter)
     except InputError as error:
         if stopped is None:
             raise

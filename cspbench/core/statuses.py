@@ -89,18 +89,23 @@ FLAGS: dict[str, Flag] = {
 
 
 class ExitCode(IntEnum):
-    """What ``cspbench`` returns to the shell."""
+    """What ``cspbench`` returns to the shell; where several hold: 70 before 2, 1, 3, 4."""
 
     OK = 0
     REGRESSION = 1
     USAGE = 2
     NOT_MEASURED = 3
     INCONCLUSIVE = 4
+    #: A fault of cspbench or of a plug-in; EX_SOFTWARE of sysexits.h.
+    INTERNAL = 70
+    #: 128 + SIGINT, as shells say it.
     INTERRUPTED = 130
+    #: 128 + SIGPIPE: who reads our output left before its end, as ``head`` does.
+    CLOSED_PIPE = 141
 
 
 def exit_code_for(statuses: Iterable[Status]) -> ExitCode:
-    """Exit code of a run from the statuses of its cases (design: precedence 2, 1, 3, 4)."""
+    """Exit code of a run from the statuses of its cases (precedence: see `ExitCode`)."""
     seen = set(statuses)
     if Status.INTERRUPTED in seen:
         return ExitCode.INTERRUPTED

@@ -5,6 +5,7 @@ Light: works on the plain text of a case frame and on the registry of models.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -110,6 +111,18 @@ def measured(runs: Sequence[Run]) -> pd.DataFrame:
     frames = [run.cases[run.cases["latency_ms"].notna()].assign(run=run.name) for run in runs]
     frame = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame({"id": []})
     return frame.drop_duplicates("id", keep="last").reset_index(drop=True)
+
+
+def fps_interval(row: Mapping[Any, Any]) -> tuple[float | None, float | None]:
+    """The interval of a case row's fps; None with a single launch.
+
+    Ends are swapped by the reciprocal: the highest latency is the lowest fps.
+    """
+    low, high = (
+        None if latency is None or math.isnan(latency) else 1000 * row["batch"] / latency
+        for latency in (row["latency_ms_high"], row["latency_ms_low"])
+    )
+    return low, high
 
 
 def spread(items: Sequence[T], count: int) -> Sequence[T]:

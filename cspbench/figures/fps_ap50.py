@@ -15,6 +15,7 @@ from cspbench.core.case import Case
 from cspbench.figures import style
 from cspbench.figures.cases import (
     family,
+    fps_interval,
     in_order,
     measured,
     model_label,
@@ -42,13 +43,15 @@ CROWD_FPS = 60
 
 @dataclass(frozen=True)
 class Point:
-    """One network in one setting: measured fps, published AP50."""
+    """One network in one setting: measured fps with its 95 % interval, published AP50."""
 
     case: str
     label: str
     family: str
     setting: str
     fps: float
+    low: float | None
+    high: float | None
     ap50: float
     run: str = ""
 
@@ -62,11 +65,12 @@ def fps_ap50_data(cases: pd.DataFrame, ap50: Mapping[str, float]) -> list[Point]
         if value is not None:
             points.append(
                 Point(
-                    case=row["id"],
-                    label=model_label(row["id"]).split("@")[0],
-                    family=family(case.model.name),
-                    setting=setting_label(row["id"]),
-                    fps=row["fps"],
+                    row["id"],
+                    model_label(row["id"]).split("@")[0],
+                    family(case.model.name),
+                    setting_label(row["id"]),
+                    row["fps"],
+                    *fps_interval(row),
                     ap50=value,
                     run=row.get("run", ""),
                 )
@@ -133,6 +137,7 @@ def draw_fps_ap50(
     for axes, setting in zip(grid, settings, strict=False):
         here = [p for p in points if p.setting == setting]
         lines = [sorted((p.fps, p.ap50) for p in here if p.family == name) for name in families]
+        lines += [[(low, y), (high, y)] for y, low, high in filter(None, map(_interval, here))]
         label_points(
             figure, axes, [(p.fps, p.ap50) for p in here], [shorten(p.label, 30) for p in here],
             [point for line in lines for point in along(line)],
@@ -148,7 +153,8 @@ def _measured_panel(
     axes: Axes, setting: str, points: Sequence[Point], families: Sequence[str]
 ) -> None:
     axes.set_title(setting)
-    axes.set_xlabel("fps: measured here")
+    axes.set_xlabel("fps: measured here, with its 95 % interval")
+    axes.set_xlim(0, 1.35 * max(point.fps for point in points))
     front = pareto_front([(point.fps, point.ap50) for point in points])
     if len(front) > 1:
         axes.plot(*zip(*front, strict=True), color=style.MUTED, linewidth=6, alpha=0.25, zorder=1)
@@ -158,8 +164,15 @@ def _measured_panel(
         axes.plot([p.fps for p in line], [p.ap50 for p in line], linewidth=1.0, color=color)
         (marks,) = axes.plot([p.fps for p in line], [p.ap50 for p in line], shape, color=color)
         mark_points(marks, [(p.case, p.run) for p in line])
-    axes.set_xlim(0, 1.35 * max(point.fps for point in points))
+        style.draw_intervals(axes, [bounds for p in line if (bounds := _interval(p))], color)
     _class_lines(axes)
+
+
+def _interval(point: Point) -> tuple[float, float, float] | None:
+    """Its whisker: AP50, lowest and highest fps; None with a single launch."""
+    if point.low is None or point.high is None:
+        return None
+    return point.ap50, point.low, point.high
 
 
 def _class_lines(axes: Axes) -> None:
@@ -220,9 +233,9 @@ FIGURES.add(
     FigureSpec(
         name="fps_ap50",
         title="Speed against accuracy",
-        shows="Measured fps against published AP50, a line a family; up and to the right is "
-        "better. The last panel is published, on another device: compare its shape, not its fps. "
-        "Dotted lines divide the paper's speed classes.",
+        shows="Measured fps, with its 95 % interval, against published AP50, a line a family; up "
+        "and to the right is better. The last panel is published, on another device: compare its "
+        "shape, not its fps. Dotted lines divide the paper's speed classes.",
         origins=("measured", "published"),
         section="accuracy",
         draw=_draw,

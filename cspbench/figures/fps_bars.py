@@ -5,10 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cspbench.figures import style
-from cspbench.figures.cases import in_order, is_csp, measured, model_label, number, setting_label
+from cspbench.figures.cases import (
+    fps_interval,
+    in_order,
+    is_csp,
+    measured,
+    model_label,
+    number,
+    setting_label,
+)
 from cspbench.figures.spec import FIGURES, FigureSpec, NoDataError
 from cspbench.figures.svg import mark_case
 
@@ -53,17 +61,15 @@ class FpsBars:
 def fps_bars_data(cases: pd.DataFrame) -> FpsBars:
     """Make bars of the case rows that have an fps.
 
-    Interval ends are swapped by the reciprocal: the highest latency is the lowest fps. Rows are
-    sorted by the best fps of the network on any backend.
+    Rows are sorted by the best fps of the network on any backend.
     """
     bars = [
         Bar(
-            case=row["id"],
-            model=model_label(row["id"]),
-            setting=setting_label(row["id"]),
-            fps=row["fps"],
-            low=_per_second(row["batch"], row["latency_ms_high"]),
-            high=_per_second(row["batch"], row["latency_ms_low"]),
+            row["id"],
+            model_label(row["id"]),
+            setting_label(row["id"]),
+            row["fps"],
+            *fps_interval(row),
             csp=is_csp(row["id"]),
             run=row.get("run", ""),
         )
@@ -77,10 +83,6 @@ def fps_bars_data(cases: pd.DataFrame) -> FpsBars:
     settings = in_order(bar.setting for bar in bars)[:MAX_SETTINGS]
     kept = tuple(bar for bar in bars if bar.model in models and bar.setting in settings)
     return FpsBars(tuple(models), tuple(settings), kept, len(bars) - len(kept))
-
-
-def _per_second(batch: int, latency_ms: float | None) -> float | None:
-    return None if latency_ms is None or math.isnan(latency_ms) else 1000 * batch / latency_ms
 
 
 @style.styled
@@ -106,7 +108,6 @@ def _panel(axes: Axes, setting: str, bars: Sequence[Bar], rows: dict[str, int]) 
     axes.tick_params(axis="y", length=0)
     axes.set_xlim(0, TOP * max((bar.fps for bar in bars), default=1.0))
     axes.set_ylim(min(rows.values()) - 0.6, 0.6)
-    limit = axes.get_xlim()[1]
     for bar in bars:
         y = rows[bar.model]
         (patch,) = axes.barh(y, bar.fps, height=0.62, color=style.BLUE if bar.csp else style.MUTED)
@@ -115,28 +116,10 @@ def _panel(axes: Axes, setting: str, bars: Sequence[Bar], rows: dict[str, int]) 
             number(bar.fps), (1, y), (9, 0), xycoords=("axes fraction", "data"),
             textcoords="offset points", va="center", fontsize=9, annotation_clip=False,
         )  # fmt: skip
-    _intervals(axes, [
+    style.draw_intervals(axes, [
         (rows[bar.model], bar.low, bar.high)
         for bar in bars if bar.low is not None and bar.high is not None
-    ], limit)  # fmt: skip
-
-
-def _intervals(axes: Axes, bounds: Sequence[tuple[float, float, float]], limit: float) -> None:
-    """Whiskers with end strokes, all at once; an arrow head where one leaves the panel."""
-    if not bounds:
-        return
-    ends = [(y, low, min(high, limit)) for y, low, high in bounds]
-    axes.hlines(*zip(*ends, strict=True), color=style.INK, linewidth=1.2)
-    strokes = [(low, y) for y, low, _ in bounds]
-    strokes += [(high, y) for y, _, high in bounds if high <= limit]
-    _marks(axes, strokes, marker="|", markersize=6)
-    _marks(axes, [(limit, y) for y, _, high in bounds if high > limit], marker=">", markersize=5,
-           clip_on=False)  # fmt: skip
-
-
-def _marks(axes: Axes, points: Sequence[tuple[float, float]], **look: Any) -> None:
-    if points:
-        axes.plot(*zip(*points, strict=True), color=style.INK, linestyle="none", **look)
+    ])  # fmt: skip
 
 
 def _legend(figure: Figure) -> None:

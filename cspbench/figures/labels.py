@@ -168,9 +168,11 @@ def label_points(
             continue
         left, bottom = corner
         away = Box(left, bottom, left + width, bottom + _LINE).distance(x, y)
+        # The width is the widest that a font may have: the text begins at the point's side of it.
+        side, start = ("right", left + width) if left + width / 2 < x else ("left", left)
         axes.annotate(
-            text, point, (left - x, bottom - y + 2), textcoords="offset points",
-            fontsize=size, ha="left", va="bottom", arrowprops=_LEADER if away > _NEAR else None,
+            text, point, (start - x, bottom - y + 2), textcoords="offset points",
+            fontsize=size, ha=side, va="bottom", arrowprops=_LEADER if away > _NEAR else None,
         )  # fmt: skip
 
 

@@ -11,7 +11,7 @@ import contextlib
 import functools
 import io
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec
 
@@ -161,3 +161,23 @@ def save(figure: Figure, name: str, folder: Path, title: str = "") -> tuple[Path
     with house_style():
         figure.savefig(png, format="png", dpi=160, facecolor="white", metadata={"Software": None})
     return svg, png
+
+
+def draw_intervals(
+    axes: Axes, bounds: Sequence[tuple[float, float, float]], color: str = INK
+) -> None:
+    """Horizontal whiskers, each (y, low, high); an arrow head where one leaves the panel."""
+    if not bounds:
+        return
+    limit = axes.get_xlim()[1]
+    ends = [(y, low, min(high, limit)) for y, low, high in bounds]
+    axes.hlines(*zip(*ends, strict=True), color=color, linewidth=1.2)
+    strokes = [(low, y) for y, low, _ in bounds]
+    strokes += [(high, y) for y, _, high in bounds if high <= limit]
+    beyond = [(limit, y) for y, _, high in bounds if high > limit]
+    for points, marker, size in ((strokes, "|", 6), (beyond, ">", 5)):
+        if points:
+            axes.plot(
+                *zip(*points, strict=True), color=color, linestyle="none", marker=marker,
+                markersize=size, clip_on=marker == "|",
+            )  # fmt: skip

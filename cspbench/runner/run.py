@@ -11,7 +11,7 @@ from typing import Any
 import cspbench
 from cspbench.backends.spec import libraries
 from cspbench.core.case import Case
-from cspbench.errors import InputError
+from cspbench.errors import InputError, noting
 from cspbench.machine.comparability import Use, refusals
 from cspbench.machine.facts import fingerprint
 from cspbench.runner.executor import Executor, LocalExecutor
@@ -77,7 +77,8 @@ def execute(
     """
     directory.begin_session()
     session = Session(plan, directory, executor or LocalExecutor(), progress or Silent())
-    session.run(before)
+    with noting(f"what was measured is kept in {directory.path}"):
+        session.run(before)
 
 
 def describe(plan: Plan, now: datetime.datetime) -> dict[str, Any]:

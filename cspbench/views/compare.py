@@ -156,7 +156,7 @@ def change_points(values: Sequence[float]) -> list[int] | None:
 
     Returns:
         Indices of first runs of new levels; None with fewer than FEWEST_RUNS values, or without
-        ruptures (``pip install 'cspbench[history]'``).
+        ruptures (``pip install ruptures``).
     """
     if len(values) < FEWEST_RUNS:
         return None

@@ -73,7 +73,7 @@ def write(frame: pd.DataFrame, form: str, path: Path) -> None:
     try:
         frame.to_parquet(path, index=False)
     except ImportError:
-        raise InputError("parquet needs pyarrow: pip install 'cspbench[parquet]'") from None
+        raise InputError("parquet needs pyarrow: pip install pyarrow") from None
     except OSError as error:  # pandas raises some of its own, without the system's words
         raise InputError(f"cannot write {path}: {error.strerror or error}") from error
 

@@ -100,6 +100,7 @@ def spoil(folder, data):
     (spoilt / LAUNCHES_FILE).write_bytes(b"".join(map(encode_line, launches)))
 
 
+@pytest.mark.slow
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_no_value_anywhere_is_more_than_a_value(folder, data, monkeypatch):
@@ -230,6 +231,7 @@ def show_all(whole, changes, monkeypatch):
     assert not CONTROL.search((folder.parent / "page.html").read_text())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("turn", range(TURNS))
 def test_every_value_that_may_stand_in_a_run_is_shown(whole, accepted, monkeypatch, turn):
     """Of all leaves at once, each with another of its values."""
@@ -242,6 +244,7 @@ def test_every_value_that_may_stand_in_a_run_is_shown(whole, accepted, monkeypat
     )
 
 
+@pytest.mark.slow
 def test_every_part_of_a_run_may_be_empty(whole, accepted, monkeypatch):
     """Those of a depth at once, and of deep ones the innermost; without cases nothing is seen."""
     parts = {path: found[0] for path, found in accepted.items() if not is_leaf(whole, path)}

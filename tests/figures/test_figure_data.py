@@ -85,13 +85,16 @@ def test_fps_bars_without_interval_and_with_too_many_networks() -> None:
 
 
 def test_fps_ap50_joins_by_model_and_input() -> None:
+    """Latency 20 ms (16 to 25) is 50 fps (40 to 62.5)."""
+    latency = {"batch": 1, "latency_ms_low": 16.0, "latency_ms_high": 25.0}
     rows = [
-        {"id": "csppeleenet-ref+prn@320/opencv-cpu/b1/t1", "fps": 50.0},
-        {"id": "csppeleenet-ref+prn@416/opencv-cpu/b1/t1", "fps": 30.0},  # none at this input
+        {"id": "csppeleenet-ref+prn@320/opencv-cpu/b1/t1", "fps": 50.0, **latency},
+        {"id": "csppeleenet-ref+prn@416/opencv-cpu/b1/t1", "fps": 30.0, **latency},  # no AP50
     ]
     [point] = fps_ap50_data(pd.DataFrame(rows), published_values("ap50_pct"))
     # Table 5 of the paper: CSPPeleeNet Ref.-PRN at 320 has AP50 38.5.
     assert (point.ap50, point.fps, point.family) == (38.5, 50.0, "peleenet")
+    assert (point.low, point.high) == (40.0, 62.5)
     assert point.label == "csppeleenet-ref+prn"
 
 

@@ -178,6 +178,7 @@ def test_a_stopped_arm_is_lost(arms, monkeypatch):
     assert (error.value.side, error.value.reason) == ("head", "no_answer")
 
 
+@pytest.mark.slow
 def test_a_starved_arm_is_noticed(arms, monkeypatch):
     with starving_head(monkeypatch):
         measured = list(itertools.islice(generations(arms, 6), 2))

@@ -284,6 +284,7 @@ def test_a_killed_or_stopped_worker_makes_the_command_end_with_3(
     assert (code, verdict["verdict"], verdict["reason"]) == (3, "unmeasured", reason)
 
 
+@pytest.mark.slow
 def test_a_starved_worker_makes_the_gate_end_with_3(suite, monkeypatch):
     settings = Settings(looks=(Look(8, 0.02),), pairs=4)
     with starving_head(monkeypatch):
@@ -294,6 +295,7 @@ def test_a_starved_worker_makes_the_gate_end_with_3(suite, monkeypatch):
     assert report.exit_code == ExitCode.NOT_MEASURED
 
 
+@pytest.mark.slow
 def test_models_without_room_for_both_are_measured_by_pairs_of_processes(suite, monkeypatch):
     """The machine has room for one worker: with two alive, each is over its limit."""
     alive, together = set(), []
@@ -315,6 +317,7 @@ def test_models_without_room_for_both_are_measured_by_pairs_of_processes(suite, 
     assert any("which says less" in note for note in report.notes)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="peaks are told by Linux")
 def test_a_head_that_takes_a_fifth_more_memory_is_caught(suite, monkeypatch):
     """Five images instead of four: as long an inference (invented), a fifth more memory (real)."""

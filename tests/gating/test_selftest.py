@@ -95,6 +95,7 @@ def command(capsys, *arguments):
     return end.value.code, captured.out, captured.err
 
 
+@pytest.mark.slow
 def test_the_command_with_real_workers(small, capsys, monkeypatch):
     from cspbench.gating import selftest
 

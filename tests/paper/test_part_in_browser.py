@@ -13,6 +13,7 @@ from tests.report.test_page_in_browser import ARGUMENTS
 pytestmark = pytest.mark.browser
 
 
+@pytest.mark.slow
 def test_it_fits_and_is_accessible_in_both_schemes(
     browser_path: str, table5: Run, tmp_path: Path
 ) -> None:

@@ -99,7 +99,7 @@ def _reference(path: Path, first: np.ndarray) -> list[np.ndarray]:
         import onnxruntime
     except ImportError:
         reason = "ONNX Runtime, the reference of an ONNX file, is not installed"
-        raise Unavailable(f"{reason} (pip install 'cspbench[onnx]')") from None
+        raise Unavailable(f"{reason} (pip install onnxruntime)") from None
     try:
         session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
         return list(session.run(None, {session.get_inputs()[0].name: first}))

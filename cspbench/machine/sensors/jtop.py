@@ -32,7 +32,7 @@ class Jtop:
     def available(self) -> str | None:
         """The package must be installed and its service must run."""
         if importlib.util.find_spec("jtop") is None:
-            return "jetson-stats is not installed (pip install 'cspbench[jetson]')"
+            return "jetson-stats is not installed (pip install jetson-stats)"
         if not _SOCKET.exists():
             return "the jtop service does not run (no /run/jtop.sock)"
         return None

@@ -26,7 +26,7 @@ TRACES = ("/run/jtop.sock", "/fake_sys", "/usr/bin/nvpmodel", "/etc/nvpmodel.sta
 def told(tmp_path_factory):
     """What the scenario found."""
     if importlib.util.find_spec("jtop") is None:
-        pytest.skip("jetson-stats is not installed (pip install 'cspbench[jetson]')")
+        pytest.skip("jetson-stats is not installed (pip install jetson-stats)")
     if any(Path(path).exists() for path in TRACES):
         pytest.skip("this machine has a jtop service or is a board: it is left alone")
     scratch = tmp_path_factory.mktemp("board")
