@@ -10,7 +10,8 @@ import difflib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from cspbench.analysis.record import Analysis, Layer, Number
+from cspbench.analysis.layer import Layer, Number
+from cspbench.analysis.record import Analysis
 
 #: Totals that are always compared; a suite's rules add to them.
 COMPARED = ("macs", "params", "cio_conv", "cio_paper", "peak_live_bytes", "layers")

@@ -13,9 +13,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from cspbench.analysis.layer import Layer
 from cspbench.analysis.onnx_ops import name_of
 from cspbench.analysis.ops import CONV_KINDS, FOLDABLE_KINDS, UNSUPPORTED, kind_of
-from cspbench.analysis.record import Layer
 from cspbench.backends.spec import LayerProfile
 
 #: Families whose members are compared by name as well: each is a module of its own.

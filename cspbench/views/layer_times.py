@@ -11,7 +11,7 @@ from cspbench.analysis.roofline import BANDWIDTH, PRECISION
 from cspbench.measure.layers import LayerRow, join
 
 if TYPE_CHECKING:
-    from cspbench.analysis.record import Layer
+    from cspbench.analysis.layer import Layer
 
 LAYER_TIME_COLUMNS = (
     "case", "position", "entry", "entry_op", "time_ms", "share", "layers", "index", "kind",

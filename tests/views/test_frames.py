@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from cspbench.analysis.record import COLUMNS as LAYER_COLUMNS
+from cspbench.analysis.layer import COLUMNS as LAYER_COLUMNS
 from cspbench.errors import InputError
 from cspbench.store.rundir import RunDirectory
 from cspbench.views.formats import FORMATS, render
@@ -219,7 +219,7 @@ def test_layers_that_contradict_themselves_are_refused(tmp_path, kind, fact, val
     row[found["columns"].index("kind")] = kind
     row[found["columns"].index(fact)] = value
     run = write_run(tmp_path, {}, analyses={"m@224": found})
-    with pytest.raises(InputError, match="the layers of a stored analysis are none"):
+    with pytest.raises(InputError, match="the layers of a stored analysis are malformed"):
         _ = run.layers
 
 
