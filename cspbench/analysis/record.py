@@ -52,7 +52,7 @@ def _stored_layers(rows: Sequence[Sequence[Any]]) -> list[Layer]:
     except (ArithmeticError, LookupError, TypeError, ValueError) as error:
         raise InputError(f"the layers of a stored analysis are malformed: {error}") from error
     if any(abs(value) >= LIMIT for layer in layers for value in layer.values.values()):
-        raise InputError("a stored analysis has a layer whose cost is out of range")
+        raise InputError("the layers of a stored analysis are malformed: a cost is out of range")
     return layers
 
 

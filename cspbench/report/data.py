@@ -19,7 +19,8 @@ from cspbench.figures.cases import plain
 from cspbench.figures.published import everything_of, published_by_model
 from cspbench.report.profiles import profile_tables
 from cspbench.report.rows import CaseRow
-from cspbench.views.frames import Run
+from cspbench.views.frames import CASE_COLUMNS, Run
+from cspbench.views.metric_columns import metric_values, other_columns
 
 HISTOGRAM_BINS = 28
 TRACE_POINTS = 40
@@ -74,6 +75,7 @@ def _run(run: Run) -> Json:
 
 
 def _case(row: CaseRow, accuracy: str | None) -> Json:
+    values = metric_values(row.totals)
     samples = [value / 1e6 for launch in row.record.good for value in launch["latencies_ns"]]
     return {
         "index": row.index,
@@ -98,8 +100,9 @@ def _case(row: CaseRow, accuracy: str | None) -> Json:
         "fps": _rounded(row.fps),
         "samples": row.samples,
         "max_relative_error": _rounded(row.max_relative_error),
-        "bflops": row.total("bflops"),
-        "params_m": None if row.total("params") is None else row.totals["params"] / 1e6,
+        "bflops": values["bflops"],
+        "params_m": values["params_m"],
+        "metrics": {column: values[column] for column in other_columns(CASE_COLUMNS)},
         "accuracy": accuracy,
         "command": row.command,
         "histogram": histogram(samples) if samples else None,

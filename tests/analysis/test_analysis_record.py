@@ -63,7 +63,7 @@ def test_stages_sum_to_the_whole(pelee):
 
 
 def test_unknown_totals_are_attribute_errors(pelee):
-    with pytest.raises(AttributeError, match="no metric .gflops. .did you mean"):
+    with pytest.raises(AttributeError, match=r"no metric .gflops. .did you mean"):
         _ = pelee.gflops
 
 
