@@ -6,7 +6,6 @@ relative to it; what comes out holds absolute paths only.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,7 +64,7 @@ def prepare_cases(plan: Plan, executor: Executor, *, elsewhere: bool = False) ->
     for model, cases in models.items():
         analysis, outcome = known[model], made.get(model, Outcome(Status.OK))
         if outcome.answer.get("analysis"):
-            analysis = Analysis.from_json(json.dumps(outcome.answer["analysis"]))
+            analysis = Analysis.from_dict(outcome.answer["analysis"]).complete()
         unsupported = outcome.answer.get("unsupported", {})
         for planned in cases:
             key = planned.artifact.key
