@@ -5,6 +5,7 @@ from cspbench.analysis.api import analyze
 from cspbench.gating.static import changed_layers, compare_static
 
 INPUT = (1, 3, 8, 8)
+SHARE = "max_layer_macs_share"
 
 
 def macs(layer):
@@ -22,10 +23,13 @@ def changes(base, head, **rules):
 
 def test_every_total_may_have_a_rule_and_names_the_layers_of_its_own_kind():
     pool = nn.MaxPool2d(2)
-    found = changes(net(pool), net(nn.Conv2d(4, 4, 1, bias=False), pool), cio_conv=0.0, macs_gini=1)
+    found = changes(
+        net(pool), net(nn.Conv2d(4, 4, 1, bias=False), pool), cio_conv=0.0, **{SHARE: 0.0}
+    )
     assert found["cio_conv"].blocked
     assert found["cio_conv"].layers[0].startswith("added 2 (conv2d 1x1")
-    assert not found["macs_gini"].blocked
+    assert not found[SHARE].blocked  # the largest layer has less of all than before
+    assert found[SHARE].change < 0
     assert (found["layers"].base, found["layers"].head) == (3, 4)
 
 
