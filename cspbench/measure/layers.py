@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cspbench.analysis.layer import Layer
 from cspbench.analysis.onnx_ops import name_of
 from cspbench.analysis.ops import CONV_KINDS, FOLDABLE_KINDS, UNSUPPORTED, kind_of
-from cspbench.analysis.record import Layer
 
 if TYPE_CHECKING:
     from cspbench.jobs.layers import LayerTimes
