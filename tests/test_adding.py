@@ -18,7 +18,7 @@ GROUPS = {
     "stripes": "cspbench.models", "flat_neck": "cspbench.necks",
     "reference_backend": "cspbench.backends", "fx_backend": "cspbench.backends",
     "int8_precision": "cspbench.precisions", "numpy_device": "cspbench.devices",
-    "uptime": "cspbench.sensors", "depthwise": "cspbench.metrics",
+    "uptime": "cspbench.sensors", "depthwise": "cspbench.metrics", "retained": "cspbench.rules",
     "launches_figure": "cspbench.figures", "loading": "cspbench.sections",
 }  # fmt: skip
 #: Everything at once, because each process pays for importing torch.
@@ -50,7 +50,7 @@ x = torch.zeros(1, 3, 64, 64)
 found["classes"] = list(build("stripes")(x).shape)
 found["heads"] = [list(map.shape) for map in build("stripes+flat@64")(x)]
 found["split"] = type(build("stripes[csp.fusion=csp]").stages[0]).__name__
-found["depthwise_share"] = analyze(build("mobilenet-v2"), x, cache=False).depthwise_share
+found["depthwise_share"] = analyze(build("mobilenet-v2"), x).depthwise_share
 y = torch.zeros(1, 16, 8, 8)
 found["plugin"] = [list(plugin.Network()(y).shape), list(plugin.partial_network()(y).shape)]
 model = ModelId.parse("stripes@64")
@@ -80,10 +80,19 @@ measured = perform({"job": "ceilings", "device": "numpy", "threads": 1}, lambda 
 found["ceilings"] = measured["ceilings"]
 found["uptime"] = SENSORS.get("uptime").open().read().counters["uptime_s"]
 run = demo_run(Path(sys.argv[1]))
+found["cases"] = [run.cases.columns[-1], bool(run.cases["depthwise_share"].notna().any())]
 found["figure"] = len(style.svg_bytes(FIGURES.get("launches").draw([run]), "launches"))
 found["page"] = render([run])
 print(json.dumps(found))
 """
+
+
+GATED = """\
+name: gated
+matrix: {model: [resnet10], input: 64, backend: [opencv-cpu]}
+gate: {depthwise_share: 10%, retained_bytes: 99%}
+"""
+COMMAND = [sys.executable, "-m", "cspbench.cli.main"]
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +129,7 @@ def test_the_samples_do_what_the_page_says(package, tmp_path):
     assert found["heads"] == [[1, 255, 2, 2], [1, 255, 4, 4]]  # strides 32 and 16 of 64 pixels
     assert found["split"] == "CspStage"
     assert 0 < found["depthwise_share"] < 0.2
+    assert found["cases"] == ["depthwise_share", True]  # the demo run is made with the metric
     assert found["plugin"] == [[1, 64, 8, 8]] * 2
     assert found["agreement"] < 1e-4
     assert found["fx"] == [True, ".fx", "ok", {}]
@@ -138,17 +148,85 @@ def test_the_samples_do_what_the_page_says(package, tmp_path):
     assert section.count('<td class="num main">12.00</td>') == 7, "load_ns of every launch: 12 ms"
 
 
+@pytest.fixture(scope="module")
+def plain(package):
+    """The same environment, cache included, without the samples."""
+    return {**package[1], "PYTHONPATH": str(ROOT)}
+
+
+def run(environment, folder, *arguments):
+    result = subprocess.run(
+        [*COMMAND, *arguments], cwd=folder, env=environment, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def test_a_metric_is_in_analyses_that_were_cached_without_it(package, plain, tmp_path):
+    _, environment = package
+    analyze = ("analyze", "mobilenet-v2@64", "--format", "json")
+    (before,) = json.loads(run(plain, tmp_path, *analyze))
+    (with_it,) = json.loads(run(environment, tmp_path, *analyze))
+    assert "depthwise_share" not in before
+    assert 0 < with_it["depthwise_share"] < 0.2
+    assert "depthwise share" in run(environment, tmp_path, "analyze", "mobilenet-v2@64")
+    (after,) = json.loads(run(plain, tmp_path, *analyze))
+    assert after == before
+
+
+def test_rules_are_in_the_schema_and_the_lists(package, plain, tmp_path):
+    _, environment = package
+    schema = json.loads(run(environment, tmp_path, "schema"))
+    told = schema["$defs"]["GateSection"]["properties"]
+    assert told["retained_bytes"]["description"].startswith("workspace and activations")
+    assert told["depthwise_share"]["description"] == "how depthwise a network is"
+    rules = json.loads(run(environment, tmp_path, "list", "rules", "--format", "json"))
+    kinds = {rule["name"]: rule["kind"] for rule in rules}
+    assert kinds["depthwise_share"] == "static"
+    assert kinds["retained_bytes"] == "measured"
+    without = json.loads(run(plain, tmp_path, "list", "rules", "--format", "json"))
+    assert kinds.keys() - {rule["name"] for rule in without} == {
+        "depthwise_share", "retained_bytes",
+    }  # fmt: skip
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is told by Linux")
+def test_a_gate_measures_and_compares_by_the_samples(package, tmp_path):
+    """A tenth of the rounds of a real gate: what is looked at are the rules."""
+    _, environment = package
+    suite = tmp_path / "gate.yaml"
+    suite.write_text(GATED)
+    code = f"""
+import json
+from pathlib import Path
+from cspbench.gating.decide import Look
+from cspbench.gating.job import Settings, run_gate
+from cspbench.gating.sides import parse_side
+suite = Path({str(suite)!r})
+sides = [parse_side(text, suite, Path(".")) for text in ("set:batch=1", "set:batch=1")]
+report = run_gate(suite, *sides, Settings(looks=(Look(2, 0.02),), pairs=2))
+print(json.dumps(report.as_dict()))
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False,
+        env={**environment, "CSPBENCH_LOCK_DIR": str(tmp_path)},
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    report = json.loads(result.stdout.splitlines()[-1])
+    assert report["rules"] == {"depthwise_share": 0.1, "retained_bytes": 0.99}
+    (taken,) = report["measured"]
+    assert (taken["metric"], taken["unit"], taken["blocked"]) == ("retained_bytes", "bytes", False)
+    assert len(taken["base"]) == len(taken["head"]) == 3
+
+
 def test_the_suite_is_planned_with_the_samples(package, tmp_path):
     _, environment = package
     [text] = SUITES
     suite = tmp_path / "stripes.yaml"
     suite.write_text(text)
-    command = [sys.executable, "-m", "cspbench.cli.main", "plan", str(suite), "--format", "json"]
-    result = subprocess.run(
-        command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-    )
-    assert result.returncode == 0, result.stderr
-    assert [case["id"] for case in json.loads(result.stdout)["cases"]] == [
+    plan = json.loads(run(environment, tmp_path, "plan", str(suite), "--format", "json"))
+    assert [case["id"] for case in plan["cases"]] == [
         f"{model}@64/{backend}/b1/t1"
         for model in ("stripes", "stripes[csp.fusion=csp]", "stripes+flat")
         for backend in ("onnx-reference", "fx[precision=int8]", "opencv-cpu")

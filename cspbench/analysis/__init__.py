@@ -1,5 +1,6 @@
 """What is known without running: one pass over the model."""
 
-from cspbench.analysis.record import Analysis, Layer
+from cspbench.analysis.layer import Layer
+from cspbench.analysis.record import Analysis
 
 __all__ = ["Analysis", "Layer"]

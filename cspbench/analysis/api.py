@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cspbench.analysis.record import Analysis
+from cspbench.analysis.record import Analysis, analysis_of
 from cspbench.core.case import ModelId
 from cspbench.core.text import first_line
 from cspbench.errors import InputError
@@ -57,7 +57,7 @@ def analyze(module: nn.Module, example_input: Any = None, cache: bool = True) ->
     if known is None:
         known = _traced(module, args, kwargs)
         memo.remember(module, key, known)
-    return known
+    return known.complete()
 
 
 def arguments(example_input: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -85,7 +85,6 @@ def arguments(example_input: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
 
 
 def _traced(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Analysis:
-    from cspbench.analysis.derive import analysis_of
     from cspbench.analysis.trace import trace
 
     seen = trace(module, args, kwargs)

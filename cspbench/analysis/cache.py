@@ -1,7 +1,9 @@
 """Analyses of ids on disk, so that asking again costs milliseconds and imports no torch.
 
 An entry's key holds the id, the version of the record, the sources of models and analysis, the
-version of torch, and for a file (``darknet:``, ``onnx:``) the file's bytes.
+version of torch, and for a file (``darknet:``, ``onnx:``) the file's bytes. It holds facts and the
+totals of our own metrics; those of other packages, whose sources no key knows, are computed from
+the facts when an entry is read.
 """
 
 from __future__ import annotations
@@ -46,18 +48,23 @@ def entry(id_: str, files: Iterable[Path] = ()) -> Path:
 
 
 def read(path: Path) -> Analysis | None:
-    """The stored analysis, or None if there is none that can be read."""
+    """The stored analysis with every registered total, or None if there is none to read.
+
+    Raises:
+        InputError: a metric of another package cannot be computed.
+    """
     try:
         head, _, rows = path.read_text(encoding="utf-8").partition("\n")
-        return Analysis.from_parts(head, rows)
+        stored = Analysis.from_parts(head, rows)
     except (OSError, ValueError, KeyError, TypeError):
         return None
+    return stored.complete()
 
 
 def write(path: Path, analysis: Analysis) -> None:
     """Store an analysis; a cache that cannot be written is no error."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, "\n".join(analysis.to_parts()).encode(), shared=True)
+        write_whole(path, "\n".join(analysis.to_cache()).encode(), shared=True)
     except OSError:
         return

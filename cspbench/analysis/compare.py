@@ -2,94 +2,56 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from cspbench.analysis.metrics.traffic import PAPER_CIO_KINDS
-from cspbench.analysis.ops import CONV_KINDS
-from cspbench.analysis.record import Analysis, Layer, Number
-
-#: Totals that are compared, in the order of the table.
-COMPARED: tuple[str, ...] = (
-    *("max_layer_bflops", "bflops", "macs", "params", "params_conv", "cio_conv", "cio_paper"),
-    *("memory_access_cost", "traffic_bytes", "traffic_bytes_fused", "copy_bytes"),
-    *("peak_live_bytes", "saved_for_backward_bytes", "macs_gini"),
-)
-#: Total -> the layer metric that it sums over all layers.
-_SUMMED = {
-    "bflops": "bflops",
-    "macs": "macs",
-    "params": "params",
-    "params_conv": "params_conv",
-    "memory_access_cost": "memory_access_cost",
-    "traffic_bytes": "traffic_bytes",
-    "traffic_bytes_fused": "traffic_bytes_fused",
-    "copy_bytes": "copy_bytes",
-    "saved_for_backward_bytes": "saved_for_backward_bytes",
-}
-
-_CIO = {"cio_conv": CONV_KINDS, "cio_paper": PAPER_CIO_KINDS}
+from cspbench.analysis.layer import Layer, Number
+from cspbench.analysis.metric import TotalMetric, shown_in
+from cspbench.analysis.record import Analysis
 
 
-def change(before: Number, after: Number) -> float | None:
-    """(after - before) / before; None if there was nothing before."""
-    return (after - before) / before if before else None
+def change(before: Number | None, after: Number | None) -> float | None:
+    """(after - before) / before; None if there was nothing before, or either is not known."""
+    return (after - before) / before if before and after is not None else None
 
 
 def totals(first: Analysis, second: Analysis) -> list[dict[str, Any]]:
     """One row a total: both values, the relative change, the stages that change most."""
     rows: list[dict[str, Any]] = []
-    for name in COMPARED:
-        before, after = first.totals[name], second.totals[name]
+    for metric, _ in shown_in("compare"):
+        before, after = first.totals.get(metric.name), second.totals.get(metric.name)
         rows.append(
             {
-                "metric": name,
+                "metric": metric.name,
                 "first": before,
                 "second": after,
                 "change": change(before, after),
-                "made_by": _made_by(name, first, second),
+                "made_by": _made_by(metric, first, second),
             }
         )
     return rows
 
 
 def by_stage(
-    first: Analysis, second: Analysis, metric: str, kinds: frozenset[str] | None = None
+    first: Analysis, second: Analysis, part: Callable[[Layer], Number]
 ) -> dict[str, tuple[Number, Number]]:
-    """Sum of a layer metric per stage in both, over layers of ``kinds`` (None: all).
-
-    A stage that one of them lacks has 0 there.
-    """
+    """Sum over the layers of each stage in both; a stage that one of them lacks has 0 there."""
     sums: dict[str, list[Number]] = {}
     for side, analysis in enumerate((first, second)):
         for layer in analysis.layers:
-            if kinds is None or layer.kind in kinds:
-                sums.setdefault(layer.stage, [0, 0])[side] += layer[metric]
+            sums.setdefault(layer.stage, [0, 0])[side] += part(layer)
     return {stage: (pair[0], pair[1]) for stage, pair in sums.items()}
 
 
-def largest_layer(analysis: Analysis) -> Layer:
-    """The layer with the most operations by the paper's convention."""
-    return max(analysis.layers, key=lambda layer: layer["bflops"])
-
-
-def peak_layer(analysis: Analysis) -> Layer:
-    """The layer during which most activations are alive."""
-    return max(analysis.layers, key=lambda layer: layer.live_bytes)
-
-
-def _made_by(name: str, first: Analysis, second: Analysis) -> str:
-    if name == "max_layer_bflops":
-        return f"{_called(largest_layer(first))} -> {_called(largest_layer(second))}"
-    if name == "peak_live_bytes":
-        return f"{_called(peak_layer(first))} -> {_called(peak_layer(second))}"
-    if name in _CIO:
-        pairs = by_stage(first, second, "cio", _CIO[name])
-    elif name in _SUMMED:
-        pairs = by_stage(first, second, _SUMMED[name])
-    else:
+def _made_by(metric: TotalMetric, first: Analysis, second: Analysis) -> str:
+    if metric.largest:
+        layers = [max(a.layers, key=lambda layer: layer[metric.largest]) for a in (first, second)]
+        return " -> ".join(map(_called, layers))
+    if not metric.sum_of:
         return ""
+    pairs = by_stage(first, second, metric.of_layer)
     ordered = sorted(pairs.items(), key=lambda item: -abs(item[1][1] - item[1][0]))
-    total = first.totals[name] or 1
+    total = first.totals.get(metric.name) or 1
     return ", ".join(
         f"{stage or 'root'} {(after - before) / total:+.1%}"
         for stage, (before, after) in ordered[:3]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from cspbench.analysis.metric import TOTAL_METRICS
+from cspbench.analysis.metric import shown_in
 from cspbench.analysis.record import Analysis
 
 #: Why conventions of one quantity differ, in one sentence a group.
@@ -29,39 +29,24 @@ REASONS: dict[str, str] = {
         "saved_for_backward_bytes is what training keeps until the backward pass; weights are in "
         "neither."
     ),
-}
-GROUPS: dict[str, tuple[str, ...]] = {
-    "params": ("params", "params_conv", "params_file"),
-    "compute": (
-        *("macs", "macs_conv", "macs_linear", "macs_matmul", "flops", "bflops"),
-        "max_layer_bflops",
-    ),
-    "traffic": (
-        *("cio_conv", "cio_paper", "memory_access_cost", "traffic_bytes"),
-        *("traffic_bytes_fused", "copy_bytes"),
-    ),
-    "memory": ("peak_live_bytes", "saved_for_backward_bytes", "weight_bytes"),
+    "other": "these count quantities of their own.",
 }
 
 
 def rows(analysis: Analysis) -> list[dict[str, Any]]:
     """One row a convention, by group; ``ignored`` lists the operators that count nothing in it."""
-    found: list[dict[str, Any]] = []
-    for group, names in GROUPS.items():
-        for name in names:
-            metric = TOTAL_METRICS.get(name)
-            found.append(
-                {
-                    "id": analysis.id,
-                    "group": group,
-                    "convention": name,
-                    "value": analysis.totals[name],
-                    "unit": metric.unit,
-                    "counts": metric.summary,
-                    "source": metric.source,
-                    "ignored": analysis.ignored.get(name, {}),
-                    "unsupported": analysis.unsupported,
-                    "coverage": analysis.coverage,
-                }
-            )
-    return found
+    return [
+        {
+            "id": analysis.id,
+            "group": metric.group,
+            "convention": metric.name,
+            "value": analysis.totals.get(metric.name),
+            "unit": metric.unit,
+            "counts": metric.summary,
+            "source": metric.source,
+            "ignored": analysis.ignored.get(metric.name, {}),
+            "unsupported": analysis.unsupported,
+            "coverage": analysis.coverage,
+        }
+        for metric, _ in shown_in("conventions")
+    ]

@@ -2,71 +2,81 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import TypeVar
 
+from cspbench.analysis.layer import Layer, Number
 from cspbench.analysis.metric import (
     GRAPH_METRICS,
     LAYER_METRICS,
-    TOTAL_METRICS,
     Facts,
+    GraphMetric,
+    LayerMetric,
+    TotalMetric,
+    is_builtin,
 )
-from cspbench.analysis.ops import FREE_KINDS, UNSUPPORTED
-from cspbench.analysis.record import Analysis, Layer, Shape
+from cspbench.errors import InputError
+
+T = TypeVar("T")
 
 
 def derive_layers(layers: list[Layer]) -> None:
-    """Fill ``layer.values`` with every registered layer and graph metric."""
-    metrics = [(metric.name, metric.compute) for metric in LAYER_METRICS]
+    """Fill ``layer.values`` with every registered layer and graph metric.
+
+    Raises:
+        InputError: a metric of another package cannot be computed.
+    """
     for layer in layers:
-        layer.values = {name: compute(layer) for name, compute in metrics}
-    for metric in GRAPH_METRICS:
-        for layer, value in zip(layers, metric.compute(layers), strict=True):
-            layer.values[metric.name] = value
+        layer.values = {}
+    for metric in LAYER_METRICS:
+        values: list[Number] = _computed(metric, partial(list, map(metric.compute, layers)))
+        _fill(metric.name, layers, values)
+    for graph in GRAPH_METRICS:
+        _fill(graph.name, layers, _computed(graph, partial(graph.compute, layers)))
 
 
-def analysis_of(
-    id_: str, source: str, input_shapes: tuple[Shape, ...], layers: list[Layer], facts: Facts
-) -> Analysis:
-    """Assemble the record: metrics, totals, coverage, what each convention ignores."""
-    derive_layers(layers)
-    calls = Counter((layer.kind, layer.op) for layer in layers)
+def _fill(name: str, layers: Sequence[Layer], values: Sequence[Number]) -> None:
+    for layer, value in zip(layers, values, strict=True):
+        layer.values[name] = value
+
+
+def totals_of(
+    layers: Sequence[Layer], facts: Facts, metrics: Iterable[TotalMetric]
+) -> tuple[dict[str, Number], dict[str, dict[str, int]]]:
+    """Totals by name, ours first, and for each the operators that it counts as nothing.
+
+    Raises:
+        InputError: a metric of another package cannot be computed.
+    """
+    totals: dict[str, Number] = {}
     ignored: dict[str, dict[str, int]] = {}
-    for total in TOTAL_METRICS:
-        if total.kinds is not None:
+    calls = Counter((layer.kind, layer.op) for layer in layers)
+    for metric in sorted(metrics, key=lambda metric: not is_builtin(metric)):
+        totals[metric.name] = _computed(metric, partial(metric.compute, layers, facts))
+        if metric.kinds is not None:
             left_out: Counter[str] = Counter()
             for (kind, op), count in calls.items():
-                if kind not in total.kinds:
+                if kind not in metric.kinds:
                     left_out[op] += count
-            ignored[total.name] = dict(sorted(left_out.items()))
-    unsupported: Counter[str] = Counter()
-    for (kind, op), count in calls.items():
-        if kind == UNSUPPORTED:
-            unsupported[op] += count
-    return Analysis(
-        id=id_,
-        input=input_shapes,
-        totals={total.name: total.compute(layers, facts) for total in TOTAL_METRICS},
-        coverage=coverage(layers),
-        unsupported=dict(sorted(unsupported.items())),
-        ignored=ignored,
-        places=_places(layers, facts),
-        source=source,
-        _layers=layers,
-    )
+            ignored[metric.name] = dict(sorted(left_out.items()))
+    return totals, ignored
 
 
-def coverage(layers: list[Layer]) -> float:
-    """Percent of operator calls (views and factories aside) whose cost is known; 100 if none."""
-    counted = [layer for layer in layers if layer.kind not in FREE_KINDS]
-    unknown = sum(layer.kind == UNSUPPORTED for layer in counted)
-    return 100.0 * (1 - unknown / len(counted)) if counted else 100.0
-
-
-def _places(layers: list[Layer], facts: Facts) -> dict[str, str]:
-    """Paths of the layers at which the maxima stand."""
-    places = {}
-    if layers:
-        places["max_layer_bflops"] = max(layers, key=lambda layer: layer.values["paper_flops"]).name
-    if facts.peak_layer >= 0:
-        places["peak_live_bytes"] = layers[facts.peak_layer].name
-    return places
+def _computed(metric: LayerMetric | GraphMetric | TotalMetric, call: Callable[[], T]) -> T:
+    """The metric's value or values; a mistake in somebody's plug-in is told as one."""
+    if is_builtin(metric):
+        return call()
+    try:
+        found = call()
+    except Exception as error:  # whatever the plug-in does wrong
+        text = f"{type(error).__name__}: {error}"
+        raise InputError(f"the metric {metric.name} of a plug-in fails: {text}") from error
+    for value in found if isinstance(found, (list, tuple)) else [found]:
+        if not isinstance(value, (int, float)) or not math.isfinite(value):
+            raise InputError(
+                f"the metric {metric.name} of a plug-in must be a finite number, not {value!r}"
+            )
+    return found

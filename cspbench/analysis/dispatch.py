@@ -6,7 +6,7 @@ and an operator that nobody knows is recorded as unsupported.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -15,9 +15,7 @@ from torch.utils._pytree import tree_flatten, tree_map
 from cspbench.analysis.errors import DataDependentError, NoMetaKernelError
 from cspbench.analysis.ops import MAC_KINDS, OPS, UNSUPPORTED, kind_of
 from cspbench.analysis.recorder import Value, Weight
-
-if TYPE_CHECKING:
-    from cspbench.analysis.trace import Tracer
+from cspbench.analysis.tracer import Tracer
 
 #: Fused kernels that ATen chooses for attention, by prefix.
 _ATTENTION = ("_scaled_dot_product", "_efficient_attention", "_flash_attention")

@@ -10,14 +10,14 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind
 from torch.fx import Interpreter, Node
 
-from cspbench.analysis.derive import analysis_of
 from cspbench.analysis.dispatch import fallback
 from cspbench.analysis.inventory import Inventory
+from cspbench.analysis.layer import Shape
 from cspbench.analysis.metric import Facts
-from cspbench.analysis.record import Analysis, Shape
+from cspbench.analysis.record import Analysis, analysis_of
 from cspbench.analysis.rules import ATEN_RULES
 from cspbench.analysis.stages import stage_of_path
-from cspbench.analysis.trace import META, Tracer
+from cspbench.analysis.tracer import META, Tracer
 from cspbench.core.text import first_line
 from cspbench.errors import InputError
 

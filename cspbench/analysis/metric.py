@@ -6,10 +6,11 @@ point group ``cspbench.metrics``) registers metrics; nothing else has to change.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from cspbench.analysis.record import Layer, Number
+from cspbench.analysis.layer import Layer, Number
 from cspbench.core.registry import Registry
 
 
@@ -46,12 +47,41 @@ class GraphMetric:
     compute: Callable[[Sequence[Layer]], list[Number]] = field(compare=False)
 
 
+#: What shows totals: tables of ``cspbench analyze`` (the overview, ``--memory``, ``--balance``,
+#: ``--compare``, ``--conventions``), the frame ``Run.cases``, and what a gate always compares.
+VIEWS = ("overview", "memory", "balance", "compare", "conventions", "cases", "gate")
+LAST = 1000
+
+
+class Place(NamedTuple):
+    """A view that shows a total, its position there (equal ones by name), and its decimals."""
+
+    view: str
+    position: int = LAST
+    decimals: int = 3
+
+
+def at(**positions: int | tuple[int, int]) -> tuple[Place, ...]:
+    """Places by view: a position, or a position and decimals: ``at(overview=1, memory=(1, 2))``."""
+    return tuple(
+        Place(view, *(found if isinstance(found, tuple) else (found,)))
+        for view, found in positions.items()
+    )
+
+
 @dataclass(frozen=True)
 class TotalMetric:
-    """A number of the whole model.
+    """A number of the whole model, and where it is shown.
 
     ``kinds`` are the families that it counts (None: it is not a sum over operators): whatever else
-    ran is listed as ignored by this convention.
+    ran is listed as ignored by this convention. ``sum_of`` names the layer metric or fact whose sum
+    over the layers of ``kinds`` it is, ``largest`` the one whose largest value it is: they say
+    which layers and stages make a change.
+
+    ``places`` are the views that show it. There its ``heading`` (empty: its name) stands above the
+    value divided by ``divisor``; programs get the value itself under its name. ``column`` names it
+    in ``Run.cases``, where it is divided as well (empty: its name, undivided); ``group`` is the
+    quantity of which it is a convention. A gate takes a rule for every total.
     """
 
     name: str
@@ -60,6 +90,34 @@ class TotalMetric:
     source: str
     compute: Callable[[Sequence[Layer], Facts], Number] = field(compare=False)
     kinds: frozenset[str] | None = None
+    sum_of: str = ""
+    largest: str = ""
+    heading: str = ""
+    divisor: float = 1
+    column: str = ""
+    group: str = "other"
+    places: tuple[Place, ...] = (
+        Place("overview"),
+        Place("compare"),
+        Place("conventions"),
+        Place("cases"),
+    )
+
+    def __post_init__(self) -> None:
+        unknown = [place.view for place in self.places if place.view not in VIEWS]
+        if unknown:
+            raise ValueError(f"no view is named {unknown[0]!r}; views: {', '.join(VIEWS)}")
+
+    def of_layer(self, layer: Layer) -> Number:
+        """The layer's part of a sum; its MACs for a total that is none."""
+        if not self.sum_of:
+            return layer["macs"]
+        return layer[self.sum_of] if self.kinds is None or layer.kind in self.kinds else 0
+
+    def column_value(self, totals: Mapping[str, float | None]) -> float | None:
+        """Its value in ``Run.cases``; None where the totals of a model lack it."""
+        value = totals.get(self.name)
+        return value / self.divisor if value is not None and self.column else value
 
 
 LAYER_METRICS: Registry[LayerMetric] = Registry(
@@ -69,5 +127,19 @@ GRAPH_METRICS: Registry[GraphMetric] = Registry(
     "graph metric", ("cspbench.analysis.metrics",), "cspbench.metrics"
 )
 TOTAL_METRICS: Registry[TotalMetric] = Registry(
-    "total", ("cspbench.analysis.metrics",), "cspbench.metrics"
+    "metric", ("cspbench.analysis.metrics",), "cspbench.metrics"
 )
+
+
+def is_builtin(metric: LayerMetric | GraphMetric | TotalMetric) -> bool:
+    """True if this distribution defines the metric, so that the digest of its sources names it."""
+    return metric.compute.__module__.startswith("cspbench.analysis.metrics.")
+
+
+def shown_in(view: str) -> list[tuple[TotalMetric, Place]]:
+    """The totals that a view shows, in its order: ours by their positions, then the others."""
+    found = [(total, place) for total in TOTAL_METRICS for place in total.places]
+    return sorted(
+        (pair for pair in found if pair[1].view == view),
+        key=lambda pair: (pair[1].position, pair[0].name),
+    )

@@ -14,12 +14,12 @@ import onnx
 import onnx.inliner
 from onnx import helper
 
-from cspbench.analysis.derive import analysis_of
+from cspbench.analysis.layer import Shape
 from cspbench.analysis.metric import Facts
 from cspbench.analysis.onnx_fold import infer
 from cspbench.analysis.onnx_ops import name_of
 from cspbench.analysis.ops import OPS, UNSUPPORTED, kind_of
-from cspbench.analysis.record import Analysis, Shape
+from cspbench.analysis.record import Analysis, analysis_of
 from cspbench.analysis.recorder import Recorder, Storage, Value, Weight
 from cspbench.analysis.stages import stage_of_path
 from cspbench.core.text import first_line

@@ -1,150 +1,44 @@
-"""The record of an analysis: one `Layer` per operator call and an `Analysis` that holds them.
+"""The record of an analysis: an `Analysis` holds one `Layer` per operator call, and the totals.
 
 Light on purpose: neither torch nor pandas nor numpy, so that a cached analysis comes back in
-milliseconds. Facts were observed by whoever made the record (the tracer, the ONNX reader); every
-other number is derived from them by the pure functions in ``cspbench.analysis.metrics``.
+milliseconds.
 """
 
 from __future__ import annotations
 
-import itertools
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
+from cspbench.analysis.derive import derive_layers, totals_of
+from cspbench.analysis.layer import (
+    COLUMNS,
+    FACTS,
+    LIMIT,
+    Layer,
+    Number,
+    Shape,
+    check_rows,
+    from_row,
+)
+from cspbench.analysis.metric import (
+    GRAPH_METRICS,
+    LAYER_METRICS,
+    TOTAL_METRICS,
+    Facts,
+    is_builtin,
+)
+from cspbench.analysis.ops import FREE_KINDS, UNSUPPORTED
+from cspbench.core.text import nearest
 from cspbench.errors import InputError
 
 if TYPE_CHECKING:
     import pandas as pd
 
-Shape: TypeAlias = tuple[int, ...]
-Number: TypeAlias = int | float
-
 #: Raise when a record no longer means what it meant: cached analyses of other versions are redone.
 VERSION = 1
-
-
-@dataclass(slots=True)
-class Layer:
-    """One operator call.
-
-    Shapes are in elements, ``*_bytes`` in bytes. ``name`` is the path of the innermost module,
-    ``stage`` the part of that path which says the stage, ``op`` the operator, ``kind`` its family
-    (``cspbench.analysis.ops``). ``inputs`` and ``outputs`` number the activations, so that the
-    graph can be followed; weights are not among them.
-
-    ``input_elements`` counts each activation that is read once, ``weight_elements`` every
-    parameter and buffer element that is read (bias and statistics included), ``bias_elements``
-    those of the bias. ``params`` counts parameters where they are used first, so that a shared
-    one counts once; ``params_conv`` likewise the weights of convolution and linear layers.
-    ``live_bytes`` is the sum of activations alive while the operator runs, its own output and
-    temporaries included; ``saved_for_backward_bytes`` what training would keep because of it;
-    ``copy_bytes`` what it only duplicates.
-    """
-
-    index: int
-    name: str
-    op: str
-    kind: str
-    stage: str = ""
-    input_shapes: tuple[Shape, ...] = ()
-    output_shapes: tuple[Shape, ...] = ()
-    weight_shape: Shape = ()
-    kernel: Shape = ()
-    stride: Shape = ()
-    dilation: Shape = ()
-    groups: int = 1
-    transposed: bool = False
-    input_elements: int = 0
-    output_elements: int = 0
-    weight_elements: int = 0
-    bias_elements: int = 0
-    input_bytes: int = 0
-    output_bytes: int = 0
-    weight_bytes: int = 0
-    params: int = 0
-    params_conv: int = 0
-    copy_bytes: int = 0
-    live_bytes: int = 0
-    saved_for_backward_bytes: int = 0
-    inputs: tuple[int, ...] = ()
-    outputs: tuple[int, ...] = ()
-    values: dict[str, Number] = field(default_factory=dict)
-
-    def __getitem__(self, metric: str) -> Number:
-        """A fact or a derived metric by name."""
-        if metric in self.values:
-            return self.values[metric]
-        fact = getattr(self, metric, None)
-        if isinstance(fact, (int, float)):
-            return fact
-        raise KeyError(metric)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Facts and metrics, flat, as ``--format json --layers`` prints them."""
-        facts = {name: getattr(self, name) for name in _FACTS}
-        return facts | self.values
-
-
-_FACTS: tuple[str, ...] = tuple(item.name for item in fields(Layer) if item.name != "values")
-#: How deep lists are in a stored row: those of shapes, and those of numbers; others are plain.
-_DEPTHS = {
-    **dict.fromkeys(("input_shapes", "output_shapes"), 2),
-    **dict.fromkeys(("weight_shape", "kernel", "stride", "dilation", "inputs", "outputs"), 1),
-}
-
-#: Columns of `Analysis.frame`, in order (docs/metrics.md says what each means).
-COLUMNS: tuple[str, ...] = (
-    "index",
-    "name",
-    "op",
-    "kind",
-    "stage",
-    "input_shapes",
-    "output_shapes",
-    "kernel",
-    "stride",
-    "groups",
-    "params",
-    "macs",
-    "flops",
-    "bflops",
-    "input_elements",
-    "output_elements",
-    "weight_elements",
-    "traffic_bytes",
-    "traffic_bytes_fused",
-    "memory_access_cost",
-    "arithmetic_intensity",
-    "copy_bytes",
-    "live_bytes",
-    "saved_for_backward_bytes",
-)
-
-
-#: No size of a real network is so large.
-LIMIT = 2**63
-#: What a stored value may be; of shapes what they hold.
-_TYPES: dict[str, set[type]] = {
-    **{name: {int} for name in _FACTS},
-    **{key: {str} for key in ("name", "op", "kind", "stage")},
-    "transposed": {bool},
-}
-#: Where in a row they stand.
-_SHAPES_PLACES, _SHAPE_PLACES = (
-    tuple(place for place, name in enumerate(_FACTS) if _DEPTHS.get(name) == depth)
-    for depth in (2, 1)
-)
-
-
-def _layer_from_row(row: Sequence[Any]) -> Layer:
-    values = list(row)
-    for place in _SHAPE_PLACES:
-        values[place] = tuple(values[place])
-    for place in _SHAPES_PLACES:
-        values[place] = tuple(map(tuple, values[place]))
-    return Layer(*values)
 
 
 def _stored_layers(rows: Sequence[Sequence[Any]]) -> list[Layer]:
@@ -152,15 +46,13 @@ def _stored_layers(rows: Sequence[Sequence[Any]]) -> list[Layer]:
 
     A linear layer without outputs is an example: each fact may be right, and no layer has them all.
     """
-    from cspbench.analysis.derive import derive_layers
-
-    layers = [_layer_from_row(row) for row in rows]
+    layers = [from_row(row) for row in rows]
     try:
         derive_layers(layers)
     except (ArithmeticError, LookupError, TypeError, ValueError) as error:
-        raise InputError(f"the layers of a stored analysis are none: {error}") from error
+        raise InputError(f"the layers of a stored analysis are malformed: {error}") from error
     if any(abs(value) >= LIMIT for layer in layers for value in layer.values.values()):
-        raise InputError("the layers of a stored analysis are none: one does more than any could")
+        raise InputError("the layers of a stored analysis are malformed: a cost is out of range")
     return layers
 
 
@@ -178,10 +70,6 @@ def check_stored(data: Mapping[str, Any]) -> None:
     if not is_current(data):
         return
     rows = data["rows"]
-    if not isinstance(rows, list) or any(
-        not isinstance(row, list) or len(row) != len(_FACTS) for row in rows
-    ):
-        raise ValueError(f"rows are not lists of {len(_FACTS)} facts")
     try:
         inputs = _from_head(data, rows).input
         sides = [side for shape in inputs for side in shape]
@@ -190,24 +78,7 @@ def check_stored(data: Mapping[str, Any]) -> None:
     sizes = all(type(side) is int and 0 < side < LIMIT for side in sides)
     if not inputs or not all(inputs) or not sizes:
         raise ValueError("input is no list of shapes")
-    for name, column in zip(_FACTS, zip(*rows, strict=True), strict=True):
-        values = _leaves(column, _DEPTHS.get(name, 0))
-        if not set(map(type, values)) <= _TYPES[name]:
-            raise ValueError(f"{name} of a layer has a value of another type")
-        if (
-            _TYPES[name] == {int}
-            and not 0 <= min(values, default=0) <= max(values, default=0) < LIMIT
-        ):
-            raise ValueError(f"{name} of a layer is no size")
-
-
-def _leaves(column: Sequence[Any], depth: int) -> Sequence[Any]:
-    """What lists of that depth hold, in one; a single None where something is no list."""
-    for _ in range(depth):
-        if not set(map(type, column)) <= {list}:
-            return (None,)
-        column = list(itertools.chain.from_iterable(column))
-    return column
+    check_rows(rows)
 
 
 @dataclass
@@ -246,13 +117,54 @@ class Analysis:
             self._layers = _stored_layers(rows)
         return self._layers
 
-    def __getattr__(self, name: str) -> Number:
-        """A total by its name: ``analysis.bflops``."""
+    def __getattr__(self, name: str) -> Any:
+        """A total by its name: ``analysis.bflops``; None if it was stored without that metric.
+
+        Raises:
+            AttributeError: no metric has that name.
+        """
         totals = self.__dict__.get("totals", {})
         if name in totals:
-            value: Number = totals[name]
-            return value
-        raise AttributeError(f"an analysis has no total or attribute {name!r}")
+            return totals[name]
+        if name.startswith("_"):  # what copies and pickles look for
+            raise AttributeError(name)
+        if name in TOTAL_METRICS:
+            return None
+        known = sorted({*totals, *TOTAL_METRICS.names()})
+        raise AttributeError(f"an analysis has no metric {name!r}{nearest(name, known)}")
+
+    @property
+    def facts(self) -> Facts:
+        """What a total may need besides the layers.
+
+        Raises:
+            KeyError: the record lacks the totals that hold these facts.
+        """
+        totals, peak = self.totals, int(self.totals["peak_live_bytes"])
+        at = (layer.index for layer in self.layers if layer.live_bytes == peak)
+        return Facts(
+            params=int(totals["params"]),
+            running_statistics=int(totals["params_file"] - totals["params"]),
+            peak_live_bytes=peak,
+            peak_layer=next(at, -1) if "peak_live_bytes" in self.places else -1,
+            weight_bytes=int(totals["weight_bytes"]),
+        )
+
+    def complete(self) -> Analysis:
+        """Add the registered totals that the record lacks, computed from its layers.
+
+        A record of the cache, or of a worker that lacks a package of ours, has none of that
+        package's metrics.
+
+        Raises:
+            InputError: a metric cannot be computed.
+        """
+        missing = [metric for metric in TOTAL_METRICS if metric.name not in self.totals]
+        if missing:
+            totals, ignored = totals_of(self.layers, self.facts, missing)
+            self.totals |= totals
+            self.ignored |= ignored
+        return self
 
     def as_dict(self, layers: bool = False) -> dict[str, Any]:
         """The object that ``cspbench analyze --format json`` prints."""
@@ -271,11 +183,12 @@ class Analysis:
         return result
 
     def frame(self) -> pd.DataFrame:
-        """One row per operator call; the columns are `COLUMNS`."""
+        """One row per operator call: `COLUMNS`, and what other packages derive of a layer."""
         import pandas as pd
 
         rows = [layer.as_dict() for layer in self.layers]
-        return pd.DataFrame(rows, columns=list(COLUMNS))
+        others = [m.name for m in (*LAYER_METRICS, *GRAPH_METRICS) if not is_builtin(m)]
+        return pd.DataFrame(rows, columns=[*COLUMNS, *others])
 
     def stages(self) -> pd.DataFrame:
         """Sums per stage, in the order of execution; ``live_bytes`` is the largest."""
@@ -290,24 +203,36 @@ class Analysis:
 
     def to_parts(self) -> tuple[str, str]:
         """Head and layers as JSON texts; `from_parts` reads the layers only when asked for them."""
+        return self._head(self.totals), self._rows_text()
+
+    def to_cache(self) -> tuple[str, str]:
+        """The same without the totals of other packages, whose code may be another tomorrow."""
+        own = {m.name for m in TOTAL_METRICS if is_builtin(m)}
+        return self._head(own & self.totals.keys()), self._rows_text()
+
+    def _head(self, names: Iterable[str]) -> str:
+        names = set(names)
         head = {
             "version": VERSION,
             "id": self.id,
             "source": self.source,
             "input": self.input,
-            "totals": self.totals,
+            "totals": {name: value for name, value in self.totals.items() if name in names},
             "coverage": self.coverage,
             "unsupported": self.unsupported,
-            "ignored": self.ignored,
+            "ignored": {name: ops for name, ops in self.ignored.items() if name in names},
             "places": self.places,
-            "columns": _FACTS,
+            "columns": FACTS,
         }
+        return json.dumps(head, separators=(",", ":"))
+
+    def _rows_text(self) -> str:
         rows = self._rows
         if self._layers is not None:
-            rows = [[getattr(layer, name) for name in _FACTS] for layer in self._layers]
+            rows = [[getattr(layer, name) for name in FACTS] for layer in self._layers]
         if not isinstance(rows, str):
             rows = json.dumps(rows, separators=(",", ":"))
-        return json.dumps(head, separators=(",", ":")), rows
+        return rows
 
     def to_json(self) -> str:
         """One JSON object that `from_json` reads back; facts only, metrics are derived again."""
@@ -345,7 +270,7 @@ class Analysis:
 def _from_head(data: Any, rows: str | list[Any]) -> Analysis:
     if not isinstance(data, Mapping) or data.get("version") != VERSION:
         raise ValueError("not an analysis of this version of cspbench")
-    if tuple(data["columns"]) != _FACTS:
+    if tuple(data["columns"]) != FACTS:
         raise ValueError("the columns of this analysis are those of another version")
     return Analysis(
         id=data["id"],
@@ -358,3 +283,40 @@ def _from_head(data: Any, rows: str | list[Any]) -> Analysis:
         source=data["source"],
         _rows=rows,
     )
+
+
+def analysis_of(
+    id_: str, source: str, input_shapes: tuple[Shape, ...], layers: list[Layer], facts: Facts
+) -> Analysis:
+    """Assemble the record: metrics, totals, coverage, what each convention ignores."""
+    derive_layers(layers)
+    totals, ignored = totals_of(layers, facts, TOTAL_METRICS)
+    unsupported = Counter(layer.op for layer in layers if layer.kind == UNSUPPORTED)
+    return Analysis(
+        id=id_,
+        input=input_shapes,
+        totals=totals,
+        coverage=coverage(layers),
+        unsupported=dict(sorted(unsupported.items())),
+        ignored=ignored,
+        places=_places(layers, facts),
+        source=source,
+        _layers=layers,
+    )
+
+
+def coverage(layers: list[Layer]) -> float:
+    """Percent of operator calls (views and factories aside) whose cost is known; 100 if none."""
+    counted = [layer for layer in layers if layer.kind not in FREE_KINDS]
+    unknown = sum(layer.kind == UNSUPPORTED for layer in counted)
+    return 100.0 * (1 - unknown / len(counted)) if counted else 100.0
+
+
+def _places(layers: list[Layer], facts: Facts) -> dict[str, str]:
+    """Paths of the layers at which the maxima stand."""
+    places = {}
+    if layers:
+        places["max_layer_bflops"] = max(layers, key=lambda layer: layer.values["paper_flops"]).name
+    if facts.peak_layer >= 0:
+        places["peak_live_bytes"] = layers[facts.peak_layer].name
+    return places

@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from cspbench.analysis.layer import Layer, Shape
 from cspbench.analysis.ops import CONV_KINDS, OPS, UNSUPPORTED, OpInfo
-from cspbench.analysis.record import Layer, Shape
 
 _UNKNOWN = OpInfo(UNSUPPORTED)
 

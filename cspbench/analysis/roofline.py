@@ -15,8 +15,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from cspbench.analysis.layer import Layer
 from cspbench.analysis.ops import FREE_KINDS
-from cspbench.analysis.record import Analysis, Layer
+from cspbench.analysis.record import Analysis
 
 Bound = Literal["compute", "memory", "overhead"]
 #: Which of the measured ceilings count.

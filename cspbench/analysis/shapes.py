@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cspbench.analysis.record import Shape
+from cspbench.analysis.layer import Shape
 
 
 def tuple_of(value: int | Sequence[int], dims: int) -> Shape:

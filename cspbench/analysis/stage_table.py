@@ -8,7 +8,8 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cspbench.analysis.record import Analysis, Layer
+    from cspbench.analysis.layer import Layer
+    from cspbench.analysis.record import Analysis
 
 _BLOCK = re.compile(r"^(.*\bblocks\.\d+)(?:\.|$)")
 

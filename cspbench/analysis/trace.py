@@ -5,9 +5,6 @@ in Python, an empty meta tensor as the result (the meta kernels of batch norm an
 up to 2 ms a call, an empty meta tensor 2 us). Everything else runs its real meta kernel under a
 `TorchDispatchMode`, which records the ATen operators that it is made of. So speed comes from the
 first level and completeness from the second.
-
-Liveness: every activation's storage is watched by a weak reference, so the bytes alive at any
-moment are those that eager PyTorch would hold, for the same Python references keep them alive.
 """
 
 from __future__ import annotations
@@ -15,8 +12,7 @@ from __future__ import annotations
 import os
 import threading
 import traceback
-import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -24,181 +20,34 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from cspbench.analysis.dispatch import fallback
 from cspbench.analysis.errors import DataDependentError, NoMetaKernelError
 from cspbench.analysis.inventory import Inventory
+from cspbench.analysis.layer import Layer, Shape
 from cspbench.analysis.metric import Facts
-from cspbench.analysis.record import Layer, Shape
-from cspbench.analysis.recorder import Recorder, Storage, Value, Weight
+from cspbench.analysis.recorder import Recorder
+from cspbench.analysis.rules import RULES
+from cspbench.analysis.tracer import META, Tracer
 from cspbench.errors import InputError
 
-META = torch.device("meta")
 _PATCH = threading.RLock()
 _TORCH_DIR = os.path.dirname(os.path.abspath(torch.__file__)) + os.sep
 _OWN_DIR = os.path.dirname(os.path.abspath(__file__)) + os.sep
 
 
-class _StorageRef(weakref.ref):  # type: ignore[type-arg]
-    """Weak reference to a storage that knows its size after the storage is gone."""
-
-    __slots__ = ("key", "storage")
-    key: int
-    storage: Storage
-
-
-class Tracer:
-    """State of one pass: which tensors are activations, which are weights, what is alive."""
-
-    def __init__(self, inventory: Inventory) -> None:
-        self.recorder = Recorder()
-        self.storages: dict[int, _StorageRef] = {}
-        self.weights = inventory.weights
-        self._meta_twins: dict[int, torch.Tensor] = {}
-        self._keep: list[Any] = []  # ids stay valid only while their objects live
-
-    # -- tensors ------------------------------------------------------------------------------
-
-    def value(self, tensor: torch.Tensor) -> Value:
-        """The activation behind a tensor; a constant made in the forward pass becomes one."""
-        known: Value | None = getattr(tensor, "_cspbench_value", None)
-        if known is not None and known.owner is self.recorder:
-            return known
-        constant = None
-        if tensor.device.type != "meta":
-            constant = Weight(tuple(tensor.shape), tensor.element_size(), "constant")
-        return self.adopt(tensor, constant)
-
-    def weight(self, tensor: object) -> Weight | None:
-        """The parameter or buffer that a tensor is, or None."""
-        return self.weights.get(id(tensor))
-
-    def filter(self, tensor: torch.Tensor) -> Weight | None:
-        """The weight behind a filter: a parameter, what was derived of one, or a constant."""
-        return self.weights.get(id(tensor)) or self.value(tensor).weight
-
-    def empty(self, shape: Shape, dtype: torch.dtype, itemsize: int) -> tuple[torch.Tensor, Value]:
-        """A new activation: a meta tensor whose storage is watched."""
-        tensor = torch.empty(shape, dtype=dtype, device=META)
-        return tensor, self._attach(tensor, shape, itemsize)
-
-    def like(self, tensor: torch.Tensor, shape: Shape) -> tuple[torch.Tensor, Value]:
-        """A new activation of another's type and, where it applies, memory format."""
-        value = self.value(tensor)
-        if tensor.is_contiguous():
-            return self.empty(shape, tensor.dtype, value.itemsize)
-        if shape == value.shape:
-            out = torch.empty_like(tensor, device=META)
-        elif len(shape) == 4 and tensor.is_contiguous(memory_format=torch.channels_last):
-            out = torch.empty(
-                shape, dtype=tensor.dtype, device=META, memory_format=torch.channels_last
-            )
-        else:
-            return self.empty(shape, tensor.dtype, value.itemsize)
-        return out, self.adopt(out)
-
-    def _attach(self, tensor: torch.Tensor, shape: Shape, itemsize: int) -> Value:
-        recorder = self.recorder
-        storage = self._watch(tensor)
-        value = Value(recorder.new_id(), shape, itemsize, storage, None, recorder)
-        tensor._cspbench_value = value  # type: ignore[attr-defined]
-        return value
-
-    def _watch(self, tensor: torch.Tensor) -> Storage:
-        memory = tensor.untyped_storage()
-        key = memory._cdata
-        known = self.storages.get(key)
-        if known is not None:
-            return known.storage
-        reference = _StorageRef(memory, self._freed)
-        reference.key = key
-        storage = reference.storage = Storage(memory.nbytes())
-        self.storages[key] = reference
-        self.recorder.live_bytes += storage.nbytes
-        return storage
-
-    def _freed(self, reference: _StorageRef) -> None:
-        if self.storages.get(reference.key) is reference:
-            del self.storages[reference.key]
-        self.recorder.live_bytes -= reference.storage.nbytes
-
-    def adopt(self, tensor: torch.Tensor, weight: Weight | None = None) -> Value:
-        """Start to follow a tensor that came from elsewhere (a meta kernel, a constant, a view)."""
-        value = self._attach(tensor, tuple(tensor.shape), tensor.element_size())
-        value.weight = weight
-        return value
-
-    def rewritten(self, tensor: torch.Tensor, with_values: bool = True) -> Value:
-        """The new value of a tensor that an in-place operator has overwritten.
-
-        A constant into which activations were written is one no more (``with_values``).
-        """
-        old = self.value(tensor)
-        weight = None if with_values else old.weight
-        number = self.recorder.new_id()
-        value = Value(number, old.shape, old.itemsize, old.storage, weight, self.recorder)
-        tensor._cspbench_value = value  # type: ignore[attr-defined]
-        return value
-
-    def split(self, tensors: Sequence[object]) -> tuple[list[Value], list[Weight]]:
-        """Activations and weights among the operands of a call."""
-        values: list[Value] = []
-        weights: list[Weight] = []
-        for tensor in tensors:
-            if not isinstance(tensor, torch.Tensor):
-                continue
-            weight = self.weights.get(id(tensor))
-            if weight is None:
-                value = self.value(tensor)
-                weight = value.weight
-                if weight is None:
-                    values.append(value)
-                    continue
-            weights.append(weight)
-        return values, weights
-
-    def shares_memory(self, tensor: torch.Tensor) -> bool:
-        """True if the tensor is a view of something already followed."""
-        return tensor.untyped_storage()._cdata in self.storages
-
-    def on_meta(self, tensor: torch.Tensor) -> torch.Tensor:
-        """A meta twin of a weight or constant, the same one at each call."""
-        known = self._meta_twins.get(id(tensor))
-        if known is not None:
-            return known
-        weight = self.weights.get(id(tensor))
-        if tensor.device.type == "meta" and weight is None:
-            return tensor
-        twin = tensor
-        if tensor.device.type != "meta":
-            twin = torch.empty_strided(
-                tuple(tensor.shape), tensor.stride(), dtype=tensor.dtype, device=META
-            )
-        if weight is not None:
-            self.weights[id(twin)] = weight
-            # Not an activation: its memory must not count as alive.
-            memory = twin.untyped_storage()
-            reference = _StorageRef(memory)
-            reference.key, reference.storage = memory._cdata, Storage(0)
-            self.storages[reference.key] = reference
-        self._meta_twins[id(tensor)] = self._meta_twins[id(twin)] = twin
-        self._keep.extend((tensor, twin))
-        return twin
-
-
 class _FunctionMode(TorchFunctionMode):
     """First level: common operators by rules, the rest to the second level."""
 
-    def __init__(self, tracer: Tracer, rules: dict[Any, Any], fallback: Callable[..., Any]) -> None:
+    def __init__(self, tracer: Tracer) -> None:
         super().__init__()
         self._tracer = tracer
-        self._rules = rules
-        self._fallback = fallback
 
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        rule = self._rules.get(func)
+        rule = RULES.get(func)
         if rule is None:
-            return self._fallback(self._tracer, func, args, kwargs or {})
+            return fallback(self._tracer, func, args, kwargs or {})
         return rule(self._tracer, func, args, kwargs or {})
 
 
@@ -274,16 +123,13 @@ def trace(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> T
         InputError: the forward pass needs the values of its activations, or fails on these shapes;
             names the file and line of the model.
     """
-    from cspbench.analysis.dispatch import fallback
-    from cspbench.analysis.rules import RULES
-
     inventory = Inventory(module)
     tracer = Tracer(inventory)
     shapes: list[Shape] = []
     args, kwargs = _on_meta(tracer, (args, kwargs), shapes)
     recorder = tracer.recorder
     recorder.peak_live_bytes = recorder.live_bytes
-    mode = _FunctionMode(tracer, RULES, fallback)
+    mode = _FunctionMode(tracer)
     try:
         with _inference(inventory), _module_paths(inventory, recorder), mode:
             result = module(*args, **kwargs)

@@ -9,9 +9,11 @@ from __future__ import annotations
 import logging
 import warnings
 from collections import Counter
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from cspbench.analysis.record import Analysis
+from cspbench.errors import InputError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -92,6 +94,26 @@ def reconcile(analysis: Analysis, module: nn.Module, args: tuple[Any, ...]) -> l
         }
         for name, calls in sorted(skipped.items())
     )
+    return rows
+
+
+def reconcile_all(analyses: Sequence[Analysis]) -> list[dict[str, Any]]:
+    """The rows of `reconcile` for models by their ids, which are built and executed.
+
+    Raises:
+        InputError: one is not a model that PyTorch can run.
+    """
+    import torch
+
+    from cspbench.models.build import build
+
+    rows: list[dict[str, Any]] = []
+    for analysis in analyses:
+        if analysis.source != "torch":
+            raise InputError(f"{analysis.id}: only a model that PyTorch can run can be verified")
+        inputs = tuple(torch.zeros(shape) for shape in analysis.input)
+        found = reconcile(analysis, build(analysis.id), inputs)
+        rows.extend({"id": analysis.id} | row for row in found)
     return rows
 
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cspbench.analysis.record import Layer
+from cspbench.analysis.layer import Layer
 from cspbench.analysis.roofline import Peak, peak_of
 from cspbench.attribution.causes import Explanation, Side, attribute
 from cspbench.attribution.pair import measure_plan, plan_pair

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 from cspbench.analysis.derive import derive_layers
+from cspbench.analysis.layer import Layer, Shape
 from cspbench.analysis.ops import FOLDABLE_KINDS, FREE_KINDS, MAC_KINDS, UNSUPPORTED
-from cspbench.analysis.record import Layer, Shape
 from cspbench.analysis.roofline import Peak
 from cspbench.analysis.stages import HOLDERS
 from cspbench.artifacts.spec import Node

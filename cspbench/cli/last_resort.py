@@ -70,7 +70,7 @@ def _reader_left() -> bool:
 
 
 def _tell_of_fault(error: BaseException, kept: str) -> None:
-    from cspbench.views.formats import printable
+    from cspbench.core.text import printable
 
     what = " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
     if len(what) > _LONGEST_MESSAGE:
@@ -105,7 +105,7 @@ def _write(text: str) -> Path | None:
     """Write a file in the user's cache, else in the temporary folder; None if neither takes it."""
     import tempfile
 
-    from cspbench.artifacts.cache import cache_folder
+    from cspbench.core.files import cache_folder
 
     for folder in (cache_folder() / "errors", None):  # None: the temporary folder
         with contextlib.suppress(OSError):

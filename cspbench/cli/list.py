@@ -82,6 +82,30 @@ def sensors(pattern: str, results: Path) -> list[Row]:
     return rows
 
 
+def metrics(pattern: str, results: Path) -> list[Row]:
+    """Totals of an analysis."""
+    from cspbench.analysis.metric import TOTAL_METRICS
+
+    return [
+        {"name": metric.name, "unit": metric.unit, "summary": metric.summary,
+         "source": metric.source}
+        for metric in TOTAL_METRICS if matches(pattern, metric.name)
+    ]  # fmt: skip
+
+
+def rules(pattern: str, results: Path) -> list[Row]:
+    """What the ``gate:`` section of a suite takes."""
+    from cspbench.suite.rules import MeasuredRule
+    from cspbench.suite.rules import rules as known
+
+    return [
+        {"name": rule.name, "unit": rule.unit,
+         "kind": "measured" if isinstance(rule, MeasuredRule) else "static",
+         "summary": rule.summary}
+        for rule in known().values() if matches(pattern, rule.name)
+    ]  # fmt: skip
+
+
 def suites(pattern: str, results: Path) -> list[Row]:
     """Suites in ./suites and those installed with the package."""
     from cspbench.errors import InputError
@@ -134,7 +158,7 @@ def runs(pattern: str, results: Path) -> list[Row]:
 
 KINDS: dict[str, Callable[[str, Path], list[Row]]] = {
     "models": models, "necks": necks, "backends": backends, "sensors": sensors,
-    "suites": suites, "runs": runs,
+    "metrics": metrics, "rules": rules, "suites": suites, "runs": runs,
 }  # fmt: skip
 
 
@@ -144,7 +168,7 @@ KINDS: dict[str, Callable[[str, Path], list[Row]]] = {
 @table_options
 @results_option
 def command(kind: str, pattern: str, form: str, out: Path | None, results: Path) -> None:
-    """List models, necks, backends, sensors, suites or runs; PATTERN takes * and ?."""
+    """List what there is of a kind; PATTERN takes * and ?."""
     rows = KINDS[kind](pattern, results)
     if form == "json":
         import json

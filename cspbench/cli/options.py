@@ -206,17 +206,17 @@ def emit_cases(run: Run, form: str, out: Path | None = None) -> None:
 
     The other forms hold every case, for a file has no width.
     """
-    from cspbench.views.tables import NUMBERS, SPARE, case_table, reason_groups
+    from cspbench.views.tables import case_numbers, case_spare, case_table, reason_groups
 
-    table = case_table(run)
+    table, numbers = case_table(run), case_numbers()
     if form != "table" or out is not None:
-        emit(table, form, out, NUMBERS)
+        emit(table, form, out, numbers)
         return
     told = table[table["latency_ms"].notna()]
     reasons = reason_groups(run)
     if len(told):
         emit(told.drop(columns=[] if len(set(told["status"])) > 1 else "status"), form, None,
-             NUMBERS, SPARE)  # fmt: skip
+             numbers, case_spare())  # fmt: skip
     if len(told) and len(reasons):
         click.echo("")
     if len(reasons):

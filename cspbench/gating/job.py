@@ -11,14 +11,14 @@ from pathlib import Path
 from cspbench.backends.spec import libraries
 from cspbench.core.statuses import NOT_RUNNABLE, Status
 from cspbench.errors import InputError
-from cspbench.gating import memory
 from cspbench.gating.decide import LOOKS, Decision, Finding, Look
 from cspbench.gating.environments import with_environments
 from cspbench.gating.measure import CaseData, arms_of, measure_case
+from cspbench.gating.measured import MeasuredChange, measure_rules, measured_rules, with_measured
 from cspbench.gating.prepare import Pair, not_here, pair_cases, runnable
 from cspbench.gating.report import GateReport, Skipped, raw
 from cspbench.gating.sides import OpenSide, SideRequest, opened
-from cspbench.gating.static import StaticChange, compare_static
+from cspbench.gating.static import StaticChange, compare_static, unknown_rules
 from cspbench.gating.verdict import (
     CaseVerdict,
     Lost,
@@ -184,8 +184,13 @@ class _Job:
             models = (str(pair.base.case.model_id), str(pair.head.case.model_id))
             called = models[1] if models[0] == models[1] else " -> ".join(models)
             changes = compare_static(called, old, new, rules)
+            unknown = unknown_rules(old, new, rules)
             if models not in seen:
                 self.report.static += changes
+                self.report.notes += [
+                    f"{called}: {name} is not known of both sides: its rule was not checked"
+                    for name in unknown
+                ]
                 seen[models] = True
             wrong = [change for change in changes if change.blocked]
             if wrong and self._settings.static:
@@ -222,7 +227,7 @@ class _Job:
         null = self._null_case([pair for pair in pairs if _found(measured.get(pair.name))])
         cases = list(measured.values())
         self.report.verdicts += judge(cases, null, gate.min_effect, gate.tolerance)
-        self._memory([pair for pair in pairs if _found(measured.get(pair.name))])
+        self._measured_rules([pair for pair in pairs if _found(measured.get(pair.name))])
         note = common_cause(cases, gate.min_effect)
         self.report.notes += [note] if note else []
         if any(made["schedule"] == "pairs" for raws in self.report.generations.values()
@@ -232,21 +237,22 @@ class _Job:
                 "processes, which says less"
             )
 
-    def _memory(self, pairs: Sequence[Pair]) -> None:
-        """Measure peak memory, if the suite has a rule for it."""
-        limit = dict(self._gate.rules).get(memory.RULE)
-        if limit is None:
+    def _measured_rules(self, pairs: Sequence[Pair]) -> None:
+        """Measure what the suite's other measured rules need."""
+        limits = measured_rules(dict(self._gate.rules))
+        if not limits:
             return
-        changes = []
+        changes: list[MeasuredChange] = []
         for pair in pairs:
-            self._tell(f"memory of {pair.name}")
-            found = memory.measure_memory(pair, self._base, self._head, limit)
-            if isinstance(found, Lost):
-                self.report.notes.append(f"{pair.name}: {found.text}: its rule was not checked")
-            else:
-                changes.append(found)
-        self.report.memory = changes
-        self.report.verdicts = [memory.with_memory(v, changes) for v in self.report.verdicts]
+            self._tell(f"{' and '.join(rule.name for rule, _ in limits)} of {pair.name}")
+            for found in measure_rules(pair, self._base, self._head, limits):
+                if isinstance(found, Lost):
+                    text = f"{pair.name}: {found.text}: its rule was not checked"
+                    self.report.notes.append(text)
+                else:
+                    changes.append(found)
+        self.report.measured = changes
+        self.report.verdicts = [with_measured(v, changes) for v in self.report.verdicts]
 
     def _null_case(self, pairs: Sequence[Pair]) -> Decision | Lost | None:
         """Measure the base of the cheapest case against itself; None if nothing was found."""

@@ -56,7 +56,10 @@ def prepare_cases(plan: Plan, executor: Executor, *, elsewhere: bool = False) ->
         executor,
         plan.suite.measure.seed,
     )
-    analyses = {model: Analysis.from_dict(data) for model, data in found.analyses.items()}
+    # The side's environment may lack a metric that is registered here.
+    analyses = {
+        model: Analysis.from_dict(data).complete() for model, data in found.analyses.items()
+    }
     prepared = []
     for planned in plan.cases:
         analysis = analyses.get(str(planned.case.model_id))

@@ -13,7 +13,7 @@ from typing import Any
 import cspbench
 from cspbench.core.statuses import ExitCode
 from cspbench.errors import InputError
-from cspbench.gating.memory import MemoryChange
+from cspbench.gating.measured import MeasuredChange
 from cspbench.gating.static import StaticChange
 from cspbench.gating.verdict import CaseVerdict, exit_code, sorted_worst_first
 from cspbench.machine.comparability import flatten
@@ -51,7 +51,7 @@ class GateReport:
     method: str = "duet"
     verdicts: list[CaseVerdict] = field(default_factory=list)
     static: list[StaticChange] = field(default_factory=list)
-    memory: list[MemoryChange] = field(default_factory=list)
+    measured: list[MeasuredChange] = field(default_factory=list)
     null: CaseVerdict | None = None
     skipped: list[Skipped] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -116,6 +116,12 @@ class GateReport:
             "verdicts": [_plain(asdict(verdict)) for verdict in self.sorted],
             "null": _plain(asdict(self.null)) if self.null else None,
             "static": [{**asdict(change), "sentence": change.sentence} for change in self.static],
+            "measured": [{**asdict(c), "sentence": c.sentence} for c in self.measured],
+            "memory": [
+                {"case": c.case, "base": c.base, "head": c.head, "limit": c.limit}
+                for c in self.measured
+                if c.metric == "peak_memory_bytes"
+            ],
             "differences": {name: list(pair) for name, pair in self.differences.items()},
         }
 

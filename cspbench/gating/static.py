@@ -7,15 +7,14 @@ noise and any change beyond its rule counts.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from cspbench.analysis.record import Analysis, Layer, Number
+from cspbench.analysis.layer import Layer, Number
+from cspbench.analysis.record import Analysis
+from cspbench.suite.rules import StaticRule, always_compared
+from cspbench.suite.rules import rules as gate_rules
 
-#: Totals that are always compared; a suite's rules add to them.
-COMPARED = ("macs", "params", "cio_conv", "cio_paper", "peak_live_bytes", "layers")
-#: Rules of metrics that are measured, not analysed.
-MEASURED = frozenset({"peak_memory_bytes"})
 #: How many layers a change names.
 NAMED_LAYERS = 5
 
@@ -65,19 +64,17 @@ def compare_static(
         rules: metric -> largest allowed growth as a share. With any rule, a head of which less can
             be counted than of the base (``coverage``) is blocked too: its totals say nothing.
     """
-    before, after = _totals(base), _totals(head)
-    metrics = dict.fromkeys([*COMPARED, *(name for name in rules if name not in MEASURED)])
     changes = []
-    for metric in metrics:
-        old, new = before.get(metric), after.get(metric)
+    for rule in _compared(rules):
+        old, new = rule.value(base), rule.value(head)
         if old is None or new is None or old == new:
             continue
         share = (new - old) / old if old else None
-        limit = rules.get(metric)
+        limit = rules.get(rule.name)
         # Half a part per billion is rounding of the rule, not growth.
         blocked = limit is not None and (new > old if share is None else share > limit + 5e-10)
-        layers = tuple(changed_layers(base, head, metric))
-        changes.append(StaticChange(model, metric, old, new, share, limit, blocked, layers))
+        layers = tuple(changed_layers(base, head, rule.part))
+        changes.append(StaticChange(model, rule.name, old, new, share, limit, blocked, layers))
     if head.coverage != base.coverage:
         changes.append(
             StaticChange(
@@ -90,18 +87,26 @@ def compare_static(
     return changes
 
 
-def _totals(analysis: Analysis) -> dict[str, Number]:
-    return {**analysis.totals, "layers": len(analysis.layers)}
+def unknown_rules(base: Analysis, head: Analysis, rules: Mapping[str, float]) -> list[str]:
+    """Names of static rules whose number an analysis lacks: made where its metric is not known."""
+    limited = [rule for rule in _compared(rules) if rule.name in rules]
+    return [rule.name for rule in limited if None in (rule.value(base), rule.value(head))]
 
 
-def changed_layers(base: Analysis, head: Analysis, metric: str) -> list[str]:
+def _compared(limits: Mapping[str, float]) -> list[StaticRule]:
+    """The static rules that are always compared, and those of the suite."""
+    known = gate_rules()
+    names = dict.fromkeys([*always_compared(), *limits])
+    return [rule for name in names if isinstance(rule := known.get(name), StaticRule)]
+
+
+def changed_layers(base: Analysis, head: Analysis, part: Callable[[Layer], Number]) -> list[str]:
     """Phrases for the layers that were added, removed or changed, most costly first.
 
     Layers are aligned by what they compute, not by name: an inserted layer shifts the names of all
-    that follow.
+    that follow. ``part`` is what a layer costs.
     """
-    weigh = metric if metric in ("params", "traffic_bytes", "memory_access_cost") else "macs"
-    found = sorted(_differences(base, head, weigh), key=lambda item: -item[0])
+    found = sorted(_differences(base, head, part), key=lambda item: -item[0])
     # A norm or an activation that came along with a convolution needs no mention of its own.
     weighty = [phrase for weight, phrase in found if weight]
     phrases = weighty or [phrase for _, phrase in found]
@@ -109,7 +114,9 @@ def changed_layers(base: Analysis, head: Analysis, metric: str) -> list[str]:
     return phrases[:NAMED_LAYERS] + ([f"and {more} more"] if more > 0 else [])
 
 
-def _differences(base: Analysis, head: Analysis, weigh: str) -> Iterator[tuple[float, str]]:
+def _differences(
+    base: Analysis, head: Analysis, part: Callable[[Layer], Number]
+) -> Iterator[tuple[float, str]]:
     old, new = base.layers, head.layers
     matcher = difflib.SequenceMatcher(
         None, [_signature(layer) for layer in old], [_signature(layer) for layer in new], False
@@ -119,12 +126,12 @@ def _differences(base: Analysis, head: Analysis, weigh: str) -> Iterator[tuple[f
             continue
         both = min(i2 - i1, j2 - j1) if tag == "replace" else 0
         for before, after in zip(old[i1 : i1 + both], new[j1 : j1 + both], strict=True):
-            grown = float(after[weigh] - before[weigh])
+            grown = float(part(after) - part(before))
             yield abs(grown), f"changed {_told(before)} to {_told(after)}"
         for layer in old[i1 + both : i2]:
-            yield float(layer[weigh]), f"removed {_told(layer)}"
+            yield float(part(layer)), f"removed {_told(layer)}"
         for layer in new[j1 + both : j2]:
-            yield float(layer[weigh]), f"added {_told(layer)}"
+            yield float(part(layer)), f"added {_told(layer)}"
 
 
 def _signature(layer: Layer) -> tuple[object, ...]:

@@ -47,6 +47,7 @@ REASONS: dict[str, str] = {
     "confirmed": "found slower, measured again from scratch, found slower again",
     "static_rule": "costs more than the suite's rule allows; time was not measured",
     "peak_memory": "takes more memory than the suite's rule allows",
+    "measured_rule": "grew by more than the suite's rule for a measured number allows",
     "beyond_bounds": "the whole interval lies beyond no change, by at least the smallest effect",
     "within_tolerance": "the whole interval lies within the tolerance",
     "identical": "same artifact, settings and environment on both sides; time was not measured",

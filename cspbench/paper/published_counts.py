@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from cspbench import literature
-from cspbench.analysis.record import Analysis, Number
+from cspbench.analysis.layer import Number
+from cspbench.analysis.record import Analysis
 from cspbench.core.case import ModelId
 from cspbench.literature import Published
 from cspbench.models.spec import CONFIDENCE, NECKS

@@ -21,7 +21,8 @@ from cspbench.jobs.time import TimeResult
 from cspbench.report.profiles import profile_tables
 from cspbench.report.rows import CaseRow
 from cspbench.store.launch import Launch
-from cspbench.views.frames import Run
+from cspbench.views.frames import CASE_COLUMNS, Run
+from cspbench.views.metric_columns import metric_values, other_columns
 
 HISTOGRAM_BINS = 28
 TRACE_POINTS = 40
@@ -76,6 +77,7 @@ def _run(run: Run) -> Json:
 
 
 def _case(row: CaseRow, accuracy: str | None) -> Json:
+    values = metric_values(row.totals)
     samples = [value / 1e6 for one in row.record.times for value in one.latencies_ns]
     return {
         "index": row.index,
@@ -100,8 +102,9 @@ def _case(row: CaseRow, accuracy: str | None) -> Json:
         "fps": _rounded(row.fps),
         "samples": row.samples,
         "max_relative_error": _rounded(row.max_relative_error),
-        "bflops": row.total("bflops"),
-        "params_m": None if row.total("params") is None else row.totals["params"] / 1e6,
+        "bflops": values["bflops"],
+        "params_m": values["params_m"],
+        "metrics": {column: values[column] for column in other_columns(CASE_COLUMNS)},
         "accuracy": accuracy,
         "command": row.command,
         "histogram": histogram(samples) if samples else None,

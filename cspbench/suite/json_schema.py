@@ -11,7 +11,7 @@ from typing import Any
 from cspbench.core.options import Axis
 from cspbench.core.registry import Named, Registry
 from cspbench.suite.catalog import Catalog
-from cspbench.suite.schema import SuiteFile
+from cspbench.suite.schema import suite_file
 from cspbench.suite.settings import LARGEST
 
 _COUNT = {"type": "integer", "minimum": 1, "maximum": LARGEST}
@@ -21,7 +21,7 @@ _SIDES = {"type": "array", "items": _COUNT, "minItems": 2, "maxItems": 2}
 def json_schema(catalog: Catalog | None = None) -> dict[str, Any]:
     """JSON Schema (2020-12) of a suite file."""
     axes = _axes(catalog or Catalog())
-    schema = SuiteFile.model_json_schema()
+    schema = suite_file().model_json_schema()
     sections = schema["properties"]
     one_each = {"type": "object", "properties": axes, "additionalProperties": False}
     lists = {

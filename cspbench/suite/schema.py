@@ -6,6 +6,7 @@ What the models cannot know (which axes a model or backend has) is checked in
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
@@ -24,6 +25,7 @@ from pydantic import (
 from cspbench.core.text import nearest
 from cspbench.jobs.spec import Policy, kinds_with
 from cspbench.suite.problems import Problems, shown
+from cspbench.suite.rules import rules
 from cspbench.suite.suite import EACH, SETTINGS, Gate, Measure
 from cspbench.suite.tree import Tree
 
@@ -196,26 +198,15 @@ class LatencyRule(_Section):
 class GateSection(_Section):
     """How much each metric may grow before ``cspbench gate`` objects."""
 
-    params: Share | None = None
-    params_conv: Share | None = None
-    macs: Share | None = None
-    bflops: Share | None = None
-    cio_conv: Share | None = None
-    cio_paper: Share | None = None
-    memory_access_cost: Share | None = None
-    traffic_bytes: Share | None = None
-    traffic_bytes_fused: Share | None = None
-    peak_live_bytes: Share | None = None
-    max_layer_bflops: Share | None = None
-    layers: Share | None = None
-    peak_memory_bytes: Share | None = None
+    # `suite_file` adds a share for every rule that is registered.
+
     latency: LatencyRule = Field(default={}, validate_default=True)
 
     def gate(self) -> Gate:
         """As the rest of cspbench sees it."""
         rules = {
-            name: share
-            for name in type(self).model_fields
+            str(info.alias): share
+            for name, info in type(self).model_fields.items()
             if name != "latency" and (share := getattr(self, name)) is not None
         }
         return Gate(
@@ -256,12 +247,32 @@ class SuiteFile(_Section):
     gate: GateSection = Field(default={}, validate_default=True)
 
 
-_SECTIONS: dict[tuple[str, ...], type[_Section]] = {
-    (): SuiteFile,
-    ("measure",): MeasureSection,
-    ("gate",): GateSection,
-    ("gate", "latency"): LatencyRule,
-}
+def suite_file() -> type[SuiteFile]:
+    """The form of a suite with the rules of the gate that are registered."""
+    return _suite_file(tuple(rules()))
+
+
+@functools.cache
+def _suite_file(names: tuple[str, ...]) -> type[SuiteFile]:
+    # Discovering rules imports what registers them, and this file is imported where none is read.
+    known = rules()
+    shares: dict[str, Any] = {  # by alias, since a rule may be called as a method of pydantic's is
+        f"rule_{name}": (Share | None, Field(None, alias=name, description=known[name].summary))
+        for name in names
+    }
+    gate = create_model("GateSection", __base__=GateSection, __doc__=GateSection.__doc__, **shares)
+    section: Any = (gate, Field(default={}, validate_default=True))
+    return create_model("SuiteFile", __base__=SuiteFile, __doc__=SuiteFile.__doc__, gate=section)
+
+
+def _section(path: tuple[str, ...]) -> type[BaseModel]:
+    """The form of the section at a path of keys."""
+    form: type[BaseModel] = suite_file()
+    for key in path:
+        inner: Any = form.model_fields[key].annotation
+        form = inner
+    return form
+
 
 _MUST_BE = {
     "string_type": "text",
@@ -285,7 +296,7 @@ _LIMITS = {
 def check_form(tree: Tree, problems: Problems) -> SuiteFile | None:
     """Check the form of a suite; None, and the mistakes in ``problems``, if it is wrong."""
     try:
-        return SuiteFile.model_validate(tree.data)
+        return suite_file().model_validate(tree.data)
     except ValidationError as error:
         for mistake in error.errors(include_url=False):
             _report(mistake, tree, problems)
@@ -298,7 +309,8 @@ def _report(mistake: Any, tree: Tree, problems: Problems) -> None:
     where = tree.where(path)
     if kind == "extra_forbidden":
         where = tree.where_unknown(path)
-        valid = list(_SECTIONS[path[:-1]].model_fields)
+        fields = _section(path[:-1]).model_fields.items()
+        valid = [info.alias or name for name, info in fields]
         name = shown(path[-1])
         sentence = f"unknown key {name}{nearest(str(path[-1]), valid)}; valid: {', '.join(valid)}"
     elif kind == "missing":

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,7 @@ from cspbench.store.ceilings import known_ceilings
 from cspbench.store.launch import Launch
 from cspbench.store.records import Record, records
 from cspbench.store.rundir import StoredRun, check_analyses, read_run, without_collections
+from cspbench.views.metric_columns import metric_columns, metric_values, other_columns
 
 if TYPE_CHECKING:
     from cspbench.analysis.record import Analysis
@@ -59,7 +60,7 @@ DEVICE_COLUMNS = {
 ENERGY_COLUMNS = ("energy_per_inference_j", "power_w", "idle_power_w", "energy_method")
 #: Columns of numbers that may be missing.
 NUMBER_COLUMNS = frozenset(
-    ("params_m", "macs_g", "bflops", "latency_ms", "latency_ms_low", "latency_ms_high", "p90_ms",
+    ("latency_ms", "latency_ms_low", "latency_ms_high", "p90_ms",
      "p99_ms", "fps", "max_relative_error", "peak_memory_bytes", "loaded_bytes", "retained_bytes",
      "transient_bytes", "device_peak_bytes", "energy_per_inference_j", "power_w", "idle_power_w",
      "throughput_fps", "scaling_efficiency", "drift", "compile_seconds", "seconds",
@@ -104,7 +105,7 @@ class Run:
         """One row a case."""
         rows = [_case_row(record, self.totals(record.case)) for record in self.records]
         _add_scaling(rows)
-        return _frame(rows, CASE_COLUMNS)
+        return _frame(rows, case_columns(), NUMBER_COLUMNS | set(metric_columns()))
 
     @functools.cached_property
     @without_collections()
@@ -210,7 +211,7 @@ class Run:
         """Analyses by model, of the models of which this version can read the run's.
 
         Raises:
-            InputError: the run has layers that are none; whoever made it, cspbench did not.
+            InputError: the run has malformed layers; cspbench did not make it.
         """
         from cspbench.analysis.record import Analysis, is_current
 
@@ -233,10 +234,19 @@ def load(path: str | Path) -> Run:
     return Run(read_run(Path(path)))
 
 
-def _frame(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> pd.DataFrame:
+def case_columns() -> tuple[str, ...]:
+    """Columns of ``Run.cases``: `CASE_COLUMNS`, and those of metrics that it does not place."""
+    return (*CASE_COLUMNS, *other_columns(CASE_COLUMNS))
+
+
+def _frame(
+    rows: Sequence[dict[str, Any]],
+    columns: Sequence[str],
+    numbers: Collection[str] = NUMBER_COLUMNS,
+) -> pd.DataFrame:
     """Rows as a frame; numbers that were not obtained are NaN, also where none was."""
     frame = pd.DataFrame(rows, columns=list(columns))
-    return frame.astype({column: "float64" for column in columns if column in NUMBER_COLUMNS})
+    return frame.astype({column: "float64" for column in columns if column in numbers})
 
 
 def _case_row(record: Record, totals: dict[str, Any]) -> dict[str, Any]:
@@ -244,6 +254,7 @@ def _case_row(record: Record, totals: dict[str, Any]) -> dict[str, Any]:
     latency = record.latency_ms
     errors = [result.agreement.max_relative_error for result in record.times]
     return {
+        **metric_values(totals),
         "id": record.case,
         "model": str(case.model),
         "neck": str(case.neck) if case.neck else None,
@@ -255,9 +266,6 @@ def _case_row(record: Record, totals: dict[str, Any]) -> dict[str, Any]:
         "status": record.status.value,
         "reason": _encodable(record.reason),
         "flags": list(record.flags),
-        "params_m": _scaled(totals.get("params"), 1e6),
-        "macs_g": _scaled(totals.get("macs"), 1e9),
-        "bflops": totals.get("bflops"),
         "latency_ms": latency.estimate if latency else None,
         "latency_ms_low": latency.low if latency else None,
         "latency_ms_high": latency.high if latency else None,

@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from cspbench.analysis.layer import Layer
 from cspbench.analysis.onnx_ops import name_of
 from cspbench.analysis.ops import CONV_KINDS, FOLDABLE_KINDS, UNSUPPORTED, kind_of
-from cspbench.analysis.record import Layer
 from cspbench.artifacts.spec import Node
 from cspbench.jobs.layers import LayerTimes
 

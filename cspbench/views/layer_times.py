@@ -13,7 +13,7 @@ from cspbench.jobs.layers import LayerTimes
 from cspbench.views.layer_join import LayerRow, join
 
 if TYPE_CHECKING:
-    from cspbench.analysis.record import Layer
+    from cspbench.analysis.layer import Layer
 
 LAYER_TIME_COLUMNS = (
     "case", "position", "entry", "entry_op", "time_ms", "share", "layers", "index", "kind",

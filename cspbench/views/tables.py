@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from cspbench.views.metric_columns import metric_formats, other_columns
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -11,9 +13,6 @@ if TYPE_CHECKING:
 
 #: How numbers are printed in the forms that people read.
 NUMBERS = {
-    "params_m": ".3f",
-    "macs_g": ".3f",
-    "bflops": ".3f",
     "latency_ms": ".2f",
     "latency_ms_low": ".2f",
     "latency_ms_high": ".2f",
@@ -57,7 +56,8 @@ LAUNCH_TABLE = (
 def case_table(run: Run) -> pd.DataFrame:
     """One row a case; ``interval`` is the 95 % interval of the latency around its estimate.
 
-    Columns of SOMETIMES that no case has a number for are left out.
+    Columns of SOMETIMES that no case has a number for are left out; so are those of metrics that
+    `CASE_TABLE` does not place, which otherwise come last.
     """
     cases = run.cases.copy()
     cases["interval"] = [
@@ -67,9 +67,20 @@ def case_table(run: Run) -> pd.DataFrame:
         )
     ]
     cases["peak_mib"] = cases["peak_memory_bytes"] / 2**20
-    table = cases[list(CASE_TABLE)]
-    empty = [column for column in SOMETIMES if table[column].isna().all()]
+    others = other_columns(CASE_TABLE)
+    table = cases[[*CASE_TABLE, *others]]
+    empty = [column for column in (*SOMETIMES, *others) if table[column].isna().all()]
     return table.drop(columns=empty)
+
+
+def case_numbers() -> dict[str, str]:
+    """How the numbers of a case table are printed."""
+    return NUMBERS | metric_formats()
+
+
+def case_spare() -> tuple[str, ...]:
+    """What a narrow terminal leaves out of a case table first."""
+    return (*other_columns(CASE_TABLE), *SPARE)
 
 
 def reason_table(run: Run) -> pd.DataFrame:

@@ -79,6 +79,25 @@ def test_compare_two_and_only_two_or_more():
         run("peleenet@64", "--compare")
 
 
+@pytest.mark.parametrize(
+    "options",
+    [("--memory", "--balance"), ("--layers", "--stages"), ("--roofline", "--layers"),
+     ("--compare", "--theory")],
+)  # fmt: skip
+def test_options_that_choose_a_table_exclude_each_other(options):
+    with pytest.raises(InputError, match="exclude each other: give one") as mistake:
+        run("peleenet@64", *options)
+    assert all(option in str(mistake.value) for option in options)
+
+
+def test_compare_goes_with_layers():
+    rows = json.loads(
+        run("peleenet@64", "csppeleenet@64", "--compare", "--layers", "--format", "json")
+    )
+    assert {row["metric"] for row in rows} == {"macs"}
+    assert all(row["second"] - row["first"] == row["difference"] != 0 for row in rows)
+
+
 def test_theory_and_stages():
     (found,) = json.loads(run("cspdensenetb-ref@64", "--theory", "--format", "json"))
     assert found["dense_blocks"][0]["cio_formula"] == found["dense_blocks"][0]["cio_counted"]

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 from cspbench.analysis.api import analyze
+from cspbench.analysis.layer import Layer
 from cspbench.analysis.metrics.balance import coefficient_of_variation, gini, largest_share
 from cspbench.analysis.metrics.compute import macs, paper_flops
 from cspbench.analysis.metrics.traffic import memory_access_cost, traffic_bytes_fused
-from cspbench.analysis.record import Layer
 
 
 def first(module, *shape):

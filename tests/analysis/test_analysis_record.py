@@ -12,8 +12,10 @@ from torch import nn
 from cspbench.analysis import Analysis
 from cspbench.analysis import cache as store
 from cspbench.analysis.api import analyze, analyze_id
+from cspbench.analysis.layer import COLUMNS
 from cspbench.analysis.metric import GRAPH_METRICS, LAYER_METRICS, TOTAL_METRICS, LayerMetric
-from cspbench.analysis.record import COLUMNS, check_stored
+from cspbench.analysis.record import analysis_of, check_stored
+from cspbench.analysis.trace import trace
 from cspbench.errors import InputError
 from tests.analysis.nets import Pelee
 
@@ -61,8 +63,18 @@ def test_stages_sum_to_the_whole(pelee):
 
 
 def test_unknown_totals_are_attribute_errors(pelee):
-    with pytest.raises(AttributeError, match="no total"):
+    with pytest.raises(AttributeError, match=r"no metric .gflops. .did you mean"):
         _ = pelee.gflops
+
+
+@pytest.mark.parametrize(
+    "net", [Pelee(), nn.ReLU(inplace=True), nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))]
+)
+def test_a_record_holds_the_facts_that_totals_are_computed_from(net):
+    """So that a metric sees of a stored record what it sees of a new one."""
+    seen = trace(net, (torch.zeros(1, 3, 64, 64),), {})
+    made = analysis_of("net", "torch", seen.input_shapes, seen.layers, seen.facts)
+    assert Analysis.from_json(made.to_json()).facts == seen.facts
 
 
 def test_a_metric_is_a_function_and_a_registry_entry():

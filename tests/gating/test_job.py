@@ -13,7 +13,7 @@ import pytest
 from cspbench.cli.main import main
 from cspbench.core.statuses import ExitCode, Status
 from cspbench.errors import InputError
-from cspbench.gating import job, memory
+from cspbench.gating import job, measured
 from cspbench.gating.decide import Look
 from cspbench.gating.job import Settings, run_gate
 from cspbench.gating.sides import OpenSide, parse_side
@@ -21,6 +21,7 @@ from cspbench.gating.verdict import Verdict
 from cspbench.runner import duet
 from cspbench.runner.duet import WorkerArm
 from cspbench.suite.load import load_suite
+from cspbench.suite.rules import RULES, MeasuredRule, StaticRule
 from tests.gating.arms import Machine, lost, starving_head
 
 CASE = '"darknet:models/smallcsp.cfg"@64/opencv-cpu/b1/t1'
@@ -321,18 +322,52 @@ def test_models_without_room_for_both_are_measured_by_pairs_of_processes(suite, 
 @pytest.mark.skipif(sys.platform != "linux", reason="peaks are told by Linux")
 def test_a_head_that_takes_a_fifth_more_memory_is_caught(suite, monkeypatch):
     """Five images instead of four: as long an inference (invented), a fifth more memory (real)."""
-    monkeypatch.setattr(memory, "LAUNCHES", 2)
+    rule = replace(RULES.get("peak_memory_bytes"), launches=2)
+    monkeypatch.setitem(RULES._entries, rule.name, rule)
     text = suite.read_text().replace("input: 64", "input: 256")
     suite.write_text(text.replace("gate:", "gate:\n  peak_memory_bytes: 10%"))
     report, _, _ = gate(suite, "set:batch=4", "set:batch=5")
-    (verdict,), (taken,) = report.verdicts, report.memory
+    (verdict,), (taken,) = report.verdicts, report.measured
     assert 0.12 < taken.change < 0.28
     assert max(taken.base) < min(taken.head)
     assert (verdict.verdict, verdict.reason) == (Verdict.SLOWER, "peak_memory")
     assert "the suite allows +10 %" in verdict.sentence
     assert report.exit_code == ExitCode.REGRESSION
     # The same launches under a rule of 30 % would pass.
-    assert not replace(taken, limit=0.3).blocked
+    assert not rule.exceeded(taken.base, taken.head, 0.3)
+    (told,) = report.as_dict()["memory"]
+    assert told == {"case": taken.case, "base": taken.base, "head": taken.head, "limit": 0.1}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="peaks are told by Linux")
+def test_rules_of_one_job_share_their_launches(suite, monkeypatch):
+    """A rule that was registered is accepted in the suite, measured, judged and told."""
+    loaded = MeasuredRule(
+        "loaded_bytes", "bytes", "resident once the model is loaded", "memory",
+        lambda result: result.memory.loaded_bytes, launches=1,
+        exceeded=lambda base, head, limit: limit == 0.5,
+    )  # fmt: skip
+    unknown = replace(loaded, name="watts", value=lambda result: None)
+    for rule in (loaded, unknown, StaticRule("calls", "1", "", lambda analysis: None)):
+        monkeypatch.setitem(RULES._entries, rule.name, rule)
+    rules = "gate:\n  loaded_bytes: 50%\n  watts: 1%\n  calls: 0%"
+    suite.write_text(suite.read_text().replace("gate:", rules))
+    launched = []
+    launch = measured._launch
+    monkeypatch.setattr(
+        measured, "_launch", lambda *told: launched.append(told[2]) or launch(*told)
+    )
+    report, _, _ = gate(suite, "set:batch=2", "set:batch=2")
+    (verdict,), (taken,) = report.verdicts, report.measured
+    assert launched == ["memory"] * 2  # one of each side, for both rules
+    assert (taken.metric, taken.unit, len(taken.base)) == ("loaded_bytes", "bytes", 1)
+    assert (verdict.verdict, verdict.reason) == (Verdict.SLOWER, "measured_rule")
+    assert verdict.sentence.startswith("loaded_bytes ")
+    (told,) = report.as_dict()["measured"]
+    assert told["sentence"] == taken.sentence
+    assert report.as_dict()["memory"] == []
+    assert any("does not tell watts: its rule was not checked" in note for note in report.notes)
+    assert any("calls is not known of both sides" in note for note in report.notes)
 
 
 def test_an_interrupted_gate_leaves_no_worker(suite, capsys, monkeypatch, tmp_path):

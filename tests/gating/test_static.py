@@ -5,6 +5,11 @@ from cspbench.analysis.api import analyze
 from cspbench.gating.static import changed_layers, compare_static
 
 INPUT = (1, 3, 8, 8)
+SHARE = "max_layer_macs_share"
+
+
+def macs(layer):
+    return layer["macs"]
 
 
 def net(*extra, width=4):
@@ -14,6 +19,18 @@ def net(*extra, width=4):
 def changes(base, head, **rules):
     found = compare_static("net@8", analyze(base, INPUT), analyze(head, INPUT), rules)
     return {change.metric: change for change in found}
+
+
+def test_every_total_may_have_a_rule_and_names_the_layers_of_its_own_kind():
+    pool = nn.MaxPool2d(2)
+    found = changes(
+        net(pool), net(nn.Conv2d(4, 4, 1, bias=False), pool), cio_conv=0.0, **{SHARE: 0.0}
+    )
+    assert found["cio_conv"].blocked
+    assert found["cio_conv"].layers[0].startswith("added 2 (conv2d 1x1")
+    assert not found[SHARE].blocked  # the largest layer has less of all than before
+    assert found[SHARE].change < 0
+    assert (found["layers"].base, found["layers"].head) == (3, 4)
 
 
 def test_equal_models_have_no_change():
@@ -56,7 +73,7 @@ def test_growth_from_nothing_is_beyond_any_rule():
 def test_changed_layers_are_paired_and_the_costliest_come_first():
     base = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 4, 1))
     head = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 4, 1))
-    phrases = changed_layers(analyze(base, INPUT), analyze(head, INPUT), "macs")
+    phrases = changed_layers(analyze(base, INPUT), analyze(head, INPUT), macs)
     # 3x3: 6912 -> 13824, 1x1: 1024 -> 2048 MACs.
     assert phrases[0].startswith("changed 0 (conv2d 3x3, 3x8x8 -> 4x8x8, 6,912 MACs) to 0 ")
     assert phrases[1].startswith("changed 1 (conv2d 1x1, 4x8x8 -> 4x8x8, 1,024 MACs) to 1 ")
@@ -64,7 +81,7 @@ def test_changed_layers_are_paired_and_the_costliest_come_first():
 
 def test_many_changes_are_cut_and_counted():
     extra = [nn.Conv2d(4, 4, 1) for _ in range(8)]
-    phrases = changed_layers(analyze(net(), INPUT), analyze(net(*extra), INPUT), "macs")
+    phrases = changed_layers(analyze(net(), INPUT), analyze(net(*extra), INPUT), macs)
     assert len(phrases) == 6
     assert phrases[-1] == "and 3 more"
 

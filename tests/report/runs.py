@@ -56,9 +56,9 @@ def samples_around(median_ms: float, count: int, seed: object) -> list[float]:
 
 def analysis(model: str, conv_macs: Sequence[int], in_stage: int = 2) -> dict[str, Any]:
     """An analysis of a chain of 1x1 convolutions with the given MACs, as run.json holds it."""
-    from cspbench.analysis.derive import analysis_of
+    from cspbench.analysis.layer import Layer
     from cspbench.analysis.metric import Facts
-    from cspbench.analysis.record import Layer
+    from cspbench.analysis.record import analysis_of
 
     layers = []
     for index, macs in enumerate(conv_macs):

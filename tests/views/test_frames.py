@@ -4,8 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from cspbench.analysis.record import COLUMNS as LAYER_COLUMNS
+from cspbench.analysis.layer import COLUMNS as LAYER_COLUMNS
+from cspbench.analysis.metric import TOTAL_METRICS, TotalMetric
 from cspbench.errors import InputError
+from cspbench.report.data import page_data
+from cspbench.report.rows import case_rows
 from cspbench.store.rundir import RunDirectory
 from cspbench.views.formats import FORMATS, render
 from cspbench.views.frames import (
@@ -17,7 +20,14 @@ from cspbench.views.frames import (
     load,
 )
 from cspbench.views.layer_times import LAYER_TIME_COLUMNS
-from cspbench.views.tables import NUMBERS, case_table, launch_table, reason_table
+from cspbench.views.tables import (
+    NUMBERS,
+    case_numbers,
+    case_spare,
+    case_table,
+    launch_table,
+    reason_table,
+)
 from tests.report.runs import analysis, write_run
 
 MS = 1_000_000
@@ -219,8 +229,43 @@ def test_layers_that_contradict_themselves_are_refused(tmp_path, kind, fact, val
     row[found["columns"].index("kind")] = kind
     row[found["columns"].index(fact)] = value
     run = write_run(tmp_path, {}, analyses={"m@224": found})
-    with pytest.raises(InputError, match="the layers of a stored analysis are none"):
+    with pytest.raises(InputError, match="the layers of a stored analysis are malformed"):
         _ = run.layers
+
+
+# Metrics of other packages ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """A metric that is registered now, and was not when the run was stored."""
+    metric = TotalMetric("calls", "calls", "calls", "test", lambda layers, _: len(layers))
+    monkeypatch.setitem(TOTAL_METRICS._entries, metric.name, metric)
+    return metric
+
+
+def test_a_run_that_was_stored_without_a_metric_misses_it(calls, run, tmp_path):
+    assert tuple(run.cases.columns) == (*CASE_COLUMNS, "calls")
+    assert run.cases["calls"].dtype == "float64"
+    assert run.cases["calls"].isna().all()
+    assert "calls" not in case_table(run).columns
+    found = analysis("m@224", [100])
+    del found["totals"]["calls"]
+    stored = write_run(tmp_path / "other", {}, analyses={"m@224": found})
+    assert stored.analyses["m@224"].calls is None
+    assert stored.analyses["m@224"].macs == 100
+
+
+def test_a_metric_of_another_package_comes_after_the_columns_of_today(calls, tmp_path):
+    found = analysis("peleenet@64", [100, 200])
+    case = "peleenet@64/opencv-cpu/b1/t1"
+    run = write_run(tmp_path, {case: ("unavailable", "no cv2")}, analyses={"peleenet@64": found})
+    assert run.cases["calls"].tolist() == [2.0]
+    assert list(case_table(run).columns)[-2:] == ["status", "calls"]
+    assert case_numbers()["calls"] == ".3f"
+    assert case_spare()[0] == "calls"
+    (row,) = page_data([run], case_rows([run]), "m")["cases"]
+    assert row["metrics"] == {"calls": 2}
 
 
 # Tables -----------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import pytest
 
 from cspbench.analysis.api import analyze_id
 from cspbench.analysis.derive import derive_layers
-from cspbench.analysis.record import Layer
+from cspbench.analysis.layer import Layer
 from cspbench.artifacts.cache import ArtifactSpec
 from cspbench.artifacts.export import build_model, prepare
 from cspbench.artifacts.spec import Node

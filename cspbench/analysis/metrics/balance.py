@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from functools import partial
 
-from cspbench.analysis.metric import TOTAL_METRICS, Facts, TotalMetric
-from cspbench.analysis.record import Layer, Number
+from cspbench.analysis.layer import Layer, Number
+from cspbench.analysis.metric import TOTAL_METRICS, Facts, Place, TotalMetric
 
 
 def largest_share(values: Sequence[Number]) -> float:
@@ -46,28 +45,36 @@ def _values(layers: Sequence[Layer], name: str) -> list[Number]:
 
 
 def _over_layers(
-    name: str,
-    measure: Callable[[Sequence[Number]], float],
-    layers: Sequence[Layer],
-    _: Facts,
-) -> float:
-    return measure(_values(layers, name))
+    name: str, measure: Callable[[Sequence[Number]], float]
+) -> Callable[[Sequence[Layer], Facts], Number]:
+    return lambda layers, _: measure(_values(layers, name))
 
 
 _MEASURES = (
-    ("max_layer_{}_share", "share", "the largest layer's share of all", largest_share),
-    ("{}_variation", "1", "coefficient of variation over layers", coefficient_of_variation),
-    ("{}_gini", "1", "Gini coefficient over layers", gini),
+    ("max_layer_{}_share", "share", "the largest layer's share of all", largest_share, 3),
+    ("{}_variation", "1", "coefficient of variation over layers", coefficient_of_variation, 2),
+    ("{}_gini", "1", "Gini coefficient over layers", gini, 3),
 )
+_HEADINGS = {
+    "macs": ("its share of MACs", "variation of MACs", "Gini of MACs"),
+    "traffic_bytes": ("largest share of traffic", "variation of traffic", "Gini of traffic"),
+}
+_position = 1  # the largest layer's BFLOPs come first
 for _metric, _word in (("macs", "MACs"), ("traffic_bytes", "traffic")):
-    for _pattern, _unit, _summary, _function in _MEASURES:
-        _short = _metric.removesuffix("_bytes")
+    for _heading, (_pattern, _unit, _summary, _function, _decimals) in zip(
+        _HEADINGS[_metric], _MEASURES, strict=True
+    ):
+        _name = _pattern.format(_metric.removesuffix("_bytes"))
+        _position += 1
+        _compared = (Place("compare", 14),) if _name == "macs_gini" else ()
         TOTAL_METRICS.add(
             TotalMetric(
-                _pattern.format(_short),
+                _name,
                 _unit,
                 f"{_word}: {_summary} that have any",
                 "definition",
-                partial(_over_layers, _metric, _function),
+                _over_layers(_metric, _function),
+                heading=_heading,
+                places=(Place("balance", _position, _decimals), *_compared),
             )
         )

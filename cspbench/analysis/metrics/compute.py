@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from cspbench.analysis.layer import Layer, Shape
 from cspbench.analysis.metric import (
     LAYER_METRICS,
     TOTAL_METRICS,
     LayerMetric,
     TotalMetric,
+    at,
 )
 from cspbench.analysis.ops import CONV_KINDS, MAC_KINDS
-from cspbench.analysis.record import Layer, Shape
 
 _PAPER = "CSPNet, arXiv 1911.11929; Darknet's own count (AlexeyAB/darknet)"
 #: Families whose operations the paper's convention counts.
@@ -108,6 +109,12 @@ for _total in (
         "definition; equals fvcore by operator and half of FlopCounterMode",
         lambda layers, _: _sum("macs", layers),
         MAC_KINDS,
+        sum_of="macs",
+        heading="GMACs",
+        divisor=1e9,
+        column="macs_g",
+        group="compute",
+        places=at(overview=3, cases=2, compare=3, conventions=11, gate=1),
     ),
     TotalMetric(
         "macs_conv",
@@ -116,6 +123,8 @@ for _total in (
         "definition",
         lambda layers, _: _macs_of(layers, frozenset({"conv"})),
         frozenset({"conv"}),
+        group="compute",
+        places=at(conventions=12),
     ),
     TotalMetric(
         "macs_linear",
@@ -124,6 +133,8 @@ for _total in (
         "definition",
         lambda layers, _: _macs_of(layers, frozenset({"linear"})),
         frozenset({"linear"}),
+        group="compute",
+        places=at(conventions=13),
     ),
     TotalMetric(
         "macs_matmul",
@@ -132,6 +143,8 @@ for _total in (
         "definition",
         lambda layers, _: _macs_of(layers, _MATMUL),
         _MATMUL,
+        group="compute",
+        places=at(conventions=14),
     ),
     TotalMetric(
         "flops",
@@ -140,6 +153,9 @@ for _total in (
         "definition; equals FlopCounterMode",
         lambda layers, _: 2 * _sum("macs", layers),
         MAC_KINDS,
+        sum_of="flops",
+        group="compute",
+        places=at(conventions=15),
     ),
     TotalMetric(
         "bflops",
@@ -148,6 +164,11 @@ for _total in (
         _PAPER,
         lambda layers, _: _sum("paper_flops", layers) / 1e9,
         PAPER_KINDS,
+        sum_of="bflops",
+        heading="BFLOPs",
+        column="bflops",
+        group="compute",
+        places=at(overview=4, cases=3, compare=2, conventions=16),
     ),
     TotalMetric(
         "max_layer_bflops",
@@ -155,6 +176,10 @@ for _total in (
         "the paper's computational bottleneck: the largest layer",
         _PAPER,
         lambda layers, _: max((int(la.values["paper_flops"]) for la in layers), default=0) / 1e9,
+        largest="bflops",
+        heading="largest layer (BFLOPs)",
+        group="compute",
+        places=at(overview=(5, 4), balance=(1, 4), compare=1, conventions=17),
     ),
 ):
     TOTAL_METRICS.add(_total)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cspbench.analysis.metric import TOTAL_METRICS, Facts, TotalMetric
-from cspbench.analysis.record import Layer
+from cspbench.analysis.layer import Layer
+from cspbench.analysis.metric import TOTAL_METRICS, Facts, TotalMetric, at
 
 #: First component of the paths of what follows the backbone in a detector.
 NECK = "neck"
@@ -52,6 +52,8 @@ for _total in (
         "share of traffic_bytes that concatenations cause",
         "definition",
         _share,
+        heading="concatenation's share of traffic",
+        places=at(memory=(5, 4)),
     ),
     TotalMetric(
         "pyramid_written_bytes",
@@ -59,6 +61,9 @@ for _total in (
         "bytes that the neck's layers write",
         "CSPNet's claim on feature pyramids, arXiv 1911.11929",
         _written,
+        heading="pyramid writes (MB)",
+        divisor=1e6,
+        places=at(memory=6),
     ),
     TotalMetric(
         "pyramid_peak_bytes",
@@ -66,6 +71,9 @@ for _total in (
         "largest live memory while the neck runs",
         "CSPNet's claim on feature pyramids, arXiv 1911.11929",
         _peak,
+        heading="peak in the pyramid (MB)",
+        divisor=1e6,
+        places=at(memory=7),
     ),
 ):
     TOTAL_METRICS.add(_total)

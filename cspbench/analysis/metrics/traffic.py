@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from cspbench.analysis.layer import Layer, Number
 from cspbench.analysis.metric import (
     GRAPH_METRICS,
     LAYER_METRICS,
@@ -11,10 +12,10 @@ from cspbench.analysis.metric import (
     GraphMetric,
     LayerMetric,
     TotalMetric,
+    at,
 )
 from cspbench.analysis.metrics.compute import macs
 from cspbench.analysis.ops import CONV_KINDS, FREE_KINDS, OPS, UNSUPPORTED
-from cspbench.analysis.record import Layer, Number
 
 _HARDNET = "HarDNet, arXiv 1909.00948"
 _SHUFFLENET = "ShuffleNetV2, arXiv 1807.11164"
@@ -137,6 +138,11 @@ for _total in (
         _HARDNET,
         lambda layers, _: _cio_of(layers, CONV_KINDS),
         CONV_KINDS,
+        sum_of="cio",
+        heading="CIO conv (M)",
+        divisor=1e6,
+        group="traffic",
+        places=at(overview=(6, 2), compare=6, conventions=21, gate=3),
     ),
     TotalMetric(
         "cio_paper",
@@ -145,6 +151,11 @@ for _total in (
         "CSPNet's Fig. 8, arXiv 1911.11929",
         lambda layers, _: _cio_of(layers, PAPER_CIO_KINDS),
         PAPER_CIO_KINDS,
+        sum_of="cio",
+        heading="CIO paper (M)",
+        divisor=1e6,
+        group="traffic",
+        places=at(overview=(7, 2), compare=7, conventions=22, gate=4),
     ),
     TotalMetric(
         "memory_access_cost",
@@ -153,6 +164,9 @@ for _total in (
         _SHUFFLENET,
         lambda layers, _: sum(int(layer.values["memory_access_cost"]) for layer in layers),
         CONV_KINDS,
+        sum_of="memory_access_cost",
+        group="traffic",
+        places=at(compare=8, conventions=23),
     ),
     TotalMetric(
         "traffic_bytes",
@@ -161,6 +175,11 @@ for _total in (
         "definition",
         lambda layers, _: sum(int(layer.values["traffic_bytes"]) for layer in layers),
         _MOVES,
+        sum_of="traffic_bytes",
+        heading="traffic (MB)",
+        divisor=1e6,
+        group="traffic",
+        places=at(overview=(8, 1), compare=9, conventions=24),
     ),
     TotalMetric(
         "traffic_bytes_fused",
@@ -169,6 +188,11 @@ for _total in (
         "definition",
         lambda layers, _: sum(int(layer.values["traffic_bytes_fused"]) for layer in layers),
         _MOVES,
+        sum_of="traffic_bytes_fused",
+        heading="fused (MB)",
+        divisor=1e6,
+        group="traffic",
+        places=at(overview=(9, 1), compare=10, conventions=25),
     ),
     TotalMetric(
         "copy_bytes",
@@ -177,6 +201,11 @@ for _total in (
         "definition",
         lambda layers, _: sum(layer.copy_bytes for layer in layers),
         frozenset({"copy"}),
+        sum_of="copy_bytes",
+        heading="copies (MB)",
+        divisor=1e6,
+        group="traffic",
+        places=at(overview=(10, 2), memory=(4, 2), compare=11, conventions=26),
     ),
 ):
     TOTAL_METRICS.add(_total)

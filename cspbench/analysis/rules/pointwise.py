@@ -11,7 +11,7 @@ from cspbench.analysis import shapes
 from cspbench.analysis.dispatch import fallback
 from cspbench.analysis.recorder import Value
 from cspbench.analysis.rules.simple import Arguments, Keywords, Rule, bind, is_activation
-from cspbench.analysis.trace import Tracer
+from cspbench.analysis.tracer import Tracer
 
 
 def _normalise(op: str, names: tuple[str, ...]) -> Rule:

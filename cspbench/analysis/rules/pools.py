@@ -10,7 +10,7 @@ import torch
 from cspbench.analysis import shapes
 from cspbench.analysis.dispatch import fallback
 from cspbench.analysis.rules.simple import Arguments, Keywords, Rule, bind, is_activation
-from cspbench.analysis.trace import Tracer
+from cspbench.analysis.tracer import Tracer
 
 _MAX = ("input", "kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices")
 _AVG = ("input", "kernel_size", "stride", "padding", "ceil_mode", "count_include_pad")

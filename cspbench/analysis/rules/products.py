@@ -9,10 +9,10 @@ import torch
 
 from cspbench.analysis import shapes
 from cspbench.analysis.dispatch import fallback
-from cspbench.analysis.record import Shape
+from cspbench.analysis.layer import Shape
 from cspbench.analysis.recorder import Value
 from cspbench.analysis.rules.simple import Arguments, Keywords, Rule, bind, is_activation
-from cspbench.analysis.trace import Tracer
+from cspbench.analysis.tracer import Tracer
 
 _CONV = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
 _CONV_T = ("input", "weight", "bias", "stride", "padding", "output_padding", "groups", "dilation")

@@ -9,7 +9,7 @@ import torch
 
 from cspbench.analysis.dispatch import fallback
 from cspbench.analysis.errors import DataDependentError
-from cspbench.analysis.trace import Tracer
+from cspbench.analysis.tracer import Tracer
 
 Arguments: TypeAlias = tuple[Any, ...]
 Keywords: TypeAlias = dict[str, Any]

@@ -31,8 +31,8 @@ def print_report(report: GateReport, form: str) -> None:
     for change in report.static:
         sign = "blocked" if change.blocked else "static"
         click.echo(printable(f"{sign}: {change.model}: {change.short}"))
-    for taken in report.memory:
-        click.echo(printable(f"memory: {taken.case}: {taken.sentence}"))
+    for taken in report.measured:
+        click.echo(printable(f"{taken.job}: {taken.case}: {taken.sentence}"))
     for skipped in report.skipped:
         click.echo(printable(f"not gated: {skipped.case}: {skipped.status}: {skipped.reason}"))
     if report.null is not None:

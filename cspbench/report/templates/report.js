@@ -205,6 +205,7 @@
       ["99th percentile, ms", number(one.p99_ms, 4)], ["Samples", one.samples ? String(one.samples) : null],
       ["Error against PyTorch", one.max_relative_error === null ? null : one.max_relative_error.toExponential(1)],
       ["BFLOPs (computed)", number(one.bflops)], ["Parameters, M (computed)", number(one.params_m)],
+      ...Object.entries(one.metrics).map(([name, value]) => [`${name} (computed)`, number(value)]),
     ]));
     if (one.histogram) {
       parts.push(make("div", { class: "pair" },
