@@ -78,7 +78,7 @@ class OnnxRuntime(BackendSpec):
         """Concurrent callers of one session: on the CPU one a thread, each computing alone."""
         from concurrent.futures import ThreadPoolExecutor, wait
 
-        from cspbench.backends._throughput import run_for
+        from cspbench.backends.common.throughput import run_for
 
         on_cpu = self.device_with(options) == "cpu"
         callers = threads if on_cpu else DEVICE_CALLERS

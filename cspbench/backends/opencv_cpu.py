@@ -155,7 +155,7 @@ class OpenCvSession(HostSession):
 
     def post_process(self, heads: np.ndarray) -> Sequence[int]:
         """Decoding in numpy, NMS by ``NMSBoxesBatched``."""
-        from cspbench.backends._pipeline import MAX_OVERLAP, MIN_SCORE, decode
+        from cspbench.backends.common.pipeline import MAX_OVERLAP, MIN_SCORE, decode
 
         boxes, scores, classes, numbers = decode(heads)
         kept = self._cv2.dnn.NMSBoxesBatched(boxes, scores, classes, MIN_SCORE, MAX_OVERLAP)

@@ -79,7 +79,7 @@ class OpenVino(BackendSpec):
         seconds: float,
     ) -> Throughput:
         """Asynchronous requests, as many as OpenVINO recommends for throughput on ``threads``."""
-        from cspbench.backends._throughput import run_for
+        from cspbench.backends.common.throughput import run_for
 
         openvino, compiled = self._compiled(
             artifact, threads, PERFORMANCE_HINT="THROUGHPUT", NUM_STREAMS=threads

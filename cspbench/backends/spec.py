@@ -63,13 +63,13 @@ class HostSession(Session, Protocol):
 
     def pre_process(self, images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         """Scope ``pipeline``: uint8 images (batch, height, width, BGR) to an input of ``size``."""
-        from cspbench.backends._pipeline import pre_process
+        from cspbench.backends.common.pipeline import pre_process
 
         return pre_process(images, size)
 
     def post_process(self, heads: np.ndarray) -> Sequence[int]:
         """Scope ``pipeline``: the candidates of one image that decoding and NMS keep."""
-        from cspbench.backends._pipeline import decode, suppress
+        from cspbench.backends.common.pipeline import decode, suppress
 
         return suppress(*decode(heads))
 

@@ -106,7 +106,7 @@ class TorchCuda(InductorSpec):
         seconds: float,
     ) -> Throughput:
         """Inferences submitted to one stream without waiting for each, inputs on the device."""
-        from cspbench.backends._throughput import run_for
+        from cspbench.backends.common.throughput import run_for
 
         if resolve(self.axes, options)["flush_l2"] is True:
             raise Unsupported("flush_l2 has no meaning where inferences overlap")

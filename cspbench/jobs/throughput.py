@@ -32,7 +32,7 @@ def perform(request: ThroughputRequest, phase: PhaseReport) -> ThroughputResult:
         Unsupported: the case has another scope than a plain inference.
     """
     from cspbench.artifacts.tensors import input_pool
-    from cspbench.backends._throughput import back_to_back
+    from cspbench.backends.common.throughput import back_to_back
     from cspbench.backends.spec import BACKENDS, Pipelines
     from cspbench.measure.scope import INFERENCE, scope_of
 

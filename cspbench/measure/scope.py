@@ -65,7 +65,7 @@ def _on(pool: Sequence[np.ndarray], work: Callable[[np.ndarray], object]) -> Tim
 
 
 def _pipeline(session: HostSession, case: Case) -> Timed:
-    from cspbench.backends._pipeline import candidate_pool, image_pool
+    from cspbench.backends.common.pipeline import candidate_pool, image_pool
 
     size: Any = case.input
     candidates = candidate_pool(case.batch) if detects(case.model_id) else []

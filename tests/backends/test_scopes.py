@@ -10,7 +10,7 @@ import pytest
 from cspbench.artifacts.cache import ArtifactSpec
 from cspbench.artifacts.export import build_model, prepare
 from cspbench.artifacts.tensors import input_pool
-from cspbench.backends._throughput import WARM_ROUNDS, run_for
+from cspbench.backends.common.throughput import WARM_ROUNDS, run_for
 from cspbench.backends.onnxruntime import OnnxRuntimeBoundSession
 from cspbench.backends.spec import BACKENDS, Pipelines, device_of
 from cspbench.core.case import ModelId

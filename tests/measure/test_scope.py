@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cspbench.backends import _pipeline
+from cspbench.backends.common import pipeline as _pipeline
 from cspbench.backends.spec import BACKENDS, SCOPE
 from cspbench.core.case import Case
 from cspbench.measure.scope import detects, scope_of, timed_parts
