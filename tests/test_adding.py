@@ -20,6 +20,7 @@ GROUPS = {
     "int8_precision": "cspbench.precisions", "numpy_device": "cspbench.devices",
     "uptime": "cspbench.sensors", "depthwise": "cspbench.metrics", "retained": "cspbench.rules",
     "launches_figure": "cspbench.figures", "loading": "cspbench.sections",
+    "reload": "cspbench.jobs",
 }  # fmt: skip
 #: Everything at once, because each process pays for importing torch.
 CHECK = r"""
@@ -80,7 +81,7 @@ measured = perform({"job": "ceilings", "device": "numpy", "threads": 1}, lambda 
 found["ceilings"] = measured["ceilings"]
 found["uptime"] = SENSORS.get("uptime").open().read().counters["uptime_s"]
 run = demo_run(Path(sys.argv[1]))
-found["cases"] = [run.cases.columns[-1], bool(run.cases["depthwise_share"].notna().any())]
+found["cases"] = [run.cases.columns[-2], bool(run.cases["depthwise_share"].notna().any())]
 found["figure"] = len(style.svg_bytes(FIGURES.get("launches").draw([run]), "launches"))
 found["page"] = render([run])
 print(json.dumps(found))
@@ -173,6 +174,33 @@ def test_a_metric_is_in_analyses_that_were_cached_without_it(package, plain, tmp
     assert "depthwise share" in run(environment, tmp_path, "analyze", "mobilenet-v2@64")
     (after,) = json.loads(run(plain, tmp_path, *analyze))
     assert after == before
+
+
+RELOADED = """\
+name: reloaded
+matrix: {model: [resnet10], input: 64, backend: [opencv-cpu]}
+measure: {rounds: 1, warmup: 0, max_seconds: 0.1, memory: false, sensors: none, reload: true}
+"""
+
+
+def test_a_run_makes_the_launch_of_the_sample_where_the_suite_asks(package, plain, tmp_path):
+    _, environment = package
+    (tmp_path / "reloaded.yaml").write_text(RELOADED)
+    schema = json.loads(run(environment, tmp_path, "schema"))
+    told = schema["$defs"]["MeasureSection"]["properties"]["reload"]
+    assert told["description"] == "one more launch a case: time of loading, best of three"
+    run(environment, tmp_path, "run", "reloaded.yaml", "--verbose")
+    (case,) = json.loads(run(environment, tmp_path, "show", "latest", "--format", "json"))
+    assert 0 < case["reload_ms"] < 10_000
+    launches = json.loads(
+        run(environment, tmp_path, "show", "latest", "--launches", "--format", "json")
+    )
+    jobs = [launch["job"] for launch in launches]  # a busy machine repeats the timed one
+    assert (set(jobs), jobs[-1]) == ({"time", "reload"}, "reload")
+    # Where the kind is not installed its launch is there, without a result.
+    (stored,) = json.loads(run(plain, tmp_path, "show", "latest", "--format", "json"))
+    assert "reload_ms" not in stored
+    assert stored["latency_ms"] == case["latency_ms"]
 
 
 def test_rules_are_in_the_schema_and_the_lists(package, plain, tmp_path):

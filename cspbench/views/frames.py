@@ -235,8 +235,13 @@ def load(path: str | Path) -> Run:
 
 
 def case_columns() -> tuple[str, ...]:
-    """Columns of ``Run.cases``: `CASE_COLUMNS`, and those of metrics that it does not place."""
-    return (*CASE_COLUMNS, *other_columns(CASE_COLUMNS))
+    """Columns of ``Run.cases``: `CASE_COLUMNS`, then those that metrics and launches add to it."""
+    return (*CASE_COLUMNS, *other_columns(CASE_COLUMNS), *launch_columns())
+
+
+def launch_columns() -> tuple[str, ...]:
+    """The columns of kinds of launches that `CASE_COLUMNS` does not place."""
+    return tuple(column for kind in JOBS for column in kind.columns if column not in CASE_COLUMNS)
 
 
 def _frame(

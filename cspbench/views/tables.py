@@ -56,9 +56,11 @@ LAUNCH_TABLE = (
 def case_table(run: Run) -> pd.DataFrame:
     """One row a case; ``interval`` is the 95 % interval of the latency around its estimate.
 
-    Columns of SOMETIMES that no case has a number for are left out; so are those of metrics that
-    `CASE_TABLE` does not place, which otherwise come last.
+    Columns of SOMETIMES that no case has a number for are left out; so are those of metrics and
+    launches that `CASE_TABLE` does not place, which otherwise come last.
     """
+    from cspbench.views.frames import launch_columns
+
     cases = run.cases.copy()
     cases["interval"] = [
         _interval(float(estimate), float(low), float(high))
@@ -67,7 +69,7 @@ def case_table(run: Run) -> pd.DataFrame:
         )
     ]
     cases["peak_mib"] = cases["peak_memory_bytes"] / 2**20
-    others = other_columns(CASE_TABLE)
+    others = (*other_columns(CASE_TABLE), *launch_columns())
     table = cases[[*CASE_TABLE, *others]]
     empty = [column for column in (*SOMETIMES, *others) if table[column].isna().all()]
     return table.drop(columns=empty)
@@ -80,7 +82,9 @@ def case_numbers() -> dict[str, str]:
 
 def case_spare() -> tuple[str, ...]:
     """What a narrow terminal leaves out of a case table first."""
-    return (*other_columns(CASE_TABLE), *SPARE)
+    from cspbench.views.frames import launch_columns
+
+    return (*other_columns(CASE_TABLE), *launch_columns(), *SPARE)
 
 
 def reason_table(run: Run) -> pd.DataFrame:
