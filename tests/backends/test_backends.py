@@ -69,7 +69,7 @@ def test_it_agrees_with_torch(artifacts, pool, name, options):
     backend = BACKENDS.get(name)
     reference = artifacts[backend.artifact].reference
     found = check_agreement(outputs, reference, precision_of(backend, options))
-    assert found["max_relative_error"] <= 1e-4
+    assert found.max_relative_error <= 1e-4
     assert all(output.dtype == np.float32 for output in outputs)
     session.close()
 

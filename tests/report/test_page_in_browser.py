@@ -119,7 +119,8 @@ def test_filters_combine_and_clear(open_page: Opener) -> None:
     page.select_option("select[data-key=gamma]", "0.25")
     assert page.locator(ROWS).count() == 1
     page.get_by_role("button", name="Clear").click()
-    page.wait_for_function(f"document.querySelectorAll('{ROWS}').length === {total}")
+    page.locator(ROWS).nth(total - 1).wait_for()
+    assert page.locator(ROWS).count() == total
 
 
 @pytest.mark.parametrize("figure", ["fps_bars", "gamma_fusion"])  # a bar; a point of a series
