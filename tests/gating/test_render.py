@@ -102,6 +102,12 @@ def test_junit_counts_and_kinds(mixed):
                      "gpu": ["skipped"]}  # fmt: skip
 
 
+def test_junit_names_the_class_by_the_command_and_the_suite(mixed):
+    """Services group a history of results by it, so that it must not change."""
+    suite = ET.fromstring(junit_of(mixed))[0]
+    assert {case.get("classname") for case in suite.iter("testcase")} == {"cspbench.gate.edge"}
+
+
 def test_junit_of_a_strict_gate_fails_what_is_unsure(mixed):
     mixed.strict = True
     assert ET.fromstring(junit_of(mixed))[0].get("failures") == "2"
