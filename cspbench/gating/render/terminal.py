@@ -20,7 +20,7 @@ NUMBERS = {"base_ms": ".3f", "head_ms": ".3f", "generations": "d", "seconds": ".
 
 
 def print_report(report: GateReport, form: str) -> None:
-    """Print the verdicts; in a terminal also what was found statically, and the notes."""
+    """Print the verdicts; as a table also static changes, measured rules and notes."""
     frame = _terminal_frame(report) if form == "table" else verdict_frame(report)
     if len(frame) or form != "table":
         click.echo(render(frame, form, NUMBERS))
@@ -31,8 +31,8 @@ def print_report(report: GateReport, form: str) -> None:
     for change in report.static:
         sign = "blocked" if change.blocked else "static"
         click.echo(printable(f"{sign}: {change.model}: {change.short}"))
-    for taken in report.measured:
-        click.echo(printable(f"{taken.job}: {taken.case}: {taken.sentence}"))
+    for measured in report.measured:
+        click.echo(printable(f"{measured.job}: {measured.case}: {measured.sentence}"))
     for skipped in report.skipped:
         click.echo(printable(f"not gated: {skipped.case}: {skipped.status}: {skipped.reason}"))
     if report.null is not None:
@@ -87,7 +87,7 @@ def _terminal_frame(report: GateReport) -> pd.DataFrame:
 
 
 def print_self_test(result: SelfTest, form: str) -> None:
-    """Print one row for each injected slowdown, then what it means."""
+    """Print one row for each injected slowdown, then sentences on the whole."""
     import pandas as pd
 
     frame = pd.DataFrame(result.rows())
