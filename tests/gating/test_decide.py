@@ -44,12 +44,12 @@ def share(trials, finding, **settings):
 # One block
 
 
-def test_generation_is_the_median_of_the_log_ratios_of_its_pairs():
+def test_a_block_shows_the_median_of_the_log_ratios_of_its_pairs():
     # Ratios 1.0, 1.1 and a pair that a co-tenant spoilt: the median is 1.1.
     assert block_estimate([10, 10, 10], [10, 11, 90]) == pytest.approx(math.log(1.1))
 
 
-def test_generation_needs_whole_pairs_of_positive_times():
+def test_a_block_needs_whole_pairs_of_positive_times():
     with pytest.raises(ValueError, match="2 bursts of the base and 1 of the head"):
         block_estimate([1, 1], [1])
     with pytest.raises(ValueError, match="positive"):

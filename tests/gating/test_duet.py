@@ -74,7 +74,7 @@ def test_arms_under_other_conditions_are_not_compared():
     assert error.value.reason == "unlike_arms"
 
 
-def test_time_lost_is_told_apart_from_time_at_work():
+def test_running_time_leaves_out_lost_time():
     machine = Machine({"base": 1e6, "head": 2e6}, lost_share={"head": 0.5})
     (block,) = take(machine, 1)
     assert block.inference_ns("head") == [2e6] * 4
@@ -127,7 +127,7 @@ def one(make, pairs=6):
     return next(iter(measure_blocks(make, pairs)))
 
 
-def test_a_real_generation(arms):
+def test_a_real_block(arms):
     block = one(arms)
     assert len(block.base) == 6
     assert all(burst.ns > 0 for burst in block.base + block.head)

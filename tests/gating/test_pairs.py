@@ -17,7 +17,7 @@ def test_equal_ids_are_partners_whatever_their_order():
     assert names(side(a, b), side(b, a)) == ([b, a], [])
 
 
-def test_cases_of_one_side_only_are_told():
+def test_cases_of_one_side_only_are_noted():
     a, b, c = (f"{name}@64/x/b1/t1" for name in "abc")
     pair_names, notes = names(side(a, b), side(b, c))
     assert pair_names == [b]

@@ -115,7 +115,7 @@ def test_the_command_with_real_workers(small, capsys, monkeypatch):
     assert "50 % injected" in err
 
 
-def test_a_case_that_no_worker_can_hold_ends_with_3(small, capsys, monkeypatch):
+def test_a_case_that_no_worker_can_load_ends_with_3(small, capsys, monkeypatch):
     from cspbench.gating import selftest
 
     def refuse(*_):

@@ -45,7 +45,7 @@ def test_settings_that_are_none(suite, text):
         parse(text, suite)
 
 
-def test_a_setting_given_twice(suite):
+def test_a_setting_is_set_twice(suite):
     with pytest.raises(InputError, match="sets threads twice"):
         parse("set:threads=1,threads=2", suite)
 

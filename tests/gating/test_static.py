@@ -56,7 +56,7 @@ def test_a_rule_allows_growth_up_to_its_share(rule, blocked):
     assert changes(net(), net(extra), macs=rule)["macs"].blocked is blocked
 
 
-def test_less_is_told_and_allowed():
+def test_less_is_reported_and_allowed():
     extra = nn.Conv2d(4, 4, 1, bias=False)
     macs = changes(net(extra), net(), macs=0.0)["macs"]
     assert not macs.blocked
