@@ -18,7 +18,7 @@ HOSTILE = "a|b`<script>alert(1)</script>\x1b[31m@everyone #1 %0A::error::x]]>&am
 
 def verdict(case="a@64/x/b1/t1", kind=Verdict.SAME, ratio=1.01, reason="within_tolerance"):
     bounds = (None, None) if ratio is None else (ratio * 0.99, ratio * 1.01)
-    return CaseVerdict(case, kind, reason, f"a sentence on {case}", ratio, *bounds, 4.0, 4.04, 8, 31.5)
+    return CaseVerdict(case, kind, reason, f"about {case}", ratio, *bounds, 4.0, 4.04, 8, 31.5)
 
 
 def report(*verdicts, **fields):
