@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import cspbench
+from cspbench.core.files import new_folder, write_whole
 from cspbench.core.statuses import ExitCode
 from cspbench.errors import InputError
 from cspbench.gating.measured import MeasuredChange
@@ -75,6 +76,10 @@ class GateReport:
         """Verdicts, worst first."""
         return sorted_worst_first(self.verdicts)
 
+    def rows(self) -> list[dict[str, Any]]:
+        """The verdicts as plain values, worst first."""
+        return [_plain(verdict) for verdict in self.sorted]
+
     @property
     def counts(self) -> dict[str, int]:
         """How many cases got each verdict, worst first."""
@@ -113,8 +118,8 @@ class GateReport:
             "headline": self.headline,
             "counts": self.counts,
             **data,
-            "verdicts": [_plain(asdict(verdict)) for verdict in self.sorted],
-            "null": _plain(asdict(self.null)) if self.null else None,
+            "verdicts": self.rows(),
+            "null": _plain(self.null) if self.null else None,
             "static": [{**asdict(change), "sentence": change.sentence} for change in self.static],
             "measured": [{**asdict(c), "sentence": c.sentence} for c in self.measured],
             "memory": [
@@ -126,8 +131,8 @@ class GateReport:
         }
 
 
-def _plain(verdict: dict[str, Any]) -> dict[str, Any]:
-    return {**verdict, "verdict": str(verdict["verdict"].value)}
+def _plain(verdict: CaseVerdict) -> dict[str, Any]:
+    return {**asdict(verdict), "verdict": verdict.verdict.value}
 
 
 def raw(blocks: Sequence[Block]) -> list[dict[str, Any]]:
@@ -156,19 +161,10 @@ def write_gate(report: GateReport, out: Path) -> Path:
         InputError: the file cannot be written.
     """
     stamp = report.created.replace("-", "").replace(":", "").replace("T", "-")[:15]
-    number = 1
+    text = json.dumps(report.as_dict(), indent=1, allow_nan=False)
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        while True:
-            suffix = "" if number == 1 else f"-{number}"
-            folder = out / f"{stamp}-gate-{report.suite}{suffix}"
-            try:
-                folder.mkdir()
-                break
-            except FileExistsError:
-                number += 1
-        text = json.dumps(report.as_dict(), indent=1, allow_nan=False)
-        (folder / GATE_FILE).write_text(text, encoding="utf-8")
+        folder = new_folder(out, f"{stamp}-gate-{report.suite}")
+        write_whole(folder / GATE_FILE, text.encode())
     except OSError as error:
         raise InputError(f"cannot write the gate under {out}: {error.strerror}") from error
     return folder

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -46,42 +46,19 @@ def verdict_frame(report: GateReport) -> pd.DataFrame:
     """One row a case, worst first; the columns are those of a verdict in docs/gate.md."""
     import pandas as pd
 
-    rows = [
-        {
-            "case": v.case,
-            "verdict": v.verdict.value,
-            "reason": v.reason,
-            "ratio": v.ratio,
-            "ratio_low": v.ratio_low,
-            "ratio_high": v.ratio_high,
-            "base_ms": v.base_ms,
-            "head_ms": v.head_ms,
-            "generations": v.generations,
-            "seconds": v.seconds,
-            "sentence": v.sentence,
-        }
-        for v in report.sorted
-    ]
     columns = ["case", "verdict", "reason", "ratio", "ratio_low", "ratio_high", "base_ms",
                "head_ms", "generations", "seconds", "sentence"]  # fmt: skip
-    return pd.DataFrame(rows, columns=columns)
+    return pd.DataFrame(report.rows(), columns=columns)
 
 
 def _terminal_frame(report: GateReport) -> pd.DataFrame:
     import pandas as pd
 
-    rows: list[dict[str, Any]] = [
-        {
-            "case": v.case,
-            "verdict": f"{SIGNS[v.verdict]} {v.verdict}",
-            "change": change_text(v),
-            "95 % interval": range_text(v),
-            "base_ms": v.base_ms,
-            "head_ms": v.head_ms,
-            "seconds": v.seconds,
-        }
+    rows = [
+        (v.case, f"{SIGNS[v.verdict]} {v.verdict}", change_text(v), range_text(v), v.base_ms,
+         v.head_ms, v.seconds)
         for v in report.sorted
-    ]
+    ]  # fmt: skip
     columns = ["case", "verdict", "change", "95 % interval", "base_ms", "head_ms", "seconds"]
     return pd.DataFrame(rows, columns=columns)
 
