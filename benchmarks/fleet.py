@@ -248,7 +248,7 @@ def main() -> None:
     wanted.add_argument("--seconds", type=float, default=1.0, help="length of a launch")
     wanted = commands.add_parser("same", help="a fleet of one against local launches")
     wanted.add_argument("--case", default="peleenet@64/opencv-cpu/b1/t1")
-    wanted.add_argument("--rounds", type=int, default=100, help="generations of the duet")
+    wanted.add_argument("--rounds", type=int, default=100, help="blocks of the duet")
     inner = commands.add_parser("boards")
     inner.add_argument("address")
     inner.add_argument("number", type=int)

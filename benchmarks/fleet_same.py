@@ -25,11 +25,11 @@ from typing import Any
 
 from cspbench.core.case import Case
 from cspbench.core.statuses import Status
-from cspbench.gating.decide import generation_estimate, student_bound
+from cspbench.gating.decide import block_estimate, student_bound
 from cspbench.gating.measure import hold_request
 from cspbench.gating.prepare import prepare_cases
 from cspbench.machine.lock import timing_lock
-from cspbench.runner.duet import ArmSpec, Burst, Loaded, Side, WorkerArm, generations
+from cspbench.runner.duet import ArmSpec, Burst, Loaded, Side, WorkerArm, measure_blocks
 from cspbench.runner.executor import LocalExecutor
 from cspbench.runner.plan import plan_suite
 from cspbench.runner.process import Outcome
@@ -44,7 +44,7 @@ def hold_arm(path: str, spec: ArmSpec) -> None:
     arm = WorkerArm(spec)
     with closing(arm), connection.Client(path) as wire:
         arm.start()
-        wire.send(arm.hold())
+        wire.send(arm.load())
         worker = arm._worker
         for end in (worker._process.stdin.fileno(), worker._answers):
             reduction.send_handle(wire, end, 0)  # to whoever is at the other end
@@ -87,12 +87,12 @@ class FarArm(WorkerArm):
             self._task = self._submit(hold_arm, path, self._spec, pure=False)
             self._wire = listener.accept()
 
-    def hold(self) -> Loaded:
+    def load(self) -> Loaded:
         """Take over the pipes of the loaded and warm worker."""
-        held: Loaded = self._wire.recv()
-        self._expected_ns = held.inference_ns
+        loaded: Loaded = self._wire.recv()
+        self._expected_ns = loaded.inference_ns
         self._worker = Pipes(*(reduction.recv_handle(self._wire) for _ in range(2)))
-        return held
+        return loaded
 
     def close(self) -> None:
         """End the process and the agent's task."""
@@ -119,11 +119,11 @@ class LocalArm(WorkerArm):
 
 
 def same(case_text: str, rounds: int, address: str, agent: int) -> None:
-    """Measure so many generations; print each, then the ratio with its interval.
+    """Measure so many blocks; print each, then the ratio with its interval.
 
     Args:
         case_text: id of the case.
-        rounds: generations of thirty pairs of bursts.
+        rounds: blocks of thirty pairs of bursts.
         address: of a scheduler with one agent.
         agent: its process id.
     """
@@ -151,9 +151,9 @@ def same(case_text: str, rounds: int, address: str, agent: int) -> None:
             return FarArm(spec, client.submit, Path(folder))
 
         started, spent = time.monotonic(), sum(watched.cpu_times()[:2])
-        for generation in itertools.islice(generations(make), rounds):
-            base, head = (generation.inference_ns(side) for side in ("base", "head"))
-            found.append(generation_estimate(base, head))
+        for block in itertools.islice(measure_blocks(make), rounds):
+            base, head = (block.inference_ns(side) for side in ("base", "head"))
+            found.append(block_estimate(base, head))
             print(f"{len(found)}/{rounds} {100 * math.expm1(found[-1]):+.2f} %", flush=True)
         spent = sum(watched.cpu_times()[:2]) - spent
     share = 100 * spent / (time.monotonic() - started)
@@ -162,12 +162,12 @@ def same(case_text: str, rounds: int, address: str, agent: int) -> None:
 
 
 def interval(log_ratios: Sequence[float]) -> str:
-    """Mean ratio of generations with its 95 % t interval, and whether it lies within 1 %."""
+    """Mean ratio of blocks with its 95 % t interval, and whether it lies within 1 %."""
     center = mean(log_ratios)
     half = student_bound(log_ratios, 0.975) if len(log_ratios) > 1 else math.inf
     low, high = (100 * math.expm1(center + side * half) for side in (-1, 1))
     verdict = "within 1 %" if low >= -1 and high <= 1 else "not shown to be within 1 %"
     return (
         f"fleet of one against local: {100 * math.expm1(center):+.2f} % "
-        f"({low:+.2f} to {high:+.2f} %, {len(log_ratios)} generations): {verdict}"
+        f"({low:+.2f} to {high:+.2f} %, {len(log_ratios)} blocks): {verdict}"
     )

@@ -1,4 +1,4 @@
-"""A campaign's file, kept compressed, and its tables as Markdown."""
+"""The file of a campaign, which is kept compressed, and its tables as Markdown."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections import Counter
 from pathlib import Path
 from statistics import median
 
-#: Lines of the tables: kinds apart and together.
+#: Rows of the tables: each kind alone, and kinds together.
 GROUPS = {
     "same code, quiet": ("quiet-aa",),
     "same code, loaded": ("loaded-aa",),
@@ -25,12 +25,12 @@ GROUPS = {
 
 
 def packed(file: Path) -> Path:
-    """Where a campaign's file is kept."""
+    """Path of a campaign's compressed file."""
     return Path(__file__).parent / "data" / f"{file.name}.gz"
 
 
 def rows_of(file: Path) -> list[dict]:
-    """Lines of a campaign, unpacked if need be; a torn last one is left out."""
+    """Rows of a campaign, unpacked if needed. An incomplete last line is left out."""
     if not file.exists() and packed(file).exists():
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(gzip.decompress(packed(file).read_bytes()))
@@ -42,7 +42,7 @@ def rows_of(file: Path) -> list[dict]:
 
 
 def append(file: Path, row: dict) -> None:
-    """Add one line; on return it is on disk."""
+    """Add one line, which is on disk when this returns."""
     with file.open("a") as out:
         out.write(json.dumps(row) + "\n")
         out.flush()
@@ -75,18 +75,18 @@ def line(*cells: object) -> None:
 def report(file: Path, slowdown: float) -> None:
     """Print the block of docs/gate.md."""
     rows = rows_of(file)
-    known = {row["kind"]: row for row in rows if row["kind"] in ("campaign", "calibration")}
-    if not known:
+    entries = {row["kind"]: row for row in rows if row["kind"] in ("campaign", "calibration")}
+    if not entries:
         sys.exit(f"{file} holds no campaign yet")
-    machine = known["campaign"]["environment"]
+    machine = entries["campaign"]["environment"]
     days = sorted({row["at"][:10] for row in rows})
     period = " to ".join(days[:1] + days[1:][-1:])
-    print(f"`{known['campaign']['case']}` on {machine['cpu']}, {machine['cores_usable']} cores"
+    print(f"`{entries['campaign']['case']}` on {machine['cpu']}, {machine['cores_usable']} cores"
           f"{', virtual' if machine['virtualised'] else ''}, "
           f"OpenCV {machine['libraries'].get('opencv-python-headless', '?')}, "
           f"{period}. In brackets: Clopper-Pearson, 95 %.")  # fmt: skip
-    if "calibration" in known:
-        facts = known["calibration"]
+    if "calibration" in entries:
+        facts = entries["calibration"]
         print(f"An inference takes {facts['inference_ms']:.1f} ms; of the extra work, meant to be "
               f"{slowdown * 100:g} %, the calibration saw {facts['seen'] * 100:+.1f} ± "
               f"{facts['seen_error'] * 100:.1f} %.")  # fmt: skip
@@ -95,34 +95,34 @@ def report(file: Path, slowdown: float) -> None:
          "median s", "longest s", "others' load, cores")  # fmt: skip
     line(*["---"] * 8)
     for name, kinds in GROUPS.items():
-        found = [row for row in rows if row["kind"] in kinds]
-        if found and (len(kinds) == 1 or len({row["kind"] for row in found}) > 1):
-            line(name, *gate_cells(found))
+        trials = [row for row in rows if row["kind"] in kinds]
+        if trials and (len(kinds) == 1 or len({row["kind"] for row in trials}) > 1):
+            line(name, *gate_cells(trials))
     print()
     line(
         "trials with the other tools", "cspbench gate", "pytest-benchmark mean:5%", "pyperf t-test"
     )
     line(*["---"] * 4)
     for name, kinds in GROUPS.items():
-        found = [row for row in rows if row["kind"] in kinds and "pyperf" in row]
-        if found and (len(kinds) == 1 or len({row["kind"] for row in found}) > 1):
-            hits = [sum(row["gate"]["verdict"] == "slower" for row in found)]
-            hits += [sum(row[rival]["slower"] for row in found)
+        trials = [row for row in rows if row["kind"] in kinds and "pyperf" in row]
+        if trials and (len(kinds) == 1 or len({row["kind"] for row in trials}) > 1):
+            hits = [sum(row["gate"]["verdict"] == "slower" for row in trials)]
+            hits += [sum(row[rival]["slower"] for row in trials)
                      for rival in ("pytest_benchmark", "pyperf")]  # fmt: skip
-            line(name, *(share_text(count, len(found)) for count in hits))
+            line(name, *(share_text(count, len(trials)) for count in hits))
 
 
-def gate_cells(found: list[dict]) -> list[str]:
-    """What a table says of some trials."""
-    gates = [row["gate"] for row in found]
+def gate_cells(trials: list[dict]) -> list[str]:
+    """Cells of a table for some trials."""
+    gates = [row["gate"] for row in trials]
     verdicts = Counter(gate["verdict"] for gate in gates)
     others = [f"{count} {name}" for name, count in sorted(verdicts.items())
               if name not in ("slower", "same")]  # fmt: skip
-    seconds = [row["seconds"] for row in found]
+    seconds = [row["seconds"] for row in trials]
     estimates = [gate["estimates"][-1] for gate in gates if gate["estimates"]]
-    loads = [row["foreign_cpus"] + row["steal_cpus"] for row in found if "foreign_cpus" in row]
+    loads = [row["foreign_cpus"] + row["steal_cpus"] for row in trials if "foreign_cpus" in row]
     return [
-        share_text(verdicts["slower"], len(found)),
+        share_text(verdicts["slower"], len(trials)),
         str(sum(gate["first"] == "slower" for gate in gates)),
         ", ".join(others) or "-",
         f"{median(estimates) * 100:+.1f} %" if estimates else "-",
@@ -133,8 +133,8 @@ def gate_cells(found: list[dict]) -> list[str]:
 
 
 def pack(file: Path) -> None:
-    """Compress the campaign's file for keeping; equal rows give equal bytes."""
-    kept = packed(file)
-    kept.parent.mkdir(exist_ok=True)
-    kept.write_bytes(gzip.compress(file.read_bytes(), mtime=0))
-    print(kept)
+    """Compress the campaign's file. Equal rows give equal bytes."""
+    target = packed(file)
+    target.parent.mkdir(exist_ok=True)
+    target.write_bytes(gzip.compress(file.read_bytes(), mtime=0))
+    print(target)

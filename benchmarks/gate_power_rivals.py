@@ -1,7 +1,7 @@
-"""The two tools that people use to gate on speed, on the arms and the time of a gate.
+"""Two other tools that gate on speed, with the arms and the time of a gate.
 
-Their criteria are computed here, not by importing them, because they must measure through the same
-workers as the gate.
+Their criteria are computed here and the tools are not imported, because they have to measure
+through the same workers as the gate.
 """
 
 from __future__ import annotations
@@ -9,42 +9,42 @@ from __future__ import annotations
 import math
 from statistics import fmean, stdev
 
-from cspbench.gating.selftest import Probe
+from cspbench.gating.selftest import Injection
 from cspbench.measure.clock import MonotonicClock
 from cspbench.runner.duet import BURST_NS
 
-#: Processes of each side in the pyperf-like design, and what starting one costs about.
+#: Processes of each side in the pyperf-like design, and the time to start one.
 PROCESSES = 20
 START_SECONDS = 0.8
 
 
-def one_process(setup: Probe, share: float, side: str, seconds: float) -> list[float]:
-    """Burst means of one fresh process of a side that runs for so long, in ns an inference."""
+def one_process(setup: Injection, share: float, side: str, seconds: float) -> list[float]:
+    """Burst means (ns an inference) of one fresh process of a side that runs for ``seconds``."""
     arm = setup.arms(share)("head" if side == "head" else "base")
     clock = MonotonicClock()
     try:
         arm.start()
-        count = max(1, round(BURST_NS / arm.hold().inference_ns))
+        count = max(1, round(BURST_NS / arm.load().inference_ns))
         end = clock.now_ns() + int(seconds * 1e9)
-        found = [arm.burst(count).inference_ns]
+        means = [arm.burst(count).inference_ns]
         while clock.now_ns() < end:
-            found.append(arm.burst(count).inference_ns)
+            means.append(arm.burst(count).inference_ns)
     finally:
         arm.close()
-    return found
+    return means
 
 
-def compare_fail_mean(setup: Probe, share: float, seconds: float) -> dict:
-    """pytest-benchmark: fail if the mean of the new run is over 5 % above the stored one's."""
+def compare_fail_mean(setup: Injection, share: float, seconds: float) -> dict:
+    """pytest-benchmark: fail if the mean of the new run is 5 % above that of the stored one."""
     half = max(1.0, seconds / 2 - START_SECONDS)
     means = [fmean(one_process(setup, share, side, half)) for side in ("base", "head")]
     return {"ratio": means[1] / means[0], "slower": means[1] > 1.05 * means[0]}
 
 
-def pyperf_t_test(setup: Probe, share: float, seconds: float) -> dict:
+def pyperf_t_test(setup: Injection, share: float, seconds: float) -> dict:
     """pyperf: two-sided Student t-test at 95 % on the values of both runs, and a larger mean.
 
-    A run of pyperf is 20 processes of 3 values each; here as many of them as the budget holds.
+    A run of pyperf is 20 processes of 3 values each. Here it has as many as fit into the time.
     """
     processes = min(PROCESSES, max(3, int(seconds / 2 / (START_SECONDS + 0.3))))
     each = max(0.3, seconds / (2 * processes) - START_SECONDS)

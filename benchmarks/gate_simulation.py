@@ -1,10 +1,10 @@
 """Error rates of the gate's decision on simulated machines: the tables of docs/gate.md.
 
-Bursts are invented (``tests/gating/noise.py``), everything after them is the gate's own code.
+Bursts are simulated (``tests/gating/noise.py``). Everything after them is the gate's own code.
 
     python -m benchmarks.gate_simulation [--trials 2000]
 
-Takes about a minute of one processor; the same trials give the same tables.
+It takes about a minute on one processor. The same number of trials gives the same tables.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from statistics import median
 
 import numpy as np
 
-from cspbench.gating.decide import LOOKS, Finding, confirmed, decide, sequential_p
+from cspbench.gating.decide import INTERIM_ANALYSES, Finding, confirmed, decide, sequential_p
 from tests.gating.noise import estimates
 
-#: Name of a kind of noise -> what of the usual machine is changed.
+#: Name of a kind of noise -> settings that differ from those of the tests.
 NOISES = {
     "independent, normal": {"autocorrelation": 0.0, "freedom": None, "drift": 0.0, "tenant": 0.0},
     "autocorrelated, 0.9": {"autocorrelation": 0.9, "freedom": None, "drift": 0.0, "tenant": 0.0},
@@ -31,29 +31,33 @@ NOISES = {
 }  # fmt: skip
 EFFECTS = (0.0, 0.02, 0.03, 0.04, 0.05, 0.07, 0.10)
 MIN_EFFECT, TOLERANCE = 0.03, 0.05
-#: So small that the looks alone decide.
-NOTHING = 1e-9
+#: A smallest effect with which the alphas of the interim analyses alone decide.
+NO_EFFECT = 1e-9
 
 
 def gate(row: list[float], min_effect: float, tolerance: float) -> tuple[Finding, int]:
-    """Look at growing numbers of generations; the finding and how many it took."""
-    for look in LOOKS:
-        decision = decide(row[: look.generations], min_effect, tolerance)
+    """Analyse growing numbers of blocks; return the finding and the number of blocks used."""
+    for analysis in INTERIM_ANALYSES:
+        decision = decide(row[: analysis.blocks], min_effect, tolerance)
         if decision.finding is not Finding.GO_ON:
-            return decision.finding, look.generations
-    raise AssertionError("the last look always ends")
+            return decision.finding, analysis.blocks
+    raise AssertionError("the last analysis always decides")
 
 
 def outcomes(
     first: np.ndarray, second: np.ndarray, min_effect: float, tolerance: float
 ) -> tuple[Counter[str], float]:
-    """What gates came to, ``second`` being the measurement again, and their median generations."""
+    """Count the outcomes of gates, where ``second`` is the second measurement.
+
+    Returns:
+        The counts, and the median number of blocks of the first measurement.
+    """
     counts: Counter[str] = Counter()
     used = []
     for row, again in zip(first.tolist(), second.tolist(), strict=True):
-        finding, generations = gate(row, min_effect, tolerance)
+        finding, blocks = gate(row, min_effect, tolerance)
         counts[f"{finding} once"] += 1
-        used.append(generations)
+        used.append(blocks)
         if finding is Finding.SLOWER:
             repeated, _ = gate(again, min_effect, tolerance)
             p_slower = sequential_p(again)
@@ -78,13 +82,13 @@ def main() -> None:
         return f"{100 * count / trials:.1f} %"
 
     def simulated(effect: float, seed: int, **noise: float | None) -> np.ndarray:
-        return estimates(trials, LOOKS[-1].generations, effect, seed=seed, **noise)
+        return estimates(trials, INTERIM_ANALYSES[-1].blocks, effect, seed=seed, **noise)
 
-    spent = sum(look.alpha for look in LOOKS)
+    spent = sum(analysis.alpha for analysis in INTERIM_ANALYSES)
     line(
         "noise, nothing changed",
-        f"looks alone: slower (nominal {spent * 100:.1f} % at most)",
-        "looks alone: twice",
+        f"alphas alone: slower (nominal {spent * 100:.1f} % at most)",
+        "alphas alone: twice",
         "the gate: slower once",
         "the gate: `slower`",
         "5 % slower: found",
@@ -95,16 +99,16 @@ def main() -> None:
             simulated(effect, 10 * number + i, **noise)
             for i, effect in enumerate((0.0, 0.0, 0.05, 0.05))
         )
-        alone, _ = outcomes(first, second, NOTHING, NOTHING)
-        whole, _ = outcomes(first, second, MIN_EFFECT, TOLERANCE)
-        found, _ = outcomes(slow, again, MIN_EFFECT, TOLERANCE)
+        alphas_alone, _ = outcomes(first, second, NO_EFFECT, NO_EFFECT)
+        unchanged, _ = outcomes(first, second, MIN_EFFECT, TOLERANCE)
+        slowed, _ = outcomes(slow, again, MIN_EFFECT, TOLERANCE)
         line(
             name,
-            share(alone["slower once"]),
-            share(alone["slower"]),
-            share(whole["slower once"]),
-            share(whole["slower"]),
-            share(found["slower"]),
+            share(alphas_alone["slower once"]),
+            share(alphas_alone["slower"]),
+            share(unchanged["slower once"]),
+            share(unchanged["slower"]),
+            share(slowed["slower"]),
         )
     print()
     line(
@@ -114,7 +118,7 @@ def main() -> None:
         "`same`",
         "`inconclusive`",
         "`faster`",
-        "median generations",
+        "median blocks",
     )
     line(*["---"] * 7)
     for number, effect in enumerate(EFFECTS):

@@ -120,7 +120,7 @@ def gate(
     Raises:
         InputError: a mistake in the suite or in a side, or sides that cannot be compared.
     """
-    from cspbench.gating.job import Settings, run_gate
+    from cspbench.gating.job import GateSettings, run_gate
     from cspbench.gating.sides import parse_side
     from cspbench.gating.stored import run_stored_gate
 
@@ -129,7 +129,7 @@ def gate(
         _with_env(parse_side(text, file, Path(results)), env)
         for text, env in ((base, base_env), (head, head_env))
     )
-    settings = Settings(
+    settings = GateSettings(
         strict=strict,
         static=static,
         keep_going=keep_going,

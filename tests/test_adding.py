@@ -228,12 +228,12 @@ def test_a_gate_measures_and_compares_by_the_samples(package, tmp_path):
     code = f"""
 import json
 from pathlib import Path
-from cspbench.gating.decide import Look
-from cspbench.gating.job import Settings, run_gate
+from cspbench.gating.decide import InterimAnalysis
+from cspbench.gating.job import GateSettings, run_gate
 from cspbench.gating.sides import parse_side
 suite = Path({str(suite)!r})
 sides = [parse_side(text, suite, Path(".")) for text in ("set:batch=1", "set:batch=1")]
-report = run_gate(suite, *sides, Settings(looks=(Look(2, 0.02),), pairs=2))
+report = run_gate(suite, *sides, GateSettings(interim=(InterimAnalysis(2, 0.02),), pairs=2))
 print(json.dumps(report.as_dict()))
 """
     result = subprocess.run(

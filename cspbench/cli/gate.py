@@ -127,7 +127,7 @@ def _self_test(
     from cspbench.gating.render.terminal import print_self_test
     from cspbench.gating.selftest import run_self_test
 
-    result = run_self_test(suite, only, tell=reporter.report, allow_code=allow_code)
+    result = run_self_test(suite, only, reporter.report, allow_code=allow_code)
     if form == "json":
         click.echo(json.dumps(result.as_dict(), allow_nan=False))
     else:

@@ -46,6 +46,24 @@ def write_whole(path: Path, content: bytes, *, sync: bool = False, shared: bool 
         temporary.write_bytes(content)
 
 
+def new_folder(out: Path, name: str) -> Path:
+    """Make the folder ``out/name``, or ``name-2`` and so on if it exists already.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    number = 1
+    while True:
+        path = out / (name if number == 1 else f"{name}-{number}")
+        try:
+            path.mkdir()
+        except FileExistsError:
+            number += 1
+        else:
+            return path
+
+
 def sync_directory(path: Path) -> None:
     """Put names on disk: without this a power cut can take a new file although its content is."""
     with contextlib.suppress(OSError):  # not every file system knows how

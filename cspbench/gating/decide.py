@@ -1,11 +1,11 @@
 """The statistics of the gate: pure functions from measured bursts to a decision.
 
-A *generation* is a pair of live processes that took bursts in turn (``cspbench.runner.duet``). The
-unit of evidence is the generation, not the burst: bursts of one generation share everything that a
-process draws once (memory layout, page placement), so only generations are independent. Kalibera &
-Jones (2013), "Rigorous benchmarking in reasonable time", say why repetition belongs at that level;
-Bulej et al. (2020), "Duet benchmarking: improving measurement accuracy in the cloud", why the two
-sides must run at the same time.
+A *block* is a pair of live processes that took bursts in turn (``cspbench.runner.duet``). The
+unit of replication is the block, not the burst: bursts of one block share everything that a
+process draws once (memory layout, page placement), so only blocks are independent. Kalibera &
+Jones (2013), "Rigorous benchmarking in reasonable time", explain why repetition belongs at that
+level. Bulej et al. (2020), "Duet benchmarking: improving measurement accuracy in the cloud",
+explain why the two sides must run at the same time.
 
 All effects are logarithms of head / base: 0 is no change, ``log(1.05)`` is 5 % slower, and a
 slowdown and the speed-up that undoes it have the same size.
@@ -24,7 +24,7 @@ from cspbench.measure.statistics import between_runs
 
 
 class Finding(str, Enum):
-    """What the data of one case say."""
+    """What the data of one case show."""
 
     SLOWER = "slower"
     FASTER = "faster"
@@ -37,20 +37,20 @@ class Finding(str, Enum):
 
 
 @dataclass(frozen=True)
-class Look:
-    """After how many generations the data are looked at, and the one-sided error spent there."""
+class InterimAnalysis:
+    """An analysis after so many blocks, and the one-sided error that it spends."""
 
-    generations: int
+    blocks: int
     alpha: float
 
 
-#: Three looks that together spend 2.9 % on each side. The union bound makes the sum hold whatever
-#: the correlation between looks; spending little early is Lan & DeMets (1983), "Discrete
-#: sequential boundaries for clinical trials".
-LOOKS = (Look(4, 0.001), Look(8, 0.008), Look(16, 0.02))
+#: Together these analyses spend 2.9 % on each side. By the union bound the sum holds for any
+#: correlation between them. That the early ones spend little follows Lan & DeMets (1983),
+#: "Discrete sequential boundaries for clinical trials".
+INTERIM_ANALYSES = (InterimAnalysis(4, 0.001), InterimAnalysis(8, 0.008), InterimAnalysis(16, 0.02))
 #: Confidence of each one-sided bound that must lie within the tolerance for "same" ...
 SAME_CONFIDENCE = 0.99
-#: ... and at the last look, where the alternative is to say nothing.
+#: ... and at the last analysis, where the alternative is ``inconclusive``.
 SAME_CONFIDENCE_LAST = 0.95
 
 
@@ -58,8 +58,9 @@ SAME_CONFIDENCE_LAST = 0.95
 class Decision:
     """A finding with the numbers that it rests on, all as log-ratios.
 
-    ``low`` and ``high`` bound the two-sided 95 % Student interval over generations, ``p_slower``
-    is valid whenever one stopped (:func:`sequential_p`); None with fewer than two generations.
+    ``low`` and ``high`` bound the two-sided 95 % Student interval over blocks. ``p_slower`` is
+    valid at any stopping time (:func:`sequential_p`). All three are None with fewer than two
+    blocks.
     """
 
     finding: Finding
@@ -67,18 +68,18 @@ class Decision:
     low: float | None
     high: float | None
     p_slower: float | None
-    generations: int
+    blocks: int
 
 
-def generation_estimate(base_ns: Sequence[float], head_ns: Sequence[float]) -> float:
+def block_estimate(base_ns: Sequence[float], head_ns: Sequence[float]) -> float:
     """Median over burst pairs of log(head / base).
 
     Args:
-        base_ns: time of an inference in each of the base's bursts.
+        base_ns: time of an inference in each burst of the base.
         head_ns: the same of the head; item i ran next to item i of the base.
 
     Raises:
-        ValueError: no pairs, unequal numbers, or a time that is not positive.
+        ValueError: there are no pairs, the numbers differ, or a time is not positive.
     """
     if not base_ns or len(base_ns) != len(head_ns):
         raise ValueError(f"{len(base_ns)} bursts of the base and {len(head_ns)} of the head")
@@ -88,7 +89,7 @@ def generation_estimate(base_ns: Sequence[float], head_ns: Sequence[float]) -> f
 
 
 def stdev(values: Sequence[float]) -> float:
-    """Sample standard deviation (n - 1); quicker than the exact arithmetic of ``statistics``."""
+    """Sample standard deviation (n - 1), faster than the exact arithmetic of ``statistics``."""
     centre = fmean(values)
     return math.sqrt(math.fsum((value - centre) ** 2 for value in values) / (len(values) - 1))
 
@@ -126,21 +127,23 @@ def p_value(values: Sequence[float]) -> float:
     return float(stdtr(len(values) - 1, -centre / (spread / math.sqrt(len(values)))))
 
 
-def sequential_p(estimates: Sequence[float], looks: Sequence[Look] = LOOKS) -> float | None:
-    """P-value of "slower" that stays valid although one stops at the first look that decides.
+def sequential_p(
+    estimates: Sequence[float], interim: Sequence[InterimAnalysis] = INTERIM_ANALYSES
+) -> float | None:
+    """P-value of "slower" that stays valid although the gate stops as soon as an analysis decides.
 
-    It is the smallest total error at which these looks, their alphas scaled together, would have
-    rejected: ``sum(alpha) * min(p_k / alpha_k)`` over the looks made. By the union bound it is at
-    most x with probability x at most, if nothing changed.
+    It is the smallest total error at which these analyses, their alphas scaled together, would have
+    rejected: ``sum(alpha) * min(p_k / alpha_k)`` over the analyses made so far. If nothing changed,
+    it is at most x with probability at most x, by the union bound.
 
     Returns:
-        None before the first look.
+        None before the first analysis.
     """
-    spent = sum(look.alpha for look in looks)
+    spent = sum(analysis.alpha for analysis in interim)
     ratios = [
-        p_value(estimates[: look.generations]) / look.alpha
-        for look in looks
-        if look.generations <= len(estimates)
+        p_value(estimates[: analysis.blocks]) / analysis.alpha
+        for analysis in interim
+        if analysis.blocks <= len(estimates)
     ]
     return min(1.0, spent * min(ratios)) if ratios else None
 
@@ -149,72 +152,84 @@ def decide(
     estimates: Sequence[float],
     min_effect: float,
     tolerance: float,
-    looks: Sequence[Look] = LOOKS,
+    interim: Sequence[InterimAnalysis] = INTERIM_ANALYSES,
 ) -> Decision:
-    """What the generations so far say of one case.
+    """Decide one case by the blocks measured so far.
 
-    In this order: ``slower`` if the lower bound at this look's alpha is above 0 and the estimate at
-    least ``min_effect``; ``faster`` likewise; ``same`` if both one-sided 99 % bounds (95 % at the
-    last look) lie within the tolerance, which is the two one-sided tests procedure of Schuirmann
-    (1987); else go on, and after the last look ``inconclusive``. Between looks: go on.
+    An interim analysis takes the first of these that holds:
+
+    1. ``slower``: the lower bound at the analysis's alpha is above 0, and the estimate is at least
+       ``min_effect``. ``faster`` likewise.
+    2. ``same``: both one-sided 99 % bounds (95 % at the last analysis) lie within the tolerance.
+       This is the two one-sided tests procedure of Schuirmann (1987).
+    3. ``go on``, or ``inconclusive`` at the last analysis.
+
+    Between analyses the decision is ``go on``.
 
     Args:
-        estimates: one log-ratio a generation, in order.
+        estimates: one log-ratio a block, in order.
         min_effect: smallest share that counts as slower or faster.
         tolerance: a change that surely lies within this share is the same.
-        looks: when to look, ascending.
+        interim: the analyses, in ascending order of their blocks.
     """
-    look = next((look for look in looks if look.generations == len(estimates)), None)
+    analysis = next((analysis for analysis in interim if analysis.blocks == len(estimates)), None)
     finding = Finding.GO_ON
-    if look is not None:
-        finding = _at_look(estimates, look, look is looks[-1], min_effect, tolerance)
+    if analysis is not None:
+        last = analysis is interim[-1]
+        finding = _finding(
+            fmean(estimates),
+            student_bound(estimates, 1 - analysis.alpha),
+            student_bound(estimates, SAME_CONFIDENCE_LAST if last else SAME_CONFIDENCE),
+            min_effect,
+            tolerance,
+        )
+        if finding is Finding.INCONCLUSIVE and not last:
+            finding = Finding.GO_ON
     low = high = None
     estimate = fmean(estimates) if estimates else 0.0
     if len(estimates) >= 2:
         half = student_bound(estimates, 0.975)
         low, high = estimate - half, estimate + half
-    p_slower = sequential_p(estimates, looks)
+    p_slower = sequential_p(estimates, interim)
     return Decision(finding, estimate, low, high, p_slower, len(estimates))
 
 
-def _at_look(
-    estimates: Sequence[float], look: Look, last: bool, min_effect: float, tolerance: float
+def _finding(
+    estimate: float, moved_reach: float, same_reach: float, min_effect: float, tolerance: float
 ) -> Finding:
-    centre = fmean(estimates)
-    reach = student_bound(estimates, 1 - look.alpha)
+    """What an estimate shows whose bounds lie ``moved_reach`` and ``same_reach`` away from it."""
     effect = math.log1p(min_effect)
-    if centre - reach > 0 and centre >= effect:
+    if estimate - moved_reach > 0 and estimate >= effect:
         return Finding.SLOWER
-    if centre + reach < 0 and centre <= -effect:
+    if estimate + moved_reach < 0 and estimate <= -effect:
         return Finding.FASTER
-    reach = student_bound(estimates, SAME_CONFIDENCE_LAST if last else SAME_CONFIDENCE)
-    if abs(centre) + reach <= math.log1p(tolerance):
+    if abs(estimate) + same_reach <= math.log1p(tolerance):
         return Finding.SAME
-    return Finding.INCONCLUSIVE if last else Finding.GO_ON
+    return Finding.INCONCLUSIVE
 
 
-#: Two-sided significance at which one side's waiting counts as starvation by itself.
+#: Two-sided significance at which the waiting of one side counts as starvation by itself.
 STARVED_ALPHA = 0.01
 
 
 def starvation(
     estimates: Sequence[float], running: Sequence[float], min_effect: float, *, moved: bool
 ) -> float | None:
-    """How much of the difference arose because one side was kept from running, if too much did.
+    """The part of the difference that waiting for a processor explains, if it is too large.
 
-    Load that both sides share moves the ratio of elapsed time and that of running time alike. If
-    their difference has at least ``min_effect`` and is significant, or if it makes up half of a
-    finding, somebody held one side back, and elapsed time says nothing about the code.
+    Load that both sides share moves the ratio of elapsed time and that of running time alike. One
+    side was held back if the difference of the two ratios is at least ``min_effect`` and
+    significant, or if it makes up half of a finding. Elapsed time then does not measure the code.
 
     Args:
-        estimates: one log-ratio a generation, of elapsed time.
+        estimates: one log-ratio a block, of elapsed time.
         running: the same of the time without waiting.
         min_effect: smallest share that counts.
         moved: whether the case was found slower or faster.
 
     Returns:
-        The log-ratio that waiting explains, positive if the head was held back; None if both sides
-        were served alike.
+        The log-ratio that waiting explains, positive if the head was held back. None if the system
+        served both sides alike.
     """
     if len(estimates) < 2:
         return None
@@ -227,10 +242,10 @@ def starvation(
 
 
 def holm(p_values: Sequence[float], level: float) -> list[bool]:
-    """Which hypotheses fall with the chance of any false one at most ``level``.
+    """Which hypotheses are rejected, with a family-wise error of at most ``level``.
 
     Holm (1979), "A simple sequentially rejective multiple test procedure": the smallest p-value is
-    held against level / m, the next against level / (m - 1), and so on until one stands.
+    compared with level / m, the next with level / (m - 1), and so on until one is larger.
     """
     rejected = [False] * len(p_values)
     for rank, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
@@ -240,18 +255,20 @@ def holm(p_values: Sequence[float], level: float) -> list[bool]:
     return rejected
 
 
-def confirmed(p_values: Sequence[float], looks: Sequence[Look] = LOOKS) -> list[bool]:
+def confirmed(
+    p_values: Sequence[float], interim: Sequence[InterimAnalysis] = INTERIM_ANALYSES
+) -> list[bool]:
     """Which of the cases that were measured a second time stay slower.
 
-    The second measurement is independent of the first, which only chose whom to measure again, so
-    Holm's procedure over the chosen ones holds the error of the whole gate. The level is what the
-    looks spend, so a case alone is decided by its own looks.
+    The second measurement is independent of the first, which only chose the cases. Holm's procedure
+    over the chosen cases therefore bounds the error of the whole gate. The level is the sum of the
+    alphas, so that a single case is decided by its own analyses.
 
     Args:
         p_values: ``p_slower`` of each second measurement, 1 where it did not find ``slower``.
-        looks: the looks of those measurements.
+        interim: the analyses of those measurements.
     """
-    return holm(p_values, sum(look.alpha for look in looks))
+    return holm(p_values, sum(analysis.alpha for analysis in interim))
 
 
 def separate_runs(
@@ -263,9 +280,9 @@ def separate_runs(
 ) -> Decision:
     """Decide between launch medians of two runs that did not take turns.
 
-    The interval is that of :func:`cspbench.measure.statistics.between_runs`. There is one look, at
-    the last look's alpha, divided by ``comparisons`` (Bonferroni), because nothing is measured
-    again.
+    The interval is that of :func:`cspbench.measure.statistics.between_runs`. There is one analysis,
+    with the alpha of the last interim analysis divided by ``comparisons`` (Bonferroni), because
+    nothing is measured again.
 
     Args:
         base: medians of the base's launches, any unit.
@@ -275,28 +292,25 @@ def separate_runs(
         comparisons: how many cases are compared in all.
 
     Raises:
-        ValueError: fewer than two launches on a side.
+        ValueError: a side has fewer than two launches.
     """
     from scipy.special import stdtr
 
     shift = between_runs(base, head)
     estimate, reach = shift.estimate, shift.reach
-    slower = reach(1 - LOOKS[-1].alpha / comparisons)
-    effect = math.log1p(min_effect)
-    if estimate - slower > 0 and estimate >= effect:
-        finding = Finding.SLOWER
-    elif estimate + slower < 0 and estimate <= -effect:
-        finding = Finding.FASTER
-    elif abs(estimate) + reach(SAME_CONFIDENCE_LAST) <= math.log1p(tolerance):
-        finding = Finding.SAME
-    else:
-        finding = Finding.INCONCLUSIVE
+    finding = _finding(
+        estimate,
+        reach(1 - INTERIM_ANALYSES[-1].alpha / comparisons),
+        reach(SAME_CONFIDENCE_LAST),
+        min_effect,
+        tolerance,
+    )
     half = reach(0.975)
     p_slower = float(stdtr(shift.freedom, -estimate / shift.error))
     return Decision(finding, estimate, estimate - half, estimate + half, p_slower, 0)
 
 
-#: Fewest cases that can be said to move alike, and the share of all cases that must.
+#: Fewest cases that can move alike, and the share of all cases that must.
 ALIKE_CASES = 3
 ALIKE_SHARE = 0.8
 
@@ -308,7 +322,7 @@ def moving_alike(estimates: Sequence[float], min_effect: float) -> float | None:
     "Nearly the same": within half of the common shift, or within ``min_effect``, of it.
 
     Returns:
-        The median log-ratio, or None if the cases do not move, or not alike.
+        The median log-ratio, or None if the cases do not move, or do not move alike.
     """
     if len(estimates) < ALIKE_CASES:
         return None

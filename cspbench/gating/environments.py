@@ -1,7 +1,7 @@
 """Environments of two commits whose lock files differ: one virtual environment for each side.
 
-Only what pip installs is built: ``requirements.txt`` (or ``requirements.lock``), with
-``constraints.txt`` beside it. Environments are kept in the user's cache by what they were made of.
+Only pip's files are installed: ``requirements.txt`` (or ``requirements.lock``), with
+``constraints.txt`` beside it. The user's cache keeps the environments, by the hash of these files.
 """
 
 from __future__ import annotations
@@ -24,27 +24,28 @@ from cspbench.errors import InputError
 from cspbench.gating.sides import SideRequest
 from cspbench.gating.worktree import changed_locks, repository_of, worktree
 
-#: What pip installs, the first that exists; and what it only holds versions against.
+#: pip installs the first of these that exists ...
 REQUIREMENTS = ("requirements.lock", "requirements.txt")
+#: ... and takes versions from this one.
 CONSTRAINTS = "constraints.txt"
 _PIP_SECONDS = 1800
-#: A line that names files of the tree, or includes others: equal text is no equal environment.
+#: A line that names or includes files of the tree: equal text then does not mean equal content.
 _LOCAL = re.compile(r"^\s*(-[^-]|--(requirement|constraint|editable)|\.|/)|file:", re.MULTILINE)
 
 
 def with_environments(
-    suite: Path, base: SideRequest, head: SideRequest, tell: Callable[[str], None]
+    suite: Path, base: SideRequest, head: SideRequest, report: Callable[[str], None]
 ) -> tuple[SideRequest, SideRequest, list[str]]:
     """Give each side an environment of its own if their lock files differ.
 
     Args:
-        suite: the suite's file in the working tree; the repository is the one that holds it.
+        suite: the suite's file in the working tree of the repository.
         base: the side to compare with.
-        head: the side to judge. One of them is a commit; the other may be the working tree.
-        tell: is told what is built.
+        head: the side to judge. One of the two is a commit; the other may be the working tree.
+        report: gets a sentence for each environment that is built.
 
     Returns:
-        The sides, with ``python`` set where one was built, and notes for the report.
+        The sides, with ``python`` set where an environment was built, and notes for the report.
 
     Raises:
         InputError: a lock file changed that pip does not read, or pip cannot install one.
@@ -61,18 +62,18 @@ def with_environments(
         changed = changed_locks(*trees)
         if not changed:
             return base, head, []
-        words = f"{', '.join(changed)} differ between {base.text} and {head.text}"
-        _check_readable(words, changed, trees)
+        difference = f"{', '.join(changed)} differ between {base.text} and {head.text}"
+        _check_readable(difference, changed, trees)
         sides = [
-            side if side.python else replace(side, python=_environment(side, tree, tell))
+            side if side.python else replace(side, python=_environment(side, tree, report))
             for side, tree in zip((base, head), trees, strict=True)
         ]
-    note = f"{words}; each side ran in an environment of its own, made by pip"
+    note = f"{difference}; each side ran in an environment of its own, which pip made"
     return sides[0], sides[1], [note]
 
 
-def _check_readable(words: str, changed: Sequence[str], trees: Sequence[Path]) -> None:
-    """Refuse what pip cannot install.
+def _check_readable(difference: str, changed: Sequence[str], trees: Sequence[Path]) -> None:
+    """Refuse lock files that pip cannot install.
 
     Raises:
         InputError: another tool's lock file changed, or a tree has constraints only.
@@ -82,8 +83,8 @@ def _check_readable(words: str, changed: Sequence[str], trees: Sequence[Path]) -
         return
     why = f"pip does not read {others[0]}" if others else f"a side has no {REQUIREMENTS[1]}"
     raise InputError(
-        f"{words}, one environment cannot serve both, and {why}: "
-        "give --base-env and --head-env, a virtual environment each"
+        f"{difference}, so that one environment cannot serve both, and {why}: "
+        "give a virtual environment for each with --base-env and --head-env"
     )
 
 
@@ -91,12 +92,12 @@ def _requirements(tree: Path) -> Path | None:
     return next((tree / name for name in REQUIREMENTS if (tree / name).is_file()), None)
 
 
-def _environment(side: SideRequest, tree: Path, tell: Callable[[str], None]) -> str:
-    """The interpreter of a side's environment, made if it is not in the cache."""
+def _environment(side: SideRequest, tree: Path, report: Callable[[str], None]) -> str:
+    """The interpreter of a side's environment, which is built if it is not in the cache."""
     from filelock import FileLock
 
     file = _requirements(tree)
-    assert file is not None, "_check_readable has looked"
+    assert file is not None, "_check_readable has checked"
     key, lasting = _key(side, tree)
     folder = cache_folder().resolve() / "environments" / key
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -104,18 +105,18 @@ def _environment(side: SideRequest, tree: Path, tell: Callable[[str], None]) -> 
     complete = folder / "complete"
     with FileLock(f"{folder}.lock"):
         if not (lasting and complete.exists()):
-            tell(f"installing {file.name} of {side.text} into an environment of its own")
-            shutil.rmtree(folder, ignore_errors=True)  # what an interrupted one left
+            report(f"installing {file.name} of {side.text} into an environment of its own")
+            shutil.rmtree(folder, ignore_errors=True)  # an interrupted gate may have left one
             _install(side, tree, file, folder, python)
             complete.touch()
     return str(python)
 
 
 def _key(side: SideRequest, tree: Path) -> tuple[str, bool]:
-    """Hash of what an environment is made of, and whether it stays what it is.
+    """Hash of an environment's requirements, and whether the environment may be used again.
 
-    Of requirements that name files of their tree the commit is part; in a working tree those may
-    change without notice, so that it is installed anew each time.
+    If the requirements name files of their tree, the commit is part of the hash. In a working tree
+    such files may change at any time, so that the environment is built anew for each gate.
     """
     files = [name for name in (*REQUIREMENTS, CONSTRAINTS) if (tree / name).is_file()]
     texts = {name: (tree / name).read_text(encoding="utf-8", errors="replace") for name in files}
@@ -131,32 +132,33 @@ def _install(side: SideRequest, tree: Path, file: Path, folder: Path, python: Pa
     """Make the environment and let pip install into it.
 
     Raises:
-        InputError: it cannot be made; the sentence ends in pip's own last error.
+        InputError: this failed; the message quotes pip's last error.
     """
     with_pip = importlib.util.find_spec("pip") is None
     command = [str(python), "-m", "pip"]
-    if not with_pip:  # ours installs into the other: quicker than a pip for each
+    if not with_pip:  # our pip installs into the other environment: faster than a pip for each
         command = [sys.executable, "-m", "pip", "--python", str(python)]
     constraints = ["-c", CONSTRAINTS] if (tree / CONSTRAINTS).is_file() else []
     command += ["--disable-pip-version-check", "install", "-q", "-r", file.name, *constraints]
     try:
         venv.EnvBuilder(symlinks=sys.platform != "win32", with_pip=with_pip).create(folder)
-        done = subprocess.run(
+        result = subprocess.run(
             command, cwd=tree, capture_output=True, text=True, timeout=_PIP_SECONDS, check=False,
         )  # fmt: skip
-        said, failed = done.stderr, done.returncode != 0
+        output, failed = result.stderr, result.returncode != 0
     except (OSError, subprocess.SubprocessError) as error:
-        said, failed = str(error), True
+        output, failed = str(error), True
     if failed:
         shutil.rmtree(folder, ignore_errors=True)
         raise InputError(
-            f"{file.name} of {side.text} cannot be installed ({_last_error(said)}): it needs the "
-            "network, or give --base-env and --head-env, a virtual environment each"
+            f"pip cannot install {file.name} of {side.text} ({_last_error(output)}): connect the "
+            "machine to the network, or give a virtual environment for each side with --base-env "
+            "and --head-env"
         )
 
 
-def _last_error(said: str) -> str:
-    """The line of pip's output that says what was wrong."""
-    lines = [text.strip() for text in said.splitlines() if text.strip()]
+def _last_error(output: str) -> str:
+    """The line of pip's output that names the error."""
+    lines = [text.strip() for text in output.splitlines() if text.strip()]
     errors = [text for text in lines if text.startswith("ERROR:")]
-    return (errors or lines or ["pip said nothing"])[-1].removeprefix("ERROR:").strip()
+    return (errors or lines or ["pip printed no error"])[-1].removeprefix("ERROR:").strip()

@@ -1,4 +1,4 @@
-"""One gate from beginning to end: static comparison, null case, duets, confirmation, verdicts."""
+"""One gate from start to end: static comparison, duets, confirmation, null case, verdicts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from cspbench.backends.spec import libraries
 from cspbench.core.statuses import NOT_RUNNABLE, Status
 from cspbench.errors import InputError
-from cspbench.gating.decide import LOOKS, Decision, Finding, Look
+from cspbench.gating.decide import INTERIM_ANALYSES, Decision, Finding, InterimAnalysis
 from cspbench.gating.environments import with_environments
 from cspbench.gating.measure import CaseData, arms_of, measure_case
 from cspbench.gating.measured import MeasuredChange, measure_rules, measured_rules, with_measured
@@ -21,8 +21,8 @@ from cspbench.gating.sides import OpenSide, SideRequest, opened
 from cspbench.gating.static import StaticChange, compare_static, unknown_rules
 from cspbench.gating.verdict import (
     CaseVerdict,
-    Lost,
-    Measured,
+    MeasuredCase,
+    Unmeasured,
     Verdict,
     common_cause,
     judge,
@@ -34,28 +34,27 @@ from cspbench.runner.duet import PAIRS, ArmLostError, MakeArm, Side
 
 NULL = "the base against itself"
 
-
 #: Gets a sentence for each step of a gate.
-Told = Callable[[str], None]
+StepReport = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Settings:
-    """How a gate is to be run.
+class GateSettings:
+    """How a gate is run.
 
-    ``static`` False leaves the static comparison out of the decision; ``keep_going`` measures the
-    other cases although the static gate has blocked one; ``measure_identical`` measures cases whose
-    artifact, settings and environment are the same on both sides of a git comparison; ``looks``
-    and ``pairs`` (burst pairs in a generation) are the schedule, ``only`` patterns of case ids;
-    ``allow_code`` is leave to run code that a model brings; ``results`` is where a side that is
-    measured to be compared with a stored run is kept.
+    With ``static`` False static changes block no case. ``keep_going`` measures the other cases
+    although the static gate has blocked one. ``measure_identical`` measures cases whose artifact,
+    settings and environment are the same on both sides of a git comparison. ``interim`` analyses
+    and ``pairs`` of bursts in a block are the schedule. ``only`` holds patterns of case ids.
+    ``allow_code`` permits code that a model brings. ``results`` is the folder for a side that is
+    measured now and compared with a stored run.
     """
 
     strict: bool = False
     static: bool = True
     keep_going: bool = False
     measure_identical: bool = False
-    looks: Sequence[Look] = LOOKS
+    interim: Sequence[InterimAnalysis] = INTERIM_ANALYSES
     pairs: int = PAIRS
     only: Sequence[str] = ()
     allow_code: bool = False
@@ -66,59 +65,59 @@ def run_gate(
     suite: Path,
     base: SideRequest,
     head: SideRequest,
-    settings: Settings,
-    tell: Told = lambda _text: None,
+    settings: GateSettings,
+    report_step: StepReport = lambda _text: None,
     arms: Callable[[Pair, OpenSide, OpenSide], MakeArm] = arms_of,
 ) -> GateReport:
-    """Compare two sides that can be measured now.
+    """Compare two sides by measuring both of them now.
 
     Args:
         suite: the suite's file in the working tree.
         base: the side to compare with.
         head: the side to judge.
-        settings: how.
-        tell: is told what happens, a line at a time.
+        settings: how the gate is run.
+        report_step: gets a sentence for each step.
         arms: makes the arms of a pair.
 
     Raises:
-        InputError: a side cannot be had, or no case is on both sides.
+        InputError: a side cannot be opened, or no case is on both sides.
     """
     started = time.monotonic()
     notes: list[str] = []
     if "git" in (base.kind, head.kind):
-        base, head, notes = with_environments(suite, base, head, tell)
+        base, head, notes = with_environments(suite, base, head, report_step)
     with contextlib.ExitStack() as stack:
         sides = []
         for side, other in ((base, head), (head, base)):
-            tell(f"preparing {side.text}")
+            report_step(f"preparing {side.text}")
             alone = other.kind == "git" and side.kind != "git"
             sides.append(
                 stack.enter_context(
                     opened(side, suite, settings.only, alone=alone, allow_code=settings.allow_code)
                 )
             )
-        job = _Job(sides[0], sides[1], settings, tell, arms)
+        job = _Job(sides[0], sides[1], settings, report_step, arms)
         job.report.notes += notes
-        stack.enter_context(timing_lock(f"gate of {suite.name}", waiting=tell))
+        stack.enter_context(timing_lock(f"gate of {suite.name}", waiting=report_step))
         job.run()
         job.report.seconds = time.monotonic() - started
         return job.report
 
 
 class _Job:
-    """A gate at work; what it finds gathers in ``report``."""
+    """A gate at work. It collects its results in ``report``."""
 
     def __init__(
         self,
         base: OpenSide,
         head: OpenSide,
-        settings: Settings,
-        tell: Told,
+        settings: GateSettings,
+        report_step: StepReport,
         arms: Callable[[Pair, OpenSide, OpenSide], MakeArm],
     ) -> None:
         self._base, self._head = base, head
         self._settings = settings
-        self._tell = tell
+        self._report_step = report_step
         self._arms = arms
         self._gate = head.suite.gate
         self.report = GateReport(
@@ -134,7 +133,7 @@ class _Job:
         )
 
     def run(self) -> None:
-        """Do it all."""
+        """Run all steps of the gate."""
         report = self.report
         loose = self._base.request.axes | self._head.request.axes
         pairs, notes = pair_cases(self._base.cases, self._head.cases, loose)
@@ -145,18 +144,18 @@ class _Job:
                 f"{len(self._base.cases)}, {self._head.request.text} {len(self._head.cases)}"
             )
         if self._base.suite.gate != self._gate:
-            report.notes.append("the sides have different gate rules: the head's were used")
-        wanted = [pair for pair in pairs if self._can_be_measured(pair)]
+            report.notes.append("the sides have different gate rules: the head's rules were used")
+        measurable = [pair for pair in pairs if self._is_measurable(pair)]
         blocked = self._static_gate(pairs)
-        wanted = [pair for pair in wanted if pair.name not in blocked]
+        measurable = [pair for pair in measurable if pair.name not in blocked]
         if blocked and not self._settings.keep_going:
-            text = "not timed: the static gate had decided (--keep-going times it)"
-            report.skipped += [Skipped(pair.name, "skipped", text) for pair in wanted]
+            text = "not timed, because the static gate blocked a case (--keep-going times it)"
+            report.skipped += [Skipped(pair.name, "skipped", text) for pair in measurable]
             return
-        self._measure([pair for pair in wanted if not self._identical(pair)])
+        self._measure([pair for pair in measurable if not self._identical(pair)])
 
-    def _can_be_measured(self, pair: Pair) -> bool:
-        """Settle the pairs of which a side is missing here."""
+    def _is_measurable(self, pair: Pair) -> bool:
+        """True if both sides can run; else record why the pair is not measured."""
         if runnable(pair):
             return True
         missing = pair.head if pair.head.status is not None else pair.base
@@ -174,35 +173,36 @@ class _Job:
         """Compare what is known without running; return the names of blocked pairs."""
         rules = dict(self._gate.rules)
         blocked: dict[str, list[StaticChange]] = {}
-        seen: dict[tuple[str, str], bool] = {}
+        seen: set[tuple[str, str]] = set()
         for pair in pairs:
             old, new = pair.base.analysis, pair.head.analysis
             if old is None or new is None:
                 if rules:
-                    self.report.notes.append(f"{pair.name} could not be analysed: not compared")
+                    self.report.notes.append(
+                        f"{pair.name} could not be analysed, so that its costs were not compared"
+                    )
                 continue
             models = (str(pair.base.case.model_id), str(pair.head.case.model_id))
-            called = models[1] if models[0] == models[1] else " -> ".join(models)
-            changes = compare_static(called, old, new, rules)
-            unknown = unknown_rules(old, new, rules)
+            name = models[1] if models[0] == models[1] else " -> ".join(models)
+            changes = compare_static(name, old, new, rules)
             if models not in seen:
                 self.report.static += changes
                 self.report.notes += [
-                    f"{called}: {name} is not known of both sides: its rule was not checked"
-                    for name in unknown
+                    f"{name}: {rule} is not known for both sides, so that its rule was not checked"
+                    for rule in unknown_rules(old, new, rules)
                 ]
-                seen[models] = True
-            wrong = [change for change in changes if change.blocked]
-            if wrong and self._settings.static:
-                blocked[pair.name] = wrong
-        for name, wrong in blocked.items():
-            # The layers of the first metric: most often the same ones changed all of them.
-            sentence = "; ".join([*(change.short for change in wrong), *wrong[0].layers])
+                seen.add(models)
+            blocking = [change for change in changes if change.blocked]
+            if blocking and self._settings.static:
+                blocked[pair.name] = blocking
+        for name, blocking in blocked.items():
+            # The layers of the first metric: most often they are those of the other metrics too.
+            sentence = "; ".join([*(change.short for change in blocking), *blocking[0].layers])
             self.report.verdicts.append(CaseVerdict(name, Verdict.SLOWER, "static_rule", sentence))
         return set(blocked)
 
     def _identical(self, pair: Pair) -> bool:
-        """Settle a pair of a git comparison whose sides run the same bytes in the same way."""
+        """True if a git comparison runs the same bytes in the same way; this is a verdict."""
         same = (
             "git" in (self._base.request.kind, self._head.request.kind)
             and not self._settings.measure_identical
@@ -211,7 +211,7 @@ class _Job:
             and self._base.python == self._head.python
         )
         if same:
-            text = "the same artifact, settings and environment on both sides: nothing to time"
+            text = "the sides have the same artifact, settings and environment: nothing to time"
             self.report.verdicts.append(CaseVerdict(pair.name, Verdict.SAME, "identical", text))
         return same
 
@@ -219,103 +219,105 @@ class _Job:
         if not pairs:
             return
         gate = self._gate
-        measured: dict[str, Measured] = {}
+        measured: dict[str, MeasuredCase] = {}
         for number, pair in enumerate(pairs, start=1):
             case = self._case(pair, f"{number}/{len(pairs)}")
             if case is not None:
                 measured[pair.name] = case
-        null = self._null_case([pair for pair in pairs if _found(measured.get(pair.name))])
+        decided = [pair for pair in pairs if _is_decided(measured.get(pair.name))]
+        null = self._null_case(decided)
         cases = list(measured.values())
         self.report.verdicts += judge(cases, null, gate.min_effect, gate.tolerance)
-        self._measured_rules([pair for pair in pairs if _found(measured.get(pair.name))])
+        self._measured_rules(decided)
         note = common_cause(cases, gate.min_effect)
         self.report.notes += [note] if note else []
-        if any(made["schedule"] == "pairs" for raws in self.report.generations.values()
-               for made in raws):  # fmt: skip
+        if any(block["schedule"] == "pairs" for blocks in self.report.generations.values()
+               for block in blocks):  # fmt: skip
             self.report.notes.append(
-                "some models did not fit beside each other and were measured by pairs of "
-                "processes, which says less"
+                "some models did not fit into memory together and were measured by pairs of "
+                "processes, which is less precise"
             )
 
     def _measured_rules(self, pairs: Sequence[Pair]) -> None:
-        """Measure what the suite's other measured rules need."""
+        """Measure the numbers of the suite's measured rules, and apply these rules."""
         limits = measured_rules(dict(self._gate.rules))
         if not limits:
             return
         changes: list[MeasuredChange] = []
         for pair in pairs:
-            self._tell(f"{' and '.join(rule.name for rule, _ in limits)} of {pair.name}")
-            for found in measure_rules(pair, self._base, self._head, limits):
-                if isinstance(found, Lost):
-                    text = f"{pair.name}: {found.text}: its rule was not checked"
+            names = " and ".join(rule.name for rule, _ in limits)
+            self._report_step(f"measuring {names} of {pair.name}")
+            for change in measure_rules(pair, self._base, self._head, limits):
+                if isinstance(change, Unmeasured):
+                    text = f"{pair.name}: {change.text}, so that its rule was not checked"
                     self.report.notes.append(text)
                 else:
-                    changes.append(found)
+                    changes.append(change)
         self.report.measured = changes
         self.report.verdicts = [with_measured(v, changes) for v in self.report.verdicts]
 
-    def _null_case(self, pairs: Sequence[Pair]) -> Decision | Lost | None:
-        """Measure the base of the cheapest case against itself; None if nothing was found."""
+    def _null_case(self, pairs: Sequence[Pair]) -> Decision | Unmeasured | None:
+        """Measure the base of the cheapest case against itself; None without a decided case."""
         if not pairs:
             return None
         base = min(pairs, key=_cost).base
         itself = Pair(NULL, base, base)
         data = self._duet(itself, self._arms(itself, self._base, self._base), "null")
         gate = self._gate
-        alone = judge([_measured(f"{NULL}: {base.id}", data, None)], None, gate.min_effect,
-                      gate.tolerance)  # fmt: skip
-        self.report.null = alone[0]
+        case = _measured(f"{NULL}: {base.id}", data, None)
+        (self.report.null,) = judge([case], None, gate.min_effect, gate.tolerance)
         return data.outcome
 
-    def _case(self, pair: Pair, where: str) -> Measured | None:
-        """Measure a pair, and again if it is slower; None if neither side can run it."""
+    def _case(self, pair: Pair, where: str) -> MeasuredCase | None:
+        """Measure a pair, and again if its head is slower; None if neither side can run it."""
         arms = self._arms(pair, self._base, self._head)
         first = self._duet(pair, arms, where)
-        if isinstance(first.outcome, Lost) and first.status in NOT_RUNNABLE:
+        if isinstance(first.outcome, Unmeasured) and first.status in NOT_RUNNABLE:
             return self._refused(pair, first)
         second = None
         if isinstance(first.outcome, Decision) and first.outcome.finding is Finding.SLOWER:
             second = self._duet(pair, arms, f"{where} again")
         return _measured(pair.name, first, second)
 
-    def _refused(self, pair: Pair, first: CaseData) -> Measured | None:
-        """A worker could not run the case: only a failure if the other side can."""
-        assert isinstance(first.outcome, Lost)
+    def _refused(self, pair: Pair, first: CaseData) -> MeasuredCase | None:
+        """The case cannot run on one side at least: a failure only if the other side can run it."""
+        assert isinstance(first.outcome, Unmeasured)
         arms = self._arms(pair, self._base, self._head)
         sides: tuple[Side, Side] = ("base", "head")
         refusals = [_refusal(arms, side) for side in sides]
         if all(status in NOT_RUNNABLE for status in refusals):
             self.report.skipped.append(Skipped(pair.name, str(first.status), first.outcome.text))
             return None
-        return Measured(pair.name, Lost("one_side_only", first.outcome.text))
+        return MeasuredCase(pair.name, Unmeasured("one_side_only", first.outcome.text))
 
     def _duet(self, pair: Pair, arms: MakeArm, where: str) -> CaseData:
-        def told(decision: Decision) -> None:
-            self._tell(
-                f"[{where}] {pair.name}: generation {decision.generations}, "
+        def report_block(decision: Decision) -> None:
+            self._report_step(
+                f"[{where}] {pair.name}: block {decision.blocks}, "
                 f"{percent(decision.estimate)}, {decision.finding}"
             )
 
-        data = measure_case(arms, self._gate, self._settings.looks, told, self._settings.pairs)
-        if isinstance(data.outcome, Lost):
-            self._tell(f"[{where}] {pair.name}: {data.outcome.text}")
-        self.report.generations.setdefault(pair.name, []).extend(raw(data.generations))
+        settings = self._settings
+        data = measure_case(arms, self._gate, settings.interim, report_block, settings.pairs)
+        if isinstance(data.outcome, Unmeasured):
+            self._report_step(f"[{where}] {pair.name}: {data.outcome.text}")
+        self.report.generations.setdefault(pair.name, []).extend(raw(data.blocks))
         return data
 
 
-def _found(case: Measured | None) -> bool:
+def _is_decided(case: MeasuredCase | None) -> bool:
     return case is not None and isinstance(case.last, Decision)
 
 
 def _cost(pair: Pair) -> float:
-    """MACs of an inference: the cheapest case is the null case."""
+    """MACs of a batch: the cheapest case is the null case."""
     analysis = pair.base.analysis
     return float(analysis.totals["macs"]) * pair.base.case.batch if analysis else float("inf")
 
 
-def _measured(name: str, first: CaseData, second: CaseData | None) -> Measured:
+def _measured(name: str, first: CaseData, second: CaseData | None) -> MeasuredCase:
     last = second or first
-    return Measured(
+    return MeasuredCase(
         name,
         first.outcome,
         second.outcome if second else None,
@@ -326,12 +328,12 @@ def _measured(name: str, first: CaseData, second: CaseData | None) -> Measured:
 
 
 def _refusal(arms: MakeArm, side: Side) -> Status | None:
-    """How a side's arm ends when it is asked to hold its model; None if it holds it."""
+    """Status of a side's arm that cannot load its model; None if it can."""
     arm = arms(side)
     with contextlib.closing(arm):
         try:
             arm.start()
-            arm.hold()
+            arm.load()
         except ArmLostError as lost:
             return lost.outcome.status
     return None

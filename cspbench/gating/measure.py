@@ -1,4 +1,4 @@
-"""Measure one case: generations until the looks decide, or until an arm is lost."""
+"""Measure one case: blocks until an interim analysis decides, or until an arm is lost."""
 
 from __future__ import annotations
 
@@ -12,92 +12,102 @@ from statistics import median
 from cspbench.backends.spec import BACKENDS, device_of
 from cspbench.core.statuses import Status
 from cspbench.gating.decide import (
-    LOOKS,
+    INTERIM_ANALYSES,
     Decision,
     Finding,
-    Look,
+    InterimAnalysis,
+    block_estimate,
     decide,
-    generation_estimate,
     starvation,
 )
 from cspbench.gating.prepare import Pair, Prepared
 from cspbench.gating.sides import OpenSide
-from cspbench.gating.verdict import Lost, percent
+from cspbench.gating.verdict import Unmeasured, percent
 from cspbench.jobs.burst import HoldRequest
 from cspbench.runner.duet import (
     PAIRS,
     ArmLostError,
     ArmSpec,
-    Generation,
+    Block,
     MakeArm,
     Side,
     WorkerArm,
-    generations,
+    measure_blocks,
 )
 from cspbench.suite.suite import Gate, Measure
 
-#: Warm-up bound of an arm: it is repeated in every generation.
+#: Longest warm-up of an arm, because every block repeats it.
 WARMUP_SECONDS = 1.0
 
 
 @dataclass
 class CaseData:
-    """The generations of one measurement and what they say."""
+    """The blocks of one measurement and the decision that they lead to."""
 
-    outcome: Decision | Lost
-    generations: list[Generation] = field(default_factory=list)
+    outcome: Decision | Unmeasured
+    blocks: list[Block] = field(default_factory=list)
     seconds: float = 0.0
-    #: How the arm that was lost ended; None if none was.
+    #: Status of the arm that was lost; None if no arm was lost.
     status: Status | None = None
+
+    @property
+    def estimates(self) -> list[float]:
+        """One log-ratio of elapsed time a block."""
+        return [elapsed_estimate(block) for block in self.blocks]
+
+    @property
+    def running_estimates(self) -> list[float]:
+        """One log-ratio a block, of the time without waiting for a processor."""
+        return [block_estimate(b.running_ns("base"), b.running_ns("head")) for b in self.blocks]
 
     def median_ms(self, side: Side) -> float | None:
         """Median over bursts of the time of an inference."""
-        times = [ns for generation in self.generations for ns in generation.inference_ns(side)]
+        times = [ns for block in self.blocks for ns in block.inference_ns(side)]
         return median(times) / 1e6 if times else None
+
+
+def elapsed_estimate(block: Block) -> float:
+    """The log-ratio that one block shows in elapsed time."""
+    return block_estimate(block.inference_ns("base"), block.inference_ns("head"))
 
 
 def measure_case(
     make_arm: MakeArm,
     gate: Gate,
-    looks: Sequence[Look] = LOOKS,
-    tell: Callable[[Decision], None] = lambda _: None,
+    interim: Sequence[InterimAnalysis] = INTERIM_ANALYSES,
+    report: Callable[[Decision], None] = lambda _: None,
     pairs: int = PAIRS,
 ) -> CaseData:
-    """Take generations until the looks decide or an arm is lost.
+    """Measure blocks until an interim analysis decides or an arm is lost.
 
     Args:
         make_arm: makes the arms of both sides.
         gate: smallest effect and tolerance.
-        looks: when to look.
-        tell: is shown the decision so far after each generation.
-        pairs: pairs of bursts in a generation.
+        interim: the interim analyses.
+        report: gets the decision so far after each block.
+        pairs: pairs of bursts in a block.
     """
     started = time.monotonic()
-    data = CaseData(Lost("arm_ended", "nothing was measured"))
-    estimates: list[float] = []
-    running: list[float] = []
-    stream = generations(make_arm, pairs)
+    data = CaseData(Unmeasured("arm_ended", "nothing was measured"))
+    stream = measure_blocks(make_arm, pairs)
     try:
         with contextlib.closing(stream):  # type: ignore[type-var]
-            for generation in stream:
-                data.generations.append(generation)
-                times = (generation.inference_ns("base"), generation.inference_ns("head"))
-                estimates.append(generation_estimate(*times))
-                times = (generation.running_ns("base"), generation.running_ns("head"))
-                running.append(generation_estimate(*times))
-                data.outcome = decision = decide(estimates, gate.min_effect, gate.tolerance, looks)
-                tell(decision)
+            for block in stream:
+                data.blocks.append(block)
+                decision = decide(data.estimates, gate.min_effect, gate.tolerance, interim)
+                data.outcome = decision
+                report(decision)
                 if decision.finding is not Finding.GO_ON:
                     break
     except ArmLostError as lost:
-        data.outcome, data.status = Lost(lost.reason, str(lost)), lost.outcome.status
+        data.outcome, data.status = Unmeasured(lost.reason, str(lost)), lost.outcome.status
     else:
         moved = decision.finding in (Finding.SLOWER, Finding.FASTER)
-        held_back = starvation(estimates, running, gate.min_effect, moved=moved)
-        if held_back is not None:
-            side = "head" if held_back > 0 else "base"
-            text = f"waiting for a processor made the {side} slower by {percent(abs(held_back))}"
-            data.outcome = Lost("starved", text)
+        waiting = starvation(data.estimates, data.running_estimates, gate.min_effect, moved=moved)
+        if waiting is not None:
+            side = "head" if waiting > 0 else "base"
+            text = f"waiting for a processor made the {side} slower by {percent(abs(waiting))}"
+            data.outcome = Unmeasured("starved", text)
     data.seconds = time.monotonic() - started
     return data
 
@@ -125,7 +135,7 @@ def arms_of(pair: Pair, base: OpenSide, head: OpenSide) -> MakeArm:
 
 
 def hold_request(prepared: Prepared, measure: Measure) -> HoldRequest:
-    """What an arm is told to hold."""
+    """The request that makes an arm load a case."""
     backend = prepared.case.backend
     return HoldRequest(
         prepared.case,

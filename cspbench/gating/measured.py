@@ -1,4 +1,4 @@
-"""Measured rules of a suite: launches of both sides in turn, and what they mean for a verdict."""
+"""Measured rules of a suite: launches of both sides in turn, and their effect on a verdict."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 from cspbench.gating.prepare import Pair, Prepared
 from cspbench.gating.sides import OpenSide
-from cspbench.gating.verdict import CaseVerdict, Lost, Verdict
+from cspbench.gating.verdict import CaseVerdict, Unmeasured, Verdict
 from cspbench.jobs.spec import JOBS
 from cspbench.runner.process import WorkerProcess
 from cspbench.suite.rules import MeasuredRule, rules
@@ -22,10 +22,10 @@ Limit = tuple[MeasuredRule, float]
 
 @dataclass(frozen=True)
 class MeasuredChange:
-    """The number of one rule and case on both sides, a value a launch.
+    """The number of one rule and case on both sides, with a value for each launch.
 
-    ``limit`` is the largest growth that the suite allows, as a share; ``reason`` the code of a
-    verdict that it makes; ``job`` what the launches did.
+    ``limit`` is the largest growth that the suite allows, as a share. ``reason`` is the code of the
+    verdict if the growth is larger. ``job`` is the kind of the launches.
     """
 
     metric: str
@@ -40,16 +40,16 @@ class MeasuredChange:
 
     @property
     def change(self) -> float | None:
-        """Growth of the median as a share; None if the base has nothing."""
+        """Growth of the median as a share; None if the base's median is 0."""
         base = median(self.base)
         return median(self.head) / base - 1 if base else None
 
     @property
     def sentence(self) -> str:
-        """What changed."""
+        """The change and its limit."""
         old, new = (_text(median(values)) for values in (self.base, self.head))
-        grown = "" if self.change is None else f" ({self.change * 100:+.1f} %)"
-        return f"{self.metric} {old} -> {new}{grown}, the suite allows {self.limit * 100:+g} %"
+        growth = "" if self.change is None else f" ({self.change * 100:+.1f} %)"
+        return f"{self.metric} {old} -> {new}{growth}, the suite allows {self.limit * 100:+g} %"
 
 
 def _text(value: float) -> str:
@@ -57,17 +57,17 @@ def _text(value: float) -> str:
 
 
 def measured_rules(limits: Mapping[str, float]) -> list[Limit]:
-    """The measured ones among a suite's rules, those of one job beside each other."""
+    """The measured rules of a suite, sorted by their job."""
     known = rules()
-    found = [(rule, limit) for name, limit in limits.items()
-             if isinstance(rule := known.get(name), MeasuredRule)]  # fmt: skip
-    return sorted(found, key=lambda pair: pair[0].job)
+    measured = [(rule, limit) for name, limit in limits.items()
+                if isinstance(rule := known.get(name), MeasuredRule)]  # fmt: skip
+    return sorted(measured, key=lambda item: item[0].job)
 
 
 def measure_rules(
     pair: Pair, base: OpenSide, head: OpenSide, limits: Sequence[Limit]
-) -> list[MeasuredChange | Lost]:
-    """Launch both sides in turn, each process alone, for every rule.
+) -> list[MeasuredChange | Unmeasured]:
+    """Launch both sides in turn, one process at a time, for every rule.
 
     Args:
         pair: the case on both sides.
@@ -76,19 +76,19 @@ def measure_rules(
         limits: rules of `measured_rules`.
 
     Returns:
-        For each rule the change, or why there is none: on a machine that cannot tell, that is an
-        answer.
+        For each rule the change, or the reason why there is none, such as a machine that does not
+        report the number.
     """
-    found: list[MeasuredChange | Lost] = []
+    changes: list[MeasuredChange | Unmeasured] = []
     for job, group in groupby(limits, key=lambda limit: limit[0].job):
         of_job = list(group)
         number = max(rule.launches for rule, _ in of_job)
         results = _results(pair, base, head, job, number)
-        found += [
-            results if isinstance(results, Lost) else _change(pair.name, rule, limit, results)
+        changes += [
+            results if isinstance(results, Unmeasured) else _change(pair.name, rule, limit, results)
             for rule, limit in of_job
         ]
-    return found
+    return changes
 
 
 #: Typed results by side.
@@ -97,20 +97,20 @@ _Results = dict[str, list[Any]]
 
 def _results(
     pair: Pair, base: OpenSide, head: OpenSide, job: str, launches: int
-) -> _Results | Lost:
+) -> _Results | Unmeasured:
     results: _Results = {"base": [], "head": []}
     sides = {"base": (base, pair.base), "head": (head, pair.head)}
     for _ in range(launches):
         for name, (side, prepared) in sides.items():
             result = _launch(side, prepared, job)
-            if isinstance(result, Lost):
-                return Lost(result.reason, f"{job} of the {name}: {result.text}")
+            if isinstance(result, Unmeasured):
+                return Unmeasured(result.reason, f"{job} of the {name}: {result.text}")
             results[name].append(result)
     return results
 
 
 def _launch(side: OpenSide, prepared: Prepared, job: str) -> Any:
-    """The typed result of one launch, or why there is none (`Lost`)."""
+    """The typed result of one launch, or the reason why there is none (`Unmeasured`)."""
     kind, measure = JOBS.get(job), side.suite.measure
     request = kind.request(
         case=prepared.case,
@@ -129,17 +129,19 @@ def _launch(side: OpenSide, prepared: Prepared, job: str) -> Any:
     finally:
         worker.close()
     result = outcome.checked(job)
-    return Lost("arm_ended", f"{outcome.status}: {outcome.reason}") if result is None else result
+    return (
+        Unmeasured("arm_ended", f"{outcome.status}: {outcome.reason}") if result is None else result
+    )
 
 
 def _change(
     case: str, rule: MeasuredRule, limit: float, results: _Results
-) -> MeasuredChange | Lost:
+) -> MeasuredChange | Unmeasured:
     values: dict[str, tuple[float, ...]] = {}
-    for side, told in results.items():
-        numbers = [rule.value(result) for result in told[: rule.launches]]
+    for side, of_side in results.items():
+        numbers = [rule.value(result) for result in of_side[: rule.launches]]
         if None in numbers:
-            return Lost("arm_ended", f"a launch of the {side} does not tell {rule.name}")
+            return Unmeasured("arm_ended", f"a launch of the {side} does not report {rule.name}")
         values[side] = tuple(number for number in numbers if number is not None)
     return MeasuredChange(
         metric=rule.name,
@@ -155,7 +157,7 @@ def _change(
 
 
 def with_measured(verdict: CaseVerdict, changes: Iterable[MeasuredChange]) -> CaseVerdict:
-    """The verdict on a case, given its measured rules: more than allowed is a regression."""
+    """The verdict on a case with its measured rules: growth beyond a limit is a regression."""
     for change in changes:
         if change.case == verdict.case and change.blocked:
             sentence = f"{change.sentence}; {verdict.sentence}"

@@ -1,11 +1,12 @@
 """Prepare one side of a gate: cases, artifacts and analyses, as the side's own files define them.
 
-All of it happens while the side's folder is the working directory, because sources name files
-relative to it; what comes out holds absolute paths only.
+Meanwhile the side's folder is the working directory, because sources name files relative to it. The
+prepared cases hold absolute paths only.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,10 +22,10 @@ from cspbench.runner.prepare import prepare
 
 @dataclass(frozen=True)
 class Prepared:
-    """One case of one side, ready to be held by a worker.
+    """One case of one side, ready to be loaded by a worker.
 
-    ``status`` is None if it can be tried; else ``reason`` says why not. ``digest`` is the SHA-256
-    of the artifact, by which sides that would run the same bytes are told.
+    ``status`` is None if the case can be tried; else ``reason`` says why not. ``digest`` is the
+    SHA-256 of the artifact: sides with the same digest run the same bytes.
     """
 
     case: Case
@@ -42,28 +43,29 @@ class Prepared:
 
 
 def prepare_cases(plan: Plan, executor: Executor, *, elsewhere: bool = False) -> list[Prepared]:
-    """Export what is missing, analyse, and find out what cannot be had.
+    """Export missing artifacts, analyse the models, and note which cases cannot run.
 
     Args:
         plan: the side's cases.
-        executor: where to export; not timed.
-        elsewhere: the side runs in another environment, so that what this one lacks says nothing.
+        executor: exports and analyses, which is not timed.
+        elsewhere: the side runs in another environment, so that what is unavailable in this one may
+            be available there.
     """
-    wanted = [planned for planned in plan.cases if planned.status is None or elsewhere]
-    found = prepare(
+    runnable_cases = [planned for planned in plan.cases if planned.status is None or elsewhere]
+    preparation = prepare(
         [str(planned.case.model_id) for planned in plan.cases],
-        [planned.artifact for planned in wanted],
+        [planned.artifact for planned in runnable_cases],
         executor,
         plan.suite.measure.seed,
     )
     # The side's environment may lack a metric that is registered here.
     analyses = {
-        model: Analysis.from_dict(data).complete() for model, data in found.analyses.items()
+        model: Analysis.from_dict(data).complete() for model, data in preparation.analyses.items()
     }
     prepared = []
     for planned in plan.cases:
         analysis = analyses.get(str(planned.case.model_id))
-        problem = found.problems.get(planned.artifact.key)
+        problem = preparation.problems.get(planned.artifact.key)
         if planned.status is not None and not elsewhere:
             status, reason = planned.status, planned.reason
         elif problem is not None:
@@ -87,7 +89,7 @@ def _ready(planned: PlannedCase, analysis: Analysis | None) -> Prepared:
 
 
 def pair_key(case: Case, loose: frozenset[str]) -> str:
-    """What a case shares with its partner on the other side: its id without the ``loose`` axes."""
+    """The id of a case without its ``loose`` axes, which its partner on the other side shares."""
     short = {name.removeprefix("csp.") for name in loose} | loose
 
     def trim(ref: Ref | None, what: str) -> Ref | None:
@@ -106,7 +108,7 @@ def pair_key(case: Case, loose: frozenset[str]) -> str:
 
 @dataclass(frozen=True)
 class Pair:
-    """The same case on both sides; ``name`` is how the gate calls it."""
+    """The same case on both sides; ``name`` identifies it in reports."""
 
     name: str
     base: Prepared
@@ -121,7 +123,7 @@ def pair_cases(
     Args:
         base: cases of the base.
         head: cases of the head.
-        loose: axes that either side sets, which therefore may differ.
+        loose: axes that a side sets and that therefore may differ.
 
     Returns:
         The pairs in the head's order, and a note for each case without a partner.
@@ -141,19 +143,18 @@ def pair_cases(
 
 
 def _by_key(cases: Sequence[Prepared], loose: frozenset[str]) -> dict[str, Prepared]:
-    """Cases by what they share; several of one key are told apart by their order."""
-    found: dict[str, Prepared] = {}
+    """Cases by their pair key and their number among the cases of this key."""
+    by_key: dict[str, Prepared] = {}
+    numbers: Counter[str] = Counter()
     for case in cases:
         key = pair_key(case.case, loose)
-        number = 1
-        while (unique := f"{key} {number}") in found:
-            number += 1
-        found[unique] = case
-    return found
+        numbers[key] += 1
+        by_key[f"{key} {numbers[key]}"] = case
+    return by_key
 
 
 def _name(base: Prepared, head: Prepared, loose: frozenset[str]) -> str:
-    """The common id; where a side sets an option, the id without it; else both ids."""
+    """The common id, or the id without the options that a side sets, or both ids."""
     if base.id == head.id:
         return head.id
     common = pair_key(head.case, loose)
@@ -167,5 +168,5 @@ def runnable(pair: Pair) -> bool:
 
 
 def not_here(pair: Pair) -> bool:
-    """True if neither side can run here, which is an answer and no failure."""
+    """True if neither side can run on this machine, which is an answer and no failure."""
     return {pair.base.status, pair.head.status} <= NOT_RUNNABLE

@@ -1,4 +1,4 @@
-"""What a gate found: one object that every output is rendered from, and its JSON form."""
+"""The result of a gate: one object from which every output is rendered, and its JSON form."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import cspbench
+from cspbench.core.files import new_folder, write_whole
 from cspbench.core.statuses import ExitCode
 from cspbench.errors import InputError
 from cspbench.gating.measured import MeasuredChange
 from cspbench.gating.static import StaticChange
 from cspbench.gating.verdict import CaseVerdict, exit_code, sorted_worst_first
 from cspbench.machine.comparability import flatten
-from cspbench.runner.duet import Generation
+from cspbench.runner.duet import Block
 
 FORMAT = 1
 GATE_FILE = "gate.json"
@@ -25,7 +26,7 @@ GATE_FILE = "gate.json"
 
 @dataclass(frozen=True)
 class Skipped:
-    """A case that needs no verdict: nothing was wrong, and nothing could or need be measured."""
+    """A case without a verdict: it could not or need not be measured, and that is no failure."""
 
     case: str
     status: str
@@ -34,11 +35,11 @@ class Skipped:
 
 @dataclass
 class GateReport:
-    """The outcome of one gate.
+    """The result of one gate.
 
-    ``facts`` holds, for each side, where it came from and the versions that its workers saw;
-    ``differences`` is what differs between these facts; ``null`` is the base measured against
-    itself; ``generations`` the raw bursts of every measurement (times of an inference in ns).
+    ``facts`` holds the origin of each side and the library versions of its workers, and
+    ``differences`` those that differ between the sides. ``null`` is the base measured against
+    itself. ``generations`` holds the raw blocks of every measurement (times of an inference in ns).
     """
 
     suite: str
@@ -67,13 +68,17 @@ class GateReport:
 
     @property
     def exit_code(self) -> ExitCode:
-        """What the shell is told."""
+        """Exit code of the command."""
         return exit_code(self.verdicts, self.strict)
 
     @property
     def sorted(self) -> list[CaseVerdict]:
         """Verdicts, worst first."""
         return sorted_worst_first(self.verdicts)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The verdicts as plain values, worst first."""
+        return [_plain(verdict) for verdict in self.sorted]
 
     @property
     def counts(self) -> dict[str, int]:
@@ -82,16 +87,16 @@ class GateReport:
 
     @property
     def headline(self) -> str:
-        """The outcome in one sentence."""
+        """The result in one sentence."""
         counts = ", ".join(f"{number} {name}" for name, number in self.counts.items())
-        said = {
+        result = {
             ExitCode.OK: "passed",
             ExitCode.REGRESSION: "failed: slower or costlier",
             ExitCode.USAGE: "refused: the sides cannot be compared",
             ExitCode.NOT_MEASURED: "could not measure everything",
             ExitCode.INCONCLUSIVE: "undecided, and --strict asks for a decision",
         }[self.exit_code]
-        return f"gate {said} ({counts or 'nothing to compare'})"
+        return f"gate {result} ({counts or 'nothing to compare'})"
 
     @property
     def differences(self) -> dict[str, tuple[Any, Any]]:
@@ -104,7 +109,7 @@ class GateReport:
         }
 
     def as_dict(self) -> dict[str, Any]:
-        """The JSON object that ``gate.json`` and ``--format json`` hold; see docs/gate.md."""
+        """The JSON object of ``gate.json`` and ``--format json``; see docs/gate.md."""
         data = asdict(self)
         return {
             "format": FORMAT,
@@ -113,8 +118,8 @@ class GateReport:
             "headline": self.headline,
             "counts": self.counts,
             **data,
-            "verdicts": [_plain(asdict(verdict)) for verdict in self.sorted],
-            "null": _plain(asdict(self.null)) if self.null else None,
+            "verdicts": self.rows(),
+            "null": _plain(self.null) if self.null else None,
             "static": [{**asdict(change), "sentence": change.sentence} for change in self.static],
             "measured": [{**asdict(c), "sentence": c.sentence} for c in self.measured],
             "memory": [
@@ -126,26 +131,26 @@ class GateReport:
         }
 
 
-def _plain(verdict: dict[str, Any]) -> dict[str, Any]:
-    return {**verdict, "verdict": str(verdict["verdict"].value)}
+def _plain(verdict: CaseVerdict) -> dict[str, Any]:
+    return {**asdict(verdict), "verdict": verdict.verdict.value}
 
 
-def raw(generations: Sequence[Generation]) -> list[dict[str, Any]]:
-    """Generations as JSON: times of an inference in ns by burst, and without what was lost."""
+def raw(blocks: Sequence[Block]) -> list[dict[str, Any]]:
+    """Blocks as JSON: for each burst the time of an inference in ns, elapsed and running."""
     return [
         {
-            "number": generation.number,
-            "first": generation.first,
-            "schedule": generation.schedule,
-            "seconds": round(generation.seconds, 3),
-            "inferences": generation.base[0].count if generation.base else 0,
+            "number": block.number,
+            "first": block.first,
+            "schedule": block.schedule,
+            "seconds": round(block.seconds, 3),
+            "inferences": block.base[0].count if block.base else 0,
             **{
-                f"{side}_{name}_ns": [round(value) for value in getattr(generation, of)(side)]
+                f"{side}_{name}_ns": [round(value) for value in getattr(block, of)(side)]
                 for side in ("base", "head")
                 for name, of in (("elapsed", "inference_ns"), ("running", "running_ns"))
             },
         }
-        for generation in generations
+        for block in blocks
     ]
 
 
@@ -153,22 +158,13 @@ def write_gate(report: GateReport, out: Path) -> Path:
     """Write ``gate.json`` into a new folder under ``out``; return the folder.
 
     Raises:
-        InputError: it cannot be written.
+        InputError: the file cannot be written.
     """
     stamp = report.created.replace("-", "").replace(":", "").replace("T", "-")[:15]
-    number = 1
+    text = json.dumps(report.as_dict(), indent=1, allow_nan=False)
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        while True:
-            suffix = "" if number == 1 else f"-{number}"
-            folder = out / f"{stamp}-gate-{report.suite}{suffix}"
-            try:
-                folder.mkdir()
-                break
-            except FileExistsError:
-                number += 1
-        text = json.dumps(report.as_dict(), indent=1, allow_nan=False)
-        (folder / GATE_FILE).write_text(text, encoding="utf-8")
+        folder = new_folder(out, f"{stamp}-gate-{report.suite}")
+        write_whole(folder / GATE_FILE, text.encode())
     except OSError as error:
         raise InputError(f"cannot write the gate under {out}: {error.strerror}") from error
     return folder

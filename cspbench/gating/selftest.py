@@ -1,8 +1,8 @@
-"""What can the gate see on this machine, and what does it cost? Asked of the machine itself.
+"""The self-test: which slowdowns the gate detects on this machine, and how long that takes.
 
-Arm against the same arm, and against the same arm with real extra work of a known share of an
-inference. The extra work is first guessed, by timing it in turn with inferences, and then corrected
-by what a few generations of it really show.
+The base is a case. The head is the same case, alone or with real extra work of a known share of an
+inference. The amount of extra work is first guessed, by timing it in turn with inferences, and then
+corrected by the slowdowns that a few blocks with it show.
 """
 
 from __future__ import annotations
@@ -18,36 +18,36 @@ from typing import TYPE_CHECKING, Any
 
 from cspbench.core.statuses import ExitCode
 from cspbench.errors import InputError
-from cspbench.gating.decide import Decision, Finding, generation_estimate, stdev
-from cspbench.gating.measure import CaseData, hold_request, measure_case
+from cspbench.gating.decide import Decision, Finding, stdev
+from cspbench.gating.measure import CaseData, elapsed_estimate, hold_request, measure_case
 from cspbench.gating.prepare import Prepared, prepare_cases
-from cspbench.gating.verdict import Lost, percent
+from cspbench.gating.verdict import Unmeasured, percent
 from cspbench.machine.lock import timing_lock
 from cspbench.models.code import allowing_code
-from cspbench.runner.duet import ArmLostError, ArmSpec, MakeArm, Side, WorkerArm, generations
+from cspbench.runner.duet import ArmLostError, ArmSpec, MakeArm, Side, WorkerArm, measure_blocks
 from cspbench.runner.executor import Executor, LocalExecutor
 from cspbench.runner.plan import plan_suite
 from cspbench.suite.load import load_suite
 from cspbench.suite.suite import Gate, Measure, Suite
 
 if TYPE_CHECKING:
-    from cspbench.gating.job import Told
+    from cspbench.gating.job import StepReport
 
-#: Injected slowdowns, in this order; the same code against itself is asked most often.
+#: Injected slowdowns, in this order. The same code against itself comes most often.
 SHARES = (0.0, 0.05, 0.0, 0.10, 0.0, 0.03)
-#: Shares of guessed extra work by which the guess is corrected, and in how many generations each.
+#: Shares of guessed extra work by which the guess is corrected, and the blocks of each.
 CHECKED_SHARES = (0.03, 0.10)
-CHECK_GENERATIONS = 4
-#: Standard error of what they showed, as a share, above which it corrects nothing.
-SURE = 0.01
+CHECK_BLOCKS = 4
+#: Largest standard error of these blocks, as a share, with which they correct the guess.
+MAX_CHECK_ERROR = 0.01
 
 
 @dataclass
 class SelfTest:
     """Outcomes by injected share.
 
-    ``seen`` are the slowdowns that CHECKED_SHARES of the guessed extra work showed, with their
-    standard error ``seen_error``; empty and None if it was not tried.
+    ``seen`` are the slowdowns that CHECKED_SHARES of the guessed extra work showed, and
+    ``seen_error`` is their standard error. They are empty and None without a check.
     """
 
     case: str
@@ -63,39 +63,30 @@ class SelfTest:
         return [
             {
                 "injected": f"{share * 100:g} %",
-                "gates": len(found),
-                "slower": sum(_finding(data) is Finding.SLOWER for data in found),
-                "found": ", ".join(_told(data) for data in found),
-                "seconds": f"{median(data.seconds for data in found):.0f}",
+                "gates": len(gates),
+                "slower": sum(_finding(data) is Finding.SLOWER for data in gates),
+                "found": ", ".join(_outcome_text(data) for data in gates),
+                "seconds": f"{median(data.seconds for data in gates):.0f}",
             }
-            for share, found in sorted(self._by_share().items())
+            for share in sorted({share for share, _ in self.outcomes})
+            if (gates := [data for other, data in self.outcomes if other == share])
         ]
-
-    def _by_share(self) -> dict[float, list[CaseData]]:
-        found: dict[float, list[CaseData]] = {}
-        for share, data in self.outcomes:
-            found.setdefault(share, []).append(data)
-        return found
 
     @property
     def spread(self) -> float | None:
-        """Standard deviation of one generation, as a log-ratio; None if nothing was measured."""
-        parts = []
-        for _, data in self.outcomes:
-            estimates = [
-                generation_estimate(g.inference_ns("base"), g.inference_ns("head"))
-                for g in data.generations
-            ]
-            if len(estimates) >= 2:
-                parts.append(stdev(estimates) ** 2)
-        return math.sqrt(sum(parts) / len(parts)) if parts else None
+        """Standard deviation of one block, as a log-ratio; None if nothing was measured."""
+        variances = [
+            stdev(data.estimates) ** 2 for _, data in self.outcomes if len(data.blocks) >= 2
+        ]
+        return math.sqrt(fmean(variances)) if variances else None
 
     @property
     def smallest_effect(self) -> float | None:
-        """Slowdown that eight generations of this spread reveal with probability 95 %, as a share.
+        """Slowdown that eight blocks of this spread detect with probability 95 %, as a share.
 
-        The bound at eight generations lies t(0.992; 7) = 3.13 standard errors below the estimate;
-        1.9 more leave 95 % of estimates above it, and the estimate must reach ``min_effect``.
+        The bound at eight blocks lies t(0.992; 7) = 3.13 standard errors below the estimate, and
+        95 % of estimates lie above the true slowdown less 1.9 standard errors. The estimate must
+        also reach ``min_effect``.
         """
         if self.spread is None:
             return None
@@ -115,12 +106,12 @@ class SelfTest:
 
     @property
     def exit_code(self) -> ExitCode:
-        """3 if a gate could not be measured; a self-test judges nobody."""
+        """3 if a gate could not be measured, else 0: a self-test passes no verdict on a case."""
         lost = any(not isinstance(data.outcome, Decision) for _, data in self.outcomes)
         return ExitCode.NOT_MEASURED if lost else ExitCode.OK
 
     def sentences(self) -> list[str]:
-        """What it means."""
+        """The results in sentences."""
         same = sum(share == 0 for share, _ in self.outcomes)
         time_text = (
             "" if self.inference_ms is None else f", {self.inference_ms:.2f} ms an inference"
@@ -129,29 +120,28 @@ class SelfTest:
             f"{self.case}{time_text}",
             *self._injection(),
             (
-                f"false alarms: {self.false_alarms} of {same} (so few gates show only gross "
-                "trouble; docs/gate.md has a campaign)"
+                f"false alarms: {self.false_alarms} of {same} (so few gates show gross faults "
+                "only; docs/gate.md has a campaign)"
             ),
         ]
         if self.spread is not None and self.smallest_effect is not None:
             lines.append(
-                f"one generation scatters by {self.spread * 100:.1f} %: at this noise a slowdown "
-                f"of {self.smallest_effect * 100:.1f} % is found 19 times in 20"
+                f"one block scatters by {self.spread * 100:.1f} %: with this noise the gate finds "
+                f"a slowdown of {self.smallest_effect * 100:.1f} % 19 times in 20"
             )
         total = sum(data.seconds for _, data in self.outcomes)
         each = median(data.seconds for _, data in self.outcomes)
-        lines.append(f"cost: {each:.0f} s a case (median), {total:.0f} s for this test")
+        lines.append(f"time: {each:.0f} s a case (median), {total:.0f} s for this test")
         return lines
 
     def _injection(self) -> list[str]:
-        """How sure the injected sizes are."""
+        """The precision of the injected slowdowns."""
         if self.seen_error is None:
             return []
-        if self.seen_error > SURE:
-            return ["the injected sizes are guesses: this machine is too noisy to check them"]
-        return [
-            f"the injected sizes hold to within ± {200 * self.seen_error:.1f} % of an inference"
-        ]
+        if self.seen_error > MAX_CHECK_ERROR:
+            return ["the injected slowdowns are guesses: this machine is too noisy to check them"]
+        error = 200 * self.seen_error
+        return [f"the injected slowdowns are exact to within ± {error:.1f} % of an inference"]
 
     def as_dict(self) -> dict[str, Any]:
         """The object that ``--format json`` prints."""
@@ -169,7 +159,7 @@ class SelfTest:
                     "finding": str(_finding(data)),
                     "estimate": math.expm1(data.outcome.estimate)
                     if isinstance(data.outcome, Decision) else None,
-                    "generations": len(data.generations),
+                    "generations": len(data.blocks),
                     "seconds": data.seconds,
                 }
                 for share, data in self.outcomes
@@ -181,17 +171,17 @@ def _finding(data: CaseData) -> Finding | str:
     return data.outcome.finding if isinstance(data.outcome, Decision) else "unmeasured"
 
 
-def _told(data: CaseData) -> str:
+def _outcome_text(data: CaseData) -> str:
     if isinstance(data.outcome, Decision):
         return f"{data.outcome.finding} {percent(data.outcome.estimate)}"
     return f"unmeasured: {data.outcome.text}"
 
 
 @dataclass(frozen=True)
-class Probe:
-    """A prepared case with what its extra work costs.
+class Injection:
+    """A prepared case and the cost of extra work beside it.
 
-    ``fixed_share`` is what any extra work costs, as a share of an inference.
+    ``fixed_share`` is the cost of any amount of extra work, as a share of an inference.
     """
 
     prepared: Prepared
@@ -201,11 +191,11 @@ class Probe:
     fixed_share: float = 0.0
 
     def units(self, share: float) -> float:
-        """Units of extra work for each inference that add ``share`` to its time."""
+        """Units of extra work after each inference that add ``share`` to its time."""
         return max(0.0, share - self.fixed_share) * self.units_per_inference
 
     def arms(self, share: float) -> MakeArm:
-        """Base: the case; head: the same with extra work."""
+        """Make arms: the base runs the case, the head the same with extra work."""
 
         def make(side: Side) -> WorkerArm:
             units = self.units(share) if side == "head" and share else 0.0
@@ -215,35 +205,35 @@ class Probe:
         return make
 
 
-def probe(prepared: Prepared, measure: Measure, times: int = 3) -> Probe:
-    """Guess the size of the extra work: medians over fresh processes.
+def guess_injection(prepared: Prepared, measure: Measure, times: int = 3) -> Injection:
+    """Guess the amount of extra work: medians over fresh processes.
 
     Raises:
-        ArmLostError: a worker cannot hold the case.
+        ArmLostError: a worker cannot load the case.
     """
-    found = []
+    loaded = []
     for _ in range(times):
         request = replace(hold_request(prepared, measure), calibrate=True)
         arm = WorkerArm(ArmSpec("head", request))
         with contextlib.closing(arm):
             arm.start()
-            found.append(arm.hold())
-    return Probe(
+            loaded.append(arm.load())
+    return Injection(
         prepared,
         measure,
-        median(held.inference_ns for held in found),
-        median(float(held.facts["units_per_inference"]) for held in found),
+        median(arm.inference_ns for arm in loaded),
+        median(float(arm.facts["units_per_inference"]) for arm in loaded),
     )
 
 
-def corrected(guess: Probe, seen: Sequence[float], error: float) -> Probe:
-    """The guess as the slowdowns ``seen`` at CHECKED_SHARES correct it.
+def corrected(guess: Injection, seen: Sequence[float], error: float) -> Injection:
+    """Correct the guess by the slowdowns ``seen`` at CHECKED_SHARES.
 
-    The guess times units in a row. Between inferences a unit finds its data in slower caches, and
-    the first one its code as well: cost is a line with a fixed part, and two points give it. A
-    check that is itself unsure (``error``, as a share) corrects nothing.
+    The guess times units in a row. Between inferences a unit reads its data from slower caches, and
+    the first unit its code as well. The cost is therefore a line with a fixed part, and two points
+    determine it. A check with a large ``error`` (a share) corrects nothing.
     """
-    if error > SURE:
+    if error > MAX_CHECK_ERROR:
         return guess
     low, high = CHECKED_SHARES
     slope = min(max((seen[1] - seen[0]) / (high - low), 0.25), 4.0)
@@ -256,7 +246,7 @@ def quickest_case(suite: Suite, only: Sequence[str], executor: Executor) -> Prep
     """The runnable case of a suite with the fewest MACs.
 
     Raises:
-        InputError: none can run here.
+        InputError: no case can run on this machine.
     """
     prepared = prepare_cases(plan_suite(suite, only), executor)
     ready = [case for case in prepared if case.status is None]
@@ -268,60 +258,57 @@ def quickest_case(suite: Suite, only: Sequence[str], executor: Executor) -> Prep
 
 
 def run_self_test(
-    file: Path, only: Sequence[str], tell: Told, *, allow_code: bool = False
+    file: Path, only: Sequence[str], report: StepReport, *, allow_code: bool = False
 ) -> SelfTest:
     """Run the gates of SHARES on the quickest case of a suite.
 
     Raises:
-        InputError: no case can run here.
+        InputError: no case can run on this machine.
     """
     with allowing_code(allow_code):
         suite = load_suite(file)
         case = quickest_case(suite, only, LocalExecutor(allow_code=allow_code))
     result = SelfTest(case.id, suite.gate)
-    with timing_lock(f"self-test of the gate, {case.id}", waiting=tell):
+    with timing_lock(f"self-test of the gate, {case.id}", waiting=report):
         try:
-            tell(f"calibrating {case.id}")
-            arms = calibrate(result, probe(case, suite.measure))
+            report(f"calibrating {case.id}")
+            arms = calibrate(result, guess_injection(case, suite.measure))
         except ArmLostError as lost:
-            result.outcomes.append((0.0, CaseData(Lost(lost.reason, str(lost)))))
+            result.outcomes.append((0.0, CaseData(Unmeasured(lost.reason, str(lost)))))
         else:
-            run_gates(result, arms, tell, SHARES)
+            run_gates(result, arms, report, SHARES)
     return result
 
 
-def calibrate(result: SelfTest, guess: Probe) -> Callable[[float], MakeArm]:
-    """Check the guess by a few generations; return what makes the arms of a share.
+def calibrate(result: SelfTest, guess: Injection) -> Callable[[float], MakeArm]:
+    """Check the guess by a few blocks, and return the function that makes the arms of a share.
 
     Raises:
         ArmLostError: an arm was lost.
     """
-    found = [_estimates(guess.arms(share), CHECK_GENERATIONS) for share in CHECKED_SHARES]
-    result.seen = tuple(math.expm1(fmean(estimates)) for estimates in found)
-    variance = fmean(stdev(estimates) ** 2 for estimates in found)
-    result.seen_error = math.sqrt(variance / CHECK_GENERATIONS)
-    probe_now = corrected(guess, result.seen, result.seen_error)
-    result.inference_ms = probe_now.inference_ns / 1e6
-    result.units_per_inference = probe_now.units_per_inference
-    return probe_now.arms
+    checks = [_estimates(guess.arms(share), CHECK_BLOCKS) for share in CHECKED_SHARES]
+    result.seen = tuple(math.expm1(fmean(estimates)) for estimates in checks)
+    variance = fmean(stdev(estimates) ** 2 for estimates in checks)
+    result.seen_error = math.sqrt(variance / CHECK_BLOCKS)
+    injection = corrected(guess, result.seen, result.seen_error)
+    result.inference_ms = injection.inference_ns / 1e6
+    result.units_per_inference = injection.units_per_inference
+    return injection.arms
 
 
 def _estimates(make_arm: MakeArm, count: int) -> list[float]:
-    with contextlib.closing(generations(make_arm)) as stream:  # type: ignore[type-var]
-        return [
-            generation_estimate(g.inference_ns("base"), g.inference_ns("head"))
-            for g in itertools.islice(stream, count)
-        ]
+    with contextlib.closing(measure_blocks(make_arm)) as stream:  # type: ignore[type-var]
+        return [elapsed_estimate(block) for block in itertools.islice(stream, count)]
 
 
 def run_gates(
     result: SelfTest,
     arms: Callable[[float], MakeArm],
-    tell: Told,
+    report: StepReport,
     shares: Sequence[float],
 ) -> None:
-    """Run one gate for each share and keep what came of it in ``result``."""
+    """Run one gate for each share and add its outcome to ``result``."""
     for share in shares:
         data = measure_case(arms(share), result.gate)
         result.outcomes.append((share, data))
-        tell(f"{share * 100:g} % injected: {_told(data)}, {data.seconds:.0f} s")
+        report(f"{share * 100:g} % injected: {_outcome_text(data)}, {data.seconds:.0f} s")

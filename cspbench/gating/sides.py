@@ -1,4 +1,4 @@
-"""The two sides of a gate: from what the user wrote to cases that are ready to be measured.
+"""The two sides of a gate: from the user's text to cases that are ready to be measured.
 
 A side is ``set:key=value,...`` (the suite with other settings), ``env:PATH`` (another Python
 environment), a git ref of the repository that holds the suite, or a stored run.
@@ -38,9 +38,9 @@ _FACTS_TIMEOUT_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class SideRequest:
-    """What the user asked for: a kind and its value, the commit of a git ref resolved.
+    """A side as the user wrote it: its kind and value, with a git ref resolved to a commit.
 
-    ``python`` is the interpreter of another environment, where the side has one.
+    ``python`` is the interpreter of the side's own environment, if it has one.
     """
 
     text: str
@@ -51,15 +51,15 @@ class SideRequest:
 
     @property
     def axes(self) -> frozenset[str]:
-        """Settings that the side makes, by name."""
+        """Names of the settings that the side changes."""
         return frozenset(name for name, _ in self.settings)
 
 
 @dataclass
 class OpenSide:
-    """A side whose files are there: its suite and prepared cases.
+    """A side whose files are available: its suite and prepared cases.
 
-    ``facts`` describe it for reports; ``python`` and ``path`` are what its workers run in.
+    ``facts`` describe it in reports. Its workers run ``python`` and import cspbench from ``path``.
     """
 
     request: SideRequest
@@ -70,20 +70,20 @@ class OpenSide:
 
     @property
     def python(self) -> str | None:
-        """Interpreter of its workers; None: this one."""
+        """Interpreter of the side's workers; None for the one that runs the gate."""
         return self.request.python
 
 
 def parse_side(text: str, suite: Path, results: Path) -> SideRequest:
-    """Find out what a side is.
+    """Parse a side.
 
     Args:
-        text: what the user wrote.
+        text: the user's text.
         suite: the suite's file.
-        results: where stored runs lie.
+        results: folder of the stored runs.
 
     Raises:
-        InputError: it is none of the four, or names something that is not there.
+        InputError: the text is none of the four kinds, or names something that does not exist.
     """
     prefix, _, value = text.partition(":")
     if prefix == "set" and ":" in text:
@@ -99,7 +99,7 @@ def parse_side(text: str, suite: Path, results: Path) -> SideRequest:
     runs = ", ".join(run.name for run in list_runs(results)[-3:]) or "none"
     where = f"{repository} has no such commit" if repository else f"{suite} is in no git repository"
     raise InputError(
-        f"{text!r} is no side of a gate: write set:key=value,... or env:PATH, a git ref ({where}), "
+        f"{text!r} is no side of a gate: write set:key=value,..., env:PATH, a git ref ({where}) "
         f"or a stored run (newest under {results}: {runs})"
     )
 
@@ -121,24 +121,27 @@ def _settings(text: str, value: str) -> tuple[tuple[str, str], ...]:
         if not key or not equals:
             raise InputError(f"{text}: write set:key=value,key=value, such as set:engine=classic")
         if key in settings:
-            raise InputError(f"{text}: {key} is given twice")
+            raise InputError(f"{text} sets {key} twice: set it once")
         settings[key] = setting
     return tuple(settings.items())
 
 
 def interpreter(value: str) -> str:
-    """Python of ``env:PATH``: an interpreter, or a virtual environment's folder.
+    """Python of ``env:PATH``, where PATH is an interpreter or the folder of a virtual environment.
 
     Raises:
-        InputError: there is none.
+        InputError: there is no such interpreter.
     """
     path = Path(value).expanduser()
     if path.is_dir():
         path = next((p for p in (path / "bin/python", path / "Scripts/python.exe") if p.exists()),
                     path)  # fmt: skip
     if not value or path.is_dir() or not os.access(path, os.X_OK):
-        raise InputError(f"env:{value}: no Python interpreter and no virtual environment there")
-    return str(path.absolute())  # a link's target would be another environment
+        raise InputError(
+            f"env:{value} names no Python interpreter and no virtual environment: give the path of "
+            "one"
+        )
+    return str(path.absolute())  # the target of a link would be another environment
 
 
 @contextlib.contextmanager
@@ -150,18 +153,18 @@ def opened(
     alone: bool = False,
     allow_code: bool = False,
 ) -> Iterator[OpenSide]:
-    """Check the side out, prepare its cases, and clean up at the end.
+    """Check out the side, prepare its cases, and clean up at the end.
 
     Args:
         request: the side; not a stored run.
         suite: the suite's file in the working tree.
         only: patterns of case ids.
-        alone: keep artifacts apart from all other code's: a git side is compared, and what a
-            user's module imports is not part of an artifact's identity.
-        allow_code: leave to run code that a model brings.
+        alone: keep the artifacts apart from those of other code. This is needed beside a git side,
+            because the imports of a user's module are not part of an artifact's identity.
+        allow_code: permit code that a model brings.
 
     Raises:
-        InputError: the suite does not exist there or holds mistakes, or the environment cannot
+        InputError: the suite does not exist on this side or has errors, or the environment cannot
             run a worker.
     """
     with contextlib.ExitStack() as stack:
@@ -176,7 +179,7 @@ def opened(
             facts["commit"] = request.value
             if not file.is_file():
                 relative = file.relative_to(tree)
-                raise InputError(f"{request.text}: the suite {relative} does not exist there")
+                raise InputError(f"the suite {relative} does not exist at {request.text}")
         elif alone:
             assert repository is not None, "the other side is of this repository"
             folder = _inside(repository, repository)
@@ -195,7 +198,7 @@ def opened(
 
 
 def _inside(tree: Path, repository: Path) -> Path:
-    """The folder of a tree that the working directory is in the repository; its top if outside."""
+    """The working directory's place in ``tree``; the top if it is outside of the repository."""
     here = Path.cwd().resolve()
     inside = tree / here.relative_to(repository) if here.is_relative_to(repository) else tree
     return inside if inside.is_dir() else tree
@@ -203,7 +206,7 @@ def _inside(tree: Path, repository: Path) -> Path:
 
 @contextlib.contextmanager
 def _working_in(folder: Path, cache: Path | None) -> Iterator[None]:
-    """Let relative paths, the user's modules and the cache be those of one side."""
+    """Use the relative paths, the user's modules and the cache of one side."""
     here, before = Path.cwd(), os.environ.get("CSPBENCH_CACHE")
     os.chdir(folder)
     if cache is not None:
@@ -220,7 +223,7 @@ def _working_in(folder: Path, cache: Path | None) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _only_cspbench() -> Iterator[str]:
-    """A folder from which another interpreter imports this cspbench, and nothing else of ours."""
+    """A folder from which another interpreter imports this cspbench and nothing else."""
     folder = Path(tempfile.mkdtemp(prefix="cspbench-gate-"))
     try:
         (folder / "cspbench").symlink_to(Path(cspbench.__file__).resolve().parent)
@@ -230,19 +233,19 @@ def _only_cspbench() -> Iterator[str]:
 
 
 def environment_facts(python: str, path: str | None) -> dict[str, Any]:
-    """Versions in another environment, told by a worker that runs in it.
+    """Versions in another environment, as a worker that runs in it reports them.
 
     Raises:
-        InputError: no worker runs there; the message ends in its last words.
+        InputError: no worker runs there; the message ends with the last line of its output.
     """
     worker = WorkerProcess(python=python, path=path)
     try:
         outcome = worker.ask(FactsRequest().to_json(), _FACTS_TIMEOUT_SECONDS)
     finally:
         worker.close()
-    found = outcome.checked(FactsRequest.job)
-    if found is not None:
-        return to_plain(found)
+    facts = outcome.checked(FactsRequest.job)
+    if facts is not None:
+        return to_plain(facts)
     last = (outcome.log.strip().splitlines() or [outcome.reason])[-1]
     raise InputError(f"{python} cannot run a worker of cspbench: {last}")
 

@@ -1,7 +1,7 @@
-"""The static gate: what two analyses differ in, exactly, and which layers make the difference.
+"""The static gate: the exact differences of two analyses, and the layers that make them.
 
-Pure: two analyses and the suite's rules in, changes out. Nothing here is measured, so there is no
-noise and any change beyond its rule counts.
+Pure functions from two analyses and the suite's rules to changes. Nothing here is measured, so
+there is no noise, and any change beyond its rule counts.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ NAMED_LAYERS = 5
 class StaticChange:
     """One metric of one model on both sides.
 
-    ``change`` is head / base - 1 (None if the base had nothing), ``limit`` the largest growth that
-    the suite allows (None: no rule), ``layers`` one phrase a layer that changed, most costly first.
+    ``change`` is head / base - 1 (None if the base is 0). ``limit`` is the largest growth that the
+    suite allows (None without a rule). ``layers`` holds a phrase for each layer that changed, most
+    costly first.
     """
 
     model: str
@@ -38,12 +39,12 @@ class StaticChange:
 
     @property
     def sentence(self) -> str:
-        """What changed, by how much, and where."""
+        """The change, its limit and the layers that make it."""
         return self.short + (f": {'; '.join(self.layers)}" if self.layers else "")
 
     @property
     def short(self) -> str:
-        """What changed and by how much."""
+        """The change and its limit."""
         text = f"{self.metric} {self.base:,} -> {self.head:,}"
         if self.change is not None:
             text += f" ({self.change * 100:+.2f} %)"
@@ -58,11 +59,11 @@ def compare_static(
     """Compare two analyses; only metrics that differ are returned.
 
     Args:
-        model: what the comparison is called.
+        model: name of the comparison.
         base: analysis of the base.
         head: analysis of the head.
-        rules: metric -> largest allowed growth as a share. With any rule, a head of which less can
-            be counted than of the base (``coverage``) is blocked too: its totals say nothing.
+        rules: metric -> largest allowed growth as a share. With any rule, a head with a lower
+            ``coverage`` than the base is blocked too, because its totals are incomplete.
     """
     changes = []
     for rule in _compared(rules):
@@ -88,13 +89,13 @@ def compare_static(
 
 
 def unknown_rules(base: Analysis, head: Analysis, rules: Mapping[str, float]) -> list[str]:
-    """Names of static rules whose number an analysis lacks: made where its metric is not known."""
+    """Names of the static rules whose metric is missing in an analysis."""
     limited = [rule for rule in _compared(rules) if rule.name in rules]
     return [rule.name for rule in limited if None in (rule.value(base), rule.value(head))]
 
 
 def _compared(limits: Mapping[str, float]) -> list[StaticRule]:
-    """The static rules that are always compared, and those of the suite."""
+    """The static rules that every gate compares, and those of the suite."""
     known = gate_rules()
     names = dict.fromkeys([*always_compared(), *limits])
     return [rule for name in names if isinstance(rule := known.get(name), StaticRule)]
@@ -103,13 +104,13 @@ def _compared(limits: Mapping[str, float]) -> list[StaticRule]:
 def changed_layers(base: Analysis, head: Analysis, part: Callable[[Layer], Number]) -> list[str]:
     """Phrases for the layers that were added, removed or changed, most costly first.
 
-    Layers are aligned by what they compute, not by name: an inserted layer shifts the names of all
-    that follow. ``part`` is what a layer costs.
+    Layers are aligned by what they compute and not by name, because an inserted layer shifts the
+    names of all layers after it. ``part`` gives the cost of a layer.
     """
-    found = sorted(_differences(base, head, part), key=lambda item: -item[0])
-    # A norm or an activation that came along with a convolution needs no mention of its own.
-    weighty = [phrase for weight, phrase in found if weight]
-    phrases = weighty or [phrase for _, phrase in found]
+    differences = sorted(_differences(base, head, part), key=lambda item: -item[0])
+    # A norm or an activation that came with a convolution costs nothing and is not named.
+    costly = [phrase for cost, phrase in differences if cost]
+    phrases = costly or [phrase for _, phrase in differences]
     more = len(phrases) - NAMED_LAYERS
     return phrases[:NAMED_LAYERS] + ([f"and {more} more"] if more > 0 else [])
 
@@ -127,11 +128,11 @@ def _differences(
         both = min(i2 - i1, j2 - j1) if tag == "replace" else 0
         for before, after in zip(old[i1 : i1 + both], new[j1 : j1 + both], strict=True):
             grown = float(part(after) - part(before))
-            yield abs(grown), f"changed {_told(before)} to {_told(after)}"
+            yield abs(grown), f"changed {_phrase(before)} to {_phrase(after)}"
         for layer in old[i1 + both : i2]:
-            yield float(part(layer)), f"removed {_told(layer)}"
+            yield float(part(layer)), f"removed {_phrase(layer)}"
         for layer in new[j1 + both : j2]:
-            yield float(part(layer)), f"added {_told(layer)}"
+            yield float(part(layer)), f"added {_phrase(layer)}"
 
 
 def _signature(layer: Layer) -> tuple[object, ...]:
@@ -141,7 +142,7 @@ def _signature(layer: Layer) -> tuple[object, ...]:
     )  # fmt: skip
 
 
-def _told(layer: Layer) -> str:
+def _phrase(layer: Layer) -> str:
     kernel = f" {'x'.join(map(str, layer.kernel))}" if layer.kernel else ""
     shapes = [layer.input_shapes, layer.output_shapes]
     sides = ["x".join(map(str, shape[0][1:])) if shape else "?" for shape in shapes]

@@ -1,4 +1,4 @@
-"""Stored runs as a side: only for the machine they came from, and with wider intervals."""
+"""Stored runs as sides: only on the machine that measured them, and with wider intervals."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cspbench.errors import InputError
 from cspbench.gating.decide import separate_runs
 from cspbench.gating.report import GateReport, Skipped
 from cspbench.gating.sides import SideRequest, stored_side
-from cspbench.gating.verdict import Lost, Measured, judge_separate
+from cspbench.gating.verdict import MeasuredCase, Unmeasured, judge_separate
 from cspbench.machine.comparability import Severity, Use
 from cspbench.store.records import Record, records
 from cspbench.store.rundir import StoredRun, read_run
@@ -20,9 +20,9 @@ from cspbench.suite.load import load_suite
 from cspbench.views.compare import run_differences
 
 if TYPE_CHECKING:
-    from cspbench.gating.job import Settings, Told
+    from cspbench.gating.job import GateSettings, StepReport
 
-#: Settings of the measurement that move a median.
+#: Settings of the measurement on which a median depends.
 MEASURE = ("warmup_seconds", "seed")
 
 
@@ -30,18 +30,17 @@ def run_stored_gate(
     suite: Path,
     base: SideRequest,
     head: SideRequest,
-    settings: Settings,
-    tell: Told = lambda _text: None,
+    settings: GateSettings,
+    report_step: StepReport = lambda _text: None,
 ) -> GateReport:
-    """Compare with a stored run; a side that is none is measured now, by ``rounds``.
+    """Compare with a stored run. A side that is no stored run is measured now, by ``rounds``.
 
     Raises:
-        InputError: the runs come from different machines, versions or settings; every difference
-            is named. Or a side that would have to be measured is neither stored nor the suite with
-            settings.
+        InputError: the runs come from different machines, versions or settings (the message names
+            every difference), or a side is neither a stored run nor the suite with settings.
     """
     started = time.monotonic()
-    sides = [_run_of(side, suite, settings, tell) for side in (base, head)]
+    sides = [_run_of(side, suite, settings, report_step) for side in (base, head)]
     _refuse_unlike(*sides)
     gate = load_suite(suite).gate
     report = GateReport(
@@ -62,21 +61,23 @@ def run_stored_gate(
     _judge(report, *sides)
     report.notes += run_differences(sides[0], sides[1], Use.GATE, Severity.WARN)
     report.notes.append(
-        "the sides did not take turns: intervals hold what the machine may have changed between "
-        "the runs, and no effect is confirmed by a second measurement"
+        "the sides did not take turns: the intervals allow for changes of the machine between the "
+        "runs, and no effect is confirmed by a second measurement"
     )
     report.seconds = time.monotonic() - started
     return report
 
 
-def _run_of(side: SideRequest, suite: Path, settings: Settings, tell: Told) -> StoredRun:
-    """The stored run, or one that is made now."""
+def _run_of(
+    side: SideRequest, suite: Path, settings: GateSettings, report_step: StepReport
+) -> StoredRun:
+    """The stored run of a side, or a run that is measured now."""
     if side.kind == "run":
         return stored_side(side)
     if side.kind != "set" or side.python:
         raise InputError(
-            f"{side.text} cannot be compared with a stored run: compare set:... with it, or two "
-            "refs with each other, which is also far more certain"
+            f"{side.text} cannot be compared with a stored run: compare set:... with the run, or "
+            "two git refs with each other, which is also far more certain"
         )
     from cspbench.runner.executor import LocalExecutor
     from cspbench.runner.plan import plan_suite
@@ -84,7 +85,7 @@ def _run_of(side: SideRequest, suite: Path, settings: Settings, tell: Told) -> S
 
     plan = plan_suite(load_suite(suite, dict(side.settings)), settings.only)
     directory = new_run(plan, settings.results)
-    tell(f"measuring {side.text} by rounds into {directory.path}")
+    report_step(f"measuring {side.text} by rounds into {directory.path}")
     execute(plan, directory, executor=LocalExecutor(allow_code=settings.allow_code))
     return read_run(directory.path)
 
@@ -126,14 +127,14 @@ def _judge(report: GateReport, base: StoredRun, head: StoredRun) -> None:
     ]
 
 
-def _measured(pair: tuple[Record, Record], comparisons: int, report: GateReport) -> Measured:
+def _measured(pair: tuple[Record, Record], comparisons: int, report: GateReport) -> MeasuredCase:
     base, head = ([one.median_ms for one in record.times] for record in pair)
     bad = next((record for record in pair if record.status is not Status.OK), None)
     name = pair[0].case
     if bad is not None and bad.status is not Status.INTERRUPTED:
-        return Measured(name, Lost("arm_ended", f"{bad.status}: {bad.reason}"))
+        return MeasuredCase(name, Unmeasured("arm_ended", f"{bad.status}: {bad.reason}"))
     if min(len(base), len(head)) < 2:
         text = f"{len(base)} good launches of the base and {len(head)} of the head; two are needed"
-        return Measured(name, Lost("few_launches", text))
+        return MeasuredCase(name, Unmeasured("few_launches", text))
     decision = separate_runs(base, head, report.min_effect, report.tolerance, comparisons)
-    return Measured(name, decision, None, median(base), median(head))
+    return MeasuredCase(name, decision, None, median(base), median(head))

@@ -1,7 +1,7 @@
-"""Verdicts: what the decisions of all cases together mean, in a word, a code and a sentence.
+"""Verdicts: the meaning of all decisions together, as a word, a reason code and a sentence.
 
-Pure: decisions in, verdicts out. What a gate may say is a closed list, so that people and programs
-can rely on it.
+Pure functions from decisions to verdicts. Verdicts and reason codes are closed lists, on which
+people and programs can rely.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from cspbench.gating.decide import Decision, Finding, confirmed, moving_alike
 
 
 class Verdict(str, Enum):
-    """What the gate says of one case."""
+    """The gate's verdict on one case, in a word."""
 
     FASTER = "faster"
     SAME = "same"
@@ -42,33 +42,33 @@ WORST_FIRST = (
     Verdict.SAME,
 )
 
-#: Reason code -> what it means. Each verdict carries one.
+#: Reason code -> its meaning. Each verdict carries one.
 REASONS: dict[str, str] = {
-    "confirmed": "found slower, measured again from scratch, found slower again",
+    "confirmed": "slower in two independent measurements",
     "static_rule": "costs more than the suite's rule allows; time was not measured",
     "peak_memory": "takes more memory than the suite's rule allows",
     "measured_rule": "grew by more than the suite's rule for a measured number allows",
-    "beyond_bounds": "the whole interval lies beyond no change, by at least the smallest effect",
+    "beyond_bounds": "the interval excludes no change; the estimate reaches the smallest effect",
     "within_tolerance": "the whole interval lies within the tolerance",
-    "identical": "same artifact, settings and environment on both sides; time was not measured",
-    "last_look": "still undecided after the last look",
-    "not_confirmed": "found slower, but not when measured again",
+    "identical": "the sides have the same artifact, settings and environment; no time was measured",
+    "last_look": "the last interim analysis did not decide",
+    "not_confirmed": "slower in the first measurement, but not in the second",
     "arm_ended": "a worker failed or ended",
     "no_answer": "a worker did not answer in time",
-    "starved": "one worker was kept waiting for a processor more than the other",
+    "starved": "one worker waited for a processor longer than the other",
     "unlike_arms": "the two workers did not run under the same conditions",
     "one_side_only": "one side cannot run the case at all",
     "few_launches": "a stored run holds fewer than two good launches of the case",
-    "null_moved": "the same code against itself moved too: this machine cannot be trusted now",
-    "null_unmeasured": "the same code against itself could not be measured",
-    "machine": "nearly all cases of separate runs moved alike: the machine, not the code",
+    "null_moved": "the base against itself moved too, so that this machine is not trusted now",
+    "null_unmeasured": "the base against itself could not be measured",
+    "machine": "nearly all cases of separate runs moved alike, which points to the machine",
     "conditions": "the two sides were not measured under the same conditions",
 }
 
 
 @dataclass(frozen=True)
-class Lost:
-    """A measurement that came to nothing: a reason code and what happened."""
+class Unmeasured:
+    """A measurement without a result: a reason code and what happened."""
 
     reason: str
     text: str
@@ -78,9 +78,9 @@ class Lost:
 class CaseVerdict:
     """The verdict on one case.
 
-    ``ratio`` is head / base (1.05: 5 % slower) with its 95 % interval over generations;
-    ``base_ms`` and ``head_ms`` are medians over bursts, for orientation: the ratio is what was
-    measured. ``generations`` and ``seconds`` are what it took, a second measurement included.
+    ``ratio`` is head / base (1.05: 5 % slower) with its 95 % interval over blocks. ``base_ms`` and
+    ``head_ms`` are medians over bursts, for orientation only: the verdict rests on the ratio.
+    ``generations`` (blocks, by their name in outputs) and ``seconds`` count both measurements.
     """
 
     case: str
@@ -97,18 +97,18 @@ class CaseVerdict:
 
 
 @dataclass(frozen=True)
-class Measured:
-    """What was measured of one case: once, and again if it was found slower."""
+class MeasuredCase:
+    """The measurements of one case: a first one, and a second if the first found it slower."""
 
     case: str
-    first: Decision | Lost
-    second: Decision | Lost | None = None
+    first: Decision | Unmeasured
+    second: Decision | Unmeasured | None = None
     base_ms: float | None = None
     head_ms: float | None = None
     seconds: float = 0.0
 
     @property
-    def last(self) -> Decision | Lost:
+    def last(self) -> Decision | Unmeasured:
         """The measurement that counts."""
         return self.first if self.second is None else self.second
 
@@ -128,31 +128,31 @@ def interval_text(decision: Decision) -> str:
 
 
 def judge(
-    cases: Sequence[Measured],
-    null: Decision | Lost | None,
+    cases: Sequence[MeasuredCase],
+    null: Decision | Unmeasured | None,
     min_effect: float,
     tolerance: float,
 ) -> list[CaseVerdict]:
     """Verdicts of a gate whose sides took turns.
 
     Args:
-        cases: every case that was measured; one found slower carries its second measurement.
-        null: the base against itself in the same job; None if there was nothing to measure.
+        cases: every measured case; a case that was found slower carries its second measurement.
+        null: the base against itself in the same job; None if no case was decided.
         min_effect: smallest share that counts as slower.
         tolerance: share within which a change is the same.
     """
-    again = [case for case in cases if case.second is not None]
-    stands = dict(
-        zip((case.case for case in again), confirmed([_p_again(c) for c in again]), strict=True)
+    suspects = [case for case in cases if case.second is not None]
+    is_confirmed = dict(
+        zip((s.case for s in suspects), confirmed([_second_p(s) for s in suspects]), strict=True)
     )
     verdicts = [
-        _verdict(case, stands.get(case.case, False), len(again), min_effect, tolerance)
+        _verdict(case, is_confirmed.get(case.case, False), len(suspects), min_effect, tolerance)
         for case in cases
     ]
     return [_guarded(verdict, null) for verdict in verdicts]
 
 
-def _p_again(case: Measured) -> float:
+def _second_p(case: MeasuredCase) -> float:
     second = case.second
     if not isinstance(second, Decision) or second.finding is not Finding.SLOWER:
         return 1.0
@@ -160,34 +160,40 @@ def _p_again(case: Measured) -> float:
 
 
 def _verdict(
-    case: Measured, stands: bool, measured_again: int, min_effect: float, tolerance: float
+    case: MeasuredCase, is_confirmed: bool, suspects: int, min_effect: float, tolerance: float
 ) -> CaseVerdict:
     last = case.last
-    if isinstance(last, Lost):
-        return _numbers(case, Verdict.UNMEASURED, last.reason, last.text)
-    found = interval_text(last)
+    if isinstance(last, Unmeasured):
+        return _with_numbers(case, Verdict.UNMEASURED, last.reason, last.text)
+    effect = interval_text(last)
     if isinstance(case.first, Decision) and case.second is not None:
         first = percent(case.first.estimate)
-        if stands:
-            sentence = f"slower by {found}, after {first} in a first measurement"
-            return _numbers(case, Verdict.SLOWER, "confirmed", sentence)
-        also = f", at the level for {measured_again} suspects" if measured_again > 1 else ""
-        sentence = f"{first} in a first measurement was not confirmed by a second: {found}{also}"
-        return _numbers(case, Verdict.INCONCLUSIVE, "not_confirmed", sentence)
-    if last.finding is Finding.FASTER:
-        return _numbers(case, Verdict.FASTER, "beyond_bounds", f"faster: {found}")
-    if last.finding is Finding.SAME:
-        sentence = f"the same within {tolerance * 100:g} %: {found}"
-        return _numbers(case, Verdict.SAME, "within_tolerance", sentence)
+        if is_confirmed:
+            sentence = f"slower by {effect}, after {first} in a first measurement"
+            return _with_numbers(case, Verdict.SLOWER, "confirmed", sentence)
+        level = f", at the level for {suspects} suspects" if suspects > 1 else ""
+        sentence = f"a second measurement did not confirm the {first} of the first: {effect}{level}"
+        return _with_numbers(case, Verdict.INCONCLUSIVE, "not_confirmed", sentence)
+    if last.finding in (Finding.FASTER, Finding.SAME):
+        return _moved_or_same(case, last.finding, effect, tolerance)
     sentence = (
-        f"{found} after {last.generations} generations neither reaches {min_effect * 100:g} % "
-        f"with certainty nor surely lies within {tolerance * 100:g} %"
+        f"{effect} after {last.blocks} blocks neither surely reaches {min_effect * 100:g} % "
+        f"nor surely lies within {tolerance * 100:g} %"
     )
-    return _numbers(case, Verdict.INCONCLUSIVE, "last_look", sentence)
+    return _with_numbers(case, Verdict.INCONCLUSIVE, "last_look", sentence)
 
 
-def _numbers(case: Measured, verdict: Verdict, reason: str, sentence: str) -> CaseVerdict:
-    made = [d for d in (case.first, case.second) if isinstance(d, Decision)]
+def _moved_or_same(
+    case: MeasuredCase, finding: Finding, effect: str, tolerance: float
+) -> CaseVerdict:
+    if finding is Finding.SAME:
+        sentence = f"the same within {tolerance * 100:g} %: {effect}"
+        return _with_numbers(case, Verdict.SAME, "within_tolerance", sentence)
+    return _with_numbers(case, Verdict(finding.value), "beyond_bounds", f"{finding}: {effect}")
+
+
+def _with_numbers(case: MeasuredCase, verdict: Verdict, reason: str, sentence: str) -> CaseVerdict:
+    decisions = [d for d in (case.first, case.second) if isinstance(d, Decision)]
     last = case.last
     ratios: dict[str, float | None] = {}
     if isinstance(last, Decision):
@@ -203,17 +209,17 @@ def _numbers(case: Measured, verdict: Verdict, reason: str, sentence: str) -> Ca
         sentence=sentence,
         base_ms=case.base_ms,
         head_ms=case.head_ms,
-        generations=sum(decision.generations for decision in made),
+        generations=sum(decision.blocks for decision in decisions),
         seconds=case.seconds,
         **ratios,
     )
 
 
-def _guarded(verdict: CaseVerdict, null: Decision | Lost | None) -> CaseVerdict:
-    """Take back what was found where the null case says that nothing can be found here."""
+def _guarded(verdict: CaseVerdict, null: Decision | Unmeasured | None) -> CaseVerdict:
+    """Take back a verdict on time if the null case moved or could not be measured."""
     if verdict.verdict not in (Verdict.SLOWER, Verdict.FASTER, Verdict.SAME) or null is None:
         return verdict
-    if isinstance(null, Lost):
+    if isinstance(null, Unmeasured):
         reason, why = "null_unmeasured", f"could not be measured: {null.text}"
     elif null.finding in (Finding.SLOWER, Finding.FASTER):
         reason, why = "null_moved", f"moved by {interval_text(null)}"
@@ -224,12 +230,12 @@ def _guarded(verdict: CaseVerdict, null: Decision | Lost | None) -> CaseVerdict:
 
 
 def judge_separate(
-    cases: Sequence[Measured], min_effect: float, tolerance: float
+    cases: Sequence[MeasuredCase], min_effect: float, tolerance: float
 ) -> list[CaseVerdict]:
-    """Verdicts of two runs that did not take turns: only as good as the machine held still.
+    """Verdicts of two runs that did not take turns, so that the machine may have changed.
 
-    Where nearly all cases moved alike, slower and faster cases are ``untrusted``: between separate
-    runs the machine is the likelier cause.
+    If nearly all cases moved alike, slower and faster cases are ``untrusted``, because between
+    separate runs the machine is the more likely cause.
     """
     verdicts = []
     estimates = [case.first.estimate for case in cases if isinstance(case.first, Decision)]
@@ -239,7 +245,7 @@ def judge_separate(
         if common is not None and verdict.verdict in (Verdict.SLOWER, Verdict.FASTER):
             sentence = (
                 f"{verdict.sentence}; but nearly all {len(estimates)} cases moved by about "
-                f"{percent(common)}: machine, not code"
+                f"{percent(common)}, which points to the machine and not to the code"
             )
             verdict = replace(
                 verdict, verdict=Verdict.UNTRUSTED, reason="machine", sentence=sentence
@@ -248,23 +254,18 @@ def judge_separate(
     return verdicts
 
 
-def _separate(case: Measured, tolerance: float) -> CaseVerdict:
+def _separate(case: MeasuredCase, tolerance: float) -> CaseVerdict:
     first = case.first
-    if isinstance(first, Lost):
-        return _numbers(case, Verdict.UNMEASURED, first.reason, first.text)
-    found = f"{interval_text(first)}, wider because the runs did not take turns"
-    if first.finding is Finding.SLOWER:
-        return _numbers(case, Verdict.SLOWER, "beyond_bounds", f"slower: {found}")
-    if first.finding is Finding.FASTER:
-        return _numbers(case, Verdict.FASTER, "beyond_bounds", f"faster: {found}")
-    if first.finding is Finding.SAME:
-        sentence = f"the same within {tolerance * 100:g} %: {found}"
-        return _numbers(case, Verdict.SAME, "within_tolerance", sentence)
-    return _numbers(case, Verdict.INCONCLUSIVE, "last_look", f"{found} decides nothing")
+    if isinstance(first, Unmeasured):
+        return _with_numbers(case, Verdict.UNMEASURED, first.reason, first.text)
+    effect = f"{interval_text(first)}, wider because the runs did not take turns"
+    if first.finding is Finding.INCONCLUSIVE:
+        return _with_numbers(case, Verdict.INCONCLUSIVE, "last_look", f"undecided: {effect}")
+    return _moved_or_same(case, first.finding, effect, tolerance)
 
 
-def common_cause(cases: Sequence[Measured], min_effect: float) -> str | None:
-    """A note if nearly all cases of a duet moved alike; their verdicts stand."""
+def common_cause(cases: Sequence[MeasuredCase], min_effect: float) -> str | None:
+    """A note if nearly all cases of a duet moved alike. It changes no verdict."""
     estimates = [case.last.estimate for case in cases if isinstance(case.last, Decision)]
     common = moving_alike(estimates, min_effect)
     if common is None:
@@ -281,7 +282,7 @@ def sorted_worst_first(verdicts: Iterable[CaseVerdict]) -> list[CaseVerdict]:
 
 
 def exit_code(verdicts: Iterable[CaseVerdict], strict: bool = False) -> ExitCode:
-    """What the shell is told: 2 incomparable, 1 slower, 3 unmeasured, 4 unsure with ``strict``."""
+    """Exit code: 2 incomparable, 1 slower, 3 unmeasured, 4 unsure with ``strict``, else 0."""
     seen = {verdict.verdict for verdict in verdicts}
     if Verdict.INCOMPARABLE in seen:
         return ExitCode.USAGE

@@ -1,4 +1,4 @@
-"""Git: which repository holds a suite, and a worktree of it at a ref."""
+"""Git: the repository that holds a suite, and a worktree of it at a commit."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ def git(folder: Path, *arguments: str) -> str | None:
 
 
 def repository_of(path: Path) -> Path | None:
-    """Top folder of the repository that holds ``path``; None if none does."""
+    """Top folder of the repository that holds ``path``; None if no repository holds it."""
     top = git(path.resolve().parent, "rev-parse", "--show-toplevel")
     return Path(top).resolve() if top else None
 
 
 def commit_of(repository: Path, ref: str) -> str | None:
-    """Full commit id that ``ref`` names; None if it names none."""
-    # Whatever the text is, it cannot be taken for an option.
+    """Full commit id that ``ref`` names; None if it names no commit."""
+    # --end-of-options: a ref that begins with a dash is no option.
     return git(
         repository, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}"
     )
@@ -47,10 +47,10 @@ def commit_of(repository: Path, ref: str) -> str | None:
 
 @contextlib.contextmanager
 def worktree(repository: Path, commit: str) -> Iterator[Path]:
-    """A temporary checkout of ``commit``; removed at the end.
+    """A temporary checkout of ``commit``, which is removed at the end.
 
     Raises:
-        InputError: git cannot make it.
+        InputError: git cannot check it out.
     """
     folder = Path(tempfile.mkdtemp(prefix="cspbench-gate-"))
     path = folder / "tree"
@@ -65,7 +65,7 @@ def worktree(repository: Path, commit: str) -> Iterator[Path]:
 
 
 def changed_locks(base: Path, head: Path) -> list[str]:
-    """Lock files at the top of two trees that differ, or that only one of them has."""
+    """Names of lock files at the top of two trees that differ, or that only one tree has."""
 
     def content(path: Path) -> bytes | None:
         try:

@@ -1,19 +1,19 @@
 """Schedule ``duet``: two live workers take bursts of inferences in turn.
 
 A burst lasts about 40 ms. Bursts alternate in ABBA order, so that each pair of neighbours is one
-burst of either side, a few tens of milliseconds apart: whatever the machine does, it does to both.
-Thirty pairs are a *generation*; then both processes are replaced, and the other one starts first.
-The schedule measures and decides nothing; ``cspbench.gating`` says when there is enough.
+burst of each side, a few tens of milliseconds apart, and disturbances of the machine affect both
+sides alike. Thirty pairs are a *block*. Then both processes are replaced, and the other side starts
+first. The schedule only measures; ``cspbench.gating`` decides when there are enough blocks.
 
-Where two models do not fit side by side there is the schedule ``pairs``: whole processes in ABBA
-order, one alive at a time. Its pairs are seconds apart and therefore say less.
+If two models do not fit into memory together, the schedule is ``pairs``: whole processes in ABBA
+order, one alive at a time. Its pairs are seconds apart and therefore less precise.
 """
 
 from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -31,10 +31,10 @@ from cspbench.jobs.spec import Request, to_plain
 from cspbench.runner.executor import MEMORY_SHARE
 from cspbench.runner.process import Outcome, WorkerProcess
 
-#: Pairs of bursts in a generation, and how long a burst of the slower side lasts.
+#: Pairs of bursts in a block, and how long a burst of the slower side lasts.
 PAIRS = 30
 BURST_NS = 40_000_000
-#: A burst that takes this long, and this many times what it should, is not coming back.
+#: A worker hangs if its burst takes longer than this plus this multiple of its expected time.
 BURST_TIMEOUT_SECONDS = 5.0
 BURST_TIMEOUT_FACTOR = 50.0
 
@@ -44,7 +44,7 @@ SIDES: tuple[Side, Side] = ("base", "head")
 
 
 class ArmLostError(CspbenchError):
-    """An arm cannot go on: which side, a reason code of the gate, and what happened."""
+    """An arm cannot go on. It holds the side, a reason code of the gate, and what happened."""
 
     def __init__(self, side: str, reason: str, outcome: Outcome) -> None:
         self.side = side
@@ -64,7 +64,7 @@ class Loaded:
 
 @dataclass(frozen=True)
 class Burst:
-    """Some inferences in a row: their summed time, their number, and what of it was lost."""
+    """Inferences in a row: their summed time and number, and the time lost by waiting."""
 
     ns: float
     count: int
@@ -77,17 +77,17 @@ class Burst:
 
     @property
     def running_ns(self) -> float:
-        """The same without the time in which the process could have run and did not."""
+        """The same without the time in which the process was ready but did not run."""
         return max(self.ns - self.lost_ns, 1.0) / self.count
 
 
 class Arm(Protocol):
-    """One side's worker. ``start`` returns at once; the other methods raise ArmLostError."""
+    """The worker of one side. ``start`` returns at once. The other methods raise ArmLostError."""
 
     def start(self) -> None:
         """Begin a fresh process."""
 
-    def hold(self) -> Loaded:
+    def load(self) -> Loaded:
         """Load and warm up."""
 
     def burst(self, count: int) -> Burst:
@@ -102,9 +102,9 @@ class Arm(Protocol):
 
 @dataclass(frozen=True)
 class ArmSpec:
-    """What a side runs: one case, one artifact, in one environment.
+    """The case and artifact of a side, and the environment in which its worker runs.
 
-    ``python`` and ``path`` name another environment.
+    ``python`` and ``path`` name an environment other than this process's.
     """
 
     side: Side
@@ -132,41 +132,41 @@ class WorkerArm:
         spec = self._spec
         self._worker = WorkerProcess(spec.request.case.threads, python=spec.python, path=spec.path)
 
-    def hold(self) -> Loaded:
-        """Load and warm up; the worker checks that its outputs are the model's."""
+    def load(self) -> Loaded:
+        """Load and warm up. The worker checks that its outputs agree with the reference."""
         from psutil import virtual_memory
 
         limit = int(MEMORY_SHARE * virtual_memory().available)
-        found: HoldResult = self._ask(
+        result: HoldResult = self._ask(
             self._spec.request, self._spec.timeout_seconds, memory_limit_bytes=limit
         )
-        self._expected_ns = found.inference_ns or BURST_NS
-        conditions = Conditions(found.affinity, found.nice)
-        return Loaded(self._expected_ns, conditions, to_plain(found))
+        self._expected_ns = result.inference_ns or BURST_NS
+        conditions = Conditions(result.affinity, result.nice)
+        return Loaded(self._expected_ns, conditions, to_plain(result))
 
     def burst(self, count: int) -> Burst:
         """Run so many inferences."""
         expected = count * self._expected_ns / 1e9
         timeout = BURST_TIMEOUT_SECONDS + BURST_TIMEOUT_FACTOR * expected
-        found: BurstResult = self._ask(BurstRequest(count), timeout)
-        return Burst(found.ns, found.count, found.lost_ns or 0.0)
+        result: BurstResult = self._ask(BurstRequest(count), timeout)
+        return Burst(result.ns, result.count, result.lost_ns or 0.0)
 
     def conditions(self) -> Conditions:
         """Affinity and priority of the process now."""
-        found: Conditions = self._ask(ConditionsRequest(), BURST_TIMEOUT_SECONDS)
-        return found
+        result: Conditions = self._ask(ConditionsRequest(), BURST_TIMEOUT_SECONDS)
+        return result
 
     def _ask(self, request: Request, timeout_seconds: float, **limits: int) -> Any:
         assert self._worker is not None, "start comes first"
         outcome = self._worker.ask({**request.to_json(), **limits}, timeout_seconds)
-        found = outcome.checked(request.job)
-        if found is not None:
-            return found
+        result = outcome.checked(request.job)
+        if result is not None:
+            return result
         reason = "no_answer" if outcome.status is Status.TIMEOUT else "arm_ended"
         raise ArmLostError(self._spec.side, reason, outcome)
 
     def close(self) -> None:
-        """End the process at once: what it holds is only for this duet."""
+        """End the process at once: only this duet needs it."""
         if self._worker is not None:
             self._worker.kill()
             self._worker.close()
@@ -174,10 +174,10 @@ class WorkerArm:
 
 
 @dataclass(frozen=True)
-class Generation:
+class Block:
     """One pair of processes: their bursts, item i of the base beside item i of the head.
 
-    ``first`` is the side that was started first. ``facts`` are what the workers said of themselves.
+    ``first`` is the side that was started first. ``facts`` are those that the workers reported.
     """
 
     number: int
@@ -193,7 +193,7 @@ class Generation:
         return [burst.inference_ns for burst in getattr(self, side)]
 
     def running_ns(self, side: Side) -> list[float]:
-        """The same without the time in which the process could have run and did not."""
+        """The same without the time in which the process was ready but did not run."""
         return [burst.running_ns for burst in getattr(self, side)]
 
 
@@ -201,15 +201,14 @@ class Generation:
 MakeArm = Callable[[Side], Arm]
 
 
-def generations(make_arm: MakeArm, pairs: int = PAIRS) -> Iterator[Generation]:
-    """Measure generation after generation, as long as the caller asks for more.
+def measure_blocks(make_arm: MakeArm, pairs: int = PAIRS) -> Iterator[Block]:
+    """Measure block after block, as long as the caller asks for more.
 
-    If the two sides do not fit into memory together, they are measured by ``pairs`` of processes
-    from then on.
+    If the two sides do not fit into memory together, the schedule is ``pairs`` from then on.
 
     Args:
-        make_arm: makes a side's arm; processes are started, and ended, here.
-        pairs: pairs of bursts in a generation.
+        make_arm: makes a side's arm. This function starts and ends the processes.
+        pairs: pairs of bursts in a block.
 
     Raises:
         ArmLostError: an arm failed, ended, hung, or runs under other conditions than its partner.
@@ -218,21 +217,29 @@ def generations(make_arm: MakeArm, pairs: int = PAIRS) -> Iterator[Generation]:
     number = 0
     while True:
         order = SIDES if number % 2 == 0 else SIDES[::-1]
+        started = time.monotonic()
         try:
             measure = _duet if schedule == "duet" else _process_pairs
-            generation = measure(make_arm, number, order, pairs)
+            bursts, loaded = measure(make_arm, order, pairs)
         except ArmLostError as lost:
             if lost.outcome.status is not Status.OOM or schedule == "pairs":
                 raise
             schedule = "pairs"
             continue
+        yield Block(
+            number, order[0], schedule, tuple(bursts["base"]), tuple(bursts["head"]),
+            time.monotonic() - started, {side: loaded[side].facts for side in SIDES},
+        )  # fmt: skip
         number += 1
-        yield generation
 
 
-def _burst_count(held: Sequence[Loaded]) -> int:
-    """Inferences in a burst: the slower side's bursts last about BURST_NS."""
-    return max(1, round(BURST_NS / max(item.inference_ns for item in held)))
+#: Bursts and loaded arms of one block, by side.
+_BlockParts = tuple[dict[Side, list[Burst]], dict[Side, Loaded]]
+
+
+def _burst_count(loaded: Iterable[Loaded]) -> int:
+    """Inferences in a burst, so that a burst of the slower side lasts about BURST_NS."""
+    return max(1, round(BURST_NS / max(item.inference_ns for item in loaded)))
 
 
 def _abba(order: tuple[Side, Side], pairs: int) -> Iterator[Side]:
@@ -240,54 +247,44 @@ def _abba(order: tuple[Side, Side], pairs: int) -> Iterator[Side]:
         yield from order if pair % 2 == 0 else order[::-1]
 
 
-def _duet(make_arm: MakeArm, number: int, order: tuple[Side, Side], pairs: int) -> Generation:
-    """One generation with both processes alive."""
-    started = time.monotonic()
+def _duet(make_arm: MakeArm, order: tuple[Side, Side], pairs: int) -> _BlockParts:
+    """One block with both processes alive."""
     with contextlib.ExitStack() as stack:
         arms: dict[Side, Arm] = {}
         for side in order:
             arms[side] = make_arm(side)
             stack.callback(arms[side].close)
             arms[side].start()
-        held = {side: arms[side].hold() for side in order}
-        _check_alike(held)
-        count = _burst_count(list(held.values()))
+        loaded = {side: arms[side].load() for side in order}
+        _check_alike(loaded)
+        count = _burst_count(loaded.values())
         bursts: dict[Side, list[Burst]] = {side: [] for side in SIDES}
         for side in _abba(order, pairs):
             bursts[side].append(arms[side].burst(count))
-        _check_unchanged(arms, held)
-    return Generation(
-        number, order[0], "duet", tuple(bursts["base"]), tuple(bursts["head"]),
-        time.monotonic() - started, {side: held[side].facts for side in SIDES},
-    )  # fmt: skip
+        _check_unchanged(arms, loaded)
+    return bursts, loaded
 
 
-def _process_pairs(
-    make_arm: MakeArm, number: int, order: tuple[Side, Side], pairs: int
-) -> Generation:
-    """One generation of four processes in ABBA order, each with half of its side's bursts.
+def _process_pairs(make_arm: MakeArm, order: tuple[Side, Side], pairs: int) -> _BlockParts:
+    """One block of four processes in ABBA order, each with half of its side's bursts.
 
-    Inferences in a burst are chosen by each process, for it knows no other.
+    Each process has its own number of inferences in a burst, because it runs alone.
     """
-    started = time.monotonic()
     bursts: dict[Side, list[Burst]] = {side: [] for side in SIDES}
-    held: dict[Side, Loaded] = {}
+    loaded: dict[Side, Loaded] = {}
     for side in _abba(order, 2):
         arm = make_arm(side)
         with contextlib.closing(arm):
             arm.start()
-            held[side] = arm.hold()
-            count = _burst_count([held[side]])
+            loaded[side] = arm.load()
+            count = _burst_count([loaded[side]])
             bursts[side] += [arm.burst(count) for _ in range(max(1, pairs // 2))]
-    _check_alike(held)
-    return Generation(
-        number, order[0], "pairs", tuple(bursts["base"]), tuple(bursts["head"]),
-        time.monotonic() - started, {side: held[side].facts for side in SIDES},
-    )  # fmt: skip
+    _check_alike(loaded)
+    return bursts, loaded
 
 
-def _check_alike(held: dict[Side, Loaded]) -> None:
-    base, head = held["base"].conditions, held["head"].conditions
+def _check_alike(loaded: dict[Side, Loaded]) -> None:
+    base, head = loaded["base"].conditions, loaded["head"].conditions
     if base != head:
         raise _unlike("head", f"runs under {_text(head)}, the base's under {_text(base)}")
 
@@ -296,12 +293,12 @@ def _text(conditions: Conditions) -> str:
     return f"affinity {conditions.affinity} and nice {conditions.nice}"
 
 
-def _check_unchanged(arms: dict[Side, Arm], held: dict[Side, Loaded]) -> None:
+def _check_unchanged(arms: dict[Side, Arm], loaded: dict[Side, Loaded]) -> None:
     for side, arm in arms.items():
         now = arm.conditions()
-        if now != held[side].conditions:
+        if now != loaded[side].conditions:
             raise _unlike(
-                side, f"began under {_text(held[side].conditions)} and ended under {_text(now)}"
+                side, f"began under {_text(loaded[side].conditions)} and ended under {_text(now)}"
             )
 
 

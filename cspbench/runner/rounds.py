@@ -1,7 +1,7 @@
 """Schedule ``rounds``: every round launches every case once, in shuffled order.
 
-Drift of the machine is so spread over all cases, and the variance between processes is seen. The
-schedule only decides who is next; it launches nothing.
+This spreads drift of the machine over all cases, and shows the variance between processes. The
+schedule only decides which case is next; it launches nothing.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from cspbench.store.records import FEW_LAUNCHES, MAX_BAD_ENDS, MAX_LOST
 
 
 class Rounds:
-    """Decides the next launch from what has been reported so far.
+    """Decides the next launch by the ends of the launches before it.
 
     Args:
         case_ids: cases to launch.
-        rounds: good launches wanted of each case.
-        seed: of the shuffled orders, recorded in the run.
-        done: good launches that a case has already (a resumed run).
-        out_of_time: whether the budget of the run is spent. From then on nothing is repeated
-            because it was disturbed, and no round begins once every case has FEW_LAUNCHES.
+        rounds: good launches that each case needs.
+        seed: seed of the shuffled orders, which the run records.
+        done: good launches that each case has already (in a resumed run).
+        out_of_time: whether the budget of the run is spent. From then on no disturbed launch is
+            repeated, and no round begins once every case has FEW_LAUNCHES.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Rounds:
 
     @property
     def rounds(self) -> int:
-        """Good launches wanted of each case: fewer than at first once time ran out."""
+        """Good launches that each case needs: fewer than at first once the budget is spent."""
         return self._rounds
 
     def report(
@@ -58,15 +58,15 @@ class Rounds:
         disturbed: bool = False,
         lost: bool = False,
     ) -> None:
-        """Tell how a launch ended.
+        """Report how a launch ended.
 
         Args:
-            case_id: whose launch.
-            good: it measured.
-            final: trying again is pointless.
-            disturbed: it measured on a machine that was not itself; it is repeated, up to a third
-                of the rounds, so that a noisy neighbour cannot hold a run for ever.
-            lost: the machine that it was on went away; it is repeated, up to MAX_LOST times.
+            case_id: the case that was launched.
+            good: the launch measured its case.
+            final: another launch would end the same way.
+            disturbed: the machine was disturbed during the launch. It is repeated, up to a third
+                of the rounds, so that a noisy neighbour cannot prolong a run for ever.
+            lost: the machine of the launch went away. It is repeated, up to MAX_LOST times.
         """
         if self._out_of_time():
             self._max_repeats = 0
@@ -86,7 +86,7 @@ class Rounds:
                 self._given_up.add(case_id)
 
     def remaining(self) -> Counter[str]:
-        """Launches still wanted of each case."""
+        """Launches that each case still needs."""
         return Counter(
             {
                 case_id: self._rounds - self._good[case_id]
@@ -96,12 +96,12 @@ class Rounds:
         )
 
     def __iter__(self) -> Iterator[str]:
-        """Yield case ids to launch; the caller reports each end before asking for the next."""
+        """Yield case ids to launch. The caller reports each end before it asks for the next id."""
         number = 0
-        while wanted := self.remaining():
-            # A round serves the cases that lag behind; in an undisturbed run that is all of them.
-            most = max(wanted.values())
-            behind = [case_id for case_id in self._case_ids if wanted.get(case_id) == most]
+        while remaining := self.remaining():
+            # A round launches the cases that lag behind; in an undisturbed run these are all.
+            most = max(remaining.values())
+            behind = [case_id for case_id in self._case_ids if remaining.get(case_id) == most]
             for case_id in shuffled(behind, self._seed, number):
                 if case_id in self.remaining():
                     yield case_id
@@ -109,7 +109,7 @@ class Rounds:
 
 
 def shuffled(case_ids: Iterable[str], seed: int, number: int) -> list[str]:
-    """Order of round ``number``: the same on every machine for the same seed."""
+    """Order of round ``number``, which for one seed is the same on every machine."""
     order = sorted(case_ids)
     random.Random(f"{seed}/{number}").shuffle(order)  # noqa: S311 - not for secrets
     return order

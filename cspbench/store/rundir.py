@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic_core import from_json
 
-from cspbench.core.files import sync_directory, write_whole
+from cspbench.core.files import new_folder, sync_directory, write_whole
 from cspbench.errors import InputError, StoreError
 from cspbench.store.migrate import FORMAT, migrate
 
@@ -79,8 +79,7 @@ class RunDirectory:
             InputError: the directory cannot be made or written.
         """
         try:
-            out.mkdir(parents=True, exist_ok=True)
-            path = _fresh(out, name)
+            path = new_folder(out, name)
             run = RunDirectory(path)
             run._file.touch()
             run.meta = {"format": FORMAT, "run": path.name, **meta}
@@ -145,18 +144,6 @@ class RunDirectory:
             f"make room (or move the directory) and go on with: "
             f"cspbench run --resume {self.path}"
         )
-
-
-def _fresh(out: Path, name: str) -> Path:
-    number = 1
-    while True:
-        path = out / (name if number == 1 else f"{name}-{number}")
-        try:
-            path.mkdir()
-        except FileExistsError:
-            number += 1
-        else:
-            return path
 
 
 def _write_all(file: RawIOBase, content: bytes) -> None:

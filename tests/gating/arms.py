@@ -47,8 +47,8 @@ class FakeArm:
         self.machine.most_alive = max(self.machine.most_alive, self.machine.alive)
         self._step("start")
 
-    def hold(self):
-        self._step("hold")
+    def load(self):
+        self._step("load")
         return Loaded(
             self.machine.ns[self.side], self.conditions(), {"backend": {"engine": "fake"}}
         )
@@ -74,15 +74,15 @@ def lost(side, reason="arm_ended", status=Status.CRASHED, text="ended by SIGKILL
 def starving_head(monkeypatch):
     """What cpulimit does: once bursts begin the head's worker is stopped most of the time."""
     done, bursting, heads = threading.Event(), threading.Event(), []
-    hold, burst = WorkerArm.hold, WorkerArm.burst
+    load, burst = WorkerArm.load, WorkerArm.burst
 
     def remembering(arm):
         bursting.clear()
         if arm._spec.side == "head":
             heads[:] = [arm]
-        return hold(arm)
+        return load(arm)
 
-    monkeypatch.setattr(WorkerArm, "hold", remembering)
+    monkeypatch.setattr(WorkerArm, "load", remembering)
     monkeypatch.setattr(WorkerArm, "burst", lambda arm, n: bursting.set() or burst(arm, n))
 
     def limit():

@@ -15,7 +15,7 @@ CASE = "yolov3-tiny-prn@96/opencv-cpu/b1/t1"
 
 @pytest.fixture(scope="session")
 def opencv_artifact():
-    """A small real network as OpenCV eats it, in the session's cache."""
+    """A small real network as an ONNX file for OpenCV, in the session's cache."""
     case = Case.parse(CASE)
     spec = ArtifactSpec(case.model_id, 1, "onnx", 0)
     if not spec.exists:
@@ -28,7 +28,7 @@ def opencv_artifact():
 
 @pytest.fixture
 def opencv_job(opencv_artifact):
-    """What a worker needs to hold that network."""
+    """What a worker needs to load that network."""
     return {
         "case": CASE,
         "artifact": str(opencv_artifact.path),
@@ -54,7 +54,7 @@ activation=mish
 
 @pytest.fixture(scope="session", autouse=True)
 def _cache(tmp_path_factory):
-    """One cache for the session, as an artifact is exported once; nobody else's timing lock."""
+    """One cache for the session, to export each artifact once, and a timing lock of its own."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CSPBENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("CSPBENCH_LOCK_DIR", str(tmp_path_factory.mktemp("lock")))

@@ -1,4 +1,4 @@
-"""What CI is given works as given: steps of the action and the GitLab job are run by bash."""
+"""The files for CI work: bash runs the steps of the action and the GitLab job."""
 
 import os
 import re
@@ -14,13 +14,13 @@ from tests.gating.conftest import EXAMPLE, run_git
 
 ROOT = Path(__file__).parents[2]
 ACTION = YAML(typ="safe").load(ROOT / "action.yml")
-#: How runners call "shell: bash".
+#: The command of runners for "shell: bash".
 BASH = ("bash", "--noprofile", "--norc", "-eo", "pipefail", "-c")
 
 
 def step(name):
-    (found,) = [s for s in ACTION["runs"]["steps"] if s["name"] == name]
-    return found
+    (chosen,) = [s for s in ACTION["runs"]["steps"] if s["name"] == name]
+    return chosen
 
 
 def environment(name, contexts):
@@ -93,13 +93,13 @@ def test_inputs_of_the_action_are_no_code(repository, runner, tmp_path):
         ({"inputs.cspbench": "false"}, ""),
     ],
 )  # fmt: skip
-def test_the_action_installs_itself_and_what_it_is_told(tmp_path, inputs, installed):
-    said = tmp_path / "said"
-    said.touch()
+def test_the_action_installs_itself_and_its_input(tmp_path, inputs, installed):
+    calls = tmp_path / "calls"
+    calls.touch()
     variables = environment("Install", {"github.action_path": "/the/action", **inputs})
-    script = f'python() {{ echo "$@" >> {said}; }}\n' + step("Install")["run"]
+    script = f'python() {{ echo "$@" >> {calls}; }}\n' + step("Install")["run"]
     assert run(script, tmp_path, **variables).returncode == 0
-    assert said.read_text() == installed
+    assert calls.read_text() == installed
 
 
 def test_the_action_fetches_the_base_of_a_shallow_clone(repository, tmp_path):

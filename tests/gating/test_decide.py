@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from cspbench.gating.decide import (
-    LOOKS,
+    INTERIM_ANALYSES,
     Finding,
-    Look,
+    InterimAnalysis,
+    block_estimate,
     confirmed,
     decide,
-    generation_estimate,
     holm,
     moving_alike,
     p_value,
@@ -27,39 +27,39 @@ from tests.gating.noise import estimates as simulated
 LOGS = st.floats(-0.5, 0.5, allow_nan=False)
 
 
-def run_gate(generations, min_effect=0.03, tolerance=0.05):
-    """Look at growing prefixes as a gate does; return (finding, generations used)."""
-    for look in LOOKS:
-        decision = decide(generations[: look.generations], min_effect, tolerance)
+def run_gate(blocks, min_effect=0.03, tolerance=0.05):
+    """Analyse growing prefixes as a gate does; return (finding, blocks used)."""
+    for analysis in INTERIM_ANALYSES:
+        decision = decide(blocks[: analysis.blocks], min_effect, tolerance)
         if decision.finding is not Finding.GO_ON:
-            return decision.finding, look.generations
-    raise AssertionError("the last look always ends")
+            return decision.finding, analysis.blocks
+    raise AssertionError("the last analysis always decides")
 
 
 def share(trials, finding, **settings):
-    found = [run_gate(list(row), **settings)[0] for row in trials]
-    return sum(f is finding for f in found) / len(found)
+    findings = [run_gate(list(row), **settings)[0] for row in trials]
+    return sum(f is finding for f in findings) / len(findings)
 
 
-# One generation
+# One block
 
 
-def test_generation_is_the_median_of_the_log_ratios_of_its_pairs():
+def test_a_block_shows_the_median_of_the_log_ratios_of_its_pairs():
     # Ratios 1.0, 1.1 and a pair that a co-tenant spoilt: the median is 1.1.
-    assert generation_estimate([10, 10, 10], [10, 11, 90]) == pytest.approx(math.log(1.1))
+    assert block_estimate([10, 10, 10], [10, 11, 90]) == pytest.approx(math.log(1.1))
 
 
-def test_generation_needs_whole_pairs_of_positive_times():
+def test_a_block_needs_whole_pairs_of_positive_times():
     with pytest.raises(ValueError, match="2 bursts of the base and 1 of the head"):
-        generation_estimate([1, 1], [1])
+        block_estimate([1, 1], [1])
     with pytest.raises(ValueError, match="positive"):
-        generation_estimate([1, 0], [1, 1])
+        block_estimate([1, 0], [1, 1])
 
 
 @given(st.lists(st.tuples(st.floats(1, 1e9), st.floats(1, 1e9)), min_size=1))
 def test_swapping_the_sides_changes_only_the_sign(pairs):
     base, head = zip(*pairs, strict=True)
-    assert generation_estimate(base, head) == pytest.approx(-generation_estimate(head, base))
+    assert block_estimate(base, head) == pytest.approx(-block_estimate(head, base))
 
 
 # Bounds and p-values
@@ -78,17 +78,17 @@ def test_p_value_is_scipys_one_sided_t_test(values):
     assert p_value(values) == pytest.approx(expected, abs=1e-9)
 
 
-def test_sequential_p_counts_all_looks():
-    # One look of alpha 0.01 with p = 0.002: 0.01 * 0.002 / 0.01 = 0.002, the p-value itself.
+def test_sequential_p_counts_all_interim_analyses():
+    # One analysis of alpha 0.01 with p = 0.002: 0.01 * 0.002 / 0.01 = 0.002, the p-value itself.
     values = [0.01, 0.02, 0.03, 0.04]
-    assert sequential_p(values, [Look(4, 0.01)]) == pytest.approx(p_value(values))
-    # Two looks that spend 0.01 each; only the first was made: twice its p-value.
-    looks = [Look(4, 0.01), Look(8, 0.01)]
-    assert sequential_p(values, looks) == pytest.approx(2 * p_value(values))
-    assert sequential_p(values[:3], looks) is None
+    assert sequential_p(values, [InterimAnalysis(4, 0.01)]) == pytest.approx(p_value(values))
+    # Two analyses that spend 0.01 each, of which only the first was made: twice its p-value.
+    interim = [InterimAnalysis(4, 0.01), InterimAnalysis(8, 0.01)]
+    assert sequential_p(values, interim) == pytest.approx(2 * p_value(values))
+    assert sequential_p(values[:3], interim) is None
 
 
-# The decision at a look
+# The decision at an interim analysis
 
 
 def spread_around(centre, count, sd):
@@ -101,7 +101,7 @@ def test_slower_needs_the_bound_above_zero_and_min_effect():
     # n = 4, s = 1 %: the bound is 5.107 % below the mean.
     assert decide(spread_around(0.06, 4, 0.01), 0.03, 0.05).finding is Finding.SLOWER
     assert decide(spread_around(0.045, 4, 0.01), 0.03, 0.05).finding is Finding.GO_ON
-    # s = 0.1 %: surely slower by 2 %, but that is under min_effect and within the tolerance.
+    # s = 0.1 %: surely slower by 2 %, but that is below min_effect and within the tolerance.
     assert decide(spread_around(0.02, 4, 0.001), 0.03, 0.05).finding is Finding.SAME
 
 
@@ -122,18 +122,18 @@ def test_same_needs_both_bounds_within_the_tolerance():
     assert decide(spread_around(0.0, 4, 0.025), 0.03, 0.05).finding is Finding.GO_ON
 
 
-def test_after_the_last_look_nothing_goes_on():
+def test_after_the_last_interim_analysis_nothing_goes_on():
     # n = 16, s = 15 %: t(0.95; 15) = 1.7531, 1.7531 * 0.15 / 4 = 6.6 % > 4.9 %.
     assert decide(spread_around(0.0, 16, 0.15), 0.03, 0.05).finding is Finding.INCONCLUSIVE
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 5, 7, 9, 15])
-def test_between_looks_nothing_is_decided(count):
+def test_between_interim_analyses_nothing_is_decided(count):
     assert decide([1.0] * count, 0.03, 0.05).finding is Finding.GO_ON
 
 
-@given(st.sampled_from(LOOKS).flatmap(lambda k: st.lists(LOGS, min_size=k.generations,
-                                                        max_size=k.generations)))  # fmt: skip
+@given(st.sampled_from(INTERIM_ANALYSES).flatmap(lambda k: st.lists(LOGS, min_size=k.blocks,
+                                                        max_size=k.blocks)))  # fmt: skip
 def test_decisions_are_symmetric(values):
     mirror = {Finding.SLOWER: Finding.FASTER, Finding.FASTER: Finding.SLOWER}
     one, other = decide(values, 0.03, 0.05), decide([-v for v in values], 0.03, 0.05)
@@ -142,7 +142,7 @@ def test_decisions_are_symmetric(values):
     assert one.estimate == pytest.approx(fmean(values), abs=1e-12)
 
 
-def test_generations_without_spread_are_decided_by_their_value():
+def test_blocks_without_spread_are_decided_by_their_value():
     assert decide([0.0] * 4, 0.03, 0.05).finding is Finding.SAME
     assert decide([0.1] * 4, 0.03, 0.05).finding is Finding.SLOWER
 
@@ -159,9 +159,9 @@ def test_false_alarms_on_a_bad_machine():
     assert share(quiet, Finding.SAME) > 0.97
 
 
-def test_error_spent_by_the_looks_is_what_they_say():
-    # Without min_effect the looks alone decide: at most 2.9 % by the union bound, here within three
-    # standard errors of 2000 trials (1.1 %).
+def test_the_interim_analyses_spend_no_more_error_than_they_declare():
+    # Without min_effect their alphas alone decide: at most 2.9 % by the union bound, here within
+    # three standard errors of 2000 trials (1.1 %).
     quiet = simulated(2000, 16, 0.0, seed=2)
     assert share(quiet, Finding.SLOWER, min_effect=1e-9, tolerance=1e-9) <= 0.029 + 0.011
 
@@ -187,8 +187,8 @@ def test_sequential_p_is_valid_under_the_null():
 
 
 def test_a_second_finding_makes_false_alarms_of_a_whole_suite_rare():
-    # 100 suites of 20 unchanged cases, without min_effect: the first look at the cases alone would
-    # flag about every second suite (1 - 0.971^20 = 45 %), confirmation with Holm next to none.
+    # 100 suites of 20 unchanged cases, without min_effect: a first measurement alone would flag
+    # about every second suite (1 - 0.971^20 = 45 %), and confirmation with Holm almost none.
     first = simulated(2000, 16, 0.0, seed=7).reshape(100, 20, 16)
     second = simulated(2000, 16, 0.0, seed=8).reshape(100, 20, 16)
     flagged = alarms = 0
@@ -214,11 +214,11 @@ def test_load_that_both_sides_share_is_no_starvation():
 
 def test_a_side_that_waits_is_starved():
     # The head takes 20 % longer, but not while it runs.
-    found = starvation([0.18, 0.19, 0.18, 0.17], [0.0] * 4, 0.03, moved=True)
-    assert found == pytest.approx(0.18)
-    # The base was held back: what looks the same would be 5 % slower.
-    found = starvation([0.0] * 4, [0.05, 0.051, 0.049, 0.05], 0.03, moved=False)
-    assert found == pytest.approx(-0.05)
+    waiting = starvation([0.18, 0.19, 0.18, 0.17], [0.0] * 4, 0.03, moved=True)
+    assert waiting == pytest.approx(0.18)
+    # The base was held back: without the waiting the head would be 5 % slower.
+    waiting = starvation([0.0] * 4, [0.05, 0.051, 0.049, 0.05], 0.03, moved=False)
+    assert waiting == pytest.approx(-0.05)
 
 
 def test_waiting_that_makes_up_half_of_a_finding_is_starvation_whatever_its_significance():
@@ -246,7 +246,7 @@ def test_holm_rejects_no_less_than_bonferroni_and_no_more_than_each_alone(p_valu
         assert rejected or p > level / len(p_values)
 
 
-def test_a_case_alone_is_confirmed_by_its_own_looks():
+def test_a_case_alone_is_confirmed_by_its_own_interim_analyses():
     barely = spread_around(0.051073 + 1e-5, 4, 0.01)
     assert decide(barely, 0.03, 0.05).finding is Finding.SLOWER
     assert confirmed([sequential_p(barely)]) == [True]

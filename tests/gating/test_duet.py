@@ -5,15 +5,15 @@ import signal
 import pytest
 
 from cspbench.core.statuses import Status
-from cspbench.gating.decide import generation_estimate, starvation
+from cspbench.gating.decide import block_estimate, starvation
 from cspbench.jobs.burst import Conditions, HoldRequest
 from cspbench.runner import duet
-from cspbench.runner.duet import ArmLostError, ArmSpec, WorkerArm, generations
+from cspbench.runner.duet import ArmLostError, ArmSpec, WorkerArm, measure_blocks
 from tests.gating.arms import Machine, lost, starving_head
 
 
 def take(machine, count, pairs=4):
-    return list(itertools.islice(generations(machine.make, pairs), count))
+    return list(itertools.islice(measure_blocks(machine.make, pairs), count))
 
 
 def steps(machine, what):
@@ -27,7 +27,7 @@ def test_bursts_alternate_in_abba_order_and_the_start_order_swaps():
     machine = Machine({"base": 1e6, "head": 1e6})
     first, second = take(machine, 2)
     a, b = "base", "head"
-    assert steps(machine, "start") == steps(machine, "hold") == [a, b, b, a]
+    assert steps(machine, "start") == steps(machine, "load") == [a, b, b, a]
     taken = "".join({a: "A", b: "B"}[side] for side in steps(machine, "burst"))
     assert taken == "ABBAABBA" + "BAABBAAB"
     assert (first.first, second.first) == (a, b)
@@ -36,15 +36,15 @@ def test_bursts_alternate_in_abba_order_and_the_start_order_swaps():
 
 def test_a_burst_of_the_slower_side_lasts_forty_ms():
     machine = Machine({"base": 4e6, "head": 8e6})
-    (generation,) = take(machine, 1)
+    (block,) = take(machine, 1)
     # 40 ms / 8 ms = 5 inferences, on both sides.
-    assert {burst.count for burst in generation.base + generation.head} == {5}
-    assert generation.inference_ns("head") == [8e6] * 4
+    assert {burst.count for burst in block.base + block.head} == {5}
+    assert block.inference_ns("head") == [8e6] * 4
 
 
 def test_a_burst_has_at_least_one_inference():
-    (generation,) = take(Machine({"base": 1e9, "head": 1e9}), 1)
-    assert generation.base[0].count == 1
+    (block,) = take(Machine({"base": 1e9, "head": 1e9}), 1)
+    assert block.base[0].count == 1
 
 
 def test_processes_are_replaced_and_all_are_ended():
@@ -57,7 +57,7 @@ def test_processes_are_replaced_and_all_are_ended():
 # What goes wrong
 
 
-@pytest.mark.parametrize("what", ["start", "hold", "burst"])
+@pytest.mark.parametrize("what", ["start", "load", "burst"])
 @pytest.mark.parametrize("side", ["base", "head"])
 def test_a_lost_arm_ends_the_duet_and_both_processes(side, what):
     machine = Machine({"base": 1e6, "head": 1e6}, fail={(side, what): lost(side)})
@@ -74,23 +74,23 @@ def test_arms_under_other_conditions_are_not_compared():
     assert error.value.reason == "unlike_arms"
 
 
-def test_time_lost_is_told_apart_from_time_at_work():
+def test_running_time_leaves_out_lost_time():
     machine = Machine({"base": 1e6, "head": 2e6}, lost_share={"head": 0.5})
-    (generation,) = take(machine, 1)
-    assert generation.inference_ns("head") == [2e6] * 4
-    assert generation.running_ns("head") == generation.running_ns("base") == [1e6] * 4
+    (block,) = take(machine, 1)
+    assert block.inference_ns("head") == [2e6] * 4
+    assert block.running_ns("head") == block.running_ns("base") == [1e6] * 4
 
 
 def test_models_that_do_not_fit_together_are_measured_by_pairs_of_processes():
     no_room = lost("head", status=Status.OOM, text="over the memory limit")
-    machine = Machine({"base": 4e6, "head": 8e6}, fail={("head", "hold"): no_room})
+    machine = Machine({"base": 4e6, "head": 8e6}, fail={("head", "load"): no_room})
     first, _second = take(machine, 2)
     assert first.schedule == "pairs"
     a, b = "base", "head"
-    held = steps(machine, "hold")
-    assert held[2:] == [a, b, b, a, b, a, a, b]  # after the attempt to have both
+    loaded = steps(machine, "load")
+    assert loaded[2:] == [a, b, b, a, b, a, a, b]  # after the attempt to have both
     assert machine.log.count(("burst", a, 10)) == machine.log.count(("burst", b, 5)) == 8
-    estimate = generation_estimate(first.inference_ns("base"), first.inference_ns("head"))
+    estimate = block_estimate(first.inference_ns("base"), first.inference_ns("head"))
     assert estimate == pytest.approx(0.6931, abs=1e-4)  # log 2
 
 
@@ -99,7 +99,7 @@ def test_a_model_that_does_not_fit_alone_is_lost():
 
     class Full(Machine):
         def make(self, side):
-            machine.fail[("head", "hold")] = lost("head", status=Status.OOM, text="too large")
+            machine.fail[("head", "load")] = lost("head", status=Status.OOM, text="too large")
             return machine.make(side)
 
     with pytest.raises(ArmLostError, match="oom: too large"):
@@ -124,24 +124,24 @@ def arms(opencv_job):
 
 
 def one(make, pairs=6):
-    return next(iter(generations(make, pairs)))
+    return next(iter(measure_blocks(make, pairs)))
 
 
-def test_a_real_generation(arms):
-    generation = one(arms)
-    assert len(generation.base) == 6
-    assert all(burst.ns > 0 for burst in generation.base + generation.head)
-    assert all(0 <= burst.lost_ns <= burst.ns for burst in generation.base + generation.head)
-    assert generation.facts["base"]["backend"]["threads"] == 1
-    # Both processes were ended with the generation.
+def test_a_real_block(arms):
+    block = one(arms)
+    assert len(block.base) == 6
+    assert all(burst.ns > 0 for burst in block.base + block.head)
+    assert all(0 <= burst.lost_ns <= burst.ns for burst in block.base + block.head)
+    assert block.facts["base"]["backend"]["threads"] == 1
+    # Both processes were ended with the block.
     assert arms.made["base"].pid is None
 
 
 def test_extra_work_in_one_arm_is_seen(arms, opencv_job):
     # 4000 products of 48 x 48 matrices take tens of milliseconds, an inference takes a few.
     opencv_job["head"] = {"extra_units": 4000.0}
-    generation = one(arms)
-    estimate = generation_estimate(generation.inference_ns("base"), generation.inference_ns("head"))
+    block = one(arms)
+    estimate = block_estimate(block.inference_ns("base"), block.inference_ns("head"))
     assert estimate > 0.2
 
 
@@ -181,9 +181,9 @@ def test_a_stopped_arm_is_lost(arms, monkeypatch):
 @pytest.mark.slow
 def test_a_starved_arm_is_noticed(arms, monkeypatch):
     with starving_head(monkeypatch):
-        measured = list(itertools.islice(generations(arms, 6), 2))
+        measured = list(itertools.islice(measure_blocks(arms, 6), 2))
     estimates, running = (
-        [generation_estimate(getattr(g, of)("base"), getattr(g, of)("head")) for g in measured]
+        [block_estimate(getattr(g, of)("base"), getattr(g, of)("head")) for g in measured]
         for of in ("inference_ns", "running_ns")
     )
     assert min(estimates) > 0.3

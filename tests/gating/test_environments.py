@@ -75,25 +75,25 @@ def sides(suite, base, head):
 
 
 def prepared(suite, base="main~1", head="main"):
-    told = []
-    first, second, notes = with_environments(suite, *sides(suite, base, head), told.append)
-    return first, second, notes, told
+    steps = []
+    first, second, notes = with_environments(suite, *sides(suite, base, head), steps.append)
+    return first, second, notes, steps
 
 
 def test_a_changed_lock_file_gives_each_side_its_environment(suite, two_versions):
-    base, head, notes, told = prepared(suite)
+    base, head, notes, steps = prepared(suite)
     assert len({base.python, head.python, sys.executable}) == 3
     site = "lib/python*/site-packages/runtime.py"
-    found = [next(Path(s.python).parents[1].glob(site)).read_text() for s in (base, head)]
-    assert found == ["version = '1.0'\n", "version = '1.1'\n"]
+    versions = [next(Path(s.python).parents[1].glob(site)).read_text() for s in (base, head)]
+    assert versions == ["version = '1.0'\n", "version = '1.1'\n"]
     (note,) = notes
     assert note.startswith("requirements.txt differ between main~1 and main; each side ran in an")
-    assert len(told) == 2
-    # The second gate finds both in the cache; what the user gives stays.
+    assert len(steps) == 2
+    # The second gate finds both in the cache; the user's own environment stays.
     again = prepared(suite)
     assert (again[0].python, again[1].python, again[3]) == (base.python, head.python, [])
-    given = replace(base, python=sys.executable)
-    first, second, _ = with_environments(suite, given, head, told.append)
+    with_own = replace(base, python=sys.executable)
+    first, second, _ = with_environments(suite, with_own, head, steps.append)
     assert (first.python, second.python) == (sys.executable, head.python)
 
 
@@ -111,7 +111,7 @@ def test_a_gate_runs_real_workers_in_both_environments(
 
     monkeypatch.setattr(job, "opened", without_cases)
     with pytest.raises(InputError, match="no case is on both sides"):
-        job.run_gate(suite, *sides(suite, "main~1", "main"), job.Settings())
+        job.run_gate(suite, *sides(suite, "main~1", "main"), job.GateSettings())
     assert len({side.facts["executable"] for side in opened} | {sys.executable}) == 3
     assert not any("torch" in side.facts["libraries"] for side in opened)
     with _only_cspbench() as path:
@@ -120,7 +120,7 @@ def test_a_gate_runs_real_workers_in_both_environments(
         )
         with contextlib.closing(WorkerArm(spec)) as arm:
             arm.start()
-            assert arm.hold().inference_ns > 0
+            assert arm.load().inference_ns > 0
 
 
 def test_the_same_lock_file_needs_no_environment(suite):
@@ -132,7 +132,7 @@ def test_the_working_tree_is_installed_anew_each_time(suite, repository, two_ver
     (repository / "requirements.txt").write_text(f"./{wheel(repository, '1.2', libraries)}\n")
     first, second = (prepared(suite, "main", "set:") for _ in range(2))
     assert first[1].python == second[1].python
-    assert [len(found[3]) for found in (first, second)] == [2, 1]
+    assert [len(prepared_sides[3]) for prepared_sides in (first, second)] == [2, 1]
 
 
 def test_what_pip_cannot_install_is_one_sentence(suite, repository, git):
@@ -141,7 +141,7 @@ def test_what_pip_cannot_install_is_one_sentence(suite, repository, git):
     with pytest.raises(InputError) as error:
         prepared(suite, "main", "main~1")
     (sentence,) = error.value.problems
-    assert sentence.startswith("requirements.txt of main cannot be installed (No matching dist")
+    assert sentence.startswith("pip cannot install requirements.txt of main (No matching dist")
     assert "--base-env and --head-env" in sentence
 
 

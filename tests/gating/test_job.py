@@ -14,8 +14,8 @@ from cspbench.cli.main import main
 from cspbench.core.statuses import ExitCode, Status
 from cspbench.errors import InputError
 from cspbench.gating import job, measured
-from cspbench.gating.decide import Look
-from cspbench.gating.job import Settings, run_gate
+from cspbench.gating.decide import InterimAnalysis
+from cspbench.gating.job import GateSettings, run_gate
 from cspbench.gating.sides import OpenSide, parse_side
 from cspbench.gating.verdict import Verdict
 from cspbench.runner import duet
@@ -46,9 +46,11 @@ def gate(suite, base, head="set:", settings=None, machine=None, machines=None):
         made.append((pair.name, chosen))
         return chosen.make
 
-    told = []
-    report = run_gate(suite, *sides(suite, base, head), settings or Settings(), told.append, arms)
-    return report, made, told
+    steps = []
+    report = run_gate(
+        suite, *sides(suite, base, head), settings or GateSettings(), steps.append, arms
+    )
+    return report, made, steps
 
 
 def sides(suite, *texts):
@@ -71,7 +73,7 @@ def test_the_same_on_both_sides(suite):
     (verdict,) = report.verdicts
     assert (verdict.verdict, report.exit_code) == (Verdict.SAME, ExitCode.OK)
     assert (verdict.base_ms, verdict.generations) == (1.0, 4)
-    # The case and the null case, four generations of two processes each.
+    # The case and the null case, four blocks of two processes each.
     assert [name for name, _ in made] == [
         f"{CASE[:-6]}[engine=new]/b1/t1",
         "the base against itself",
@@ -81,14 +83,14 @@ def test_the_same_on_both_sides(suite):
 
 
 def test_slower_is_measured_again_from_scratch(suite):
-    report, _, told = gate(suite, "set:engine=new", "set:engine=classic",
+    report, _, steps = gate(suite, "set:engine=new", "set:engine=classic",
                            machine=times(1e6, 1.1e6))  # fmt: skip
     (verdict,) = report.verdicts
     assert (verdict.verdict, verdict.reason) == (Verdict.SLOWER, "confirmed")
     assert report.exit_code == ExitCode.REGRESSION
     assert verdict.ratio == pytest.approx(1.1)
     assert verdict.generations == 8
-    assert any("[1/1 again]" in line for line in told)
+    assert any("[1/1 again]" in line for line in steps)
     assert len(report.generations[verdict.case]) == 8
 
 
@@ -100,7 +102,7 @@ def test_faster_needs_no_second_measurement(suite):
 
 def test_a_null_case_that_moves_takes_the_finding_back(suite):
     slow = [times(1e6, 1.1e6), times(1e6, 1.1e6)]
-    report, _, _ = gate(suite, "set:engine=new", "set:engine=classic", Settings(strict=True),
+    report, _, _ = gate(suite, "set:engine=new", "set:engine=classic", GateSettings(strict=True),
                         machines=slow)  # fmt: skip
     assert [v.reason for v in report.verdicts] == ["null_moved"]
     assert report.exit_code == ExitCode.INCONCLUSIVE
@@ -115,7 +117,7 @@ def test_a_lost_arm_is_unmeasured(suite, error, reason):
     report, _, _ = gate(suite, "set:engine=new", "set:engine=classic", machine=machine)
     assert [(v.verdict, v.reason) for v in report.verdicts] == [(Verdict.UNMEASURED, reason)]
     assert report.exit_code == ExitCode.NOT_MEASURED
-    assert report.null is None  # nothing was found that it could guard
+    assert report.null is None  # no finding was left to guard
 
 
 def test_a_starved_arm_is_unmeasured(suite):
@@ -132,7 +134,7 @@ def test_what_neither_side_can_run_is_skipped(suite):
 
     class Refusing(Machine):
         def make(self, side):
-            machine.fail[(side, "hold")] = refusal
+            machine.fail[(side, "load")] = refusal
             return machine.make(side)
 
     report, _, _ = gate(suite, "set:engine=new", "set:engine=classic", machine=Refusing({}))
@@ -147,7 +149,7 @@ def test_what_only_one_side_can_run_is_unmeasured(suite):
 
     class Refusing(Machine):
         def make(self, side):
-            machine.fail = {("head", "hold"): refusal}
+            machine.fail = {("head", "load"): refusal}
             return machine.make(side)
 
     report, _, _ = gate(suite, "set:engine=new", "set:engine=classic", machine=Refusing({}))
@@ -170,7 +172,7 @@ def test_a_committed_slowdown_is_caught_by_the_static_gate(suite):
 
 
 def test_a_static_change_can_be_let_pass(suite):
-    report, made, _ = gate(suite, "main~1", "main", Settings(static=False))
+    report, made, _ = gate(suite, "main~1", "main", GateSettings(static=False))
     assert [v.verdict for v in report.verdicts] == [Verdict.SAME]
     assert any(change.blocked for change in report.static)
     assert len(made) == 2
@@ -181,7 +183,7 @@ def test_an_untouched_model_is_not_timed(suite, git):
     report, made, _ = gate(suite, "main~1", "main")
     assert [(v.verdict, v.reason) for v in report.verdicts] == [(Verdict.SAME, "identical")]
     assert made == []
-    report, made, _ = gate(suite, "main~1", "main", Settings(measure_identical=True))
+    report, made, _ = gate(suite, "main~1", "main", GateSettings(measure_identical=True))
     assert [v.reason for v in report.verdicts] == ["within_tolerance"]
 
 
@@ -199,24 +201,24 @@ def test_the_working_directory_does_not_matter(suite, monkeypatch, tmp_path):
 
 
 def test_leave_to_run_code_reaches_both_sides(suite, monkeypatch):
-    given = []
+    permissions = []
 
     @contextlib.contextmanager
     def without_cases(side, file, *_, allow_code, **__):
-        given.append(allow_code)
+        permissions.append(allow_code)
         yield OpenSide(side, load_suite(file), [])
 
     monkeypatch.setattr(job, "opened", without_cases)
     for leave in (True, False):
         with pytest.raises(InputError, match="no case is on both sides"):
-            gate(suite, "set:", "set:", Settings(allow_code=leave))
-    assert given == [True, True, False, False]
+            gate(suite, "set:", "set:", GateSettings(allow_code=leave))
+    assert permissions == [True, True, False, False]
 
 
 def test_sides_without_a_common_case(suite, repository, git):
     suite.write_text(suite.read_text().replace("input: 64", "input: 96"))
     with pytest.raises(InputError, match="no case is on both sides"):
-        gate(suite, "main", settings=Settings(static=False))
+        gate(suite, "main", settings=GateSettings(static=False))
 
 
 # The command with real workers
@@ -225,12 +227,12 @@ def test_sides_without_a_common_case(suite, repository, git):
 @pytest.fixture
 def short(monkeypatch):
     """Gates of few bursts: the machinery is tested, not the machine."""
-    real = Settings.__init__
+    real = GateSettings.__init__
 
-    def init(self, **given):
-        real(self, **{"looks": (Look(2, 0.02),), "pairs": 4, **given})
+    def init(self, **fields):
+        real(self, **{"interim": (InterimAnalysis(2, 0.02),), "pairs": 4, **fields})
 
-    monkeypatch.setattr(Settings, "__init__", init)
+    monkeypatch.setattr(GateSettings, "__init__", init)
 
 
 def command(capsys, *arguments):
@@ -251,7 +253,7 @@ def test_the_command_writes_what_ci_needs(suite, short, capsys, tmp_path):
     assert data["exit_code"] == code
     assert data["suite"] == "gate"
     (verdict,) = data["verdicts"]
-    # Two short generations on a busy machine may end in any verdict, but they were measured.
+    # Two short blocks on a busy machine may end in any verdict, but they were measured.
     assert verdict["reason"] == "starved" or verdict["generations"] >= 2
     assert len(data["generations"][verdict["case"]][0]["base_elapsed_ns"]) == 4
     (folder,) = (tmp_path / "results").iterdir()
@@ -287,7 +289,7 @@ def test_a_killed_or_stopped_worker_makes_the_command_end_with_3(
 
 @pytest.mark.slow
 def test_a_starved_worker_makes_the_gate_end_with_3(suite, monkeypatch):
-    settings = Settings(looks=(Look(8, 0.02),), pairs=4)
+    settings = GateSettings(interim=(InterimAnalysis(8, 0.02),), pairs=4)
     with starving_head(monkeypatch):
         report = real_gate(suite, "set:engine=classic", "set:engine=classic", settings)
     (verdict,) = report.verdicts
@@ -309,17 +311,17 @@ def test_models_without_room_for_both_are_measured_by_pairs_of_processes(suite, 
     monkeypatch.setattr(WorkerArm, "start", lambda arm: alive.add(id(arm)) or start(arm))
     monkeypatch.setattr(WorkerArm, "close", lambda arm: alive.discard(id(arm)) or close(arm))
     monkeypatch.setattr("psutil.virtual_memory", available)
-    settings = Settings(looks=(Look(2, 0.02),), pairs=2)
+    settings = GateSettings(interim=(InterimAnalysis(2, 0.02),), pairs=2)
     report = real_gate(suite, "set:engine=classic", "set:engine=classic", settings)
-    (made,) = [found for name, found in report.generations.items() if "itself" not in name]
-    assert [generation["schedule"] for generation in made] == ["pairs", "pairs"]
-    # The attempt to have both, then two generations of A B B A, one at a time.
+    (made,) = [blocks for name, blocks in report.generations.items() if "itself" not in name]
+    assert [block["schedule"] for block in made] == ["pairs", "pairs"]
+    # The attempt to have both, then two blocks of A B B A, one at a time.
     assert [number for number in together if number][:9] == [2] + [1] * 8
-    assert any("which says less" in note for note in report.notes)
+    assert any("which is less precise" in note for note in report.notes)
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="peaks are told by Linux")
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux reports peaks")
 def test_a_head_that_takes_a_fifth_more_memory_is_caught(suite, monkeypatch):
     """Five images instead of four: as long an inference (invented), a fifth more memory (real)."""
     rule = replace(RULES.get("peak_memory_bytes"), launches=2)
@@ -327,21 +329,21 @@ def test_a_head_that_takes_a_fifth_more_memory_is_caught(suite, monkeypatch):
     text = suite.read_text().replace("input: 64", "input: 256")
     suite.write_text(text.replace("gate:", "gate:\n  peak_memory_bytes: 10%"))
     report, _, _ = gate(suite, "set:batch=4", "set:batch=5")
-    (verdict,), (taken,) = report.verdicts, report.measured
-    assert 0.12 < taken.change < 0.28
-    assert max(taken.base) < min(taken.head)
+    (verdict,), (change,) = report.verdicts, report.measured
+    assert 0.12 < change.change < 0.28
+    assert max(change.base) < min(change.head)
     assert (verdict.verdict, verdict.reason) == (Verdict.SLOWER, "peak_memory")
     assert "the suite allows +10 %" in verdict.sentence
     assert report.exit_code == ExitCode.REGRESSION
     # The same launches under a rule of 30 % would pass.
-    assert not rule.exceeded(taken.base, taken.head, 0.3)
-    (told,) = report.as_dict()["memory"]
-    assert told == {"case": taken.case, "base": taken.base, "head": taken.head, "limit": 0.1}
+    assert not rule.exceeded(change.base, change.head, 0.3)
+    (row,) = report.as_dict()["memory"]
+    assert row == {"case": change.case, "base": change.base, "head": change.head, "limit": 0.1}
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="peaks are told by Linux")
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux reports peaks")
 def test_rules_of_one_job_share_their_launches(suite, monkeypatch):
-    """A rule that was registered is accepted in the suite, measured, judged and told."""
+    """A rule that was registered is accepted in the suite, measured, judged and reported."""
     loaded = MeasuredRule(
         "loaded_bytes", "bytes", "resident once the model is loaded", "memory",
         lambda result: result.memory.loaded_bytes, launches=1,
@@ -355,19 +357,21 @@ def test_rules_of_one_job_share_their_launches(suite, monkeypatch):
     launched = []
     launch = measured._launch
     monkeypatch.setattr(
-        measured, "_launch", lambda *told: launched.append(told[2]) or launch(*told)
+        measured, "_launch", lambda *args: launched.append(args[2]) or launch(*args)
     )
     report, _, _ = gate(suite, "set:batch=2", "set:batch=2")
-    (verdict,), (taken,) = report.verdicts, report.measured
+    (verdict,), (change,) = report.verdicts, report.measured
     assert launched == ["memory"] * 2  # one of each side, for both rules
-    assert (taken.metric, taken.unit, len(taken.base)) == ("loaded_bytes", "bytes", 1)
+    assert (change.metric, change.unit, len(change.base)) == ("loaded_bytes", "bytes", 1)
     assert (verdict.verdict, verdict.reason) == (Verdict.SLOWER, "measured_rule")
     assert verdict.sentence.startswith("loaded_bytes ")
-    (told,) = report.as_dict()["measured"]
-    assert told["sentence"] == taken.sentence
+    (row,) = report.as_dict()["measured"]
+    assert row["sentence"] == change.sentence
     assert report.as_dict()["memory"] == []
-    assert any("does not tell watts: its rule was not checked" in note for note in report.notes)
-    assert any("calls is not known of both sides" in note for note in report.notes)
+    assert any(
+        "does not report watts, so that its rule was not checked" in note for note in report.notes
+    )
+    assert any("calls is not known for both sides" in note for note in report.notes)
 
 
 def test_an_interrupted_gate_leaves_no_worker(suite, capsys, monkeypatch, tmp_path):

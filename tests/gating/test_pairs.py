@@ -17,10 +17,10 @@ def test_equal_ids_are_partners_whatever_their_order():
     assert names(side(a, b), side(b, a)) == ([b, a], [])
 
 
-def test_cases_of_one_side_only_are_told():
+def test_cases_of_one_side_only_are_noted():
     a, b, c = (f"{name}@64/x/b1/t1" for name in "abc")
-    found, notes = names(side(a, b), side(b, c))
-    assert found == [b]
+    pair_names, notes = names(side(a, b), side(b, c))
+    assert pair_names == [b]
     assert notes == [
         f"{c} is only on the head's side: not compared",
         f"{a} is only on the base's side: not compared",
@@ -34,10 +34,10 @@ def test_an_option_that_a_side_sets_does_not_part_partners():
 
 
 def test_settings_that_shape_the_id_name_both():
-    found, _ = names(
+    pair_names, _ = names(
         side("a@64/x/b1/t1", "b@64/x/b1/t1"), side("a@64/x/b1/t2", "b@64/x/b1/t2"), "threads"
     )
-    assert found[0] == "a@64/x/b1/t1 -> a@64/x/b1/t2"
+    assert pair_names[0] == "a@64/x/b1/t1 -> a@64/x/b1/t2"
 
 
 def test_csp_options_go_by_their_short_names_too():
@@ -47,8 +47,8 @@ def test_csp_options_go_by_their_short_names_too():
 
 
 def test_another_model_is_a_partner_if_the_model_was_set():
-    found, notes = names(side("a@64/x/b1/t1"), side("b@96/y/b1/t1"), "model", "backend")
-    assert (found, notes) == (["a@64/x/b1/t1 -> b@96/y/b1/t1"], [])
+    pair_names, notes = names(side("a@64/x/b1/t1"), side("b@96/y/b1/t1"), "model", "backend")
+    assert (pair_names, notes) == (["a@64/x/b1/t1 -> b@96/y/b1/t1"], [])
 
 
 def test_several_cases_of_one_key_are_paired_in_their_order():

@@ -18,7 +18,7 @@ HOSTILE = "a|b`<script>alert(1)</script>\x1b[31m@everyone #1 %0A::error::x]]>&am
 
 def verdict(case="a@64/x/b1/t1", kind=Verdict.SAME, ratio=1.01, reason="within_tolerance"):
     bounds = (None, None) if ratio is None else (ratio * 0.99, ratio * 1.01)
-    return CaseVerdict(case, kind, reason, f"said of {case}", ratio, *bounds, 4.0, 4.04, 8, 31.5)
+    return CaseVerdict(case, kind, reason, f"about {case}", ratio, *bounds, 4.0, 4.04, 8, 31.5)
 
 
 def report(*verdicts, **fields):
@@ -51,7 +51,7 @@ def test_markdown_shows_the_worst_first_and_folds_the_rest(mixed):
     assert "libraries.cv2" in text
 
 
-def test_markdown_stays_below_its_limit_and_says_what_is_missing():
+def test_markdown_stays_below_its_limit_and_counts_the_missing_cases():
     many = report(*(verdict(f"case-{i:05d}" + "x" * 60, Verdict.SLOWER, 1.1) for i in range(3000)))
     text = markdown_of(many)
     assert len(text.encode()) <= MAX_BYTES
@@ -100,6 +100,12 @@ def test_junit_counts_and_kinds(mixed):
     kinds = {case.get("name"): [child.tag for child in case] for case in suite.iter("testcase")}
     assert kinds == {"same": [], "slow": ["failure"], "dead": ["error"], "open": ["skipped"],
                      "gpu": ["skipped"]}  # fmt: skip
+
+
+def test_junit_names_the_class_by_the_command_and_the_suite(mixed):
+    """Services group a history of results by it, so that it must not change."""
+    suite = ET.fromstring(junit_of(mixed))[0]
+    assert {case.get("classname") for case in suite.iter("testcase")} == {"cspbench.gate.edge"}
 
 
 def test_junit_of_a_strict_gate_fails_what_is_unsure(mixed):

@@ -7,18 +7,18 @@ import pytest
 
 from cspbench.cli.main import main
 from cspbench.core.statuses import ExitCode
-from cspbench.gating.decide import Look
+from cspbench.gating.decide import InterimAnalysis
 from cspbench.gating.measure import measure_case
-from cspbench.gating.selftest import SHARES, Probe, SelfTest, corrected, run_gates
-from cspbench.runner.duet import ArmLostError, generations
+from cspbench.gating.selftest import SHARES, Injection, SelfTest, corrected, run_gates
+from cspbench.runner.duet import ArmLostError, measure_blocks
 from cspbench.suite.suite import Gate
 from tests.gating.arms import Machine, lost
 
 
 def ran(machine_of, shares=SHARES):
-    result, told = SelfTest("the case", Gate()), []
-    run_gates(result, lambda share: machine_of(share).make, told.append, shares)
-    return result, told
+    result, steps = SelfTest("the case", Gate()), []
+    run_gates(result, lambda share: machine_of(share).make, steps.append, shares)
+    return result, steps
 
 
 def exact(share):
@@ -26,14 +26,14 @@ def exact(share):
 
 
 def test_a_machine_without_noise_sees_what_was_injected():
-    result, told = ran(exact)
+    result, steps = ran(exact)
     assert [(row["injected"], row["gates"], row["slower"]) for row in result.rows()] == [
         ("0 %", 3, 0), ("3 %", 1, 1), ("5 %", 1, 1), ("10 %", 1, 1),
     ]  # fmt: skip
     assert (result.false_alarms, result.exit_code) == (0, ExitCode.OK)
     # No spread: what can be seen is min_effect, 3 %.
     assert result.smallest_effect == pytest.approx(0.03)
-    assert told[1].startswith("5 % injected: slower +5.0 %")
+    assert steps[1].startswith("5 % injected: slower +5.0 %")
 
 
 def test_false_alarms_are_counted_on_the_same_code_only():
@@ -43,7 +43,7 @@ def test_false_alarms_are_counted_on_the_same_code_only():
 
 
 def test_the_smallest_effect_by_hand():
-    # Generation estimates +-1 %, alternating: s = 0.01 * sqrt(4 / 3) = 1.155 %, 4 of them.
+    # Block estimates +-1 %, alternating: s = 0.01 * sqrt(4 / 3) = 1.155 %, 4 of them.
     machine = [Machine({"base": 1e6, "head": 1e6 * math.exp(x)}) for x in (0.01, -0.01) * 2]
     made = iter([m for m in machine for _ in range(2)])
     result = SelfTest("the case", Gate())
@@ -69,7 +69,7 @@ def test_a_lost_arm_makes_the_self_test_unmeasured():
 
 
 def test_the_extra_work_is_corrected_by_what_it_showed():
-    guess = Probe(None, None, 5e6, 800.0)
+    guess = Injection(None, None, 5e6, 800.0)
     # 3 % of it showed 5.1 %, 10 % showed 13.5 %: (13.5 - 5.1) / 7 = 1.2 for each percent, and
     # 5.1 - 1.2 * 3 = 1.5 % whatever the amount.
     better = corrected(guess, (0.051, 0.135), 0.004)
@@ -100,28 +100,28 @@ def test_the_command_with_real_workers(small, capsys, monkeypatch):
     from cspbench.gating import selftest
 
     monkeypatch.setattr(selftest, "SHARES", (0.5,))
-    monkeypatch.setattr(selftest, "CHECK_GENERATIONS", 2)
-    monkeypatch.setattr(selftest, "generations", lambda arms: generations(arms, 2))
-    looks = (Look(2, 0.02),)
+    monkeypatch.setattr(selftest, "CHECK_BLOCKS", 2)
+    monkeypatch.setattr(selftest, "measure_blocks", lambda arms: measure_blocks(arms, 2))
+    interim = (InterimAnalysis(2, 0.02),)
     monkeypatch.setattr(
-        selftest, "measure_case", lambda arms, gate: measure_case(arms, gate, looks, pairs=2)
+        selftest, "measure_case", lambda arms, gate: measure_case(arms, gate, interim, pairs=2)
     )
     code, out, err = command(capsys, "gate", small, "--self-test", "--format", "json")
     data = json.loads(out)
     (gate,) = data["gates"]
-    assert code in (0, 3)  # two short generations of a busy machine may be starved
+    assert code in (0, 3)  # two short blocks of a busy machine may be starved
     assert data["units_per_inference"] > 1
     assert gate["injected"] == 0.5
     assert "50 % injected" in err
 
 
-def test_a_case_that_no_worker_can_hold_ends_with_3(small, capsys, monkeypatch):
+def test_a_case_that_no_worker_can_load_ends_with_3(small, capsys, monkeypatch):
     from cspbench.gating import selftest
 
     def refuse(*_):
         raise ArmLostError("head", "arm_ended", lost("head").outcome)
 
-    monkeypatch.setattr(selftest, "probe", refuse)
+    monkeypatch.setattr(selftest, "guess_injection", refuse)
     code, out, _ = command(capsys, "gate", small, "--self-test")
     assert code == 3
     assert "unmeasured: the head's worker: crashed: ended by SIGKILL" in out

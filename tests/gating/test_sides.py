@@ -45,8 +45,8 @@ def test_settings_that_are_none(suite, text):
         parse(text, suite)
 
 
-def test_a_setting_given_twice(suite):
-    with pytest.raises(InputError, match="threads is given twice"):
+def test_a_setting_is_set_twice(suite):
+    with pytest.raises(InputError, match="sets threads twice"):
         parse("set:threads=1,threads=2", suite)
 
 
@@ -116,7 +116,7 @@ def test_a_worker_runs_in_another_environment(other_environment, suite, opencv_a
         )
         arm.start()
         try:
-            assert arm.hold().facts["backend"]["threads"] == 1
+            assert arm.load().facts["backend"]["threads"] == 1
         finally:
             arm.close()
 
@@ -172,7 +172,7 @@ def test_a_suite_that_the_ref_lacks(suite, repository):
     new = repository / "suites/new.yaml"
     new.write_text(suite.read_text())
     with (
-        pytest.raises(InputError, match=r"main: the suite suites/new.yaml does not exist there"),
+        pytest.raises(InputError, match=r"the suite suites/new.yaml does not exist at main"),
         opened(parse("main", new), new, (), alone=False),
     ):
         pass

@@ -17,20 +17,20 @@ def net(*extra, width=4):
 
 
 def changes(base, head, **rules):
-    found = compare_static("net@8", analyze(base, INPUT), analyze(head, INPUT), rules)
-    return {change.metric: change for change in found}
+    changed = compare_static("net@8", analyze(base, INPUT), analyze(head, INPUT), rules)
+    return {change.metric: change for change in changed}
 
 
 def test_every_total_may_have_a_rule_and_names_the_layers_of_its_own_kind():
     pool = nn.MaxPool2d(2)
-    found = changes(
+    by_metric = changes(
         net(pool), net(nn.Conv2d(4, 4, 1, bias=False), pool), cio_conv=0.0, **{SHARE: 0.0}
     )
-    assert found["cio_conv"].blocked
-    assert found["cio_conv"].layers[0].startswith("added 2 (conv2d 1x1")
-    assert not found[SHARE].blocked  # the largest layer has less of all than before
-    assert found[SHARE].change < 0
-    assert (found["layers"].base, found["layers"].head) == (3, 4)
+    assert by_metric["cio_conv"].blocked
+    assert by_metric["cio_conv"].layers[0].startswith("added 2 (conv2d 1x1")
+    assert not by_metric[SHARE].blocked  # the largest layer has less of all than before
+    assert by_metric[SHARE].change < 0
+    assert (by_metric["layers"].base, by_metric["layers"].head) == (3, 4)
 
 
 def test_equal_models_have_no_change():
@@ -39,15 +39,15 @@ def test_equal_models_have_no_change():
 
 def test_an_added_convolution_is_counted_and_named():
     extra = nn.Conv2d(4, 4, 1, bias=False)
-    found = changes(net(), net(extra), macs=0.0)
+    by_metric = changes(net(), net(extra), macs=0.0)
     # 3x3 convolution: 3*4*9 weights at 64 places = 6912 MACs; the 1x1 one adds 4*4*64 = 1024.
-    macs = found["macs"]
+    macs = by_metric["macs"]
     assert (macs.base, macs.head) == (6912, 7936)
     assert macs.change == pytest.approx(1024 / 6912)
     assert macs.blocked
     assert macs.layers == ("added 2 (conv2d 1x1, 4x8x8 -> 4x8x8, 1,024 MACs)",)
     assert macs.sentence.startswith("macs 6,912 -> 7,936 (+14.81 %), the suite allows +0 %: added")
-    assert not found["params"].blocked  # 16 more, but there is no rule
+    assert not by_metric["params"].blocked  # 16 more, but there is no rule
 
 
 @pytest.mark.parametrize(("rule", "blocked"), [(0.14, True), (0.15, False)])
@@ -56,7 +56,7 @@ def test_a_rule_allows_growth_up_to_its_share(rule, blocked):
     assert changes(net(), net(extra), macs=rule)["macs"].blocked is blocked
 
 
-def test_less_is_told_and_allowed():
+def test_less_is_reported_and_allowed():
     extra = nn.Conv2d(4, 4, 1, bias=False)
     macs = changes(net(extra), net(), macs=0.0)["macs"]
     assert not macs.blocked
@@ -65,9 +65,9 @@ def test_less_is_told_and_allowed():
 
 def test_growth_from_nothing_is_beyond_any_rule():
     pool = nn.MaxPool2d(2)
-    found = changes(nn.Sequential(pool), nn.Sequential(nn.Conv2d(3, 3, 1), pool), macs=1.0)
-    assert found["macs"].change is None
-    assert found["macs"].blocked
+    by_metric = changes(nn.Sequential(pool), nn.Sequential(nn.Conv2d(3, 3, 1), pool), macs=1.0)
+    assert by_metric["macs"].change is None
+    assert by_metric["macs"].blocked
 
 
 def test_changed_layers_are_paired_and_the_costliest_come_first():
@@ -87,9 +87,13 @@ def test_many_changes_are_cut_and_counted():
 
 
 def test_layers_and_peak_live_bytes_are_compared():
-    found = changes(net(), net(nn.ReLU()), layers=0.0, peak_live_bytes=0.02)
-    assert (found["layers"].base, found["layers"].head, found["layers"].blocked) == (2, 3, True)
-    assert "peak_live_bytes" not in found or not found["peak_live_bytes"].blocked
+    by_metric = changes(net(), net(nn.ReLU()), layers=0.0, peak_live_bytes=0.02)
+    assert (by_metric["layers"].base, by_metric["layers"].head, by_metric["layers"].blocked) == (
+        2,
+        3,
+        True,
+    )
+    assert "peak_live_bytes" not in by_metric or not by_metric["peak_live_bytes"].blocked
 
 
 def test_less_coverage_is_blocked_where_there_are_rules():

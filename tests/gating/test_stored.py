@@ -5,7 +5,7 @@ import pytest
 from cspbench.cli.main import main
 from cspbench.core.statuses import ExitCode
 from cspbench.errors import InputError
-from cspbench.gating.job import Settings
+from cspbench.gating.job import GateSettings
 from cspbench.gating.sides import SideRequest
 from cspbench.gating.stored import run_stored_gate
 from cspbench.store.rundir import RunDirectory, read_run
@@ -51,12 +51,12 @@ def gate(tmp_path):
 
     def run(base, head):
         sides = [SideRequest(r.path.name, "run", str(r.path)) for r in (base, head)]
-        return run_stored_gate(suite, *sides, Settings())
+        return run_stored_gate(suite, *sides, GateSettings())
 
     return run
 
 
-def test_a_large_slowdown_between_runs_is_found(gate, tmp_path):
+def test_a_large_slowdown_between_runs_is_slower(gate, tmp_path):
     base = make_run(tmp_path, "a", {case: around(10.0) for case in CASES})
     head = make_run(tmp_path, "b", {CASES[0]: around(13.0), CASES[1]: around(10.0)})
     report = gate(base, head)
@@ -75,9 +75,9 @@ def test_runs_of_other_machines_are_refused_with_every_difference(gate, tmp_path
         gate(base, head)
     text = "\n".join(error.value.problems)
     assert len(error.value.problems) == 4
-    for told in ("host was 'here' and is 'there'", "libraries.torch was '2.13' and is '2.14'",
+    for difference in ("host was 'here' and is 'there'", "libraries.torch was '2.13' and is '2.14'",
                  "nvpmodel was None and is 'MAXN'", "measure.seed was 0 and is 1"):  # fmt: skip
-        assert told in text
+        assert difference in text
 
 
 def test_facts_that_may_matter_are_notes(gate, tmp_path):

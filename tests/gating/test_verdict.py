@@ -8,8 +8,8 @@ from cspbench.gating.decide import Decision, Finding
 from cspbench.gating.verdict import (
     REASONS,
     CaseVerdict,
-    Lost,
-    Measured,
+    MeasuredCase,
+    Unmeasured,
     Verdict,
     common_cause,
     exit_code,
@@ -19,9 +19,9 @@ from cspbench.gating.verdict import (
 )
 
 
-def decision(finding, change=0.0, p=1.0, generations=4):
+def decision(finding, change=0.0, p=1.0, blocks=4):
     estimate = math.log1p(change)
-    return Decision(finding, estimate, estimate - 0.01, estimate + 0.01, p, generations)
+    return Decision(finding, estimate, estimate - 0.01, estimate + 0.01, p, blocks)
 
 
 SLOWER = decision(Finding.SLOWER, 0.06, 1e-4)
@@ -29,7 +29,7 @@ FASTER = decision(Finding.FASTER, -0.06)
 SAME = decision(Finding.SAME)
 OPEN = decision(Finding.INCONCLUSIVE, 0.02, 0.2, 16)
 QUIET = decision(Finding.SAME)
-DEAD = Lost("arm_ended", "the head's worker was ended by SIGKILL")
+DEAD = Unmeasured("arm_ended", "the head's worker was ended by SIGKILL")
 
 
 def only(case, null=QUIET):
@@ -39,7 +39,7 @@ def only(case, null=QUIET):
 
 
 def test_slower_counts_when_found_twice():
-    verdict = only(Measured("a", SLOWER, SLOWER))
+    verdict = only(MeasuredCase("a", SLOWER, SLOWER))
     assert (verdict.verdict, verdict.reason) == (Verdict.SLOWER, "confirmed")
     assert verdict.ratio == pytest.approx(1.06)
     assert verdict.generations == 8
@@ -50,27 +50,29 @@ def test_slower_counts_when_found_twice():
 
 @pytest.mark.parametrize("second", [SAME, OPEN, FASTER])
 def test_slower_found_once_is_inconclusive(second):
-    verdict = only(Measured("a", SLOWER, second))
+    verdict = only(MeasuredCase("a", SLOWER, second))
     assert (verdict.verdict, verdict.reason) == (Verdict.INCONCLUSIVE, "not_confirmed")
 
 
 def test_a_weak_second_finding_falls_among_many_suspects():
     weak = decision(Finding.SLOWER, 0.04, 0.02)
-    assert only(Measured("a", SLOWER, weak)).verdict is Verdict.SLOWER
+    assert only(MeasuredCase("a", SLOWER, weak)).verdict is Verdict.SLOWER
     # Two suspects: Holm holds the smaller p = 0.02 against 0.029 / 2 = 0.0145.
-    many = judge([Measured("a", SLOWER, weak), Measured("b", SLOWER, SAME)], QUIET, 0.03, 0.05)
+    many = judge(
+        [MeasuredCase("a", SLOWER, weak), MeasuredCase("b", SLOWER, SAME)], QUIET, 0.03, 0.05
+    )
     assert [v.verdict for v in many] == [Verdict.INCONCLUSIVE] * 2
     assert "2 suspects" in many[0].sentence
 
 
 def test_the_other_findings():
-    assert only(Measured("a", FASTER)).verdict is Verdict.FASTER
-    assert only(Measured("a", SAME)).verdict is Verdict.SAME
-    assert only(Measured("a", OPEN)).reason == "last_look"
+    assert only(MeasuredCase("a", FASTER)).verdict is Verdict.FASTER
+    assert only(MeasuredCase("a", SAME)).verdict is Verdict.SAME
+    assert only(MeasuredCase("a", OPEN)).reason == "last_look"
 
 
 def test_a_dead_arm_is_never_a_verdict_on_speed():
-    for case in (Measured("a", DEAD), Measured("a", SLOWER, DEAD)):
+    for case in (MeasuredCase("a", DEAD), MeasuredCase("a", SLOWER, DEAD)):
         verdict = only(case)
         assert (verdict.verdict, verdict.ratio) == (Verdict.UNMEASURED, None)
         assert verdict.sentence == DEAD.text
@@ -78,7 +80,7 @@ def test_a_dead_arm_is_never_a_verdict_on_speed():
 
 @pytest.mark.parametrize("null", [decision(Finding.SLOWER, 0.05), decision(Finding.FASTER, -0.05)])
 def test_a_moving_null_case_takes_every_finding_back(null):
-    cases = [Measured("a", SLOWER, SLOWER), Measured("b", FASTER), Measured("c", SAME)]
+    cases = [MeasuredCase("a", SLOWER, SLOWER), MeasuredCase("b", FASTER), MeasuredCase("c", SAME)]
     verdicts = judge(cases, null, 0.03, 0.05)
     assert {v.verdict for v in verdicts} == {Verdict.UNTRUSTED}
     assert {v.reason for v in verdicts} == {"null_moved"}
@@ -87,26 +89,28 @@ def test_a_moving_null_case_takes_every_finding_back(null):
 
 
 def test_a_lost_null_case_takes_every_finding_back_but_nothing_else():
-    verdicts = judge([Measured("a", SLOWER, SLOWER), Measured("b", DEAD)], DEAD, 0.03, 0.05)
+    verdicts = judge([MeasuredCase("a", SLOWER, SLOWER), MeasuredCase("b", DEAD)], DEAD, 0.03, 0.05)
     assert [v.reason for v in verdicts] == ["null_unmeasured", "arm_ended"]
 
 
 def test_an_undecided_null_case_did_not_move():
-    assert only(Measured("a", SLOWER, SLOWER), null=OPEN).verdict is Verdict.SLOWER
+    assert only(MeasuredCase("a", SLOWER, SLOWER), null=OPEN).verdict is Verdict.SLOWER
 
 
-def test_many_cases_moving_alike_is_told_but_stands_in_a_duet():
-    cases = [Measured(name, SLOWER, SLOWER) for name in "abcd"]
+def test_many_cases_moving_alike_is_noted_but_stands_in_a_duet():
+    cases = [MeasuredCase(name, SLOWER, SLOWER) for name in "abcd"]
     assert "one common cause" in common_cause(cases, 0.03)
     assert {v.verdict for v in judge(cases, QUIET, 0.03, 0.05)} == {Verdict.SLOWER}
     assert common_cause(cases[:1], 0.03) is None
 
 
 def test_many_cases_moving_alike_between_separate_runs_is_the_machine():
-    verdicts = judge_separate([Measured(name, SLOWER) for name in "abcd"], 0.03, 0.05)
+    verdicts = judge_separate([MeasuredCase(name, SLOWER) for name in "abcd"], 0.03, 0.05)
     assert {(v.verdict, v.reason) for v in verdicts} == {(Verdict.UNTRUSTED, "machine")}
-    assert "machine, not code" in verdicts[0].sentence
-    one = judge_separate([Measured("a", SLOWER), *(Measured(n, SAME) for n in "bcd")], 0.03, 0.05)
+    assert "points to the machine" in verdicts[0].sentence
+    one = judge_separate(
+        [MeasuredCase("a", SLOWER), *(MeasuredCase(n, SAME) for n in "bcd")], 0.03, 0.05
+    )
     assert [v.verdict for v in one] == [Verdict.SLOWER, *[Verdict.SAME] * 3]
     assert "did not take turns" in one[0].sentence
 

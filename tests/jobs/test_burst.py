@@ -12,7 +12,7 @@ from cspbench.jobs.spec import to_plain
 
 
 class Session:
-    """Takes about a millisecond; counts what it is asked."""
+    """An inference takes about a millisecond. It counts inputs and runs."""
 
     def __init__(self):
         self.inputs, self.runs = [], 0
@@ -33,8 +33,8 @@ class DeviceSession(Session):
 
 
 @pytest.fixture
-def hold(monkeypatch):
-    def held(session, clock="device", on_host=True):
+def load(monkeypatch):
+    def keep(session, clock="device", on_host=True):
         def feed(number):
             session.set_input(number % 3)
 
@@ -42,15 +42,15 @@ def hold(monkeypatch):
         monkeypatch.setattr(burst, "_loaded", loaded)
         return session
 
-    return held
+    return keep
 
 
 def ask(count):
     return burst.burst(BurstRequest(count), lambda phase: None)
 
 
-def test_a_burst_runs_so_many_inferences_on_changing_inputs(hold):
-    session = hold(Session())
+def test_a_burst_runs_so_many_inferences_on_changing_inputs(load):
+    session = load(Session())
     answer = ask(4)
     assert (answer.count, session.runs) == (4, 4)
     assert session.inputs == [0, 1, 2, 0]
@@ -60,25 +60,25 @@ def test_a_burst_runs_so_many_inferences_on_changing_inputs(hold):
     json.dumps(to_plain(answer))
 
 
-def test_time_that_the_process_did_not_run_is_lost(hold):
-    hold(Session())
+def test_time_that_the_process_did_not_run_is_lost(load):
+    load(Session())
     answer = ask(5)
     # It slept: nearly all of its time was lost, and never more than all.
     assert 0.5 * answer.ns < answer.lost_ns <= answer.ns
 
 
-def test_time_that_the_host_waits_for_a_device_is_not_lost(hold, monkeypatch):
-    monkeypatch.setattr(burst, "_waited_ns", lambda: {"1": 0})  # nobody else wants the processor
-    hold(Session(), on_host=False)
+def test_time_that_the_host_waits_for_a_device_is_not_lost(load, monkeypatch):
+    monkeypatch.setattr(burst, "_waited_ns", lambda: {"1": 0})  # no other process runs
+    load(Session(), on_host=False)
     assert ask(5).lost_ns == 0
-    hold(Session())
+    load(Session())
     assert ask(5).lost_ns > 0
 
 
-def test_a_device_has_its_own_clock(hold):
-    hold(DeviceSession())
+def test_a_device_has_its_own_clock(load):
+    load(DeviceSession())
     assert (ask(4).ns, ask(4).lost_ns) == (1_000_000, None)
-    hold(DeviceSession(), clock="host")
+    load(DeviceSession(), clock="host")
     assert ask(4).ns >= 4_000_000
 
 

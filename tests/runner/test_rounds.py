@@ -1,4 +1,4 @@
-"""Schedule ``rounds``: who is launched next, from what has been reported so far."""
+"""Schedule ``rounds``: the next launch, by the ends of the launches before it."""
 
 from collections import Counter
 
@@ -12,11 +12,11 @@ CASES = ["a", "b", "c", "d"]
 
 
 def drive(rounds, ends=None):
-    """Launch what is asked for; ``ends`` gives the ends of a case's launches in order.
+    """Launch each case that the schedule yields. ``ends`` lists how the launches of a case end.
 
     An end is True (good), False (bad), "final" or "disturbed"; after the list all are good.
     """
-    left = {case: list(found) for case, found in (ends or {}).items()}
+    left = {case: list(case_ends) for case, case_ends in (ends or {}).items()}
     order = []
     for case in rounds:
         order.append(case)

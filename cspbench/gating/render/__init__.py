@@ -1,1 +1,1 @@
-"""What a gate's report looks like: terminal, Markdown, JUnit, annotations, compare page."""
+"""The outputs of a gate: terminal, Markdown, JUnit, annotations and compare page."""

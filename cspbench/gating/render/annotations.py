@@ -13,12 +13,12 @@ _LEVELS = {
     Verdict.UNTRUSTED: "warning",
     Verdict.INCONCLUSIVE: "warning",
 }
-#: GitHub shows ten of each level a step; the rest is in the summary.
+#: GitHub shows ten annotations of each level in a step. The summary holds the others.
 MAX_EACH = 10
 
 
 def annotations_of(report: GateReport, suite_file: str) -> list[str]:
-    """One workflow command a finding that somebody should see, worst first, then the outcome."""
+    """One workflow command for each verdict with a level, worst first, then one for the result."""
     lines: list[str] = []
     for verdict in report.sorted:
         level = _LEVELS.get(verdict.verdict)

@@ -119,9 +119,9 @@ def _row(
     y, name_y, most = top + layout.bar_at, top + layout.name_at, layout.name_characters
     name = printable(verdict.case)
     shown = name if len(name) <= most else f"{name[: most - 1]}…"
-    told = f"{name}: {verdict.verdict}, {change_text(verdict)} ({range_text(verdict)})"
+    title = f"{name}: {verdict.verdict}, {change_text(verdict)} ({range_text(verdict)})"
     parts = [
-        f'<g class="{verdict.verdict.value}"><title>{escape(told)}</title>',
+        f'<g class="{verdict.verdict.value}"><title>{escape(title)}</title>',
         f'<text class="name" x="8" y="{name_y}">{SIGNS[verdict.verdict]} {escape(shown)}</text>',
     ]
     if verdict.ratio_low is not None and verdict.ratio_high is not None:

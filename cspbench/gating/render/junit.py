@@ -12,7 +12,7 @@ from xml.etree import ElementTree as ET  # writes only
 from cspbench.gating.report import GateReport
 from cspbench.gating.verdict import CaseVerdict, Verdict
 
-#: What XML 1.0 cannot hold.
+#: Characters that XML 1.0 does not allow.
 _ILLEGAL = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _ERRORS = (Verdict.UNMEASURED, Verdict.INCOMPARABLE)
 _UNSURE = (Verdict.INCONCLUSIVE, Verdict.UNTRUSTED)
@@ -67,6 +67,6 @@ def _outcome(verdict: CaseVerdict, strict: bool) -> str | None:
 
 def _case(suite: ET.Element, report: GateReport, name: str, seconds: float) -> ET.Element:
     return ET.SubElement(
-        suite, "testcase", classname=_text(f"cspbench.gating.{report.suite}"), name=_text(name),
+        suite, "testcase", classname=_text(f"cspbench.gate.{report.suite}"), name=_text(name),
         time=f"{seconds:.3f}",
     )  # fmt: skip

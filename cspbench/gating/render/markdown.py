@@ -1,4 +1,7 @@
-"""Markdown of a gate: a GitHub step summary, or a comment under 60 kB; worst first, rest folded."""
+"""Markdown of a gate: a GitHub step summary, or a comment under 60 kB.
+
+The worst cases come first, and good ones are folded.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +18,10 @@ from cspbench.gating.verdict import CaseVerdict, Verdict
 MAX_BYTES = 60_000
 #: Rows outside of the fold.
 OPEN_ROWS = 20
-#: By this a later run finds its own comment.
+#: A later run finds its own comment by this marker.
 MARKER = "<!-- cspbench gate -->"
 _ACTIVE = re.compile(r"([\\`*_{}\[\]()!|~$])")
-#: What GitHub turns into a mention or a reference; a word joiner behind it stops that.
+#: GitHub turns these into a mention or a reference, unless a word joiner follows.
 _LINKING = re.compile(r"([@#])")
 _GOOD = (Verdict.SAME, Verdict.FASTER)
 
@@ -37,7 +40,7 @@ def code(text: str) -> str:
 def markdown_of(report: GateReport, max_bytes: int = MAX_BYTES) -> str:
     """Render a gate.
 
-    Rows that do not fit are left out, best cases first, and counted.
+    If the rows do not all fit, the best cases are left out and counted.
     """
     rows = report.sorted
 
@@ -89,9 +92,11 @@ def _details(report: GateReport) -> list[str]:
     if allowed:
         lines = [f"- {code(c.model)}: {escape(c.sentence)}" for c in allowed[:OPEN_ROWS]]
         parts.append(_fold(f"{len(allowed)} static changes within the rules", "\n".join(lines)))
-    told = [f"- {code(s.case)}: {s.status}: {escape(s.reason)}" for s in report.skipped[:OPEN_ROWS]]
-    if told:
-        parts.append(_fold(f"{len(report.skipped)} cases not gated", "\n".join(told)))
+    if report.skipped:
+        lines = [
+            f"- {code(s.case)}: {s.status}: {escape(s.reason)}" for s in report.skipped[:OPEN_ROWS]
+        ]
+        parts.append(_fold(f"{len(report.skipped)} cases not gated", "\n".join(lines)))
     if report.differences:
         lines = ["| fact | base | head |", "| --- | --- | --- |"]
         lines += [

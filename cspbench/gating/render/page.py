@@ -31,7 +31,7 @@ def page_of(report: GateReport) -> str:
     )
     style = (TEMPLATES / "gate.css").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    plots = dict.fromkeys(  # once, if both are the sentence that there is nothing to plot
+    plots = dict.fromkeys(  # without a ratio both are the same sentence, which is shown once
         forest_plot(report.sorted, report.min_effect, report.tolerance, layout)
         for layout in (WIDE, NARROW)
     )
@@ -49,5 +49,5 @@ def page_of(report: GateReport) -> str:
 
 
 def _inert(value: Any) -> Any:
-    """No control characters, whatever a name holds; markup stays what it is."""
+    """A string without control characters, such as a name may hold; markup stays as it is."""
     return printable(value) if type(value) is str else value

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -20,7 +20,7 @@ NUMBERS = {"base_ms": ".3f", "head_ms": ".3f", "generations": "d", "seconds": ".
 
 
 def print_report(report: GateReport, form: str) -> None:
-    """Print the verdicts; in a terminal also what was found statically, and the notes."""
+    """Print the verdicts; as a table also static changes, measured rules and notes."""
     frame = _terminal_frame(report) if form == "table" else verdict_frame(report)
     if len(frame) or form != "table":
         click.echo(render(frame, form, NUMBERS))
@@ -31,8 +31,8 @@ def print_report(report: GateReport, form: str) -> None:
     for change in report.static:
         sign = "blocked" if change.blocked else "static"
         click.echo(printable(f"{sign}: {change.model}: {change.short}"))
-    for taken in report.measured:
-        click.echo(printable(f"{taken.job}: {taken.case}: {taken.sentence}"))
+    for measured in report.measured:
+        click.echo(printable(f"{measured.job}: {measured.case}: {measured.sentence}"))
     for skipped in report.skipped:
         click.echo(printable(f"not gated: {skipped.case}: {skipped.status}: {skipped.reason}"))
     if report.null is not None:
@@ -46,48 +46,25 @@ def verdict_frame(report: GateReport) -> pd.DataFrame:
     """One row a case, worst first; the columns are those of a verdict in docs/gate.md."""
     import pandas as pd
 
-    rows = [
-        {
-            "case": v.case,
-            "verdict": v.verdict.value,
-            "reason": v.reason,
-            "ratio": v.ratio,
-            "ratio_low": v.ratio_low,
-            "ratio_high": v.ratio_high,
-            "base_ms": v.base_ms,
-            "head_ms": v.head_ms,
-            "generations": v.generations,
-            "seconds": v.seconds,
-            "sentence": v.sentence,
-        }
-        for v in report.sorted
-    ]
     columns = ["case", "verdict", "reason", "ratio", "ratio_low", "ratio_high", "base_ms",
                "head_ms", "generations", "seconds", "sentence"]  # fmt: skip
-    return pd.DataFrame(rows, columns=columns)
+    return pd.DataFrame(report.rows(), columns=columns)
 
 
 def _terminal_frame(report: GateReport) -> pd.DataFrame:
     import pandas as pd
 
-    rows: list[dict[str, Any]] = [
-        {
-            "case": v.case,
-            "verdict": f"{SIGNS[v.verdict]} {v.verdict}",
-            "change": change_text(v),
-            "95 % interval": range_text(v),
-            "base_ms": v.base_ms,
-            "head_ms": v.head_ms,
-            "seconds": v.seconds,
-        }
+    rows = [
+        (v.case, f"{SIGNS[v.verdict]} {v.verdict}", change_text(v), range_text(v), v.base_ms,
+         v.head_ms, v.seconds)
         for v in report.sorted
-    ]
+    ]  # fmt: skip
     columns = ["case", "verdict", "change", "95 % interval", "base_ms", "head_ms", "seconds"]
     return pd.DataFrame(rows, columns=columns)
 
 
 def print_self_test(result: SelfTest, form: str) -> None:
-    """Print one row for each injected slowdown, then what it means."""
+    """Print one row for each injected slowdown, then sentences on the whole."""
     import pandas as pd
 
     frame = pd.DataFrame(result.rows())

@@ -1,1 +1,1 @@
-"""Rules of a gate that are no totals of an analysis, one a file."""
+"""Gate rules on numbers other than the totals of an analysis: one file for each rule."""

@@ -1,4 +1,4 @@
-"""Peak memory of an inference: peaks repeat within a few percent."""
+"""Peak memory of an inference. Repeated peaks agree within a few percent."""
 
 from __future__ import annotations
 
