@@ -26,11 +26,11 @@ from cspbench.jobs.spec import JOBS
 from cspbench.machine.facts import fingerprint
 from cspbench.machine.lock import timing_lock
 from cspbench.runner.executor import Executor, LocalExecutor
+from cspbench.suite.suite import EACH, LABEL, LABEL_RULE
 
 #: Name and labels of a board whose worker was started by one of Dask's cluster classes.
 NAME_VARIABLE, LABELS_VARIABLE = "CSPBENCH_BOARD", "CSPBENCH_LABELS"
 Lock = Callable[[str], AbstractContextManager[None]]
-_LABEL = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 
 
 def check_label(text: str) -> str:
@@ -39,11 +39,8 @@ def check_label(text: str) -> str:
     Raises:
         InputError: the text has another form.
     """
-    if not _LABEL.fullmatch(text) or text == "each":
-        raise InputError(
-            f"{text!r} is not a label: up to 63 small letters, digits, dots, hyphens and "
-            "underscores are allowed, the first a letter or digit; the word each is not"
-        )
+    if not LABEL.fullmatch(text) or text == EACH:
+        raise InputError(f"{text!r} is not a label: {LABEL_RULE}, and the word {EACH} is refused")
     return text
 
 

@@ -135,7 +135,7 @@ def test_a_suite_names_boards(tmp_path, text, devices):
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("[each, x86]", "each stands alone"),
+        ("[each, x86]", "each must stand alone"),
         ("[x86, x86]", "x86 is given twice"),
         ("[X86]", "'X86' is not a label"),
         ("[]", "must be each, or a list of labels"),
