@@ -10,8 +10,8 @@ Grammar (design)::
     name   = a plain name, or a quoted one where it holds any of / @ + [ ] " or a space
     value  = true, false, a number, plain text, or quoted text (a path, or what reads as another)
 
-Keys are sorted and options at their default are left out by whoever makes the id (the suite). In
-patterns only ``*`` and ``?`` are special.
+The suite, which makes the ids, sorts keys and leaves out options at their default. In patterns only
+``*`` and ``?`` are special.
 """
 
 from __future__ import annotations
