@@ -127,7 +127,7 @@ def loaded(case: Case) -> tuple[Any, list[np.ndarray], float]:
 
 
 def artifact(case: Case) -> ArtifactSpec:
-    """The model in the form that the case's backend eats."""
+    """The model in the form that the case's backend loads."""
     return ArtifactSpec(case.model_id, case.batch, BACKENDS.get(case.backend.name).artifact, 0)
 
 

@@ -163,7 +163,7 @@ def process(*words: str) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def free_address() -> str:
-    """A port of loopback that nobody has now."""
+    """The address of a free port of loopback."""
     import socket
 
     with socket.socket() as probe:

@@ -1,4 +1,4 @@
-"""What the profilers of the backends share: repeat, take medians entry by entry."""
+"""Shared by the profilers of the backends: repeated runs, and medians entry by entry."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 Timed: ``Net.forward`` of all outputs. ``Net.setInput`` (a copy of the blob) is not timed; what the
 net does with the blob after that is. OpenCV 5 has two engines: ``new`` (its default) and
-``classic`` (that of OpenCV 4); which one ran is recorded, since neither tells by itself.
+``classic`` (that of OpenCV 4); the engine that ran is recorded, because OpenCV does not report it.
 """
 
 from __future__ import annotations

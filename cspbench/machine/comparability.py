@@ -57,8 +57,8 @@ TABLE = (
     Rule("cpu", (R, R, W, R, R, R, W), "another processor"),
     Rule("cpu_flags", (R, R, W, W, R, R, W), "libraries choose kernels by them"),
     Rule("machine", (R, R, W, W, R, R, W), "another instruction set"),
-    Rule("cores_logical", (R, R, W, W, R, _, W), "SMT on or off; what may run beside"),
-    Rule("cores_usable", (R, R, W, W, R, R, W), "threads share what there is"),
+    Rule("cores_logical", (R, R, W, W, R, _, W), "SMT is on or off"),
+    Rule("cores_usable", (R, R, W, W, R, R, W), "threads share the cores"),
     Rule("cpu_quota", (R, R, W, W, R, R, W), "threads stop for the rest of a period"),
     Rule("governor", (R, R, W, W, R, R, W), "it sets the clock"),
     Rule("memory_bytes", (R, R, W, W, R, _, W), "other modules or channels; within 5 % is equal"),
@@ -71,12 +71,12 @@ TABLE = (
     Rule("nvpmodel", (R, R, W, W, R, R, W), "a power mode bounds every clock"),
     Rule("jetson_clocks", (R, R, W, W, R, R, W), "clocks are fixed, or follow the load"),
     Rule("kernel", (R, R, W, W, R, _, W), "scheduler, page faults, mitigations"),
-    Rule("os", (_, W, W, W, _, _, W), "a name: what of it matters has its own row"),
+    Rule("os", (_, W, W, W, _, _, W), "only a name; its parts have rows of their own"),
     Rule("python", (R, R, W, W, R, R, W), "every operator of torch is called from it"),
     Rule("libraries.torch", (R, R, W, W, R, R, W), "it measures ceilings too"),
     Rule("libraries.pandas", (_, _, _, _, _, _, _), "it prints tables and runs in no worker"),
-    Rule("libraries", (R, R, W, W, R, _, W), "all others: backends, plug-ins, what they run on"),
-    Rule("git_commit", (_, _, _, _, _, _, _), "code is what is compared; keys of cases guard it"),
+    Rule("libraries", (R, R, W, W, R, _, W), "all others: those of backends and plug-ins"),
+    Rule("git_commit", (_, _, _, _, _, _, _), "the code is compared; keys of cases protect it"),
 )  # fmt: skip
 _RULES = {rule.fact: rule for rule in TABLE}
 _RULED = {rule.fact.partition(".")[0] for rule in TABLE}

@@ -144,7 +144,7 @@ def test_cooling_down_is_bounded():
     assert cool_down(75.0, 60.0, lambda: next(readings), slept.append) == 2.0
     assert slept == [1.0, 1.0]
     assert cool_down(75.0, 2.5, lambda: 99.0, slept.append) == 2.5  # and then it measures
-    assert cool_down(75.0, 60.0, lambda: None, slept.append) == 0.0  # nobody can tell
+    assert cool_down(75.0, 60.0, lambda: None, slept.append) == 0.0  # unknown
 
 
 def test_only_settings_count_as_changed():
@@ -159,7 +159,7 @@ def test_what_is_no_label(text):
         check_label(text)
 
 
-def test_labels_of_workers_that_nobody_started_by_hand(monkeypatch):
+def test_workers_of_a_cluster_take_their_labels_from_the_environment(monkeypatch):
     monkeypatch.setenv("CSPBENCH_BOARD", "node-7")
     monkeypatch.setenv("CSPBENCH_LABELS", "epyc, big")
     assert Settings.from_environment() == Settings("node-7", ("epyc", "big"))

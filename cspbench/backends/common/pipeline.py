@@ -1,4 +1,4 @@
-"""Scope ``pipeline``: what lies around an inference, in numpy, and what it works on.
+"""Scope ``pipeline``: the work before and after an inference, in numpy, and its stored data.
 
 Before: a uint8 image as OpenCV decodes it (480 x 640, BGR) is resized bilinearly (half-pixel
 centres), scaled to [0, 1] and laid out as (batch, 3, height, width), RGB. After, for detectors:
@@ -79,7 +79,7 @@ def pre_process(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def decode(heads: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Boxes (n, x y width height), scores and classes of the likely candidates, and who they are.
+    """Boxes (n, x y width height), scores, classes and numbers of the likely candidates.
 
     x = (sigmoid(tx) + cell) stride and width = anchor exp(tw), alike for y and height; the score
     is sigmoid(objectness) times the sigmoid of the likeliest class.
@@ -98,7 +98,7 @@ def decode(heads: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.nd
 def suppress(
     boxes: np.ndarray, scores: np.ndarray, classes: np.ndarray, numbers: np.ndarray
 ) -> list[int]:
-    """Greedy NMS class by class: the ``numbers`` of what is kept, best first."""
+    """Greedy NMS class by class: the ``numbers`` of the kept boxes, best first."""
     corners = boxes[:, :2] + boxes[:, 2:]
     areas = boxes[:, 2] * boxes[:, 3]
     order = np.argsort(-scores, kind="stable")
