@@ -132,7 +132,7 @@ class Fake:
             os.write(descriptor, b"x" * 65536)
 
     def _exhaust(self, artifact):
-        """Take memory until the process is ended; pages of a shared mapping do not count as data."""
+        """Take memory until the process is ended; shared mappings do not count as data."""
         import mmap
 
         while True:

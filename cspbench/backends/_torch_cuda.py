@@ -169,12 +169,12 @@ class TorchCudaSession(HostSession):
             ``transfer_ns`` of an input from host memory, outside of both.
         """
         self._harvest()
-        found = {
+        times = {
             "device_ns": self._device_ns[-count:],
             "enqueue_ns": self._enqueue_ns[-count:],
             "transfer_ns": self._transfer_ns,
         }
-        return {name: int(median(values)) for name, values in found.items() if values}
+        return {name: int(median(values)) for name, values in times.items() if values}
 
     def views(self) -> Sequence[np.ndarray]:
         return [tensor.float().cpu().numpy() for tensor in as_list(self._result)]

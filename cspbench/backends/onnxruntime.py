@@ -134,8 +134,8 @@ class OnnxRuntime(BackendSpec):
 
             runs = repeat(run, inputs, seconds)
             events = json.loads(Path(session.end_profiling()).read_text())
-        found = kernel_times(events)[WARM_RUNS:]
-        return combine(totals[WARM_RUNS:], found, runs, "ONNX Runtime's profile")
+        kernels = kernel_times(events)[WARM_RUNS:]
+        return combine(totals[WARM_RUNS:], kernels, runs, "ONNX Runtime's profile")
 
     def _session(
         self, artifact: Path, options: Options, threads: int, profile: str | None
@@ -266,8 +266,8 @@ class OnnxRuntimeBoundSession(OnnxRuntimeSession):
         self._binding.synchronize_outputs()
 
     def views(self) -> Sequence[np.ndarray]:
-        found: Sequence[np.ndarray] = self._binding.copy_outputs_to_cpu()
-        return found
+        outputs: Sequence[np.ndarray] = self._binding.copy_outputs_to_cpu()
+        return outputs
 
     def describe(self) -> Mapping[str, Value]:
         return {**super().describe(), **self._identity}

@@ -114,7 +114,7 @@ class TorchCuda(InductorSpec):
         session.set_input(inputs[0])
         session.run()
         there = [session.to_device(array) for array in inputs]
-        found = run_for(
+        throughput = run_for(
             session.submit,
             there,
             seconds,
@@ -123,7 +123,7 @@ class TorchCuda(InductorSpec):
             finish=session.finish,
         )
         session.close()
-        return found
+        return throughput
 
     def _graph(self, artifact: Path, options: Options, threads: int) -> Any:
         """Return the graph on the device, the checked options, and its type and layout."""

@@ -207,9 +207,9 @@ class Resolver:
 
 
 def _all_options(*parts: _Part | None) -> dict[str, frozenset[Value]]:
-    found: dict[str, set[Value]] = {}
+    by_name: dict[str, set[Value]] = {}
     for part in parts:
         for name, value in (part.values if part else {}).items():
-            found.setdefault(name, set()).add(value)
-    found.setdefault("precision", {"fp32"})
-    return {name: frozenset(values) for name, values in found.items()}
+            by_name.setdefault(name, set()).add(value)
+    by_name.setdefault("precision", {"fp32"})
+    return {name: frozenset(values) for name, values in by_name.items()}

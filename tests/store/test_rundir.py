@@ -177,7 +177,9 @@ def test_a_disk_that_takes_no_more_is_one_sentence_and_nothing_is_half_written(
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(StoreError, match=rf"cannot write .*: {said}; earlier launches are kept: .* run --resume"):
+    with pytest.raises(
+        StoreError, match=rf"cannot write .*: {said}; earlier launches are kept: .* run --resume"
+    ):
         write(run)
     assert {path.name: path.read_bytes() for path in run.path.iterdir()} == before
 

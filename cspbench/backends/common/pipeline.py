@@ -46,15 +46,15 @@ def _candidates(index: int) -> np.ndarray:
     objects = input_tensor((OBJECTS, 6), _SEED + 1, index)
     jitter = input_tensor((CANDIDATES, 5), _SEED + 2, index)
     noise = input_tensor((CANDIDATES, CLASSES), _SEED + 3, index)
-    mine = objects.repeat(BOXES, axis=0)
+    parents = objects.repeat(BOXES, axis=0)
     heads = np.empty((CANDIDATES, FIRST_CLASS + CLASSES), np.float32)
-    heads[:, 0:2] = np.floor(mine[:, 0:2] * 13)  # the cell, of a grid of 13 x 13 ...
-    heads[:, 2:4] = 30 + np.floor(mine[:, 2:4] * 150)  # ... its anchor ...
+    heads[:, 0:2] = np.floor(parents[:, 0:2] * 13)  # the cell, of a grid of 13 x 13 ...
+    heads[:, 2:4] = 30 + np.floor(parents[:, 2:4] * 150)  # ... its anchor ...
     heads[:, 4] = 32  # ... and stride, as YOLOv3 has at 416 pixels
     heads[:, 5:9] = (jitter[:, :4] - np.float32(0.5)) * np.float32(0.5)
     heads[:, 9] = jitter[:, 4] * 6 - 2  # objectness: a third or so stays below MIN_SCORE
     heads[:, FIRST_CLASS:] = noise * 2 - 6
-    label = np.floor(mine[:, 4] * CLASSES).astype(int)
+    label = np.floor(parents[:, 4] * CLASSES).astype(int)
     heads[np.arange(CANDIDATES), FIRST_CLASS + label] = 3
     return heads
 

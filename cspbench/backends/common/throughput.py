@@ -67,6 +67,6 @@ def back_to_back(
         session.set_input(array)
         session.run()
 
-    found = run_for(one, inputs, seconds, in_flight=1, method="back to back")
+    throughput = run_for(one, inputs, seconds, in_flight=1, method="back to back")
     session.close()
-    return found
+    return throughput
