@@ -127,7 +127,7 @@ def loaded(case: Case) -> tuple[Any, list[np.ndarray], float]:
 
 
 def artifact(case: Case) -> ArtifactSpec:
-    """The model in the form that the case's backend eats."""
+    """The model in the form that the case's backend loads."""
     return ArtifactSpec(case.model_id, case.batch, BACKENDS.get(case.backend.name).artifact, 0)
 
 
@@ -174,22 +174,22 @@ def companion(root: Path) -> None:
     Any other word is only answered.
     """
     from cspbench.machine.sensors.cpufreq import CpuFreq
+    from cspbench.machine.sensors.monitor import Monitor, select_sensors
     from cspbench.machine.sensors.tegra import Tegra
     from cspbench.machine.sensors.thermal import Thermal
-    from cspbench.machine.sensors.watch import Watch, chosen
 
     board = [Tegra(root), Thermal(root / "class/thermal"), CpuFreq(root / "devices/system/cpu")]
-    here = chosen("auto")
-    looks = 0
-    with Watch([*here, *(s for s in board if s.name not in {h.name for h in here})]) as watch:
+    here = select_sensors("auto")
+    readings = 0
+    with Monitor([*here, *(s for s in board if s.name not in {h.name for h in here})]) as monitor:
         for line in sys.stdin:
             if line.strip() == "on":
-                watch.start()
+                monitor.start()
             elif line.strip() == "off":
-                watch.stop()
-                looks += sum(len(trace.looks) for trace in watch.traces)
-            names = "+".join(trace.sensor for trace in watch.traces)
-            print(f"{looks} {names}", flush=True)
+                monitor.stop()
+                readings += sum(len(trace.readings) for trace in monitor.traces)
+            names = "+".join(trace.sensor for trace in monitor.traces)
+            print(f"{readings} {names}", flush=True)
 
 
 def sensors(case: Case, seconds: float, rounds: int) -> dict[str, Any]:
@@ -225,12 +225,12 @@ def sensors(case: Case, seconds: float, rounds: int) -> dict[str, Any]:
         turn_s = max(SENSOR_TURN_S, 8 * latency_ns / 1e9)
         found = interleave(turns, latency_ns, turn_s, seconds, rounds)
         beside.close()
-    looks, names = told.split()
+    readings, names = told.split()
     return {
         "latency_ms": latency_ms(found, "off"),
         "sensors on / off": turn_ratio(found, "on", "off"),
         "sensors": names,
-        "looks_per_s": int(looks) / watched_s,
+        "looks_per_s": int(readings) / watched_s,
     }
 
 

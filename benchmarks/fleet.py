@@ -109,7 +109,7 @@ def control(address: str, boards: int, launches: int, out: Path, scheduler: int)
     import psutil
 
     from cspbench.core.case import Case, Ref
-    from cspbench.fleet.client import Hub
+    from cspbench.fleet.client import FleetClient
     from cspbench.fleet.controller import execute_fleet, new_fleet_run
     from cspbench.fleet.devices import plan_fleet
     from cspbench.store.rundir import read_run
@@ -121,10 +121,10 @@ def control(address: str, boards: int, launches: int, out: Path, scheduler: int)
     )
     rounds = max(1, launches // (boards * CASES_A_BOARD))
     measure = Measure(rounds=rounds, memory=False, sensors="none")
-    hub = Hub(address, connect_seconds=60)
-    while len(hub.boards()) < boards:
+    client = FleetClient(address, connect_seconds=60)
+    while len(client.boards()) < boards:
         time.sleep(0.2)
-    fleet = plan_fleet(Suite("simulated", cases, measure, devices=("each",)), hub.boards())
+    fleet = plan_fleet(Suite("simulated", cases, measure, devices=("each",)), client.boards())
     for planned in fleet.plan.cases[:CASES_A_BOARD]:
         planned.artifact.path.parent.mkdir(parents=True, exist_ok=True)
         planned.artifact.path.write_bytes(b"artifact")
@@ -134,12 +134,12 @@ def control(address: str, boards: int, launches: int, out: Path, scheduler: int)
     watched = psutil.Process(scheduler)
     spent = sum(watched.cpu_times()[:2])
     cpu, wall = time.process_time(), time.monotonic()
-    execute_fleet(fleet, path, hub, Invented(0.0))
+    execute_fleet(fleet, path, client, Invented(0.0))
     cpu, wall = time.process_time() - cpu, time.monotonic() - wall
     spent = sum(watched.cpu_times()[:2]) - spent
     peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     stored = read_run(path).launches
-    hub.close()
+    client.close()
     good = sum(launch.good for launch in stored)
     found = {
         "boards": boards, "launches": len(stored), "good": good, "wall_seconds": wall,
@@ -163,7 +163,7 @@ def process(*words: str) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def free_address() -> str:
-    """A port of loopback that nobody has now."""
+    """The address of a free port of loopback."""
     import socket
 
     with socket.socket() as probe:

@@ -52,7 +52,7 @@ def hold_arm(path: str, spec: ArmSpec) -> None:
 
 
 class Pipes:
-    """The ends of somebody else's worker: asks as WorkerProcess does, without its watching."""
+    """The pipes of another process's worker: asks like WorkerProcess, without its supervision."""
 
     def __init__(self, jobs: int, answers: int) -> None:
         self._jobs, self._answers = os.fdopen(jobs, "wb", 0), os.fdopen(answers, "rb")

@@ -45,7 +45,7 @@ MIB = 2**20
 
 
 def artifact(case: Case) -> ArtifactSpec:
-    """The model in the form that the case's backend eats, made if need be."""
+    """The model in the form that the case's backend loads; it is made if missing."""
     spec = ArtifactSpec(case.model_id, case.batch, BACKENDS.get(case.backend.name).artifact, 0)
     prepare(spec)
     return spec

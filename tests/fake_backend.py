@@ -25,7 +25,7 @@ from cspbench.errors import Unavailable, Unsupported
 DOINGS = (
     "ok", "raise", "raise-oom", "allocate", "hold", "abort", "exit", "segfault", "sigkill", "hang",
     "hang-in-run", "chatter", "nan", "shape", "wrong", "describe", "unsupported", "unavailable",
-    "child", "child-segfault", "once", "hang-in-c", "stop", "garbage", "flood", "eat", "spam",
+    "child", "child-segfault", "once", "hang-in-c", "stop", "garbage", "flood", "exhaust", "spam",
     "raise-on-close", "hang-on-close",
 )  # fmt: skip
 
@@ -74,7 +74,7 @@ class Fake:
         time.sleep(1000)
 
     def _abort(self, artifact):
-        """End as C++ does when an allocation fails where nobody catches it."""
+        """End as C++ does when an allocation fails and no handler catches it."""
         print("terminate called after throwing an instance of 'std::bad_alloc'", flush=True)
         os.abort()
 
@@ -131,8 +131,8 @@ class Fake:
         while True:
             os.write(descriptor, b"x" * 65536)
 
-    def _eat(self, artifact):
-        """Take memory until somebody ends it; pages of a shared mapping are nobody's data."""
+    def _exhaust(self, artifact):
+        """Take memory until the process is ended; shared mappings do not count as data."""
         import mmap
 
         while True:

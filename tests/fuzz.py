@@ -1,4 +1,4 @@
-"""Coverage-guided fuzzing of every parser that reads what a stranger wrote (``make fuzz``).
+"""Coverage-guided fuzzing of every parser of untrusted input (``make fuzz``).
 
 ``python -m tests.fuzz TARGET [libFuzzer options]``, such as ``-runs=1000000``. A finding is a
 Python error other than InputError, an input that takes over two seconds of processor time (time

@@ -33,7 +33,7 @@ from tests import fake_backend
 
 SUITES = {
     "fake": """
-name: campaign
+name: soak
 matrix:
   model: [yolov3-tiny-prn@96]
   backend: [fake]
@@ -41,7 +41,7 @@ matrix:
 measure: {rounds: 200, warmup: 0.02, max_seconds: 0.02, target_ci: 50%, memory: false}
 """,
     "opencv-cpu": """
-name: campaign
+name: soak
 matrix:
   model: [yolov3-tiny-prn]
   input: [96, 128, 160, 192]
@@ -76,7 +76,7 @@ class Tally:
         return self.kills_of_controllers + self.kills_of_workers
 
 
-class Campaign:
+class Soak:
     """A folder with a suite, a backend of another distribution, runs, and the tally."""
 
     def __init__(self, folder: Path, backend: str = "fake") -> None:
@@ -245,12 +245,12 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--backend", choices=SUITES, default="fake")
-    parser.add_argument("--folder", type=Path, help="default: cspbench-campaign-BACKEND in $TMPDIR")
+    parser.add_argument("--folder", type=Path, help="default: cspbench-soak-BACKEND in $TMPDIR")
     arguments = parser.parse_args()
-    name = f"cspbench-campaign-{arguments.backend}"
+    name = f"cspbench-soak-{arguments.backend}"
     folder = arguments.folder or Path(tempfile.gettempdir()) / name
     _import_all()
-    tally = Campaign(folder.resolve(), arguments.backend).run(arguments.kills, arguments.seed)
+    tally = Soak(folder.resolve(), arguments.backend).run(arguments.kills, arguments.seed)
     print(json.dumps(asdict(tally)))
     sys.exit(1 if tally.lost or tally.left_behind or tally.files_left else 0)
 

@@ -66,7 +66,7 @@ def totals_of(
 
 
 def _computed(metric: LayerMetric | GraphMetric | TotalMetric, call: Callable[[], T]) -> T:
-    """The metric's value or values; a mistake in somebody's plug-in is told as one."""
+    """The metric's value or values; an error in a plug-in's metric names the plug-in's metric."""
     if is_builtin(metric):
         return call()
     try:

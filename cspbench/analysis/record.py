@@ -62,10 +62,10 @@ def is_current(data: Mapping[str, Any] | None) -> bool:
 
 
 def check_stored(data: Mapping[str, Any]) -> None:
-    """Check an analysis that somebody else may have written: its layers are what they should be.
+    """Check the layers of an analysis from an untrusted run.
 
     Raises:
-        ValueError: they are not; those of another version are not looked at.
+        ValueError: a layer is malformed; layers of another version are not checked.
     """
     if not is_current(data):
         return
@@ -110,7 +110,7 @@ class Analysis:
         """Operator calls in the order of execution.
 
         Raises:
-            InputError: stored layers are none, as may be those of a stranger's run.
+            InputError: stored layers are malformed, as may be those of an untrusted run.
         """
         if self._layers is None:
             rows = json.loads(self._rows) if isinstance(self._rows, str) else self._rows

@@ -1,7 +1,7 @@
 """Artifacts: models in the form that a backend loads, in the user's cache by content hash.
 
-An artifact is made once for (model definition, input, batch, seed, kind, exporter) and found again
-by every later run. Next to the model lies ``.npz``: torch's outputs for input 0 of the pool, with
+An artifact is made once for (model definition, input, batch, seed, kind, exporter), and later runs
+use it again. The file ``.npz`` beside the model holds torch's outputs for input 0 of the pool, with
 which every worker checks that its backend computes the same function.
 """
 
@@ -25,7 +25,7 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class ArtifactSpec:
-    """What to export: the identity of an artifact; ``kind`` is the name of an ArtifactKind."""
+    """The identity of an artifact; ``kind`` is the name of an ArtifactKind."""
 
     model: ModelId
     batch: int
@@ -37,7 +37,7 @@ class ArtifactSpec:
         """Hash of everything that can change the artifact's content, a source's files included.
 
         Raises:
-            InputError: a kind that nothing registered.
+            InputError: the kind is not registered.
         """
         facts = {
             "format": FORMAT,
@@ -45,7 +45,7 @@ class ArtifactSpec:
             "batch": self.batch,
             "kind": self.kind,
             "seed": self.seed,
-            "opset": None,  # in every key since the first: artifacts made then are found again
+            "opset": None,  # part of every key so far: existing artifacts keep their keys
             "torch": _version("torch"),
             "definition": models_digest(),
             "files": [file_digest(path) for path in source_files(self.model)],
@@ -61,12 +61,12 @@ class ArtifactSpec:
 
     @property
     def path(self) -> Path:
-        """Where the model lies in the cache, made or not."""
+        """Path of the model in the cache, whether it exists or not."""
         return cache_folder() / "artifacts" / f"{self.key}.{ARTIFACTS.get(self.kind).suffix}"
 
     @property
     def reference(self) -> Path:
-        """Torch's outputs for input 0 of the pool."""
+        """Path of torch's outputs for input 0 of the pool."""
         return self.path.with_suffix(f".{REFERENCE_SUFFIX}")
 
     @property
@@ -75,7 +75,7 @@ class ArtifactSpec:
         return self.path.exists() and self.reference.exists()
 
 
-@functools.cache  # of a thousand cases each asks
+@functools.cache  # every case asks for it
 def _version(package: str) -> str:
     try:
         return importlib.metadata.version(package)

@@ -1,6 +1,6 @@
-"""Make artifacts: export a model that torch builds, or import a file that is an artifact already.
+"""Makes artifacts: exports a model that torch builds, or imports a file that is an artifact.
 
-A worker process of its own does it. Torch is imported where a model is built, and only there.
+This runs in a worker process of its own. Only building a model imports torch.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 
 def maker(model: ModelId, seed: int) -> Callable[[ArtifactSpec], None]:
-    """Return what makes the artifacts of a model: it is built once for all of them.
+    """Return a function that makes artifacts of a model, which is built once for all of them.
 
-    The returned function raises Unsupported where an artifact cannot be had.
+    The returned function raises Unsupported if the artifact cannot be made.
     """
     source = split_source(model.model.name)
     if source is not None and source[0].artifact is not None:
@@ -45,11 +45,11 @@ def build_model(model: ModelId, seed: int) -> torch.nn.Module:
 
 
 def prepare(spec: ArtifactSpec, module: torch.nn.Module | None = None) -> None:
-    """Write the artifact and torch's outputs into the cache unless they are there.
+    """Write the artifact and torch's outputs into the cache unless they exist.
 
     Args:
-        spec: what to export.
-        module: the built model, if the caller has it; must be what ``spec`` names.
+        spec: identity of the artifact.
+        module: the built model of ``spec``, if the caller has it.
 
     Raises:
         Unsupported: the exporter cannot express the model.
@@ -69,11 +69,11 @@ def prepare(spec: ArtifactSpec, module: torch.nn.Module | None = None) -> None:
 
 
 def import_artifact(spec: ArtifactSpec, kind: str) -> None:
-    """Take the user's file, of artifact kind ``kind``, and its outputs into the cache.
+    """Copy the user's file of artifact kind ``kind`` and its outputs into the cache.
 
     Raises:
-        Unsupported: the file does not take the input, or another kind of artifact is wanted.
-        Unavailable: what runs the file for its reference outputs is not installed.
+        Unsupported: the file refuses the input, or ``spec`` has another kind.
+        Unavailable: the library that computes the reference outputs is not installed.
     """
     if spec.exists:
         return

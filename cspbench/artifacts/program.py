@@ -20,15 +20,15 @@ CPU = torch.device("cpu")
 def load_program(artifact: Path, device: torch.device = CPU) -> torch.fx.GraphModule:
     """Load a ``.pt2`` file as a graph of operators, on a device.
 
-    The graph's own checks of input shapes are left out: they are Python that no deployed network
-    runs, and inputs here always have the exported shape.
+    The graph's own checks of input shapes are left out: no deployed network runs this Python code,
+    and inputs always have the exported shape.
     """
     with _quick_reading():
         program = torch.export.load(artifact)
     if device != CPU:
         from torch.export.passes import move_to_device_pass
 
-        # Also what the graph itself makes on a device; Module.to moves only its tensors.
+        # Moves also the graph's own operations that create tensors; Module.to moves only tensors.
         program = move_to_device_pass(program, device)
     try:
         return program.module(check_guards=False)
@@ -40,8 +40,9 @@ def load_program(artifact: Path, device: torch.device = CPU) -> torch.fx.GraphMo
 def _quick_reading() -> Iterator[None]:
     """Save a third of the time that torch takes to read a program from its JSON.
 
-    torch asks for the type hints of the same few dozen classes once an object, tens of thousands of
-    times a network: here each is answered once. The garbage collector finds nothing meanwhile.
+    torch reads the type hints of the same few dozen classes for every object, tens of thousands of
+    times for a network; a cache answers repeated calls. The garbage collector is off, because it
+    would free nothing.
     """
     plain: Any = typing.get_type_hints
     known: dict[tuple[Any, ...], Any] = {}

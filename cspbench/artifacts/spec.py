@@ -1,4 +1,4 @@
-"""What a kind of artifact is: how a model becomes a file that backends load, and what is in it.
+"""The spec of an artifact kind: how a model becomes a file that backends load, and its nodes.
 
 A file under ``kinds/`` registers a kind on import; so may a backend's own file, in this project or
 in another package.
@@ -28,8 +28,8 @@ _SUFFIX = re.compile(r"[a-z0-9]{1,16}")
 class Node:
     """A node of an artifact's graph.
 
-    ``producers`` number the nodes that feed it; ``aliases`` are names of its outputs by which a
-    backend may call it (an output of the whole graph has a name of its own).
+    ``producers`` are the numbers of the nodes that feed it. ``aliases`` are names of its outputs
+    that a backend may use for it (an output of the whole graph has a name of its own).
     """
 
     name: str
@@ -40,16 +40,16 @@ class Node:
 
 @dataclass(frozen=True)
 class ArtifactKind:
-    """A form in which backends load models; its functions import what they need when called.
+    """A form in which backends load models; its functions import heavy packages when called.
 
     ``export(module, example, path)`` writes a torch module in inference mode as one file, with the
     shape of the example input (batch, 3, height, width), or raises Unsupported.
 
-    ``nodes(path)`` are the nodes of an artifact in their order. Entries of a backend's layer
-    profile are joined to the layers of an Analysis by them; without a reader they stand alone.
+    ``nodes(path)`` are the nodes of an artifact in their order. By them the entries of a backend's
+    layer profile are joined to the layers of an Analysis; without a reader they are not joined.
 
-    ``identity()`` are facts besides torch's version that change what ``export`` writes; they are
-    part of the cache key of every artifact of the kind. It is asked often and must be quick.
+    ``identity()`` are facts besides torch's version that change the file of ``export``. They are
+    part of the cache key of every artifact of the kind. It is called often and must be quick.
 
     ``import_file(file, path, first)`` serves sources whose file is of this kind already
     (``SourceSpec.artifact``): it writes the user's file to ``path`` with the shape of the input

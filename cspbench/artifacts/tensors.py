@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
-#: How many different inputs an inference loop cycles through: no backend can cache its answer.
+#: How many different inputs an inference loop cycles through, so that no answer can be cached.
 POOL_SIZE = 4
 
 
@@ -34,7 +34,7 @@ def input_pool(shape: tuple[int, ...], seed: int, size: int = POOL_SIZE) -> list
 
 def as_list(result: Any) -> list[torch.Tensor]:
     """Flatten a model's result (tensor, tuple, list, dict, nested) in order."""
-    if hasattr(result, "element_size"):  # a tensor, told without importing torch
+    if hasattr(result, "element_size"):  # a tensor, recognised without importing torch
         return [result]
     parts = result.values() if isinstance(result, dict) else result
     return [tensor for part in parts for tensor in as_list(part)]

@@ -1,6 +1,6 @@
-"""What torch's backends share that compile: mode ``compile``, and whether its cache knew the model.
+"""Shared by torch's backends that compile: mode ``compile``, and whether its cache had the model.
 
-Light: torch is imported when it is asked.
+Light: torch is imported when a method needs it.
 """
 
 from __future__ import annotations

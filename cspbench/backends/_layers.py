@@ -1,4 +1,4 @@
-"""What the profilers of the backends share: repeat, take medians entry by entry."""
+"""Shared by the profilers of the backends: repeated runs, and medians entry by entry."""
 
 from __future__ import annotations
 
@@ -51,25 +51,25 @@ def profile(
         method: what measured.
     """
     totals: list[int] = []
-    found: list[Sequence[LayerTime]] = []
+    profiles: list[Sequence[LayerTime]] = []
 
     def once(array: np.ndarray) -> int:
         total, entries = run(array)
         totals.append(total)
-        found.append(entries)
+        profiles.append(entries)
         return total
 
     runs = repeat(once, inputs, seconds)
-    return combine(totals[WARM_RUNS:], found[WARM_RUNS:], runs, method)
+    return combine(totals[WARM_RUNS:], profiles[WARM_RUNS:], runs, method)
 
 
 def combine(
-    totals: Sequence[int], found: Sequence[Sequence[LayerTime]], runs: int, method: str
+    totals: Sequence[int], profiles: Sequence[Sequence[LayerTime]], runs: int, method: str
 ) -> LayerProfile:
     """Medians over runs; entries are matched by position."""
     entries = tuple(
         LayerTime(same[0].name, same[0].op, int(median(entry.ns for entry in same)),
                   same[0].members)
-        for same in zip(*found, strict=True)
+        for same in zip(*profiles, strict=True)
     )  # fmt: skip
     return LayerProfile(entries, int(median(totals)), runs, method)

@@ -1,4 +1,4 @@
-"""What the torch backends share: modes of exported programs, layers, the CPU session.
+"""Parts that the torch backends share: modes of exported programs, layers, the CPU session.
 
 This module imports torch; only a worker's ``load`` imports it.
 """
@@ -50,11 +50,11 @@ def memory_format(layout: str) -> torch.memory_format:
 
 
 def warm(mode: str = "eager", device: str = "cpu") -> None:
-    """Import and start what running any program needs, which is not the model's memory.
+    """Import and start everything that any program needs, which is not the model's memory.
 
-    A graph of one convolution goes the way of a network: sympy's import, in mode compile Dynamo's,
-    Inductor's and the compiler's, on a CUDA device its context and cuDNN. What compiling the
-    network itself takes remains its own.
+    A graph of one convolution runs like a network: it imports sympy, in mode compile it starts
+    Dynamo, Inductor and the compiler, on a CUDA device the context and cuDNN. Compiling the network
+    itself still counts as the network's own memory.
     """
     example = torch.zeros(1, 1, 4, 4)
     program = torch.export.export(torch.nn.Conv2d(1, 1, 1).eval(), (example,))

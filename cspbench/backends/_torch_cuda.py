@@ -28,7 +28,7 @@ _TRANSFERS = 20
 
 
 def set_precision(precision: str) -> None:
-    """TF32 only where it was asked for: fp32 means fp32."""
+    """Use TF32 only for precision ``tf32``."""
     torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
     torch.backends.cudnn.allow_tf32 = precision == "tf32"
     torch.backends.cudnn.benchmark = True
@@ -151,7 +151,7 @@ class TorchCudaSession(HostSession):
             self._submitted.popleft().synchronize()
 
     def finish(self) -> None:
-        """Wait for all that was submitted."""
+        """Wait for all submitted inferences."""
         self._submitted.clear()
         torch.cuda.synchronize(self._device)
 
@@ -169,12 +169,12 @@ class TorchCudaSession(HostSession):
             ``transfer_ns`` of an input from host memory, outside of both.
         """
         self._harvest()
-        found = {
+        times = {
             "device_ns": self._device_ns[-count:],
             "enqueue_ns": self._enqueue_ns[-count:],
             "transfer_ns": self._transfer_ns,
         }
-        return {name: int(median(values)) for name, values in found.items() if values}
+        return {name: int(median(values)) for name, values in times.items() if values}
 
     def views(self) -> Sequence[np.ndarray]:
         return [tensor.float().cpu().numpy() for tensor in as_list(self._result)]

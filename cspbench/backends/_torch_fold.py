@@ -67,10 +67,10 @@ def _tensor(
     """The parameter or buffer that an argument names; None if it is none."""
     if not isinstance(argument, torch.fx.Node) or argument.op != "get_attr":
         return None
-    found: Any = graph
+    value: Any = graph
     for part in str(argument.target).split("."):
-        found = getattr(found, part)
-    tensor: torch.Tensor = found.detach().to(dtype)
+        value = getattr(value, part)
+    tensor: torch.Tensor = value.detach().to(dtype)
     return tensor
 
 

@@ -40,7 +40,7 @@ PROVIDERS = {
     "cuda": "CUDAExecutionProvider",
     "tensorrt": "TensorrtExecutionProvider",
 }
-#: fp32 means that TF32 is off, which both NVIDIA providers would use unasked.
+#: fp32 means that TF32 is off, which both NVIDIA providers would use by default.
 _EXACT: dict[str, dict[str, str]] = {"CUDAExecutionProvider": {"use_tf32": "0"}}
 PROVIDER = Axis("provider", "cpu", "choice", tuple(PROVIDERS), "execution provider")
 #: Concurrent callers on a device: one is submitting while the other one's work is done.
@@ -61,7 +61,7 @@ class OnnxRuntime(BackendSpec):
         return "cpu" if resolve(self.axes, options)["provider"] == "cpu" else "cuda"
 
     def load(self, artifact: Path, options: Options, threads: int) -> OnnxRuntimeSession:
-        """Make a session with the provider asked for, and no silent other one."""
+        """Make a session with the chosen provider, without a silent fallback to another."""
         version, session = self._session(artifact, options, threads, None)
         device = self.device_with(options)
         kind = OnnxRuntimeSession if device == "cpu" else OnnxRuntimeBoundSession
@@ -75,7 +75,7 @@ class OnnxRuntime(BackendSpec):
         inputs: Sequence[np.ndarray],
         seconds: float,
     ) -> Throughput:
-        """Concurrent callers of one session: on the CPU one a thread, each computing alone."""
+        """Run concurrent callers of one session; on the CPU one for each thread."""
         from concurrent.futures import ThreadPoolExecutor, wait
 
         from cspbench.backends.common.throughput import run_for
@@ -121,7 +121,7 @@ class OnnxRuntime(BackendSpec):
         from cspbench.backends._layers import WARM_RUNS, combine, repeat
 
         if self.device_with(options) != "cpu":
-            raise Unsupported("ONNX Runtime's profile tells when kernels were submitted, not run")
+            raise Unsupported("ONNX Runtime's profile shows when kernels were submitted, not run")
         with tempfile.TemporaryDirectory() as folder:
             _, session = self._session(artifact, options, threads, f"{folder}/profile")
             name = session.get_inputs()[0].name
@@ -134,8 +134,8 @@ class OnnxRuntime(BackendSpec):
 
             runs = repeat(run, inputs, seconds)
             events = json.loads(Path(session.end_profiling()).read_text())
-        found = kernel_times(events)[WARM_RUNS:]
-        return combine(totals[WARM_RUNS:], found, runs, "ONNX Runtime's profile")
+        kernels = kernel_times(events)[WARM_RUNS:]
+        return combine(totals[WARM_RUNS:], kernels, runs, "ONNX Runtime's profile")
 
     def _session(
         self, artifact: Path, options: Options, threads: int, profile: str | None
@@ -158,7 +158,7 @@ class OnnxRuntime(BackendSpec):
         if provider != PROVIDERS["cpu"]:
             # TensorRT has no option for it; NVIDIA's libraries read this when they are loaded.
             os.environ["NVIDIA_TF32_OVERRIDE"] = "0"
-            # A node that the provider cannot run would go to the CPU without a word.
+            # Without this the CPU would silently run nodes that the provider cannot.
             settings.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
         chosen = [(provider, _EXACT.get(provider, {}))]
         try:
@@ -266,8 +266,8 @@ class OnnxRuntimeBoundSession(OnnxRuntimeSession):
         self._binding.synchronize_outputs()
 
     def views(self) -> Sequence[np.ndarray]:
-        found: Sequence[np.ndarray] = self._binding.copy_outputs_to_cpu()
-        return found
+        outputs: Sequence[np.ndarray] = self._binding.copy_outputs_to_cpu()
+        return outputs
 
     def describe(self) -> Mapping[str, Value]:
         return {**super().describe(), **self._identity}

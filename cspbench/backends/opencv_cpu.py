@@ -2,7 +2,7 @@
 
 Timed: ``Net.forward`` of all outputs. ``Net.setInput`` (a copy of the blob) is not timed; what the
 net does with the blob after that is. OpenCV 5 has two engines: ``new`` (its default) and
-``classic`` (that of OpenCV 4); which one ran is recorded, since neither tells by itself.
+``classic`` (that of OpenCV 4); the engine that ran is recorded, because OpenCV does not report it.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ class OpenCvCpu(BackendSpec):
         import cv2
 
         cv2.setNumThreads(threads)
-        wanted = str(resolve(self.axes, options)["engine"])
-        return OpenCvSession(cv2, _read(cv2, artifact, wanted), threads)
+        choice = str(resolve(self.axes, options)["engine"])
+        return OpenCvSession(cv2, _read(cv2, artifact, choice), threads)
 
     def profile_layers(
         self,
@@ -104,18 +104,18 @@ class _Read(NamedTuple):
     fallback: str = ""
 
 
-def _read(cv2: Any, artifact: Path, wanted: str) -> _Read:
+def _read(cv2: Any, artifact: Path, choice: str) -> _Read:
     """Read the artifact with the engine asked for; only ``auto`` may get another one."""
     flags = {"new": "ENGINE_NEW", "classic": "ENGINE_CLASSIC"}
     there = [engine for engine, flag in flags.items() if hasattr(cv2.dnn, flag)]
     if not there:
-        if wanted == "new":
+        if choice == "new":
             raise Unsupported(f"OpenCV {cv2.__version__} has only the classic engine")
         return _Read(cv2.dnn.readNetFromONNX(str(artifact)), "classic")
-    if wanted not in ("auto", *there):
-        raise Unsupported(f"OpenCV {cv2.__version__} has no {wanted} engine")
+    if choice not in ("auto", *there):
+        raise Unsupported(f"OpenCV {cv2.__version__} has no {choice} engine")
     reasons = []
-    for engine in there if wanted == "auto" else (wanted,):
+    for engine in there if choice == "auto" else (choice,):
         try:
             net = cv2.dnn.readNetFromONNX(str(artifact), getattr(cv2.dnn, flags[engine]))
         except cv2.error as error:

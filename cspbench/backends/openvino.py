@@ -116,11 +116,11 @@ class OpenVino(BackendSpec):
 
 def _original_names(compiled: Any) -> dict[str, tuple[str, ...]]:
     """Nodes of the ONNX file that each executed node holds."""
-    found = {}
+    members = {}
     for node in compiled.get_runtime_model().get_ordered_ops():
         names = str(node.get_rt_info()["originalLayersNames"].astype(str)).split(",")
-        found[node.get_friendly_name()] = tuple(name for name in names if name)
-    return found
+        members[node.get_friendly_name()] = tuple(name for name in names if name)
+    return members
 
 
 class OpenVinoSession(HostSession):

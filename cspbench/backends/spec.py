@@ -1,4 +1,4 @@
-"""What a backend is: a light spec that plans, and a session that runs inside a worker."""
+"""The protocols of a backend: a light spec for planning, and a session inside a worker."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cspbench.machine.devices.spec import HOST
 if TYPE_CHECKING:
     import numpy as np
 
-#: What a latency spans (docs/backends.md). Every backend of ours has it among its axes, so that it
+#: The work that a latency spans (docs/backends.md). Every backend of cspbench has this axis, so it
 #: is part of a case's id.
 SCOPE = Axis(
     "scope",
@@ -28,7 +28,7 @@ SCOPE = Axis(
 
 
 class Session(Protocol):
-    """A loaded model inside one worker process; ``run`` is what the clock surrounds."""
+    """A loaded model inside one worker process; the clock surrounds ``run``."""
 
     def set_input(self, array: np.ndarray) -> None:
         """Put one input (batch, 3, height, width; float32) where ``run`` reads it; not timed."""
@@ -40,14 +40,14 @@ class Session(Protocol):
         """Outputs of the last ``run``, float32, in the model's order."""
 
     def describe(self) -> Mapping[str, Value]:
-        """Facts of what ran: version, engine, threads."""
+        """Facts of the loaded model: version, engine, threads."""
 
     def close(self) -> None:
         """Free the model."""
 
 
 class HostSession(Session, Protocol):
-    """What a session offers where its backend has the axis ``scope``: ours inherit from it."""
+    """A session of a backend with the axis ``scope``; cspbench's sessions inherit from it."""
 
     def views(self) -> Sequence[np.ndarray]:
         """Outputs of the last ``run`` in host memory, float32; valid until the next one."""
@@ -76,24 +76,24 @@ class HostSession(Session, Protocol):
 
 @runtime_checkable
 class DeviceMemory(Protocol):
-    """What a session may offer whose model lies in memory of its own: an account of it."""
+    """Optional for sessions whose model lies in a device's memory: an account of that memory."""
 
     def device_used_bytes(self) -> int:
-        """Bytes that this process's models, inputs and activations take there now."""
+        """Bytes of this process's models, inputs and activations on the device now."""
 
     def device_peak_bytes(self) -> int:
-        """Most of them at a time since ``reset_device_peak``, or since the process began."""
+        """The peak of these bytes since ``reset_device_peak``, or since the process began."""
 
     def reset_device_peak(self) -> None:
-        """Begin a new peak at what is used now."""
+        """Begin a new peak at the bytes that are used now."""
 
 
 @dataclass(frozen=True)
 class LayerTime:
     """Time of one entry of a backend's own profiler.
 
-    ``members`` are the nodes of the artifact that it is known to hold (ONNX node names, names of
-    the exported graph's nodes); empty if the backend does not tell.
+    ``members`` are the nodes of the artifact that the entry contains (ONNX node names, names of
+    the exported graph's nodes); empty if the backend does not report them.
     """
 
     name: str
@@ -104,10 +104,10 @@ class LayerTime:
 
 @dataclass(frozen=True)
 class LayerProfile:
-    """What a profiler told: median time of every entry, in the order of execution.
+    """Result of a profiler: the median time of every entry, in the order of execution.
 
-    ``total_ns`` is the median of the whole inference by our clock, with the profiler at work; what
-    the entries leave of it is time that the backend spends between layers.
+    ``total_ns`` is the median of the whole inference by cspbench's clock, with the profiler on. Its
+    part that no entry covers is time that the backend spends between layers.
     """
 
     entries: tuple[LayerTime, ...]
@@ -118,7 +118,7 @@ class LayerProfile:
 
 @runtime_checkable
 class LayerProfiler(Protocol):
-    """What a backend with a profiler of its own offers besides."""
+    """Optional for backends with a profiler of their own."""
 
     def profile_layers(
         self,
@@ -131,21 +131,21 @@ class LayerProfiler(Protocol):
         """Load the artifact with the profiler on, and run it for about ``seconds``.
 
         Raises:
-            Unsupported: layers cannot be told apart with these options.
+            Unsupported: single layers cannot be timed with these options.
         """
 
 
 @runtime_checkable
 class DeviceTimes(Protocol):
-    """What a session on an accelerator may tell beside the host's clock."""
+    """Optional for sessions on an accelerator: times besides those of the host's clock."""
 
     def device_times(self, count: int) -> Mapping[str, int]:
-        """Medians over the last ``count`` runs in ns, by what they are of."""
+        """Medians over the last ``count`` runs in ns, by name of the time."""
 
 
 @dataclass(frozen=True)
 class BackendSpec:
-    """The fields of a spec: what a backend's file fills in (see :class:`Backend`)."""
+    """The fields of a spec, which a backend's file fills in (see :class:`Backend`)."""
 
     name: str
     summary: str
@@ -157,7 +157,7 @@ class BackendSpec:
 
 @dataclass(frozen=True)
 class Throughput:
-    """So many inferences in so many ns, up to ``in_flight`` of them at a time."""
+    """``inferences`` ran in ``ns``, up to ``in_flight`` of them at a time."""
 
     inferences: Positive
     ns: Positive
@@ -167,7 +167,7 @@ class Throughput:
 
 @runtime_checkable
 class Pipelines(Protocol):
-    """What a backend offers besides that can overlap inferences; others run back to back."""
+    """Optional for backends that can overlap inferences; others run them back to back."""
 
     def throughput(
         self,
@@ -182,7 +182,7 @@ class Pipelines(Protocol):
 
 @runtime_checkable
 class ChoosesDevice(Protocol):
-    """What a backend offers besides whose options choose where it runs."""
+    """Optional for backends whose options choose the device."""
 
     def device_with(self, options: Options) -> str:
         """Name of the device on which inferences run."""
@@ -190,21 +190,21 @@ class ChoosesDevice(Protocol):
 
 @runtime_checkable
 class Warms(Protocol):
-    """What a backend offers that imports or starts much: that is not the model's memory."""
+    """Optional for backends whose imports and start take memory that is not the model's."""
 
     def warm(self, options: Options) -> None:
-        """Do it now, as these options need it."""
+        """Import and start now everything that these options need."""
 
 
 @runtime_checkable
 class Compiles(Protocol):
-    """What a backend that compiles into a cache that stays offers besides."""
+    """Optional for backends that compile into a persistent cache."""
 
     def compiles(self, options: Options) -> bool:
-        """True if a launch of its own must fill the cache before any launch is timed."""
+        """True if a separate launch must fill the cache before any launch is timed."""
 
     def compiled_from_cache(self) -> bool:
-        """True if what this process compiled was in the cache already."""
+        """True if this process read its compiled program from the cache."""
 
 
 class Backend(Protocol):
@@ -239,7 +239,7 @@ class Backend(Protocol):
 
         Raises:
             Unsupported: this backend cannot run this model or setting.
-            Unavailable: this machine lacks something that only loading shows.
+            Unavailable: this machine lacks something, which only loading can detect.
         """
 
 
@@ -251,18 +251,17 @@ def device_of(backend: Backend, options: Options) -> str:
 
 
 def precision_of(backend: Backend, options: Options) -> str:
-    """In which precision a backend computes with these options; fp32 where it has no choice."""
+    """The precision in which a backend computes with these options; fp32 without a choice."""
     defaults = {axis.name: axis.default for axis in backend.axes}
     return str(options.get("precision", defaults.get("precision", "fp32")))
 
 
 @dataclass(frozen=True)
 class Precision:
-    """Arithmetic that backends offer, by its name on their axis ``precision``.
+    """Arithmetic that backends offer under a name of their axis ``precision``.
 
-    ``tolerance`` is its agreement with the reference: the bound of max abs(error) /
-    max abs(output), for the ``reason`` given. ``element_bytes`` is the size of a weight or
-    activation in memory.
+    ``tolerance`` is the largest allowed max abs(error) / max abs(output) against the reference, and
+    ``reason`` explains it. ``element_bytes`` is the size of a weight or activation in memory.
     """
 
     name: str
@@ -271,7 +270,7 @@ class Precision:
     reason: str
 
 
-#: A backend's file, here or in another package, registers a precision that is not yet there.
+#: A backend's file, here or in another package, registers a precision that is missing here.
 PRECISIONS: Registry[Precision] = Registry(
     "precision", ("cspbench.backends",), "cspbench.precisions", "cspbench.backends"
 )
@@ -290,8 +289,8 @@ def unknown_precision(backend: Backend, options: Options) -> str | None:
     if precision in PRECISIONS:
         return None
     return (
-        f"{backend.name} computes in {precision}, and nothing says how far that may be from the "
-        f"reference: its file must register the precision (known: {', '.join(PRECISIONS.names())})"
+        f"{backend.name} computes in {precision}, which has no tolerance against the reference: "
+        f"its file must register the precision (known: {', '.join(PRECISIONS.names())})"
     )
 
 
@@ -299,9 +298,9 @@ BACKENDS: Registry[Backend] = Registry("backend", ("cspbench.backends",), "cspbe
 
 
 def libraries() -> list[str]:
-    """What the registered backends run on: modules, and distributions that brought a backend.
+    """Modules of the registered backends, and distributions that registered one.
 
-    Their versions are facts of a machine (``machine/facts.py``), which may not ask the backends.
+    Their versions are facts of a machine; ``machine/facts.py`` may not import the backends.
     """
     modules = {backend.library.partition(".")[0] for backend in BACKENDS}
     return sorted(modules | set(BACKENDS.distributions()))

@@ -45,7 +45,7 @@ class TorchCpu(InductorSpec):
         return None if importlib.util.find_spec("torch") else "PyTorch is not installed"
 
     def warm(self, options: Options) -> None:
-        """Import what loading and running import; without a compiler ``load`` says so."""
+        """Import the modules of loading and running; ``load`` reports a missing compiler."""
         from cspbench.backends._torch import warm
 
         mode = str(resolve(self.axes, options)["mode"])
@@ -84,7 +84,7 @@ class TorchCpu(InductorSpec):
 
         chosen = resolve(self.axes, options)
         if chosen["mode"] == "compile":
-            raise Unsupported("a compiled program has no operators to tell apart")
+            raise Unsupported("a compiled program has no single operators to time")
         torch.set_num_threads(threads)
         dtype = _torch.DTYPES.get(str(chosen["precision"]), torch.float32)
         layout = _torch.memory_format(str(chosen["layout"]))

@@ -50,7 +50,7 @@ class TorchCuda(InductorSpec):
         return cuda.available()
 
     def warm(self, options: Options) -> None:
-        """Import what loading and running import; start the device."""
+        """Import the modules of loading and running; start the device."""
         from cspbench.backends._torch import warm
 
         mode = str(resolve(self.axes, options)["mode"])
@@ -63,7 +63,7 @@ class TorchCuda(InductorSpec):
 
         chosen = resolve(self.axes, options)
         if chosen["flush_l2"] is True and chosen[SCOPE.name] != SCOPE.default:
-            raise Unsupported("flush_l2 is for scope inference: what is copied in would be flushed")
+            raise Unsupported("flush_l2 is for scope inference: it would flush the copied input")
         graph, chosen, dtype, layout = self._graph(artifact, options, threads)
         captured = chosen["mode"] == "cudagraph"
         mode = "fused" if captured else str(chosen["mode"])
@@ -87,7 +87,7 @@ class TorchCuda(InductorSpec):
 
         graph, chosen, dtype, layout = self._graph(artifact, options, threads)
         if chosen["mode"] in ("compile", "cudagraph"):
-            raise Unsupported(f"mode {chosen['mode']} has no operators to tell apart")
+            raise Unsupported(f"mode {chosen['mode']} has no single operators to time")
         if chosen["flush_l2"] is True:
             raise Unsupported("flush_l2 is for whole inferences, not for single layers")
         _torch.in_mode(graph, str(chosen["mode"]), dtype, layout)
@@ -114,7 +114,7 @@ class TorchCuda(InductorSpec):
         session.set_input(inputs[0])
         session.run()
         there = [session.to_device(array) for array in inputs]
-        found = run_for(
+        throughput = run_for(
             session.submit,
             there,
             seconds,
@@ -123,7 +123,7 @@ class TorchCuda(InductorSpec):
             finish=session.finish,
         )
         session.close()
-        return found
+        return throughput
 
     def _graph(self, artifact: Path, options: Options, threads: int) -> Any:
         """Return the graph on the device, the checked options, and its type and layout."""

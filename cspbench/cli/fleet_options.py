@@ -12,7 +12,7 @@ import click
 from cspbench.errors import InputError
 
 if TYPE_CHECKING:
-    from cspbench.fleet.client import Hub
+    from cspbench.fleet.client import FleetClient
 
 scheduler_option = click.option(
     "--scheduler",
@@ -45,7 +45,9 @@ def needs_fleet() -> None:
 
 
 @contextlib.contextmanager
-def fleet_of(scheduler: str | None, cluster: Path | None, *, insecure: bool) -> Iterator[Hub]:
+def fleet_of(
+    scheduler: str | None, cluster: Path | None, *, insecure: bool
+) -> Iterator[FleetClient]:
     """Connect to a scheduler, or start a cluster; leave it, or end it, afterwards.
 
     Raises:
@@ -59,15 +61,15 @@ def fleet_of(scheduler: str | None, cluster: Path | None, *, insecure: bool) -> 
     if scheduler is not None:
         check_address(scheduler, insecure=insecure)
     needs_fleet()
-    from cspbench.fleet.client import Hub
+    from cspbench.fleet.client import FleetClient
     from cspbench.fleet.cluster import started
 
     with contextlib.ExitStack() as stack:
         if cluster is not None:
             running = stack.enter_context(started(cluster, insecure=insecure))
-            hub = Hub(running.scheduler_address, running)
+            client = FleetClient(running.scheduler_address, running)
         else:
             assert scheduler is not None
-            hub = Hub(scheduler)
-        stack.callback(hub.close)
-        yield hub
+            client = FleetClient(scheduler)
+        stack.callback(client.close)
+        yield client

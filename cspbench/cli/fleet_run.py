@@ -12,7 +12,7 @@ from cspbench.cli.measuring import check_suites, suites_of
 from cspbench.errors import InputError, noting
 
 if TYPE_CHECKING:
-    from cspbench.fleet.client import Hub
+    from cspbench.fleet.client import FleetClient
     from cspbench.fleet.devices import BoardInfo, FleetPlan
     from cspbench.runner.executor import Executor
     from cspbench.runner.session import Progress
@@ -23,14 +23,14 @@ FleetTask = tuple["FleetPlan", "StoredRun | None"]
 
 
 def fleet_tasks(
-    hub: Hub, suites: Sequence[str], only: Sequence[str], settings: Sequence[str], results: Path,
-    resume: str | None, *, force: bool,
+    client: FleetClient, suites: Sequence[str], only: Sequence[str], settings: Sequence[str],
+    results: Path, resume: str | None, *, force: bool,
 ) -> list[FleetTask]:  # fmt: skip
     """The runs to measure on the fleet: of every suite, or what is missing of a stored one."""
     from cspbench.fleet.controller import resumable_fleet
     from cspbench.store.rundir import find_run
 
-    boards = boards_of(hub)
+    boards = boards_of(client)
     if resume is None:
         return [(fleet, None) for fleet in plans(suites, boards, only, settings)]
     fleet, stored = resumable_fleet(find_run(resume, results), boards, force=force)
@@ -39,7 +39,11 @@ def fleet_tasks(
 
 
 def measure_on_fleet(
-    hub: Hub, tasks: Sequence[FleetTask], results: Path, local: Executor, progress: Progress
+    client: FleetClient,
+    tasks: Sequence[FleetTask],
+    results: Path,
+    local: Executor,
+    progress: Progress,
 ) -> Iterator[Path]:
     """Measure the tasks; each run's directory is yielded as soon as it exists."""
     from cspbench.fleet.controller import execute_fleet, new_fleet_run
@@ -49,25 +53,25 @@ def measure_on_fleet(
         yield path
         before = stored.launches if stored else ()
         with noting(f"what was measured is kept in {path}"):
-            late = execute_fleet(fleet, path, hub, local, before, progress)
+            late = execute_fleet(fleet, path, client, local, before, progress)
         if late:
             click.echo(f"late, not counted: {len(late)} launches given up before", err=True)
 
 
-def boards_of(hub: Hub) -> list[BoardInfo]:
+def boards_of(client: FleetClient) -> list[BoardInfo]:
     """The fleet; says of every worker that is not taken why.
 
     Raises:
         InputError: the scheduler went away.
     """
     try:
-        boards = hub.boards()
+        boards = client.boards()
     except OSError as error:
-        raise InputError(f"the scheduler at {hub.address} went away: {error}") from error
-    for sentence in hub.refused:
+        raise InputError(f"the scheduler at {client.address} went away: {error}") from error
+    for sentence in client.refused:
         click.echo(f"refused: {sentence}", err=True)
-    if not boards and hub.refused:
-        raise InputError([f"no board can be used: {sentence}" for sentence in hub.refused])
+    if not boards and client.refused:
+        raise InputError([f"no board can be used: {sentence}" for sentence in client.refused])
     return boards
 
 

@@ -63,8 +63,8 @@ def sensors(pattern: str, results: Path) -> list[Row]:
 
     A sensor that wants to be named is not opened here.
     """
+    from cspbench.machine.sensors.monitor import reading_cost_s
     from cspbench.machine.sensors.spec import SENSORS
-    from cspbench.machine.sensors.watch import reading_cost_s
 
     rows = []
     for sensor in SENSORS:

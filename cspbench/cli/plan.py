@@ -45,23 +45,23 @@ def command(
     from cspbench import api
     from cspbench.runner.plan import case_seconds, launch_seconds
 
-    seats: list[Mapping[str, str]]
+    placements: list[Mapping[str, str]]
     if scheduler is not None:
         from cspbench.cli.fleet_run import boards_of
         from cspbench.cli.fleet_run import plans as fleet_plans
 
-        with fleet_of(scheduler, None, insecure=insecure) as hub:
-            fleets = fleet_plans(suites, boards_of(hub), only, overrides)
-        plans, seats = [fleet.plan for fleet in fleets], [fleet.seats for fleet in fleets]
+        with fleet_of(scheduler, None, insecure=insecure) as client:
+            fleets = fleet_plans(suites, boards_of(client), only, overrides)
+        plans, placements = [fleet.plan for fleet in fleets], [fleet.placements for fleet in fleets]
     else:
         plans = [api.plan(suite, only=only) for suite in suites_of(suites, overrides)]
-        seats = [{} for _ in plans]
+        placements = [{} for _ in plans]
     history = launch_seconds(results)
     seconds = [
         {case.id: case_seconds(case.id, plan.suite.measure, history) for case in plan.runnable}
         for plan in plans
     ]
-    parts = list(zip(plans, seconds, seats, strict=True))
+    parts = list(zip(plans, seconds, placements, strict=True))
     if form == "table" and out is None:
         for plan, each, places in parts:
             _print(plan, each, places, known=len(set(each) & set(history)))
@@ -81,7 +81,9 @@ def _emit_rows(objects: list[dict[str, Any]], form: str, out: Path | None) -> No
     emit(pd.DataFrame(rows), form, out, {"estimated_seconds": ".0f"})
 
 
-def _as_json(plan: Plan, seconds: dict[str, float], seats: Mapping[str, str]) -> dict[str, Any]:
+def _as_json(
+    plan: Plan, seconds: dict[str, float], placements: Mapping[str, str]
+) -> dict[str, Any]:
     return {
         "suite": plan.suite.name,
         "notes": list(plan.suite.notes),
@@ -92,23 +94,25 @@ def _as_json(plan: Plan, seconds: dict[str, float], seats: Mapping[str, str]) ->
                 "status": planned.status.value if planned.status else "ready",
                 "reason": planned.reason,
                 "estimated_seconds": seconds.get(planned.id),
-                **({"board": seats.get(planned.id)} if seats else {}),
+                **({"board": placements.get(planned.id)} if placements else {}),
             }
             for planned in plan.cases
         ],
     }
 
 
-def _print(plan: Plan, seconds: dict[str, float], seats: Mapping[str, str], known: int) -> None:
+def _print(
+    plan: Plan, seconds: dict[str, float], placements: Mapping[str, str], known: int
+) -> None:
     """One row a case; reasons, which repeat, as numbered notes below.
 
     Without rich, whose import and rendering would take a fifth of this command's time.
     """
     reasons = list(dict.fromkeys(planned.reason for planned in plan.cases if planned.reason))
-    rows = [("case", "board" if seats else "here", "about")]
+    rows = [("case", "board" if placements else "here", "about")]
     for planned in plan.cases:
         if planned.status is None:
-            place = seats.get(planned.id, "ready")
+            place = placements.get(planned.id, "ready")
             rows.append((printable(planned.id), place, f"{seconds[planned.id]:.0f} s"))
         else:
             note = f"{planned.status} ({reasons.index(planned.reason) + 1})"
@@ -123,10 +127,12 @@ def _print(plan: Plan, seconds: dict[str, float], seats: Mapping[str, str], know
         click.echo(f"note: {printable(text)}")
     source = f"{known} of {len(seconds)} cases from history, the others from the time bounds"
     where, longest = "here", sum(seconds.values())
-    if seats:  # boards work side by side: the busiest decides
-        names = sorted(set(seats.values()))
+    if placements:  # boards work side by side: the busiest decides
+        names = sorted(set(placements.values()))
         where = f"on {len(names)} boards" if len(names) > 1 else f"on {names[0]}"
-        longest = max(sum(seconds[case] for case in seats if seats[case] == name) for name in names)
+        longest = max(
+            sum(seconds[case] for case in placements if placements[case] == name) for name in names
+        )
     measure = plan.suite.measure
     budget = measure.budget_seconds
     spent = "" if budget is None else f", budget {budget / 60:.1f} min"

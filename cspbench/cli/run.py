@@ -93,10 +93,10 @@ def command(
     if scheduler is not None or cluster is not None:
         from cspbench.cli.fleet_run import fleet_tasks, measure_on_fleet
 
-        with fleet_of(scheduler, cluster, insecure=insecure) as hub:
-            fleet = fleet_tasks(hub, suites, only, settings, results, resume, force=force)
+        with fleet_of(scheduler, cluster, insecure=insecure) as client:
+            fleet = fleet_tasks(client, suites, only, settings, results, resume, force=force)
             result = _measured(
-                reporter, lambda display: measure_on_fleet(hub, fleet, results, local, display)
+                reporter, lambda display: measure_on_fleet(client, fleet, results, local, display)
             )
     else:
         from cspbench.runner.measure import measure

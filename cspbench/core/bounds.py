@@ -1,7 +1,7 @@
-"""Bounds of values in typed results: who reads a stored or a foreign result checks them.
+"""Bounds of values in typed results, checked by all readers of stored or untrusted results.
 
-They are annotations, ``Annotated[int, Within(0, MOST)]``. pydantic asks them when it checks a
-value; a worker, whose environment may hold no pydantic, imports and ignores them.
+They are annotations, ``Annotated[int, Within(0, MOST)]``. pydantic applies them when it checks a
+value. A worker, whose environment may lack pydantic, imports and ignores them.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Annotated, Any, TypeAlias, TypeVar
 
-#: Longer than any measurement takes (30 years in ns), far below what a float can tell apart.
+#: Longer than any measurement takes (30 years in ns).
 MOST = 10**18
 
 
@@ -26,7 +26,7 @@ class Within:
 
 
 class Checked:
-    """A value that a function accepts, by returning it, or refuses with a ValueError."""
+    """A value checked by a function, which returns it or raises ValueError."""
 
     def __init__(self, check: Callable[[Any], Any]) -> None:
         self.check = check
@@ -41,10 +41,10 @@ T = TypeVar("T")
 
 
 def checked(validate: Callable[[Any], T], data: object) -> T:
-    """What pydantic makes of a value.
+    """Validate a value by a pydantic function.
 
     Raises:
-        ValueError: its first problem, in a phrase with its place.
+        ValueError: the first problem, as a phrase with its location.
     """
     from pydantic import ValidationError
 
@@ -57,7 +57,7 @@ def checked(validate: Callable[[Any], T], data: object) -> T:
 
 
 def _all_positive(values: list[int]) -> list[int]:
-    """Check all at once: a bound on each takes as long again as reading them."""
+    """Check all values together: a bound on each would double the time of reading them."""
     if not values or not 1 <= min(values) <= max(values) <= MOST:
         raise ValueError("a latency is out of range")
     return values
@@ -69,7 +69,7 @@ Positive: TypeAlias = Annotated[int, Within(1, MOST)]
 Latencies: TypeAlias = Annotated[list[int], Checked(_all_positive)]
 Number: TypeAlias = Annotated[float, Within(-MOST, MOST)]
 Amount: TypeAlias = Annotated[float, Within(0, MOST)]
-#: A setting in seconds: at most eleven days, which every clock and every wait can take.
+#: A setting in seconds: at most eleven days, which every clock and wait accepts.
 Seconds: TypeAlias = Annotated[float, Within(0, 10**6)]
-#: 1e9 operations or bytes a second: what is divided by it neither vanishes nor overflows.
+#: 1e9 operations or bytes a second; dividing by such a rate neither underflows nor overflows.
 Rate: TypeAlias = Annotated[float, Within(1e-6, 1e9)]

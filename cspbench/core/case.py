@@ -10,8 +10,8 @@ Grammar (design)::
     name   = a plain name, or a quoted one where it holds any of / @ + [ ] " or a space
     value  = true, false, a number, plain text, or quoted text (a path, or what reads as another)
 
-Keys are sorted and options at their default are left out by whoever makes the id (the suite). In
-patterns only ``*`` and ``?`` are special.
+The suite, which makes the ids, sorts keys and leaves out options at their default. In patterns only
+``*`` and ``?`` are special.
 """
 
 from __future__ import annotations
@@ -180,9 +180,9 @@ class _Reader:
     text: str
     at: int = field(default=0)
 
-    def fail(self, wanted: str) -> InputError:
+    def fail(self, expected: str) -> InputError:
         rest = self.text[self.at : self.at + 20] or "the end"
-        return InputError(f"id {self.text!r}: at {rest!r} {wanted} was expected")
+        return InputError(f"id {self.text!r}: at {rest!r} {expected} was expected")
 
     def peek(self) -> str:
         return self.text[self.at : self.at + 1]
@@ -211,21 +211,21 @@ class _Reader:
         return Ref.of(name, self.options() if self.take("[") else None)
 
     def options(self) -> dict[str, Value]:
-        found: dict[str, Value] = {}
+        options: dict[str, Value] = {}
         while not self.take("]"):
             key = self.until("=,]")
             if not key or not self.take("="):
                 raise self.fail("key=value")
             value = self.value()
-            if key in found:
+            if key in options:
                 raise InputError(f"id {self.text!r}: option {key!r} is given twice")
-            found[key] = value
+            options[key] = value
             if self.take(","):
                 if self.peek() == "]":
                     raise self.fail("key=value")
             elif self.peek() != "]":
                 raise self.fail("a closing ]")
-        return found
+        return options
 
     def value(self) -> Value:
         if self.take('"'):

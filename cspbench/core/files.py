@@ -1,4 +1,4 @@
-"""Files: written as a whole or not at all, known by their content, kept in the user's cache."""
+"""Helpers for files: atomic writing, content hashes, the user's cache folder."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def replacing(path: Path, *, sync: bool = False, shared: bool = False) -> Iterator[Path]:
-    """Give a file beside ``path`` to fill; it takes the place of ``path`` when the block ends well.
+    """Yield the path of a temporary file, which replaces ``path`` when the block succeeds.
 
-    Readers see the old file or the new one, never half of one. Its folder must exist.
+    Readers see the old file or the new one, never half of one. The folder must exist.
 
     Args:
         path: the file to write.
-        sync: the new file and its name are on disk when this returns, whatever happens next.
-        shared: other processes may write the same file now, so the neighbour's name is unique.
+        sync: put the new file and its name on disk before this returns.
+        shared: other processes may write the same file now, so the temporary name is unique.
             Without it a killed process leaves ``NAME.new``, which the next one overwrites.
 
     Raises:
-        OSError: it cannot be written; ``path`` is as it was.
+        OSError: the file cannot be written; ``path`` is unchanged.
     """
-    # The suffix stays the last one where files are exported: exporters look at it.
+    # The suffix of a unique name stays the last one, because exporters depend on it.
     own = f"{path.stem}.{uuid.uuid4().hex[:12]}{path.suffix}"
     temporary = path.with_name(own if shared else f"{path.name}.new")
     try:
@@ -41,7 +41,7 @@ def replacing(path: Path, *, sync: bool = False, shared: bool = False) -> Iterat
 
 
 def write_whole(path: Path, content: bytes, *, sync: bool = False, shared: bool = False) -> None:
-    """Put ``content`` in place of a file (see :func:`replacing`)."""
+    """Replace a file by ``content`` (see :func:`replacing`)."""
     with replacing(path, sync=sync, shared=shared) as temporary:
         temporary.write_bytes(content)
 
@@ -65,8 +65,8 @@ def new_folder(out: Path, name: str) -> Path:
 
 
 def sync_directory(path: Path) -> None:
-    """Put names on disk: without this a power cut can take a new file although its content is."""
-    with contextlib.suppress(OSError):  # not every file system knows how
+    """Put the names of a folder on disk: a power cut could remove a new file otherwise."""
+    with contextlib.suppress(OSError):  # some file systems cannot
         _sync(path)
 
 
@@ -104,7 +104,7 @@ def cache_folder() -> Path:
     named = os.environ.get("CSPBENCH_CACHE")
     if named:
         return Path(named)
-    # Here, because a worker in another environment needs no more than its backend.
+    # Imported here, because the environment of a worker may hold nothing but its backend.
     import platformdirs
 
     return Path(platformdirs.user_cache_dir("cspbench"))

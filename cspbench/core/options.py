@@ -1,7 +1,7 @@
-"""Axes: the options that a model, a neck or a backend offers to a suite's matrix.
+"""Axes: the options of models, necks and backends in a suite's matrix.
 
-An axis knows its default (left out of ids) and how to check a value, so that every room gives the
-same message for the same mistake.
+An axis has a default, which ids leave out, and checks values, so that every package gives the same
+message for the same mistake.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Axis:
         """Return the canonical value.
 
         Raises:
-            ValueError: one phrase that says what is valid.
+            ValueError: the value is wrong; the phrase says what is valid.
         """
         if self.kind == "flag":
             if isinstance(value, bool):
@@ -73,10 +73,10 @@ class Axis:
 
 
 def resolve(axes: Iterable[Axis], options: Options) -> dict[str, Value]:
-    """Return every axis with its checked value: the given one or the default.
+    """Return every axis with its checked value, or its default.
 
     Raises:
-        ValueError: an option that no axis knows, or a value that its axis refuses.
+        ValueError: an option is unknown, or its axis refuses the value.
     """
     known = {axis.name: axis for axis in axes}
     for name in options:

@@ -1,9 +1,9 @@
-"""One registry for everything that can be added by adding a file.
+"""The registry for everything that is added by one file.
 
-A registry knows the packages whose modules register themselves on import and, for other
-distributions, the entry-point group that names such modules. Discovery imports those modules once,
-on first look-up; they must be light (no torch, cv2, pandas, matplotlib at import time). Modules
-whose name starts with an underscore are not imported.
+A registry has packages whose modules register entries on import and, for other distributions, an
+entry-point group that names such modules. Discovery imports those modules once, on the first
+look-up. They must be light (no torch, cv2, pandas, matplotlib at import time). Modules whose name
+starts with an underscore are not imported.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from cspbench.errors import InputError
 
 
 class Named(Protocol):
-    """What a registry can hold."""
+    """An entry of a registry: it has a name."""
 
     @property
     def name(self) -> str: ...
@@ -33,7 +33,7 @@ class Registry(Generic[T]):
     """Specs by name, discovered lazily.
 
     Args:
-        kind: what the entries are, in the singular, for messages ("model", "backend").
+        kind: noun for one entry in messages ("model", "backend").
         packages: packages whose modules register entries when imported.
         groups: entry-point groups by which other distributions name such modules.
     """
@@ -67,7 +67,7 @@ class Registry(Generic[T]):
         return sorted(name for name in self._entries if matches(pattern, name))
 
     def distributions(self) -> list[str]:
-        """Other distributions that registered something here, by their entry points."""
+        """Names of other distributions that registered entries by an entry point."""
         self._discover()
         return sorted(self._distributions)
 
@@ -85,7 +85,7 @@ class Registry(Generic[T]):
         for package in self._packages:
             module = importlib.import_module(package)
             for info in pkgutil.iter_modules(module.__path__):
-                if not info.name.startswith("_"):  # what a spec's methods import, when used
+                if not info.name.startswith("_"):  # such modules are imported when a spec is used
                     importlib.import_module(f"{package}.{info.name}")
         for group in self._groups:
             for point in _entry_points().select(group=group):
@@ -94,6 +94,6 @@ class Registry(Generic[T]):
 
 
 @functools.cache
-def _entry_points() -> Any:  # its type is another one before Python 3.12
-    """Of all distributions: scanned once, not once a registry."""
+def _entry_points() -> Any:  # its type differs before Python 3.12
+    """Entry points of all distributions, scanned once for all registries."""
     return importlib.metadata.entry_points()

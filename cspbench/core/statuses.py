@@ -1,7 +1,7 @@
 """The closed lists: statuses, flags with their remedies, exit codes.
 
-A status says how a launch or a case ended, a flag says what may have spoilt its numbers. Both are
-stored as their plain text, so a run stays readable without cspbench.
+A status tells how a launch or a case ended. A flag names a condition that may have spoilt its
+numbers. Both are stored as plain text, so that a run can be read without cspbench.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ class Status(str, Enum):
         return self.value
 
 
-#: Statuses that are an answer about the machine or the backend, not a failure.
+#: Statuses that describe the machine or the backend and are no failure.
 NOT_RUNNABLE = frozenset({Status.UNSUPPORTED, Status.UNAVAILABLE})
 
 
 @dataclass(frozen=True)
 class Flag:
-    """Something that may spoil a number, and what to do about it."""
+    """A condition that may spoil a number, and its remedy."""
 
     name: str
     meaning: str
@@ -98,9 +98,9 @@ class ExitCode(IntEnum):
     INCONCLUSIVE = 4
     #: A fault of cspbench or of a plug-in; EX_SOFTWARE of sysexits.h.
     INTERNAL = 70
-    #: 128 + SIGINT, as shells say it.
+    #: 128 + SIGINT, as in shells.
     INTERRUPTED = 130
-    #: 128 + SIGPIPE: who reads our output left before its end, as ``head`` does.
+    #: 128 + SIGPIPE: the reader of the output closed it early, as ``head`` does.
     CLOSED_PIPE = 141
 
 

@@ -1,4 +1,4 @@
-"""Text that several packages need: patterns of ids, nearest names, what is safe to show."""
+"""Text helpers: patterns of ids, nearest names, printable text, percentages."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def select(patterns: Iterable[str], case_ids: Iterable[str]) -> list[str]:
 
 
 def first_line(error: Exception, most: int = 300) -> str:
-    """The first line of what an error says, or its type; at most ``most`` letters."""
+    """The first line of an error's message, or its type; at most ``most`` characters."""
     return (str(error).strip() or type(error).__name__).splitlines()[0][:most]
 
 
 def printable(text: str) -> str:
-    """Replace control characters, so that no name can drive the terminal."""
+    """Replace control characters, so that no name can control the terminal."""
     return _CONTROL.sub("�", text)
 
 

@@ -1,4 +1,4 @@
-"""The board's end of Dask: a worker with one thread, and the one function that it runs for us.
+"""The board's end of Dask: a worker with one thread, and the one function that it runs.
 
 ``dask_setup`` makes a board of any Dask worker that is started with
 ``--preload cspbench.fleet.agent``; ``cspbench agent`` starts such a worker and keeps it connected.
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from distributed.worker import Worker
 
 log = logging.getLogger("cspbench.agent")
-#: What a worker of ours announces under.
+#: Key in a worker's identity that holds the board's announcement.
 ANNOUNCEMENT = "cspbench"
-#: Prefix of the exclusive resources: one a device.
+#: Prefix of the exclusive resources, one for each device.
 RESOURCE = "cspbench:"
-#: Boards by their worker's id; a process has one, a simulation many.
+#: Boards by the id of their worker. An agent has one, a simulation many.
 _boards: dict[str, Board] = {}
-#: Dask watches its workers closely; a board that is measured is left alone.
+#: Dask's monitors of a worker are switched off, because they would disturb measurements.
 QUIET = {
     "distributed.worker.profile.enabled": False,
     "distributed.admin.tick.interval": "1s",
@@ -39,7 +39,7 @@ RETRY_SECONDS = (1.0, 10.0)
 
 
 def serve(request: str, data: bytes = b"") -> str:
-    """Answer a request of a controller on the board where this runs (the function Dask calls)."""
+    """Answer a request of a controller; Dask calls this function on the board."""
     from distributed import get_worker
 
     worker = get_worker()
@@ -55,7 +55,7 @@ def serve(request: str, data: bytes = b"") -> str:
 
 
 def topic(launch: str) -> str:
-    """Where the start of a launch is told; the part before the hyphen is the controller's."""
+    """The event topic on which the start of a launch is reported to its controller."""
     return f"cspbench-{launch.partition('-')[0]}"
 
 
@@ -65,7 +65,7 @@ def dask_setup(worker: Worker) -> None:
 
 
 def make_board(worker: Worker, board: Board) -> None:
-    """Let a worker that has not registered yet announce a board, and answer for it."""
+    """Attach a board to a worker that has not registered with its scheduler yet."""
     _boards[worker.id] = board
     worker.startup_information[ANNOUNCEMENT] = lambda _: board.announce()
 
@@ -78,7 +78,7 @@ def resources(board: Board) -> dict[str, float]:
 
 
 async def stay(address: str, board: Board) -> None:
-    """Work for a scheduler for ever; come back after every lost connection.
+    """Work for a scheduler for ever; reconnect after every lost connection.
 
     Raises:
         InputError: the certificates of a TLS address are not set.
@@ -99,7 +99,7 @@ async def work(address: str, board: Board, security: Any = None) -> None:
     """Be a worker of a scheduler until the connection ends.
 
     Raises:
-        OSError: it cannot be reached.
+        OSError: the scheduler cannot be reached.
     """
     import dask
     from distributed import Worker

@@ -1,7 +1,7 @@
-"""Artifacts travel once: named by the hash of their content, verified, and kept in the cache.
+"""Artifacts travel once: a hash of the content names them, and the board verifies and caches them.
 
-The controller offers files by hash and sends the ones that a board lacks, in chunks that the
-scheduler can carry. A board takes nothing that does not have the hash that was promised.
+The controller offers files by hash and sends those that a board lacks, in chunks that the
+scheduler can carry. A board refuses a file whose hash differs from the announced one.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 class WrongContent(CspbenchError):
-    """What arrived is not what was promised; one sentence."""
+    """The content of a file or request differs from what was announced."""
 
 
 @dataclass(frozen=True)
 class Item:
-    """A file by its content: SHA-256 in hexadecimal, size, suffix; ``stem`` names its pair.
+    """A file by its content: SHA-256 in hexadecimal, size in bytes, suffix and stem.
 
-    A model and its reference outputs share a stem, so that they lie beside each other as they do
-    where they were made.
+    A model and its reference outputs share a stem, so that they stand beside each other on the
+    board as on the controller.
     """
 
     digest: str
@@ -40,10 +40,10 @@ class Item:
     stem: str
 
     def checked(self) -> Item:
-        """Return itself if nothing in it could name a place outside the cache.
+        """Return the item if its path lies within the cache.
 
         Raises:
-            WrongContent: it could.
+            WrongContent: digest, stem, suffix or size is malformed.
         """
         names_ok = _DIGEST.fullmatch(self.digest) and _DIGEST.fullmatch(self.stem)
         if not names_ok or self.suffix not in suffixes() or not 0 <= self.size < 2**40:
@@ -52,12 +52,12 @@ class Item:
 
 
 def suffixes() -> set[str]:
-    """Suffixes of files that a board takes; a name of a request never becomes a path."""
+    """Suffixes of files that a board accepts; no other name of a request becomes a path."""
     return {kind.suffix for kind in ARTIFACTS} | {REFERENCE_SUFFIX}
 
 
 def pair(artifact: Path, reference: Path) -> tuple[Item, Item]:
-    """The two files of a case by their content.
+    """Describe the two files of a case by their content.
 
     Raises:
         WrongContent: one of them cannot be read.
@@ -87,7 +87,7 @@ class Store:
     """A board's cache of artifacts.
 
     Args:
-        folder: where it lies; ``fleet`` in the user's cache folder by default.
+        folder: its place; by default ``fleet`` in the user's cache folder.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
@@ -96,34 +96,34 @@ class Store:
         self._lock = threading.Lock()
 
     def path(self, item: Item) -> Path:
-        """Where the file lies, or would lie."""
+        """The path of the file, whether it exists or not."""
         return self._folder / f"{item.checked().stem}.{item.suffix}"
 
     def holds(self, item: Item) -> bool:
-        """True if the file is here with that content; a file of other content is removed.
+        """True if the store has the file with that content; a file of other content is removed.
 
-        It is read once; after that its size and time of change must stay the same.
+        The file is hashed once; it is hashed again if its size or time of change differs.
         """
         path = self.path(item)
         try:
             facts = path.stat()
         except OSError:
             return False
-        seen = (item.digest, facts.st_size, facts.st_mtime_ns)
+        version = (item.digest, facts.st_size, facts.st_mtime_ns)
         with self._lock:
-            if self._verified.get(path) == seen:
+            if self._verified.get(path) == version:
                 return True
             if file_digest(path) == item.digest:
-                self._verified[path] = seen
+                self._verified[path] = version
                 return True
             path.unlink(missing_ok=True)
             return False
 
     def put(self, item: Item, offset: int, data: bytes) -> bool:
-        """Add a part; True if the file is complete.
+        """Append a part; return True if the file is complete.
 
         Raises:
-            WrongContent: parts are missing before it, or the whole has another hash.
+            WrongContent: earlier parts are missing, or the whole file has another hash.
         """
         path = self.path(item)
         part = path.with_name(f"{path.name}.part")
@@ -140,11 +140,11 @@ class Store:
                 file.write(data)
             if offset + len(data) < item.size:
                 return False
-            found = file_digest(part)
-            if found != item.digest:
+            digest = file_digest(part)
+            if digest != item.digest:
                 part.unlink()
                 raise WrongContent(
-                    f"an artifact arrived with hash {found[:12]}..., not {item.digest[:12]}..., "
+                    f"an artifact arrived with hash {digest[:12]}..., not {item.digest[:12]}..., "
                     "and was refused"
                 )
             part.replace(path)

@@ -1,6 +1,6 @@
-"""A board: what it announces of itself, and what it does with a request.
+"""A board: it announces its facts and answers requests.
 
-This is the side that measures. It knows nothing of Dask; ``fleet/agent.py`` connects the two.
+This is the side that measures. It does not depend on Dask; ``fleet/agent.py`` connects the two.
 """
 
 from __future__ import annotations
@@ -26,24 +26,21 @@ from cspbench.jobs.spec import JOBS
 from cspbench.machine.facts import fingerprint
 from cspbench.machine.lock import timing_lock
 from cspbench.runner.executor import Executor, LocalExecutor
+from cspbench.suite.suite import EACH, LABEL, LABEL_RULE
 
-#: What workers that Dask's cluster classes start are told of their boards.
+#: Name and labels of a board whose worker was started by one of Dask's cluster classes.
 NAME_VARIABLE, LABELS_VARIABLE = "CSPBENCH_BOARD", "CSPBENCH_LABELS"
 Lock = Callable[[str], AbstractContextManager[None]]
-_LABEL = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 
 
 def check_label(text: str) -> str:
     """Return a label or the name of a board.
 
     Raises:
-        InputError: it cannot be one.
+        InputError: the text has another form.
     """
-    if not _LABEL.fullmatch(text) or text == "each":
-        raise InputError(
-            f"{text!r} is not a label: up to 63 small letters, digits, dots, hyphens and "
-            "underscores, the first a letter or digit (and not the word each)"
-        )
+    if not LABEL.fullmatch(text) or text == EACH:
+        raise InputError(f"{text!r} is not a label: {LABEL_RULE}, and the word {EACH} is refused")
     return text
 
 
@@ -55,11 +52,11 @@ def own_name() -> str:
 
 @dataclass(frozen=True)
 class Settings:
-    """What the person who starts an agent decides.
+    """Settings of an agent.
 
-    name: of the board, one in a fleet. labels: what suites choose it by, besides its name.
-    memory_limit_bytes, allow_code: as for a local run. cool_to_c, cool_seconds: a board that is
-    hotter waits before a launch, at most so long.
+    name: of the board, unique in the fleet. labels: further names by which suites choose it.
+    memory_limit_bytes, allow_code: as for a local run. cool_to_c: a hotter board waits before a
+    launch. cool_seconds: the longest wait.
     """
 
     name: str = field(default_factory=own_name)
@@ -71,10 +68,10 @@ class Settings:
 
     @staticmethod
     def from_environment() -> Settings:
-        """For workers that nobody started by hand.
+        """Read the settings of a worker that a cluster class started.
 
         Raises:
-            InputError: a name or label that cannot be one.
+            InputError: a name or label is malformed.
         """
         labels = os.environ.get(LABELS_VARIABLE, "").replace(",", " ").split()
         name = os.environ.get(NAME_VARIABLE) or own_name()
@@ -86,9 +83,9 @@ class Board:
 
     Args:
         settings: name, labels, bounds.
-        executor: where launches happen; worker processes on this machine by default.
+        executor: runs launches; by default in worker processes on this machine.
         store: cache of artifacts.
-        lock: what a launch holds while it has the machine to itself.
+        lock: taken by a launch to have the machine to itself.
     """
 
     def __init__(
@@ -107,7 +104,7 @@ class Board:
         self._undelivered: list[str] = []
 
     def announce(self) -> str:
-        """What the fleet must know of this board, as a message."""
+        """Return the board's facts as a message for the controllers."""
         backends = {backend.name: backend.available() for backend in BACKENDS}
         devices = {
             BACKENDS.get(name).device for name, missing in backends.items() if missing is None
@@ -137,15 +134,12 @@ class Board:
         Args:
             text: the request.
             data: bytes of a file that belong to it.
-            began: told the id of a launch when it has the board to itself.
-            delivered: whether the answer still has a way to whoever asked.
+            began: called with the id of a launch when it has the board to itself.
+            delivered: whether the connection to the controller still exists.
         """
         try:
             request = decode(text, "the controller")
-            if request["kind"] == "holds":
-                items = [Item(**item) for item in request["items"]]
-                missing = [item.digest for item in items if not self._store.holds(item)]
-                return encode("answer", {"status": "ok", "missing": missing})
+
             if request["kind"] == "put":
                 complete = self._store.put(Item(**request["item"]), int(request["offset"]), data)
                 return encode("answer", {"status": "ok", "complete": complete})
@@ -154,16 +148,17 @@ class Board:
                 if not delivered():
                     self._undelivered.append(str(request["launch"]))
                 return answer
-            raise WrongContent(f"{request['kind']!r} is no request that a board knows")
+            raise WrongContent(f"a board cannot answer requests of kind {request['kind']!r}")
         except CspbenchError as error:
             return encode("answer", {"status": "refused", "reason": str(error)})
         except (KeyError, TypeError, ValueError) as error:
-            return encode("answer", {"status": "refused", "reason": f"not a request: {error}"})
+            reason = f"the request is malformed: {error}"
+            return encode("answer", {"status": "refused", "reason": reason})
 
     def _launch(self, request: Json, began: Callable[[str], None]) -> str:
         launch, job = str(request["launch"]), dict(request["job"])
         if job.get("job") not in JOBS or not JOBS.get(str(job["job"])).on_board:
-            raise WrongContent(f"{job.get('job')!r} is no job for a board")
+            raise WrongContent(f"a board cannot run the job {job.get('job')!r}")
         missing = self._place(job)
         if missing:
             return encode("answer", {"status": "missing", "launch": launch, "missing": missing})
@@ -171,13 +166,13 @@ class Board:
         asked = time.monotonic()
         with self._alone, self._lock(what):
             waited = time.monotonic() - asked
-            if waited > float(request["queue"]):  # whoever asked has given it up
+            if waited > float(request["queue"]):  # the controller has given the launch up
                 raise WrongContent(f"the board was not free for {waited:.0f} s")
             began(launch)
             return self._measure(launch, job, int(request["threads"]), float(request["timeout"]))
 
     def _place(self, job: Json) -> list[str]:
-        """Put paths of this board where the request names content; return what is not here."""
+        """Replace content by paths of this board in the job; return the missing digests."""
         missing = []
         for name in ("artifact", "reference"):
             if name in job:

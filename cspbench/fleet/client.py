@@ -1,4 +1,4 @@
-"""The controller's end of Dask: which boards there are, requests to them, what became of them."""
+"""The controller's end of Dask: it lists the boards, sends them requests and waits for answers."""
 
 from __future__ import annotations
 
@@ -21,21 +21,25 @@ if TYPE_CHECKING:
     from distributed import Client, Future
 
 CONNECT_SECONDS = 15.0
-#: How long the boards are taken for as they were; changes are told by events besides.
+#: How long a list of boards is used before it is read again. Events of Dask report changes sooner.
 FRESH_SECONDS = 10.0
-#: Of two workers of one board, one that was silent so much longer is what is left of it.
+#: Of two workers of one board name, the one that was silent this much longer is dead.
 SILENT_SECONDS = 10.0
 #: Python 3.10 has several errors of this name; from 3.11 on all are OSErrors.
 UNREACHABLE = (OSError, TimeoutError, asyncio.TimeoutError)
 
 
-class Lost(Exception):
-    """The board, or the way to it, went away before the answer came; says how."""
+class LostRequestError(Exception):
+    """The board or the connection to it went away before the answer came; the text says how."""
 
 
 @dataclass
-class Ticket:
-    """A request under way."""
+class PendingRequest:
+    """A request that waits for its answer.
+
+    ``changed`` wakes the waiting thread; ``began`` is when the board began the launch; ``lost``
+    says how the board was lost; ``done`` is set when the request is answered or given up.
+    """
 
     launch: str
     board: BoardInfo
@@ -46,13 +50,16 @@ class Ticket:
     done: bool = False
 
 
-class Hub:
-    """One controller at one scheduler.
+class FleetClient:
+    """The connection of one controller to one scheduler.
 
     Args:
         address: of the scheduler.
-        cluster: a cluster of Dask's own that the scheduler belongs to.
+        cluster: the Dask cluster object that the scheduler belongs to, if cspbench started one.
         connect_seconds: how long to try to reach it.
+
+    Raises:
+        InputError: no scheduler answers at the address.
     """
 
     def __init__(
@@ -65,13 +72,13 @@ class Hub:
         self._connect_seconds = connect_seconds
         self._security = cluster.security if cluster else security_for(address, "client")
         self._lock = threading.Lock()
-        self._asking = threading.Lock()
+        self._listing = threading.Lock()
         self._changed = False
-        self._tickets: dict[str, Ticket] = {}
+        self._pending: dict[str, PendingRequest] = {}
         self._boards: tuple[float, list[BoardInfo]] = (0.0, [])
         self._refused: list[str] = []
         self._client: Client | None = None
-        self._heard: Any = None  # the connection that events come through
+        self._event_comm: Any = None  # the connection that events come through
         try:
             self._connected()
         except UNREACHABLE as error:
@@ -80,7 +87,7 @@ class Hub:
     # -- the scheduler ---------------------------------------------------------------------------
 
     def _connected(self) -> Client:
-        """The client, made anew where it was lost.
+        """Return Dask's client; make a new one if the old one was closed.
 
         Raises:
             OSError: the scheduler cannot be reached.
@@ -104,16 +111,16 @@ class Hub:
             return self._client
 
     def _listen(self, client: Client) -> None:
-        """Ask the scheduler for events, again after it was lost: Dask does not do that itself."""
-        if client.scheduler_comm is not self._heard:
-            self._heard = client.scheduler_comm
+        """Subscribe to the scheduler's events; Dask does not do so again after a reconnection."""
+        if client.scheduler_comm is not self._event_comm:
+            self._event_comm = client.scheduler_comm
             self._changed = True
             self._boards = (0.0, self._boards[1])
             client.subscribe_topic("all", self._on_worker)
             client.subscribe_topic(f"cspbench-{self.session}", self._on_launch)
 
     def close(self) -> None:
-        """Leave the scheduler; what is under way there is of no interest any more."""
+        """Close the connection; answers to requests under way are no longer read."""
         if self._client is not None:
             with contextlib.suppress(Exception):
                 self._client.close(timeout=5)
@@ -125,35 +132,35 @@ class Hub:
             self._changed = True
             self._boards = (0.0, self._boards[1])
         if action == "remove-worker":
-            self._lose(lambda ticket: ticket.board.address == message.get("worker"),
+            self._mark_lost(lambda pending: pending.board.address == message.get("worker"),
                        "its agent stopped, or the scheduler lost sight of it")  # fmt: skip
 
     def _on_launch(self, event: tuple[float, Any]) -> None:
-        ticket = self._tickets.get(str(event[1].get("launch")))
-        if ticket is not None:
-            ticket.began = time.monotonic()
-            ticket.changed.set()
+        pending = self._pending.get(str(event[1].get("launch")))
+        if pending is not None:
+            pending.began = time.monotonic()
+            pending.changed.set()
 
-    def _lose(self, which: Callable[[Ticket], bool], how: str) -> None:
-        for ticket in list(self._tickets.values()):
-            if which(ticket):
-                ticket.lost = how
-                ticket.changed.set()
+    def _mark_lost(self, which: Callable[[PendingRequest], bool], how: str) -> None:
+        for pending in list(self._pending.values()):
+            if which(pending):
+                pending.lost = how
+                pending.changed.set()
 
     # -- boards ----------------------------------------------------------------------------------
 
     def boards(self) -> list[BoardInfo]:
-        """Boards that are there now, by name; those that speak another protocol are left out.
+        """Return the connected boards by name; `refused` says which workers are left out.
 
         Raises:
             OSError: the scheduler cannot be reached.
         """
-        with self._asking:  # one asks, the others wait for what it hears
+        with self._listing:  # one thread asks the scheduler, the others use its answer
             client = self._connected()  # first: without a scheduler there are no boards
-            taken, boards = self._boards
-            if time.monotonic() - taken > FRESH_SECONDS:
+            listed, boards = self._boards
+            if time.monotonic() - listed > FRESH_SECONDS:
                 scheduler: Any = client.scheduler
-                self._changed = False  # an event sets it meanwhile
+                self._changed = False  # an event may set it while the scheduler answers
                 try:
                     workers = client.sync(scheduler.identity, n_workers=-1)["workers"]
                 except UNREACHABLE as error:
@@ -164,13 +171,13 @@ class Hub:
 
     @property
     def refused(self) -> list[str]:
-        """Why workers of this scheduler are not taken for boards, a sentence each."""
+        """Workers that cannot be used as boards: one sentence each that says why."""
         return self._refused
 
     # -- requests --------------------------------------------------------------------------------
 
     def new_launch(self) -> str:
-        """An id for a launch: the controller's session, and the launch's own."""
+        """Return a new launch id: the controller's session, a hyphen, and a random part."""
         return f"{self.session}-{uuid.uuid4().hex[:12]}"
 
     def ask(
@@ -186,80 +193,86 @@ class Hub:
         """Send a request to a board and wait for its answer.
 
         Args:
-            board: whom to ask.
-            request: a message.
-            data: bytes that belong to it.
+            board: the board that answers.
+            request: a message (`protocol.encode`).
+            data: bytes of a file that belong to it.
             launch: id of the launch that it asks for.
             seconds: bound of the work, from when the board has begun it.
-            queue_seconds: bound of the wait until it begins.
+            queue_seconds: bound of the wait until the board begins.
+
+        Returns:
+            the decoded answer.
 
         Raises:
-            Lost: the board, the scheduler or the answer did not come back in time.
+            LostRequestError: the board or the scheduler went away, or no answer came in time.
         """
-        ticket = Ticket(launch or self.new_launch(), board)
-        self._tickets[ticket.launch] = ticket
+        pending = PendingRequest(launch or self.new_launch(), board)
+        self._pending[pending.launch] = pending
         try:
-            self._submit(ticket, request, data)
-            # Gone before the ticket was there: no event will tell, and Dask would wait for ever.
+            self._submit(pending, request, data)
+            # A board that left before the request was registered causes no event here, and Dask
+            # would wait for it for ever.
             if all(board.address != other.address for other in self.boards()):
-                raise Lost("its agent stopped, or the scheduler lost sight of it")
-            return self._await(ticket, seconds, queue_seconds)
+                raise LostRequestError("its agent stopped, or the scheduler lost sight of it")
+            return self._await(pending, seconds, queue_seconds)
         except (*UNREACHABLE, ProtocolError) as error:
-            raise Lost(str(error)) from error
+            raise LostRequestError(str(error)) from error
         finally:
-            self._tickets.pop(ticket.launch, None)
-            ticket.done = True
+            self._pending.pop(pending.launch, None)
+            pending.done = True
 
-    def _submit(self, ticket: Ticket, request: str, data: bytes) -> None:
+    def _submit(self, pending: PendingRequest, request: str, data: bytes) -> None:
         client = self._connected()
-        ticket.future = client.submit(
+        pending.future = client.submit(
             serve,
             request,
             *([data] if data else []),
-            key=f"cspbench-{ticket.launch}",
-            workers=[ticket.board.address],
+            key=f"cspbench-{pending.launch}",
+            workers=[pending.board.address],
             allow_other_workers=False,
-            resources=dict(ticket.board.resources) or None,
+            resources=dict(pending.board.resources) or None,
             pure=False,
             retries=0,
         )
-        ticket.future.add_done_callback(lambda _: self._on_done(ticket))
+        pending.future.add_done_callback(lambda _: self._on_done(pending))
 
-    def _on_done(self, ticket: Ticket) -> None:
-        if ticket.done:  # given up before: not to be counted again
-            if ticket.future is not None and ticket.future.status == "finished":
-                self.late.append(ticket.launch)
+    def _on_done(self, pending: PendingRequest) -> None:
+        if pending.done:  # the request was given up: its answer is late and is not counted
+            if pending.future is not None and pending.future.status == "finished":
+                self.late.append(pending.launch)
             return
-        ticket.changed.set()
+        pending.changed.set()
 
-    def _await(self, ticket: Ticket, seconds: float, queue_seconds: float) -> Json:
-        future = ticket.future
+    def _await(self, pending: PendingRequest, seconds: float, queue_seconds: float) -> Json:
+        future = pending.future
         assert future is not None
         submitted = time.monotonic()
         while True:
-            if ticket.began is None:
+            if pending.began is None:
                 deadline, what = submitted + queue_seconds + seconds, "it never began"
             else:
-                deadline, what = ticket.began + seconds, f"no answer within {seconds:g} s"
-            ticket.changed.wait(max(0.0, deadline - time.monotonic()))
-            ticket.changed.clear()
-            if ticket.lost:
-                raise Lost(ticket.lost)
+                deadline, what = pending.began + seconds, f"no answer within {seconds:g} s"
+            pending.changed.wait(max(0.0, deadline - time.monotonic()))
+            pending.changed.clear()
+            if pending.lost:
+                raise LostRequestError(pending.lost)
             if future.done():
-                return self._answer(ticket)
+                return self._answer(pending)
             if time.monotonic() >= deadline:
-                raise Lost(what)
+                raise LostRequestError(what)
 
-    def _answer(self, ticket: Ticket) -> Json:
-        future = ticket.future
+    def _answer(self, pending: PendingRequest) -> Json:
+        future = pending.future
         assert future is not None
         if future.status != "finished":
-            raise Lost(_why(future))
+            raise LostRequestError(_why(future))
         try:
             text = future.result(timeout=self._connect_seconds)
         except Exception as error:  # the answer died with its board, after it was reported
-            raise Lost(f"its answer could not be fetched ({type(error).__name__})") from error
-        return decode(text, f"the board {ticket.board.name}")
+            raise LostRequestError(
+                f"its answer could not be fetched ({type(error).__name__})"
+            ) from error
+        return decode(text, f"the board {pending.board.name}")
 
 
 def _why(future: Future) -> str:
@@ -272,18 +285,18 @@ def _why(future: Future) -> str:
 def read_workers(
     workers: Mapping[str, Mapping[str, Any]],
 ) -> tuple[list[BoardInfo], list[str]]:
-    """Boards among the workers of a scheduler, by name.
+    """Find the boards among the workers of a scheduler.
 
     Args:
-        workers: what the scheduler tells of each, by address.
+        workers: by address, the facts that the scheduler reports of each worker.
 
     Returns:
-        the boards, and why others that would be boards are not taken, a sentence each.
+        the boards by name, and for each worker that is refused as a board one sentence.
     """
     boards, refused = [], []
     for address, worker in workers.items():
         if ANNOUNCEMENT not in worker:
-            continue  # somebody else's
+            continue  # a worker of another application
         owned = {
             name: float(number)
             for name, number in (worker.get("resources") or {}).items()
@@ -294,14 +307,14 @@ def read_workers(
         except ProtocolError as error:
             refused.append(str(error))
         except (KeyError, TypeError, ValueError) as error:
-            refused.append(f"the agent at {address} announces no board: {error!r}")
+            refused.append(f"the announcement of the agent at {address} is malformed: {error!r}")
         else:
             if worker.get("nthreads") == 1:
                 boards.append(board)
             else:
                 refused.append(
-                    f"the worker of {board.name} has {worker.get('nthreads')} threads, and a board "
-                    "does one launch at a time: start it with one thread"
+                    f"the worker of board {board.name} has {worker.get('nthreads')} threads, but a "
+                    "board runs one launch at a time: start it with one thread"
                 )
     return sorted(_living(boards, workers), key=lambda board: board.name), refused
 
@@ -309,9 +322,9 @@ def read_workers(
 def _living(
     boards: Sequence[BoardInfo], workers: Mapping[str, Mapping[str, Any]]
 ) -> list[BoardInfo]:
-    """Without what a board left behind that went down and came back before it was missed."""
-    seen = {board.address: float(workers[board.address].get("last_seen", 0)) for board in boards}
+    """Drop dead workers of boards that restarted before the scheduler missed them."""
+    last_seen = {b.address: float(workers[b.address].get("last_seen", 0)) for b in boards}
     newest: dict[str, float] = {}
     for board in boards:
-        newest[board.name] = max(newest.get(board.name, 0.0), seen[board.address])
-    return [b for b in boards if seen[b.address] >= newest[b.name] - SILENT_SECONDS]
+        newest[board.name] = max(newest.get(board.name, 0.0), last_seen[board.address])
+    return [b for b in boards if last_seen[b.address] >= newest[b.name] - SILENT_SECONDS]

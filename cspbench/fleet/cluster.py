@@ -1,7 +1,7 @@
-"""A cluster that one of Dask's own classes starts: Slurm, Kubernetes, SSH, or this machine.
+"""Starts a cluster by one of Dask's cluster classes: Slurm, Kubernetes, SSH, or this machine.
 
-The file names the class and its arguments; the workers become boards because the arguments make
-them load ``cspbench.fleet.agent`` (docs/fleet.md has a file for each).
+A YAML file names the class and its arguments. The workers become boards because the arguments make
+them load ``cspbench.fleet.agent`` (docs/fleet.md has a file for each class).
 """
 
 from __future__ import annotations
@@ -25,76 +25,76 @@ def read_cluster(path: Path) -> dict[str, Any]:
     """Read a cluster file.
 
     Raises:
-        InputError: it is not one.
+        InputError: the file cannot be read, or a key or value is wrong.
     """
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
 
     try:
-        found = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+        content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, YAMLError) as error:
         raise InputError(f"{path}: cannot be read as YAML: {str(error).splitlines()[0]}") from None
-    if not isinstance(found, dict) or not isinstance(found.get("class"), str):
+    if not isinstance(content, dict) or not isinstance(content.get("class"), str):
         raise InputError(
             f"{path}: must be a mapping with class (such as dask_jobqueue.SLURMCluster) and "
             "arguments"
         )
-    unknown = [key for key in found if key not in KEYS]
+    unknown = [key for key in content if key not in KEYS]
     if unknown:
         raise InputError(f"{path}: unknown key {unknown[0]!r}; valid: {', '.join(KEYS)}")
-    if not isinstance(found.get("arguments") or {}, dict):
+    if not isinstance(content.get("arguments") or {}, dict):
         raise InputError(f"{path}: arguments must be a mapping, the class's keyword arguments")
-    workers = found.get("workers")
+    workers = content.get("workers")
     if workers is not None and not (type(workers) is int and workers > 0):
         raise InputError(f"{path}: workers must be a whole number from 1 on, not {workers!r}")
-    wait = found.get("wait_seconds", WAIT_SECONDS)
+    wait = content.get("wait_seconds", WAIT_SECONDS)
     if type(wait) not in (int, float) or not 0 < wait <= 86400:
         raise InputError(f"{path}: wait_seconds must be a number of seconds, not {wait!r}")
-    return {**found, "arguments": found.get("arguments") or {}, "wait_seconds": float(wait)}
+    return {**content, "arguments": content.get("arguments") or {}, "wait_seconds": float(wait)}
 
 
 def cluster_class(name: str, path: Path) -> type[Any]:
-    """The class that a file names.
+    """Import the class that a cluster file names.
 
     Raises:
-        InputError: there is none, or it is no cluster of Dask's.
+        InputError: the class does not exist, or is none of Dask's cluster classes.
     """
     from distributed.deploy import Cluster
 
     module, _, attribute = name.rpartition(".")
     try:
-        found = getattr(importlib.import_module(module or "distributed"), attribute)
+        imported = getattr(importlib.import_module(module or "distributed"), attribute)
     except (ImportError, AttributeError, ValueError) as error:
-        raise InputError(f"{path}: there is no class {name!r} here: {error}") from None
-    if not (isinstance(found, type) and issubclass(found, Cluster)):
+        raise InputError(f"{path}: the class {name!r} cannot be imported: {error}") from None
+    if not (isinstance(imported, type) and issubclass(imported, Cluster)):
         raise InputError(f"{path}: {name} is not one of Dask's cluster classes")
-    return found
+    return imported
 
 
 @contextlib.contextmanager
 def started(path: Path, *, insecure: bool) -> Iterator[Any]:
-    """Start the cluster of a file, wait for its boards, end it afterwards.
+    """Start the cluster of a file, wait for its boards, and stop it at the end of the context.
 
     Raises:
         InputError: the file is wrong, the cluster does not start, or it is open to the network.
     """
-    wanted = read_cluster(path)
-    kind = cluster_class(wanted["class"], path)
-    # Workers that are processes of this machine take it from the environment; others from their
-    # arguments.
+    settings = read_cluster(path)
+    kind = cluster_class(settings["class"], path)
+    # Worker processes on this machine read the preload from the environment; workers elsewhere
+    # get it in the arguments of the file.
     with _environment("DASK_DISTRIBUTED__WORKER__PRELOAD", PRELOAD):
         import dask
 
         try:
             with dask.config.set({"distributed.worker.preload": [PRELOAD]}):
-                cluster = kind(**wanted["arguments"])
+                cluster = kind(**settings["arguments"])
         except (TypeError, ValueError, OSError, RuntimeError) as error:
-            raise InputError(f"{path}: {wanted['class']} does not start: {error}") from None
+            raise InputError(f"{path}: {settings['class']} does not start: {error}") from None
         with cluster:
             check_address(cluster.scheduler_address, insecure=insecure)
-            if wanted.get("workers"):
-                cluster.scale(wanted["workers"])
-                cluster.wait_for_workers(wanted["workers"], timeout=wanted["wait_seconds"])
+            if settings.get("workers"):
+                cluster.scale(settings["workers"])
+                cluster.wait_for_workers(settings["workers"], timeout=settings["wait_seconds"])
             yield cluster
 
 

@@ -11,8 +11,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from cspbench.errors import InputError
-from cspbench.fleet.client import Hub
-from cspbench.fleet.devices import BoardInfo, FleetPlan, seat
+from cspbench.fleet.client import FleetClient
+from cspbench.fleet.devices import BoardInfo, FleetPlan, place_cases
 from cspbench.fleet.executor import BOARD_SECONDS, BoardExecutor, Files, Stopped
 from cspbench.fleet.protocol import Json
 from cspbench.jobs.ceilings import Ceilings
@@ -29,7 +29,7 @@ def new_fleet_run(fleet: FleetPlan, out: Path) -> RunDirectory:
     """Make the run directory of a plan under ``out``.
 
     Raises:
-        InputError: it cannot be written.
+        InputError: the directory cannot be written.
     """
     now = datetime.datetime.now(datetime.timezone.utc)
     meta = describe(fleet.plan, now)
@@ -37,16 +37,16 @@ def new_fleet_run(fleet: FleetPlan, out: Path) -> RunDirectory:
     if len(boards) == 1:
         [only] = boards.values()
         meta["environment"] = only["environment"]
-    else:  # no machine's numbers: each board has its own
+    else:  # each board has an environment of its own
         meta["environment"] = {"host": platform.node(), "boards": sorted(boards)}
-    meta["fleet"] = {"boards": boards, "seats": dict(fleet.seats)}
+    meta["fleet"] = {"boards": boards, "seats": dict(fleet.placements)}
     return RunDirectory.create(out, f"{now:%Y%m%d-%H%M%S}-{fleet.plan.suite.name}", meta)
 
 
 def resumable_fleet(
     path: Path, boards: Sequence[BoardInfo], *, force: bool = False
 ) -> tuple[FleetPlan, StoredRun]:
-    """Plan again what a stored run planned, on the boards that it sat on.
+    """Plan the cases of a stored run again, with their stored placements.
 
     Args:
         path: the run directory.
@@ -54,31 +54,31 @@ def resumable_fleet(
         force: go on although models or boards changed.
 
     Raises:
-        InputError: not a run of a fleet, or models or boards changed since it was begun.
+        InputError: the run is not of a fleet, or models or boards changed since it was begun.
     """
     stored = read_run(path)
-    kept = stored.meta.get("fleet")
-    if not isinstance(kept, dict):
+    stored_fleet = stored.meta.get("fleet")
+    if not isinstance(stored_fleet, dict):
         raise InputError(f"{path} was measured on one machine: resume it there, without a fleet")
-    now = {board.name: board for board in boards}
+    present = {board.name: board for board in boards}
     local = stored_plan(stored)
-    planned = {one.id: one for one in local.cases}
-    fresh = seat(local.suite, [one.case for one in local.cases], boards)
+    planned = {one.id for one in local.cases}
+    fresh = place_cases(local.suite, [one.case for one in local.cases], boards)
     statuses = {case["id"]: case["status"] for case in stored.meta["cases"]}
     fleet = FleetPlan(
         Plan(local.suite, tuple(one for one in fresh.plan.cases if not statuses[one.id])),
-        {case: board for case, board in kept["seats"].items() if case in planned},
+        {case: board for case, board in stored_fleet["seats"].items() if case in planned},
         {
-            name: now.get(name, BoardInfo(name, "", environment=facts["environment"]))
-            for name, facts in kept["boards"].items()
+            name: present.get(name, BoardInfo(name, "", environment=facts["environment"]))
+            for name, facts in stored_fleet["boards"].items()
         },
     )
     changes = changed_cases(stored, local)
-    for name, facts in kept["boards"].items():
-        if name in now:
+    for name, facts in stored_fleet["boards"].items():
+        if name in present:
             changes += [
-                f"{found} on board {name}"
-                for found in refusals(facts["environment"], now[name].environment, Use.RESUME)
+                f"{reason} on board {name}"
+                for reason in refusals(facts["environment"], present[name].environment, Use.RESUME)
             ]
     if changes and not force:
         raise InputError(
@@ -89,7 +89,7 @@ def resumable_fleet(
 
 
 class SharedProgress:
-    """One progress of several sessions: who is left is the sum over them."""
+    """One progress display for several sessions: it adds up their remaining launches."""
 
     def __init__(self, progress: Progress, plan: Plan, sessions: int) -> None:
         self._progress = progress
@@ -99,23 +99,23 @@ class SharedProgress:
         self._left: dict[str, int] = {}
 
     def of(self, board: str) -> Progress:
-        """What the session of one board is told to tell."""
+        """The progress that the session of one board reports to."""
         return _BoardProgress(self, board)
 
     def ready(self, board: str, launches: int) -> None:
-        """A session knows how much it has to do; when all do, so does the user."""
+        """Note the launches of one session; once all sessions are known, report their sum."""
         with self._lock:
             self._left[board] = launches
             if len(self._left) == self._sessions:
                 self._progress.started(self._plan, sum(self._left.values()))
 
     def launching(self, case_id: str) -> None:
-        """A launch begins somewhere."""
+        """Report that a launch began on a board."""
         with self._lock:
             self._progress.launching(case_id)
 
     def launched(self, board: str, launch: Launch, left: int) -> None:
-        """A launch ended somewhere."""
+        """Report that a launch ended on a board."""
         with self._lock:
             self._left[board] = left
             self._progress.launched(launch, sum(self._left.values()))
@@ -139,20 +139,20 @@ class _BoardProgress:
 
 
 class BoardCeilings:
-    """Those of one board: noted in the run only, and measured only where the suite asks."""
+    """Ceilings of one board: stored in the run only, and measured only if the suite asks."""
 
     def __init__(self, directory: RunDirectory, board: str) -> None:
         self._directory = directory
         self._board = board
 
     def known(self, device: str, threads: int) -> Ceilings | None:
-        """Those that this run has measured there."""
+        """The ceilings that this run has measured on the board; None if it has not."""
         boards = self._directory.meta["fleet"]["boards"]
-        found = boards[self._board].get("ceilings", {}).get(f"{device}/t{threads}")
-        return None if found is None else Ceilings(**found)
+        stored = boards[self._board].get("ceilings", {}).get(f"{device}/t{threads}")
+        return None if stored is None else Ceilings(**stored)
 
     def note(self, device: str, threads: int, ceilings: Ceilings) -> None:
-        """Note them with the board; a fleet of one is the machine of the run."""
+        """Store ceilings with the board; for a fleet of one also as those of the run."""
 
         def change(meta: Json) -> None:
             boards = meta["fleet"]["boards"]
@@ -167,29 +167,29 @@ class BoardCeilings:
 def execute_fleet(
     fleet: FleetPlan,
     directory: Path,
-    hub: Hub,
+    client: FleetClient,
     local: Executor,
     before: Sequence[Launch] = (),
     progress: Progress | None = None,
     board_seconds: float = BOARD_SECONDS,
 ) -> list[str]:
-    """Launch what is missing, on all boards at once; every launch is on disk when it ended.
+    """Run the missing launches on all boards at once; each is on disk as soon as it ends.
 
     Args:
-        fleet: what to measure, and where.
+        fleet: the plan and the placements.
         directory: the run directory.
-        hub: the way to the boards.
-        local: where models are analysed and exported.
+        client: connects to the boards.
+        local: analyses and exports the models.
         before: launches that the directory holds already.
-        progress: who is told.
-        board_seconds: how long a lost board is waited for.
+        progress: reports to the user.
+        board_seconds: how long to wait for a lost board.
 
     Returns:
-        ids of launches whose answer came after they were given up; none of them was counted.
+        ids of launches that answered after they were given up; none of them was counted.
 
     Raises:
-        KeyboardInterrupt: what was measured is on disk.
-        StoreError: the run cannot be written any further.
+        KeyboardInterrupt: the user interrupted; all ended launches are on disk.
+        StoreError: the run directory cannot be written any further.
     """
     shared = RunDirectory(directory)
     shared.begin_session()
@@ -197,35 +197,35 @@ def execute_fleet(
     main.recall(before)
     by_board: dict[str, list[PlannedCase]] = defaultdict(list)
     for planned in main.prepare():
-        by_board[fleet.seats[planned.id]].append(planned)
-    crew = _Crew(fleet, shared, hub, progress or Silent(), board_seconds)
-    crew.run(by_board, before)
-    return hub.late
+        by_board[fleet.placements[planned.id]].append(planned)
+    pool = _SessionPool(fleet, shared, client, progress or Silent(), board_seconds)
+    pool.run(by_board, before)
+    return client.late
 
 
-class _Crew:
-    """The sessions of all boards, each in a thread: they only wait for their boards."""
+class _SessionPool:
+    """The sessions of all boards, each in a thread of its own that waits for its board."""
 
     def __init__(
         self,
         fleet: FleetPlan,
         directory: RunDirectory,
-        hub: Hub,
+        client: FleetClient,
         progress: Progress,
         board_seconds: float,
     ) -> None:
-        self._fleet, self._directory, self._hub = fleet, directory, hub
+        self._fleet, self._directory, self._client = fleet, directory, client
         self._progress, self._board_seconds = progress, board_seconds
         self._stop = threading.Event()
         self._files = Files()
         self._failures: list[BaseException] = []
 
     def run(self, by_board: dict[str, list[PlannedCase]], before: Iterable[Launch]) -> None:
-        mine = {planned.id: name for name, cases in by_board.items() for planned in cases}
+        board_of = {planned.id: name for name, cases in by_board.items() for planned in cases}
         past: dict[str, list[Launch]] = defaultdict(list)
         for launch in before:
-            if launch.case in mine:
-                past[mine[launch.case]].append(launch)
+            if launch.case in board_of:
+                past[board_of[launch.case]].append(launch)
         shared = SharedProgress(self._progress, self._fleet.plan, len(by_board))
         threads = []
         for name, cases in by_board.items():
@@ -238,7 +238,7 @@ class _Crew:
         try:
             for thread in threads:
                 while thread.is_alive() and not self._stop.is_set():
-                    thread.join(0.2)  # short, so that Ctrl-C is heard
+                    thread.join(0.2)  # short, so that Ctrl-C takes effect
         finally:
             self._stop.set()
         if self._failures:
@@ -247,7 +247,7 @@ class _Crew:
     def _session(self, name: str, cases: Sequence[PlannedCase], progress: Progress) -> Session:
         board = self._fleet.boards[name]
         executor = BoardExecutor(
-            self._hub, board, self._files, self._stop, board_seconds=self._board_seconds
+            self._client, board, self._files, self._stop, board_seconds=self._board_seconds
         )
         plan = Plan(self._fleet.plan.suite, tuple(cases))
         ceilings = BoardCeilings(self._directory, name)
@@ -259,7 +259,7 @@ class _Crew:
                 session.measure(cases)
             except Stopped:
                 pass
-            except BaseException as error:  # told by the main thread, which ends the others
+            except BaseException as error:  # the main thread raises it and ends the others
                 self._failures.append(error)
                 self._stop.set()
 

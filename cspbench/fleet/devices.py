@@ -1,8 +1,8 @@
-"""Which board does what: boards as announced, the cases that a suite gives them, and their seats.
+"""Boards as they announce themselves, and the placement of a suite's cases on them.
 
-A case sits on one board, where its rounds are interleaved with the board's other cases. Boards of
-one label share its cases out; a case leaves its board only when the board is lost, and only for a
-board of the same label and the same conditions.
+A case is placed on one board, where its rounds are interleaved with the board's other cases. The
+cases of a label are spread over the boards that have it. A case leaves its board only when the
+board is lost, and only for a board of the same label and the same conditions.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ from cspbench.suite.suite import EACH, Suite
 class BoardInfo:
     """A board as the controller knows it.
 
-    ``address`` is its worker's; ``session`` changes when its agent is started again; ``backends``
-    holds why each cannot run there, None if it can; ``resources`` are Dask's, one a device.
+    ``address`` is that of its Dask worker. ``session`` changes when its agent is started again.
+    ``backends`` maps each backend to the reason why the board cannot run it, None if it can.
+    ``resources`` are exclusive Dask resources, one for each device.
     """
 
     name: str
@@ -41,16 +42,16 @@ class BoardInfo:
     cspbench: str = ""
 
     def alike(self, other: BoardInfo) -> bool:
-        """True if a case of this board may go on on the other one."""
+        """True if the other board is equal in all facts that a moved case needs."""
         return not refusals(self.environment, other.environment, Use.FLEET)
 
     @property
     def names(self) -> tuple[str, ...]:
-        """All that a suite may call it."""
+        """The names that a suite may use for it: its own and its labels."""
         return (self.name, *self.labels)
 
     def describe(self) -> Json:
-        """What a run keeps of it."""
+        """Facts of the board that a run stores."""
         return {
             "labels": list(self.labels),
             "devices": list(self.devices),
@@ -61,36 +62,37 @@ class BoardInfo:
 
 
 def read_announcement(text: object, address: str, resources: Mapping[str, float]) -> BoardInfo:
-    """A board from what its worker announces.
+    """Read the announcement of a worker.
 
     Raises:
-        ProtocolError: it speaks another protocol.
+        ProtocolError: the agent speaks another protocol.
+        KeyError, TypeError, ValueError: the announcement is malformed.
     """
-    found = decode(text, f"the agent at {address}")
+    announced = decode(text, f"the agent at {address}")
     return BoardInfo(
-        name=str(found["name"]),
+        name=str(announced["name"]),
         address=address,
-        labels=tuple(map(str, found["labels"])),
-        session=str(found["session"]),
-        devices=tuple(map(str, found["devices"])),
-        backends=dict(found["backends"]),
-        environment=dict(found["environment"]),
+        labels=tuple(map(str, announced["labels"])),
+        session=str(announced["session"]),
+        devices=tuple(map(str, announced["devices"])),
+        backends=dict(announced["backends"]),
+        environment=dict(announced["environment"]),
         resources=dict(resources),
-        cspbench=str(found["cspbench"]),
+        cspbench=str(announced["cspbench"]),
     )
 
 
 @dataclass(frozen=True)
 class FleetPlan:
-    """A plan, and the name of the board that each case sits on (none: no board can run it)."""
+    """A plan, and by case id the name of its board; a case that no board can run has none."""
 
     plan: Plan
-    seats: Mapping[str, str]
+    placements: Mapping[str, str]
     boards: Mapping[str, BoardInfo]
 
 
 def plan_fleet(suite: Suite, boards: Sequence[BoardInfo], only: Sequence[str] = ()) -> FleetPlan:
-    """Check every case against the boards that may take it; nothing is sent to them.
+    """Place every case on a board of its label; nothing is sent to the boards.
 
     Args:
         suite: an expanded suite.
@@ -98,7 +100,8 @@ def plan_fleet(suite: Suite, boards: Sequence[BoardInfo], only: Sequence[str] = 
         only: patterns of case ids, with or without their board.
 
     Raises:
-        InputError: no boards, a label that no board has, boards of one name, or no case left.
+        InputError: the fleet has no boards or two of one name, no board has a label that the
+            suite names, or no case matches.
     """
     _check_names(boards)
     labels = _labels(suite, boards)
@@ -110,13 +113,13 @@ def plan_fleet(suite: Suite, boards: Sequence[BoardInfo], only: Sequence[str] = 
     ]
     if not cases:
         raise InputError(f"no case of {suite.name!r} matches {' or '.join(map(repr, only))}")
-    return seat(suite, cases, boards)
+    return place_cases(suite, cases, boards)
 
 
-def seat(suite: Suite, cases: Iterable[Case], boards: Sequence[BoardInfo]) -> FleetPlan:
-    """Give every case the board of its label that has the fewest so far and can run it."""
+def place_cases(suite: Suite, cases: Iterable[Case], boards: Sequence[BoardInfo]) -> FleetPlan:
+    """Place every case on the least loaded board of its label that can run it."""
     load: Counter[str] = Counter()
-    seats: dict[str, str] = {}
+    placements: dict[str, str] = {}
     planned: list[PlannedCase] = []
     for case in cases:
         able, reason = _able(case, boards)
@@ -125,27 +128,27 @@ def seat(suite: Suite, cases: Iterable[Case], boards: Sequence[BoardInfo]) -> Fl
         if one.status is None:
             chosen = min(able, key=lambda board: load[board.name])
             load[chosen.name] += 1
-            seats[one.id] = chosen.name
-    used = set(seats.values())
+            placements[one.id] = chosen.name
+    used = set(placements.values())
     return FleetPlan(
-        Plan(suite, tuple(planned)), seats, {b.name: b for b in boards if b.name in used}
+        Plan(suite, tuple(planned)), placements, {b.name: b for b in boards if b.name in used}
     )
 
 
 def _able(case: Case, boards: Sequence[BoardInfo]) -> tuple[list[BoardInfo], str | None]:
-    """Boards of the case's label that have its backend; else why not."""
-    mine = [board for board in boards if case.board is None or case.board in board.names]
+    """Boards of the case's label that have its backend; without one, the reason."""
+    labelled = [board for board in boards if case.board is None or case.board in board.names]
     name = case.backend.name
-    reasons = {board.name: missing_backend(board, name) for board in mine}
-    able = [board for board in mine if reasons[board.name] is None]
+    reasons = {board.name: missing_backend(board, name) for board in labelled}
+    able = [board for board in labelled if reasons[board.name] is None]
     if able:
         return able, None
     return [], "; ".join(f"{board}: {reason}" for board, reason in reasons.items())
 
 
 def missing_backend(board: BoardInfo, name: str) -> str | None:
-    """Why a board cannot run a backend; None if it can."""
-    BACKENDS.get(name)  # the controller must know it too
+    """The reason why a board cannot run a backend; None if it can."""
+    BACKENDS.get(name)  # raises for a backend that the controller lacks
     return board.backends.get(name, "this backend is not installed there")
 
 
@@ -157,12 +160,12 @@ def _check_names(boards: Sequence[BoardInfo]) -> None:
     for name, number in Counter(board.name for board in boards).items():
         if number > 1:
             raise InputError(
-                f"{number} boards are named {name!r}: start their agents with --name, each another"
+                f"{number} boards are named {name!r}: start each agent with a --name of its own"
             )
 
 
 def _labels(suite: Suite, boards: Sequence[BoardInfo]) -> list[str | None]:
-    """What the cases are multiplied by; [None] where a fleet of one needs no label."""
+    """The labels that every case is measured for; [None] for a fleet of one without labels."""
     known = list(dict.fromkeys(name for board in boards for name in board.names))
     if suite.devices == (EACH,):
         return [board.name for board in sorted(boards, key=lambda board: board.name)]
@@ -180,6 +183,7 @@ def _labels(suite: Suite, boards: Sequence[BoardInfo]) -> list[str | None]:
     if len(boards) > 1:
         raise InputError(
             f"the fleet has {len(boards)} boards ({', '.join(b.name for b in boards)}), and the "
-            "suite does not say which to measure: add devices: [LABEL, ...], or --set devices=each"
+            "suite does not say which to measure on: add devices: [LABEL, ...] to it, or give "
+            "--set devices=each"
         )
     return [None]

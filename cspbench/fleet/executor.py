@@ -1,4 +1,4 @@
-"""An executor whose launches happen on a board: what the runner asks for, sent through the hub."""
+"""An executor whose launches run on a board: it sends the runner's requests there."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from cspbench.core.case import Case
 from cspbench.core.statuses import Status
 from cspbench.fleet.artifacts import Item, WrongContent, chunks, pair
-from cspbench.fleet.client import Hub, Lost
+from cspbench.fleet.client import FleetClient, LostRequestError
 from cspbench.fleet.devices import BoardInfo, missing_backend
 from cspbench.fleet.protocol import Json, encode
 from cspbench.fleet.state import COOL_SECONDS
@@ -21,23 +21,23 @@ from cspbench.runner.process import Outcome, phase_seconds
 
 #: Phases of a job, each of which has the suite's time-out.
 PHASES = 6
-#: What a launch may take besides: starting a process, idle power, the way back.
+#: Time of a launch outside its phases: process start, idle power, transfer of the answer.
 SLACK_SECONDS = 60.0
-#: How long a launch may wait for a board that another run has.
+#: How long a launch may wait for a board that another run uses.
 QUEUE_SECONDS = 3600.0
-#: How long a part of an artifact may take.
+#: How long the transfer of one part of an artifact may take.
 PART_SECONDS = 300.0
-#: How long a lost board, or another of its label, is waited for.
+#: How long a launch waits for a lost board before another board of its label takes the case.
 BOARD_SECONDS = 120.0
 _POLL_SECONDS = 1.0
 
 
 class Stopped(BaseException):
-    """The run is ending: no more launches. As KeyboardInterrupt, not for handlers of errors."""
+    """The run is ending: no more launches. Like KeyboardInterrupt it passes error handlers."""
 
 
 class Files:
-    """The artifacts of a run by content, and what each board is known to have."""
+    """The artifact files of a run by content hash; each is hashed once."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -45,7 +45,7 @@ class Files:
         self._paths: dict[str, Path] = {}
 
     def pair(self, artifact: str, reference: str) -> tuple[Item, Item]:
-        """The two files of a case; hashed once.
+        """Return the two files of a case as items.
 
         Raises:
             WrongContent: one of them cannot be read.
@@ -60,41 +60,39 @@ class Files:
             return self._pairs[key]
 
     def path(self, item: Item) -> Path:
-        """Where a file lies here."""
+        """The path of a file on the controller."""
         return self._paths[item.digest]
 
 
 class BoardExecutor:
-    """Launches on one board, or where it is lost on another of its label.
+    """Launches on one board; if that is lost, on another board of its label.
 
     Args:
-        hub: the way to the boards.
-        home: the board that the cases sit on.
+        client: connects to the boards.
+        home: the board that the cases are placed on.
         files: artifacts of the run.
         stop: set when the run ends.
-        notes: sentences that somebody should read.
-        board_seconds: how long a lost board is waited for.
+        board_seconds: how long to wait for a lost board.
     """
 
     def __init__(
         self,
-        hub: Hub,
+        client: FleetClient,
         home: BoardInfo,
         files: Files,
         stop: threading.Event,
-        notes: list[str] | None = None,
         board_seconds: float = BOARD_SECONDS,
     ) -> None:
-        self._hub = hub
+        self._client = client
         self._home = home
         self._files = files
         self._stop = stop
-        self._notes = notes if notes is not None else []
+
         self._board_seconds = board_seconds
         self._abandoned = False
 
     def launch(self, request: Request, threads: int, timeout_seconds: float) -> Outcome:
-        """Send one job to the board; a launch that does not come back is ``lost``.
+        """Send one job to the board; a launch without an answer has the status ``lost``.
 
         Raises:
             Stopped: the run is ending.
@@ -103,12 +101,12 @@ class BoardExecutor:
         case = request.case if isinstance(request, CaseRequest) else None
         board = self._find(case)
         if board is None:
-            reason = f"no board for it: {self._home.name} is gone, and no other may take its place"
+            reason = f"board {self._home.name} is lost, and no other board may take its cases"
             return Outcome(Status.LOST, reason, final=True)
-        launch = self._hub.new_launch()
+        launch = self._client.new_launch()
         try:
             outcome = self._on(board, launch, request, threads, timeout_seconds)
-        except Lost as error:
+        except LostRequestError as error:
             reason = f"board {board.name}: {error}"
             outcome = Outcome(Status.LOST, reason, notes={"board": board.name, "launch": launch})
         except WrongContent as error:
@@ -121,20 +119,20 @@ class BoardExecutor:
         return outcome
 
     def series(self, requests: Sequence[Request], timeout_seconds: float) -> Iterator[Outcome]:
-        """Boards build and export nothing."""
+        """Not supported: boards build and export nothing."""
         raise NotImplementedError("models are prepared by the controller")
 
     # -- which board -----------------------------------------------------------------------------
 
     def _find(self, case: Case | None) -> BoardInfo | None:
-        """The home board, waiting for it a while; then another that may stand in for it."""
+        """Wait for the home board; after ``board_seconds`` find a substitute for it."""
         deadline = time.monotonic() + (0.0 if self._abandoned else self._board_seconds)
         while True:
             if self._stop.is_set():
                 raise Stopped
             try:
-                boards = self._hub.boards()
-            except OSError:  # the scheduler is away too
+                boards = self._client.boards()
+            except OSError:  # the scheduler is lost too
                 boards = []
             home = next((board for board in boards if board.name == self._home.name), None)
             if home is not None and self._home.alike(home):
@@ -146,7 +144,7 @@ class BoardExecutor:
             self._stop.wait(_POLL_SECONDS)
 
     def _substitute(self, boards: Sequence[BoardInfo], case: Case | None) -> BoardInfo | None:
-        """A board of the case's label with the same conditions; none for a case of one board."""
+        """A board of the case's label with the same conditions; None without one."""
         if case is None:
             return None
         for board in boards:
@@ -175,27 +173,27 @@ class BoardExecutor:
         }  # fmt: skip
         message = encode("launch", content)
         bound = launch_bound(sent, timeout)
-        for _ in range(2):  # a second time after what the board lacked was sent
-            answer = self._hub.ask(
+        for _ in range(2):  # the second time after the missing files were sent
+            answer = self._client.ask(
                 board, message, launch=launch, seconds=bound, queue_seconds=QUEUE_SECONDS
             )
             if answer["status"] != "missing":
                 break
             self._send(board, [item for item in items if item.digest in answer["missing"]])
-            launch = content["launch"] = self._hub.new_launch()
+            launch = content["launch"] = self._client.new_launch()
             message = encode("launch", content)
         return self._outcome(board, launch, answer)
 
     def _outcome(self, board: BoardInfo, launch: str, answer: Mapping[str, Any]) -> Outcome:
         if answer["status"] != "done":
-            reason = answer.get("reason", "it does not keep what is sent to it")
+            reason = answer.get("reason", "files that were sent to it are missing there")
             return Outcome(
                 Status.FAILED, f"board {board.name}: {reason}", notes={"board": board.name}
             )
         if answer["launch"] != launch:
-            raise Lost(f"it answered for launch {answer['launch']}, not {launch}")
+            raise LostRequestError(f"it answered for launch {answer['launch']}, not {launch}")
         for late in answer.get("late", ()):
-            self._hub.late.append(str(late))
+            self._client.late.append(str(late))
         try:
             return _read_outcome(answer["outcome"], {"board": board.name, "launch": launch})
         except (KeyError, TypeError, ValueError) as error:
@@ -206,33 +204,33 @@ class BoardExecutor:
         """Send files to a board, in parts.
 
         Raises:
-            WrongContent: what arrived there is not what was sent.
-            Lost: the board went away.
+            WrongContent: the board received another content.
+            LostRequestError: the board went away.
         """
         for item in items:
             for offset, data in chunks(self._files.path(item)):
                 request = encode("put", {"item": asdict(item), "offset": offset})
-                answer = self._hub.ask(
+                answer = self._client.ask(
                     board, request, data=data, seconds=PART_SECONDS, queue_seconds=QUEUE_SECONDS
                 )
                 if answer["status"] != "ok":
                     raise WrongContent(str(answer.get("reason")))
 
 
-def _read_outcome(found: Mapping[str, Any], ours: Json) -> Outcome:
-    """What a board told; ``ours`` (which board it was, which launch) it has no say in."""
+def _read_outcome(reported: Mapping[str, Any], own_notes: Json) -> Outcome:
+    """Read the outcome that a board reports; the controller's own notes replace the board's."""
     return Outcome(
-        Status(found["status"]),
-        str(found["reason"]),
-        dict(found["answer"]),
-        str(found["log"]),
-        float(found["seconds"]),
-        flags=list(map(str, found["flags"])),
-        notes={**found["notes"], **ours},
+        Status(reported["status"]),
+        str(reported["reason"]),
+        dict(reported["answer"]),
+        str(reported["log"]),
+        float(reported["seconds"]),
+        flags=list(map(str, reported["flags"])),
+        notes={**reported["notes"], **own_notes},
     )
 
 
 def launch_bound(job: Mapping[str, Any], timeout_seconds: float) -> float:
-    """Longest time of a launch on a board that is well, from when it has begun."""
-    worked = phase_seconds(dict(job), "warm-up") + phase_seconds(dict(job), "sample")
-    return PHASES * timeout_seconds + worked + COOL_SECONDS + SLACK_SECONDS
+    """Upper bound of a launch on a working board, in seconds from when it has begun."""
+    measuring = phase_seconds(dict(job), "warm-up") + phase_seconds(dict(job), "sample")
+    return PHASES * timeout_seconds + measuring + COOL_SECONDS + SLACK_SECONDS

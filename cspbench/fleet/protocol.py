@@ -1,7 +1,7 @@
-"""What the controller and a board say to each other: versioned JSON texts, and bytes of files.
+"""Messages between the controller and a board: versioned JSON texts, and bytes of files.
 
 A request is a JSON object with ``protocol`` and ``kind``; the answer is one with ``protocol`` and
-``status``. Nothing of ours is pickled: Dask carries the name of one function and these texts.
+``status``. cspbench pickles nothing: Dask carries the name of one function and these texts.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ Json = dict[str, Any]
 
 
 class ProtocolError(CspbenchError):
-    """The other side speaks another protocol, or no protocol at all; one sentence."""
+    """The sender speaks another protocol version, or sent no message of cspbench."""
 
 
 def encode(kind: str, content: Json) -> str:
-    """A message of a kind.
+    """Write a message of a kind.
 
     Raises:
         ValueError: the content is not JSON.
@@ -32,39 +32,39 @@ def encode(kind: str, content: Json) -> str:
     return json.dumps({"protocol": PROTOCOL, "kind": kind, **content}, allow_nan=False)
 
 
-def decode(text: object, who: str) -> Json:
+def decode(text: object, sender: str) -> Json:
     """Read a message.
 
     Args:
         text: what arrived.
-        who: who sent it, for the sentence.
+        sender: names the sender in error messages.
 
     Raises:
-        ProtocolError: another version, or not a message.
+        ProtocolError: the text is no message, or one of another protocol version.
     """
     if not isinstance(text, str) or len(text) > MAX_BYTES:
-        raise ProtocolError(f"{who} sent no message of cspbench")
+        raise ProtocolError(f"{sender} sent no message of cspbench")
     try:
         message = json.loads(text)
     except (ValueError, RecursionError):
-        raise ProtocolError(f"{who} sent no message of cspbench") from None
+        raise ProtocolError(f"{sender} sent no message of cspbench") from None
     if not isinstance(message, dict) or not isinstance(message.get("kind"), str):
-        raise ProtocolError(f"{who} sent no message of cspbench")
-    check_version(message.get("protocol"), who)
+        raise ProtocolError(f"{sender} sent no message of cspbench")
+    check_version(message.get("protocol"), sender)
     return message
 
 
-def check_version(version: object, who: str) -> None:
-    """Refuse every protocol but ours.
+def check_version(version: object, sender: str) -> None:
+    """Refuse every protocol version but `PROTOCOL`.
 
     Raises:
-        ProtocolError: says who must do what.
+        ProtocolError: the versions differ; the message says which side to upgrade.
     """
     if version == PROTOCOL:
         return
     newer = isinstance(version, int) and version > PROTOCOL
-    side = "this cspbench" if newer else who
+    side = "this cspbench" if newer else sender
     raise ProtocolError(
-        f"{who} speaks protocol {version!r} of cspbench's fleet, and this side speaks {PROTOCOL}: "
-        f"upgrade {side}"
+        f"{sender} speaks protocol {version!r} of cspbench's fleet, and this side speaks "
+        f"{PROTOCOL}: upgrade {side}"
     )

@@ -1,7 +1,7 @@
-"""Who may talk to whom: TLS with certificates on both sides, or plain TCP on this machine only.
+"""Connection security: TLS with certificates on both sides, or plain TCP on this machine only.
 
-Whoever reaches a Dask scheduler can run code on every worker. The certificates are Dask's own
-settings (``distributed.comm.tls.*``); the recipe is in docs/fleet.md.
+Every client of a Dask scheduler can run code on every worker. The certificates are Dask's own
+settings (``distributed.comm.tls.*``); docs/fleet.md shows how to make them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ def check_address(address: str, *, insecure: bool) -> str:
     """Return the address if it may be used.
 
     Raises:
-        InputError: not an address of a scheduler, or plain TCP beyond this machine without leave.
+        InputError: it is not an address of a scheduler, or it is plain TCP beyond this machine
+            without ``insecure``.
     """
     parts = urlsplit(address)
     try:
@@ -37,9 +38,9 @@ def check_address(address: str, *, insecure: bool) -> str:
         )
     if parts.scheme == "tcp" and not insecure and not is_loopback(parts.hostname):
         raise InputError(
-            f"{address} is plain TCP beyond this machine: whoever reaches the scheduler can run "
-            "any code on every board, and forge every result; use tls:// with certificates "
-            "(docs/fleet.md), or accept that with --insecure"
+            f"{address} is plain TCP beyond this machine: every program that reaches the scheduler "
+            "can run any code on every board and forge every result; use tls:// with certificates "
+            "(docs/fleet.md), or accept the risk with --insecure"
         )
     return address
 
@@ -55,32 +56,32 @@ def is_loopback(host: str) -> bool:
 
 
 def listening_host(address: str) -> str | None:
-    """Where a worker of that scheduler listens: on loopback only if the scheduler is there."""
+    """The host on which a worker listens: loopback if its scheduler is there, else None (all)."""
     host = urlsplit(address).hostname or ""
     return "127.0.0.1" if is_loopback(host) else None
 
 
 def security_for(address: str, role: Role) -> Security | None:
-    """Dask's own settings for a TLS address; None for plain TCP.
+    """Read Dask's own settings for a TLS address; return None for plain TCP.
 
     Raises:
-        InputError: a certificate is not set, or cannot be read.
+        InputError: a certificate is not set or cannot be read.
     """
     if not address.startswith("tls://"):
         return None
     from distributed.security import Security
 
     security = Security(require_encryption=True)
-    wanted: dict[str, Any] = {
+    files: dict[str, Any] = {
         "distributed.comm.tls.ca-file": security.tls_ca_file,
         f"distributed.comm.tls.{role}.cert": getattr(security, f"tls_{role}_cert"),
     }
-    for name, value in wanted.items():
+    for name, value in files.items():
         if not value:
             variable = "DASK_" + name.replace(".", "__").replace("-", "_").upper()
             raise InputError(f"{address} needs a certificate: set Dask's {name} (or {variable})")
     key = getattr(security, f"tls_{role}_key")
-    for path in filter(None, [*wanted.values(), key]):
+    for path in filter(None, [*files.values(), key]):
         if "\n" not in path and not os.access(path, os.R_OK):
             raise InputError(f"{path}: the certificate or key cannot be read")
     return security

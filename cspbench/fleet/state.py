@@ -1,4 +1,4 @@
-"""State of a board around a launch: before, after, and a bounded wait to cool down."""
+"""State of a board before and after a launch, and a bounded wait to cool down."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from cspbench.machine.facts import governor
 from cspbench.machine.sensors.tegra import clocks_locked, nvpmodel_mode
 from cspbench.machine.sensors.thermal import hottest_c
 
-#: A board that is hotter is given time before it is measured.
+#: A board hotter than this waits before a launch.
 COOL_TO_C = 75.0
-#: It is not given more than this.
+#: The longest wait.
 COOL_SECONDS = 120.0
 _POLL_SECONDS = 1.0
 
 
 def state() -> dict[str, Any]:
-    """What can change under a launch: temperature, load, governor, power mode, locked clocks."""
+    """Read what may change during a launch: temperature, load, governor, power mode, clocks."""
     return {
         "temperature_c": hottest_c(),
         "load_1m": round(os.getloadavg()[0], 2),
@@ -30,7 +30,7 @@ def state() -> dict[str, Any]:
 
 
 def changed(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
-    """Names of the settings that were not the same after the launch."""
+    """Names of the settings that differ between before and after the launch."""
     settings = ("governor", "nvpmodel", "jetson_clocks")
     return [name for name in settings if before.get(name) != after.get(name)]
 

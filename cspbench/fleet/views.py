@@ -1,4 +1,4 @@
-"""A run of a fleet as one run a board: what stands together was measured on one machine."""
+"""Splits the run of a fleet into one run for each board."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ if TYPE_CHECKING:
 
 
 def by_board(run: Run) -> list[Run]:
-    """One view a board, each with its own environment, cases, launches and ceilings.
+    """Return one run for each board, with the board's environment, cases, launches and ceilings.
 
-    Cases of one label may sit on several boards; each is in the view of the board that it sits on,
-    or in one of its label where no board could run it. A run of one machine, or of a fleet of one
-    without labels, is its own and only view.
+    A case is in the run of the board that it was placed on; a case that no board could run is in
+    a run named after its label. A run of one machine, or of a fleet of one without labels, is
+    returned as it is.
     """
     from cspbench.store.rundir import StoredRun
     from cspbench.views.frames import Run as View

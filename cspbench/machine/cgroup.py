@@ -1,9 +1,9 @@
-"""Control groups for the memory bound of a worker, where this system lets us make them.
+"""Control groups that bound the memory of a worker, on systems that allow them.
 
-A group bounds a worker with all that it starts, and page by page, where the other bounds see only
-private memory (RLIMIT_DATA) or look twice a second. Version 2 needs a parent whose children have
-the memory controller: systemd delegates one to each user's session, and root has one. Version 1,
-as on older boards, needs a writable hierarchy. Where neither is given there is no group.
+A group bounds a worker together with all processes that it starts, at every page. The other bounds
+count only private memory (RLIMIT_DATA) or check twice a second. Version 2 needs a parent whose
+children have the memory controller: systemd delegates one to each user's session, and root has one.
+Version 1, as on older boards, needs a writable hierarchy. Without either there is no group.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _numbers = itertools.count()
 
 @dataclass(frozen=True)
 class _Version:
-    """Names of the files that differ."""
+    """Names of the files that differ between the versions."""
 
     limit: str
     events: str
@@ -35,7 +35,7 @@ _V2 = _Version("memory.max", "memory.events")
 
 
 class MemoryGroup:
-    """A control group with a memory bound; whoever makes it closes it."""
+    """A control group with a memory bound; the code that makes it must close it."""
 
     def __init__(self, path: Path, version: _Version) -> None:
         self._path = path
@@ -43,7 +43,7 @@ class MemoryGroup:
 
     @staticmethod
     def confine(pid: int, limit_bytes: int) -> MemoryGroup | None:
-        """Put a process into a group of its own; None where this system does not let us."""
+        """Put a process into a group of its own; None if this system does not allow it."""
         for parent, version in _candidates():
             _sweep(parent)
             path = parent / f"{_PREFIX}{os.getpid()}-{next(_numbers)}"
@@ -59,7 +59,7 @@ class MemoryGroup:
             except OSError:
                 group.close()
                 continue
-            with contextlib.suppress(OSError):  # else it would swap instead of ending
+            with contextlib.suppress(OSError):  # without this it would swap instead of ending
                 _write(path / "memory.swap.max", "0")
             return group
         return None
@@ -80,14 +80,14 @@ class MemoryGroup:
                 self._path.rmdir()
             except FileNotFoundError:
                 return
-            except OSError:  # the kernel is not done with its last process yet
+            except OSError:  # the kernel has not released its last process yet
                 time.sleep(0.02)
             else:
                 return
 
 
 def _sweep(parent: Path) -> None:
-    """Remove what controllers left that were killed; their workers died with them."""
+    """Remove groups of controllers that were killed; their workers died with them."""
     for path in parent.glob(f"{_PREFIX}*"):
         pid = path.name.removeprefix(_PREFIX).partition("-")[0]
         if not Path(f"/proc/{pid}").exists():
@@ -96,7 +96,7 @@ def _sweep(parent: Path) -> None:
 
 
 def _candidates() -> Iterator[tuple[Path, _Version]]:
-    """Groups in which we might make one: our own, and what it lies in."""
+    """Possible parents of a group: the group of this process, and the parent of that."""
     with contextlib.suppress(OSError):
         for line in _OWN.read_text().splitlines():
             number, controllers, own = line.split(":", 2)

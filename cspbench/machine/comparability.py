@@ -1,4 +1,4 @@
-"""When two machines count as the same: one table of facts and uses, and what reads it.
+"""Decides when two machines count as the same, by one table of facts and uses.
 
 A fact is one of ``machine/facts.py``; a library is ``libraries.NAME``. A fact that one side did not
 record is None there, and None equals None. docs/reliability.md shows the same table.
@@ -14,7 +14,7 @@ from typing import Any
 
 
 class Use(Enum):
-    """What two sets of facts are compared for; the values say what refusing and warning mean."""
+    """Purpose of a comparison of facts; each value explains what refusing and warning mean."""
 
     RESUME = "a run goes on; what differs is refused without --force"
     GATE = "a verdict between stored runs; refused, or a note in the report"
@@ -26,7 +26,7 @@ class Use(Enum):
 
 
 class Severity(IntEnum):
-    """What a difference does."""
+    """Consequence of a difference."""
 
     IGNORE = 0
     WARN = 1
@@ -35,30 +35,30 @@ class Severity(IntEnum):
 
 @dataclass(frozen=True)
 class Rule:
-    """What a difference in one fact does, by use, and why."""
+    """Consequence of a difference in one fact, for each use, and the reason."""
 
     fact: str
     severities: tuple[Severity, ...]
     why: str
 
     def severity(self, use: Use) -> Severity:
-        """What a difference in this fact does to one use."""
+        """Consequence of a difference in this fact for one use."""
         return self.severities[list(Use).index(use)]
 
 
 _, W, R = Severity
-#: Resuming and moving pool launches into one number, so that whatever moves a number refuses; a
-#: moved case asks for a machine of the same kind, every other use for the same one. Ceilings are
-#: the best of many tries of torch: what only disturbs does not lower them. A history is of one
-#: machine, whose upgrades are what it shows. The other uses show both numbers, each as measured.
+#: Resuming and moving pool launches into one number, so every fact that can change a number
+#: refuses. A moved case needs a machine of the same kind, every other use needs the same machine.
+#: Ceilings are the best of many tries of torch, so facts that only add disturbance do not count. A
+#: history follows one machine and shows its upgrades. The other uses show both numbers as measured.
 #: Columns are the uses in their order: resume, gate, compare, history, fleet, ceilings, report.
 TABLE = (
     Rule("host", (R, R, W, R, _, R, W), "two machines of one kind are two machines"),
     Rule("cpu", (R, R, W, R, R, R, W), "another processor"),
     Rule("cpu_flags", (R, R, W, W, R, R, W), "libraries choose kernels by them"),
     Rule("machine", (R, R, W, W, R, R, W), "another instruction set"),
-    Rule("cores_logical", (R, R, W, W, R, _, W), "SMT on or off; what may run beside"),
-    Rule("cores_usable", (R, R, W, W, R, R, W), "threads share what there is"),
+    Rule("cores_logical", (R, R, W, W, R, _, W), "SMT is on or off"),
+    Rule("cores_usable", (R, R, W, W, R, R, W), "threads share the cores"),
     Rule("cpu_quota", (R, R, W, W, R, R, W), "threads stop for the rest of a period"),
     Rule("governor", (R, R, W, W, R, R, W), "it sets the clock"),
     Rule("memory_bytes", (R, R, W, W, R, _, W), "other modules or channels; within 5 % is equal"),
@@ -71,22 +71,22 @@ TABLE = (
     Rule("nvpmodel", (R, R, W, W, R, R, W), "a power mode bounds every clock"),
     Rule("jetson_clocks", (R, R, W, W, R, R, W), "clocks are fixed, or follow the load"),
     Rule("kernel", (R, R, W, W, R, _, W), "scheduler, page faults, mitigations"),
-    Rule("os", (_, W, W, W, _, _, W), "a name: what of it matters has its own row"),
+    Rule("os", (_, W, W, W, _, _, W), "only a name; its parts have rows of their own"),
     Rule("python", (R, R, W, W, R, R, W), "every operator of torch is called from it"),
     Rule("libraries.torch", (R, R, W, W, R, R, W), "it measures ceilings too"),
     Rule("libraries.pandas", (_, _, _, _, _, _, _), "it prints tables and runs in no worker"),
-    Rule("libraries", (R, R, W, W, R, _, W), "all others: backends, plug-ins, what they run on"),
-    Rule("git_commit", (_, _, _, _, _, _, _), "code is what is compared; keys of cases guard it"),
+    Rule("libraries", (R, R, W, W, R, _, W), "all others: those of backends and plug-ins"),
+    Rule("git_commit", (_, _, _, _, _, _, _), "the code is compared; keys of cases protect it"),
 )  # fmt: skip
 _RULES = {rule.fact: rule for rule in TABLE}
 _RULED = {rule.fact.partition(".")[0] for rule in TABLE}
-#: Firmware and kernel keep some pages, other ones at each start; a memory module is more than that.
+#: Firmware and kernel reserve a varying part of the memory, less than one memory module.
 _MEMORY_TOLERANCE = 0.05
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A fact that is another one on the other side; as text, a phrase for people."""
+    """A fact that differs between two machines; its text is a phrase for messages."""
 
     fact: str
     old: object
@@ -98,34 +98,34 @@ class Difference:
 
 
 def severity(fact: str, use: Use) -> Severity:
-    """What a difference in a fact does; one that this version does not know is ignored."""
+    """Consequence of a difference in a fact; facts without a rule are ignored."""
     rule = _RULES.get(fact) or _RULES.get(fact.partition(".")[0])
     return rule.severity(use) if rule else Severity.IGNORE
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], use: Use) -> list[Difference]:
-    """Facts in which two machines differ, as far as they matter to a use.
+    """Differences between two machines that count for a use.
 
     Args:
-        old: facts of the one machine, as :func:`cspbench.machine.facts.fingerprint` returns them.
-        new: facts of the other one.
-        use: what they are compared for.
+        old: facts of the first machine, as :func:`cspbench.machine.facts.fingerprint` returns them.
+        new: facts of the second machine.
+        use: purpose of the comparison.
     """
     before, after = _ruled(old), _ruled(new)
     return [
-        Difference(fact, before.get(fact), after.get(fact), found)
+        Difference(fact, before.get(fact), after.get(fact), weight)
         for fact in dict.fromkeys([*before, *after])
-        if (found := severity(fact, use)) and not _equal(fact, before.get(fact), after.get(fact))
+        if (weight := severity(fact, use)) and not _equal(fact, before.get(fact), after.get(fact))
     ]
 
 
 def refusals(old: Mapping[str, Any], new: Mapping[str, Any], use: Use) -> list[Difference]:
-    """The differences because of which the use is refused."""
-    return [found for found in differences(old, new, use) if found.severity is Severity.REFUSE]
+    """The differences that refuse the use."""
+    return [one for one in differences(old, new, use) if one.severity is Severity.REFUSE]
 
 
 def identity(facts: Mapping[str, Any], use: Use) -> dict[str, Any]:
-    """The known facts that must be equal for a use, sorted: a key for what was kept for it."""
+    """The known facts that must be equal for a use, sorted; they key stored results of it."""
     return {
         fact: value
         for fact, value in sorted(_ruled(facts).items())
@@ -134,19 +134,19 @@ def identity(facts: Mapping[str, Any], use: Use) -> dict[str, Any]:
 
 
 def _ruled(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """What has a rule, flat; the rest of a stranger's facts may be nested as deep as it likes."""
+    """The facts with a rule, flat; other facts of an untrusted run may be nested without bound."""
     return flatten({name: value for name, value in facts.items() if name in _RULED})
 
 
 def flatten(facts: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested facts as one level of dotted names."""
-    found: dict[str, Any] = {}
+    flat: dict[str, Any] = {}
     for name, value in facts.items():
         if isinstance(value, Mapping):
-            found |= flatten(value, f"{prefix}{name}.")
+            flat |= flatten(value, f"{prefix}{name}.")
         else:
-            found[f"{prefix}{name}"] = value
-    return found
+            flat[f"{prefix}{name}"] = value
+    return flat
 
 
 def _equal(fact: str, old: object, new: object) -> bool:

@@ -1,4 +1,4 @@
-"""Identity of the first visible CUDA device, asked of the driver: for libraries that do not tell.
+"""Identity of the first visible CUDA device from the driver, for libraries that do not report it.
 
 The driver's order and ``CUDA_VISIBLE_DEVICES`` apply, as for the library that is measured (CUDA
 driver API: ``cuDeviceGet``, ``cuDeviceGetName``, ``cuDeviceGetUuid_v2``).
@@ -18,7 +18,7 @@ def first_device(driver: Any = None) -> dict[str, str]:
     """``device`` and ``device_uuid`` (as torch writes it) of device 0; empty without a driver.
 
     Args:
-        driver: ``libcuda``, loaded; found by itself where it is None.
+        driver: ``libcuda``, loaded; by default this function loads it.
     """
     try:
         driver = driver or ctypes.CDLL("libcuda.so.1")

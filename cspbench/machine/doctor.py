@@ -1,6 +1,6 @@
-"""What this machine is, and what would spoil a measurement on it: each result with its remedy.
+"""Checks of this machine for conditions that spoil measurements; each warning has a remedy.
 
-A check is a function that reads the system and returns results. None changes anything.
+A check is a function that reads the system and returns results. It changes nothing.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from cspbench.machine.sysfs import read_number, read_text
 
 CheckVerdict = Literal["good", "warn", "info"]
 _CPU = Path("/sys/devices/system/cpu")
-#: How long steal and foreign load are watched.
+#: How long steal and foreign load are measured.
 WATCH_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
 class CheckResult:
-    """One line of the doctor: what, its value, whether it spoils measurements, what to do."""
+    """One line of the doctor: check, value, whether it spoils measurements, and the remedy."""
 
     check: str
     value: str
@@ -98,7 +98,7 @@ def smt() -> Iterator[CheckResult]:
 
 
 def load() -> Iterator[CheckResult]:
-    """Load average, and what others and the hypervisor took during one second of watching."""
+    """Load average, and the time that other processes and the hypervisor take in one second."""
     before = read_cpu_times()
     time.sleep(WATCH_SECONDS)
     window = between(before, read_cpu_times())
@@ -109,7 +109,7 @@ def load() -> Iterator[CheckResult]:
     yield CheckResult(
         "other processes", f"{busy:.2f} processors (load average {window.load_1m_after:.2f})",
         "warn" if busy > 0.25 else "good",
-        "stop what else runs (see top)" if busy > 0.25 else "",
+        "stop the other programs (see top)" if busy > 0.25 else "",
     )  # fmt: skip
     steal = window.steal_s / window.seconds
     yield CheckResult(
@@ -147,15 +147,15 @@ def power() -> Iterator[CheckResult]:
 
 
 def jetson(root: Path = Path("/")) -> Iterator[CheckResult]:
-    """Name, power mode and clock lock of a Jetson board; ``root`` is where ``/etc`` lies."""
+    """Name, power mode and clock lock of a Jetson board; ``root`` is the folder of ``/etc``."""
     if read_text(root / "etc/nv_tegra_release") is None:
         return
     name = read_text(root / "proc/device-tree/model")
     if name:
         yield CheckResult("Jetson board", name, "good")
     yield CheckResult(
-        "Jetson power mode", nvpmodel_mode() or "nvpmodel -q does not tell", "info",
-        "it bounds every clock: choose with sudo nvpmodel -m, and say it beside the numbers",
+        "Jetson power mode", nvpmodel_mode() or "unknown to nvpmodel -q", "info",
+        "it bounds every clock: choose it with sudo nvpmodel -m, and state it with the numbers",
     )  # fmt: skip
     locked = clocks_locked(root / "sys")
     if locked is None:
@@ -171,10 +171,10 @@ def jetson(root: Path = Path("/")) -> Iterator[CheckResult]:
 def threads() -> Iterator[CheckResult]:
     """Thread settings of the environment; workers get their own."""
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OMP_PROC_BIND")
-    found = [f"{name}={os.environ[name]}" for name in names if name in os.environ]
+    settings = [f"{name}={os.environ[name]}" for name in names if name in os.environ]
     yield CheckResult(
-        "thread settings", ", ".join(found) or "none set", "info",
-        "workers set their own from the suite's threads" if found else "",
+        "thread settings", ", ".join(settings) or "none set", "info",
+        "workers set their own from the suite's threads" if settings else "",
     )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Environment fingerprint: what this machine is, once a run."""
+"""Environment fingerprint: the facts of this machine, recorded once a run."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from cspbench.machine.cuda_device import first_device
 from cspbench.machine.sensors.tegra import clocks_locked, nvpmodel_mode
 from cspbench.machine.sysfs import read_text
 
-#: Distributions that are always looked for, besides those of the backends.
+#: Distributions whose versions are always recorded, besides those of the backends.
 DISTRIBUTIONS = (
     "cspbench", "torch", "numpy", "opencv-python-headless", "opencv-python",
     "opencv-contrib-python", "onnx", "onnxruntime", "onnxruntime-gpu", "openvino", "pandas",
     "jetson-stats", "nvidia-ml-py",
 )  # fmt: skip
-#: Modules that the above hold: to look for theirs takes long.
+#: Modules of these distributions: searching for the distribution of a module takes long.
 _KNOWN_MODULES = frozenset({"cv2", *DISTRIBUTIONS})
 #: Instruction sets that inference kernels choose by.
 SIMD_FLAGS = ("sse4_2", "avx", "avx2", "fma", "avx512f", "avx512_vnni", "amx_int8", "asimd", "sve")
@@ -32,11 +32,11 @@ SIMD_FLAGS = ("sse4_2", "avx", "avx2", "fma", "avx512f", "avx512_vnni", "amx_int
 def fingerprint(libraries: Iterable[str], folder: Path | None = None) -> dict[str, Any]:
     """Return the facts of this machine; unknown ones are None.
 
-    ``machine/comparability.py`` says which of them must be equal for what.
+    ``machine/comparability.py`` says for each use which of them must be equal.
 
     Args:
-        libraries: what the backends run on (``backends.spec.libraries``), for their versions.
-        folder: where the suite lies; the git commit of its repository is recorded.
+        libraries: libraries of the backends (``backends.spec.libraries``), for their versions.
+        folder: folder of the suite; the git commit of its repository is recorded.
     """
     device = gpu()
     return {
@@ -96,7 +96,7 @@ def simd_flags() -> list[str]:
 
 
 def governor() -> str | None:
-    """Frequency governor of processor 0, or None where the system has none (a virtual machine)."""
+    """Frequency governor of processor 0; None if the system has none (a virtual machine)."""
     return read_text("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
 
 
@@ -129,16 +129,16 @@ def _os_name() -> str:
 
 
 def virtualised() -> bool | None:
-    """True in a virtual machine; None where the system does not tell."""
+    """True in a virtual machine; None if unknown."""
     flags = _cpuinfo("flags")
     return None if flags is None else "hypervisor" in flags.split()
 
 
 def library_versions(libraries: Iterable[str]) -> dict[str, str]:
-    """Versions of what is installed of DISTRIBUTIONS and of others, by distribution.
+    """Versions of installed distributions: those of DISTRIBUTIONS and of ``libraries``.
 
     Args:
-        libraries: names of more distributions, or of modules, which may be named otherwise.
+        libraries: names of more distributions, or of modules, which may have other names.
     """
     versions = {}
     more = [name for module in libraries for name in _distributions_of(module)]
@@ -150,11 +150,11 @@ def library_versions(libraries: Iterable[str]) -> dict[str, str]:
 
 @functools.cache
 def _distributions_of(module: str) -> list[str]:
-    """Distributions that have a module's name, or hold it; empty if it comes with none.
+    """Distributions that have a module's name or contain it; empty for a module without one.
 
-    Only unknown names get here: to look through all that is installed takes a tenth of a second.
-    ``importlib.metadata.packages_distributions`` takes longer, and with Python 3.10 it knows only
-    those that declare their modules.
+    Only unknown names are searched, because reading all installed distributions takes a tenth of a
+    second. ``importlib.metadata.packages_distributions`` takes longer, and with Python 3.10 it
+    lists only those that declare their modules.
     """
     if module in _KNOWN_MODULES:
         return []
@@ -162,10 +162,10 @@ def _distributions_of(module: str) -> list[str]:
         return [importlib.metadata.distribution(module).name]
     except importlib.metadata.PackageNotFoundError:
         installed = importlib.metadata.distributions()
-        return sorted({found.name for found in installed if _holds(found, module)})
+        return sorted({one.name for one in installed if _contains(one, module)})
 
 
-def _holds(distribution: importlib.metadata.Distribution, module: str) -> bool:
+def _contains(distribution: importlib.metadata.Distribution, module: str) -> bool:
     if module in (distribution.read_text("top_level.txt") or "").split():
         return True
     files = distribution.read_text("RECORD") or ""
@@ -173,7 +173,7 @@ def _holds(distribution: importlib.metadata.Distribution, module: str) -> bool:
 
 
 def git_commit(folder: Path) -> str | None:
-    """Commit of the repository that holds ``folder``, with ``-dirty`` if it was changed."""
+    """Commit of the repository of ``folder``, with ``-dirty`` if it has changes; None without."""
     try:
         result = subprocess.run(
             ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40"],

@@ -1,8 +1,8 @@
-"""One timing lock a machine: two runs that measure at once would measure each other.
+"""One timing lock a machine, because two runs at the same time would disturb each other.
 
-An operating-system lock on a file in the temporary directory; the kernel releases it when its
-holder ends, however that happens. The file belongs to whoever came first, is open to all users, and
-holds a note that says who measures.
+It is an operating-system lock on a file in the temporary directory. The kernel releases it when its
+holder ends in any way. The file belongs to the user of the first run, all users may lock it, and a
+note in it names the measuring process.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ def timing_lock(
     """Hold the machine's timing lock.
 
     Args:
-        what: what is measured, for others to read.
-        wait: wait for another holder, else refuse.
-        waiting: told once, with a sentence, when there is someone to wait for.
+        what: names the measurement in the messages of other runs.
+        wait: whether to wait for another holder or to raise.
+        waiting: called once with a sentence if another run holds the lock.
 
     Raises:
         InputError: another run holds it and ``wait`` is False, or the lock cannot be made.
@@ -73,7 +73,7 @@ def _acquire(path: Path, *, wait: bool, waiting: Callable[[str], None] | None) -
         except BaseException:
             os.close(file)
             raise
-        os.close(file)  # somebody cleaned up the directory meanwhile: others lock a new file
+        os.close(file)  # the file was deleted meanwhile: other runs lock a new one
 
 
 def _open(path: Path) -> int:
@@ -86,7 +86,7 @@ def _open(path: Path) -> int:
     while True:
         try:
             file = os.open(path, os.O_RDWR | flags)
-        except PermissionError:  # its owner keeps it from being written: locking needs no more
+        except PermissionError:  # its owner forbids writing: locking needs only reading
             file = os.open(path, os.O_RDONLY | flags)
         except FileNotFoundError:
             try:
@@ -108,15 +108,15 @@ def _is_there(file: int, path: Path) -> bool:
 
 
 def _leave_note(file: int, note: dict[str, object]) -> None:
-    with contextlib.suppress(OSError):  # it is a courtesy
+    with contextlib.suppress(OSError):  # the lock works without the note
         os.ftruncate(file, 0)
         os.pwrite(file, json.dumps(note).encode()[:_NOTE_BYTES], 0)
 
 
 def _holder(file: int) -> str:
-    """Who holds the lock, as the note says; any user can write what it likes there."""
+    """Describe the holder by the note in the file, which any user may have written."""
     try:
-        found = json.loads(os.pread(file, _NOTE_BYTES, 0))
-        return f"process {int(found['pid'])}, {printable(str(found['what']))[:200]}"
+        note = json.loads(os.pread(file, _NOTE_BYTES, 0))
+        return f"process {int(note['pid'])}, {printable(str(note['what']))[:200]}"
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return "unknown"

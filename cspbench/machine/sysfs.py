@@ -1,6 +1,6 @@
-"""What the kernel tells in files under ``/sys``, ``/proc`` and ``/etc``: one text or number a file.
+"""Reads files under ``/sys``, ``/proc`` and ``/etc`` that hold one text or number.
 
-What is missing, unreadable or malformed is None: unknown, never an error and never 0.
+A missing, unreadable or malformed file gives None (unknown), never an error and never 0.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ _CPU0_CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 
 
 def read_text(path: Path | str) -> str | None:
-    """Text of a file without its line end and zero bytes; None also where it is empty."""
+    """Text of a file without its line end and zero bytes; None if it is empty or unreadable."""
     try:
         return Path(path).read_text(errors="replace").strip("\x00\n ") or None
     except OSError:
@@ -20,7 +20,7 @@ def read_text(path: Path | str) -> str | None:
 
 
 def read_number(path: Path | str) -> float | None:
-    """The number that a file begins with."""
+    """The number at the start of a file; None without one."""
     try:
         return float((read_text(path) or "").split()[0])
     except (ValueError, IndexError):

@@ -1,4 +1,4 @@
-"""Does the backend compute the same function as torch? A fast wrong answer is no result."""
+"""Checks that a backend computes the same function as torch."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 
 class Disagreement(CspbenchError):
-    """The outputs are not those of the model (status ``failed``)."""
+    """The outputs differ from the model's (status ``failed``)."""
 
 
 def relative_error(output: np.ndarray, reference: np.ndarray) -> float:
-    """Return max abs(error) / max abs(output), as in the design.
+    """Return max abs(error) / max abs(output).
 
     Raises:
-        Disagreement: other shape, or values that are not finite.
+        Disagreement: the sizes differ, or a value is not finite.
     """
     import numpy as np
 
@@ -39,7 +39,7 @@ def relative_error(output: np.ndarray, reference: np.ndarray) -> float:
 
 @dataclass(frozen=True)
 class Agreement:
-    """Largest error of any output as a share of the largest value, and what is allowed."""
+    """Largest error of any output as a share of its largest value, and the allowed error."""
 
     max_relative_error: Amount
     tolerance: Amount | None = None
@@ -53,14 +53,15 @@ def check_agreement(
     Args:
         outputs: of the backend for input 0 of the pool, in the model's order.
         reference: the file beside the artifact.
-        precision: in which the backend computed.
+        precision: the backend's precision.
 
     Returns:
         the error, and the tolerance of the precision.
 
     Raises:
         InputError: the precision is not registered.
-        Disagreement: more outputs or fewer, another shape, not finite, or beyond the tolerance.
+        Disagreement: the number of outputs or a size differs, a value is not finite, or an error
+            exceeds the tolerance.
     """
     import numpy as np
 

@@ -1,11 +1,11 @@
-"""Ceilings of a device: what it can do at best, measured here, for the roofline.
+"""Measures the ceilings of a device, its best rates, for the roofline.
 
 Williams, Waterman, Patterson (2009), "Roofline". Compute: the best rate of square matrix products.
 Bandwidth: STREAM's copy, read (a sum) and triad (McCalpin 1995) over a working set at least four
 times the last cache, and copies over small ones for the caches. Overhead: one operator on one
-element. Each number is the best of several tries: a ceiling, not a typical value.
+element. Each number is the best of several tries, because a ceiling is no typical value.
 
-The device's own probe does the operations, in a worker that imports its library.
+The device's own probe runs the operations, in a worker that imports its library.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from cspbench.machine.devices.spec import DEVICES, Operation, Probe
 TRIES = 7
 #: A try repeats its operation for at least this long.
 TRY_SECONDS = 0.05
-#: In a smaller cache a copy is over before an operator of torch has begun.
+#: In a smaller cache a copy takes less time than the overhead of an operator of torch.
 SMALLEST_CACHE = 256 * 2**10
-#: Working set of the memory test where the last cache is unknown, and on a GPU.
+#: Working set of the memory test if the last cache is unknown, and on a GPU.
 DEFAULT_WORKING_SET = 512 * 2**20
 _BYTES = 4  # of a float32
 
@@ -33,7 +33,7 @@ def measure(device: str, threads: int) -> dict[str, Any]:
 
     Args:
         device: name of a registered device.
-        threads: of the CPU; a GPU takes what it has.
+        threads: of the CPU; a GPU uses all its units.
 
     Returns:
         ``gflops`` by precision, ``bandwidth_gbs`` (``copy``, ``read``, ``triad``),
@@ -44,7 +44,7 @@ def measure(device: str, threads: int) -> dict[str, Any]:
     """
     spec = DEVICES.get(device)
     if spec.probe is None:
-        raise Unsupported(f"device {device!r} has no operations of which ceilings are rates")
+        raise Unsupported(f"device {device!r} has no probe that could measure its ceilings")
     with spec.probe(threads) as probe:
         working_set = max([DEFAULT_WORKING_SET, *(4 * size for size in probe.caches.values())])
         return {
@@ -63,7 +63,7 @@ def measure(device: str, threads: int) -> dict[str, Any]:
 
 
 def best_seconds(operation: Operation, synchronise: Callable[[], None]) -> float:
-    """Seconds of one ``operation`` at best: of TRIES tries of at least TRY_SECONDS each."""
+    """Least seconds of one ``operation`` over TRIES tries of at least TRY_SECONDS each."""
 
     def one_try(count: int) -> float:
         start = time.perf_counter()
@@ -85,7 +85,7 @@ def _gflops(probe: Probe, precision: str) -> float:
 def bandwidth(probe: Probe, working_set: int) -> dict[str, float]:
     """GB/s (1e9 bytes) read and written, by kind of access.
 
-    Every kind touches the whole working set, in bytes: the fewer arrays, the longer they are.
+    Every kind touches ``working_set`` bytes in total, so fewer arrays are longer.
     """
     return {
         "copy": _touched_gbs(probe, probe.copy, 2, working_set),

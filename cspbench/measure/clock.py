@@ -1,4 +1,4 @@
-"""The clock that surrounds an inference, behind a protocol so that tests can own time."""
+"""The clock that surrounds an inference; tests replace it through its protocol."""
 
 from __future__ import annotations
 

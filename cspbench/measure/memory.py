@@ -1,14 +1,14 @@
-"""Peak memory of a worker, in a launch of its own (its allocator settings slow a model down).
+"""Measures the peak memory of a worker, in a launch of its own because it slows a model down.
 
-The kernel keeps the high-water mark of a process's resident memory (``VmHWM``), and writing 5 to
-``/proc/self/clear_refs`` sets it back to what is resident now (proc(5)): so the peak of any stretch
-of work can be read without sampling. With glibc told to give every freed block of a page or more
-back at once (``MALLOC_ENVIRONMENT``), the peak of a second forward pass is that of its activations.
+The kernel keeps the high-water mark of a process's resident memory (``VmHWM``). Writing 5 to
+``/proc/self/clear_refs`` resets it to the bytes that are resident now (proc(5)), so the peak of a
+piece of work can be read without sampling. ``MALLOC_ENVIRONMENT`` makes glibc return every freed
+block of a page or more at once, so the peak of a second forward pass is that of its activations.
 
-Memory of a device is told twice: by the session (``DeviceMemory``; torch's caching allocator counts
-tensors: weights, workspace, activations), and by the driver (NVML; NvMap on a Tegra board), which
-counts the process as a whole with the context and what libraries take. On a Tegra board both lie in
-the one memory that the processor has too, and are not in the resident memory of the process.
+Memory of a device is measured in two ways. The session counts it (``DeviceMemory``; torch's caching
+allocator counts tensors: weights, workspace, activations). The driver (NVML; NvMap on a Tegra
+board) counts the whole process with its context and libraries. On a Tegra board both are part of
+the memory that the processor shares, but not of the resident memory of the process.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from cspbench.core.bounds import Count
 if TYPE_CHECKING:
     import numpy as np
 
-#: What glibc must be told before the process starts.
+#: Settings of glibc, which must be set before the process starts.
 MALLOC_ENVIRONMENT = {"MALLOC_MMAP_THRESHOLD_": "4096", "MALLOC_TRIM_THRESHOLD_": "0"}
 METHOD = "VmHWM after clear_refs"
 _STATUS = Path("/proc/self/status")
 _CLEAR_REFS = Path("/proc/self/clear_refs")
 _RESET_PEAK = "5"
-#: Which process holds how much of a Tegra board's memory for its devices; for root only.
+#: Bytes of each process in a Tegra board's memory for its devices; only root may read it.
 _NVMAP = Path("/sys/kernel/debug/nvmap/iovmm/clients")
 
 
 def unavailable() -> str | None:
-    """Why this system cannot tell a peak; None if it can."""
+    """Why this system cannot measure a peak; None if it can."""
     if not _CLEAR_REFS.exists():
         return "this system has no /proc/self/clear_refs"
     return None
@@ -45,9 +45,9 @@ def unavailable() -> str | None:
 
 @dataclass(frozen=True)
 class MemoryUse:
-    """Bytes above the level before the model was loaded, by what they are for (see `measure`).
+    """Bytes above the level before the model was loaded, by purpose (see `measure`).
 
-    None where nothing tells them; ``method`` says how they were obtained.
+    Unknown ones are None; ``method`` names the method of measurement.
     """
 
     peak_memory_bytes: Count | None = None
@@ -88,19 +88,19 @@ def resident() -> Resident:
 
 
 def reset_peak() -> int:
-    """Set the high-water mark back; return the bytes that are resident now."""
+    """Reset the high-water mark; return the bytes that are resident now."""
     gc.collect()
     _CLEAR_REFS.write_text(_RESET_PEAK)
     return resident().now_bytes
 
 
 def process_bytes_on_device(pid: int) -> int | None:
-    """Bytes that the driver counts for a process on its device; None where nobody tells."""
+    """Bytes that the driver counts for a process on its device; None if unknown."""
     from cspbench.machine.sensors.nvml import used_by
 
-    found = used_by(pid)
-    if found is not None:
-        return found
+    counted = used_by(pid)
+    if counted is not None:
+        return counted
     try:
         return parse_nvmap(_NVMAP.read_text(), pid)
     except OSError:  # no Tegra board, or not root
@@ -121,21 +121,20 @@ def parse_nvmap(text: str, pid: int) -> int | None:
 
 
 def measure(load: Callable[[], Session], inputs: Sequence[np.ndarray]) -> MemoryUse:
-    """Load a model and run it twice, watching resident memory.
+    """Load a model and run it twice, and measure resident memory.
 
     Args:
         load: loads the model; its library is imported already.
-        inputs: two inputs, made already.
+        inputs: two inputs that exist already.
 
     Returns:
-        in bytes, above the level before the model was loaded: ``peak_memory_bytes`` over
-        everything; ``loaded_bytes`` once the model is loaded (weights and what was packed of them);
-        ``retained_bytes`` more once it has run (workspace and activations that the backend keeps);
-        ``transient_bytes`` at the peak of the second run on top (activations that it frees again).
-        What is given back counts as 0. Where the session accounts for memory of a device also
-        ``device_peak_bytes``, ``device_loaded_bytes``, ``device_retained_bytes`` and
-        ``device_transient_bytes``; and ``device_process_bytes`` where the driver tells of this
-        process.
+        bytes above the level before the model was loaded: ``peak_memory_bytes`` over loading and
+        both runs; ``loaded_bytes`` after loading (weights and their packed copies);
+        ``retained_bytes``, additional after the first run (workspace and activations that the
+        backend keeps); ``transient_bytes``, additional at the peak of the second run (activations
+        that it frees again). Negative differences count as 0. If the session counts the memory of
+        a device, also ``device_peak_bytes``, ``device_loaded_bytes``, ``device_retained_bytes`` and
+        ``device_transient_bytes``. If the driver lists this process, also ``device_process_bytes``.
     """
     baseline = reset_peak()
     session = load()
@@ -154,7 +153,7 @@ def measure(load: Callable[[], Session], inputs: Sequence[np.ndarray]) -> Memory
         device.reset_device_peak()
     session.run()
     second = resident()
-    found = {
+    sizes = {
         "peak_memory_bytes": max(0, first.peak_bytes - baseline, second.peak_bytes - baseline),
         "loaded_bytes": max(0, loaded - baseline),
         "retained_bytes": max(0, before - loaded),
@@ -162,7 +161,7 @@ def measure(load: Callable[[], Session], inputs: Sequence[np.ndarray]) -> Memory
     }
     if device:
         second_peak = device.device_peak_bytes()
-        found |= {
+        sizes |= {
             "device_peak_bytes": max(device_peak, second_peak),
             "device_loaded_bytes": device_loaded,
             "device_retained_bytes": max(0, device_before - device_loaded),
@@ -170,6 +169,6 @@ def measure(load: Callable[[], Session], inputs: Sequence[np.ndarray]) -> Memory
         }
     process = process_bytes_on_device(os.getpid())
     if process is not None:
-        found["device_process_bytes"] = process
+        sizes["device_process_bytes"] = process
     session.close()
-    return MemoryUse(**found, method=METHOD)
+    return MemoryUse(**sizes, method=METHOD)

@@ -1,7 +1,7 @@
-"""Warm up until steady, then sample until precise enough: the loop around an inference.
+"""The loop around an inference: it warms up until steady, then samples until precise enough.
 
-Both are bounded in time, and each says why it stopped. Nothing here knows a backend: ``infer`` runs
-one inference, ``feed`` puts the next input in place and is not timed.
+Both parts are bounded in time and report why they stopped. They do not depend on a backend:
+``infer`` runs one inference, ``feed`` puts the next input in place and is not timed.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ WINDOW_MIN = 3
 AGREE_WITHIN = 0.03
 #: ... and this many agreements in a row mean steady.
 AGREEMENTS = 2
-#: Fewest samples of a launch, whatever the bounds say.
+#: Fewest samples of a launch, even beyond the bound in time.
 MIN_SAMPLES = 5
-#: Drift is looked for in the medians of so many consecutive blocks of at least so many samples ...
+#: Drift is tested in the medians of so many consecutive blocks of at least so many samples ...
 DRIFT_BLOCKS, DRIFT_BLOCK_MIN = 20, 2
 #: ... and is slow drift from this share of the median on ...
 DRIFT_SHARE = 0.03
@@ -36,7 +36,7 @@ Stop = Literal["target_ci", "max_seconds"]
 
 @dataclass
 class WarmUp:
-    """What the warm-up did: kept, because its shape tells about clocks and caches."""
+    """The course of the warm-up, which shows effects of clocks and caches."""
 
     count: Count
     steady: bool
@@ -45,7 +45,7 @@ class WarmUp:
 
 @dataclass
 class Samples:
-    """Raw latencies of one launch and why sampling stopped."""
+    """Raw latencies of one launch, and why sampling stopped."""
 
     latencies_ns: list[int]
     stop: Stop
@@ -54,9 +54,9 @@ class Samples:
 
 @dataclass(frozen=True)
 class Drift:
-    """Trend of the latency over one launch: its whole change as a share, and how sure it is.
+    """Trend of the latency over one launch: its whole change as a share, and its z.
 
-    ``slow`` says that both are beyond bounds: the launch did not measure one steady state.
+    ``slow`` means that both exceed their bounds: the launch did not measure one steady state.
     """
 
     relative: Number
@@ -65,14 +65,14 @@ class Drift:
 
 
 def drift_of(latencies_ns: list[int]) -> Drift | None:
-    """Look for a slow drift in the block medians of a launch; None with too few samples."""
+    """Test the block medians of a launch for a slow drift; None with too few samples."""
     size = len(latencies_ns) // DRIFT_BLOCKS
     if size < DRIFT_BLOCK_MIN:
         return None
     blocks = [latencies_ns[i * size : (i + 1) * size] for i in range(DRIFT_BLOCKS)]
-    found: Trend = trend([median(block) for block in blocks])
-    slow = abs(found.relative) > DRIFT_SHARE and abs(found.z) > DRIFT_Z
-    return Drift(found.relative, found.z, slow)
+    change: Trend = trend([median(block) for block in blocks])
+    slow = abs(change.relative) > DRIFT_SHARE and abs(change.z) > DRIFT_Z
+    return Drift(change.relative, change.z, slow)
 
 
 def timed(infer: Callable[[], None], feed: Callable[[int], None], clock: Clock, i: int) -> int:
@@ -117,16 +117,16 @@ def sample(
 ) -> Samples:
     """Time inferences until the batch-means interval is within ``target_ci`` or time is over.
 
-    The interval is looked at whenever the number of samples has grown by a quarter, so that looking
-    costs next to nothing.
+    The interval is computed whenever the number of samples has grown by a quarter, so that its cost
+    is negligible.
     """
     latencies: list[int] = []
     end = clock.now_ns() + int(max_seconds * 1e9)
-    next_look = 40
+    next_check = 40
     while True:
         latencies.append(timed(infer, feed, clock, len(latencies)))
-        if len(latencies) >= next_look:
-            next_look = len(latencies) * 5 // 4
+        if len(latencies) >= next_check:
+            next_check = len(latencies) * 5 // 4
             half_width = batch_means_half_width(latencies)
             if half_width is not None and half_width <= target_ci:
                 return Samples(latencies, "target_ci", half_width)

@@ -1,8 +1,9 @@
-"""What a latency spans: how an input is put in place, and what the clock surrounds.
+"""Scopes of a latency: how an input is put in place, and which work the clock surrounds.
 
-``inference``: the input lies where the backend reads it, and the call returns when the result is
-complete. ``end_to_end``: from an array in host memory to outputs in host memory. ``pipeline``: from
-a stored image to outputs in host memory and, for detectors, on to the boxes that NMS keeps.
+``inference``: the input is in place where the backend reads it, and the call returns when the
+result is complete. ``end_to_end``: from an array in host memory to outputs in host memory.
+``pipeline``: from a stored image to outputs in host memory and, for detectors, on to the boxes that
+NMS keeps.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ def scope_of(options: Mapping[str, Value]) -> str:
 
 
 class Timed(NamedTuple):
-    """``feed`` puts input number i in place, outside of the clock; ``infer`` is what it times."""
+    """``feed`` puts input number i in place and is not timed; ``infer`` is timed."""
 
     feed: Callable[[int], None]
     infer: Callable[[], None]
@@ -39,7 +40,7 @@ def timed_parts(session: Session, case: Case, pool: Sequence[np.ndarray]) -> Tim
 
     Args:
         session: of a backend that has the axis, unless the scope is ``inference``.
-        case: whose scope, batch and input count.
+        case: gives scope, batch and input size.
         pool: inputs of the model.
     """
     scope = scope_of(dict(case.backend.options))
@@ -52,7 +53,7 @@ def timed_parts(session: Session, case: Case, pool: Sequence[np.ndarray]) -> Tim
 
 
 def _on(pool: Sequence[np.ndarray], work: Callable[[np.ndarray], object]) -> Timed:
-    """Feeding names the next array; the clock sees all that is done with it."""
+    """Feeding selects the next array; the clock surrounds all work on it."""
     current = [pool[0]]
 
     def feed(i: int) -> None:

@@ -2,7 +2,7 @@
 
 Two intervals must not be confused. Inside a launch samples are autocorrelated: the batch-means
 interval only says when to stop sampling. Between launches lies the variance that users meet when
-they measure again: the Student interval on the logs of the launch medians is what we print.
+they measure again: the printed interval is Student's on the logs of the launch medians.
 """
 
 from __future__ import annotations
@@ -187,9 +187,9 @@ def percentile(samples: Sequence[float], share: float) -> float:
 
 
 def percentile_of_ordered(ordered: Sequence[float] | NDArray[Any], share: float) -> float:
-    """The same of samples that are in ascending order."""
+    """Percentile of samples in ascending order."""
     if not len(ordered) or not 0 <= share <= 1:
-        raise ValueError("percentile of nothing, or a share outside [0, 1]")
+        raise ValueError("a percentile needs samples and a share within [0, 1]")
     position = share * (len(ordered) - 1)
     below = math.floor(position)
     above = min(below + 1, len(ordered) - 1)

@@ -1,7 +1,7 @@
-"""Leave to run other people's code: ``--allow-code``.
+"""Permission to run untrusted code: ``--allow-code``.
 
-Importing a user's module and unpickling can do anything, so both ask here first. Leave is given by
-whoever reads the command line (and by a worker whose job says so), and holds inside the block.
+Importing a user's module and unpickling can do anything, so both check the permission here first.
+The command line, or a worker whose job contains it, grants it for one block.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Cross-stage-partial stages (CSPNet, arXiv 1911.11929, section 3), for our networks and yours.
+"""Cross-stage-partial stages (CSPNet, arXiv 1911.11929, section 3), for any staged network.
 
 A stage's base is split: a share γ of its channels (part 1) bypasses the blocks, the rest (part 2)
 goes through them. Three ways to merge:
@@ -30,7 +30,7 @@ SPLITS = ("conv", "slice")
 
 @runtime_checkable
 class Splittable(Protocol):
-    """What a stage must offer to be split, yours included.
+    """The protocol of a stage that can be split, also in a user's model.
 
     ``entry`` (optional): module from the stage's input to its base; kept whole. ``base_channels``:
     channels of the base. ``out_channels``: channels that the stage puts out. ``make_blocks(c)``

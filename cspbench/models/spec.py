@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Confidence = Literal["confirmed", "solved", "searched", "open"]
 Task = Literal["classification", "detection"]
 
-#: How sure we are that a definition is the authors' own; shown wherever a model is listed.
+#: How certain it is that a definition is the authors' own; shown in every list of models.
 CONFIDENCE: dict[Confidence, str] = {
     "confirmed": "fixed by a public definition, or by figure data independent of the counts",
     "solved": "solved from the published numbers with one or two hypotheses, and it closes",
@@ -97,7 +97,7 @@ class NeckSpec:
 
 @dataclass(frozen=True)
 class SourceSpec:
-    """Where models that are not ours come from: ``name:target`` in a suite (``darknet:a.cfg``).
+    """A source of models from outside cspbench: ``name:target`` in a suite (``darknet:a.cfg``).
 
     ``spec(target)`` describes the target without torch (input side, stride, axes, whether necks
     apply); ``build(target, options)`` returns the module. Parameters that ``build`` leaves on the

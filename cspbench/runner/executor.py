@@ -39,14 +39,14 @@ class LocalExecutor:
 
     def launch(self, request: Request, threads: int, timeout_seconds: float) -> Outcome:
         """Start a worker, ask it once, end it; sensors are read while it samples."""
-        watch = self._observer.watch(request)
+        monitor = self._observer.monitor(request)
         worker = WorkerProcess(threads, extra=JOBS.get(request.job).environment)
         try:
-            outcome = worker.ask(self._bounded(request), timeout_seconds, watch.phase)
+            outcome = worker.ask(self._bounded(request), timeout_seconds, monitor.phase)
         finally:
-            watch.stop()
+            monitor.stop()
             worker.close()
-        self._observer.add(request, watch, outcome)
+        self._observer.add(request, monitor, outcome)
         outcome.notes["memory_bound"] = worker.memory_bound
         return outcome
 

@@ -7,66 +7,66 @@ import weakref
 
 from cspbench.jobs.spec import JOBS, Request
 from cspbench.machine.devices.spec import DEVICES, HOST
+from cspbench.machine.sensors.monitor import AUTO, NONE, Monitor, select_sensors
 from cspbench.machine.sensors.summary import Power, energy, power, summarise, throttled
-from cspbench.machine.sensors.watch import AUTO, NONE, Watch, chosen
 from cspbench.runner.process import Outcome
 
-#: How long idle power is watched, once a run, before its first timed launch.
+#: How long idle power is measured, once a run, before its first timed launch.
 IDLE_SECONDS = 2.0
 
 
 class Observer:
-    """Watches the timed launches of one run; machine-local, as sensors are.
+    """Reads this machine's sensors during the timed launches of one run.
 
-    Sensors are opened when the first launch asks for them and stay open: connecting to a service
-    may take seconds.
+    Sensors are opened for the first launch that needs them and stay open, because connecting to a
+    service may take seconds.
     """
 
     def __init__(self, idle_seconds: float = IDLE_SECONDS) -> None:
         self._idle_seconds = idle_seconds
-        self._watches: dict[str, Watch] = {}
+        self._monitors: dict[str, Monitor] = {}
         self._idle: dict[tuple[str, str], Power | None] = {}
 
-    def watch(self, request: Request) -> Watch:
-        """Return the watch for one job: only timed windows are looked at.
+    def monitor(self, request: Request) -> Monitor:
+        """Return the monitor for one job; it reads sensors only in timed windows.
 
-        Before the first launch on a device idle power is measured, if a sensor tells of power.
+        Before the first launch on a device idle power is measured, if a sensor gives power.
         """
-        device, wanted = _conditions(request)
-        if wanted not in self._watches:
-            watch = Watch(chosen(wanted))
-            watch.open()
-            weakref.finalize(self, watch.close)
-            self._watches[wanted] = watch
-        watch = self._watches[wanted]
-        if (device, wanted) not in self._idle:
-            self._idle[device, wanted] = self._measure_idle(watch, device)
-        return watch
+        device, setting = _conditions(request)
+        if setting not in self._monitors:
+            monitor = Monitor(select_sensors(setting))
+            monitor.open()
+            weakref.finalize(self, monitor.close)
+            self._monitors[setting] = monitor
+        monitor = self._monitors[setting]
+        if (device, setting) not in self._idle:
+            self._idle[device, setting] = self._measure_idle(monitor, device)
+        return monitor
 
-    def add(self, request: Request, watch: Watch, outcome: Outcome) -> None:
-        """Note what the watch saw of a timed launch that went well."""
+    def add(self, request: Request, monitor: Monitor, outcome: Outcome) -> None:
+        """Add the summary of the monitor's readings to a timed launch that succeeded."""
         result = outcome.checked(request.job) if JOBS.get(request.job).observed else None
-        if result is None or not watch.traces:
+        if result is None or not monitor.traces:
             return
-        outcome.notes["sensors"] = summarise(watch.traces)
-        device, wanted = _conditions(request)
-        window, idle = power(watch.traces, device), self._idle.get((device, wanted))
-        found = energy(window, idle, result.sample_seconds or 0.0, len(result.latencies_ns))
-        if found is not None:
-            outcome.notes["energy"] = found
-        if throttled(watch.traces, device):
+        outcome.notes["sensors"] = summarise(monitor.traces)
+        device, setting = _conditions(request)
+        window, idle = power(monitor.traces, device), self._idle.get((device, setting))
+        used = energy(window, idle, result.sample_seconds or 0.0, len(result.latencies_ns))
+        if used is not None:
+            outcome.notes["energy"] = used
+        if throttled(monitor.traces, device):
             outcome.flags.append("throttled")
 
-    def _measure_idle(self, watch: Watch, device: str) -> Power | None:
-        if watch.names().isdisjoint(source.name for source in DEVICES.get(device).power):
+    def _measure_idle(self, monitor: Monitor, device: str) -> Power | None:
+        if monitor.names().isdisjoint(source.name for source in DEVICES.get(device).power):
             return None
-        watch.start()
+        monitor.start()
         time.sleep(self._idle_seconds)
-        watch.stop()
-        return power(watch.traces, device)
+        monitor.stop()
+        return power(monitor.traces, device)
 
 
 def _conditions(request: Request) -> tuple[str, str]:
     """Device and sensors: what idle power depends on."""
-    wanted = getattr(request, "sensors", AUTO) if JOBS.get(request.job).observed else NONE
-    return getattr(request, "device", HOST), wanted
+    setting = getattr(request, "sensors", AUTO) if JOBS.get(request.job).observed else NONE
+    return getattr(request, "device", HOST), setting

@@ -1,4 +1,4 @@
-"""Ceilings on disk, once a device: found again by whoever draws a roofline."""
+"""Ceilings of devices on disk, for the runs and rooflines that need them later."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ if TYPE_CHECKING:
 
 
 class CeilingsPort(Protocol):
-    """Where a session looks up a device's ceilings, and keeps them."""
+    """Through it a session reads and stores the ceilings of devices."""
 
     def known(self, device: str, threads: int) -> Ceilings | None:
-        """Those measured earlier; None if none were."""
+        """Return ceilings that were measured earlier; None without any."""
 
     def note(self, device: str, threads: int, ceilings: Ceilings) -> None:
-        """Put them where the run's readers find them."""
+        """Store ceilings with the run."""
 
 
 class MachineCeilings:
-    """This machine's: kept in the user's cache, noted in the run."""
+    """Ceilings of this machine, in the user's cache and in the run."""
 
     def __init__(self, directory: RunDirectory) -> None:
         self._directory = directory
 
     def known(self, device: str, threads: int) -> Ceilings | None:
-        """Those that any run or ``cspbench ceilings`` measured here."""
+        """Return ceilings that a run or ``cspbench ceilings`` measured on this machine."""
         return known_ceilings(device, threads)
 
     def note(self, device: str, threads: int, ceilings: Ceilings) -> None:
-        """Keep them in the cache and in ``run.json``."""
+        """Store ceilings in the cache and in ``run.json``."""
         if known_ceilings(device, threads) is None:
             keep_ceilings(device, ceilings)
 
@@ -50,9 +50,9 @@ class MachineCeilings:
 
 
 def entry(device: str, threads: int, facts: Mapping[str, Any] | None = None) -> Path:
-    """Where the ceilings of a machine's device lie, measured or not.
+    """Path of the file for the ceilings of a device, whether it exists or not.
 
-    ``facts`` are the machine's fingerprint; of this one by default.
+    ``facts`` are the fingerprint of the device's machine; this machine's by default.
     """
     about = identity(fingerprint(()) if facts is None else facts, Use.CEILINGS)
     text = json.dumps([about, device, threads])
@@ -62,7 +62,7 @@ def entry(device: str, threads: int, facts: Mapping[str, Any] | None = None) -> 
 def known_ceilings(
     device: str, threads: int, facts: Mapping[str, Any] | None = None
 ) -> Ceilings | None:
-    """The ceilings measured earlier on this machine, or on one of such facts; None if none were."""
+    """Ceilings measured earlier on this machine, or on one with ``facts``; None without any."""
     try:
         return Ceilings(**json.loads(entry(device, threads, facts).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
@@ -70,7 +70,7 @@ def known_ceilings(
 
 
 def keep_ceilings(device: str, ceilings: Ceilings) -> Path:
-    """Store what was measured."""
+    """Write the ceilings of a device of this machine to the cache; return the file."""
     path = entry(device, ceilings.threads)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, json.dumps(asdict(ceilings)).encode(), shared=True)

@@ -1,8 +1,8 @@
-"""Check a run directory, and repair what can be repaired: nothing that was measured is thrown away.
+"""Checks a run directory and repairs it without throwing away measurements.
 
-A damaged line of ``launches.jsonl`` cannot be trusted (its checksum says so) and cannot be rebuilt;
-repairing moves it, as it is, to ``launches.damaged``, so that the run reads without complaint and
-``--resume`` measures again what is missing.
+A damaged line of ``launches.jsonl`` has a wrong checksum and cannot be rebuilt. Repairing moves it
+unchanged to ``launches.damaged``. After that the run reads without problems, and ``--resume``
+measures the missing launches again.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ DAMAGED_FILE = "launches.damaged"
 
 @dataclass(frozen=True)
 class FsckReport:
-    """What was found: readable launches, problems in words, and whether repairing helps."""
+    """Number of readable launches, problems as sentences, and whether repairing helps."""
 
     launches: int
     problems: tuple[str, ...]
@@ -33,10 +33,10 @@ class FsckReport:
 
 
 def check(path: Path) -> FsckReport:
-    """Read everything and compare it with the plan.
+    """Read the whole run and compare it with its plan.
 
     Raises:
-        InputError: not a run: ``run.json`` is missing or broken, which cannot be repaired.
+        InputError: ``run.json`` is missing or malformed, which cannot be repaired.
     """
     damaged = read_lines(path).problems
     stored = read_run(path)
@@ -44,13 +44,13 @@ def check(path: Path) -> FsckReport:
     problems = list(stored.problems)
     repairable = bool(damaged)
     planned = {case["id"] for case in stored.meta["cases"]}
-    strangers = sorted({launch.case for launch in stored.launches} - planned)
-    problems += [f"{path / LAUNCHES_FILE}: {case} was not planned" for case in strangers]
+    unplanned = sorted({launch.case for launch in stored.launches} - planned)
+    problems += [f"{path / LAUNCHES_FILE}: {case} was not planned" for case in unplanned]
     seen: set[tuple[str, int]] = set()
     for launch in stored.launches:
         key = (launch.case, launch.number)
         if key in seen:
-            problems.append(f"{path / LAUNCHES_FILE}: launch {key[1]} of {key[0]} is there twice")
+            problems.append(f"{path / LAUNCHES_FILE}: launch {key[1]} of {key[0]} occurs twice")
         seen.add(key)
     return FsckReport(len(stored.launches), tuple(problems), repairable)
 

@@ -1,4 +1,4 @@
-"""A launch as it is stored: an envelope that the runner alone writes, around a typed result."""
+"""A stored launch: an envelope that only the runner writes, around a typed result."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cspbench.jobs.spec import ENVELOPE, JOBS, Json, to_plain
 
 
 def check_case_id(text: str) -> str:
-    """The text, if it is the id of a case; else a ValueError."""
+    """Return the text if it is the id of a case; raise ValueError otherwise."""
     try:
         Case.parse(text)
     except InputError as error:
@@ -29,15 +29,15 @@ def _short(text: str) -> str:
     return text
 
 
-#: What the executor, not the runner, knows of a launch beside its result.
+#: Fields of the envelope that the executor, not the runner, fills.
 NOTES = frozenset({"sensors", "energy", "memory_bound", "board", "launch", "board_state"})
 
 
 @dataclass(frozen=True)
 class Energy:
-    """Power while sampling, and energy of an inference; see ``machine/sensors/summary.py``.
+    """Power during sampling and energy per inference; see ``machine/sensors/summary.py``.
 
-    The source is renewed every ``period_s``; it was read over ``window_s``.
+    The source is renewed every ``period_s`` seconds; it was read for ``window_s`` seconds.
     """
 
     energy_per_inference_j: Number
@@ -52,9 +52,9 @@ class Energy:
 class Launch:
     """One fresh process that did one job.
 
-    ``result`` is that of the job's kind, None unless the launch was good or if its kind is not
-    registered here. ``board`` and ``launch`` name where it ran on a fleet and its id there;
-    ``sensors`` and ``energy`` are what sensors told while it sampled.
+    ``result`` has the type of the job's kind; it is None if the launch was not good or its kind is
+    not registered here. ``board`` and ``launch`` are the board of a fleet and the launch's id
+    there. ``sensors`` and ``energy`` summarise the sensors' readings during sampling.
     """
 
     case: Annotated[str, Checked(check_case_id)]
@@ -77,11 +77,11 @@ class Launch:
 
     @property
     def good(self) -> bool:
-        """True if it did its job."""
+        """True if the job succeeded."""
         return self.status is Status.OK
 
     def to_json(self) -> Json:
-        """One flat object: envelope, then the fields of the result; what is None is left out."""
+        """One flat object: the envelope, then the fields of the result; None is left out."""
         envelope = to_plain(self)
         envelope.pop("result", None)
         envelope["status"] = self.status.value
@@ -101,10 +101,10 @@ def _envelope() -> Any:
 
 
 def read_launch(data: object) -> Launch:
-    """A stored launch, which may come from a stranger.
+    """Check a stored launch, which may come from an untrusted run.
 
     Raises:
-        ValueError: what is wrong with it, in a phrase.
+        ValueError: the launch is malformed; the phrase says where.
     """
     if not isinstance(data, Mapping):
         raise ValueError("it is not an object")
@@ -116,7 +116,7 @@ def read_launch(data: object) -> Launch:
 
 
 def with_notes(launch: Launch, notes: Mapping[str, Any]) -> Launch:
-    """The launch with what its executor, which may be a board, noted; only NOTES are taken."""
+    """The launch with its executor's notes; only NOTES are accepted, as a board may send others."""
     known = {name: value for name, value in notes.items() if name in NOTES}
     try:
         return read_launch({**launch.to_json(), **known}) if known else launch
@@ -126,5 +126,5 @@ def with_notes(launch: Launch, notes: Mapping[str, Any]) -> Launch:
 
 
 def counted(launches: Iterable[Launch], job: str) -> list[Launch]:
-    """Those that did a job."""
+    """The good launches of a job."""
     return [launch for launch in launches if launch.job == job and launch.good]

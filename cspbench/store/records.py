@@ -1,4 +1,4 @@
-"""Records: all launches of a case with one status and flags; derived when read, never stored."""
+"""Records: a case with its launches, one status and flags; derived when read, never stored."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-#: With fewer good launches an interval between launches means little.
+#: With fewer good launches an interval between launches is unreliable.
 FEW_LAUNCHES = 3
 
-#: A case that ended badly this often in one session is not tried again in it.
+#: A case that failed this often in one session is not tried again in it.
 MAX_BAD_ENDS = 2
-#: A launch that was lost with its machine says nothing about the case; but not for ever.
+#: A launch that was lost with its machine is repeated more often, because the case did not fail.
 MAX_LOST = 5
 
-#: Flags that make a launch be repeated.
+#: A launch with one of these flags is repeated.
 DISTURBED = frozenset({"contended", "throttled"})
 
 
@@ -65,27 +65,27 @@ class Record:
 
     @property
     def memory(self) -> MemoryUse | None:
-        """What the newest good memory launch found; None if there is none."""
-        found: MemoryResult | None = self.newest("memory")
-        return found.memory if found else None
+        """Memory use by the newest good memory launch; None if there is none."""
+        result: MemoryResult | None = self.newest("memory")
+        return result.memory if result else None
 
     @property
     def layers(self) -> LayerTimes | None:
-        """What the newest good launch of the layer profiler found; None if there is none."""
-        found: LayersResult | None = self.newest("layers")
-        return found.layers if found else None
+        """Layer times by the newest good launch of the layer profiler; None if there is none."""
+        result: LayersResult | None = self.newest("layers")
+        return result.layers if result else None
 
     @property
     def energy(self) -> Energy | None:
-        """Medians over launches of power and energy an inference, with the method.
+        """Medians over launches of power and of energy per inference, with the method.
 
-        Launches whose energy was obtained in another way than the first one's are left out.
+        Launches whose energy was obtained by another method than the first one's are left out.
         """
-        found = [launch.energy for launch in self.good if launch.energy]
-        if not found:
+        energies = [launch.energy for launch in self.good if launch.energy]
+        if not energies:
             return None
-        method = found[0].energy_method
-        alike = [energy for energy in found if energy.energy_method == method]
+        method = energies[0].energy_method
+        alike = [energy for energy in energies if energy.energy_method == method]
         idle = [energy.idle_power_w for energy in alike if energy.idle_power_w is not None]
         return Energy(
             median(energy.energy_per_inference_j for energy in alike),
@@ -119,7 +119,7 @@ class Record:
         return np.sort(np.concatenate(self._ordered_launches))
 
     def percentile_ms(self, share: float) -> float | None:
-        """Percentile over all samples; a 99th only from P99_MIN_SAMPLES samples on."""
+        """Percentile over all samples; the 99th only with P99_MIN_SAMPLES samples or more."""
         if not self.good or (share >= 0.99 and len(self._ordered_ns) < P99_MIN_SAMPLES):
             return None
         return percentile_of_ordered(self._ordered_ns, share) / 1e6
@@ -142,23 +142,23 @@ def _record(case: dict[str, Any], launches: Sequence[Launch], rounds: int, enoug
 
 
 def decides(job: str) -> bool:
-    """True if how such a launch ends counts for its case; those that look at more than time do not.
+    """True if the status of such a launch counts for its case.
 
-    Nor does a kind of a package that is not installed here.
+    Additional launches (layers, throughput, ...) and kinds that are not installed do not count.
     """
     return job in JOBS and JOBS.get(job).policy is not Policy.AFTER
 
 
 def is_disturbed(launch: Launch) -> bool:
-    """True if the machine was not itself: the launch is repeated, and gives way to better ones."""
+    """True if the machine disturbed the launch: it is repeated, and may be replaced."""
     return not DISTURBED.isdisjoint(launch.flags)
 
 
 def undisturbed_first(measured: Sequence[Launch], rounds: int) -> tuple[Launch, ...]:
-    """The launches that count: as many as rounds were wanted, disturbed ones only to fill up.
+    """The launches that count: one for each round, disturbed ones only if others are lacking.
 
-    Whether a launch was disturbed is told by the state of the machine, never by its latency, so
-    the choice does not bias the numbers.
+    The state of the machine decides whether a launch was disturbed, never its latency, so the
+    choice does not bias the numbers.
     """
     clean = [launch for launch in measured if not is_disturbed(launch)]
     disturbed = [launch for launch in measured if is_disturbed(launch)]
@@ -178,21 +178,21 @@ def _status(
         return refused[-1].status, refused[-1].reason
     if bad and _given_up(bad):
         return bad[-1].status, bad[-1].reason
-    told = f"; before that: {bad[-1].reason}" if bad else ""
-    return Status.INTERRUPTED, f"the run ended after {good} of {rounds} launches{told}"
+    earlier = f"; before that: {bad[-1].reason}" if bad else ""
+    return Status.INTERRUPTED, f"the run ended after {good} of {rounds} launches{earlier}"
 
 
 def _given_up(bad: Sequence[Launch]) -> bool:
-    """True if the session of the last bad end had tried the case as often as it would."""
-    mine = [launch for launch in bad if launch.session == bad[-1].session]
-    if any(launch.job != "time" for launch in mine):  # it never came to a timed launch
+    """True if the last session had tried the case as often as it may."""
+    last_session = [launch for launch in bad if launch.session == bad[-1].session]
+    if any(launch.job != "time" for launch in last_session):  # no timed launch was reached
         return True
-    lost = sum(launch.status is Status.LOST for launch in mine)
-    return bool(lost >= MAX_LOST or len(mine) - lost >= MAX_BAD_ENDS)
+    lost = sum(launch.status is Status.LOST for launch in last_session)
+    return bool(lost >= MAX_LOST or len(last_session) - lost >= MAX_BAD_ENDS)
 
 
 def _bad_ends(bad: Sequence[Launch]) -> str:
-    """What a case that was measured all the same had to be repeated for."""
+    """The reasons why launches of a measured case were repeated."""
     return "; ".join(f"a launch was repeated: {launch.reason}" for launch in bad)
 
 

@@ -1,9 +1,9 @@
-"""A run on disk: ``run.json`` (what was planned, where) and ``launches.jsonl`` (append-only).
+"""A run on disk: ``run.json`` (plan, environment, analyses) and ``launches.jsonl`` (append-only).
 
-A launch that was reported is on disk, whatever happens next: each line is flushed and fsynced
-before the next launch starts, and carries a checksum. A torn last line is dropped; a damaged line
-in the middle is skipped and named. Whatever reads a run does so by :func:`read_run`, which takes it
-for a stranger's: sizes are bounded, and every value has the type that it should have.
+A reported launch is on disk: each line is flushed and fsynced before the next launch starts, and
+carries a checksum. A torn last line is dropped; a damaged line in the middle is skipped and named.
+All readers of runs use :func:`read_run`, which treats every run as untrusted: it bounds sizes and
+checks the type of every value.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ Json = dict[str, Any]
 
 RUN_FILE = "run.json"
 LAUNCHES_FILE = "launches.jsonl"
-#: Larger files are no run of ours: reading them would take a machine's memory.
+#: Larger files are refused, because reading them could exhaust the memory.
 MAX_RUN_BYTES = 64 * 2**20
 MAX_LAUNCHES_BYTES = 2**30
-#: No launch takes thirty years.
+#: Longer durations of launches (thirty years) are malformed.
 MAX_SECONDS = 1e9
 
 
 @dataclass
 class StoredRun:
-    """A run as read: metadata, launches in order, and what was wrong with the file."""
+    """A run as read: metadata, launches in order, and problems of its files."""
 
     path: Path
     meta: Json
@@ -53,7 +53,7 @@ class StoredRun:
 
 @dataclass
 class RawRun:
-    """``run.json`` and the whole lines of a run as they are, and what was wrong with the others."""
+    """``run.json`` and the intact lines of a run, unchecked, and problems of the other lines."""
 
     meta: Json
     launches: list[Json]
@@ -61,9 +61,9 @@ class RawRun:
 
 
 class RunDirectory:
-    """The one owner of a run on disk; every method leaves the directory readable.
+    """The only writer of a run on disk; every method leaves the directory readable.
 
-    Several threads may write, as the sessions of a fleet's boards do: one at a time.
+    Several threads may use it, as the sessions of a fleet's boards do; a lock orders their writes.
     """
 
     def __init__(self, path: Path) -> None:
@@ -91,18 +91,18 @@ class RunDirectory:
 
     @functools.cached_property
     def meta(self) -> Json:
-        """What ``run.json`` holds: to be read; it is changed by `update` alone."""
+        """Content of ``run.json``, for reading; only `update` changes it."""
         return read_run(self.path).meta
 
     def begin_session(self) -> None:
-        """Forget what holds for one session only: how many rounds its budget allowed."""
+        """Forget the facts of the last session: how many rounds its budget allowed."""
         self.meta.pop("rounds_in_budget", None)
 
     def update(self, change: Callable[[Json], object]) -> None:
-        """Let ``change`` change what ``run.json`` holds, and write it.
+        """Apply ``change`` to the content of ``run.json``, and write it.
 
         Raises:
-            StoreError: it cannot be written; the old one is still there.
+            StoreError: it cannot be written; the old file remains.
         """
         with self._lock:
             change(self.meta)
@@ -122,8 +122,8 @@ class RunDirectory:
             StoreError: it cannot be written (the disk is full, the directory is gone).
         """
         try:
-            # Not created here: a directory that was moved away must not come back half empty.
-            # Not buffered: what did not fit would be written once more when the file is closed.
+            # Not created here: a directory that was moved away must not reappear half empty.
+            # Not buffered: after an error a buffer would be written again when the file is closed.
             with self._lock, self._file.open("r+b", buffering=0) as file:
                 end = file.seek(0, os.SEEK_END)
                 # A torn line of a killed run stays one damaged line.
@@ -132,7 +132,7 @@ class RunDirectory:
                     _write_all(file, start + encode_line(launch))
                     os.fsync(file.fileno())
                 except OSError:
-                    with contextlib.suppress(OSError):  # half a line helps nobody
+                    with contextlib.suppress(OSError):  # remove the half line
                         file.truncate(end)
                     raise
         except OSError as error:
@@ -140,8 +140,8 @@ class RunDirectory:
 
     def _unwritable(self, name: str, error: OSError) -> StoreError:
         return StoreError(
-            f"cannot write {self.path / name}: {error.strerror}; what was measured before is kept: "
-            f"make room (or move the directory) and go on with: "
+            f"cannot write {self.path / name}: {error.strerror}; earlier launches are kept: free "
+            f"some space (or move the directory) and continue with: "
             f"cspbench run --resume {self.path}"
         )
 
@@ -179,10 +179,10 @@ def decode_line(line: bytes) -> Json:
 
 
 def _parse(text: bytes) -> Any:
-    """JSON as the standard has it: NaN and infinity, which Python would read, are none."""
+    """Parse standard JSON: NaN and infinity, which Python accepts, are refused."""
     with contextlib.suppress(ValueError):
         return from_json(text, allow_inf_nan=False)  # in half of the time
-    try:  # it knows no half surrogate pairs, which a log may hold
+    try:  # `from_json` refuses half surrogate pairs, which a log may contain
         return json.loads(text, parse_constant=_no_constant)
     except RecursionError:
         raise ValueError("nested too deeply") from None
@@ -194,13 +194,13 @@ def _no_constant(name: str) -> None:
 
 def _launches(path: Path, problems: list[str]) -> Iterator[Json]:
     lines = _read(path, MAX_LAUNCHES_BYTES).split(b"\n")
-    if not lines[-1]:  # as it should be: the last line has its newline
+    if not lines[-1]:  # the last line has its newline
         lines.pop()
         torn = 0
     else:
         torn = len(lines)
     for number, line in enumerate(lines, start=1):
-        if not line:  # nothing in it was lost
+        if not line:
             continue
         try:
             yield decode_line(line)
@@ -218,17 +218,17 @@ def _read(path: Path, limit: int) -> bytes:
 
 
 def read_lines(path: Path) -> RawRun:
-    """Read a run directory as it is: for its repair only, values may be anything.
+    """Read a run directory without checking values; only for its repair.
 
     Raises:
-        InputError: no run there, or one of a newer format.
+        InputError: the path is no run, or a run of a newer format.
     """
     problems: list[str] = []
     file = path / RUN_FILE
     try:
         meta = _parse(_read(file, MAX_RUN_BYTES))
         if not isinstance(meta, dict) or type(meta.get("format")) is not int:
-            raise InputError(f"{file} is not the description of a run")
+            raise InputError(f"{file} does not describe a run: it has no format number")
         if meta["format"] > FORMAT:
             raise InputError(
                 f"{path} has run format {meta['format']}, this cspbench reads up to {FORMAT}: "
@@ -245,9 +245,9 @@ def read_lines(path: Path) -> RawRun:
 
 @contextlib.contextmanager
 def without_collections() -> Iterator[None]:
-    """No garbage collection inside: what is read stays, and has no cycles.
+    """Switch the garbage collector off while a run is read: the objects stay and have no cycles.
 
-    Looking through millions of fresh objects again and again takes three quarters of the time.
+    Collections over millions of new objects would take three quarters of the time.
     """
     enabled = gc.isenabled()
     gc.disable()
@@ -260,12 +260,12 @@ def without_collections() -> Iterator[None]:
 
 @without_collections()
 def read_run(path: Path) -> StoredRun:
-    """Read a run directory, which may come from anybody; older formats are read as today's.
+    """Read and check a run directory, which may be untrusted; older formats are migrated.
 
-    Launches that are malformed are left out and named in ``problems``.
+    Malformed launches are left out and named in ``problems``.
 
     Raises:
-        InputError: no run there, one of a newer format, or ``run.json`` does not describe one.
+        InputError: the path is no run, its format is newer, or ``run.json`` is malformed.
     """
     from cspbench.store.launch import read_launch  # plans go without
     from cspbench.store.schema import check_meta
@@ -286,10 +286,10 @@ def read_run(path: Path) -> StoredRun:
 
 
 def check_analyses(run: StoredRun) -> None:
-    """Check the layers of a run's analyses, which most readers do without: it takes a while.
+    """Check the layers of a run's analyses; `read_run` does not, because it takes long.
 
     Raises:
-        InputError: a layer is none.
+        InputError: a layer is malformed.
     """
     from cspbench.analysis.record import check_stored
 
@@ -302,17 +302,17 @@ def check_analyses(run: StoredRun) -> None:
 
 
 def past_seconds(path: Path) -> Iterator[tuple[str, float]]:
-    """Case id and duration of every launch that timed, as the file has them.
+    """Case id and duration in seconds of every timing launch in the file.
 
-    For estimates only, at a tenth of the cost of ``read_run``: ``run.json`` is not opened, and of a
-    launch no more is checked than what is told; what cannot be read is left out.
+    For estimates only, at a tenth of the cost of ``read_run``: ``run.json`` is not opened, only
+    these two values of a launch are checked, and unreadable lines are skipped.
     """
     try:
         lines = _read(path / LAUNCHES_FILE, MAX_LAUNCHES_BYTES).split(b"\n")
     except (OSError, ValueError):
         return
     for line in lines:
-        if b'"time"' not in line:  # the jobs that do not time are the longest lines
+        if b'"time"' not in line:  # skips the longest lines, those of other jobs
             continue
         with contextlib.suppress(ValueError):
             launch = decode_line(line)
@@ -324,10 +324,10 @@ def past_seconds(path: Path) -> Iterator[tuple[str, float]]:
 
 
 def find_run(argument: str, out: Path) -> Path:
-    """A run by path, by name under ``out``, or ``latest``.
+    """Find a run by path, by name under ``out``, or as ``latest``.
 
     Raises:
-        InputError: there is none.
+        InputError: the run does not exist.
     """
     path = Path(argument)
     if _is_run(path):

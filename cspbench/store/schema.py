@@ -1,8 +1,8 @@
-"""What a stored run must look like: a run may come from a stranger, and is only data.
+"""The form of ``run.json``, by which an untrusted run is checked.
 
-Everything that any table, figure, report or verdict reads has its type here, with its bounds; what
-is missing gets a value that says so (an empty text, an empty list, None). More keys than these are
-kept as they are. Launches are checked in ``store/launch.py``.
+Every value that a table, figure, report or verdict reads has its type and bounds here. A missing
+value becomes an empty text, an empty list or None. Unknown keys are kept unchanged. Launches are
+checked in ``store/launch.py``.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ class _Part(BaseModel):
 
 
 def _stored_measure() -> Any:
-    """The settings of `Measure` by their own names; one that is missing stays missing."""
+    """The settings of `Measure` by their own names; a missing setting stays missing."""
     types = get_type_hints(Measure)
-    made: dict[str, Any] = {"extras": (list[str], [])}
+    settings: dict[str, Any] = {"extras": (list[str], [])}
     for item in SETTINGS.values():
         kind = types[item.name]
-        if kind in (float, float | None):  # the bounds of suites may change: what is kept must last
+        if kind in (float, float | None):  # stored runs outlive changes of the bounds in suites
             kind = Seconds if kind is float else Seconds | None
         elif item.metadata["bounds"]:
             kind = Annotated[kind, Field(**item.metadata["bounds"])]
-        made[item.name] = (kind, item.default)
-    made["rounds"] = (made["rounds"][0], ...)
-    return create_model("Measure", __base__=_Part, **made)
+        settings[item.name] = (kind, item.default)
+    settings["rounds"] = (settings["rounds"][0], ...)
+    return create_model("Measure", __base__=_Part, **settings)
 
 
 _Measure: Any = _stored_measure()
@@ -96,14 +96,14 @@ class _Environment(_Part):
 
 
 class _Analysis(_Part):
-    """Of a model: what is summed up; ``rundir.check_analyses`` looks at its layers."""
+    """Totals of a model's analysis; ``rundir.check_analyses`` checks its layers."""
 
     totals: dict[str, Number | None] = {}
     places: dict[str, str] = {}
 
 
 class _Board(_Part):
-    """A board of a fleet: what it is called, what it is, and what it can do at best."""
+    """A board of a fleet: labels, facts of the machine, ceilings by device and threads."""
 
     labels: list[str] = []
     environment: _Environment = _Environment()
@@ -111,7 +111,7 @@ class _Board(_Part):
 
 
 class _Fleet(_Part):
-    """Boards by name, and the board that each case sits on."""
+    """Boards by name, and by case the name of its board (key ``seats``)."""
 
     boards: dict[str, _Board] = {}
     seats: dict[str, str] = {}
@@ -134,22 +134,22 @@ class Meta(_Part):
 
 
 def check_meta(data: object) -> Json:
-    """Return ``run.json`` as checked, with what was missing.
+    """Return the checked ``run.json``, with defaults for missing values.
 
     Raises:
-        ValueError: what is wrong with it, in a phrase.
+        ValueError: it is malformed; the phrase says where.
     """
     meta = checked(Meta.model_validate, data)
-    # Layers, and below the samples, are nearly all of a run: they are not dumped, which would copy.
+    # Analyses are most of the data: dumping the models of their layers would copy them.
     analyses = {model: dict(analysis) for model, analysis in meta.analyses.items()}
-    found = {**meta.model_dump(exclude={"analyses"}), "analyses": analyses}
-    found["suite"]["measure"] = meta.suite.measure.model_dump(exclude_unset=True)
+    content = {**meta.model_dump(exclude={"analyses"}), "analyses": analyses}
+    content["suite"]["measure"] = meta.suite.measure.model_dump(exclude_unset=True)
     assert isinstance(data, dict)
-    # Facts of other machines, boards and versions are not asked for.
-    found["environment"] = _known(found["environment"], data.get("environment", {}))
-    return _known(found, data)
+    # Facts that this machine, board or version did not record stay missing.
+    content["environment"] = _recorded(content["environment"], data.get("environment", {}))
+    return _recorded(content, data)
 
 
-def _known(found: Json, data: Json) -> Json:
-    """Without what is not there and has no value that says so."""
-    return {key: value for key, value in found.items() if value is not None or key in data}
+def _recorded(content: Json, data: Json) -> Json:
+    """Drop keys that ``data`` lacks and that have no default but None."""
+    return {key: value for key, value in content.items() if value is not None or key in data}

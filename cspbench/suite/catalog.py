@@ -1,4 +1,4 @@
-"""What a suite can name: models, model sources, necks and backends, with their axes."""
+"""Models, model sources, necks and backends that a suite can name, with their axes."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from cspbench.models.spec import (
 
 T = TypeVar("T", bound=Named)
 
-#: Axes that every case has, whatever its model and backend.
+#: Axes that every case has.
 CORE_AXES = ("model", "neck", "input", "batch", "threads", "backend")
 
 
 @dataclass
 class Catalog:
-    """The registries that a suite is read against (by default the real ones)."""
+    """Registries in which the names of a suite are looked up; tests pass their own."""
 
     models: Registry[ModelSpec] = field(default_factory=lambda: MODELS)
     necks: Registry[NeckSpec] = field(default_factory=lambda: NECKS)
@@ -42,7 +42,7 @@ class Catalog:
         """Spec of a named model or of ``source:target``.
 
         Raises:
-            InputError: no such model or source, or a target that cannot be read.
+            InputError: the model or source does not exist, or the target cannot be read.
         """
         source, colon, target = name.partition(":")
         if not colon:
@@ -61,15 +61,15 @@ class Catalog:
 
     @cached_property
     def axes(self) -> dict[str, tuple[Axis, ...]]:
-        """Every option by name with its different definitions, of whatever is registered."""
-        found: dict[str, dict[Axis, None]] = {}
+        """Every option by name, with all its different definitions among the registered specs."""
+        definitions: dict[str, dict[Axis, None]] = {}
         owners: list[Iterable[Axis]] = [CSP_AXES]
         owners += [model.all_axes for model in self.models]
         owners += [owner.axes for owner in (*self.necks, *self.backends, *self.sources)]
         for axes in owners:
             for axis in axes:
-                found.setdefault(axis.name, {})[axis] = None
-        return {name: tuple(axes) for name, axes in sorted(found.items())}
+                definitions.setdefault(axis.name, {})[axis] = None
+        return {name: tuple(axes) for name, axes in sorted(definitions.items())}
 
     @cached_property
     def axis_names(self) -> list[str]:

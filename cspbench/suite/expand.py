@@ -1,4 +1,4 @@
-"""From the sections of a suite to its cases: expand, collapse, exclude, include, merge."""
+"""Makes the cases of a suite from its sections: expand, collapse, exclude, include, merge."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from cspbench.core.case import Case, Ref
-from cspbench.suite.problems import Problems, Where
-from cspbench.suite.resolve import LeftOut, Resolved, Resolver, Wrong
-from cspbench.suite.settings import Layer, SettingReader
+from cspbench.suite.problems import Problems, SourceLocation
+from cspbench.suite.resolve import InvalidCombination, Resolved, Resolver, SkippedCombination
+from cspbench.suite.settings import SettingReader, Settings
 from cspbench.suite.tree import Path, Tree
 
 MAX_CASES = 10_000
@@ -19,13 +19,13 @@ MAX_CASES = 10_000
 
 @dataclass
 class Notes:
-    """What was done to the combinations besides making a case of each."""
+    """Combinations that did not become one case each, and defaults without effect."""
 
     #: Axes without effect -> model and backend -> [combinations, cases].
     collapsed: dict[tuple[str, ...], dict[str, list[int]]] = field(default_factory=dict)
-    idle_defaults: tuple[str, ...] = ()
+    unused_defaults: tuple[str, ...] = ()
     left_out: Counter[str] = field(default_factory=Counter)
-    excluded: dict[Where, int] = field(default_factory=dict)
+    excluded: dict[SourceLocation, int] = field(default_factory=dict)
     repeated: Counter[str] = field(default_factory=Counter)
 
     def collapse(self, resolved: Resolved, unused: tuple[str, ...], cases: int) -> None:
@@ -37,41 +37,41 @@ class Notes:
 
     def sentences(self) -> list[str]:
         """One sentence each, in a fixed order."""
-        found = [f"defaults: no case uses {name}" for name in self.idle_defaults]
+        sentences = [f"defaults: no case uses {name}" for name in self.unused_defaults]
         for unused, owners in self.collapsed.items():
             names = list(owners)
             more = f" and {len(names) - 4} more" if len(names) > 4 else ""
             combinations, cases = (sum(count[i] for count in owners.values()) for i in (0, 1))
-            found.append(
+            sentences.append(
                 f"collapsed: no effect of {', '.join(unused)} on {', '.join(names[:4])}{more}: "
                 f"{_count(combinations, 'combination')} gave {_count(cases, 'case')}"
             )
-        found += [
+        sentences += [
             f"left out: {_count(number, 'combination')}, because {reason}"
             for reason, number in self.left_out.items()
         ]
-        found += [
+        sentences += [
             f"excluded: {_count(number, 'case')} by the item on line {where.line}"
             for where, number in self.excluded.items()
         ]
-        found += [
+        sentences += [
             f"merged: {case_id} was given {number + 1} times"
             for case_id, number in self.repeated.items()
         ]
-        return found
+        return sentences
 
 
 class _Exclude(NamedTuple):
-    """An item of ``exclude``: every entry must match by one of its values."""
+    """An item of ``exclude``: of every key one value must match the case."""
 
-    where: Where
-    entries: tuple[tuple[Layer, ...], ...]
+    where: SourceLocation
+    entries: tuple[tuple[Settings, ...], ...]
 
     def matches(self, resolved: Resolved) -> bool:
         return all(
-            any(all(_has(resolved, name, given.value) for name, given in layer.items())
-                for layer in layers)
-            for layers in self.entries
+            any(all(_has(resolved, name, setting.value) for name, setting in value.items())
+                for value in values)
+            for values in self.entries
         )  # fmt: skip
 
 
@@ -79,24 +79,24 @@ class _Exclude(NamedTuple):
 class Expander:
     """Makes the cases of a tree; mistakes go to the problems.
 
-    ``forced`` are values of the command line: they replace what the suite says of these axes.
-    Parts whose form is wrong are passed over: :mod:`cspbench.suite.schema` has said so.
+    ``forced`` are settings of the command line, which replace the suite's of the same axes.
+    Malformed parts are skipped: :mod:`cspbench.suite.schema` reports them.
     """
 
     tree: Tree
     reader: SettingReader
-    forced: Layer
+    forced: Settings
     cases: dict[str, Case] = field(default_factory=dict)
     notes: Notes = field(default_factory=Notes)
 
     @property
     def problems(self) -> Problems:
-        """Where mistakes go."""
+        """Collects the mistakes."""
         return self.reader.problems
 
     def expand(self) -> None:
         """Fill ``cases`` and ``notes``."""
-        defaults = self._layer(("defaults",)) if self._is("defaults", dict) else {}
+        defaults = self._settings(("defaults",)) if self._is("defaults", dict) else {}
         resolver = Resolver(self.reader.catalog, self.problems, defaults, self.forced)
         excludes = []
         for path in self._items("exclude"):
@@ -107,8 +107,8 @@ class Expander:
             self._expand_matrix(resolver, excludes)
         for path in self._items("include"):
             self._include(path, resolver)
-        idle = [n for n in defaults if n not in resolver.defaults_used and n not in self.forced]
-        self.notes.idle_defaults = tuple(idle)
+        used = resolver.defaults_used | self.forced.keys()
+        self.notes.unused_defaults = tuple(name for name in defaults if name not in used)
 
     def _items(self, section: str) -> list[Path]:
         if not self._is(section, list):
@@ -119,21 +119,21 @@ class Expander:
     def _is(self, section: str, kind: type) -> bool:
         return isinstance(self.tree.data.get(section), kind)
 
-    def _layer(self, path: Path) -> Layer:
+    def _settings(self, path: Path) -> Settings:
         """Read a mapping with one value for each axis."""
-        layer: Layer = {}
+        settings: Settings = {}
         for axis in self.tree.at(path):
             inner = (*path, axis)
             if not self.reader.known(self.tree, inner, axis):
                 continue
-            for name, given in (self.reader.read(self.tree, inner, axis) or {}).items():
-                if name in layer:
-                    self.problems.add(given.where, f"{name} is given twice")
-                layer[name] = given
-        return layer
+            for name, setting in (self.reader.read(self.tree, inner, axis) or {}).items():
+                if name in settings:
+                    self.problems.add(setting.where, f"{name} is given twice")
+                settings[name] = setting
+        return settings
 
-    def _values(self, path: Path, axis: str) -> list[Layer] | None:
-        """Read a list of values of one axis (or one alone); None if none of them is right."""
+    def _values(self, path: Path, axis: str) -> list[Settings] | None:
+        """Read a list of values of one axis (or one value); None if all of them are wrong."""
         if not self.reader.known(self.tree, path, axis):
             return None
         value = self.tree.at(path)
@@ -143,21 +143,21 @@ class Expander:
         if not paths:
             self.problems.add(self.tree.where(path), "is empty; give at least one value")
         read = [self.reader.read(self.tree, inner, axis) for inner in paths]
-        return [layer for layer in read if layer is not None] or None
+        return [settings for settings in read if settings is not None] or None
 
     def _matrix_paths(self) -> list[tuple[str, Path]]:
         """Axes of the matrix with their paths; ``csp: {gamma: [...]}`` is ``csp.gamma``."""
-        found: list[tuple[str, Path]] = []
+        paths: list[tuple[str, Path]] = []
         for axis, value in self.tree.at(("matrix",)).items():
             if axis == "csp" and isinstance(value, dict):
-                found += [(f"csp.{key}", ("matrix", axis, key)) for key in value]
+                paths += [(f"csp.{key}", ("matrix", axis, key)) for key in value]
             else:
-                found.append((axis, ("matrix", axis)))
-        return found
+                paths.append((axis, ("matrix", axis)))
+        return paths
 
-    def _matrix(self) -> list[list[Layer]] | None:
+    def _matrix(self) -> list[list[Settings]] | None:
         """Values of each axis of the matrix; None if they cannot be combined."""
-        axes: list[list[Layer]] = []
+        axes: list[list[Settings]] = []
         seen: set[str] = set()
         usable = True
         for axis, path in self._matrix_paths():
@@ -165,12 +165,12 @@ class Expander:
             if values is None:
                 usable = usable and axis not in ("model", "backend")
                 continue
-            names = {name for layer in values for name in layer}
+            names = {name for settings in values for name in settings}
             if names & seen:
                 self.problems.add(self.tree.where(path, key=True), f"{axis} is given twice")
             seen |= names
             if names - self.forced.keys():
-                axes.append([_without(layer, self.forced) for layer in values])
+                axes.append([_without(settings, self.forced) for settings in values])
         sizes = [len(values) for values in axes]
         if math.prod(sizes) > MAX_CASES:
             self.problems.add(
@@ -190,19 +190,19 @@ class Expander:
         if axes is None:
             return
         has_fp32 = any(
-            layer["precision"].value == "fp32"
-            for values in axes for layer in values if "precision" in layer
+            settings["precision"].value == "fp32"
+            for values in axes for settings in values if "precision" in settings
         )  # fmt: skip
         self.notes.excluded = {item.where: 0 for item in excludes}
         collapsed: set[tuple[tuple[str, int], ...]] = set()
         for combination in itertools.product(*axes):
-            chosen = {name: given for layer in combination for name, given in layer.items()}
+            chosen = {name: one for settings in combination for name, one in settings.items()}
             try:
                 resolved = resolver.resolve(chosen, where, has_fp32=has_fp32)
-            except LeftOut as reason:
+            except SkippedCombination as reason:
                 self.notes.left_out[str(reason)] += 1
                 continue
-            except Wrong:
+            except InvalidCombination:
                 continue
             # Combinations that differ only in axes without effect are one case.
             effect = tuple((name, id(chosen[name])) for name in chosen if name in resolved.used)
@@ -231,17 +231,17 @@ class Expander:
             self.problems.add(where, "an item is empty; it would leave out every case")
             return None
         entries = [self._values((*path, axis), axis) for axis in item]
-        return _Exclude(where, tuple(tuple(layers) for layers in entries if layers))
+        return _Exclude(where, tuple(tuple(values) for values in entries if values))
 
     def _include(self, path: Path, resolver: Resolver) -> None:
         before = len(self.problems)
-        given = self._layer(path)
+        settings = self._settings(path)
         if len(self.problems) > before:
             return
-        chosen = _without(given, self.forced)
+        chosen = _without(settings, self.forced)
         try:
             resolved = resolver.resolve(chosen, self.tree.where(path))
-        except Wrong:
+        except InvalidCombination:
             return
         for name in chosen:
             if name not in resolved.used and chosen[name].value != "none":
@@ -252,24 +252,24 @@ class Expander:
 def _no_effect(axis: str, case: Case) -> str:
     parts = [case.model.name, *([case.neck.name] if case.neck else []), case.backend.name]
     if axis == "input":
-        return "the model already names its input; give it once"
+        return "the model's name already fixes the input; give it once"
     if axis == "neck":
-        return f"{case.model.name} takes no neck, or the model already names one"
+        return f"{case.model.name} takes no neck, or the model's name already fixes one"
     if axis.startswith("csp.") and axis != "csp.fusion":
         return "has no effect without a csp.fusion"
     return f"neither {' nor '.join(parts)} has this axis, or its name already fixes it"
 
 
-def _axes_without_effect(chosen: Layer, used: frozenset[str]) -> tuple[str, ...]:
-    """Names for a note; ``csp`` where none of its options has an effect."""
+def _axes_without_effect(chosen: Settings, used: frozenset[str]) -> tuple[str, ...]:
+    """Axes for a note; ``csp`` for all its options if none of them has an effect."""
     unused = [name for name in chosen if name not in used]
     if not any(name.startswith("csp.") for name in used):
         unused = ["csp" if name.startswith("csp.") else name for name in unused]
     return tuple(dict.fromkeys(unused))
 
 
-def _without(layer: Layer, names: Layer) -> Layer:
-    return {name: given for name, given in layer.items() if name not in names}
+def _without(settings: Settings, names: Settings) -> Settings:
+    return {name: setting for name, setting in settings.items() if name not in names}
 
 
 def _has(resolved: Resolved, axis: str, value: object) -> bool:
@@ -292,9 +292,9 @@ def _has(resolved: Resolved, axis: str, value: object) -> bool:
     return value in resolved.options.get(axis, ())
 
 
-def _same(resolved: Resolved, ref: Ref, wanted: Ref) -> bool:
-    return ref.name == wanted.name and all(
-        value in resolved.options.get(name, ()) for name, value in wanted.options
+def _same(resolved: Resolved, ref: Ref, excluded: Ref) -> bool:
+    return ref.name == excluded.name and all(
+        value in resolved.options.get(name, ()) for name, value in excluded.options
     )
 
 

@@ -1,4 +1,4 @@
-"""Where suites are: what the user names, ``./suites``, and those installed with the package."""
+"""Finds suites: by path, in ``./suites``, and among those installed with the package."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ FOLDER = "suites"
 
 
 def installed_suites() -> Path:
-    """Folder of the suites that come with cspbench: in a wheel inside the package, else beside."""
+    """Folder of the installed suites: in a wheel inside the package, else beside it."""
     package = Path(cspbench.__file__).parent
     inside = package / FOLDER
     return inside if inside.is_dir() else package.parent / FOLDER
 
 
 def find_suites(argument: str) -> list[Path]:
-    """Suite files that an argument means.
+    """Return the suite files that an argument names.
 
-    An existing file is itself and an existing directory all its ``*.yaml``, at any depth, sorted.
-    Anything else is a name (``edge``, ``edge.yaml``, ``suites/edge.yaml``) in ``./suites`` or, if
-    it is not there, among the installed suites.
+    An existing file stands for itself, an existing directory for all its ``*.yaml`` at any depth,
+    sorted. Any other argument is a name (``edge``, ``edge.yaml``, ``suites/edge.yaml``), searched
+    in ``./suites`` and then among the installed suites.
 
     Raises:
-        InputError: there is no such suite, or a directory without any.
+        InputError: no suite has the name, or the directory contains none.
     """
     for path in (Path(argument), *_candidates(argument)):
         if _exists(path):
@@ -39,12 +39,12 @@ def find_suites(argument: str) -> list[Path]:
 
 
 def list_suites() -> list[Path]:
-    """All suites that can be named: of ``./suites``, then installed ones of other names."""
-    found: dict[str, Path] = {}
+    """All suites with a name: those of ``./suites``, then installed ones of other names."""
+    by_name: dict[str, Path] = {}
     for folder in _folders():
         for path in sorted(folder.rglob("*.yaml")):
-            found.setdefault(suite_name(path, folder), path)
-    return [found[name] for name in sorted(found)]
+            by_name.setdefault(suite_name(path, folder), path)
+    return [by_name[name] for name in sorted(by_name)]
 
 
 def suite_name(path: Path, folder: Path | None = None) -> str:
@@ -72,8 +72,7 @@ def _exists(path: Path) -> bool:
     try:
         return path.exists()
     except (OSError, ValueError):
-        # A text that cannot be a path: too long, or with a null character.
-        return False
+        return False  # the text cannot be a path: too long, or with a null character
 
 
 def _files(folder: Path) -> list[Path]:

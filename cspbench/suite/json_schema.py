@@ -1,6 +1,6 @@
-"""JSON Schema of suite files, for editors: completion, descriptions, the mistakes that show early.
+"""JSON Schema of suite files, by which editors complete keys and mark mistakes.
 
-It is generated: the sections from the pydantic models, the axes from what is registered. Names of
+The sections are generated from the pydantic models, the axes from the registered specs. Names of
 models, necks and backends are suggestions, because options, necks and inputs may follow a name.
 """
 
@@ -88,7 +88,7 @@ def _names(registry: Registry[Any], description: str) -> dict[str, Any]:
 
 
 def _option(axes: tuple[Axis, ...]) -> dict[str, Any]:
-    """Schema of an option that several owners may define differently: any of them."""
+    """Schema of an option; it accepts every definition of its several owners."""
     kinds: dict[str, dict[str, Any]] = {
         "fraction": {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1},
         "integer": {"type": "integer", "minimum": 1},
@@ -104,7 +104,7 @@ def _option(axes: tuple[Axis, ...]) -> dict[str, Any]:
 
 
 def _one_or_list(name: str, axis: dict[str, Any]) -> dict[str, Any]:
-    """In a matrix a list holds values; one value may stand alone, but not [height, width]."""
+    """Schema of a matrix axis: a list of values, or one value that is not [height, width]."""
     alone = axis
     if name == "input":
         alone = {**axis, "anyOf": [form for form in axis["anyOf"] if form is not _SIDES]}

@@ -1,4 +1,4 @@
-"""Read a suite file: the one function that turns YAML into cases."""
+"""Reads a suite file: `load_suite` makes cases from YAML."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Any
 from cspbench.errors import InputError
 from cspbench.suite.catalog import Catalog
 from cspbench.suite.expand import Expander
-from cspbench.suite.problems import Problems, TooManyProblems, Where, shown
+from cspbench.suite.problems import Problems, SourceLocation, TooManyProblems, shown
 from cspbench.suite.schema import SuiteFile, check_form
-from cspbench.suite.settings import Layer, SettingReader
+from cspbench.suite.settings import SettingReader, Settings
 from cspbench.suite.suite import Suite
 from cspbench.suite.tree import MAX_BYTES, Tree, parse_yaml
 
@@ -27,11 +27,11 @@ def load_suite(
         path: a YAML file; ``docs/suite-format.md`` describes it.
         overrides: values that replace the suite's, by dotted key (``measure.rounds``,
             ``defaults.threads``), or by axis (``threads``: then of every case). Texts are read as
-            YAML, as ``--set key=value`` gives them.
-        catalog: models, necks and backends to look names up in (default: all that are registered).
+            YAML, like those of ``--set key=value``.
+        catalog: the models, necks and backends that a suite may name (default: the registered).
 
     Raises:
-        InputError: every mistake in the file, each with file, line and column.
+        InputError: lists every mistake of the file with its file, line and column.
     """
     path = Path(path)
     content = _read(path)
@@ -77,7 +77,9 @@ def _load(
         return None
     if not isinstance(tree.data, dict):
         what = "is empty" if tree.data is None else f"holds {shown(tree.data)}"
-        problems.add(Where(source, 1, 1), f"{what}; a suite is a mapping with name and matrix")
+        problems.add(
+            SourceLocation(source, 1, 1), f"{what}; a suite is a mapping with name and matrix"
+        )
         return None
     reader = SettingReader(catalog, problems, path.parent)
     forced = _override(tree, overrides, reader)
@@ -86,8 +88,10 @@ def _load(
     expander = Expander(tree, reader, forced)
     expander.expand()
     if not expander.cases and not len(problems):
-        given = "matrix" in tree.data
-        sentence = "every case is excluded" if given else "is missing: give a matrix, or include"
+        has_matrix = "matrix" in tree.data
+        sentence = (
+            "every case is excluded" if has_matrix else "is missing: give a matrix, or include"
+        )
         problems.add(tree.where(("matrix",), key=True), sentence)
     if form is None or len(problems):
         return None
@@ -111,7 +115,7 @@ def _load(
 
 
 def _as_yaml(value: object) -> str:
-    """A value as ``--set`` takes it: text is YAML already, and JSON is YAML too."""
+    """A value in the form of ``--set``: text is YAML already, and JSON is YAML too."""
     return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
@@ -129,33 +133,35 @@ def _decode(content: bytes, source: str, problems: Problems) -> str | None:
         line = before.count(b"\n") + 1
         column = len(before[before.rfind(b"\n") + 1 :].decode("utf-8")) + 1
         byte = error.object[error.start]
-        problems.add(Where(source, line, column), f"byte 0x{byte:02x} is not UTF-8")
+        problems.add(SourceLocation(source, line, column), f"byte 0x{byte:02x} is not UTF-8")
         return None
 
 
 def _drop_empty(tree: Tree) -> None:
-    """A section without anything in it says nothing (but ``matrix:`` and ``name:`` must)."""
+    """Remove sections without a value; an empty ``matrix:`` or ``name:`` stays a mistake."""
     for key in ("description", "defaults", "exclude", "include", "devices", "measure", "gate"):
         if key in tree.data and tree.data[key] is None:
             del tree.data[key]
 
 
-def _override(tree: Tree, overrides: Mapping[str, object], reader: SettingReader) -> Layer:
+def _override(tree: Tree, overrides: Mapping[str, object], reader: SettingReader) -> Settings:
     """Put dotted overrides into the tree; return those of axes."""
-    forced: Layer = {}
+    forced: Settings = {}
     for key, value in overrides.items():
-        given = _value_tree(key, value, reader.problems)
-        if given is None:
+        override = _value_tree(key, value, reader.problems)
+        if override is None:
             continue
         section, *rest = key.split(".")
         if section in SuiteFile.model_fields:
             if section in ("exclude", "include") and rest:
-                reader.problems.add(Where(given.source), f"{section} cannot be set by parts")
+                reader.problems.add(
+                    SourceLocation(override.source), f"{section} cannot be set by parts"
+                )
             else:
-                tree.graft((section, *([".".join(rest)] if rest else [])), given)
+                tree.graft((section, *([".".join(rest)] if rest else [])), override)
             continue
-        if reader.known(given, (), key):
-            forced.update(reader.read(given, (), key) or {})
+        if reader.known(override, (), key):
+            forced.update(reader.read(override, (), key) or {})
     return forced
 
 
@@ -169,4 +175,4 @@ def _value_tree(key: str, value: object, problems: Problems) -> Tree | None:
 
 
 def _plain_tree(value: Any, source: str) -> Tree:
-    return Tree(value, source, {(): Where(source)})
+    return Tree(value, source, {(): SourceLocation(source)})

@@ -6,14 +6,14 @@ from typing import NamedTuple
 
 from cspbench.errors import InputError
 
-#: More mistakes than this are not looked for: the file is something else than a suite.
+#: After so many mistakes reading stops: the file is probably no suite.
 MAX_PROBLEMS = 100
 
 
-class Where(NamedTuple):
-    """A place in a suite: file, line and column (from 1), and the key that stands there.
+class SourceLocation(NamedTuple):
+    """A location in a suite: file, line and column (from 1), and the key there.
 
-    A value that comes from the command line has ``source`` ``"--set key=value"`` and line 0.
+    A value of the command line has the ``source`` ``"--set key=value"`` and line 0.
     """
 
     source: str
@@ -27,19 +27,19 @@ class Where(NamedTuple):
 
 
 class TooManyProblems(Exception):
-    """Raised by :meth:`Problems.add` when it is pointless to go on."""
+    """Raised by :meth:`Problems.add` after ``MAX_PROBLEMS`` mistakes."""
 
 
 class Problems:
-    """Collects mistakes; the same sentence about several models or backends is said once."""
+    """Collects mistakes; a sentence that holds for several models or backends is shown once."""
 
     def __init__(self) -> None:
-        self._owners: dict[tuple[Where, str], list[str]] = {}
+        self._owners: dict[tuple[SourceLocation, str], list[str]] = {}
 
     def __len__(self) -> int:
         return len(self._owners)
 
-    def add(self, where: Where, sentence: str, owner: str = "") -> None:
+    def add(self, where: SourceLocation, sentence: str, owner: str = "") -> None:
         """Note a mistake; ``owner`` is the model, neck or backend that cannot take the value."""
         owners = self._owners.setdefault((where, sentence), [])
         if owner and owner not in owners:
@@ -66,7 +66,7 @@ def _for(owners: list[str]) -> str:
 
 
 def shown(value: object) -> str:
-    """How a value that was read looks in a message, bounded."""
+    """Text of a value for messages, at most 80 characters."""
     kinds = {dict: "a mapping", list: "a list", type(None): "nothing"}
     if type(value) in kinds:
         return kinds[type(value)]

@@ -1,4 +1,4 @@
-"""One combination of values becomes one case."""
+"""Makes the case of one combination of settings."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from cspbench.core.case import Case, Ref
 from cspbench.core.options import Axis, Value, without_defaults
 from cspbench.models.spec import ModelSpec
 from cspbench.suite.catalog import Catalog
-from cspbench.suite.problems import Problems, Where
-from cspbench.suite.settings import Given, Layer, refuses_input, without_name
+from cspbench.suite.problems import Problems, SourceLocation
+from cspbench.suite.settings import Setting, Settings, refuses_input, without_name
 
 _FUSION, _CSP = "csp.fusion", "csp."
 
 
-class LeftOut(Exception):
-    """The combination does not exist, but another of the same matrix does; the text says why."""
+class SkippedCombination(Exception):
+    """The combination has no case of its own, another of the matrix has; the text says why."""
 
 
-class Wrong(Exception):
-    """The combination holds a mistake, which has been noted."""
+class InvalidCombination(Exception):
+    """The combination contains a mistake, which has been noted."""
 
 
 class Resolved(NamedTuple):
-    """A case, the names of the chosen values that have an effect on it, and its options."""
+    """A case, the names of the chosen settings that have an effect on it, and its options."""
 
     case: Case
     used: frozenset[str]
@@ -33,24 +33,24 @@ class Resolved(NamedTuple):
 
 
 class _Part(NamedTuple):
-    """A model, neck or backend of a case: as in the id, and with all its options."""
+    """A model, neck or backend of a case: its part of the id, all option values, the settings."""
 
     ref: Ref
     values: dict[str, Value]
-    givens: Layer
+    settings: Settings
 
 
 @dataclass
 class _Choice:
-    """Finds the value of an axis, and keeps track of the chosen values that were used."""
+    """Finds the setting of an axis, and records which chosen settings and defaults were used."""
 
-    forced: Layer
-    chosen: Layer
-    defaults: Layer
+    forced: Settings
+    chosen: Settings
+    defaults: Settings
     defaults_used: set[str]
     used: set[str] = field(default_factory=set)
 
-    def get(self, axis: str, fixed: Given | None = None) -> Given | None:
+    def get(self, axis: str, fixed: Setting | None = None) -> Setting | None:
         if axis in self.forced:
             return self.forced[axis]
         if fixed is not None:
@@ -62,151 +62,154 @@ class _Choice:
             self.defaults_used.add(axis)
         return self.defaults.get(axis)
 
-    def options(self, axes: Iterable[Axis], fixed: Layer) -> Layer:
-        found: Layer = {}
+    def options(self, axes: Iterable[Axis], fixed: Settings) -> Settings:
+        settings: Settings = {}
         for axis in axes:
-            given = self.get(axis.name, fixed.get(axis.name))
-            if given is not None:
-                found[axis.name] = given
-        return self._csp(found)
+            setting = self.get(axis.name, fixed.get(axis.name))
+            if setting is not None:
+                settings[axis.name] = setting
+        return self._csp(settings)
 
-    def _csp(self, found: Layer) -> Layer:
-        """Other ``csp.`` options imply a fusion; without one they have no meaning."""
-        others = [name for name in found if name.startswith(_CSP) and name != _FUSION]
-        if _FUSION not in found:
-            return {**found, _FUSION: Given("csp", found[others[0]].where)} if others else found
-        if found[_FUSION].value != "none":
-            return found
+    def _csp(self, settings: Settings) -> Settings:
+        """Other ``csp.`` options imply a fusion; with ``csp.fusion: none`` they have no effect."""
+        others = [name for name in settings if name.startswith(_CSP) and name != _FUSION]
+        if _FUSION not in settings:
+            implied = {_FUSION: Setting("csp", settings[others[0]].where)} if others else {}
+            return {**settings, **implied}
+        if settings[_FUSION].value != "none":
+            return settings
         self.used.difference_update(others)
-        return {name: given for name, given in found.items() if name not in others}
+        return {name: setting for name, setting in settings.items() if name not in others}
 
 
 @dataclass(frozen=True)
 class Resolver:
-    """Makes cases.
+    """Makes the cases of combinations.
 
-    For each axis the first of these counts: ``forced`` (the command line), what a model, neck or
-    backend value itself fixes (``peleenet+prn@416``), the chosen values (a combination of the
-    matrix, or an include item), the defaults, the axis's own default.
+    For each axis the first of these counts: ``forced`` (the command line), the part that a model,
+    neck or backend value itself fixes (``peleenet+prn@416``), the chosen settings (a combination
+    of the matrix, or an include item), the defaults, the axis's own default.
     """
 
     catalog: Catalog
     problems: Problems
-    defaults: Layer
-    forced: Layer
-    #: Names of the defaults that any case so far has.
+    defaults: Settings
+    forced: Settings
+    #: Names of the defaults that at least one case so far uses.
     defaults_used: set[str] = field(default_factory=set)
 
-    def resolve(self, chosen: Layer, where: Where, *, has_fp32: bool = False) -> Resolved:
-        """Make the case of the chosen values.
+    def resolve(
+        self, chosen: Settings, where: SourceLocation, *, has_fp32: bool = False
+    ) -> Resolved:
+        """Make the case of the chosen settings.
 
         Args:
-            chosen: checked values by axis.
-            where: what a missing model or backend is reported at.
+            chosen: checked settings by axis.
+            where: location for the report of a missing model or backend.
             has_fp32: whether the same matrix has precision fp32 too.
 
         Raises:
-            Wrong: a mistake, which has been noted.
-            LeftOut: the backend has no other precision than fp32, which the matrix has too.
+            InvalidCombination: the combination contains a mistake, which has been noted.
+            SkippedCombination: the backend has only fp32, and the matrix has fp32 too.
         """
         choice = _Choice(self.forced, chosen, self.defaults, self.defaults_used)
-        model_given = self._required(choice, "model", where)
-        backend_given = self._required(choice, "backend", where)
+        chosen_model = self._required(choice, "model", where)
+        chosen_backend = self._required(choice, "backend", where)
         before = len(self.problems)
-        spec = self.catalog.model(model_given.value.model.name)
-        model = self._part(choice, spec.name, spec.all_axes, model_given.value.model, model_given)
-        neck = self._neck(choice, spec, model_given)
-        backend_spec = self.catalog.backend(backend_given.value.name)
+        spec = self.catalog.model(chosen_model.value.model.name)
+        model = self._part(choice, spec.name, spec.all_axes, chosen_model.value.model, chosen_model)
+        neck = self._neck(choice, spec, chosen_model)
+        backend_spec = self.catalog.backend(chosen_backend.value.name)
         backend = self._part(
-            choice, backend_spec.name, backend_spec.axes, backend_given.value, backend_given
+            choice, backend_spec.name, backend_spec.axes, chosen_backend.value, chosen_backend
         )
         if "precision" not in backend.values:
             self._only_fp32(choice, backend_spec.name, has_fp32)
-        self._combination(spec, model, model_given)
+        self._combination(spec, model, chosen_model)
         case = Case(
             model=model.ref,
             neck=neck.ref if neck else None,
-            input=self._input(choice, spec, model_given),
+            input=self._input(choice, spec, chosen_model),
             backend=backend.ref,
             batch=self._count(choice, "batch"),
             threads=self._count(choice, "threads"),
         )
         if len(self.problems) > before:
-            raise Wrong
+            raise InvalidCombination
         return Resolved(case, frozenset(choice.used), _all_options(model, neck, backend))
 
-    def _required(self, choice: _Choice, axis: str, where: Where) -> Given:
-        given = choice.get(axis)
-        if given is None:
+    def _required(self, choice: _Choice, axis: str, where: SourceLocation) -> Setting:
+        setting = choice.get(axis)
+        if setting is None:
             self._wrong(where, f"no {axis} is given, neither here nor in defaults")
-        return given
+        return setting
 
-    def _wrong(self, where: Where, sentence: str, owner: str = "") -> NoReturn:
+    def _wrong(self, where: SourceLocation, sentence: str, owner: str = "") -> NoReturn:
         self.problems.add(where, sentence, owner)
-        raise Wrong
+        raise InvalidCombination
 
     def _part(
-        self, choice: _Choice, name: str, axes: tuple[Axis, ...], ref: Ref, given: Given
+        self, choice: _Choice, name: str, axes: tuple[Axis, ...], ref: Ref, setting: Setting
     ) -> _Part:
-        fixed = {key: Given(value, given.where) for key, value in ref.options}
-        givens = choice.options(axes, fixed)
+        fixed = {key: Setting(value, setting.where) for key, value in ref.options}
+        settings = choice.options(axes, fixed)
         values: dict[str, Value] = {}
         for axis in axes:
-            if axis.name not in givens:
+            if axis.name not in settings:
                 values[axis.name] = axis.default
                 continue
             try:
-                values[axis.name] = axis.check(givens[axis.name].value)
+                values[axis.name] = axis.check(settings[axis.name].value)
             except ValueError as error:
-                self._wrong(givens[axis.name].where, without_name(error, axis.name), name)
-        return _Part(Ref.of(ref.name, without_defaults(axes, values)), values, givens)
+                self._wrong(settings[axis.name].where, without_name(error, axis.name), name)
+        return _Part(Ref.of(ref.name, without_defaults(axes, values)), values, settings)
 
-    def _neck(self, choice: _Choice, spec: ModelSpec, model: Given) -> _Part | None:
+    def _neck(self, choice: _Choice, spec: ModelSpec, model: Setting) -> _Part | None:
         if not spec.necks:
             return None
         fixed = model.value.neck
-        given = choice.get("neck", Given(fixed, model.where) if fixed else None)
-        if given is None or given.value is None:
+        setting = choice.get("neck", Setting(fixed, model.where) if fixed else None)
+        if setting is None or setting.value is None:
             return None
-        neck = self.catalog.neck(given.value.name)
-        return self._part(choice, neck.name, neck.axes, given.value, given)
+        neck = self.catalog.neck(setting.value.name)
+        return self._part(choice, neck.name, neck.axes, setting.value, setting)
 
     def _only_fp32(self, choice: _Choice, backend: str, has_fp32: bool) -> None:
-        given = choice.get("precision")
-        if given is None or given.value == "fp32":
+        setting = choice.get("precision")
+        if setting is None or setting.value == "fp32":
             return
         if has_fp32:
-            raise LeftOut(f"{backend} computes in fp32 only")
-        sentence = f"must be fp32, not {given.value}: the backend has no other precision"
-        self._wrong(given.where, sentence, backend)
+            raise SkippedCombination(f"{backend} computes in fp32 only")
+        sentence = f"must be fp32, not {setting.value}: the backend has no other precision"
+        self._wrong(setting.where, sentence, backend)
 
-    def _combination(self, spec: ModelSpec, model: _Part, given: Given) -> None:
+    def _combination(self, spec: ModelSpec, model: _Part, setting: Setting) -> None:
         """Ask the model whether its options go together."""
         reason = spec.check(model.values) if spec.check is not None else None
         if reason:
-            named = [place for name, place in model.givens.items() if name in reason]
-            places = [*named, *model.givens.values(), given]
+            named = [place for name, place in model.settings.items() if name in reason]
+            places = [*named, *model.settings.values(), setting]
             self._wrong(places[0].where, reason, spec.name)
 
-    def _input(self, choice: _Choice, spec: ModelSpec, model: Given) -> tuple[int, int]:
+    def _input(self, choice: _Choice, spec: ModelSpec, model: Setting) -> tuple[int, int]:
         fixed = model.value.input
-        given = choice.get("input", Given(fixed, model.where) if fixed else None)
-        if given is None:
+        setting = choice.get("input", Setting(fixed, model.where) if fixed else None)
+        if setting is None:
             return (spec.input, spec.input)
-        reason = refuses_input(spec, given.value)
+        reason = refuses_input(spec, setting.value)
         if reason:
-            self._wrong(given.where, reason, spec.name)
-        return given.value  # type: ignore[no-any-return]
+            self._wrong(setting.where, reason, spec.name)
+        return setting.value  # type: ignore[no-any-return]
 
     def _count(self, choice: _Choice, axis: str) -> int:
-        given = choice.get(axis)
-        return given.value if given is not None else 1
+        setting = choice.get(axis)
+        return setting.value if setting is not None else 1
 
 
 def _all_options(*parts: _Part | None) -> dict[str, frozenset[Value]]:
-    found: dict[str, set[Value]] = {}
+    by_name: dict[str, set[Value]] = {}
     for part in parts:
         for name, value in (part.values if part else {}).items():
-            found.setdefault(name, set()).add(value)
-    found.setdefault("precision", {"fp32"})
-    return {name: frozenset(values) for name, values in found.items()}
+            by_name.setdefault(name, set()).add(value)
+    by_name.setdefault("precision", {"fp32"})
+    return {name: frozenset(values) for name, values in by_name.items()}

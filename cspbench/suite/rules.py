@@ -1,6 +1,6 @@
-"""What the ``gate:`` section of a suite may limit: how much a number may grow.
+"""Rules of the ``gate:`` section of a suite: each limits how much a number may grow.
 
-Every total of an analysis is a static rule by itself. Other rules are registered, one file each, in
+Every total of an analysis is a static rule. Other rules are registered, one file each, in
 ``cspbench.gating.rules`` or in a module that the entry point group ``cspbench.rules`` names.
 """
 
@@ -25,11 +25,11 @@ def _macs(layer: Layer) -> Number:
 
 @dataclass(frozen=True)
 class StaticRule:
-    """A number that is known without running; both sides are compared exactly.
+    """A rule on a number that is known without running; both sides are compared exactly.
 
-    ``value`` takes it from an analysis (None: not known); ``part`` is what a layer has of it, by
-    which the layers that changed are ordered. A gate compares it without a limit too if
-    ``position`` is given, which is its place in the report.
+    ``value`` reads the number from an analysis (None: not known). ``part`` gives a layer's share of
+    it, by which the changed layers are ordered. ``position`` is the place in the report of a rule
+    that the gate compares without a limit too.
     """
 
     name: str
@@ -47,12 +47,12 @@ def grew(base: Sequence[float], head: Sequence[float], limit: float) -> bool:
 
 @dataclass(frozen=True)
 class MeasuredRule:
-    """A number that launches of both sides give, each process alone, the sides in turn.
+    """A rule on a number that launches of both sides measure, one process at a time, in turn.
 
-    A launch does a ``job`` on the case (``memory``, ``throughput``, ...); ``value`` takes the
-    number from the job's typed result (None: this machine cannot tell). Rules of one job share
-    their launches. ``exceeded`` decides, given the values of base and head, one a launch, and the
-    growth that the suite allows as a share; ``reason`` is the code of such a verdict
+    A launch does a ``job`` on the case (``memory``, ``throughput``, ...). ``value`` reads the
+    number from the job's typed result (None: this machine cannot measure it). Rules of one job
+    share their launches. ``exceeded`` decides from the values of base and head, one a launch, and
+    the growth that the suite allows as a share. ``reason`` is the code of such a verdict
     (`gating.verdict.REASONS`).
     """
 
@@ -73,16 +73,16 @@ RULES: Registry[Rule] = Registry("gate rule", ("cspbench.gating.rules",), "cspbe
 
 
 def rules() -> dict[str, Rule]:
-    """Every rule by the name that a suite calls it by."""
+    """Every rule by its name in suites."""
     positions = {metric.name: place.position for metric, place in shown_in("gate")}
     totals = {m.name: _of_total(m, positions.get(m.name)) for m in TOTAL_METRICS}
     return {**totals, **{rule.name: rule for rule in RULES}}
 
 
 def always_compared() -> list[str]:
-    """Names of the static rules that a gate compares without a limit too, in its order."""
-    found = [rule for rule in rules().values() if isinstance(rule, StaticRule)]
-    ordered = sorted((rule.position, rule.name) for rule in found if rule.position is not None)
+    """Names of the static rules that a gate compares without a limit too, in report order."""
+    static = [rule for rule in rules().values() if isinstance(rule, StaticRule)]
+    ordered = sorted((rule.position, rule.name) for rule in static if rule.position is not None)
     return [name for _, name in ordered]
 
 

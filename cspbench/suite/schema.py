@@ -1,7 +1,7 @@
 """The form of a suite file as pydantic models.
 
-What the models cannot know (which axes a model or backend has) is checked in
-:mod:`cspbench.suite.settings` and :mod:`cspbench.suite.expand`.
+:mod:`cspbench.suite.settings` and :mod:`cspbench.suite.expand` check the axes, which depend on the
+registered models and backends.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from cspbench.core.text import nearest
 from cspbench.jobs.spec import Policy, kinds_with
 from cspbench.suite.problems import Problems, shown
 from cspbench.suite.rules import rules
-from cspbench.suite.suite import EACH, SETTINGS, Gate, Measure
+from cspbench.suite.suite import EACH, LABEL, LABEL_RULE, SETTINGS, Gate, Measure
 from cspbench.suite.tree import Tree
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
@@ -44,7 +44,7 @@ def _name(value: object) -> object:
     if isinstance(value, str) and not _NAME.fullmatch(value):
         raise ValueError(
             f"{shown(value)} is not a name: up to 80 letters, digits, dots, hyphens and "
-            "underscores, the first a letter or digit (no path separators)"
+            "underscores are allowed, the first a letter or digit (no path separators)"
         )
     return value
 
@@ -71,9 +71,9 @@ def _warmup(value: object) -> object:
 
 
 def _sensors(value: object) -> object:
-    """Names as a list or as text; whether this machine has them shows when the run begins."""
+    """Names as a list or as text; the run checks which of them this machine has."""
+    from cspbench.machine.sensors.monitor import AUTO, NONE, check_names
     from cspbench.machine.sensors.spec import SENSORS
-    from cspbench.machine.sensors.watch import AUTO, NONE, check_names
 
     if isinstance(value, list) and all(isinstance(name, str) for name in value):
         value = ", ".join(value) or NONE
@@ -82,8 +82,7 @@ def _sensors(value: object) -> object:
     return value
 
 
-_LABEL = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
-_LABEL_SCHEMA = {"type": "string", "pattern": f"^{_LABEL.pattern}$"}
+_LABEL_SCHEMA = {"type": "string", "pattern": f"^{LABEL.pattern}$"}
 _DEVICES_SCHEMA = {
     "anyOf": [_LABEL_SCHEMA, {"type": "array", "items": _LABEL_SCHEMA, "minItems": 1}],
     "examples": [EACH, ["jetson-orin", "x86"]],
@@ -91,20 +90,17 @@ _DEVICES_SCHEMA = {
 
 
 def _devices(value: object) -> object:
-    """``each``, or labels as a list (one may stand alone), every one a label and there once."""
+    """``each``, one label, or a list of different labels."""
     labels = [value] if isinstance(value, str) else value
     if not isinstance(labels, list) or not labels:
         raise ValueError(f"must be each, or a list of labels such as [x86], not {shown(value)}")
     for label in labels:
-        if not isinstance(label, str) or not _LABEL.fullmatch(label):
-            raise ValueError(
-                f"{shown(label)} is not a label: up to 63 small letters, digits, dots, hyphens and "
-                "underscores, the first a letter or digit"
-            )
+        if not isinstance(label, str) or not LABEL.fullmatch(label):
+            raise ValueError(f"{shown(label)} is not a label: {LABEL_RULE}")
         if labels.count(label) > 1:
             raise ValueError(f"{label} is given twice")
     if EACH in labels and len(labels) > 1:
-        raise ValueError(f"{EACH} stands alone: it means every board")
+        raise ValueError(f"{EACH} must stand alone, because it means every board")
     return labels
 
 
@@ -115,7 +111,7 @@ _WARMUP_SCHEMA = {"anyOf": [{"const": "auto"}, {"type": "number", "minimum": 0, 
 
 
 class _Section(BaseModel):
-    # Building validators is most of what importing this file costs: only the outermost one's are.
+    # Building validators takes most of this file's import time, so only the outermost builds them.
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, defer_build=True)
 
 
@@ -134,7 +130,7 @@ class _MeasureBase(_Section):
         return self
 
     def measure(self) -> Measure:
-        """As the rest of cspbench sees it."""
+        """The section as `Measure`."""
         values = {item.name: getattr(self, key) for key, item in SETTINGS.items()}
         extras = [key for key in _foreign_launches() if getattr(self, key)]
         whole: dict[str, Any] = {
@@ -144,7 +140,7 @@ class _MeasureBase(_Section):
         return Measure(**whole, extras=tuple(extras))
 
 
-#: What a suite may write for a setting, where that is more than the type of its value.
+#: Forms that a suite accepts for a setting beyond the type of its value.
 _FORMS: dict[str, Any] = {
     "warmup": Annotated[float, BeforeValidator(_warmup), WithJsonSchema(_WARMUP_SCHEMA)],
     "target_ci": Share,
@@ -153,15 +149,15 @@ _FORMS: dict[str, Any] = {
 
 
 def _foreign_launches() -> dict[str, str]:
-    """Keys that ask for kinds of launches of other packages, with what they do."""
+    """Keys that request kinds of launches of other packages, with their summaries."""
     kinds = kinds_with(Policy.AFTER)
     return {kind.setting: kind.summary for kind in kinds if kind.setting not in SETTINGS}
 
 
 def _measure_section() -> type[_MeasureBase]:
-    """The section as `Measure` has it, and a switch for each kind of launch beyond it."""
+    """The settings of `Measure`, and a switch for each kind of launch of other packages."""
     types = get_type_hints(Measure)
-    made: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
     for key, item in SETTINGS.items():
         bounds = dict(item.metadata["bounds"])
         if types[item.name] in (float, float | None):
@@ -170,10 +166,13 @@ def _measure_section() -> type[_MeasureBase]:
         kind = Annotated[_FORMS.get(key, types[item.name]), Field(**bounds)] if bounds else (
             _FORMS.get(key, types[item.name])
         )  # fmt: skip
-        made[key] = (kind, about)
+        settings[key] = (kind, about)
     for key, summary in _foreign_launches().items():
-        made[key] = (bool, Field(default=False, description=f"one more launch a case: {summary}"))
-    return create_model("MeasureSection", __base__=_MeasureBase, __doc__="How to measure.", **made)
+        switch = Field(default=False, description=f"one more launch a case: {summary}")
+        settings[key] = (bool, switch)
+    return create_model(
+        "MeasureSection", __base__=_MeasureBase, __doc__="How to measure.", **settings
+    )
 
 
 if TYPE_CHECKING:
@@ -191,7 +190,7 @@ class LatencyRule(_Section):
     tolerance: Share = Field(
         default=Gate.tolerance,
         gt=0,
-        description="a change that surely lies within it is called same",
+        description="a change that lies within it with certainty is called same",
     )
 
 
@@ -203,7 +202,7 @@ class GateSection(_Section):
     latency: LatencyRule = Field(default={}, validate_default=True)
 
     def gate(self) -> Gate:
-        """As the rest of cspbench sees it."""
+        """The section as `Gate`."""
         rules = {
             str(info.alias): share
             for name, info in type(self).model_fields.items()
@@ -240,7 +239,7 @@ class SuiteFile(_Section):
         Field(
             default=[],
             description="labels of the boards of a fleet that measure every case, once a label; "
-            "each: every board. Without a fleet it says nothing",
+            "each: every board. Without a fleet it has no effect",
         )
     )
     measure: MeasureSection = Field(default={}, validate_default=True)
@@ -248,15 +247,15 @@ class SuiteFile(_Section):
 
 
 def suite_file() -> type[SuiteFile]:
-    """The form of a suite with the rules of the gate that are registered."""
+    """The form of a suite, with a key for every registered rule of the gate."""
     return _suite_file(tuple(rules()))
 
 
 @functools.cache
 def _suite_file(names: tuple[str, ...]) -> type[SuiteFile]:
-    # Discovering rules imports what registers them, and this file is imported where none is read.
+    # Discovering rules imports their modules, so it must not happen when this file is imported.
     known = rules()
-    shares: dict[str, Any] = {  # by alias, since a rule may be called as a method of pydantic's is
+    shares: dict[str, Any] = {  # by alias, because a rule may have the name of a pydantic method
         f"rule_{name}": (Share | None, Field(None, alias=name, description=known[name].summary))
         for name in names
     }
@@ -294,7 +293,7 @@ _LIMITS = {
 
 
 def check_form(tree: Tree, problems: Problems) -> SuiteFile | None:
-    """Check the form of a suite; None, and the mistakes in ``problems``, if it is wrong."""
+    """Check the form of a suite; if it is wrong, note the mistakes and return None."""
     try:
         return suite_file().model_validate(tree.data)
     except ValidationError as error:

@@ -1,8 +1,8 @@
-"""One value of one axis: read from YAML, checked against what is registered.
+"""Reads the value of an axis from YAML and checks it against the registered options.
 
 A value may set several axes at once: ``model: peleenet+prn@416`` fixes the neck and the input,
-``csp: {gamma: 0.5}`` sets ``csp.gamma``. So a value becomes a *layer*: a mapping from axis to what
-was given for it, with its place.
+``csp: {gamma: 0.5}`` sets ``csp.gamma``. So a value becomes `Settings`: a mapping from axis to
+checked value and location.
 """
 
 from __future__ import annotations
@@ -20,28 +20,28 @@ from cspbench.core.text import nearest
 from cspbench.errors import InputError
 from cspbench.models.spec import ModelSpec
 from cspbench.suite.catalog import CORE_AXES, Catalog
-from cspbench.suite.problems import Problems, Where, shown
+from cspbench.suite.problems import Problems, SourceLocation, shown
 from cspbench.suite.tree import Path, Tree
 
-#: Six digits is what a case id holds.
+#: A case id holds up to six digits.
 LARGEST = 999_999
 FP32 = Axis("precision", "fp32", "choice", ("fp32",))
 _SOURCE = re.compile(r'([a-z][a-z0-9_]*:[^"\[\]+@]+)(.*)', re.DOTALL)
 
 
-class Given(NamedTuple):
-    """A value of an axis, checked as far as that is possible alone, and where it was written."""
+class Setting(NamedTuple):
+    """The value of an axis, checked as far as is possible for it alone, and its location."""
 
     value: Any
-    where: Where
+    where: SourceLocation
 
 
-Layer: TypeAlias = dict[str, Given]
+Settings: TypeAlias = dict[str, Setting]
 
 
 @dataclass
 class SettingReader:
-    """Reads values of axes; what is wrong goes to ``problems``.
+    """Reads values of axes; mistakes go to ``problems``.
 
     ``folder`` is the suite's: paths of model sources are relative to it.
     """
@@ -50,8 +50,8 @@ class SettingReader:
     problems: Problems
     folder: pathlib.Path
 
-    def read(self, tree: Tree, path: Path, axis: str) -> Layer | None:
-        """Read the value of ``axis`` that stands at ``path``; None if it is wrong (and said so)."""
+    def read(self, tree: Tree, path: Path, axis: str) -> Settings | None:
+        """Read the value of ``axis`` at ``path``; note a mistake and return None if it is wrong."""
         value, where = tree.at(path), tree.where(path)
         if axis == "csp" and isinstance(value, dict):
             return self._group(tree, path, value)
@@ -65,15 +65,15 @@ class SettingReader:
         }
         try:
             if axis == "csp":
-                return {"csp.fusion": Given(_no_csp(value), where)}
+                return {"csp.fusion": Setting(_no_csp(value), where)}
             checked = readers[axis](value) if axis in readers else self._option(axis, value)
         except (InputError, ValueError) as error:
             self.problems.add(where, str(error))
             return None
-        return {axis: Given(checked, where)}
+        return {axis: Setting(checked, where)}
 
     def known(self, tree: Tree, path: Path, axis: str) -> bool:
-        """Whether any model, neck or backend has the axis; says so if none has."""
+        """Whether any model, neck or backend has the axis; notes a mistake if none has."""
         if axis in CORE_AXES or axis in self.catalog.axis_names:
             return True
         names = self.catalog.axis_names
@@ -83,18 +83,18 @@ class SettingReader:
         )
         return False
 
-    def _group(self, tree: Tree, path: Path, value: dict[str, Any]) -> Layer | None:
+    def _group(self, tree: Tree, path: Path, value: dict[str, Any]) -> Settings | None:
         """``csp: {gamma: 0.5, fusion: last}`` as the axes ``csp.gamma`` and ``csp.fusion``."""
-        layer: Layer = {}
+        settings: Settings = {}
         for key in value:
             inner, axis = (*path, key), f"csp.{key}"
             read = self.read(tree, inner, axis) if self.known(tree, inner, axis) else None
             if read is None:
                 return None
-            layer.update(read)
-        if not layer:
+            settings.update(read)
+        if not settings:
             self.problems.add(tree.where(path), "is empty")
-        return layer or None
+        return settings or None
 
     def _model(self, value: object) -> ModelId:
         text = _text(value, "the name of a model")
@@ -126,16 +126,15 @@ class SettingReader:
         return self._options(ref, self.catalog.backend(ref.name).axes)
 
     def _file(self, text: str) -> str:
-        """A path beside the suite as the working directory sees it; other texts as they are."""
+        """A file beside the suite relative to the working directory; other texts unchanged."""
         try:
             beside = self.folder / text
             return os.path.relpath(beside) if beside.is_file() else text
         except (OSError, ValueError):
-            # Too long for a path, or with a null character.
-            return text
+            return text  # too long for a path, or with a null character
 
     def _option(self, axis: str, value: object) -> Value:
-        """Accept what any registered definition of the axis accepts."""
+        """Check the value against every registered definition of the axis; one must accept it."""
         if isinstance(value, (dict, list)) or value is None:
             raise InputError(f"must be one value, not {shown(value)}")
         candidates = self.catalog.axes.get(axis, ())
@@ -170,7 +169,7 @@ class SettingReader:
 
 
 def refuses_input(spec: ModelSpec, size: tuple[int, int]) -> str | None:
-    """Why a model cannot take an input of (height, width), in one phrase; None if it can."""
+    """Why a model cannot take an input of (height, width) pixels; None if it can."""
     for side in size:
         if side < spec.min_input:
             return f"must be at least {spec.min_input} pixels a side, not {side}"
@@ -185,7 +184,7 @@ def refuses_input(spec: ModelSpec, size: tuple[int, int]) -> str | None:
 
 
 def without_name(error: ValueError, axis: str) -> str:
-    """The message of an axis without its leading name, which the place already says."""
+    """The message of an axis without its leading name, which the location already contains."""
     return str(error).removeprefix(f"{axis} ")
 
 
@@ -217,16 +216,16 @@ def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= LARGEST
 
 
-def _text(value: object, wanted: str) -> str:
+def _text(value: object, expected: str) -> str:
     if not isinstance(value, str) or not value:
-        raise InputError(f"must be {wanted}, not {shown(value)}")
+        raise InputError(f"must be {expected}, not {shown(value)}")
     return value
 
 
-def _ref(value: object, wanted: str) -> Ref:
-    parsed = ModelId.parse(_text(value, wanted))
+def _ref(value: object, expected: str) -> Ref:
+    parsed = ModelId.parse(_text(value, expected))
     if parsed.neck is not None or parsed.input is not None:
-        raise InputError(f"must be {wanted}, not {shown(value)}")
+        raise InputError(f"must be {expected}, not {shown(value)}")
     return parsed.model
 
 

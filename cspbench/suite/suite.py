@@ -1,20 +1,27 @@
-"""A suite as others see it: its cases, how to measure them, what a gate tolerates."""
+"""The types of a validated suite: its cases, settings of measuring, limits of the gate."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
 from cspbench.core.case import Case
 
-#: What a suite says in place of labels to measure on every board.
+#: Stands in a suite in place of labels to measure on every board.
 EACH = "each"
+#: Form of a board's label, and the sentence that describes it.
+LABEL = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+LABEL_RULE = (
+    "up to 63 small letters, digits, dots, hyphens and underscores are allowed, the first a letter "
+    "or digit"
+)
 
 
 def setting(default: Any, description: str, *, key: str = "", **bounds: float) -> Any:
-    """A setting of ``measure``: suites, the stored format and the documents take it from here.
+    """A setting of ``measure``, from which suites, the stored format and the documents are made.
 
-    ``key`` is its name in suites where that is another; ``bounds`` are pydantic's (``ge``, ...).
+    ``key`` is its name in suites if that differs; ``bounds`` are pydantic's (``ge``, ...).
     """
     about = {"description": description, "key": key, "bounds": bounds}
     return field(default=default, metadata=about)
@@ -44,24 +51,22 @@ class Measure:
     )
     timeout_seconds: float = setting(300.0, "bound of every phase of a launch", gt=0, le=86400)
     memory: bool = setting(True, "one more launch a case measures its peak memory")
-    ceilings: bool = setting(
-        False, "measure what the device can do at best, once, for the roofline"
-    )
+    ceilings: bool = setting(False, "measure the ceilings of the device once, for the roofline")
     layers: bool = setting(False, "one more launch a case profiles its layers")
     throughput: bool = setting(
         False, "one more launch a case overlaps inferences where its backend can"
     )
     sensors: str = setting(
         "auto",
-        "which sensors are read while a launch samples: auto (all of this machine but those that "
-        "want to be named), none, or names such as [jtop]",
+        "sensors that are read while a launch samples: auto (all of this machine but those that "
+        "must be named), none, or names such as [jtop]",
     )
-    seed: int = setting(0, "of the launch order, the inputs and the weights", ge=0, lt=2**32)
-    #: Kinds of launches that other packages bring, by the keys that ask for them.
+    seed: int = setting(0, "seed of the launch order, the inputs and the weights", ge=0, lt=2**32)
+    #: Keys of requested kinds of launches that other packages register.
     extras: tuple[str, ...] = ()
 
     def wants(self, key: str) -> bool:
-        """Whether a kind of launch is asked for, by the key of ``measure`` that asks for it."""
+        """Whether a kind of launch is requested by its key of ``measure``."""
         return key in self.extras or getattr(self, key, False) is True
 
 
@@ -73,11 +78,11 @@ SETTINGS: dict[str, Field[Any]] = {
 
 @dataclass(frozen=True)
 class Gate:
-    """What ``cspbench gate`` tolerates: the ``gate:`` section of a suite.
+    """Limits of ``cspbench gate``: the ``gate:`` section of a suite.
 
     rules: (metric, share) pairs; growth of the metric by more than the share is a regression.
-    min_effect: smallest slowdown that is called slower. tolerance: a change of latency that surely
-    lies within it is called same. Both are shares of the base's latency.
+    min_effect: smallest slowdown that is called slower. tolerance: a change of latency that lies
+    within it with certainty is called same. Both are shares of the base's latency.
     """
 
     rules: tuple[tuple[str, float], ...] = ()
@@ -89,10 +94,10 @@ class Gate:
 class Suite:
     """A validated suite, expanded.
 
-    ``cases`` are in matrix order without duplicates; ``notes`` say what was collapsed, excluded
-    or merged; ``digest`` is the SHA-256 of the file's bytes; ``path`` is where it was read;
-    ``devices`` are labels of a fleet's boards, or EACH alone: each case once on each of them;
-    ``overrides`` are the settings that replaced the file's, as ``--set`` takes them.
+    ``cases`` are in matrix order without duplicates; ``notes`` say which combinations were
+    collapsed, excluded or merged; ``digest`` is the SHA-256 of the file's bytes; ``path`` is the
+    file; ``devices`` are labels of a fleet's boards, or EACH alone: every case is measured once for
+    each; ``overrides`` are the settings that replaced the file's, in the form of ``--set``.
     """
 
     name: str

@@ -1,7 +1,8 @@
-"""What a user names for analysis: model ids, and suites that stand for their models."""
+"""Resolves the targets of an analysis: model ids, and suites as all their models."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -11,20 +12,21 @@ from cspbench.errors import InputError
 
 
 def model_ids(targets: Iterable[str]) -> list[str]:
-    """Ids of all targets in order, each once.
+    """Model ids of all targets in order, each once.
 
     Raises:
-        InputError: a target is neither a model id nor a suite (with the nearest name).
+        InputError: a target is neither a model id nor a suite; the message has the nearest name.
     """
-    found: dict[str, None] = {}
-    for target in targets:
-        for id_ in _suite_ids(target) if is_suite(target) else [target]:
-            found[id_] = None
-    return list(found)
+    ids = [_suite_ids(target) if is_suite(target) else [target] for target in targets]
+    return list(dict.fromkeys(itertools.chain.from_iterable(ids)))
 
 
 def is_suite(target: str) -> bool:
-    """True for a file or folder of suites and for the name of a suite that no model has."""
+    """True for a file or folder of suites, and for the name of a suite.
+
+    Raises:
+        InputError: the target names neither a model nor a suite.
+    """
     if target.endswith((".yaml", ".yml")) and ":" not in target:
         return True
     if Path(target).is_dir():

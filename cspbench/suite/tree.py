@@ -1,8 +1,8 @@
-"""YAML text as plain values, each with its line and column.
+"""Reads YAML text as plain values, each with its line and column.
 
-ruamel.yaml composes the text into nodes (which runs no code and expands no alias); the nodes are
-then turned into plain values here, because the positions are needed beside the values and because
-whatever a hostile file can make large is bounded: bytes, nodes, depth and what aliases expand to.
+ruamel.yaml composes the text into nodes, which runs no code and expands no alias. This module turns
+the nodes into plain values, because it keeps their locations and bounds everything that a hostile
+file can make large: bytes, nodes, depth, and the expansion of aliases.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from ruamel.yaml.reader import ReaderError
 
-from cspbench.suite.problems import Problems, TooManyProblems, Where
+from cspbench.suite.problems import Problems, SourceLocation, TooManyProblems
 
 #: Path of a value in the tree, for example ``("matrix", "gamma", 0)``.
 Path: TypeAlias = tuple[str | int, ...]
@@ -31,26 +31,26 @@ _CORE = "tag:yaml.org,2002:"
 
 @dataclass
 class Tree:
-    """Plain values (dict, list, str, int, float, bool, None) and where each stands.
+    """Plain values (dict, list, str, int, float, bool, None) and their locations.
 
-    ``places`` has the place of each value, ``keys`` that of each mapping key.
+    ``places`` has the location of each value, ``keys`` that of each mapping key.
     """
 
     data: Any
     source: str
-    places: dict[Path, Where] = field(default_factory=dict)
-    keys: dict[Path, Where] = field(default_factory=dict)
+    places: dict[Path, SourceLocation] = field(default_factory=dict)
+    keys: dict[Path, SourceLocation] = field(default_factory=dict)
 
-    def where(self, path: Path, *, key: bool = False) -> Where:
-        """Place of a value or, with ``key``, of its key; of what surrounds it if it is missing."""
+    def where(self, path: Path, *, key: bool = False) -> SourceLocation:
+        """Location of a value or, with ``key``, of its key; if missing, of the enclosing value."""
         name = _dotted(path)
         if key and path in self.keys:
             return self.keys[path]._replace(key=name)
         for end in range(len(path), -1, -1):
             place = self.places.get(path[:end])
             if place is not None:
-                return Where(place.source, place.line, place.column, name)
-        return Where(self.source, 1, 1, name)
+                return SourceLocation(place.source, place.line, place.column, name)
+        return SourceLocation(self.source, 1, 1, name)
 
     def at(self, path: Path) -> Any:
         """The value at a path that exists."""
@@ -59,12 +59,12 @@ class Tree:
             value = value[part]
         return value
 
-    def where_unknown(self, path: Path) -> Where:
-        """Place of a key that should not be there, named by the mapping that holds it."""
+    def where_unknown(self, path: Path) -> SourceLocation:
+        """Location of an unknown key, named by its mapping."""
         return self.where(path, key=True)._replace(key=self.where(path[:-1]).key)
 
     def graft(self, path: Path, other: Tree) -> None:
-        """Put ``other`` at ``path`` in place of what is there; mappings on the way are made."""
+        """Replace the value at ``path`` by ``other``; missing mappings on the path are made."""
         for places in (self.places, self.keys):
             for old in [p for p in places if p[: len(path)] == path]:
                 del places[old]
@@ -79,20 +79,20 @@ class Tree:
 
 
 def parse_yaml(text: str, source: str, problems: Problems, *, one_place: bool = False) -> Tree:
-    """Parse YAML 1.2 text; what is wrong goes to ``problems``.
+    """Parse YAML 1.2 text; mistakes go to ``problems``.
 
-    ``data`` is then None, unless the mistake is only that a key stands twice.
+    After a mistake ``data`` is None, unless the only mistake is a repeated key.
 
     Args:
         text: the whole document.
         source: name of the file, for messages.
         problems: collects the mistakes.
-        one_place: every value stands at ``source`` itself (a value of the command line).
+        one_place: every value has the location ``source`` (a value of the command line).
     """
     reader = _Reader(source, problems, one_place)
     try:
         with warnings.catch_warnings():
-            # ruamel warns of anchors defined twice, which YAML allows.
+            # ruamel warns about anchors that are defined twice, which YAML allows.
             warnings.simplefilter("ignore")
             node = _compose(text)
     except _Bounded as error:
@@ -100,7 +100,7 @@ def parse_yaml(text: str, source: str, problems: Problems, *, one_place: bool = 
     except ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         column = error.position - text.rfind("\n", 0, error.position)
-        place = Where(source) if one_place else Where(source, line, column)
+        place = SourceLocation(source) if one_place else SourceLocation(source, line, column)
         code = error.character if isinstance(error.character, int) else ord(error.character)
         problems.add(place, f"the character U+{code:04X} is not allowed in YAML")
     except MarkedYAMLError as error:
@@ -108,7 +108,7 @@ def parse_yaml(text: str, source: str, problems: Problems, *, one_place: bool = 
         problems.add(reader.place(mark), _yaml_sentence(error, text))
     except (YAMLError, ArithmeticError, AssertionError, AttributeError, LookupError, TypeError,
             ValueError, RecursionError, NotImplementedError) as error:  # fmt: skip
-        # ruamel meets some damaged texts with errors of its own machinery.
+        # For some damaged texts ruamel raises errors of other types.
         problems.add(reader.place(None), f"not valid YAML: {error or type(error).__name__}")
     else:
         if node is not None:
@@ -160,7 +160,7 @@ def _yaml_sentence(error: MarkedYAMLError, text: str) -> str:
     line = lines[mark.line] if mark is not None and mark.line < len(lines) else ""
     at = line[mark.column : mark.column + 1] if mark is not None else ""
     if "\t" in line[: len(line) - len(line.lstrip())] or at == "\t":
-        return "a tab stands where YAML wants spaces; indent with spaces"
+        return "the line is indented with a tab; YAML allows only spaces"
     parts = (error.context, error.problem)
     sentence = ", ".join(" ".join(str(part).split()) for part in parts if part)
     hint = '; inside [ ] and { } quote a name with options: "name[key=value]"' if at == "[" else ""
@@ -169,7 +169,7 @@ def _yaml_sentence(error: MarkedYAMLError, text: str) -> str:
 
 @dataclass
 class _Reader:
-    """Turns nodes into plain values and keeps their places."""
+    """Turns nodes into plain values and keeps their locations."""
 
     source: str
     problems: Problems
@@ -182,12 +182,12 @@ class _Reader:
     def __post_init__(self) -> None:
         self.tree = Tree(None, self.source)
 
-    def place(self, mark: Any, key: str = "") -> Where:
+    def place(self, mark: Any, key: str = "") -> SourceLocation:
         if self.one_place:
-            return Where(self.source)
+            return SourceLocation(self.source)
         if mark is None:
-            return Where(self.source, 1, 1, key)
-        return Where(self.source, mark.line + 1, mark.column + 1, key)
+            return SourceLocation(self.source, 1, 1, key)
+        return SourceLocation(self.source, mark.line + 1, mark.column + 1, key)
 
     def value(self, node: Node, path: Path) -> Any:
         where = self.place(node.start_mark, _dotted(path))
@@ -196,7 +196,7 @@ class _Reader:
         if self.values > MAX_NODES:
             self._stop(where, f"aliases expand to more than {MAX_NODES:,} values")
         if id(node) in self.open_nodes:
-            return self._broken(where, "an alias refers to what contains it")
+            return self._broken(where, "an alias refers to a value that contains it")
         if len(self.open_nodes) >= MAX_DEPTH:
             self._stop(where, f"nested more than {MAX_DEPTH} deep")
         if isinstance(node, ScalarNode):
@@ -212,7 +212,7 @@ class _Reader:
         return self._broken(where, f"the tag {_short(str(node.tag))} is not allowed")
 
     def _mapping(self, node: MappingNode, path: Path) -> dict[str, Any]:
-        found: dict[str, Any] = {}
+        mapping: dict[str, Any] = {}
         for key_node, value_node in node.value:
             key = key_node.value if isinstance(key_node, ScalarNode) else None
             where = self.place(key_node.start_mark)
@@ -220,18 +220,18 @@ class _Reader:
                 self._broken(where, "a key must be a short text")
             elif str(key_node.tag) == _CORE + "merge":
                 self._broken(where, "merge keys (<<) are not part of YAML 1.2; write the keys")
-            elif key in found:
+            elif key in mapping:
                 first = self.tree.keys[(*path, key)]
                 self.problems.add(where, f"{key!r} is given twice, first on line {first.line}")
             else:
                 self.tree.keys[(*path, key)] = where
-                found[key] = self.value(value_node, (*path, key))
+                mapping[key] = self.value(value_node, (*path, key))
                 if value_node.value == "":
-                    # Nothing stands there; ruamel gives the place of whatever comes next.
+                    # The key has no value, and ruamel gives the location of the next node.
                     self.tree.places[(*path, key)] = where._replace(key=_dotted((*path, key)))
-        return found
+        return mapping
 
-    def _scalar(self, node: ScalarNode, where: Where) -> Any:
+    def _scalar(self, node: ScalarNode, where: SourceLocation) -> Any:
         tag, text = str(node.tag), str(node.value)
         if len(text) > MAX_TEXT:
             return self._broken(
@@ -243,22 +243,21 @@ class _Reader:
         try:
             return read(text)
         except ValueError:
-            # What only looks like a number ("0x", "1:30") is a text, and is judged as one.
-            return text
+            return text  # it only looks like a number ("0x", "1:30")
 
-    def _broken(self, where: Where, sentence: str) -> Any:
-        """Note a mistake that leaves no value: what stands around it cannot be judged."""
+    def _broken(self, where: SourceLocation, sentence: str) -> Any:
+        """Note a mistake that leaves no value, so that the values around it cannot be checked."""
         self.broken = True
         self.problems.add(where, sentence)
         return None
 
-    def _stop(self, where: Where, sentence: str) -> NoReturn:
+    def _stop(self, where: SourceLocation, sentence: str) -> NoReturn:
         self.problems.add(where, sentence)
         raise TooManyProblems
 
 
 def _dotted(path: Path) -> str:
-    """The keys of a path for messages: printable and bounded, whatever the file has for keys."""
+    """The keys of a path for messages: printable and bounded for any file."""
     keys = [part for part in path if isinstance(part, str)]
     return ".".join(k if len(k) <= 40 and k.isprintable() else repr(k[:40]) for k in keys[:6])
 
@@ -293,7 +292,7 @@ _SCALARS: dict[str, Any] = {
     _CORE + "float": _real,
     _CORE + "bool": _boolean,
     _CORE + "null": _nothing,
-    # Written without a tag these have a meaning in YAML 1.1 that suites do not need.
+    # YAML 1.1 gives these scalars a meaning even without a tag; suites do not need it.
     _CORE + "timestamp": str,
     _CORE + "merge": str,
     _CORE + "value": str,

@@ -28,7 +28,7 @@ RESIDUAL = "(between layers)"
 class Conditions:
     """What a profile was taken under: images an inference, precision, and the device's ceilings.
 
-    ``ceilings`` are the fields of ``store.ceilings.Ceilings``, empty if nobody measured them;
+    ``ceilings`` are the fields of ``store.ceilings.Ceilings``, empty if they are unknown;
     ``told`` names them, or says what command measures them.
     """
 

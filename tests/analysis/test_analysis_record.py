@@ -187,7 +187,7 @@ def test_the_documentation_names_every_number():
     ],
 )  # fmt: skip
 def test_a_stored_layer_with_a_value_of_another_type_is_refused(name, value):
-    """A run may come from a stranger; what its layers hold is computed with."""
+    """A run may be untrusted, and its layers' facts are used in computations."""
     net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU())
     data = json.loads(analyze(net, (1, 3, 8, 8), cache=False).to_json())
     check_stored(data)  # as it was written

@@ -36,7 +36,7 @@ SETTINGS = [
 
 @pytest.fixture(scope="module")
 def artifacts(tmp_path_factory):
-    """The model as each backend eats it: kind -> spec, made once; and its module."""
+    """The model in the form that each backend loads: kind -> spec, made once; and its module."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CSPBENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
         model = ModelId.parse(MODEL)

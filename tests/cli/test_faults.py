@@ -100,7 +100,7 @@ def test_a_full_file_system_stops_the_run_and_what_was_measured_is_resumed(run):
     fill = "dd if=/dev/zero of=results/filler bs=4k 2>/dev/null || true"
     out, err = in_namespace(run, IN_MID_RUN % (fill, "rm results/filler"))
     assert out == "code 3\n"
-    assert "No space left on device; what was measured before is kept" in err
+    assert "No space left on device; earlier launches are kept" in err
     (path,) = (run.folder / "kept").glob("2*")
     there = read_run(path)
     assert len(there.launches) >= 2
@@ -115,7 +115,7 @@ def test_a_file_system_that_turns_read_only_stops_the_run(run):
     turn = "until mount -o remount,ro results; do :; done 2>/dev/null"
     out, err = in_namespace(run, IN_MID_RUN % (turn, ""))
     assert out == "code 3\n"
-    assert "Read-only file system; what was measured before is kept" in err
+    assert "Read-only file system; earlier launches are kept" in err
     (path,) = (run.folder / "kept").glob("2*")
     assert len(read_run(path).launches) >= 2
 
@@ -139,7 +139,7 @@ def test_a_run_directory_that_is_deleted_stops_the_run(run):
     shutil.rmtree(the_run(run.folder))
     out, err = controller.communicate()
     assert (controller.returncode, out) == (3, "")
-    assert "No such file or directory; what was measured before is kept" in err
+    assert "No such file or directory; earlier launches are kept" in err
     assert "Traceback" not in err
     assert list(run.folder.glob("results/*")) == []  # and it is not made again, half empty
 

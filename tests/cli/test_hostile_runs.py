@@ -1,9 +1,8 @@
-"""Runs from strangers through every command that shows one: text stays text, and no traceback.
+"""Untrusted runs through every command that shows one: text stays text, and no traceback.
 
-A whole run is changed in one place, as an attacker might write it; a command then shows
-it, leaves a launch out, or refuses it in a sentence. Chance chooses some of all such changes; and
-each kind of place is tried with each value: what reading it refuses is done with, what it lets
-through must be shown.
+A whole run is changed in one place, as an attacker might write it. A command then shows it, leaves
+a launch out, or refuses it in a sentence. Some changes are random; besides, each kind of place is
+tried with each value. If reading accepts the changed run, every command must show it.
 """
 
 import copy

@@ -109,12 +109,12 @@ THINGS.add(Thing({name!r}))
 @pytest.fixture
 def things(tmp_path, monkeypatch):
     """A registry of a package (one.py, two.py, _private.py) and another distribution."""
-    rooms = tmp_path / "thing_room"
-    rooms.mkdir()
-    (rooms / "__init__.py").touch()
-    (rooms / "one.py").write_text(PACKAGE.format(name="one"))
-    (rooms / "two.py").write_text(PACKAGE.format(name="two[x]"))
-    (rooms / "_private.py").write_text("raise RuntimeError('a spec\\'s heavy half was imported')")
+    package = tmp_path / "things_package"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "one.py").write_text(PACKAGE.format(name="one"))
+    (package / "two.py").write_text(PACKAGE.format(name="two[x]"))
+    (package / "_private.py").write_text("raise RuntimeError('a spec\\'s heavy half was imported')")
     (tmp_path / "foreign_thing.py").write_text(PACKAGE.format(name="foreign"))
     info = tmp_path / "foreign-1.0.dist-info"
     info.mkdir()
@@ -125,11 +125,11 @@ def things(tmp_path, monkeypatch):
     import test_registry_host as host
 
     host.Thing = Thing
-    host.THINGS = Registry("thing", ("thing_room",), "test.things")
+    host.THINGS = Registry("thing", ("things_package",), "test.things")
     registry._entry_points.cache_clear()  # distributions are scanned once a process
     yield host.THINGS
     registry._entry_points.cache_clear()
-    for name in [n for n in sys.modules if n.startswith(("thing_room", "foreign_thing"))]:
+    for name in [n for n in sys.modules if n.startswith(("things_package", "foreign_thing"))]:
         del sys.modules[name]
     del sys.modules["test_registry_host"]
 
@@ -143,9 +143,9 @@ def test_files_and_entry_points_register_themselves_and_private_files_stay_unrea
 
 
 def test_discovery_waits_for_the_first_look_up(things):
-    assert "thing_room.one" not in sys.modules
+    assert "things_package.one" not in sys.modules
     things.names()
-    assert "thing_room.one" in sys.modules
+    assert "things_package.one" in sys.modules
 
 
 def test_names_by_pattern_only_star_and_question_mark_are_special(things):

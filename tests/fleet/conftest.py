@@ -12,7 +12,7 @@ import pytest
 from cspbench.artifacts.cache import ArtifactSpec
 from cspbench.backends.spec import BACKENDS
 from cspbench.core.case import ModelId
-from cspbench.fleet.client import Hub
+from cspbench.fleet.client import FleetClient
 from cspbench.jobs.prepare import PrepareRequest
 from cspbench.runner.executor import LocalExecutor
 from tests.fake_backend import install
@@ -32,17 +32,16 @@ measure: {rounds: 3, memory: false, warmup: 0.01, max_seconds: 0.05, timeout_sec
 
 @pytest.fixture(scope="session")
 def _folders(tmp_path_factory):
-    """Where the controller keeps artifacts and locks, and where the fake backend is installed."""
+    """Folders of the controller's artifacts and locks and of the installed fake backend."""
     fakes = install(tmp_path_factory.mktemp("fake"))
     return tmp_path_factory.mktemp("cache"), tmp_path_factory.mktemp("lock"), fakes
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _home(_folders):
-    """The controller's cache, and the fake backend, for the tests of one file: others on the same
-    process must see nothing of it."""
+    """The controller's cache and the fake backend, for the tests of one file only."""
     cache, lock, fakes = _folders
-    list(BACKENDS)  # discovered before the fake is there, as in whatever ran before
+    list(BACKENDS)  # discover the others before the fake is registered
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CSPBENCH_CACHE", str(cache))
         patch.setenv("CSPBENCH_LOCK_DIR", str(lock))
@@ -56,7 +55,7 @@ def _home(_folders):
 
 @pytest.fixture(scope="module")
 def exported(_home):
-    """The artifacts that OpenCV and the fake backend eat, exported in one go, once."""
+    """The artifacts that OpenCV and the fake backend load, exported together once."""
     model = ModelId.parse(MODEL)
     specs = [ArtifactSpec(model, 1, kind, 0) for kind in ("pt2", "onnx")]
     if not all(spec.exists for spec in specs):
@@ -77,21 +76,21 @@ def suite(tmp_path) -> Path:
 @pytest.fixture(scope="module")
 def fleet(exported, tmp_path_factory):
     """A scheduler and the boards a1 and a2, both of the label a, and b1 of the label b."""
-    with machines(tmp_path_factory.mktemp("fleet")) as found:
-        found.scheduler()
+    with machines(tmp_path_factory.mktemp("fleet")) as fleet:
+        fleet.scheduler()
         for name in ("a1", "a2", "b1"):
-            found.agent(name, "--label", name[0])
-        hub = eventually(lambda: _hub(found.address))
-        eventually(lambda: len(hub.boards()) == 3)
-        hub.close()
-        yield found
+            fleet.agent(name, "--label", name[0])
+        client = eventually(lambda: _client(fleet.address))
+        eventually(lambda: len(client.boards()) == 3)
+        client.close()
+        yield fleet
 
 
-def _hub(address):
+def _client(address):
     from cspbench.errors import InputError
 
     try:
-        return Hub(address, connect_seconds=2)
+        return FleetClient(address, connect_seconds=2)
     except InputError:
         return None
 
@@ -99,13 +98,13 @@ def _hub(address):
 @pytest.fixture
 def connect():
     """Connect to a scheduler as soon as it answers; leave it after the test."""
-    hubs = []
+    clients = []
 
     def connected(address, boards=0):
-        hubs.append(eventually(lambda: _hub(address)))
-        eventually(lambda: len(hubs[-1].boards()) >= boards)
-        return hubs[-1]
+        clients.append(eventually(lambda: _client(address)))
+        eventually(lambda: len(clients[-1].boards()) >= boards)
+        return clients[-1]
 
     yield connected
-    for hub in hubs:
-        hub.close()
+    for client in clients:
+        client.close()

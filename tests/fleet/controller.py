@@ -11,15 +11,15 @@ from pathlib import Path
 
 
 def main(suite: str, out: str, address: str) -> None:
-    from cspbench.fleet.client import Hub
+    from cspbench.fleet.client import FleetClient
     from cspbench.fleet.controller import execute_fleet, new_fleet_run, resumable_fleet
     from cspbench.fleet.devices import plan_fleet
     from cspbench.runner.executor import LocalExecutor
     from cspbench.store.rundir import list_runs
     from cspbench.suite.load import load_suite
 
-    hub = Hub(address)
-    boards = hub.boards()
+    client = FleetClient(address)
+    boards = client.boards()
     known = list_runs(Path(out))
     if known:
         fleet, stored = resumable_fleet(known[0], boards)
@@ -27,9 +27,9 @@ def main(suite: str, out: str, address: str) -> None:
     else:
         fleet = plan_fleet(load_suite(Path(suite)), boards)
         path, before = new_fleet_run(fleet, Path(out)).path, []
-    late = execute_fleet(fleet, path, hub, LocalExecutor(), before, board_seconds=120)
+    late = execute_fleet(fleet, path, client, LocalExecutor(), before, board_seconds=120)
     print("late", len(late))
-    hub.close()
+    client.close()
 
 
 if __name__ == "__main__":

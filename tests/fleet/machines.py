@@ -33,8 +33,8 @@ def eventually(what: Callable[[], object], seconds: float = 90.0) -> object:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         with contextlib.suppress(OSError):
-            if found := what():
-                return found
+            if result := what():
+                return result
         time.sleep(0.1)
     raise AssertionError(f"nothing within {seconds:g} s")
 
@@ -119,8 +119,8 @@ class Machines:
 
 @contextlib.contextmanager
 def machines(folder: Path, **options: object) -> Iterator[Machines]:
-    found = Machines(folder, **options)  # type: ignore[arg-type]
+    fleet = Machines(folder, **options)  # type: ignore[arg-type]
     try:
-        yield found
+        yield fleet
     finally:
-        found.close()
+        fleet.close()

@@ -68,7 +68,7 @@ def test_parts_out_of_order_are_refused(made, tmp_path):
     assert send(store, item, made[0])[-1]  # from the start again
 
 
-def test_a_damaged_file_of_the_cache_is_found_out(made, tmp_path):
+def test_a_damaged_file_of_the_cache_is_detected(made, tmp_path):
     store = Store(tmp_path / "board")
     item = pair(*made)[0]
     send(store, item, made[0])

@@ -1,4 +1,4 @@
-"""A board by itself: requests in, answers out; the launch is invented."""
+"""A board by itself: requests in, answers out; a fake executor stands for the launch."""
 
 import json
 from dataclasses import asdict
@@ -16,7 +16,7 @@ from cspbench.runner.process import Outcome
 CASE = "yolov3-tiny-prn@96/fake/b1/t1/a"
 
 
-class Invented:
+class FakeExecutor:
     """An executor that remembers its jobs and answers the same."""
 
     def __init__(self):
@@ -32,7 +32,7 @@ class Invented:
 
 @pytest.fixture
 def executor():
-    return Invented()
+    return FakeExecutor()
 
 
 @pytest.fixture
@@ -55,8 +55,8 @@ def ask(board, kind, data=b"", **content):
 
 def launch(board, items, job="time", queue=60.0, **options):
     artifact, reference = (asdict(item) for item in items)
-    wanted = {"job": job, "case": CASE, "artifact": artifact, "reference": reference}
-    text = encode("launch", {"launch": "s-1", "job": wanted, "threads": 2, "timeout": 9.0,
+    request = {"job": job, "case": CASE, "artifact": artifact, "reference": reference}
+    text = encode("launch", {"launch": "s-1", "job": request, "threads": 2, "timeout": 9.0,
                               "queue": queue})  # fmt: skip
     return json.loads(board.serve(text, **options))
 
@@ -68,11 +68,15 @@ def put(board, items):
 
 
 def test_a_board_announces_what_it_is(board):
-    found = json.loads(board.announce())
-    assert (found["protocol"], found["name"], found["labels"]) == (PROTOCOL, "pi", ["arm"])
-    assert found["backends"]["opencv-cpu"] is None
-    assert "cpu" in found["devices"]
-    assert found["environment"]["cores_usable"] >= 1
+    announced = json.loads(board.announce())
+    assert (announced["protocol"], announced["name"], announced["labels"]) == (
+        PROTOCOL,
+        "pi",
+        ["arm"],
+    )
+    assert announced["backends"]["opencv-cpu"] is None
+    assert "cpu" in announced["devices"]
+    assert announced["environment"]["cores_usable"] >= 1
 
 
 def test_a_launch_says_what_it_lacks_and_works_once_it_has_it(board, executor, items):
@@ -111,9 +115,12 @@ def test_an_answer_that_had_no_way_back_is_told_with_the_next_one(board, items):
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        (encode("format", {}), "'format' is no request that a board knows"),
-        (encode("launch", {}), "not a request"),
-        (encode("launch", {"launch": "x", "job": {"job": "prepare"}}), "is no job for a board"),
+        (encode("format", {}), "cannot answer requests of kind 'format'"),
+        (encode("launch", {}), "the request is malformed"),
+        (
+            encode("launch", {"launch": "x", "job": {"job": "prepare"}}),
+            "a board cannot run the job 'prepare'",
+        ),
         (json.dumps({"protocol": 99, "kind": "launch"}), "the controller speaks protocol 99"),
         ("__import__('os')", "sent no message"),
     ],
@@ -137,7 +144,7 @@ def test_cooling_down_is_bounded():
     assert cool_down(75.0, 60.0, lambda: next(readings), slept.append) == 2.0
     assert slept == [1.0, 1.0]
     assert cool_down(75.0, 2.5, lambda: 99.0, slept.append) == 2.5  # and then it measures
-    assert cool_down(75.0, 60.0, lambda: None, slept.append) == 0.0  # nobody can tell
+    assert cool_down(75.0, 60.0, lambda: None, slept.append) == 0.0  # unknown
 
 
 def test_only_settings_count_as_changed():
@@ -152,7 +159,7 @@ def test_what_is_no_label(text):
         check_label(text)
 
 
-def test_labels_of_workers_that_nobody_started_by_hand(monkeypatch):
+def test_workers_of_a_cluster_take_their_labels_from_the_environment(monkeypatch):
     monkeypatch.setenv("CSPBENCH_BOARD", "node-7")
     monkeypatch.setenv("CSPBENCH_LABELS", "epyc, big")
     assert Settings.from_environment() == Settings("node-7", ("epyc", "big"))

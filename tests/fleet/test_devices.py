@@ -1,4 +1,4 @@
-"""Which board does what: labels, seats, and what may stand in for a lost board."""
+"""Placement of cases on boards: labels, backends, and which board may replace a lost one."""
 
 from dataclasses import replace
 
@@ -30,15 +30,15 @@ def suite(*models, devices=(), backend="opencv-cpu"):
 
 def test_a_fleet_of_one_measures_the_cases_of_a_local_run():
     fleet = plan_fleet(suite("peleenet"), [board("pi", "arm")])
-    assert dict(fleet.seats) == {"peleenet@64/opencv-cpu/b1/t1": "pi"}
+    assert dict(fleet.placements) == {"peleenet@64/opencv-cpu/b1/t1": "pi"}
 
 
 def test_boards_of_a_label_share_its_cases_out():
     models = ("peleenet", "csppeleenet", "yolov3-tiny", "yolov3-tiny-prn")
     boards = [board("a1", "a"), board("a2", "a"), board("b", "b")]
     fleet = plan_fleet(suite(*models, devices=("a", "b")), boards)
-    assert sorted(fleet.seats.values()) == ["a1", "a1", "a2", "a2", "b", "b", "b", "b"]
-    assert all(case.rpartition("/")[2] == name[0] for case, name in fleet.seats.items())
+    assert sorted(fleet.placements.values()) == ["a1", "a1", "a2", "a2", "b", "b", "b", "b"]
+    assert all(case.rpartition("/")[2] == name[0] for case, name in fleet.placements.items())
 
 
 def test_each_means_every_board_by_its_name():
@@ -49,11 +49,11 @@ def test_each_means_every_board_by_its_name():
 def test_a_case_goes_where_its_backend_is():
     boards = [board("a1", "a", backends={"opencv-cpu": "no OpenCV"}), board("a2", "a")]
     fleet = plan_fleet(suite("peleenet", "csppeleenet", devices=("a",)), boards)
-    assert set(fleet.seats.values()) == {"a2"}
+    assert set(fleet.placements.values()) == {"a2"}
     alone = plan_fleet(suite("peleenet", devices=("a",)), boards[:1])
     [case] = alone.plan.cases
     assert (case.status.value, case.reason) == ("unavailable", "a1: no OpenCV")
-    assert alone.seats == {}
+    assert alone.placements == {}
 
 
 @pytest.mark.parametrize("pattern", ["peleenet@64/opencv-cpu/b1/t1", "peleenet*/a", "pel*"])
@@ -81,11 +81,11 @@ def test_a_run_of_a_fleet_is_resumed_on_the_very_boards_it_was_begun_on(tmp_path
     card = {"host": "pc", "gpu": "NVIDIA T4", "gpu_uuid": "1"}
     plan = plan_fleet(suite("peleenet", devices=("each",)), [board("x", **card), board("y")])
     run = new_fleet_run(plan, tmp_path).path
-    assert resumable_fleet(run, [board("x", **card)])[0].seats == dict(plan.seats)
+    assert resumable_fleet(run, [board("x", **card)])[0].placements == dict(plan.placements)
     changed = [board("x", **{**card, "gpu_uuid": "2"})]
     with pytest.raises(InputError, match="resumed: gpu_uuid was '1' and is '2' on board x; start"):
         resumable_fleet(run, changed)
-    assert resumable_fleet(run, changed, force=True)[0].seats == dict(plan.seats)
+    assert resumable_fleet(run, changed, force=True)[0].placements == dict(plan.placements)
 
 
 def test_an_agent_of_another_protocol_is_refused_with_a_sentence():
@@ -127,15 +127,15 @@ devices: %s
 )
 def test_a_suite_names_boards(tmp_path, text, devices):
     (tmp_path / "s.yaml").write_text(SUITE % text)
-    found = load_suite(tmp_path / "s.yaml")
-    assert found.devices == devices
-    assert any(note.startswith("devices: ") for note in found.notes)  # one machine says so
+    loaded = load_suite(tmp_path / "s.yaml")
+    assert loaded.devices == devices
+    assert any(note.startswith("devices: ") for note in loaded.notes)  # one machine says so
 
 
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("[each, x86]", "each stands alone"),
+        ("[each, x86]", "each must stand alone"),
         ("[x86, x86]", "x86 is given twice"),
         ("[X86]", "'X86' is not a label"),
         ("[]", "must be each, or a list of labels"),

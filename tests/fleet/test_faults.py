@@ -29,12 +29,12 @@ LONG = SUITE.replace("[1, 2]", "[20, 30]").replace("max_seconds: 0.05", "max_sec
 
 @pytest.fixture
 def fleet(exported, tmp_path):
-    with machines(tmp_path) as found:
-        found.scheduler()
+    with machines(tmp_path) as fleet:
+        fleet.scheduler()
         for name, label in (("a1", "a"), ("a2", "a"), ("b1", "b")):
-            found.agent(name, "--label", label)
+            fleet.agent(name, "--label", label)
         (tmp_path / "long.yaml").write_text(LONG + "devices: [a, b]\n")
-        yield found
+        yield fleet
 
 
 def control(fleet, connect):
@@ -54,8 +54,8 @@ def _with_root():
 
 def launches(fleet, board=None):
     runs = list_runs(fleet.folder / "out")
-    found = read_run(runs[0]).launches if runs else []
-    return [launch for launch in found if board in (None, launch.board)]
+    launches = read_run(runs[0]).launches if runs else []
+    return [launch for launch in launches if board in (None, launch.board)]
 
 
 def finish(fleet, controller):

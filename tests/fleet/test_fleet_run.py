@@ -44,8 +44,10 @@ def test_every_case_is_measured_once_on_every_board(run):
 
 def test_a_board_works_through_its_rounds_in_its_own_order(run):
     """Serial on a board: a launch ends before the next one of that board; rounds interleave."""
-    for _, mine in run.launches.groupby("board"):
-        assert mine["case"][:2].nunique() == 2, "the first round has every case of the board once"
+    for _, launches in run.launches.groupby("board"):
+        assert launches["case"][:2].nunique() == 2, (
+            "the first round has every case of the board once"
+        )
 
 
 def test_state_of_the_board_is_kept_with_every_launch(run):
@@ -124,11 +126,11 @@ def test_opencv_measures_what_was_sent_to_it(fleet, exported, connect, tmp_path)
     """The real backend, on a board that built nothing: its cache holds the artifact by content."""
     text = SUITE.replace("[fake]", "[opencv-cpu]").replace("  ms: [1, 2]\n", "")
     (tmp_path / "opencv.yaml").write_text(text.replace("rounds: 3", "rounds: 1"))
-    hub = connect(fleet.address, boards=3)
+    client = connect(fleet.address, boards=3)
     suite = load_suite(tmp_path / "opencv.yaml", {"devices": "b"})
-    plan = plan_fleet(suite, hub.boards())
+    plan = plan_fleet(suite, client.boards())
     directory = new_fleet_run(plan, tmp_path / "out")
-    execute_fleet(plan, directory.path, hub, LocalExecutor())
+    execute_fleet(plan, directory.path, client, LocalExecutor())
     [row] = cspbench.load(directory.path).cases.to_dict("records")
     assert (row["status"], row["board"], row["launches"]) == ("ok", "b", 1), row["reason"]
     assert row["max_relative_error"] <= 1e-4

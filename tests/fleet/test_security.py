@@ -1,4 +1,4 @@
-"""Plain TCP stays on this machine unless somebody accepts what that means."""
+"""Plain TCP stays on this machine unless the user accepts the risk."""
 
 import pytest
 

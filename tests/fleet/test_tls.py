@@ -51,7 +51,7 @@ def test_a_fleet_over_tls_measures_and_turns_strangers_away(
             return result if result.returncode == 0 else None
 
         assert "2 of 2 cases can run on x1" in eventually(planned).stdout
-        # A certificate that nobody of this fleet has signed.
+        # A certificate of another authority.
         make = "openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=stranger -keyout"
         command = f"{make} stranger.key -out stranger.pem"
         subprocess.run(command, shell=True, cwd=certificates, check=True, capture_output=True)

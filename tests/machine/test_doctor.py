@@ -37,7 +37,7 @@ def test_a_board_in_a_container_says_what_it_cannot_see(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     write(tmp_path / "etc/nv_tegra_release", "# R36")
     values = [(finding.value, finding.verdict) for finding in jetson(tmp_path)]
-    assert values == [("nvpmodel -q does not tell", "info"), ("not visible here", "info")]
+    assert values == [("unknown to nvpmodel -q", "info"), ("not visible here", "info")]
 
 
 def test_other_machines_hear_nothing_of_it(tmp_path):

@@ -12,7 +12,7 @@ def window(own_cpu_s, seconds=2.0):
 
 
 @pytest.mark.parametrize(
-    ("wanted", "told", "own_cpu_s", "problem"),
+    ("threads", "reported", "own_cpu_s", "problem"),
     [
         (1, 1, 2.0, None),
         (1, None, 2.5, None),  # 1.25 processors: Python beside the backend's thread
@@ -24,11 +24,11 @@ def window(own_cpu_s, seconds=2.0):
         (2, 2, 6.0, "2 threads were asked for, 3.0 processors were used"),
     ],
 )
-def test_what_is_wrong(wanted, told, own_cpu_s, problem):
-    assert wrong_threads(wanted, told, window(own_cpu_s)) == problem
+def test_what_is_wrong(threads, reported, own_cpu_s, problem):
+    assert wrong_threads(threads, reported, window(own_cpu_s)) == problem
 
 
-def test_where_the_system_does_not_tell_the_backend_is_believed():
+def test_without_a_processor_time_the_reported_threads_count():
     assert wrong_threads(1, 1, None) is None
 
 

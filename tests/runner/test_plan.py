@@ -86,8 +86,8 @@ def test_a_precision_without_a_tolerance_is_unsupported_before_anything_is_run(m
     found = planned(monkeypatch, npu, precision="int8")
     assert found.status is Status.UNSUPPORTED
     assert found.reason == (
-        "npu computes in int8, and nothing says how far that may be from the reference: its file "
-        "must register the precision (known: bf16, fp16, fp32, tf32)"
+        "npu computes in int8, which has no tolerance against the reference: its file must "
+        "register the precision (known: bf16, fp16, fp32, tf32)"
     )
     assert planned(monkeypatch, npu).status is None  # fp32 is judged
     monkeypatch.setitem(PRECISIONS._entries, "int8", Precision("int8", 0.1, 1, "eight bits"))

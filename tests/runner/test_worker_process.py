@@ -117,7 +117,7 @@ def test_a_good_launch_answers_with_everything_a_worker_can_know(job):
         ("segfault", "crashed", "the worker was ended by SIGSEGV in phase 'load'"),
         ("sigkill", "crashed", "the worker was ended by SIGKILL in phase 'load'"),
         ("flood", "crashed", "the worker flooded its pipe with garbage"),
-        ("eat", "oom", "in phase 'load'"),  # whichever bound comes first
+        ("exhaust", "oom", "in phase 'load'"),  # whichever bound comes first
         ("raise-on-close", "failed", "RuntimeError: cannot unload"),
     ],
 )
@@ -198,7 +198,7 @@ def test_a_worker_that_holds_more_memory_than_allowed_is_ended(job, monkeypatch,
         monkeypatch.setattr(MemoryGroup, "confine", lambda pid, limit: None)
     worker = WorkerProcess()
     try:
-        outcome = worker.ask(job("eat", memory_limit_bytes=200 << 20), 60.0)
+        outcome = worker.ask(job("exhaust", memory_limit_bytes=200 << 20), 60.0)
         if worker.memory_bound != bound:
             pytest.skip("this system lets us make no control group with a memory bound")
     finally:

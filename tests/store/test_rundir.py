@@ -177,7 +177,9 @@ def test_a_disk_that_takes_no_more_is_one_sentence_and_nothing_is_half_written(
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(StoreError, match=rf"cannot write .*: {said}; what was .* run --resume"):
+    with pytest.raises(
+        StoreError, match=rf"cannot write .*: {said}; earlier launches are kept: .* run --resume"
+    ):
         write(run)
     assert {path.name: path.read_bytes() for path in run.path.iterdir()} == before
 
@@ -240,10 +242,10 @@ def test_a_newer_format_is_refused_and_the_way_out_named(run):
     [
         (None, "is not a run: it has no run.json"),
         ("{ torn", "cannot be read"),
-        ("[]", "is not the description of a run"),
-        ("{}", "is not the description of a run"),
-        ('{"format": "one"}', "is not the description of a run"),
-        ("\xff\xfe", "is not the description of a run|cannot be read"),
+        ("[]", "does not describe a run"),
+        ("{}", "does not describe a run"),
+        ('{"format": "one"}', "does not describe a run"),
+        ("\xff\xfe", "does not describe a run|cannot be read"),
     ],
 )
 def test_what_is_no_run_is_told(tmp_path, content, said):
@@ -310,7 +312,7 @@ def test_fsck_names_strangers_and_doubles(run):
     run.append({**A, "case": IDS[0].replace("a", "z", 1)})
     problems = "\n".join(fsck.check(run.path).problems)
     assert "z@64/opencv-cpu/b1/t1 was not planned" in problems
-    assert f"launch 0 of {IDS[0]} is there twice" in problems
+    assert f"launch 0 of {IDS[0]} occurs twice" in problems
 
 
 def test_json_is_what_any_other_program_can_read(run):

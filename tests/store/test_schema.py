@@ -1,4 +1,4 @@
-"""Runs from strangers and from older versions: what is read is of the form that it should have."""
+"""Untrusted runs and runs of older versions: reading checks and migrates them."""
 
 import json
 import shutil

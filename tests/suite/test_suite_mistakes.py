@@ -22,8 +22,8 @@ SIZE = "must be a size in pixels from 1 on: 320, 320x416 or [320, 416] (height, 
 COUNT = "must be a whole number from 1 to 999999, not"
 FRACTION = "must be a number strictly between 0 and 1, not"
 NAME = (
-    "is not a name: up to 80 letters, digits, dots, hyphens and underscores, the first a letter "
-    "or digit (no path separators)"
+    "is not a name: up to 80 letters, digits, dots, hyphens and underscores are allowed, the first "
+    "a letter or digit (no path separators)"
 )
 
 
@@ -115,9 +115,9 @@ def matrix(axis: str, value: str, model: str = "csp") -> str:
         (MATRIX + "include: [{model: plain, backend: cpu, gamma: 0.5}]\n",
          "3:47: include.gamma: neither plain nor cpu has this axis, or its name already fixes it"),
         (MATRIX + "include: [{model: whole, backend: cpu, neck: prn}]\n",
-         "3:46: include.neck: whole takes no neck, or the model already names one"),
+         "3:46: include.neck: whole takes no neck, or the model's name already fixes one"),
         (MATRIX + "include: [{model: plain@64, backend: cpu, input: 96}]\n",
-         "3:50: include.input: the model already names its input; give it once"),
+         "3:50: include.input: the model's name already fixes the input; give it once"),
         (MATRIX + "include: [{model: plain}]\n",
          "3:11: include: no backend is given, neither here nor in defaults"),
         (MATRIX + "include: [{model: [plain], backend: cpu}]\n",
@@ -159,9 +159,9 @@ def matrix(axis: str, value: str, model: str = "csp") -> str:
          "'min_effct' (did you mean 'min_effect'?); valid: min_effect, tolerance")),
         # YAML itself
         ("name: x\nmatrix:\n\tmodel: [plain]\n",
-         "3:1: a tab stands where YAML wants spaces; indent with spaces"),
+         "3:1: the line is indented with a tab; YAML allows only spaces"),
         ("name: x\nmatrix:\n  model:\n  \t- plain\n",
-         "4:3: a tab stands where YAML wants spaces; indent with spaces"),
+         "4:3: the line is indented with a tab; YAML allows only spaces"),
         (b"name: x\nmatrix: {a\xc3\xa4\xff: 1}\n", "2:12: byte 0xff is not UTF-8"),
         ("name: x\nmatrix: \x00\n", "2:9: the character U+0000 is not allowed in YAML"),
         ("name: x\n---\nname: y\n", ("2:1: not valid YAML: expected a single document in the "
@@ -170,7 +170,7 @@ def matrix(axis: str, value: str, model: str = "csp") -> str:
          "sequence, expected ',' or ']', but got '['; inside [ ] and { } quote a name with "
          'options: "name[key=value]"')),
         ("name: x\nmatrix: &m {model: *m}\n",
-         "2:9: matrix.model: an alias refers to what contains it"),
+         "2:9: matrix.model: an alias refers to a value that contains it"),
         (f"description: {'a' * 1001}\n" + MATRIX,
          "1:14: description: 1,001 characters; at most 1,000 are allowed"),
         ("name: !!python/object:os.system x\n",

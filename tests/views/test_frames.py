@@ -209,7 +209,7 @@ def test_drift_of_a_launch_is_a_share(tmp_path):
 
 
 def test_columns_hold_nothing_that_a_launch_merely_calls_so(tmp_path):
-    """A stranger's launch that failed has no median, whatever it writes beside."""
+    """A failed launch of an untrusted run has no median, even if it stores latencies."""
     case = "peleenet@64/opencv-cpu/b1/t1"
     strange = {"median_ms": "x", "load_ms": [1], "steady": "x", "drift": None, "samples": {}}
     launch = {"case": case, "job": "time", "number": 0, "session": "s", "status": "failed"}

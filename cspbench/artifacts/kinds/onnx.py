@@ -1,4 +1,4 @@
-"""ONNX files: exported from torch with static shapes, or a user's file taken as it is."""
+"""ONNX files: exported from torch with static shapes, or imported from the user."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ OPSET = 17
 def export(module: torch.nn.Module, example: torch.Tensor, path: Path) -> None:
     """Write one ONNX file with static shapes.
 
-    The TorchScript exporter is 5 to 10 times faster than the dynamo one and its files load
-    everywhere; the dynamo exporter serves where a torch no longer has the other.
+    The TorchScript exporter is 5 to 10 times faster than the dynamo exporter, and every backend
+    reads its files. The dynamo exporter is used with a torch that has no other.
     """
     import torch
 
@@ -43,16 +43,16 @@ def export(module: torch.nn.Module, example: torch.Tensor, path: Path) -> None:
 
 
 def nodes(path: Path) -> list[Node]:
-    """Nodes of an ONNX file in their order; weights are not read."""
+    """Nodes of an ONNX file in file order; weights are not read."""
     import onnx
 
     graph = onnx.load(str(path), load_external_data=False).graph
-    made = {name: number for number, node in enumerate(graph.node) for name in node.output}
+    producer = {name: number for number, node in enumerate(graph.node) for name in node.output}
     return [
         Node(
             node.name,
             node.op_type,
-            tuple(made[name] for name in node.input if name in made),
+            tuple(producer[name] for name in node.input if name in producer),
             tuple(name for name in node.output if not name.startswith(f"{node.name}_output_")),
         )
         for node in graph.node
@@ -66,7 +66,7 @@ def import_file(file: Path, path: Path, first: np.ndarray) -> list[np.ndarray]:
         the outputs of ONNX Runtime, the reference of an ONNX file, for ``first``.
 
     Raises:
-        Unsupported: the file does not take the input, or ONNX Runtime cannot run it.
+        Unsupported: the input has another shape in the file, or ONNX Runtime cannot run it.
         Unavailable: ONNX Runtime is not installed.
     """
     import onnx
@@ -81,7 +81,7 @@ def _fix_input(model: onnx.ModelProto, shape: tuple[int, ...]) -> None:
     initialised = {tensor.name for tensor in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in initialised]
     if len(inputs) != 1:
-        raise Unsupported(f"the ONNX file has {len(inputs)} inputs; one image input can be fed")
+        raise Unsupported(f"the ONNX file has {len(inputs)} inputs; it must have one image input")
     dims = inputs[0].type.tensor_type.shape.dim
     if len(dims) != len(shape):
         raise Unsupported(f"the ONNX file's input has {len(dims)} dimensions, not {len(shape)}")

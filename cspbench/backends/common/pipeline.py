@@ -1,4 +1,4 @@
-"""Scope ``pipeline``: what lies around an inference, in numpy, and what it works on.
+"""Scope ``pipeline``: the work before and after an inference, in numpy, and its stored data.
 
 Before: a uint8 image as OpenCV decodes it (480 x 640, BGR) is resized bilinearly (half-pixel
 centres), scaled to [0, 1] and laid out as (batch, 3, height, width), RGB. After, for detectors:
@@ -46,15 +46,15 @@ def _candidates(index: int) -> np.ndarray:
     objects = input_tensor((OBJECTS, 6), _SEED + 1, index)
     jitter = input_tensor((CANDIDATES, 5), _SEED + 2, index)
     noise = input_tensor((CANDIDATES, CLASSES), _SEED + 3, index)
-    mine = objects.repeat(BOXES, axis=0)
+    parents = objects.repeat(BOXES, axis=0)
     heads = np.empty((CANDIDATES, FIRST_CLASS + CLASSES), np.float32)
-    heads[:, 0:2] = np.floor(mine[:, 0:2] * 13)  # the cell, of a grid of 13 x 13 ...
-    heads[:, 2:4] = 30 + np.floor(mine[:, 2:4] * 150)  # ... its anchor ...
+    heads[:, 0:2] = np.floor(parents[:, 0:2] * 13)  # the cell, of a grid of 13 x 13 ...
+    heads[:, 2:4] = 30 + np.floor(parents[:, 2:4] * 150)  # ... its anchor ...
     heads[:, 4] = 32  # ... and stride, as YOLOv3 has at 416 pixels
     heads[:, 5:9] = (jitter[:, :4] - np.float32(0.5)) * np.float32(0.5)
     heads[:, 9] = jitter[:, 4] * 6 - 2  # objectness: a third or so stays below MIN_SCORE
     heads[:, FIRST_CLASS:] = noise * 2 - 6
-    label = np.floor(mine[:, 4] * CLASSES).astype(int)
+    label = np.floor(parents[:, 4] * CLASSES).astype(int)
     heads[np.arange(CANDIDATES), FIRST_CLASS + label] = 3
     return heads
 
@@ -79,7 +79,7 @@ def pre_process(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def decode(heads: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Boxes (n, x y width height), scores and classes of the likely candidates, and who they are.
+    """Boxes (n, x y width height), scores, classes and numbers of the likely candidates.
 
     x = (sigmoid(tx) + cell) stride and width = anchor exp(tw), alike for y and height; the score
     is sigmoid(objectness) times the sigmoid of the likeliest class.
@@ -98,7 +98,7 @@ def decode(heads: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.nd
 def suppress(
     boxes: np.ndarray, scores: np.ndarray, classes: np.ndarray, numbers: np.ndarray
 ) -> list[int]:
-    """Greedy NMS class by class: the ``numbers`` of what is kept, best first."""
+    """Greedy NMS class by class: the ``numbers`` of the kept boxes, best first."""
     corners = boxes[:, :2] + boxes[:, 2:]
     areas = boxes[:, 2] * boxes[:, 3]
     order = np.argsort(-scores, kind="stable")

@@ -1,4 +1,4 @@
-"""Throughput: inferences a second while as many are under way as the backend can overlap."""
+"""Throughput: inferences a second with as many under way as the backend can overlap."""
 
 from __future__ import annotations
 
@@ -60,13 +60,13 @@ def back_to_back(
     inputs: Sequence[np.ndarray],
     seconds: float,
 ) -> Throughput:
-    """One inference after the other, each with its input put in place: no overlap to be had."""
+    """Run one inference after the other, each with its own input, without overlap."""
     session = backend.load(artifact, options, threads)
 
     def one(array: np.ndarray) -> None:
         session.set_input(array)
         session.run()
 
-    found = run_for(one, inputs, seconds, in_flight=1, method="back to back")
+    throughput = run_for(one, inputs, seconds, in_flight=1, method="back to back")
     session.close()
-    return found
+    return throughput

@@ -1,4 +1,4 @@
-"""The operations of which torch's devices' ceilings are rates.
+"""Operations that measure the ceilings of torch's devices.
 
 This module imports torch; only a worker imports it.
 """
@@ -69,7 +69,7 @@ def opened(
     matrix_side: int,
     caches: Mapping[str, int],
 ) -> Iterator[TorchProbe]:
-    """A probe of a torch device; ``threads`` are those of the processor."""
+    """Open a probe of a torch device; ``threads`` is the number of CPU threads."""
     torch.set_num_threads(threads)
     with torch.inference_mode():
         yield TorchProbe(device, precisions, matrix_side, caches)

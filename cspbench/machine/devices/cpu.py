@@ -10,12 +10,12 @@ from cspbench.machine.sysfs import cache_sizes
 
 
 def available() -> str | None:
-    """Ceilings are measured with torch."""
+    """Requires torch, which measures the ceilings."""
     return None if importlib.util.find_spec("torch") else "PyTorch is not installed"
 
 
 def probe(threads: int) -> AbstractContextManager[Probe]:
-    """Torch's operators on the processor."""
+    """Open torch's operators on the processor."""
     from cspbench.machine.devices._torch import opened
 
     return opened("cpu", threads, ("fp32", "bf16"), 1024, dict(cache_sizes()))

@@ -19,11 +19,11 @@ def torch_cuda_version() -> str | None:
     Returns:
         such as "12.8", or None: no torch, or one without CUDA.
     """
-    found = importlib.util.find_spec("torch")
-    if found is None or found.origin is None:
+    spec = importlib.util.find_spec("torch")
+    if spec is None or spec.origin is None:
         return None
     try:
-        text = (Path(found.origin).parent / "version.py").read_text()
+        text = (Path(spec.origin).parent / "version.py").read_text()
     except OSError:
         return None
     match = re.search(r"^cuda\b[^=]*= *['\"]([\d.]+)['\"]", text, re.MULTILINE)
@@ -36,15 +36,15 @@ def on_tegra() -> bool:
 
 
 def nvidia_driver_loaded() -> bool:
-    """True if a CUDA driver is at work: a desktop or server one, or a board's own.
+    """True if a CUDA driver is loaded: that of a desktop, a server or a board.
 
-    Some sandboxes show only its device, and Windows' Linux a device of its own.
+    Some sandboxes show only the driver's device file; Windows' Linux has a device file of its own.
     """
     return on_tegra() or any(path.exists() for path in _DRIVER)
 
 
 def available() -> str | None:
-    """A driver, and a torch that was built for CUDA."""
+    """Requires a driver, and a torch that was built for CUDA."""
     if not nvidia_driver_loaded():
         return "no NVIDIA driver is loaded"
     if importlib.util.find_spec("torch") is None:
@@ -55,7 +55,7 @@ def available() -> str | None:
 
 
 def probe(threads: int) -> AbstractContextManager[Probe]:
-    """Torch's operators on the first visible device."""
+    """Open torch's operators on the first visible device."""
     from cspbench.machine.devices._torch import opened
 
     return opened("cuda", threads, ("fp32", "tf32", "fp16", "bf16"), 8192, {})
@@ -65,7 +65,7 @@ DEVICES.add(
     Device(
         name="cuda",
         summary="an NVIDIA GPU",
-        # NVML renews its counter within 100 ms. A CPU's counter says nothing of a GPU.
+        # NVML renews its counter within 100 ms. A CPU's counter does not include the GPU.
         power=(
             PowerSource("gpu_energy_j", 0.1),
             PowerSource("board_power_w"),

@@ -1,4 +1,4 @@
-"""What a device is: what a launch on it may assume, which sensors tell of it, what it does at best.
+"""The spec of a device: properties of launches on it, its sensors, its ceilings.
 
 A file of this package registers a device on import; so may a backend's own file, in this project or
 in another package. Registering imports nothing heavy.
@@ -26,19 +26,19 @@ class PowerSource(NamedTuple):
 
 
 class Probe(Protocol):
-    """Operations of a device whose best rates are its ceilings, ready to run in a worker.
+    """Operations of a device, run in a worker; their best rates are the device's ceilings.
 
-    Each method prepares its operands and returns the operation alone, which may end before its work
-    does; ``synchronise`` waits for that. Arrays are float32.
+    Each method prepares operands and returns only the operation, which may return before the device
+    has finished; ``synchronise`` waits for the device. Arrays are float32.
     """
 
     @property
     def name(self) -> str | None:
-        """The hardware's name; None where the number of threads says it."""
+        """The hardware's name; None if the number of threads describes it."""
 
     @property
     def precisions(self) -> tuple[str, ...]:
-        """What ``matrix_product`` takes, as the axis ``precision`` of backends names it."""
+        """Precisions of ``matrix_product``, by their names in the axis ``precision``."""
 
     @property
     def matrix_side(self) -> int:
@@ -61,7 +61,7 @@ class Probe(Protocol):
         """``a = b + 3 c`` of three arrays."""
 
     def one_operator(self) -> Operation:
-        """An addition of one element: what is left of it is overhead."""
+        """An addition of one element, whose time is the overhead of an operator."""
 
     def synchronise(self) -> None:
         """Wait until all operations are complete."""
@@ -69,19 +69,19 @@ class Probe(Protocol):
 
 @dataclass(frozen=True)
 class Device:
-    """A device by the name that backends, ceilings and stored launches give it.
+    """A device; backends, ceilings and stored launches use its name.
 
     ``on_host``: inferences run on the worker's own threads, so their number is checked, and time
-    that the worker was kept off the processor is known to be lost.
+    in which the worker waited for a processor is known to be lost.
 
-    ``data_limit``: RLIMIT_DATA may bound a worker. Not where a driver maps memory that counts as
-    the worker's data.
+    ``data_limit``: RLIMIT_DATA may bound a worker. It may not if a driver maps memory that counts
+    as the worker's data.
 
-    ``power``: what tells its power or energy, best first. ``clocks``: gauges whose fall means
+    ``power``: sources of its power or energy, best first. ``clocks``: gauges whose fall means
     throttling. ``throttle_gauges``: gauges above 0 while the device itself slows down.
 
-    ``probe(threads)`` opens what its ceilings are measured with, in a worker; None where they
-    cannot be measured. ``available()`` is None, or why this machine cannot measure them.
+    ``probe(threads)`` opens the operations for its ceilings, in a worker; None if they cannot be
+    measured. ``available()`` is None, or the reason why this machine cannot measure them.
     """
 
     name: str

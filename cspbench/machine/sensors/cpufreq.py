@@ -20,7 +20,7 @@ class CpuFreq:
     on_request: bool = False
 
     def available(self) -> str | None:
-        """Virtual machines mostly have neither."""
+        """Most virtual machines have neither."""
         if self._clocks() or self._throttles():
             return None
         return "this system shows no processor clock (as most virtual machines)"

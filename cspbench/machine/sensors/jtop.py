@@ -1,8 +1,8 @@
 """A Jetson board through the jtop service (package jetson-stats, AGPL-3.0: imported only here).
 
-jtop's own ``avg`` of a rail is a running (new + old) / 2, not a mean, so power is integrated by us
-from the momentary values. The service publishes at its own pace; each reading carries the time at
-which it was published.
+jtop's own ``avg`` of a rail is a running (new + old) / 2, not a mean, so cspbench integrates power
+from the momentary values. The service publishes at its own pace; each reading carries the time of
+its publication.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Jtop:
         """Connect to the service.
 
         Raises:
-            OSError: it does not let us in.
+            OSError: the service refuses the connection.
         """
         from jtop import JtopException, jtop
 
@@ -54,15 +54,15 @@ class Jtop:
 
 
 class JtopReader:
-    """A connected client; it receives what is published in a thread of its own.
+    """A connected client that receives the published values in a thread of its own.
 
-    The service has one pace for all of its clients: that of the one that came first.
+    The service has one pace for all of its clients: that of the first client.
     """
 
     def __init__(self, client: Any) -> None:
         self._client = client
         self.period_s = float(client.interval)
-        self._thread_s = self._told_s = 0.0
+        self._thread_s = self._reported_s = 0.0
         self._latest = Reading(gauges_of(client), seconds=time.monotonic())
         client.attach(self._published)
 
@@ -71,9 +71,9 @@ class JtopReader:
         self._thread_s = time.thread_time()  # of the client's thread, which calls this
 
     def spent_s(self) -> float:
-        """Processor time of the client's thread since this was asked last."""
+        """Processor time of the client's thread since the last call, in seconds."""
         thread_s = self._thread_s
-        spent, self._told_s = thread_s - self._told_s, thread_s
+        spent, self._reported_s = thread_s - self._reported_s, thread_s
         return spent
 
     def read(self) -> Reading:
@@ -87,18 +87,18 @@ class JtopReader:
 
 
 def gauges_of(client: Any) -> dict[str, float]:
-    """Gauges of a client's dictionaries: there power is in mW, heat in °C, clocks in kHz.
+    """Gauges of a client's dictionaries: there power is in mW, temperature in °C, clocks in kHz.
 
-    Versions and boards differ in what they have (4.3 with JetPack 6, 7.2 with JetPack 7): what is
-    missing is left out.
+    Versions and boards offer different values (4.3 with JetPack 6, 7.2 with JetPack 7): missing
+    ones are left out.
     """
     gauges = power_gauges(_rails(client.power))
-    heat = {name: values["temp"] for name, values in client.temperature.items()
-            if values.get("online", True)}  # fmt: skip
-    for name, value in heat.items():
+    celsius = {name: values["temp"] for name, values in client.temperature.items()
+               if values.get("online", True)}  # fmt: skip
+    for name, value in celsius.items():
         gauges[f"temperature_{name.lower()}_c"] = float(value)
-    if heat:
-        gauges["temperature_c"] = float(max(heat.values()))
+    if celsius:
+        gauges["temperature_c"] = float(max(celsius.values()))
     for values in client.gpu.values():
         load, clock = values.get("status", {}).get("load"), values.get("freq", {}).get("cur")
         if load is not None:
@@ -124,18 +124,18 @@ def gauges_of(client: Any) -> dict[str, float]:
 def _rails(power: Mapping[str, Any]) -> dict[str, float]:
     """Watts by the rail's name.
 
-    jtop takes the rail that feeds all out of the others and names it in ``tot``; without a name
-    ``tot`` is its own sum, in which version 4.3 has what a USB charger negotiated.
+    jtop lists the rail that feeds all others only in ``tot``, with its name. Without a name ``tot``
+    is jtop's own sum, which in version 4.3 includes the power that a USB charger negotiated.
     """
-    found = {
+    watts = {
         rail: values["power"] / 1e3
         for rail, values in power.get("rail", {}).items()
         if "power" in values and not rail.lower().startswith(("ucsi", "usb"))
     }
     total = power.get("tot", {})
     if "name" in total and "power" in total:
-        found[total["name"]] = total["power"] / 1e3
-    return found
+        watts[total["name"]] = total["power"] / 1e3
+    return watts
 
 
 SENSORS.add(Jtop())

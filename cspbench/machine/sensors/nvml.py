@@ -9,16 +9,18 @@ from typing import Any
 
 from cspbench.machine.sensors.spec import SENSORS, Reader, Reading
 
-#: Bits of nvmlClocksEventReasons (nvml.h) by which something is wrong: the device protects itself,
-#: the hardware ones by halving its clocks or worse. Not idle, and not clocks that somebody set.
+#: Bits of nvmlClocksEventReasons (nvml.h) that mean throttling: the device protects itself, for
+#: the hardware bits by halving its clocks or worse. Idle clocks and clocks set by a user are not
+#: among them.
 THROTTLE_BITS = {
     0x8: "hardware slowdown",
     0x20: "thermal slowdown",
     0x40: "hardware thermal slowdown",
     0x80: "hardware power brake",
 }
-#: The driver keeps the clocks so that the power limit is not exceeded. That is how large devices
-#: work under full load, so it is told but is no throttling; a clock that falls in the window is.
+#: The driver lowers the clocks so that the power limit is not exceeded. Large devices work like
+#: that under full load, so it is reported but is no throttling. A clock that falls in the window
+#: is throttling.
 POWER_CAP_BITS = {0x4: "power cap", 0x200: "board limit"}
 
 
@@ -32,7 +34,7 @@ class Nvml:
     on_request: bool = False
 
     def available(self) -> str | None:
-        """The driver's library must load and know a device."""
+        """The driver's library must load and list a device."""
         try:
             import pynvml
         except ImportError:
@@ -42,8 +44,8 @@ class Nvml:
             count = pynvml.nvmlDeviceGetCount()
             pynvml.nvmlShutdown()
         except pynvml.NVMLError as error:
-            return f"NVML answers: {error}"
-        return None if count else "NVML knows no device"
+            return f"NVML reports: {error}"
+        return None if count else "NVML lists no device"
 
     def open(self) -> Reader:
         """Open the device."""
@@ -54,18 +56,18 @@ class Nvml:
 
 
 def _device(nvml: Any) -> Any:
-    """The device that CUDA would take first; by UUID or index, as the variable has it."""
+    """The device that CUDA uses first: the variable holds its index, its UUID or a part of it."""
     import os
 
-    wanted = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0].strip() or "0"
-    if wanted.isdigit():
-        return nvml.nvmlDeviceGetHandleByIndex(int(wanted))
-    if wanted.startswith("GPU-"):  # CUDA takes the beginning of a UUID as well
+    entry = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0].strip() or "0"
+    if entry.isdigit():
+        return nvml.nvmlDeviceGetHandleByIndex(int(entry))
+    if entry.startswith("GPU-"):  # CUDA accepts the beginning of a UUID as well
         for index in range(nvml.nvmlDeviceGetCount()):
             device = nvml.nvmlDeviceGetHandleByIndex(index)
-            if _text(nvml.nvmlDeviceGetUUID(device)).startswith(wanted):
+            if _text(nvml.nvmlDeviceGetUUID(device)).startswith(entry):
                 return device
-    return nvml.nvmlDeviceGetHandleByUUID(wanted)
+    return nvml.nvmlDeviceGetHandleByUUID(entry)
 
 
 def _text(value: str | bytes) -> str:
@@ -74,7 +76,7 @@ def _text(value: str | bytes) -> str:
 
 
 class NvmlReader:
-    """One device; a quantity that it does not support is left out."""
+    """Reads one device; quantities that it does not support are left out."""
 
     def __init__(self, nvml: Any, device: Any) -> None:
         self._nvml = nvml
@@ -125,7 +127,7 @@ class NvmlReader:
         self._nvml.nvmlShutdown()
 
     def _reasons(self) -> int:
-        """Why the clocks are what they are; older drivers know only the function's old name."""
+        """The bits that explain the clocks; older drivers have only the function's old name."""
         nvml = self._nvml
         try:
             return int(nvml.nvmlDeviceGetCurrentClocksEventReasons(self._device))
@@ -146,8 +148,8 @@ def is_power_capped(reasons: int) -> bool:
 def used_by(pid: int) -> int | None:
     """Bytes of device memory that a process holds, its CUDA context included; None if unknown.
 
-    Other than the caching allocator's own account this has what libraries and the driver take. In a
-    container the driver knows the process by another number, and nothing is found.
+    Unlike the caching allocator's own account this includes what libraries and the driver take. In
+    a container the driver lists the process under another number, and the answer is None.
     """
     try:
         import pynvml

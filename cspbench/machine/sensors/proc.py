@@ -31,7 +31,7 @@ class Proc:
     on_request: bool = False
 
     def available(self) -> str | None:
-        """Linux has it."""
+        """Every Linux has the file."""
         return None if _PROC_STAT.exists() else "this system has no /proc/stat"
 
     def open(self) -> Proc:
@@ -75,13 +75,14 @@ class CpuTimes:
 
 @dataclass(frozen=True)
 class Interference:
-    """What others took during a window.
+    """Processor time that other processes and machines took during a window.
 
     ``own_cpu_s`` is processor time of this process and of its children that ended.
-    ``foreign_cpu_s`` is processor time of other processes (busy time of the machine less ours),
-    ``steal_s`` time in which the hypervisor ran somebody else, both over all processors.
-    ``involuntary_switches`` tells how often our threads lost their processor to another,
-    ``voluntary_switches`` how often they waited (for a lock, a device, one another).
+    ``foreign_cpu_s`` is processor time of other processes (busy time of the machine less
+    ``own_cpu_s``), ``steal_s`` the time in which the hypervisor ran other machines, both over all
+    processors. ``involuntary_switches`` counts how often a thread of this process lost its
+    processor to another, ``voluntary_switches`` how often one waited (for a lock, a device, another
+    thread).
     """
 
     seconds: Amount
@@ -118,7 +119,7 @@ def parse_switches(text: str) -> int | None:
 
 
 def read_cpu_times() -> CpuTimes | None:
-    """Read the counters now; None where the system does not tell."""
+    """Read the counters now; None if the system lacks them."""
     import resource
 
     try:
@@ -135,7 +136,7 @@ def read_cpu_times() -> CpuTimes | None:
 
 
 def between(before: CpuTimes | None, after: CpuTimes | None) -> Interference | None:
-    """What others took between two readings; the tick's rounding never makes it negative."""
+    """Interference between two readings; rounding of the clock tick never makes it negative."""
     if before is None or after is None:
         return None
     own = after.own_s - before.own_s

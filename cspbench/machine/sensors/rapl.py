@@ -24,7 +24,7 @@ class Rapl:
     on_request: bool = False
 
     def available(self) -> str | None:
-        """The counters must be there and readable."""
+        """The counters must exist and be readable."""
         packages = self._packages()
         if not packages:
             return "this system has no RAPL counters"
@@ -33,7 +33,7 @@ class Rapl:
         return None
 
     def open(self) -> Reader:
-        """Follow the counters from now on."""
+        """Count energy from now on."""
         return RaplReader(self._packages())
 
     def _packages(self) -> list[Path]:
@@ -46,7 +46,7 @@ class Rapl:
 
 
 class RaplReader:
-    """Sums the packages, and unwraps their counters; read it at least once a wrap (minutes)."""
+    """Sums the packages and unwraps their counters; must be read once a wrap (minutes)."""
 
     def __init__(self, packages: list[Path]) -> None:
         self._packages = packages

@@ -1,4 +1,4 @@
-"""What a sensor is: something that tells the state of the machine beside a measurement."""
+"""The protocol of sensors, which read the state of the machine beside a measurement."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from cspbench.core.registry import Registry
 
 @dataclass(frozen=True)
 class Reading:
-    """One look at a sensor; every name carries its unit.
+    """Values of a sensor at one time; every name carries its unit.
 
-    ``gauges`` are levels (``gpu_power_w``, ``temperature_c``), of which a window has a mean;
-    ``counters`` only grow (``cpu_energy_j``, ``cpu_throttle_events``), and a window has their
-    difference. ``seconds`` is the monotonic time at which this was true, where the sensor knows it
-    (a service that publishes now and then); None means now.
+    ``gauges`` are levels (``gpu_power_w``, ``temperature_c``); a window summarises them by means.
+    ``counters`` only grow (``cpu_energy_j``, ``cpu_throttle_events``); a window has their
+    difference. ``seconds`` is the monotonic time of the values if the sensor knows it (a service
+    that publishes at its own pace); None means now.
     """
 
     gauges: Mapping[str, float] = field(default_factory=dict)
@@ -28,28 +28,28 @@ class Reader(Protocol):
     """An open sensor."""
 
     def read(self) -> Reading:
-        """Look once; what cannot be read now is left out.
+        """Read once; values that cannot be read now are left out.
 
         Raises:
             OSError: the sensor is gone.
         """
 
     def close(self) -> None:
-        """Let go of it."""
+        """Close the sensor."""
 
 
 @runtime_checkable
 class Publishes(Protocol):
-    """What a reader offers besides if a service sends values to a thread of ours, at its pace."""
+    """Offered by readers whose service sends values at its own pace to a thread of this process."""
 
     period_s: float
 
     def spent_s(self) -> float:
-        """Processor time of that thread since this was asked last."""
+        """Processor time of that thread since the last call, in seconds."""
 
 
 class Sensor(Protocol):
-    """A source of readings; light until it is opened."""
+    """A source of readings; imports heavy packages only when it is opened."""
 
     @property
     def name(self) -> str: ...
@@ -59,17 +59,21 @@ class Sensor(Protocol):
 
     @property
     def rate_hz(self) -> float:
-        """How often it is read beside a measurement: often enough to see a launch, no busier."""
+        """Readings per second beside a measurement: enough to observe a launch, at most 10."""
 
     @property
     def on_request(self) -> bool:
-        """True if it is read only where ``measure.sensors`` names it."""
+        """True if it is read only when ``measure.sensors`` names it."""
 
     def available(self) -> str | None:
         """None if it can be read on this machine, else the reason in one phrase."""
 
     def open(self) -> Reader:
-        """Start reading."""
+        """Open the sensor for reading.
+
+        Raises:
+            OSError: it cannot be opened.
+        """
 
 
 SENSORS: Registry[Sensor] = Registry("sensor", ("cspbench.machine.sensors",), "cspbench.sensors")

@@ -1,8 +1,8 @@
-"""What a window of readings says: means, differences, energy, throttling. Pure functions.
+"""Summaries of a window of readings: means, differences, energy, throttling. Pure functions.
 
-Energy of an inference is mean power over the watched window times the seconds that the sampling
-took, divided by the inferences: putting the next input in place is in it, idle power too (idle is
-reported apart and never subtracted).
+Energy of an inference is the mean power over the window times the seconds of sampling, divided by
+the number of inferences. It includes putting the next input in place, and idle power, which is
+reported apart and never subtracted.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from statistics import fmean, median
 from typing import Any
 
 from cspbench.machine.devices.spec import DEVICES, PowerSource
-from cspbench.machine.sensors.watch import Look, Trace
+from cspbench.machine.sensors.monitor import TimedReading, Trace
 
 #: A clock that falls by more than this share of itself at the start is throttled.
 CLOCK_DROP = 0.10
@@ -35,46 +35,48 @@ def summarise(traces: Sequence[Trace]) -> dict[str, Any]:
 
     Returns:
         by sensor: ``gauges`` (mean, min, max, count), ``counters`` (their growth), ``window_s``,
-        ``readings``, ``cost_share`` (processor time spent reading / window), and ``problem`` if it
-        went away or could not be opened.
+        ``readings``, ``cost_share`` (processor time spent reading / window), and ``problem`` if
+        the sensor went away or could not be opened.
     """
     return {trace.sensor: _summary(trace) for trace in traces}
 
 
 def _summary(trace: Trace) -> dict[str, Any]:
-    if not trace.looks:
+    if not trace.readings:
         return {"readings": 0, "problem": trace.problem}
-    first, last = trace.looks[0].reading.counters, trace.looks[-1].reading.counters
-    found: dict[str, Any] = {
-        "readings": len(trace.looks),
+    first, last = trace.readings[0].values.counters, trace.readings[-1].values.counters
+    summary: dict[str, Any] = {
+        "readings": len(trace.readings),
         "window_s": trace.window_s,
         "cost_share": trace.cost_s / trace.window_s if trace.window_s else None,
         "gauges": {name: _levels(trace, name) for name in gauge_names([trace])},
         "counters": {name: last[name] - first[name] for name in first if name in last},
     }
     if trace.problem:
-        found["problem"] = trace.problem
-    return found
+        summary["problem"] = trace.problem
+    return summary
 
 
 def gauge_names(traces: Iterable[Trace]) -> list[str]:
-    """Every gauge that any look has, in order of appearance."""
+    """Every gauge that any reading has, in order of appearance."""
     names: dict[str, None] = {}
     for trace in traces:
-        for look in trace.looks:
-            names.update(dict.fromkeys(look.reading.gauges))
+        for reading in trace.readings:
+            names.update(dict.fromkeys(reading.values.gauges))
     return list(names)
 
 
 def _levels(trace: Trace, name: str) -> dict[str, float | int]:
-    values = [value for _, value in series(trace.looks, name)]
+    values = [value for _, value in series(trace.readings, name)]
     return {"mean": fmean(values), "min": min(values), "max": max(values), "count": len(values)}
 
 
-def series(looks: Iterable[Look], name: str) -> list[tuple[float, float]]:
-    """(seconds, value) of a gauge in the looks that have it."""
+def series(readings: Iterable[TimedReading], name: str) -> list[tuple[float, float]]:
+    """(seconds, value) of a gauge in the readings that have it."""
     return [
-        (look.seconds, look.reading.gauges[name]) for look in looks if name in look.reading.gauges
+        (reading.seconds, reading.values.gauges[name])
+        for reading in readings
+        if name in reading.values.gauges
     ]
 
 
@@ -84,32 +86,32 @@ def integral(points: Sequence[tuple[float, float]]) -> float:
 
 
 def power(traces: Sequence[Trace], device: str) -> Power | None:
-    """Mean power of the window from the best source for the device; None if nothing tells it.
+    """Mean power of the window from the best source for the device; None without a source.
 
     A window shorter than the period in which the source is renewed gives no number.
     """
     for source in DEVICES.get(device).power:
         for trace in traces:
-            found = _counted(trace, source) or _integrated(trace, source.name)
-            if found is not None:
-                return found
+            mean = _counted(trace, source) or _integrated(trace, source.name)
+            if mean is not None:
+                return mean
     return None
 
 
 def _counted(trace: Trace, source: PowerSource) -> Power | None:
     counter, period = source
-    looks = [look for look in trace.looks if counter in look.reading.counters]
-    if period is None or len(looks) < 2:
+    readings = [reading for reading in trace.readings if counter in reading.values.counters]
+    if period is None or len(readings) < 2:
         return None
-    seconds = looks[-1].seconds - looks[0].seconds
+    seconds = readings[-1].seconds - readings[0].seconds
     if seconds < period:
         return None
-    joules = looks[-1].reading.counters[counter] - looks[0].reading.counters[counter]
+    joules = readings[-1].values.counters[counter] - readings[0].values.counters[counter]
     return Power(joules / seconds, f"difference of {counter} ({trace.sensor})", period, seconds)
 
 
 def _integrated(trace: Trace, source: str) -> Power | None:
-    points = series(trace.looks, source)
+    points = series(trace.readings, source)
     if len(points) < 2:
         return None
     seconds = points[-1][0] - points[0][0]
@@ -122,17 +124,17 @@ def _integrated(trace: Trace, source: str) -> Power | None:
 def energy(
     window: Power | None, idle: Power | None, seconds: float, inferences: int
 ) -> dict[str, Any] | None:
-    """Return the field ``energy`` of a launch record; None without a number.
+    """Return the field ``energy`` of a launch record; None without power or inferences.
 
     Args:
         window: power while sampling.
         idle: power before the run.
-        seconds: how long the sampling took.
-        inferences: how many it timed.
+        seconds: duration of the sampling.
+        inferences: how many were timed.
 
     Returns:
-        ``energy_per_inference_j``, ``power_w``, ``idle_power_w`` (None if it was obtained in
-        another way or not at all), ``energy_method``, and the resolution: ``period_s`` in which
+        ``energy_per_inference_j``, ``power_w``, ``idle_power_w`` (None if it is unknown or was
+        obtained by another method), ``energy_method``, and the resolution: ``period_s`` in which
         the source is renewed and ``window_s`` over which it was read.
     """
     if window is None or inferences == 0:
@@ -149,30 +151,32 @@ def energy(
 
 
 def throttled(traces: Sequence[Trace], device: str) -> bool:
-    """True if the device said so, or a clock fell by more than CLOCK_DROP of that at the start.
+    """True if the device reports throttling, or a clock fell by more than CLOCK_DROP.
 
     The CPU feeds every device, so its throttling counts for all.
     """
     spec = DEVICES.get(device)
     for trace in traces:
-        # NVML may name a slowdown while the device changes its state: once is not enough.
+        # NVML may report a slowdown while the device changes its state: one report is not enough.
         if any(_slowed(trace, gauge) > 1 for gauge in spec.throttle_gauges):
             return True
-        counts = [look.reading.counters.get("cpu_throttle_events") for look in trace.looks]
+        counts = [reading.values.counters.get("cpu_throttle_events") for reading in trace.readings]
         known = [count for count in counts if count is not None]
         if known and known[-1] > known[0]:
             return True
-        if any(_fell([value for _, value in series(trace.looks, clock)]) for clock in spec.clocks):
+        if any(
+            _fell([value for _, value in series(trace.readings, clock)]) for clock in spec.clocks
+        ):
             return True
     return False
 
 
 def _slowed(trace: Trace, gauge: str) -> int:
-    return sum(value > 0 for _, value in series(trace.looks, gauge))
+    return sum(value > 0 for _, value in series(trace.readings, gauge))
 
 
 def _fell(clock: Sequence[float]) -> bool:
-    """The median of the last third against that of the first: one odd reading is no throttling."""
+    """Compare the medians of the last and the first third: one odd reading is no throttling."""
     third = len(clock) // 3
     if third == 0:
         return False

@@ -17,9 +17,9 @@ from pathlib import Path
 from cspbench.machine.sensors.spec import SENSORS, Reading
 from cspbench.machine.sysfs import read_number, read_text
 
-#: The rail that feeds everything, others are parts of it. VIN is Thor's whole carrier board (an
-#: INA238 without a label); Orin Nano, Orin NX and Xavier NX have VDD_IN, older ones POM_5V_IN. The
-#: AGX boards have no such rail.
+#: Rails that feed all others of a board. VIN is Thor's whole carrier board (an INA238 without a
+#: label); Orin Nano, Orin NX and Xavier NX have VDD_IN, older boards POM_5V_IN. The AGX boards have
+#: no such rail.
 TOTAL_RAILS = ("VIN", "VDD_IN", "POM_5V_IN")
 #: Names of the GPU in the device tree: of Orin, Xavier, TX2 and Nano, before they were all "gpu".
 GPU_NAMES = ("gpu", "ga10b", "gv11b", "gp10b", "gm20b")
@@ -27,7 +27,7 @@ GPU_NAMES = ("gpu", "ga10b", "gv11b", "gp10b", "gm20b")
 
 @dataclass(frozen=True)
 class Tegra:
-    """Spec and reader of the sensor; ``root`` is where ``/sys`` lies."""
+    """Spec and reader of the sensor; ``root`` is the path of ``/sys``."""
 
     root: Path = Path("/sys")
     name: str = "tegra"
@@ -36,7 +36,7 @@ class Tegra:
     on_request: bool = False
 
     def available(self) -> str | None:
-        """The power monitor or the GPU's devfreq must be there."""
+        """The board must have the power monitor or the GPU's devfreq."""
         if self._monitors() or self._gpu() is not None:
             return None
         return "no INA3221 power monitor and no Tegra GPU in /sys"
@@ -95,10 +95,10 @@ def _chip(monitor: Path) -> str | None:
 
 
 def power_gauges(rails: Mapping[str, float]) -> dict[str, float]:
-    """Gauges of rails given in watts: each, and ``board_power_w``, the rail that feeds all.
+    """Gauges of rails in watts: one for each, and ``board_power_w``, the rail that feeds all.
 
-    Without such a rail their sum is ``rails_power_w``. It is no board's power: it leaves out what
-    has no rail of its own, and counts twice what two rails see.
+    Without such a rail the sum is ``rails_power_w``. The sum is not the board's power: it omits
+    parts without a rail of their own, and counts parts behind two rails twice.
     """
     gauges = {power_name(rail): watts for rail, watts in rails.items()}
     total = next((rails[rail] for rail in TOTAL_RAILS if rail in rails), None)
@@ -115,7 +115,7 @@ def power_name(rail: str) -> str:
 
 
 def nvpmodel_mode() -> str | None:
-    """Name of the power mode that ``nvpmodel -q`` tells; None off a board, or if it does not."""
+    """Name of the power mode that ``nvpmodel -q`` prints; None without the tool or the name."""
     tool = shutil.which("nvpmodel")
     if tool is None:
         return None

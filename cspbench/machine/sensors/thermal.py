@@ -9,7 +9,7 @@ from pathlib import Path
 from cspbench.machine.sensors.spec import SENSORS, Reading
 from cspbench.machine.sysfs import read_number, read_text
 
-#: What a Tegra board gives for a zone that is switched off, in thousandths of a degree.
+#: Value of a zone that a Tegra board has switched off, in thousandths of a degree.
 OFFLINE = -256_000
 
 
@@ -24,7 +24,7 @@ class Thermal:
     on_request: bool = False
 
     def available(self) -> str | None:
-        """Virtual machines mostly have none."""
+        """Most virtual machines have none."""
         return None if self._zones() else "this system shows no thermal zone"
 
     def open(self) -> Thermal:
@@ -53,7 +53,7 @@ class Thermal:
 
 
 def hottest_c(zones: Path = Thermal.root) -> float | None:
-    """Temperature of the hottest thermal zone; None where the kernel tells of none."""
+    """Temperature of the hottest thermal zone; None if the kernel lists none."""
     return Thermal(zones).read().gauges.get("temperature_c")
 
 

@@ -1,1 +1,1 @@
-"""Anybody's own models: one source a file."""
+"""Sources of models from outside cspbench, one file each."""

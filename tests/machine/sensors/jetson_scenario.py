@@ -13,10 +13,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 from cspbench.machine.sensors.jtop import Jtop
+from cspbench.machine.sensors.monitor import Monitor
 from cspbench.machine.sensors.summary import power
 from cspbench.machine.sensors.tegra import Tegra
 from cspbench.machine.sensors.thermal import Thermal
-from cspbench.machine.sensors.watch import Watch
 from tests.machine.sensors.jetson_board import GPU_MAX_HZ, GPU_MIN_HZ, Board, install_tools
 
 FACTS = ("nvpmodel", "jetson_clocks", "l4t")
@@ -90,30 +90,30 @@ def curve(seconds):
     return 5.0 + max(0.0, 6.0 * (1 - abs(seconds - 5.0) / 3.0))
 
 
-def energy(board, watch):
+def energy(board, monitor):
     """Energy of the curve over 10 s as jtop and sysfs tell it, and what the files really said."""
     board.rail(1, curve(0.0))
     steps = []
-    watch.start()
+    monitor.start()
     start = time.monotonic()
     while (now := time.monotonic() - start) < 10.0:
         board.rail(1, curve(now))
         steps.append((start + now, curve(now)))
         time.sleep(0.02)
-    watch.stop()
+    monitor.stop()
     end = time.monotonic()
     told = {}
-    for trace in watch.traces:
+    for trace in monitor.traces:
         if trace.problem:
             told[trace.sensor] = {"problem": trace.problem}
             continue
         found = power([trace], "cuda")
-        first, last = trace.looks[0].seconds, trace.looks[-1].seconds
+        first, last = trace.readings[0].seconds, trace.readings[-1].seconds
         told[trace.sensor] = {
             "joules": found.watts * found.window_s,
             "method": found.method,
             "truth": written_energy([*steps, (end, 0.0)], first, last),
-            "readings": len(trace.looks),
+            "readings": len(trace.readings),
             "cost_share": trace.cost_s / trace.window_s,
         }
     return told
@@ -159,11 +159,11 @@ def main():
     service = start_service()
     result = {}
     try:
-        with Watch([Jtop(), Tegra()]) as watch:
-            reader = watch._readers[0][1]
+        with Monitor([Jtop(), Tegra()]) as monitor:
+            reader = monitor._readers[0][1]
             result["levels"] = levels(board, reader)
             result["modes"] = modes(reader)
-            result["energy"] = energy(board, watch)
+            result["energy"] = energy(board, monitor)
             board.rail(1, 6.0)
             result["run"] = whole_run()
     finally:

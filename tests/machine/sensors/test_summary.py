@@ -5,14 +5,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cspbench.machine.devices.spec import DEVICES, Device, PowerSource
+from cspbench.machine.sensors.monitor import TimedReading, Trace
 from cspbench.machine.sensors.spec import Reading
 from cspbench.machine.sensors.summary import Power, energy, integral, power, summarise, throttled
-from cspbench.machine.sensors.watch import Look, Trace
 
 
-def trace(name, *looks, hz=10.0, problem=""):
+def trace(name, *readings, hz=10.0, problem=""):
     """A trace of (seconds, gauges, counters)."""
-    made = [Look(seconds, Reading(gauges, counters)) for seconds, gauges, counters in looks]
+    made = [
+        TimedReading(seconds, Reading(gauges, counters)) for seconds, gauges, counters in readings
+    ]
     return Trace(name, 1 / hz, made, cost_s=0.03, problem=problem)
 
 

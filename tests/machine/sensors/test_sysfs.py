@@ -12,12 +12,12 @@ import pytest
 
 from cspbench.machine.sensors.cpufreq import CpuFreq
 from cspbench.machine.sensors.jtop import gauges_of
+from cspbench.machine.sensors.monitor import Monitor
 from cspbench.machine.sensors.nvml import Nvml, NvmlReader, _device, is_throttled, used_by
 from cspbench.machine.sensors.rapl import Rapl
 from cspbench.machine.sensors.summary import power, series
 from cspbench.machine.sensors.tegra import Tegra, power_name
 from cspbench.machine.sensors.thermal import Thermal, hottest_c
-from cspbench.machine.sensors.watch import Watch
 
 
 def write(root, files):
@@ -346,22 +346,22 @@ def test_nvml_against_the_real_driver():
 def test_the_energy_counter_agrees_with_the_power_under_load():
     torch = pytest.importorskip("torch")
     a = torch.rand(4096, 4096, device="cuda")
-    with Watch([Nvml()]) as watch:
-        watch.start()
+    with Monitor([Nvml()]) as monitor:
+        monitor.start()
         end = time.monotonic() + 3
         while time.monotonic() < end:
             a @ a
             torch.cuda.synchronize()
-        watch.stop()
-    (trace,) = watch.traces
+        monitor.stop()
+    (trace,) = monitor.traces
     assert not trace.problem
-    assert len(trace.looks) >= 20  # 10 a second for 3 s
+    assert len(trace.readings) >= 20  # 10 a second for 3 s
     assert trace.cost_s / trace.window_s < 0.05
     counted = power([trace], "cuda")
     if not counted.method.startswith("difference of gpu_energy_j"):
         pytest.skip("this device has no energy counter")
     # The driver averages power over up to a second, so the two need not agree closely.
-    last = [watts for _, watts in series(trace.looks, "gpu_power_w")][-10:]
+    last = [watts for _, watts in series(trace.readings, "gpu_power_w")][-10:]
     assert counted.watts == pytest.approx(sum(last) / len(last), rel=0.3)
 
 

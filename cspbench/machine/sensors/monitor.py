@@ -1,7 +1,7 @@
 """Reads sensors at their own rates beside a measurement, in a thread of the controller.
 
-The worker is never touched: what reading costs is spent in another process, is measured, and
-stands beside the readings (``cost_share``).
+The worker is never touched: another process spends the time that reading costs. That time is
+measured and stored with the readings (``cost_share``).
 """
 
 from __future__ import annotations
@@ -17,64 +17,66 @@ from types import TracebackType
 from cspbench.core.text import nearest
 from cspbench.machine.sensors.spec import SENSORS, Publishes, Reader, Reading, Sensor
 
-#: What ``measure.sensors`` may say instead of names.
+#: Values of ``measure.sensors`` that are no names.
 AUTO, NONE = "auto", "none"
 
 
 @dataclass(frozen=True)
-class Look:
-    """One reading and when it was taken, in seconds of the monotonic clock."""
+class TimedReading:
+    """One reading and its time in seconds of the monotonic clock."""
 
     seconds: float
-    reading: Reading
+    values: Reading
 
 
 @dataclass
 class Trace:
-    """What one sensor told during a window, in order; the first and last look are its ends.
+    """The readings of one sensor in a window, in order; the first and the last are its ends.
 
-    ``cost_s`` is the processor time that reading it took, ``begin_s`` when the window began.
+    ``cost_s`` is the processor time that reading took, ``begin_s`` the time when the window began,
+    ``problem`` the reason why the sensor could not be opened or went away.
     """
 
     sensor: str
     period_s: float
-    looks: list[Look] = field(default_factory=list)
+    readings: list[TimedReading] = field(default_factory=list)
     cost_s: float = 0.0
     problem: str = ""
     begin_s: float = 0.0
 
     @property
     def window_s(self) -> float:
-        """Seconds from the first look to the last; 0 with fewer than two."""
-        return self.looks[-1].seconds - self.looks[0].seconds if self.looks else 0.0
+        """Seconds from the first reading to the last; 0 with fewer than two."""
+        return self.readings[-1].seconds - self.readings[0].seconds if self.readings else 0.0
 
 
-def chosen(wanted: str) -> list[Sensor]:
-    """Sensors of this machine: all but those that want to be named, or the named ones, or none.
+def select_sensors(setting: str) -> list[Sensor]:
+    """Return the sensors that a setting selects.
 
     Args:
-        wanted: ``auto``, ``none``, or names with commas between them.
+        setting: ``auto`` (all of this machine but those that must be named), ``none``, or names
+            with commas between them.
 
     Raises:
-        ValueError: a name that no sensor has.
+        ValueError: no sensor has one of the names.
     """
-    if wanted == NONE:
+    if setting == NONE:
         return []
     sensors = list(SENSORS)
-    if wanted == AUTO:
+    if setting == AUTO:
         return [s for s in sensors if not s.on_request and s.available() is None]
     known = {sensor.name: sensor for sensor in sensors}
-    # Those that this machine lacks stay: the watch notes why they could not be opened.
-    return [known[name] for name in check_names(wanted, list(known))]
+    # Sensors that this machine lacks stay in the list: the monitor notes why they cannot be opened.
+    return [known[name] for name in check_names(setting, list(known))]
 
 
-def check_names(wanted: str, known: Sequence[str]) -> list[str]:
-    """Split ``wanted`` into names of sensors.
+def check_names(setting: str, known: Sequence[str]) -> list[str]:
+    """Split a setting into names of sensors.
 
     Raises:
-        ValueError: a name that no sensor has.
+        ValueError: no sensor has one of the names.
     """
-    names = [name.strip() for name in wanted.split(",") if name.strip()]
+    names = [name.strip() for name in setting.split(",") if name.strip()]
     for name in names:
         if name not in known:
             valid = ", ".join((AUTO, NONE, *sorted(known)))
@@ -82,13 +84,13 @@ def check_names(wanted: str, known: Sequence[str]) -> list[str]:
     return names
 
 
-def reading_cost_s(sensor: Sensor, looks: int = 5) -> float | None:
-    """Processor time of one look at a sensor, the median of a few; None if it cannot be read."""
+def reading_cost_s(sensor: Sensor, readings: int = 5) -> float | None:
+    """Median processor time of a few readings of a sensor; None if it cannot be read."""
     costs = []
     try:
         reader = sensor.open()
         try:
-            for _ in range(looks):
+            for _ in range(readings):
                 start = time.thread_time()
                 reader.read()
                 costs.append(time.thread_time() - start)
@@ -99,11 +101,11 @@ def reading_cost_s(sensor: Sensor, looks: int = 5) -> float | None:
     return median(costs)
 
 
-class Watch:
-    """Open sensors; between ``start`` and ``stop`` each is read at its rate.
+class Monitor:
+    """Reads open sensors, each at its rate, between ``start`` and ``stop``.
 
-    As a context it opens the sensors and closes them again. A sensor that cannot be opened, or
-    that goes away, is noted in its trace and costs nothing else.
+    As a context manager it opens the sensors and closes them again. If a sensor cannot be opened
+    or goes away, its trace notes the problem, and the other sensors are read on.
     """
 
     def __init__(self, sensors: Sequence[Sensor]) -> None:
@@ -114,12 +116,12 @@ class Watch:
         self._done = threading.Event()
         self._traces: list[Trace] = []
 
-    def __enter__(self) -> Watch:
+    def __enter__(self) -> Monitor:
         self.open()
         return self
 
     def open(self) -> None:
-        """Open the sensors; those that refuse are noted."""
+        """Open the sensors; note the problems of those that cannot be opened."""
         for sensor in self._sensors:
             try:
                 reason = sensor.available()
@@ -139,7 +141,7 @@ class Watch:
         self.close()
 
     def close(self) -> None:
-        """End a window that is under way, and let go of the sensors."""
+        """End a window that is under way, and close the sensors."""
         self.stop()
         for _, reader in self._readers:
             with contextlib.suppress(Exception):
@@ -147,7 +149,7 @@ class Watch:
         self._readers = []
 
     def phase(self, name: str) -> None:
-        """Follow a worker: watch while it samples, and only then."""
+        """Follow a worker: read the sensors while it samples, and only then."""
         if name == "sample":
             self.start()
         else:
@@ -169,24 +171,24 @@ class Watch:
             self._thread.start()
 
     def stop(self) -> None:
-        """End the window with a last look at every sensor."""
+        """End the window with a last reading of every sensor."""
         if self._thread is not None:
             self._done.set()
             self._thread.join()
             self._thread = None
 
     def names(self) -> set[str]:
-        """What the open sensors tell of now."""
-        found: set[str] = set()
+        """Names of the gauges and counters that the open sensors give now."""
+        names: set[str] = set()
         for _, reader in self._readers:
-            with contextlib.suppress(Exception):  # a window would note it
+            with contextlib.suppress(Exception):  # the next window notes the problem
                 reading = reader.read()
-                found.update(reading.gauges, reading.counters)
-        return found
+                names.update(reading.gauges, reading.counters)
+        return names
 
     @property
     def traces(self) -> list[Trace]:
-        """What was seen in the last window, and what could not be opened."""
+        """Traces of the last window, and of each sensor that could not be opened."""
         missing = [Trace(name, 0.0, problem=text) for name, text in self._problems.items()]
         return [*self._traces, *missing]
 
@@ -198,8 +200,8 @@ class Watch:
             last = self._done.is_set()
             for number, (reader, trace) in enumerate(pairs):
                 if (last or due[number] <= time.monotonic()) and not trace.problem:
-                    _look(reader, trace)
-                    # A slow read puts the next one off; reads are never made up for.
+                    _read_into(trace, reader)
+                    # After a slow reading the next one is later; missed readings are not repeated.
                     due[number] = max(due[number] + trace.period_s, time.monotonic())
             if last:
                 return
@@ -210,15 +212,15 @@ class Watch:
 
 
 def period_of(sensor: Sensor, reader: Reader) -> float:
-    """Seconds between two values: by the sensor's rate, or by what a service says of its own."""
+    """Seconds between two values: the period of a publishing service, else 1 / the rate."""
     return reader.period_s if isinstance(reader, Publishes) else 1 / sensor.rate_hz
 
 
-def _look(reader: Reader, trace: Trace) -> None:
+def _read_into(trace: Trace, reader: Reader) -> None:
     begin, cpu = time.monotonic(), time.thread_time()
     try:
         reading = reader.read()
-    except Exception as error:  # the sensor is gone: the rest goes on
+    except Exception as error:  # the sensor is gone: the others are read on
         trace.problem = str(error) or type(error).__name__
         return
     trace.cost_s += time.thread_time() - cpu
@@ -227,6 +229,6 @@ def _look(reader: Reader, trace: Trace) -> None:
     seconds = reading.seconds
     if seconds is None:
         seconds = (begin + time.monotonic()) / 2
-    elif seconds < trace.begin_s or (trace.looks and seconds == trace.looks[-1].seconds):
-        return  # published before the window began, or seen already
-    trace.looks.append(Look(seconds, reading))
+    elif seconds < trace.begin_s or (trace.readings and seconds == trace.readings[-1].seconds):
+        return  # published before the window began, or read already
+    trace.readings.append(TimedReading(seconds, reading))

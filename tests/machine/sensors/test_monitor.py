@@ -12,8 +12,8 @@ from cspbench.core.case import Case
 from cspbench.core.statuses import Status
 from cspbench.jobs.memory import MemoryRequest
 from cspbench.jobs.time import TimeRequest
+from cspbench.machine.sensors.monitor import Monitor, select_sensors
 from cspbench.machine.sensors.spec import SENSORS, Reading
-from cspbench.machine.sensors.watch import Watch, chosen
 from cspbench.runner import observe as observe_module
 from cspbench.runner.observe import Observer
 from cspbench.runner.process import Outcome
@@ -59,11 +59,11 @@ class Fake:
 def test_a_sensor_is_read_at_its_rate_and_at_both_ends_of_the_window():
     slow = Fake(rate_hz=0.01)
     fast = Fake(name="fast", rate_hz=100.0)
-    with Watch([slow, fast]) as watch:
+    with Monitor([slow, fast]) as monitor:
         begin = time.monotonic()
-        watch.start()
+        monitor.start()
         time.sleep(0.2)
-        watch.stop()
+        monitor.stop()
         end = time.monotonic()
     assert len(slow.reads) == 2  # its period is 100 s: only the ends
     # 100 Hz for 0.2 s: never more than its rate allows, however late the thread runs.
@@ -72,19 +72,19 @@ def test_a_sensor_is_read_at_its_rate_and_at_both_ends_of_the_window():
         assert all(begin <= seconds <= end for seconds, _ in sensor.reads)
         assert {thread for _, thread in sensor.reads} == {"sensors"}
         assert (sensor.opened, sensor.closed) == (1, 1)
-    assert [len(trace.looks) for trace in watch.traces] == [len(slow.reads), len(fast.reads)]
-    assert all(trace.cost_s < trace.window_s for trace in watch.traces)
+    assert [len(trace.readings) for trace in monitor.traces] == [len(slow.reads), len(fast.reads)]
+    assert all(trace.cost_s < trace.window_s for trace in monitor.traces)
 
 
 def test_only_the_sampling_phase_is_watched():
     sensor = Fake()
-    with Watch([sensor]) as watch:
+    with Monitor([sensor]) as monitor:
         for phase in ("load", "warm-up"):
-            watch.phase(phase)
+            monitor.phase(phase)
             assert sensor.reads == []
-        watch.phase("sample")
+        monitor.phase("sample")
         time.sleep(0.05)
-        watch.phase("close")
+        monitor.phase("close")
         seen = len(sensor.reads)
         time.sleep(0.05)
     assert len(sensor.reads) == seen >= 2
@@ -92,26 +92,26 @@ def test_only_the_sampling_phase_is_watched():
 
 def test_a_second_window_forgets_the_first():
     sensor = Fake()
-    with Watch([sensor]) as watch:
+    with Monitor([sensor]) as monitor:
         for _ in range(2):
-            watch.start()
+            monitor.start()
             time.sleep(0.02)
-            watch.stop()
-        second = len(watch.traces[0].looks)
+            monitor.stop()
+        second = len(monitor.traces[0].readings)
     assert 2 <= second < len(sensor.reads)
 
 
 def test_a_sensor_that_goes_away_or_is_shut_costs_only_itself():
     gone, shut, good = Fake("gone", fails_at=2), Fake("shut", refuses=True), Fake("good")
-    with Watch([gone, shut, good]) as watch:
-        watch.start()
+    with Monitor([gone, shut, good]) as monitor:
+        monitor.start()
         time.sleep(0.1)
-        watch.stop()
-    traces = {trace.sensor: trace for trace in watch.traces}
-    assert (traces["gone"].problem, len(traces["gone"].looks)) == ("unplugged", 2)
-    assert (traces["shut"].problem, traces["shut"].looks) == ("permission denied", [])
+        monitor.stop()
+    traces = {trace.sensor: trace for trace in monitor.traces}
+    assert (traces["gone"].problem, len(traces["gone"].readings)) == ("unplugged", 2)
+    assert (traces["shut"].problem, traces["shut"].readings) == ("permission denied", [])
     assert traces["good"].problem == ""
-    assert len(traces["good"].looks) > 2
+    assert len(traces["good"].readings) > 2
     assert (gone.closed, shut.closed, good.closed) == (1, 0, 1)
 
 
@@ -124,29 +124,29 @@ def test_what_was_published_before_the_window_or_seen_already_is_no_look():
             published = now - now % 0.1
             return Reading({"board_power_w": published}, seconds=published)
 
-    with Watch([Service(rate_hz=100.0)]) as watch:
+    with Monitor([Service(rate_hz=100.0)]) as monitor:
         begin = time.monotonic()
-        watch.start()
+        monitor.start()
         time.sleep(0.35)
-        watch.stop()
-    times = [look.seconds for look in watch.traces[0].looks]
+        monitor.stop()
+    times = [reading.seconds for reading in monitor.traces[0].readings]
     assert all(seconds >= begin for seconds in times)
     assert len(times) == len(set(times)) <= 5
-    assert all(look.reading.gauges["board_power_w"] == look.seconds
-               for look in watch.traces[0].looks)  # fmt: skip
+    assert all(reading.values.gauges["board_power_w"] == reading.seconds
+               for reading in monitor.traces[0].readings)  # fmt: skip
 
 
 def test_no_sensor_no_thread():
-    with Watch([]) as watch:
-        watch.start()
+    with Monitor([]) as monitor:
+        monitor.start()
         assert not [t for t in threading.enumerate() if t.name == "sensors"]
-    assert watch.traces == []
+    assert monitor.traces == []
 
 
 def test_a_worker_that_dies_leaves_no_thread():
     def interrupted():
-        with Watch([Fake()]) as watch:
-            watch.phase("sample")
+        with Monitor([Fake()]) as monitor:
+            monitor.phase("sample")
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -155,11 +155,11 @@ def test_a_worker_that_dies_leaves_no_thread():
 
 
 def test_which_sensors_are_chosen():
-    assert chosen("none") == []
-    assert "jtop" not in [sensor.name for sensor in chosen("auto")]
-    assert [sensor.name for sensor in chosen("proc")] == ["proc"]
+    assert select_sensors("none") == []
+    assert "jtop" not in [sensor.name for sensor in select_sensors("auto")]
+    assert [sensor.name for sensor in select_sensors("proc")] == ["proc"]
     with pytest.raises(ValueError, match="unknown sensor 'prok' \\(did you mean 'proc'"):
-        chosen("proc, prok")
+        select_sensors("proc, prok")
 
 
 def test_a_named_sensor_that_is_not_there_is_noted_with_its_reason(monkeypatch):
@@ -167,15 +167,15 @@ def test_a_named_sensor_that_is_not_there_is_noted_with_its_reason(monkeypatch):
         def available(self):
             return "no service runs"
 
-    watch = Watch([Absent(), Fake(name="here")])
-    with watch:
-        watch.start()
-        watch.stop()
-    problems = {trace.sensor: trace.problem for trace in watch.traces}
+    monitor = Monitor([Absent(), Fake(name="here")])
+    with monitor:
+        monitor.start()
+        monitor.stop()
+    problems = {trace.sensor: trace.problem for trace in monitor.traces}
     assert problems == {"here": "", "fake": "no service runs"}
-    monkeypatch.setattr("cspbench.machine.sensors.watch.SENSORS", [Absent()])
-    assert [sensor.name for sensor in chosen("fake")] == ["fake"]
-    assert chosen("auto") == []
+    monkeypatch.setattr("cspbench.machine.sensors.monitor.SENSORS", [Absent()])
+    assert [sensor.name for sensor in select_sensors("fake")] == ["fake"]
+    assert select_sensors("auto") == []
 
 
 def test_a_service_tells_its_own_pace_and_what_its_thread_took():
@@ -186,10 +186,10 @@ def test_a_service_tells_its_own_pace_and_what_its_thread_took():
             spent, self.took = self.took, 0.25
             return spent
 
-    with Watch([Served()]) as watch:
-        watch.start()
-        watch.stop()
-    (trace,) = watch.traces
+    with Monitor([Served()]) as monitor:
+        monitor.start()
+        monitor.stop()
+    (trace,) = monitor.traces
     assert trace.period_s == 0.5  # not 1 / 50 Hz
     assert trace.cost_s >= 0.25  # what went before the window is not in it
 
@@ -213,7 +213,7 @@ JOB = TimeRequest(CASE, Path("m.onnx"), sensors="auto")
 @pytest.fixture
 def sensor(monkeypatch):
     made = Fake(watts=8.0)
-    monkeypatch.setattr(observe_module, "chosen", lambda wanted: [made])
+    monkeypatch.setattr(observe_module, "select_sensors", lambda wanted: [made])
     return made
 
 
@@ -227,12 +227,12 @@ def test_a_timed_launch_gets_sensors_and_energy_and_idle_power_once(sensor):
     for number in range(2):
         sensor.watts = 3.0 if number == 0 else 99.0  # idle is measured before the first only
         outcome = timed()
-        watch = observer.watch(JOB)
+        monitor = observer.monitor(JOB)
         sensor.watts = 8.0
-        watch.phase("sample")
+        monitor.phase("sample")
         time.sleep(0.1)
-        watch.phase("close")
-        observer.add(JOB, watch, outcome)
+        monitor.phase("close")
+        observer.add(JOB, monitor, outcome)
         found = outcome.notes["energy"]
         # 8 W * 0.5 s / 40 inferences = 0.1 J.
         assert found["energy_per_inference_j"] == pytest.approx(0.1)
@@ -253,10 +253,10 @@ def test_a_timed_launch_gets_sensors_and_energy_and_idle_power_once(sensor):
 )
 def test_other_jobs_and_failed_ones_get_nothing(sensor, job, outcome):
     observer = Observer(idle_seconds=0.0)
-    watch = observer.watch(job)
-    watch.phase("sample")
-    watch.phase("close")
-    observer.add(job, watch, outcome)
+    monitor = observer.monitor(job)
+    monitor.phase("sample")
+    monitor.phase("close")
+    observer.add(job, monitor, outcome)
     assert (outcome.notes, outcome.flags) == ({}, [])
 
 
@@ -275,9 +275,9 @@ def test_without_a_power_source_no_time_is_spent_on_idling(sensor, monkeypatch):
     monkeypatch.setattr(type(sensor), "read", lambda self: Reading({"load_1m": 0.5}))
     monkeypatch.setattr(time, "sleep", lambda seconds: pytest.fail("it waited"))
     observer, outcome = Observer(), timed()
-    watch = observer.watch(JOB)
-    watch.phase("sample")
-    watch.phase("close")
-    observer.add(JOB, watch, outcome)
+    monitor = observer.monitor(JOB)
+    monitor.phase("sample")
+    monitor.phase("close")
+    observer.add(JOB, monitor, outcome)
     assert "energy" not in outcome.notes
     assert outcome.notes["sensors"]["fake"]["readings"] >= 2
