@@ -15,6 +15,7 @@ from cspbench.attribution.causes import Explanation, Side, attribute
 from cspbench.attribution.pair import measure_plan, plan_pair
 from cspbench.attribution.work import at_batch, entries_of
 from cspbench.core.case import Case
+from cspbench.core.files import RESULTS
 from cspbench.core.text import matches, nearest
 from cspbench.errors import InputError
 from cspbench.store.records import Record
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 _SIDES: weakref.WeakKeyDictionary[Run, dict[str, Side]] = weakref.WeakKeyDictionary()
 #: Flags of launches whose latency is not the network's alone.
 _SPOILING = ("contended", "throttled", "not_steady")
-#: Where runs go, below the working directory.
-RESULTS = Path("results")
 
 
 def explain(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cspbench.api import RESULTS
+from cspbench.core.files import RESULTS
 from cspbench.errors import InputError
 from cspbench.views.formats import FORMATS, PRINTED, render, write, write_text
 
