@@ -38,9 +38,9 @@ def command(
     suites: tuple[str, ...], only: tuple[str, ...], overrides: tuple[str, ...], form: str,
     out: Path | None, scheduler: str | None, insecure: bool, results: Path,
 ) -> None:  # fmt: skip
-    """Show the cases of SUITE in order, what this machine cannot run and why, and the time.
+    """Show the cases of the SUITEs, which of them this machine can run, and how long they take.
 
-    With --scheduler: which board of the fleet each case goes to.
+    With --scheduler it shows which board of the fleet each case goes to.
     """
     from cspbench import api
     from cspbench.runner.plan import case_seconds, launch_seconds
@@ -121,7 +121,7 @@ def _print(plan: Plan, seconds: dict[str, float], seats: Mapping[str, str], know
         click.echo(f"({number}) {printable(reason)}")
     for text in plan.suite.notes:
         click.echo(f"note: {printable(text)}")
-    source = f"{known} of {len(seconds)} cases from history, the others from the time bounds"
+    source = f"from earlier runs for {known} of {len(seconds)} cases, else from the time bounds"
     where, longest = "here", sum(seconds.values())
     if seats:  # boards work side by side: the busiest decides
         names = sorted(set(seats.values()))

@@ -142,12 +142,12 @@ def roofline_data(runs: Sequence[Run]) -> list[Panel]:
             if point is not None:
                 points = panels.setdefault(key, (ceilings, {}))[1]
                 points[row["id"]] = replace(point, run=row["run"])
-    found = []
+    drawn = []
     for key, (ceilings, points) in list(panels.items())[:MAX_PANELS]:
         [model] = choose_models(in_order(str(Case.parse(case).model_id) for case in points), 1)
         layers = layer_points(analyses[model], ceilings)
-        found.append(Panel(roof_of(key, ceilings), ceilings, tuple(points.values()), model, layers))
-    return found
+        drawn.append(Panel(roof_of(key, ceilings), ceilings, tuple(points.values()), model, layers))
+    return drawn
 
 
 @style.styled

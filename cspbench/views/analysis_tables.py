@@ -112,10 +112,10 @@ def changes(analyses: Sequence[Analysis], layers: bool) -> Tables:
     rows: list[Row] = []
     blocks = []
     for second in others:
-        made = compare.layer_rows(first, second) if layers else compare.totals(first, second)
-        rows += [{"from": first.id, "to": second.id} | row for row in made]
+        changed = compare.layer_rows(first, second) if layers else compare.totals(first, second)
+        rows += [{"from": first.id, "to": second.id} | row for row in changed]
         blocks.append(
-            Block(list(map(_readable_change, made)), f"first: {first.id}, second: {second.id}")
+            Block(list(map(_readable_change, changed)), f"first: {first.id}, second: {second.id}")
         )
     return Tables(rows, rows, blocks)
 

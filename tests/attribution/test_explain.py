@@ -69,7 +69,9 @@ def test_frames_by_cause_group_and_layer(run):
 
 def test_what_else_differs_is_said(run):
     it = explain_measured(run, case(PLAIN, 1), case(PARTIAL, 8))
-    assert it.notes == ("They differ in batch too: the causes do not tell that from the network.",)
+    assert it.notes == (
+        "A and B differ in batch too: the causes do not separate that from the network.",
+    )
 
 
 @pytest.mark.parametrize(
