@@ -182,7 +182,7 @@ def _storage(run: Run) -> Iterator[ComparisonWarning]:
     if enough := run.stored.meta.get("rounds_in_budget"):
         yield ComparisonWarning(
             "warn",
-            f"The suite's budget of time was spent after {enough} of {rounds} rounds.",
+            f"The suite's time budget ended after {enough} of {rounds} rounds.",
             f"measure the rest: cspbench run --resume {plain(run.stored.path)}",
         )
     if rounds < FEW_ROUNDS:
