@@ -66,7 +66,7 @@ def totals_of(
 
 
 def _computed(metric: LayerMetric | GraphMetric | TotalMetric, call: Callable[[], T]) -> T:
-    """The metric's value or values; a mistake in somebody's plug-in is told as one."""
+    """The metric's value or values; a mistake in a plug-in is an `InputError`."""
     if is_builtin(metric):
         return call()
     try:

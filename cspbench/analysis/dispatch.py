@@ -1,7 +1,7 @@
 """Second level of the tracer: real meta kernels under a dispatch mode.
 
 Slower than the rules and complete: whatever a function is made of, its ATen operators are recorded,
-and an operator that nobody knows is recorded as unsupported.
+and an unknown operator is recorded as unsupported.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from cspbench.analysis.tracer import Tracer
 
 #: Fused kernels that ATen chooses for attention, by prefix.
 _ATTENTION = ("_scaled_dot_product", "_efficient_attention", "_flash_attention")
-#: Factories whose values nobody can need: their memory is not taken.
+#: Factories whose values no operator can need, so they take no memory.
 _FACTORIES = frozenset({"zeros", "ones", "empty", "full", "rand", "randn"})
 #: Products whose first two operands are the factors, and those that add the first one.
 _ADDING = ("addmm", "baddbmm", "addmv")
@@ -112,7 +112,7 @@ def _record(
         ]
     kind = kind_of(name)
     if kind in MAC_KINDS and not values:
-        # A product of weights or constants alone (an initial state): somebody must be the input.
+        # A product of weights or constants alone (an initial state): one of them must be the input.
         inputs = [t for t in operands if _is_constant(tracer, t)] or operands[:1]
         values = [tracer.value(t) for t in inputs]
         weights = [weight for weight in weights if all(weight is not v.weight for v in values)]

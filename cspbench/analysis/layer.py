@@ -1,8 +1,7 @@
 """One operator call: what was observed of it, what is derived, and its form in a stored record.
 
-Light on purpose: neither torch nor pandas nor numpy. Facts were observed by whoever made the record
-(the tracer, the graph readers); every other number is derived from them by the pure functions in
-``cspbench.analysis.metrics``.
+Light on purpose: neither torch nor pandas nor numpy. The tracer or a graph reader observed the
+facts; the pure functions in ``cspbench.analysis.metrics`` derive every other number from them.
 """
 
 from __future__ import annotations
@@ -140,7 +139,7 @@ def from_row(row: Sequence[Any]) -> Layer:
 
 
 def check_rows(rows: object) -> None:
-    """Check stored rows that a stranger may have written: each fact is of its type and a size.
+    """Check stored rows of an untrusted run: each fact is of its type and a size.
 
     Raises:
         ValueError: they are not.

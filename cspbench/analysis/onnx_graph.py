@@ -90,7 +90,7 @@ def _itemsize(elem_type: int) -> int:
 
 
 class _Walk:
-    """Follows the nodes in their order; frees what nobody reads any more."""
+    """Follows the nodes in their order; frees what no later node reads."""
 
     def __init__(self, graph: Any, path: str, own_weights: set[str]) -> None:
         self.graph = graph

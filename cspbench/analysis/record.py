@@ -62,7 +62,7 @@ def is_current(data: Mapping[str, Any] | None) -> bool:
 
 
 def check_stored(data: Mapping[str, Any]) -> None:
-    """Check an analysis that somebody else may have written: its layers are what they should be.
+    """Check an analysis of an untrusted run: its layers are what they should be.
 
     Raises:
         ValueError: they are not; those of another version are not looked at.
@@ -110,7 +110,7 @@ class Analysis:
         """Operator calls in the order of execution.
 
         Raises:
-            InputError: stored layers are none, as may be those of a stranger's run.
+            InputError: stored layers are malformed, as those of an untrusted run may be.
         """
         if self._layers is None:
             rows = json.loads(self._rows) if isinstance(self._rows, str) else self._rows

@@ -129,7 +129,7 @@ def _entry(row: LayerRow, layers: Sequence[Layer], peak: Peak, before: str) -> E
     parts = [layers[number] for number in row.layers]
     ms = row.ns / 1e6
     if not parts:
-        return _stranger(row, ms, peak, before)
+        return _unjoined(row, ms, peak, before)
     main = _main(parts)
     flops = sum(int(layer["flops"]) for layer in parts)
     moved = sum(int(layer["traffic_bytes_fused"]) for layer in parts)
@@ -177,7 +177,7 @@ def _role(layer: Layer) -> str:
     return f"{size} depthwise" if inputs == 1 else f"{size} grouped"
 
 
-def _stranger(row: LayerRow, ms: float, peak: Peak, stage: str) -> Entry:
+def _unjoined(row: LayerRow, ms: float, peak: Peak, stage: str) -> Entry:
     """An entry that no layer of the Analysis is known to be: only its operator tells anything."""
     op = row.op.lower().removeprefix("aten.").split(".")[0].rstrip("0123456789")
     kind = kind_of_node(Node(row.name, row.op.rstrip("0123456789")))

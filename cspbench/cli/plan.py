@@ -121,7 +121,7 @@ def _print(plan: Plan, seconds: dict[str, float], seats: Mapping[str, str], know
         click.echo(f"({number}) {printable(reason)}")
     for text in plan.suite.notes:
         click.echo(f"note: {printable(text)}")
-    source = f"from earlier runs for {known} of {len(seconds)} cases, else from the time bounds"
+    earlier = f"from earlier runs for {known} of {len(seconds)} cases, else " if known else ""
     where, longest = "here", sum(seconds.values())
     if seats:  # boards work side by side: the busiest decides
         names = sorted(set(seats.values()))
@@ -133,5 +133,5 @@ def _print(plan: Plan, seconds: dict[str, float], seats: Mapping[str, str], know
     click.echo(
         f"{plan.suite.name}: {len(plan.runnable)} of {len(plan.cases)} cases can run {where}, "
         f"about {longest / 60:.1f} min for {measure.rounds} rounds{spent} "
-        f"({source})"
+        f"({earlier}from the time bounds)"
     )

@@ -1,4 +1,4 @@
-"""Measured time of layers: what a backend's profiler told, joined to the layers of the Analysis.
+"""Measured time of layers: entries of a backend's profiler, joined to the layers of an Analysis.
 
 Pure. A join is made only where it is sure: nodes of the artifact and layers of one family
 (convolutions, pools, ...) are paired by their order if there are equally many of both and the last

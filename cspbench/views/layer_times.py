@@ -28,14 +28,14 @@ RESIDUAL = "(between layers)"
 class Conditions:
     """What a profile was taken under: images an inference, precision, and the device's ceilings.
 
-    ``ceilings`` are the fields of ``store.ceilings.Ceilings``, empty if nobody measured them;
-    ``told`` names them, or says what command measures them.
+    ``ceilings`` are the fields of ``store.ceilings.Ceilings``, empty if they were not measured;
+    ``label`` names them, or says what command measures them.
     """
 
     batch: int = 1
     precision: str = PRECISION
     ceilings: Mapping[str, Any] = field(default_factory=dict)
-    told: str = ""
+    label: str = ""
 
     def macs(self, layer: Layer) -> int:
         """Of the whole batch."""
@@ -120,5 +120,5 @@ def _row(
         "gb_per_s": gb,
         "compute_utilisation": compute,
         "memory_utilisation": memory,
-        "ceilings": conditions.told,
+        "ceilings": conditions.label,
     }

@@ -132,5 +132,5 @@ def test_numbers():
 def test_launches_that_were_disturbed_are_said(tmp_path):
     run = pair_run(tmp_path, flags=["contended", "not_steady"])
     it = explain_measured(run, case(PLAIN), case(PARTIAL))
-    assert it.notes[0].startswith("The timed launches were contended and not steady: ")
+    assert it.notes[0].startswith("The timed launches were contended and not steady. ")
     assert it.notes[0] in sentences(it)
