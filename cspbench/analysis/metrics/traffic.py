@@ -59,8 +59,8 @@ def traffic_bytes_fused(layers: Sequence[Layer]) -> list[Number]:
 
     A batch norm right behind a convolution or linear layer folds into its weights; then one
     activation is applied while the result is still at hand. Both hold only where no other
-    operator reads what lies between. The group's traffic (input, weights and bias, last output) stands at its
-    convolution; the folded layers have 0.
+    operator reads what lies between. The group's traffic (input, weights and bias, last output)
+    stands at its convolution; the folded layers have 0.
     """
     readers: dict[int, int] = {}
     for layer in layers:
