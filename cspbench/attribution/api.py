@@ -129,7 +129,7 @@ def find_case(run: Run, text: str) -> str:
     shown = ", ".join(hits[:4]) + (", ..." if len(hits) > 4 else "")
     raise InputError(
         f"{text!r} matches {len(hits)} cases of run {run.name} ({shown}): "
-        "write more of the one you mean"
+        "write more of its id"
     )
 
 

@@ -78,7 +78,7 @@ def test_what_else_differs_is_said(run):
     ("a", "b", "sentence"),
     [
         ("pelenet@224/opencv-cpu/b1/t1", "csp*b1/*", r"no case of run .* \(did you mean 'peleenet"),
-        ("peleenet", "csp*b1/*", r"'peleenet' matches 2 cases of run .*: write more of the one"),
+        ("peleenet", "csp*b1/*", r"'peleenet' matches 2 cases of run .*: write more of its id"),
         ("peleenet*b1/*", "peleenet*b1/*", r"A and B are the same case, peleenet@224/opencv"),
     ],
 )
