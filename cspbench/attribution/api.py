@@ -128,8 +128,7 @@ def find_case(run: Run, text: str) -> str:
         raise InputError(f"no case of run {run.name} matches {text!r}{nearest(text, ids)}")
     shown = ", ".join(hits[:4]) + (", ..." if len(hits) > 4 else "")
     raise InputError(
-        f"{text!r} matches {len(hits)} cases of run {run.name} ({shown}): "
-        "write more of its id"
+        f"{text!r} matches {len(hits)} cases of run {run.name} ({shown}): write more of its id"
     )
 
 

@@ -249,8 +249,8 @@ FIGURES.add(
         title="Roofline",
         shows="2 x MACs / latency of every case of batch 1 against FLOPs a byte of traffic (with "
         "norms and activations folded), under what the device can do at best; small dots are the "
-        "predicted layers of one network. Below the slope memory bounds, below the flat line "
-        "compute; traffic that a cache keeps may lift a point over the slope of the memory.",
+        "predicted layers of one network. Below the slope memory is the bound, below the flat line "
+        "compute is. Traffic that a cache keeps may lift a point over the slope of the memory.",
         origins=("measured", "computed", "predicted"),
         section="roofline",
         draw=_draw,

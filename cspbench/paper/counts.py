@@ -70,7 +70,7 @@ def change(test: Mapping[str, Any], evidence: Evidence) -> RuleResult:
         )
     note = ""
     if len(bases) > 1:
-        note = "the paper does not say against what: any of these would do"
+        note = "the paper does not name the other network: any of these counts"
         decisive = [part for part in parts if part.agrees or part.missing]
         agreeing = [part for part in parts if part.agrees]
         parts = agreeing or decisive or parts

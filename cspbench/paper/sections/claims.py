@@ -80,7 +80,7 @@ def head(context: ReportContext) -> Mapping[str, str]:
     created = plain(runs[0].stored.meta["created"])[:10]
     return {
         "title": TITLE,
-        "lead": f"arXiv 1911.11929 held against {context.machine}, {created}. Measured: {suites}.",
+        "lead": f"arXiv 1911.11929 checked on {context.machine}, {created}. Measured: {suites}.",
     }
 
 
