@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cspbench.core.files import RESULTS
 from cspbench.errors import InputError
 
 if TYPE_CHECKING:
@@ -17,9 +18,6 @@ if TYPE_CHECKING:
     from cspbench.suite.suite import Suite
     from cspbench.views.compare import RunComparison
     from cspbench.views.frames import Run
-
-#: Where runs lie unless the caller says otherwise, below the working directory.
-RESULTS = Path("results")
 
 
 def plan(

@@ -17,9 +17,12 @@ if TYPE_CHECKING:
         Facts,
         GraphMetric,
         LayerMetric,
+        Place,
         TotalMetric,
+        at,
     )
     from cspbench.artifacts.spec import ARTIFACTS, ArtifactKind, Node
+    from cspbench.artifacts.tensors import as_list
     from cspbench.backends.spec import (
         BACKENDS,
         PRECISIONS,
@@ -73,6 +76,7 @@ if TYPE_CHECKING:
     from cspbench.report.definitions import Definition
     from cspbench.report.rows import CaseRow
     from cspbench.report.section import SECTIONS, ReportContext, SectionSpec
+    from cspbench.suite.rules import RULES, MeasuredRule, StaticRule, grew
 
 #: Module (or package) -> the names (or modules) that it holds, by kind of plug-in.
 _HOMES = {
@@ -88,8 +92,11 @@ _HOMES = {
     "cspbench.models": "csp",
     # Metrics.
     "cspbench.analysis.metric": (
-        "Facts GRAPH_METRICS LAYER_METRICS TOTAL_METRICS GraphMetric LayerMetric TotalMetric"
+        "Facts GRAPH_METRICS LAYER_METRICS TOTAL_METRICS GraphMetric LayerMetric Place TotalMetric "
+        "at"
     ),
+    # Rules of a gate.
+    "cspbench.suite.rules": "RULES MeasuredRule StaticRule grew",
     # Backends.
     "cspbench.backends.spec": (
         "BACKENDS PRECISIONS SCOPE Backend BackendSpec ChoosesDevice Compiles DeviceMemory "
@@ -98,6 +105,7 @@ _HOMES = {
     ),
     # Kinds of artifact and devices, which a backend's own file may bring.
     "cspbench.artifacts.spec": "ARTIFACTS ArtifactKind Node",
+    "cspbench.artifacts.tensors": "as_list",
     "cspbench.machine.devices.spec": "DEVICES Device PowerSource Probe",
     # Kinds of launches.
     "cspbench.jobs.spec": "JOBS CaseRequest JobKind PhaseReport Policy Request",
@@ -117,16 +125,17 @@ _HOMES = {
 
 __all__ = [
     "ARTIFACTS", "BACKENDS", "DEVICES", "FIGURES", "GRAPH_METRICS", "JOBS", "LAYER_METRICS",
-    "MODELS", "NECKS", "PRECISIONS", "SCOPE", "SECTIONS", "SENSORS", "SOURCES", "TOTAL_METRICS",
-    "ArtifactKind", "Axis", "Backbone", "Backend", "BackendSpec", "CaseRequest", "CaseRow",
-    "ChoosesDevice", "Classifier", "Compiles", "ConvBnAct", "CspbenchError", "Definition", "Device",
-    "DeviceMemory", "DeviceTimes", "Facts", "FigureSpec", "GraphMetric", "HostSession",
-    "InputError", "JobKind", "LayerMetric", "LayerProfile", "LayerProfiler", "LayerTime",
-    "ModelSpec", "NeckSpec", "NoDataError", "Node", "PhaseReport", "Pipelines", "Policy",
-    "PowerSource", "Precision", "Probe", "Publishes", "Reader", "Reading", "Registry",
-    "ReportContext", "Request", "SectionSpec", "Sensor", "Session", "SourceSpec", "Stage",
-    "Throughput", "TotalMetric", "Unavailable", "Unsupported", "Warms", "act_axis", "attach", "csp",
-    "det", "mark_case", "mark_points", "numbers", "read_number", "read_text", "resolve", "style",
+    "MODELS", "NECKS", "PRECISIONS", "RULES", "SCOPE", "SECTIONS", "SENSORS", "SOURCES",
+    "TOTAL_METRICS", "ArtifactKind", "Axis", "Backbone", "Backend", "BackendSpec", "CaseRequest",
+    "CaseRow", "ChoosesDevice", "Classifier", "Compiles", "ConvBnAct", "CspbenchError",
+    "Definition", "Device", "DeviceMemory", "DeviceTimes", "Facts", "FigureSpec", "GraphMetric",
+    "HostSession", "InputError", "JobKind", "LayerMetric", "LayerProfile", "LayerProfiler",
+    "LayerTime", "MeasuredRule", "ModelSpec", "NeckSpec", "NoDataError", "Node", "PhaseReport",
+    "Pipelines", "Place", "Policy", "PowerSource", "Precision", "Probe", "Publishes", "Reader",
+    "Reading", "Registry", "ReportContext", "Request", "SectionSpec", "Sensor", "Session",
+    "SourceSpec", "Stage", "StaticRule", "Throughput", "TotalMetric", "Unavailable", "Unsupported",
+    "Warms", "act_axis", "as_list", "at", "attach", "csp", "det", "grew", "mark_case",
+    "mark_points", "numbers", "read_number", "read_text", "resolve", "style",
 ]  # fmt: skip
 
 if not TYPE_CHECKING:

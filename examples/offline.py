@@ -5,9 +5,9 @@
     python offline.py run suites/gpu.yaml -- OPTIONS   there again: measure, and pack the results
 
 ``missing`` writes ``machine.json``; ``fetch`` fills the folder ``wheels``; ``run`` makes
-``offline-results.tar.gz`` with the run, its report and what ``cspbench doctor`` said. Nothing is
-installed: the wheels are unpacked into ``.offline-packages`` beside them. Needs nothing but Python
-and pip; see docs/gpu.md.
+``offline-results.tar.gz`` with the run, its report and the output of ``cspbench doctor``. It
+installs nothing: it unpacks the wheels into ``.offline-packages`` beside them. All it needs is
+Python and pip; see docs/gpu.md.
 """
 
 from __future__ import annotations

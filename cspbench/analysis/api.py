@@ -145,16 +145,16 @@ def _analyze_id(parsed: ModelId, batch: int) -> tuple[Analysis, bool]:
     if name.startswith("onnx:"):
         from cspbench.analysis.onnx_graph import analyze_onnx
 
-        found = analyze_onnx(name.partition(":")[2], shape)
+        analysis = analyze_onnx(name.partition(":")[2], shape)
     elif name.startswith("exported:"):
-        found = _exported(parsed)
+        analysis = _exported(parsed)
     else:
-        found = analyze(build(full, weights=False), shape, cache=False)
+        analysis = analyze(build(full, weights=False), shape, cache=False)
     specs = [spec_of(parsed)]
     ours = all(_is_ours(spec.build) for spec in specs)
     if parsed.neck is not None:
         ours = ours and _is_ours(NECKS.get(parsed.neck.name).build)
-    return replace(found, id=str(full)), ours
+    return replace(analysis, id=str(full)), ours
 
 
 def _exported(parsed: ModelId) -> Analysis:

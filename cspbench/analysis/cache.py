@@ -28,11 +28,11 @@ def _analysis_digest() -> str:
 @functools.cache
 def _torch_version() -> str:
     """Version of torch as its package states it, without importing it."""
-    found = importlib.machinery.PathFinder.find_spec("torch")
-    if found is None or not found.origin:
+    spec = importlib.machinery.PathFinder.find_spec("torch")
+    if spec is None or not spec.origin:
         return ""
     try:
-        return Path(found.origin).with_name("version.py").read_text(encoding="utf-8")
+        return Path(spec.origin).with_name("version.py").read_text(encoding="utf-8")
     except OSError:
         return ""
 

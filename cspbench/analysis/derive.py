@@ -70,13 +70,13 @@ def _computed(metric: LayerMetric | GraphMetric | TotalMetric, call: Callable[[]
     if is_builtin(metric):
         return call()
     try:
-        found = call()
+        result = call()
     except Exception as error:  # whatever the plug-in does wrong
         text = f"{type(error).__name__}: {error}"
         raise InputError(f"the metric {metric.name} of a plug-in fails: {text}") from error
-    for value in found if isinstance(found, (list, tuple)) else [found]:
+    for value in result if isinstance(result, (list, tuple)) else [result]:
         if not isinstance(value, (int, float)) or not math.isfinite(value):
             raise InputError(
                 f"the metric {metric.name} of a plug-in must be a finite number, not {value!r}"
             )
-    return found
+    return result

@@ -64,8 +64,8 @@ class Place(NamedTuple):
 def at(**positions: int | tuple[int, int]) -> tuple[Place, ...]:
     """Places by view: a position, or a position and decimals: ``at(overview=1, memory=(1, 2))``."""
     return tuple(
-        Place(view, *(found if isinstance(found, tuple) else (found,)))
-        for view, found in positions.items()
+        Place(view, *(place if isinstance(place, tuple) else (place,)))
+        for view, place in positions.items()
     )
 
 
@@ -138,8 +138,8 @@ def is_builtin(metric: LayerMetric | GraphMetric | TotalMetric) -> bool:
 
 def shown_in(view: str) -> list[tuple[TotalMetric, Place]]:
     """The totals that a view shows, in its order: ours by their positions, then the others."""
-    found = [(total, place) for total in TOTAL_METRICS for place in total.places]
+    pairs = [(total, place) for total in TOTAL_METRICS for place in total.places]
     return sorted(
-        (pair for pair in found if pair[1].view == view),
+        (pair for pair in pairs if pair[1].view == view),
         key=lambda pair: (pair[1].position, pair[0].name),
     )

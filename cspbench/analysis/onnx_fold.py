@@ -90,8 +90,8 @@ def _evaluate(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            found = ReferenceEvaluator(node).run(None, {name: known[name] for name in inputs})
+            outputs = ReferenceEvaluator(node).run(None, {name: known[name] for name in inputs})
     except Exception:  # the evaluator does not know every operator: then it stays in the graph
         return None
-    arrays = [np.asarray(array) for array in found]
+    arrays = [np.asarray(array) for array in outputs]
     return arrays if all(array.size <= MAX_ELEMENTS for array in arrays) else None

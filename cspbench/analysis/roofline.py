@@ -120,9 +120,9 @@ def total_ms(rows: Iterable[Mapping[str, Any]]) -> float:
 
 def shares(rows: Iterable[Mapping[str, Any]]) -> dict[Bound, float]:
     """Share of the predicted time in layers of each bound, 0..1; all 0 without layers."""
-    found: dict[Bound, float] = {"compute": 0.0, "memory": 0.0, "overhead": 0.0}
+    by_bound: dict[Bound, float] = {"compute": 0.0, "memory": 0.0, "overhead": 0.0}
     rows = list(rows)
     total = total_ms(rows)
     for row in rows:
-        found[row["bound"]] += row["predicted_ms"] / total
-    return found
+        by_bound[row["bound"]] += row["predicted_ms"] / total
+    return by_bound

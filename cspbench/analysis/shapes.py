@@ -15,8 +15,8 @@ def tuple_of(value: int | Sequence[int], dims: int) -> Shape:
     """``3`` -> ``(3, 3)``, ``[3]`` -> ``(3, 3)``, ``(3, 5)`` as it is, for two dimensions."""
     if isinstance(value, int):
         return (value,) * dims
-    given = tuple(value)
-    return given * dims if len(given) == 1 else given
+    values = tuple(value)
+    return values * dims if len(values) == 1 else values
 
 
 def conv_size(size: int, kernel: int, stride: int, padding: int, dilation: int) -> int:

@@ -53,8 +53,8 @@ def _output_shape(layers: Sequence[Layer]) -> tuple[int, ...]:
 
 def _paths(layers: Sequence[Layer]) -> int | None:
     """Ways from the one activation that enters to the last one that is made."""
-    made = {value for layer in layers for value in layer.outputs}
-    entering = {value for layer in layers for value in layer.inputs} - made
+    written = {value for layer in layers for value in layer.outputs}
+    entering = {value for layer in layers for value in layer.inputs} - written
     ends = layers[-1].outputs
     if len(entering) != 1 or not ends:
         return None

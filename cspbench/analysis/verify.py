@@ -112,8 +112,8 @@ def reconcile_all(analyses: Sequence[Analysis]) -> list[dict[str, Any]]:
         if analysis.source != "torch":
             raise InputError(f"{analysis.id}: only a model that PyTorch can run can be verified")
         inputs = tuple(torch.zeros(shape) for shape in analysis.input)
-        found = reconcile(analysis, build(analysis.id), inputs)
-        rows.extend({"id": analysis.id} | row for row in found)
+        reconciled = reconcile(analysis, build(analysis.id), inputs)
+        rows.extend({"id": analysis.id} | row for row in reconciled)
     return rows
 
 

@@ -15,6 +15,7 @@ from cspbench.attribution.causes import Explanation, Side, attribute
 from cspbench.attribution.pair import measure_plan, plan_pair
 from cspbench.attribution.work import at_batch, entries_of
 from cspbench.core.case import Case
+from cspbench.core.files import RESULTS
 from cspbench.core.text import matches, nearest
 from cspbench.errors import InputError
 from cspbench.store.records import Record
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 _SIDES: weakref.WeakKeyDictionary[Run, dict[str, Side]] = weakref.WeakKeyDictionary()
 #: Flags of launches whose latency is not the network's alone.
 _SPOILING = ("contended", "throttled", "not_steady")
-#: Where runs go, below the working directory.
-RESULTS = Path("results")
 
 
 def explain(
@@ -74,7 +73,7 @@ def explain_measured(run: Run, a: str, b: str) -> Explanation:
         InputError: as `explain`.
     """
     if a == b:
-        raise InputError(f"A and B are the same case, {a}: name two")
+        raise InputError(f"A and B are the same case, {a}: name two different ones")
     others = []
     for batch in _other_batches(run, a, b):
         pair = [_at(case, batch) for case in (a, b)]
@@ -98,45 +97,44 @@ def _explain_pair(run: Run, a: str, b: str, others: Sequence[Explanation] = ()) 
 
 def _disturbances(run: Run, cases: Sequence[str]) -> list[str]:
     """What spoilt the timed launches, in a sentence; the layers have a launch of their own."""
-    found = {flag for record in run.records if record.case in cases for flag in record.flags}
-    spoilt = [flag.replace("_", " ") for flag in _SPOILING if flag in found]
+    flagged = {flag for record in run.records if record.case in cases for flag in record.flags}
+    spoilt = [flag.replace("_", " ") for flag in _SPOILING if flag in flagged]
     if not spoilt:
         return []
     sentence = (
-        f"The timed launches were {' and '.join(spoilt)}: what that cost is in the latencies and "
-        "hardly in the layer times, so it shows as time outside the layers."
+        f"The timed launches were {' and '.join(spoilt)}. That changes the latencies and hardly "
+        "the layer times, so it shows as time outside the layers."
     )
     return [sentence]
 
 
-def find_case(run: Run, wanted: str) -> str:
-    """The one case that ``wanted`` names: its id, its part before the backend, or a pattern.
+def find_case(run: Run, text: str) -> str:
+    """The one case that ``text`` names: its id, its part before the backend, or a pattern.
 
     Raises:
         InputError: none or several.
     """
     ids = [record.case for record in run.records]
-    if wanted in ids:
-        return wanted
-    found = [
+    if text in ids:
+        return text
+    hits = [
         case
         for case in ids
-        if matches(wanted, case) or matches(wanted, case.split("/")[0]) or _model_is(case, wanted)
+        if matches(text, case) or matches(text, case.split("/")[0]) or _model_is(case, text)
     ]
-    if len(found) == 1:
-        return found[0]
-    if not found:
-        raise InputError(f"no case of run {run.name} matches {wanted!r}{nearest(wanted, ids)}")
-    shown = ", ".join(found[:4]) + (", ..." if len(found) > 4 else "")
+    if len(hits) == 1:
+        return hits[0]
+    if not hits:
+        raise InputError(f"no case of run {run.name} matches {text!r}{nearest(text, ids)}")
+    shown = ", ".join(hits[:4]) + (", ..." if len(hits) > 4 else "")
     raise InputError(
-        f"{wanted!r} matches {len(found)} cases of run {run.name} ({shown}): "
-        "write more of the one you mean"
+        f"{text!r} matches {len(hits)} cases of run {run.name} ({shown}): write more of its id"
     )
 
 
-def _model_is(case: str, wanted: str) -> bool:
+def _model_is(case: str, text: str) -> bool:
     model = Case.parse(case).model_id
-    return wanted in (str(model), str(model).split("@")[0])
+    return text in (str(model), str(model).split("@")[0])
 
 
 def side_of(run: Run, case: str) -> Side:
@@ -228,9 +226,9 @@ def notes_on(a: str, b: str) -> list[str]:
         "input": (first.input, second.input),
     }
     return [
-        f"They differ in {name} too: the causes do not tell that from the network."
-        for name, (mine, theirs) in pairs.items()
-        if mine != theirs
+        f"A and B differ in {name} too: the causes do not separate that from the network."
+        for name, (of_a, of_b) in pairs.items()
+        if of_a != of_b
     ]
 
 

@@ -43,7 +43,7 @@ def plan_pair(
 
     cases = tuple(case_of(text, backend, batch, threads) for text in (a, b))
     if cases[0] == cases[1]:
-        raise InputError(f"A and B are the same case, {cases[0].id}: name two")
+        raise InputError(f"A and B are the same case, {cases[0].id}: name two different ones")
     measure = Measure(
         rounds=rounds, max_seconds=MAX_SECONDS, memory=False, ceilings=True, layers=True
     )

@@ -22,10 +22,10 @@ from cspbench.core.text import percent
 if TYPE_CHECKING:
     import pandas as pd
 
-#: Causes of less than this share of all that moved are not put into words.
+#: The sentences leave out causes of less than this share of all changes.
 WORTH_A_WORD = 0.05
 MOST_CAUSES = 5
-#: Places that make less than this share of a cause are not named.
+#: The sentences do not name places that make less than this share of a cause.
 LEAST_PLACE = 0.1
 
 CAUSE_COLUMNS = ("part", "cause", "a_ms", "b_ms", "difference_ms", "share")
@@ -45,12 +45,12 @@ NUMBERS = {
 
 
 def sentences(explanation: Explanation) -> list[str]:
-    """What there is to say, most important first; one sentence or two an item."""
+    """The explanation in words, most important first; one sentence or two an item."""
     it = explanation
-    said = [_headline(it), _work(it), *it.notes]
-    said += [f"{_reasons(it)}.", _residual(it), _judgement(it)]
-    said += [_other_batch(it, other) for other in it.others]
-    return [sentence for sentence in said if sentence]
+    texts = [_headline(it), _work(it), *it.notes]
+    texts += [f"{_reasons(it)}.", _residual(it), _judgement(it)]
+    texts += [_other_batch(it, other) for other in it.others]
+    return [sentence for sentence in texts if sentence]
 
 
 def _headline(it: Explanation) -> str:
@@ -58,15 +58,15 @@ def _headline(it: Explanation) -> str:
     times = f"A ({a.case}) takes {ms(a.latency.estimate)}, B ({b.case}) {ms(b.latency.estimate)}"
     if it.low is None or it.high is None:
         return (
-            f"Whether A and B differ cannot be told from one launch each: {times}. "
+            f"One launch each does not show whether A and B differ: {times}. "
             "Measure more launches (--rounds)."
         )
     reach = f"{signed(it.low)} to {signed(it.high)} ms with 95 % confidence"
     if it.verdict is ExplanationVerdict.INDISTINGUISHABLE:
         return (
-            f"A and B cannot be told apart: {times}, and the difference of "
+            f"A and B are indistinguishable: {times}, and the difference of "
             f"{signed(it.difference_ms)} ms may be anything from {reach}. "
-            "What follows describes that difference, which may be noise."
+            "The rest describes that difference, which may be noise."
         )
     word = "slower" if it.difference_ms > 0 else "faster"
     share = it.difference_ms / a.latency.estimate
@@ -131,13 +131,13 @@ def _where(it: Explanation, part: DifferencePart) -> str:
     same = [(own, group) for own, group in pairs if own * part.difference_ms > 0]
     same = [(own, group) for own, group in same if abs(own) > least]
     same.sort(key=lambda pair: -abs(pair[0]))
-    told = [f"{signed(own)} in {name_of(group)}" for own, group in same[:2] if name_of(group)]
+    places = [f"{signed(own)} in {name_of(group)}" for own, group in same[:2] if name_of(group)]
     counts = ""
     if part.key == "concatenation":
         counts = f"{_entries(it.a, part.key, it)} in A, {_entries(it.b, part.key, it)} in B"
     if part.key in ("overhead", "small"):
         counts = f"{_entries(it.a, part.key, it)} layers in A, {_entries(it.b, part.key, it)} in B"
-    return "; ".join(filter(None, [counts, ", ".join(told)]))
+    return "; ".join(filter(None, [counts, ", ".join(places)]))
 
 
 def _entries(side: Side, cause: str, it: Explanation) -> int:
@@ -153,11 +153,11 @@ def name_of(group: Group) -> str:
 def _residual(it: Explanation) -> str:
     share = it.residual_share
     parts = [part for part in it.parts if part.residual]
-    told = ", ".join(f"{signed(part.difference_ms)} ms {part.label}" for part in parts)
+    residuals = ", ".join(f"{signed(part.difference_ms)} ms {part.label}" for part in parts)
     of = ""
     if share is not None and it.verdict is not ExplanationVerdict.INDISTINGUISHABLE:
         of = f", {percent(share)} of the difference at most"
-    return f"No cause accounts for {signed(it.residual_ms)} ms{of} ({told})."
+    return f"No cause accounts for {signed(it.residual_ms)} ms{of} ({residuals})."
 
 
 def _judgement(it: Explanation) -> str:
@@ -175,25 +175,25 @@ def _judgement(it: Explanation) -> str:
 def _other_batch(it: Explanation, other: Explanation) -> str:
     """How the difference an image changes with the batch, and which causes change it."""
     here, there = it.a.batch, other.a.batch
-    mine, theirs = it.difference_ms / here, other.difference_ms / there
+    change_here, change_there = it.difference_ms / here, other.difference_ms / there
     moved = {
         part.key: DifferencePart(part.key, part.label, part.difference_ms / here,
                                  of.difference_ms / there, part.residual)
         for part, of in zip(it.parts, other.parts, strict=True)
     }  # fmt: skip
     worth = _worth(list(moved.values()))
-    told = "; ".join(f"{signed(part.difference_ms)} {part.label}" for part in worth)
+    by_cause = "; ".join(f"{signed(part.difference_ms)} {part.label}" for part in worth)
     doubt = (
-        " (not to be told apart there)"
+        " (indistinguishable there)"
         if other.verdict is ExplanationVerdict.INDISTINGUISHABLE
         else ""
     )
-    turn = "slower" if theirs > 0 else "faster"
-    change = theirs - mine
+    turn = "slower" if change_there > 0 else "faster"
+    change = change_there - change_here
     return (
-        f"At batch {there} B is {turn} by {ms(abs(theirs))} an image{doubt}; at batch {here} the "
-        f"difference is {signed(mine)} ms an image. From {here} to {there} it moves by "
-        f"{signed(change)} ms an image{f': {told}' if told else ''}."
+        f"At batch {there} B is {turn} by {ms(abs(change_there))} an image{doubt}; at batch {here} "
+        f"the difference is {signed(change_here)} ms an image. From {here} to {there} it moves by "
+        f"{signed(change)} ms an image{f': {by_cause}' if by_cause else ''}."
     )
 
 

@@ -106,18 +106,18 @@ def _grown(shapes: tuple[Shape, ...], batch: int) -> tuple[Shape, ...]:
     return tuple((shape[0] * batch, *shape[1:]) if shape else shape for shape in shapes)
 
 
-def entries_of(found: LayerTimes, layers: Sequence[Layer], peak: Peak) -> list[Entry]:
+def entries_of(times: LayerTimes, layers: Sequence[Layer], peak: Peak) -> list[Entry]:
     """Entries of a stored profile that took time, in their order.
 
     One that is no known layer is counted to the stage of the entry before it.
 
     Args:
-        found: what a launch of the layer profiler found.
+        times: what a launch of the layer profiler found.
         layers: of the Analysis of the same model at the case's batch.
         peak: ceilings of the device.
     """
     entries: list[Entry] = []
-    for row in join(found, layers):
+    for row in join(times, layers):
         if row.ns > 0:
             stage = entries[-1].stage if entries else ""
             entries.append(_entry(row, layers, peak, stage))
@@ -126,41 +126,41 @@ def entries_of(found: LayerTimes, layers: Sequence[Layer], peak: Peak) -> list[E
 
 def _entry(row: LayerRow, layers: Sequence[Layer], peak: Peak, before: str) -> Entry:
     """An entry; ``before`` is the stage of the one before it."""
-    mine = [layers[number] for number in row.layers]
+    parts = [layers[number] for number in row.layers]
     ms = row.ns / 1e6
-    if not mine:
-        return _stranger(row, ms, peak, before)
-    main = _main(mine)
-    flops = sum(int(layer["flops"]) for layer in mine)
-    moved = sum(int(layer["traffic_bytes_fused"]) for layer in mine)
+    if not parts:
+        return _unjoined(row, ms, peak, before)
+    main = _main(parts)
+    flops = sum(int(layer["flops"]) for layer in parts)
+    moved = sum(int(layer["traffic_bytes_fused"]) for layer in parts)
     return Entry(
         name=row.name,
         op=row.op,
         stage=plain_stage(main.stage),
         role=_role(main),
-        family=_family(mine, main, moved),
+        family=_family(parts, main, moved),
         ms=ms,
         compute_ms=1e3 * flops / peak.flops_per_s,
         memory_ms=1e3 * moved / peak.bytes_per_s,
         overhead_ms=min(ms, 1e3 * peak.overhead_s),
         macs=flops // 2,
         traffic_bytes=moved,
-        layers=tuple(layer.name for layer in mine),
+        layers=tuple(layer.name for layer in parts),
     )
 
 
-def _main(mine: Sequence[Layer]) -> Layer:
+def _main(parts: Sequence[Layer]) -> Layer:
     """The layer that a fused entry is known by."""
-    return next((layer for layer in mine if layer.kind in MAC_KINDS), mine[0])
+    return next((layer for layer in parts if layer.kind in MAC_KINDS), parts[0])
 
 
-def _family(mine: Sequence[Layer], main: Layer, moved: int) -> Family:
+def _family(parts: Sequence[Layer], main: Layer, moved: int) -> Family:
     if main.kind in MAC_KINDS:
         return Family.ARITHMETIC
     if main.op in _CONCATENATIONS:
         return Family.CONCATENATION
     if moved == 0:
-        foldable = {layer.kind for layer in mine} <= FOLDABLE_KINDS
+        foldable = {layer.kind for layer in parts} <= FOLDABLE_KINDS
         return Family.UNFUSED if foldable else Family.NOTHING
     return Family.MOVEMENT
 
@@ -177,7 +177,7 @@ def _role(layer: Layer) -> str:
     return f"{size} depthwise" if inputs == 1 else f"{size} grouped"
 
 
-def _stranger(row: LayerRow, ms: float, peak: Peak, stage: str) -> Entry:
+def _unjoined(row: LayerRow, ms: float, peak: Peak, stage: str) -> Entry:
     """An entry that no layer of the Analysis is known to be: only its operator tells anything."""
     op = row.op.lower().removeprefix("aten.").split(".")[0].rstrip("0123456789")
     kind = kind_of_node(Node(row.name, row.op.rstrip("0123456789")))

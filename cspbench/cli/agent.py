@@ -10,9 +10,11 @@ from cspbench.cli.options import allow_code_option, memory_limit_option
 
 @click.command()
 @click.argument("scheduler", metavar="tls://HOST:PORT")
-@click.option("--name", help="Name of this board, one in the fleet.  [default: the machine's name]")
 @click.option(
-    "--label", "labels", multiple=True, help="What suites choose this board by. Repeatable."
+    "--name", help="Name of this board, unique in the fleet.  [default: the machine's name]"
+)
+@click.option(
+    "--label", "labels", multiple=True, help="Label by which suites choose this board. Repeatable."
 )
 @click.option(
     "--cool-to",

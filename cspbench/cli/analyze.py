@@ -27,8 +27,12 @@ if TYPE_CHECKING:
 @click.argument("targets", nargs=-1, required=True, metavar="ID|SUITE...")
 @click.option("--layers", is_flag=True, help="One row a layer (with json: a list in each object).")
 @click.option("--stages", is_flag=True, help="One row a stage.")
-@click.option("--conventions", is_flag=True, help="Every total by its convention, and why.")
-@click.option("--verify", is_flag=True, help="Run fvcore and FlopCounterMode and reconcile.")
+@click.option(
+    "--conventions", is_flag=True, help="Every total by its convention, and why conventions differ."
+)
+@click.option(
+    "--verify", is_flag=True, help="Run fvcore and FlopCounterMode and reconcile their counts."
+)
 @click.option("--balance", is_flag=True, help="How evenly compute and traffic are spread.")
 @click.option("--memory", is_flag=True, help="Live peak, copies, the feature pyramid's memory.")
 @click.option("--theory", is_flag=True, help="The papers' closed forms beside counted values.")
@@ -57,13 +61,13 @@ def command(
     targets: tuple[str, ...], layers: bool, device: str, threads: int, batch: int,
     no_cache: bool, allow_code: bool, form: str, out: Path | None, **views: bool,
 ) -> None:  # fmt: skip
-    """Tell what can be known of a model without running it.
+    """Compute what can be known of a model without running it.
 
     ID is the model part of a case id: csppeleenet[gamma=0.25]@224, peleenet+prn@416,
-    darknet:path.cfg, onnx:path.onnx; without @ the model's own input. A SUITE stands for all its
-    models; its table is followed by the published counts of those that have any.
+    darknet:path.cfg, onnx:path.onnx; without @ the model has its own input. A SUITE stands for all
+    its models; after its table come the published counts of those that have any.
 
-    The options that choose a table exclude each other, but --compare --layers compares layers.
+    Only one option can choose a table, but --compare --layers together compare layers.
     """
     at_most_one(**views, layers=layers and not views["compare"])
     view = next((name for name, chosen in views.items() if chosen), "overview")

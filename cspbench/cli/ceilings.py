@@ -11,7 +11,6 @@ import click
 
 from cspbench.cli.options import RegistryChoice, emit, emit_text, table_options
 from cspbench.cli.reporter import Reporter, reporter_options
-from cspbench.errors import InputError
 from cspbench.machine.devices.spec import DEVICES, HOST
 
 if TYPE_CHECKING:
@@ -19,19 +18,28 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--device", type=RegistryChoice(DEVICES), default=HOST, show_default=True)
-@click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
-@click.option("--again", is_flag=True, help="Measure again although it is known.")
+@click.option(
+    "--device",
+    type=RegistryChoice(DEVICES),
+    default=HOST,
+    show_default=True,
+    help="Device to measure.",
+)
+@click.option(
+    "--threads", type=click.IntRange(1), default=1, show_default=True, help="Threads of the worker."
+)
+@click.option("--again", is_flag=True, help="Measure although the ceilings are known.")
 @table_options
-@reporter_options
+@reporter_options  # fmt: skip
 def command(
     device: str, threads: int, again: bool, form: str, out: Path | None, reporter: Reporter
 ) -> None:
-    """Measure compute, bandwidth and overhead of a device once; later calls print what is known."""
+    """Measure compute, bandwidth and overhead of a device once; later calls print them again."""
+    from cspbench.runner.ceilings import measure_ceilings
     from cspbench.store.ceilings import known_ceilings
 
-    found = None if again else known_ceilings(device, threads)
-    ceilings = found or _measure(device, threads, reporter)
+    known = None if again else known_ceilings(device, threads)
+    ceilings = known or measure_ceilings(device, threads, reporter.report)
     if form == "json":
         emit_text(json.dumps(asdict(ceilings)), out)
         return
@@ -42,7 +50,7 @@ def command(
         emit(pd.DataFrame(rows, columns=["ceiling", "value", "unit"]), form, out, {"value": ".2f"})
         return
     what = ceilings.name or f"{ceilings.threads} thread{'s' if ceilings.threads > 1 else ''}"
-    click.echo(f"{device}, {what}{' (measured earlier)' if found else ''}")
+    click.echo(f"{device}, {what}{' (measured earlier)' if known else ''}")
     for name, value, unit in rows:
         text = f"{value:.{2 if unit == 'µs' else 1}f} {unit}"
         click.echo(f"  {name:24} {text:>16}")
@@ -56,22 +64,3 @@ def _rows(ceilings: Ceilings) -> list[tuple[str, float, str]]:
         *((f"{level} copy", rate, "GB/s") for level, rate in ceilings.cache_bandwidth_gbs.items()),
         ("one operator", ceilings.overhead_us, "µs"),
     ]
-
-
-def _measure(device: str, threads: int, reporter: Reporter) -> Ceilings:
-    from cspbench.jobs.ceilings import CeilingsRequest, CeilingsResult
-    from cspbench.machine.lock import timing_lock
-    from cspbench.runner.executor import LocalExecutor
-    from cspbench.store.ceilings import keep_ceilings
-
-    reason = DEVICES.get(device).available()
-    if reason:
-        raise InputError(f"{device} cannot be measured here: {reason}")
-    with timing_lock("ceilings", waiting=reporter.report):
-        request = CeilingsRequest(device, threads)
-        outcome = LocalExecutor().launch(request, threads, 600)
-    found: CeilingsResult | None = outcome.checked(request.job)
-    if found is None:
-        raise InputError(f"the ceilings of {device} could not be measured: {outcome.reason}")
-    keep_ceilings(device, found.ceilings)
-    return found.ceilings

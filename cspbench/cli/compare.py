@@ -22,8 +22,8 @@ def command(base: str, head: str, form: str, out: Path | None, results: Path) ->
     from cspbench.api import compare
     from cspbench.core.text import printable
 
-    found = compare(base, head, results)
+    comparison = compare(base, head, results)
     numbers = dict.fromkeys(("base_ms", "head_ms", "ratio", "ratio_low", "ratio_high"), ".3f")
-    emit(found.table, form, out, numbers)
-    for phrase in found.differences:
+    emit(comparison.table, form, out, numbers)
+    for phrase in comparison.differences:
         click.echo(printable(f"warning: not the same conditions: {phrase}"), err=True)

@@ -21,7 +21,7 @@ _SIGNS = {"good": ("ok", "green"), "warn": ("warn", "yellow"), "info": ("-", Non
 @click.command()
 @table_options
 def command(form: str, out: Path | None) -> None:
-    """Look at this machine; every warning comes with its remedy. Nothing is changed."""
+    """Check this machine and print a remedy with every warning. It changes nothing."""
     from cspbench.machine.doctor import examine
 
     results = [*examine(), *_backends()]

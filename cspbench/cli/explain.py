@@ -43,8 +43,12 @@ SHOWN_GROUPS = 12
 @click.option(
     "--backend", default="opencv-cpu", show_default=True, help="Backend of model ids, measured now."
 )
-@click.option("--batch", type=click.IntRange(1), default=1, show_default=True, help="Their batch.")
-@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Threads.")
+@click.option(
+    "--batch", type=click.IntRange(1), default=1, show_default=True, help="Batch of model ids."
+)
+@click.option(
+    "--threads", type=click.IntRange(1), default=1, show_default=True, help="Threads of model ids."
+)
 @click.option(
     "--rounds",
     type=click.IntRange(2, 1000),
@@ -62,10 +66,10 @@ def command(
     rounds: int, allow_code: bool, no_wait: bool, form: str, out: Path | None, results: Path,
     reporter: Reporter,
 ) -> int:  # fmt: skip
-    """Tell why B is slower or faster than A: the difference by cause and by layer.
+    """Say why B is slower or faster than A, by cause and by layer.
 
-    With --run, A and B are case ids of that run or patterns that one case matches; a model id will
-    do. Without it they are model ids or case ids, and both are measured now.
+    With --run, A and B are case ids of that run, or patterns or model ids that one case matches.
+    Without it they are model ids or case ids, and both are measured now.
     """
     from cspbench.attribution import api
     from cspbench.store.rundir import find_run
@@ -95,16 +99,16 @@ def command(
 
 
 def _refuse_settings() -> None:
-    """With ``--run`` nothing is measured: settings of a measurement would be lost in silence."""
+    """Refuse settings of a measurement beside ``--run``, which measures nothing."""
     source = click.get_current_context().get_parameter_source
-    given = [
+    options = [
         f"--{name}"
         for name in ("backend", "batch", "threads", "rounds")
         if source(name) is ParameterSource.COMMANDLINE
     ]
-    if given:
+    if options:
         raise InputError(
-            f"{' and '.join(given)}: for what is measured now; --run reads what was measured"
+            f"{' and '.join(options)}: settings of a new measurement; --run reads a stored run"
         )
 
 
@@ -126,22 +130,22 @@ def _measure(
             )
 
 
-def _show(found: Explanation, form: str, by: str | None, out: Path | None) -> None:
+def _show(explanation: Explanation, form: str, by: str | None, out: Path | None) -> None:
     from cspbench.attribution import text as words
     from cspbench.views.formats import render
 
     if form == "json" and by is None:
-        emit_text(json.dumps(words.as_dict(found), indent=1, allow_nan=False), out)
+        emit_text(json.dumps(words.as_dict(explanation), indent=1, allow_nan=False), out)
         return
     if form != "table" or out is not None or by is not None:
-        emit(words.frame(found, by or "causes"), form, out, words.NUMBERS)
+        emit(words.frame(explanation, by or "causes"), form, out, words.NUMBERS)
         return
-    for sentence in words.sentences(found):
+    for sentence in words.sentences(explanation):
         click.echo(printable(sentence))
     click.echo("")
-    click.echo(render(words.frame(found, "causes"), form, words.NUMBERS))
+    click.echo(render(words.frame(explanation, "causes"), form, words.NUMBERS))
     click.echo("")
-    groups = words.frame(found, "groups")
+    groups = words.frame(explanation, "groups")
     click.echo(render(groups.head(SHOWN_GROUPS), form, words.NUMBERS))
     if len(groups) > SHOWN_GROUPS:
         click.echo(f"... and {len(groups) - SHOWN_GROUPS} more: --by groups")

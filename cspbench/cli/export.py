@@ -23,13 +23,13 @@ from cspbench.cli.options import RegistryChoice, allow_code_option
 @click.option(
     "--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="File to write."
 )
-@click.option("--batch", type=click.IntRange(1), default=1, show_default=True)
+@click.option("--batch", type=click.IntRange(1), default=1, show_default=True, help="Batch size.")
 @click.option(
     "--seed",
     type=click.IntRange(0, 2**32 - 1),
     default=0,
     show_default=True,
-    help="Of the weights.",
+    help="Seed of the weights.",
 )
 @allow_code_option
 def command(model_id: str, kind: str, out: Path, batch: int, seed: int, allow_code: bool) -> None:

@@ -11,7 +11,9 @@ from cspbench.cli.options import folder_was_out, load_runs, reports_option, resu
 
 @click.command()
 @click.argument("runs", metavar="RUN...", nargs=-1, required=True)
-@click.option("--only", default="*", metavar="PATTERN", help="Only figures of these names.")
+@click.option(
+    "--only", default="*", metavar="PATTERN", help="Draw only figures whose name matches."
+)
 @reports_option
 @results_option
 @folder_was_out("reports")

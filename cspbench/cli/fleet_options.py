@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 scheduler_option = click.option(
     "--scheduler",
     metavar="ADDRESS",
-    help="Measure on the boards of this Dask scheduler, such as tls://host:8786.",
+    help="Use the boards of this Dask scheduler, such as tls://host:8786.",
 )
 cluster_option = click.option(
     "--cluster",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     metavar="FILE.yaml",
-    help="Measure on boards that one of Dask's cluster classes starts (docs/fleet.md).",
+    help="Use boards that one of Dask's cluster classes starts (docs/fleet.md).",
 )
 insecure_option = click.option(
     "--insecure",
     is_flag=True,
-    help="Allow plain TCP beyond this machine: who reaches it can run code on every board.",
+    help="Allow plain TCP beyond this machine; anyone who reaches it can run code on every board.",
 )
 
 

@@ -55,7 +55,7 @@ def measure_on_fleet(
         with noting(f"what was measured is kept in {path}"):
             late = execute_fleet(fleet, path, client, local, before, progress)
         if late:
-            click.echo(f"late, not counted: {len(late)} launches given up before", err=True)
+            click.echo(f"{len(late)} launches came late and do not count", err=True)
 
 
 def boards_of(client: FleetClient) -> list[BoardInfo]:

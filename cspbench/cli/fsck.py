@@ -15,21 +15,21 @@ from cspbench.core.statuses import ExitCode
 @click.option("--repair", is_flag=True, help="Move damaged lines to launches.damaged.")
 @results_option
 def command(run: str, repair: bool, results: Path) -> int:
-    """Check RUN: every checksum, every launch against the plan.
+    """Check every checksum of RUN, and every launch against the plan.
 
-    Exit code 3 if anything is wrong.
+    The exit code is 3 if anything is wrong.
     """
     from cspbench.store import fsck
     from cspbench.store.rundir import find_run
 
     path = find_run(run, results)
-    found = fsck.check(path)
-    for problem in found.problems:
+    report = fsck.check(path)
+    for problem in report.problems:
         click.echo(problem)
-    if repair and found.repairable:
+    if repair and report.repairable:
         click.echo(f"moved {fsck.repair(path)} damaged lines to {path / fsck.DAMAGED_FILE}")
-        found = fsck.check(path)
-    elif found.repairable:
+        report = fsck.check(path)
+    elif report.repairable:
         click.echo("cspbench fsck --repair moves damaged lines out of the way")
-    click.echo(f"{path}: {found.launches} launches, {len(found.problems)} problems")
-    return ExitCode.NOT_MEASURED if found.problems else ExitCode.OK
+    click.echo(f"{path}: {report.launches} launches, {len(report.problems)} problems")
+    return ExitCode.NOT_MEASURED if report.problems else ExitCode.OK

@@ -20,23 +20,27 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 
 @click.command()
 @click.argument("suite", required=False)
-@click.option("--base", "base", metavar="X", help="What to compare with.")
+@click.option("--base", "base", metavar="X", help="Side to compare with.")
 @click.option(
     "--head", "head", metavar="Y", default="set:", show_default="the suite as it is",
-    help="What to judge.",
+    help="Side to judge.",
 )  # fmt: skip
 @click.option("--base-env", metavar="PATH", help="Python environment of the base's workers.")
 @click.option("--head-env", metavar="PATH", help="Python environment of the head's workers.")
 @only_option
 @click.option("--strict", is_flag=True, help="Exit 4 if a case is inconclusive or untrusted.")
-@click.option("--no-static", is_flag=True, help="Tell static changes, but let them block nothing.")
+@click.option(
+    "--no-static", is_flag=True, help="Report static changes, but let them block nothing."
+)
 @click.option("--keep-going", is_flag=True, help="Time the other cases of a blocked suite too.")
 @click.option(
     "--measure-identical", is_flag=True,
     help="Time also what runs the same bytes on both sides of a git comparison.",
 )  # fmt: skip
 @allow_code_option
-@click.option("--self-test", is_flag=True, help="Tell what the gate can see on this machine.")
+@click.option(
+    "--self-test", is_flag=True, help="Measure how small a change the gate finds on this machine."
+)
 @click.option("--markdown", type=_FILE, help="Write a step summary or comment (under 60 kB).")
 @click.option("--junit", type=_FILE, help="Write JUnit XML.")
 @click.option("--html", type=_FILE, help="Write the compare page.")
@@ -65,7 +69,7 @@ def command(
     form: str,
     reporter: Reporter,
 ) -> int:
-    """Tell whether the cases of SUITE are slower on side Y than on side X.
+    """Decide whether the cases of SUITE are slower on side Y than on side X.
 
     A side is set:key=value,... (the suite with other settings), env:PATH (another Python
     environment), a git ref of the repository that holds the suite, or a stored run. Both sides are

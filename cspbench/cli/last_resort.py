@@ -24,22 +24,22 @@ _TAKES_NO_MORE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 _LONGEST_MESSAGE = 300
 
 
-def tell(text: str) -> None:
-    """Say something on standard error; where that cannot be written, the exit code must do."""
+def print_error(text: str) -> None:
+    """Print a line on standard error; where that fails, the exit code must do."""
     with contextlib.suppress(OSError):
         click.echo(text, err=True)
 
 
 def exit_code_of(error: BaseException) -> ExitCode:
-    """Tell of an error that no command expects, and return the exit code."""
+    """Report an error that no command expects, and return the exit code."""
     try:
         if isinstance(error, BrokenPipeError) and _reader_left():
             return ExitCode.CLOSED_PIPE  # without a word, like every program in a pipe
         kept = "".join(f"; {note}" for note in getattr(error, "__notes__", ()))
         if isinstance(error, OSError) and error.filename is None and error.errno in _TAKES_NO_MORE:
-            tell(f"error: cannot write the output: {error.strerror}{kept}")
+            print_error(f"error: cannot write the output: {error.strerror}{kept}")
             return ExitCode.USAGE  # as with --out FILE that cannot be written
-        _tell_of_fault(error, kept)
+        _report_fault(error, kept)
     except Exception:  # memory that is used up, say: the exit code must be right all the same
         sys.excepthook(*sys.exc_info())
     return ExitCode.INTERNAL
@@ -65,11 +65,11 @@ def _reader_left() -> bool:
 
     poll = select.poll()
     for stream in _streams():
-        poll.register(stream, 0)  # errors and hang-ups are told always
+        poll.register(stream, 0)  # poll always reports errors and hang-ups
     return bool(poll.poll(0))
 
 
-def _tell_of_fault(error: BaseException, kept: str) -> None:
+def _report_fault(error: BaseException, kept: str) -> None:
     from cspbench.core.text import printable
 
     what = " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
@@ -78,9 +78,11 @@ def _tell_of_fault(error: BaseException, kept: str) -> None:
     text = _report(error)
     place = _write(text)
     where = "follows" if place is None else f"is in {place}"
-    tell(printable(f"error: cspbench failed unexpectedly: {what}; the traceback {where}{kept}"))
+    print_error(
+        printable(f"error: cspbench failed unexpectedly: {what}; the traceback {where}{kept}")
+    )
     if place is None:
-        tell(text)
+        print_error(text)
 
 
 def _report(error: BaseException) -> str:

@@ -1,4 +1,4 @@
-"""``cspbench list``: what there is, one line each; for what is unavailable, the reason."""
+"""``cspbench list``: one line for each entry of a kind, with the reason if it is unavailable."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ KINDS: dict[str, Callable[[str, Path], list[Row]]] = {
 @table_options
 @results_option
 def command(kind: str, pattern: str, form: str, out: Path | None, results: Path) -> None:
-    """List what there is of a kind; PATTERN takes * and ?."""
+    """List all entries of a kind whose name matches PATTERN, in which * and ? are special."""
     rows = KINDS[kind](pattern, results)
     if form == "json":
         import json

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 import cspbench
-from cspbench.cli.last_resort import drop_unwritten, exit_code_of, tell
+from cspbench.cli.last_resort import drop_unwritten, exit_code_of, print_error
 from cspbench.core.statuses import ExitCode
 from cspbench.errors import InputError
 
@@ -21,22 +21,22 @@ COMMANDS = {
     "run": "Measure a suite on this machine and report.",
     "agent": "Let a fleet measure on this machine (extra: fleet).",
     "plan": "Show the cases of a suite, which can run here, and how long they take.",
-    "list": "List models, necks, backends, sensors, suites or runs.",
+    "list": "List models, necks, backends, sensors, metrics, rules, suites or runs.",
     "show": "Print the tables of a stored run.",
     "report": "Write the HTML report of stored runs.",
     "figures": "Draw the figures of stored runs, as SVG and PNG.",
-    "paper": "Hold the CSPNet paper's claims and tables against stored runs.",
+    "paper": "Check the CSPNet paper's claims and tables against stored runs.",
     "show-model": "Show a model's stages, published numbers beside ours, and sources.",
-    "analyze": "Tell what can be known of a model without running it.",
-    "explain": "Tell why one case is slower than another: causes and layers.",
+    "analyze": "Compute what can be known of a model without running it.",
+    "explain": "Say why one case is slower than another, by cause and by layer.",
     "ceilings": "Measure what this machine can do at best, for the roofline.",
-    "export": "Write the very artifact that a backend measures.",
+    "export": "Write the exact artifact that a backend measures.",
     "schema": "Print the JSON Schema of suites, for editors.",
     "fsck": "Check a stored run and repair what can be repaired.",
-    "gate": "Tell whether one side is slower than another, for CI.",
-    "compare": "Put two stored runs beside each other; no verdict.",
+    "gate": "Decide whether one side is slower than another, for CI.",
+    "compare": "Put two stored runs beside each other, without a verdict.",
     "history": "Follow a case over stored runs; change points are advisory.",
-    "doctor": "Tell what this machine is and what would spoil a measurement.",
+    "doctor": "Say what this machine is and what would spoil a measurement.",
 }
 
 
@@ -114,18 +114,18 @@ def _run(arguments: list[str] | None) -> int:
         return ExitCode.USAGE
     except InputError as error:
         for problem in error.problems:
-            tell(f"error: {problem}")
+            print_error(f"error: {problem}")
         return ExitCode.USAGE
     except (click.Abort, KeyboardInterrupt):
-        tell("\ninterrupted")  # below the terminal's ^C
+        print_error("\ninterrupted")  # below the terminal's ^C
         return ExitCode.INTERRUPTED
     return result if isinstance(result, int) else ExitCode.OK
 
 
 def _invoke(arguments: list[str] | None) -> Any:
     """What click's own ``main`` does, but that ends with 1 where the reader of a pipe left."""
-    given = sys.argv[1:] if arguments is None else arguments
-    with cli.make_context("cspbench", list(given)) as ctx:
+    words = sys.argv[1:] if arguments is None else arguments
+    with cli.make_context("cspbench", list(words)) as ctx:
         return cli.invoke(ctx)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cspbench.api import RESULTS
+from cspbench.core.files import RESULTS
 from cspbench.errors import InputError
 from cspbench.views.formats import FORMATS, PRINTED, render, write, write_text
 
@@ -61,7 +61,7 @@ allow_code_option = click.option(
 
 
 class RegistryChoice(click.ParamType):  # type: ignore[type-arg] # old ones take none
-    """The name of an entry of a registry, which is read when a name is given or help is shown."""
+    """The name of an entry of a registry, which is read only for a value or for the help."""
 
     name = "choice"
 
@@ -154,15 +154,15 @@ def parse_overrides(settings: Sequence[str]) -> dict[str, object]:
     return overrides
 
 
-def at_most_one(**given: bool) -> None:
-    """Refuse flags that exclude each other; each is named as the command's argument.
+def at_most_one(**chosen: bool) -> None:
+    """Refuse flags that exclude each other; ``chosen`` holds them by the command's argument.
 
     Raises:
         InputError: more than one is given.
     """
-    names = [f"--{name.replace('_', '-')}" for name, there in given.items() if there]
+    names = [f"--{name.replace('_', '-')}" for name, there in chosen.items() if there]
     if len(names) > 1:
-        raise InputError(f"{' and '.join(names)} exclude each other: give one")
+        raise InputError(f"{' and '.join(names)} exclude each other: use one of them")
 
 
 def load_runs(names: Sequence[str], results: Path) -> list[Run]:
@@ -191,14 +191,14 @@ def emit(
     form: str,
     out: Path | None,
     numbers: dict[str, str] | None = None,
-    spare: Sequence[str] = (),
+    low_priority: Sequence[str] = (),
 ) -> None:
-    """Print a frame, or write it to ``out``; ``numbers`` and ``spare`` as in formats.render."""
+    """Print a frame, or write it to ``out``; the other arguments are those of formats.render."""
     if out is not None:
         write(frame, form, out)
         click.echo(str(out))
     else:
-        click.echo(render(frame, form, numbers, spare))
+        click.echo(render(frame, form, numbers, low_priority))
 
 
 def emit_cases(run: Run, form: str, out: Path | None = None) -> None:
@@ -206,18 +206,18 @@ def emit_cases(run: Run, form: str, out: Path | None = None) -> None:
 
     The other forms hold every case, for a file has no width.
     """
-    from cspbench.views.tables import case_numbers, case_spare, case_table, reason_groups
+    from cspbench.views.tables import case_low_priority, case_numbers, case_table, reason_groups
 
     table, numbers = case_table(run), case_numbers()
     if form != "table" or out is not None:
         emit(table, form, out, numbers)
         return
-    told = table[table["latency_ms"].notna()]
+    timed = table[table["latency_ms"].notna()]
     reasons = reason_groups(run)
-    if len(told):
-        emit(told.drop(columns=[] if len(set(told["status"])) > 1 else "status"), form, None,
-             numbers, case_spare())  # fmt: skip
-    if len(told) and len(reasons):
+    if len(timed):
+        emit(timed.drop(columns=[] if len(set(timed["status"])) > 1 else "status"), form, None,
+             numbers, case_low_priority())  # fmt: skip
+    if len(timed) and len(reasons):
         click.echo("")
     if len(reasons):
         emit(reasons, form, None)

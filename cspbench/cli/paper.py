@@ -1,4 +1,4 @@
-"""``cspbench paper``: the paper's claims and tables held against stored runs."""
+"""``cspbench paper``: the paper's claims and tables checked against stored runs."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ SUITES = "-paper-"
 def command(
     runs: tuple[str, ...], number: int | None, form: str, out: Path | None, results: Path
 ) -> None:
-    """Hold the CSPNet paper's claims against RUNs: reproduced, not, or why that cannot be told.
+    """Check the CSPNet paper's claims against RUNs: reproduced, not reproduced, or why neither.
 
     RUN is a run directory, its name under --results, "latest", or a directory that holds runs.
-    Without one the newest run of each suite of suites/paper counts. What no run has analysed is
-    analysed now; nothing is timed: that does "cspbench run suites/paper".
+    Without one the newest run of each suite of suites/paper counts. The command analyses what no
+    run has analysed, and times nothing; "cspbench run suites/paper" does that.
     """
     from cspbench.paper.claims import check_all, checklist, models_of_claims
     from cspbench.paper.evidence import from_runs, with_analyses

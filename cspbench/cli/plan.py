@@ -38,9 +38,9 @@ def command(
     suites: tuple[str, ...], only: tuple[str, ...], overrides: tuple[str, ...], form: str,
     out: Path | None, scheduler: str | None, insecure: bool, results: Path,
 ) -> None:  # fmt: skip
-    """Show the cases of SUITE in order, what this machine cannot run and why, and the time.
+    """Show the cases of the SUITEs, which of them this machine can run, and how long they take.
 
-    With --scheduler: which board of the fleet each case goes to.
+    With --scheduler it shows which board of the fleet each case goes to.
     """
     from cspbench import api
     from cspbench.runner.plan import case_seconds, launch_seconds
@@ -125,7 +125,7 @@ def _print(
         click.echo(f"({number}) {printable(reason)}")
     for text in plan.suite.notes:
         click.echo(f"note: {printable(text)}")
-    source = f"{known} of {len(seconds)} cases from history, the others from the time bounds"
+    earlier = f"from earlier runs for {known} of {len(seconds)} cases, else " if known else ""
     where, longest = "here", sum(seconds.values())
     if placements:  # boards work side by side: the busiest decides
         names = sorted(set(placements.values()))
@@ -139,5 +139,5 @@ def _print(
     click.echo(
         f"{plan.suite.name}: {len(plan.runnable)} of {len(plan.cases)} cases can run {where}, "
         f"about {longest / 60:.1f} min for {measure.rounds} rounds{spent} "
-        f"({source})"
+        f"({earlier}from the time bounds)"
     )

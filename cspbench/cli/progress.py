@@ -70,9 +70,9 @@ class Noise:
     def text(self) -> str:
         """``load 1.3, steal 0 %``; empty where the system does not tell."""
         now = read_cpu_times()
-        found = between(self._before, now)
-        if found is not None and found.seconds >= _NOISE_SECONDS:
-            share = found.steal_s / found.seconds / (os.cpu_count() or 1)
+        times = between(self._before, now)
+        if times is not None and times.seconds >= _NOISE_SECONDS:
+            share = times.steal_s / times.seconds / (os.cpu_count() or 1)
             self._before, self._text = now, self._describe(share)
         return self._text
 
@@ -109,10 +109,10 @@ class Lines(Silent):
         if not launch.good:
             click.echo(f"{printable(launch.case)}: {launch_text(launch)}", err=True)
         elif isinstance(launch.result, TimeResult):
-            found = self._found.setdefault(launch.case, [])
-            found.append(launch.result.median_ms)
-            if len(found) == self._rounds:  # a disturbed launch may still be repeated
-                click.echo(f"{printable(launch.case)}: {_case_text(found)}", err=True)
+            medians = self._found.setdefault(launch.case, [])
+            medians.append(launch.result.median_ms)
+            if len(medians) == self._rounds:  # a disturbed launch may still be repeated
+                click.echo(f"{printable(launch.case)}: {_case_text(medians)}", err=True)
         if not _counts(launch):
             return
         self._done += 1
@@ -155,10 +155,10 @@ def _details(launch: Launch) -> str:
     if not isinstance(result, TimeResult):
         return ""
     parts = [f"{len(result.latencies_ns)} samples"]
-    found = result.interference
-    if found:
-        parts.append(f"load {found.load_1m_after:.1f}, steal {found.steal_s:.2f} s, "
-                     f"others {found.foreign_cpu_s:.2f} s")  # fmt: skip
+    noise = result.interference
+    if noise:
+        parts.append(f"load {noise.load_1m_after:.1f}, steal {noise.steal_s:.2f} s, "
+                     f"others {noise.foreign_cpu_s:.2f} s")  # fmt: skip
     return f" ({', '.join(parts)})"
 
 

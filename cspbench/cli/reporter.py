@@ -1,7 +1,7 @@
-"""How much a command that measures says: ``--quiet``, ``--verbose``, ``--log-json``.
+"""How much a command that measures reports: ``--quiet``, ``--verbose``, ``--log-json``.
 
-What is said goes to standard error, results to standard output. Events are documented in
-docs/ci.md ("Following a run").
+Reports go to standard error, results to standard output. docs/ci.md ("Following a run") lists the
+events.
 """
 
 from __future__ import annotations
@@ -57,11 +57,13 @@ class Reporter:
 def reporter_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the three options to a command, which gets them as one argument ``reporter``."""
 
-    @click.option("-q", "--quiet", is_flag=True, help="Say nothing but the result and errors.")
-    @click.option("-v", "--verbose", is_flag=True, help="One line a launch, also in a terminal.")
+    @click.option("-q", "--quiet", is_flag=True, help="Print only the result and errors.")
+    @click.option(
+        "-v", "--verbose", is_flag=True, help="Print one line a launch, also in a terminal."
+    )
     @click.option(
         "--log-json", metavar="FILE",
-        help="Append every event as one JSON line; - is standard error, which then has no other.",
+        help="Append every event as a JSON line; - is standard error, which then has only events.",
     )  # fmt: skip
     @functools.wraps(command)
     def with_reporter(

@@ -78,7 +78,7 @@ def command(
 ) -> int:
     """Measure every case of the SUITEs on this machine, store the run, write the report.
 
-    With --scheduler or --cluster on the boards of a fleet instead.
+    With --scheduler or --cluster the boards of a fleet measure instead.
 
     A SUITE is a YAML file, the name of an installed suite, or a directory with suites.
     """
@@ -86,7 +86,9 @@ def command(
 
     settings = (*overrides, *([f"measure.rounds={rounds}"] if rounds else []))
     if resume is not None and (only or settings):
-        raise InputError("--resume goes on with what the run planned: give no other choice")
+        raise InputError(
+            "--resume goes on with what the run planned: leave out --only, --set and --rounds"
+        )
     if force and resume is None:
         raise InputError("--force is for --resume: name the run to go on with")
     local = LocalExecutor(memory_limit, allow_code=allow_code)

@@ -25,7 +25,7 @@ def command(
     at_most_one(launches=launches, layers=layers, layer_times=layer_times, samples=samples)
     from cspbench.store.rundir import find_run
     from cspbench.views.frames import load
-    from cspbench.views.tables import NUMBERS, SPARE, launch_table, layer_time_table
+    from cspbench.views.tables import LOW_PRIORITY, NUMBERS, launch_table, layer_time_table
 
     stored = load(find_run(run, results))
     for problem in stored.stored.problems:
@@ -45,4 +45,4 @@ def command(
         frame = stored.layers
     else:
         frame = stored.launches if wide else launch_table(stored)
-    emit(frame, form, out, NUMBERS, SPARE)
+    emit(frame, form, out, NUMBERS, LOW_PRIORITY)

@@ -9,6 +9,9 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+#: Where runs lie unless the caller says otherwise, below the working directory.
+RESULTS = Path("results")
+
 
 @contextlib.contextmanager
 def replacing(path: Path, *, sync: bool = False, shared: bool = False) -> Iterator[Path]:

@@ -32,11 +32,11 @@ class CumulativeCost:
 
 def cumulative_data(layers: pd.DataFrame, models: Sequence[str]) -> list[CumulativeCost]:
     """Running sums of ``macs`` and ``traffic_bytes_fused``; position runs from 0 to 1."""
-    found = []
+    costs = []
     for model in models:
         frame = layers[layers["model"] == model]
         count = len(frame)
-        found.append(
+        costs.append(
             CumulativeCost(
                 model,
                 tuple((i + 1) / count for i in range(count)),
@@ -44,7 +44,7 @@ def cumulative_data(layers: pd.DataFrame, models: Sequence[str]) -> list[Cumulat
                 tuple((frame["traffic_bytes_fused"].cumsum() / 1e6).tolist()),
             )
         )
-    return found
+    return costs
 
 
 @style.styled

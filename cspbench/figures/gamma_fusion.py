@@ -76,7 +76,7 @@ def _variants(
     kinds = {str(model) for model in models}
     if not bases or len(kinds) < 3:
         return []
-    found = [
+    kept = [
         Variant(
             case=str(row["id"]),
             label=_label(str(row["id"])),
@@ -91,7 +91,7 @@ def _variants(
         )
         for row, model in zip(rows, models, strict=True)
     ]
-    return sorted(found, key=lambda variant: -variant.bflops)
+    return sorted(kept, key=lambda variant: -variant.bflops)
 
 
 def _bound(value: object) -> float | None:
@@ -195,7 +195,10 @@ def _latency_series(axes: Axes, series: Sequence[Variant], index: int, setting: 
 def _draw(runs: Sequence[Run]) -> Figure:
     variants = gamma_fusion_data(measured(runs), published_values("top1_pct"))
     if not variants:
-        raise NoDataError("no network was measured beside two of its cross-stage-partial variants")
+        raise NoDataError(
+            "no network was measured beside two of its cross-stage-partial variants "
+            "(cspbench run gamma-sweep does that)"
+        )
     return draw_gamma_fusion(variants)
 
 

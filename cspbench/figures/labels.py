@@ -113,16 +113,16 @@ def _candidates(x: float, y: float, width: float) -> Iterator[tuple[float, float
 
 def _cheapest(x: float, y: float, width: float, marks: Edges, placed: Edges, frame: Edges) -> Box:
     """The box of a label that covers least; distance counts too, so near ones win."""
-    least, found = math.inf, Box(x, y, x + width, y + _LINE)
+    least, cheapest = math.inf, Box(x, y, x + width, y + _LINE)
     for left, bottom in _candidates(x, y, width):
         box = Box(left, bottom, left + width, bottom + _LINE)
         covered = _covered(box, marks, placed, frame)
         cost = covered + _FAR_COSTS * box.distance(x, y)
         if cost < least:
-            least, found = cost, box
+            least, cheapest = cost, box
         if covered == 0:  # those that follow are no nearer
             break
-    return found
+    return cheapest
 
 
 def _covered(box: Box, marks: Edges, placed: Edges, frame: Edges) -> float:

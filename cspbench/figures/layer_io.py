@@ -37,17 +37,17 @@ class LayerIo:
 
 def layer_io_data(layers: pd.DataFrame, models: Sequence[str]) -> list[LayerIo]:
     """Input and output elements of the layers that the paper's convention counts."""
-    found = []
+    drawn = []
     for model in models:
         frame = layers[(layers["model"] == model) & layers["kind"].isin(PAPER_CIO_KINDS)]
-        found.append(
+        drawn.append(
             LayerIo(
                 model,
                 tuple((frame["input_elements"] / 1e6).tolist()),
                 tuple((frame["output_elements"] / 1e6).tolist()),
             )
         )
-    return [network for network in found if network.inputs]
+    return [network for network in drawn if network.inputs]
 
 
 @style.styled

@@ -32,13 +32,13 @@ class LiveMemory:
 
 def liveness_data(layers: pd.DataFrame, models: Sequence[str]) -> list[LiveMemory]:
     """Column ``live_bytes`` of each network; the peak is the first layer that reaches it."""
-    found = []
+    memories = []
     for model in models:
         frame = layers[layers["model"] == model]
         live = tuple((frame["live_bytes"] / 2**20).tolist())
         peak = max(range(len(live)), key=live.__getitem__)
-        found.append(LiveMemory(model, live, peak, str(frame["name"].iloc[peak])))
-    return found
+        memories.append(LiveMemory(model, live, peak, str(frame["name"].iloc[peak])))
+    return memories
 
 
 @style.styled

@@ -13,13 +13,13 @@ def published_by_model(metric: str) -> dict[str, Published]:
 
     Values without an input, or measured on a device (fps), are not among them.
     """
-    found: dict[str, Published] = {}
+    by_model: dict[str, Published] = {}
     for entry in literature.everything():
         if entry.metric != metric or entry.device is not None or entry.value is None:
             continue
         if entry.name is not None and entry.input is not None:
-            found.setdefault(f"{entry.name}@{entry.input}", entry)
-    return found
+            by_model.setdefault(f"{entry.name}@{entry.input}", entry)
+    return by_model
 
 
 def published_values(metric: str) -> dict[str, float]:
@@ -33,11 +33,11 @@ def published_values(metric: str) -> dict[str, float]:
 
 def everything_of(name: str, side: int | None) -> list[Published]:
     """All published numbers of a system at an input side, one a metric, device and value."""
-    found: dict[tuple[str, str | None, str | None], Published] = {}
+    entries: dict[tuple[str, str | None, str | None], Published] = {}
     for entry in literature.published(name):
         if entry.input == side:
-            found.setdefault((entry.metric, entry.device, entry.text), entry)
-    return list(found.values())
+            entries.setdefault((entry.metric, entry.device, entry.text), entry)
+    return list(entries.values())
 
 
 def figure1_points() -> dict[str, list[tuple[float, float]]]:

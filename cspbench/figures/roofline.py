@@ -142,12 +142,12 @@ def roofline_data(runs: Sequence[Run]) -> list[Panel]:
             if point is not None:
                 points = panels.setdefault(key, (ceilings, {}))[1]
                 points[row["id"]] = replace(point, run=row["run"])
-    found = []
+    drawn = []
     for key, (ceilings, points) in list(panels.items())[:MAX_PANELS]:
         [model] = choose_models(in_order(str(Case.parse(case).model_id) for case in points), 1)
         layers = layer_points(analyses[model], ceilings)
-        found.append(Panel(roof_of(key, ceilings), ceilings, tuple(points.values()), model, layers))
-    return found
+        drawn.append(Panel(roof_of(key, ceilings), ceilings, tuple(points.values()), model, layers))
+    return drawn
 
 
 @style.styled
@@ -249,8 +249,8 @@ FIGURES.add(
         title="Roofline",
         shows="2 x MACs / latency of every case of batch 1 against FLOPs a byte of traffic (with "
         "norms and activations folded), under what the device can do at best; small dots are the "
-        "predicted layers of one network. Below the slope memory bounds, below the flat line "
-        "compute; traffic that a cache keeps may lift a point over the slope of the memory.",
+        "predicted layers of one network. Below the slope memory is the bound, below the flat line "
+        "compute is. Traffic that a cache keeps may lift a point over the slope of the memory.",
         origins=("measured", "computed", "predicted"),
         section="roofline",
         draw=_draw,

@@ -38,17 +38,17 @@ def stage_data(layers: pd.DataFrame, models: Sequence[str]) -> tuple[tuple[str, 
     """Stage names in order of execution, and for each network its sums (0 where it lacks one)."""
     chosen = layers[layers["model"].isin(models)]
     stages = tuple(in_order(chosen["stage"]))
-    found = []
+    drawn = []
     for model in models:
         sums = chosen[chosen["model"] == model].groupby("stage", sort=False).sum(numeric_only=True)
         sums = sums.reindex(list(stages), fill_value=0)
-        found.append(
+        drawn.append(
             Stages(
                 model,
                 tuple(tuple((sums[column] / unit).tolist()) for column, unit, _ in PANELS),
             )
         )
-    return stages, found
+    return stages, drawn
 
 
 @style.styled

@@ -39,7 +39,7 @@ class ClaimResult:
 
     @property
     def text(self) -> str:
-        """What we found, or why nothing."""
+        """Our numbers as text, or why there are none."""
         return "; ".join(filter(None, (self.ours, self.reason)))
 
 

@@ -23,11 +23,11 @@ ClaimVerdict = Literal[
 ]  # fmt: skip
 VERDICTS: Mapping[ClaimVerdict, str] = {
     "reproduced": "what we computed or measured here agrees with the paper",
-    "not reproduced": "it does not agree",
+    "not reproduced": "what we computed or measured here disagrees with the paper",
     "not distinguishable here": "the difference lies within the 95 % interval",
     "not testable here": "something that the claim needs is missing; the reason is given",
-    "reconstruction only": "checked on a network whose definition is not public and was searched "
-    "for or is open: neither for nor against the paper",
+    "reconstruction only": "the claim was checked on a network whose definition was searched or is "
+    "open, which speaks neither for nor against the paper",
 }
 
 
@@ -35,7 +35,7 @@ VERDICTS: Mapping[ClaimVerdict, str] = {
 class Comparison:
     """One comparison of a claim.
 
-    ``agrees`` is None where the interval does not tell; ``weak`` names the networks in it whose
+    ``agrees`` is None where the interval does not show it; ``weak`` names the networks in it whose
     definitions are searched or open; ``missing`` says why there is no comparison at all.
     """
 
@@ -47,7 +47,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class RuleResult:
-    """What a rule found: the parts, and what stands beside them in print.
+    """The result of a rule: the parts, and what stands beside them in print.
 
     ``published`` is the paper's number as text, ``used`` the networks or cases that were compared,
     ``rule`` how the verdict follows, ``note`` anything a reader must know.
@@ -81,7 +81,7 @@ def _agreement(parts: Sequence[Comparison]) -> str:
     if any(part.agrees is False for part in parts):
         return "our reconstruction does not agree"
     if any(part.agrees is None for part in parts):
-        return "the interval does not tell whether our reconstruction agrees"
+        return "the interval does not show whether our reconstruction agrees"
     return "our reconstruction agrees"
 
 

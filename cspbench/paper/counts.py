@@ -51,7 +51,7 @@ def _counted(
 
 def change(test: Mapping[str, Any], evidence: Evidence) -> RuleResult:
     """A count changes by so many percent against another network; any of several may be meant."""
-    of, bases, metric, wanted = test["of"], test["against"], test["metric"], float(test["pct"])
+    of, bases, metric, target = test["of"], test["against"], test["metric"], float(test["pct"])
     parts = []
     for base in bases:
         counted = _counted(of, base, metric, evidence)
@@ -64,18 +64,18 @@ def change(test: Mapping[str, Any], evidence: Evidence) -> RuleResult:
         parts.append(
             Comparison(
                 f"{change_text(change)}{beside} ({_from_to(second, first, metric)})",
-                abs(change - wanted) <= HALF_PERCENT,
+                abs(change - target) <= HALF_PERCENT,
                 evidence.weak([of, base], metric),
             )
         )
     note = ""
     if len(bases) > 1:
-        note = "the paper does not say against what: any of these would do"
+        note = "the paper does not name the other network: any of these counts"
         decisive = [part for part in parts if part.agrees or part.missing]
         agreeing = [part for part in parts if part.agrees]
         parts = agreeing or decisive or parts
     return RuleResult(
-        tuple(parts), change_text(wanted, 0), (of, *bases),
+        tuple(parts), change_text(target, 0), (of, *bases),
         f"{METRIC_NAMES[metric]} counted; met within {HALF_PERCENT} points", note=note,
     )  # fmt: skip
 

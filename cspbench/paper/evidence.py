@@ -171,11 +171,11 @@ def with_analyses(evidence: Evidence, models: Iterable[str]) -> Evidence:
     """The same evidence with the analyses that it lacks, made now or taken from the cache."""
     from cspbench.analysis.api import analyze_id
 
-    found = {
+    complete = {
         model: evidence.analyses[model] if model in evidence.analyses else analyze_id(model)
         for model in dict.fromkeys([*evidence.analyses, *models])
     }
-    return Evidence(found, evidence.cases)
+    return Evidence(complete, evidence.cases)
 
 
 def speed_ratio(first: Interval, second: Interval) -> Interval:

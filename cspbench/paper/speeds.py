@@ -19,14 +19,14 @@ RATIO_BAND = 0.20
 def faster(test: Mapping[str, Any], evidence: Evidence) -> RuleResult:
     """One case is faster than another."""
     of, than = test["of"], test["than"]
-    found, backend, missing = evidence.measured([of, than], test["backends"])
+    measured, backend, missing = evidence.measured([of, than], test["backends"])
     part = (
         Comparison("", missing=missing)
         if missing
-        else _faster_part(found[of], found[than], backend, evidence.weak([of, than]))
+        else _faster_part(measured[of], measured[than], backend, evidence.weak([of, than]))
     )
     return RuleResult(
-        (part,), test["published"], _used(found),
+        (part,), test["published"], _used(measured),
         "reproduced if the 95 % interval of the ratio of speeds lies above 1, not if below",
         "measured",
         note=f"published on {test['device']}; only the direction is tested",
@@ -51,34 +51,34 @@ def ratio(test: Mapping[str, Any], evidence: Evidence) -> RuleResult:
     """One case is so many times as fast as another."""
     of, base = test["of"], test["against"]
     [first, second] = [_cpu_fps(test["table"], model) for model in (of, base)]
-    wanted = float(first["text"]) / float(second["text"])
-    found, backend, missing = evidence.measured([of, base], test["backends"])
+    target = float(first["text"]) / float(second["text"])
+    measured, backend, missing = evidence.measured([of, base], test["backends"])
     if missing:
         part = Comparison("", missing=missing)
     else:
-        ratio = speed_ratio(found[of].latency_ms, found[base].latency_ms)
+        ratio = speed_ratio(measured[of].latency_ms, measured[base].latency_ms)
         part = Comparison(
-            f"{times(ratio)} on {backend}", meets_ratio(ratio, wanted), evidence.weak([of, base])
+            f"{times(ratio)} on {backend}", meets_ratio(ratio, target), evidence.weak([of, base])
         )
     note = ""
     if first["device"] != second["device"]:
         note = f"{second['text']} fps were published on {second['device']}, by other authors"
     return RuleResult(
-        (part,), f"{second['text']} → {first['text']} fps = ×{wanted:.2f}", _used(found),
-        f"reproduced if the 95 % interval of the ratio reaches ×{wanted:.2f} ± "
+        (part,), f"{second['text']} → {first['text']} fps = ×{target:.2f}", _used(measured),
+        f"reproduced if the 95 % interval of the ratio reaches ×{target:.2f} ± "
         f"{percent(RATIO_BAND)} and excludes 1",
         "measured", note=note,
     )  # fmt: skip
 
 
-def meets_ratio(ratio: Interval, wanted: float) -> bool | None:
-    """True if the interval meets ``wanted`` within RATIO_BAND and excludes 1.
+def meets_ratio(ratio: Interval, target: float) -> bool | None:
+    """True if the interval meets ``target`` within RATIO_BAND and excludes 1.
 
     False if it misses the band; None if it meets both the band and 1, or does not exist.
     """
     if ratio.low is None or ratio.high is None:
         return None
-    if ratio.high < wanted / (1 + RATIO_BAND) or ratio.low > wanted * (1 + RATIO_BAND):
+    if ratio.high < target / (1 + RATIO_BAND) or ratio.low > target * (1 + RATIO_BAND):
         return False
     return None if ratio.low <= 1 <= ratio.high else True
 
@@ -103,25 +103,28 @@ def order(test: Mapping[str, Any], evidence: Evidence) -> RuleResult:
     ]
     entries.sort(key=lambda entry: -(entry.value or 0.0))
     models = [f"{entry.name}@{entry.input}" for entry in entries]
-    found, backend, missing = evidence.measured(models, test["backends"])
-    fastest_first = sorted(found, key=lambda model: -found[model].fps)
-    ours = " > ".join(f"{short_name(m)} {found[m].fps:.1f}" for m in fastest_first)
-    parts = [Comparison(f"{ours} fps on {backend}" if found else "", True, missing=missing)]
+    measured, backend, missing = evidence.measured(models, test["backends"])
+    fastest_first = sorted(measured, key=lambda model: -measured[model].fps)
+    ours = " > ".join(f"{short_name(m)} {measured[m].fps:.1f}" for m in fastest_first)
+    parts = [Comparison(f"{ours} fps on {backend}" if measured else "", True, missing=missing)]
     parts += [
-        Comparison("", above_one(speed_ratio(found[first].latency_ms, found[second].latency_ms)),
-             evidence.weak([first, second]))
-        for first, second in combinations([model for model in models if model in found], 2)
+        Comparison(
+            "",
+            above_one(speed_ratio(measured[first].latency_ms, measured[second].latency_ms)),
+            evidence.weak([first, second]),
+        )
+        for first, second in combinations([model for model in models if model in measured], 2)
     ]  # fmt: skip
     return RuleResult(
         tuple(parts),
         " > ".join(f"{short_name(m)} {e.text}" for m, e in zip(models, entries, strict=True))
         + f" fps on {test['device']}",
-        _used(found),
+        _used(measured),
         "every pair must be in order by the 95 % interval of its ratio; one pair of firm "
         "definitions in the other order is enough against it",
         "measured",
     )
 
 
-def _used(found: Mapping[str, MeasuredCase]) -> tuple[str, ...]:
-    return tuple(one.case for one in found.values())
+def _used(measured: Mapping[str, MeasuredCase]) -> tuple[str, ...]:
+    return tuple(one.case for one in measured.values())

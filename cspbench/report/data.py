@@ -117,7 +117,7 @@ def _rounded(value: float | None, digits: int = 6) -> float | None:
 
 
 def _launch(launch: Launch) -> Json:
-    found: Json = {
+    summary: Json = {
         "number": launch.number,
         "job": plain(launch.job),
         "status": launch.status.value,
@@ -126,7 +126,7 @@ def _launch(launch: Launch) -> Json:
     result = launch.result
     if isinstance(result, TimeResult):
         interference = result.interference
-        found |= {
+        summary |= {
             "median_ms": _rounded(result.median_ms),
             "samples": len(result.latencies_ns),
             "load_ms": _rounded(result.load_ns / 1e6, 4),
@@ -138,8 +138,8 @@ def _launch(launch: Launch) -> Json:
             "trace": trace(result.latencies_ns),
         }
     if launch.log:
-        found["log"] = log_end(launch.log)
-    return found
+        summary["log"] = log_end(launch.log)
+    return summary
 
 
 def log_end(log: str) -> str:
@@ -173,10 +173,10 @@ def published_accuracies(rows: Sequence[CaseRow]) -> dict[str, str]:
     """``AP50 38.5`` or ``top-1 70.9`` by model id, for those that have one published."""
     metrics = {"AP50": published_by_model("ap50_pct"), "top-1": published_by_model("top1_pct")}
     return {
-        row.model_id: f"{name} {found[row.model_id]}"
-        for name, found in metrics.items()
+        row.model_id: f"{name} {printed[row.model_id]}"
+        for name, printed in metrics.items()
         for row in rows
-        if row.model_id in found
+        if row.model_id in printed
     }
 
 

@@ -150,6 +150,11 @@ def breakable(text: str) -> Markup:
     return Markup("<wbr>").join(_SIGNS.split(text))
 
 
+def _named(runs: Sequence[str], title: str) -> str:
+    """Names of the runs, unless the title is the name of the only one."""
+    return "" if list(runs) == [title] else f" Run {', '.join(runs)}."
+
+
 def _header(context: ReportContext) -> dict[str, str]:
     first = context.stored[0].stored.meta
     names = [plain(run.name) for run in context.stored]
@@ -158,7 +163,7 @@ def _header(context: ReportContext) -> dict[str, str]:
     return {
         "title": ", ".join(names) if len(names) > 1 else name,
         "lead": f"{about[:1].upper()}{about[1:]}. {context.machine}, "
-        f"{plain(first['created'])[:10]}. Run {', '.join(names)}.",
+        f"{plain(first['created'])[:10]}.{_named(names, name)}",
         "lead_runs": f"run {names[0]}" if len(names) == 1 else f"{len(names)} runs",
         "version": cspbench.__version__,
     }

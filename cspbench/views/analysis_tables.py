@@ -17,6 +17,13 @@ from cspbench.views.formats import text_table
 Row: TypeAlias = dict[str, Any]
 
 
+def _short(value: object) -> object:
+    """Six significant digits of a broken number; other forms hold all of them."""
+    if not isinstance(value, float):
+        return value
+    return f"{value:.6g}" if abs(value) < 1e6 else f"{value:.0f}"
+
+
 @dataclass(frozen=True)
 class Block:
     """One table for people, with the lines before and after it."""
@@ -26,7 +33,8 @@ class Block:
     after: str = ""
 
     def __str__(self) -> str:
-        table = text_table(self.rows, list(self.rows[0]) if self.rows else [])
+        rows = [{key: _short(value) for key, value in row.items()} for row in self.rows]
+        table = text_table(rows, list(rows[0]) if rows else [])
         return "\n".join(part for part in (self.before, table, self.after) if part)
 
 
@@ -112,10 +120,10 @@ def changes(analyses: Sequence[Analysis], layers: bool) -> Tables:
     rows: list[Row] = []
     blocks = []
     for second in others:
-        made = compare.layer_rows(first, second) if layers else compare.totals(first, second)
-        rows += [{"from": first.id, "to": second.id} | row for row in made]
+        changed = compare.layer_rows(first, second) if layers else compare.totals(first, second)
+        rows += [{"from": first.id, "to": second.id} | row for row in changed]
         blocks.append(
-            Block(list(map(_readable_change, made)), f"first: {first.id}, second: {second.id}")
+            Block(list(map(_readable_change, changed)), f"first: {first.id}, second: {second.id}")
         )
     return Tables(rows, rows, blocks)
 

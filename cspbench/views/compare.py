@@ -39,8 +39,8 @@ def run_differences(
     """
 
     def between(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-        found = differences(old["environment"], new["environment"], use)
-        return [str(one) for one in found if severity in (None, one.severity)]
+        facts = differences(old["environment"], new["environment"], use)
+        return [str(one) for one in facts if severity in (None, one.severity)]
 
     phrases = between(base.meta, head.meta)
     old, new = ((run.meta.get("fleet") or {}).get("boards", {}) for run in (base, head))
@@ -136,14 +136,14 @@ def history(runs: Sequence[StoredRun], patterns: Sequence[str]) -> pd.DataFrame:
                     "environment": "; ".join(changed),
                 }
             )
-    wanted = select(patterns, rows)
-    if not wanted:
+    chosen = select(patterns, rows)
+    if not chosen:
         raise InputError(f"no measured case matches {' or '.join(map(repr, patterns)) or 'any'}")
-    for case in wanted:
+    for case in chosen:
         points = change_points([row["latency_ms"] for row in rows[case]])
         for number, row in enumerate(rows[case]):
             row["change_point"] = None if points is None else number in points
-    flat = [row for case in wanted for row in rows[case]]
+    flat = [row for case in chosen for row in rows[case]]
     return pd.DataFrame(flat, columns=list(HISTORY_COLUMNS))
 
 
@@ -170,8 +170,8 @@ def change_points(values: Sequence[float]) -> list[int] | None:
     noise = float(np.median(np.abs(np.diff(logs)))) / (0.6745 * math.sqrt(2))
     noise = max(noise, 1e-4)  # times that never differ still have a resolution
     penalty = 3 * noise**2 * math.log(len(logs))
-    found = ruptures.Pelt(model="l2", min_size=2, jump=1).fit(logs.reshape(-1, 1)).predict(penalty)
-    return [int(index) for index in found[:-1]]
+    ends = ruptures.Pelt(model="l2", min_size=2, jump=1).fit(logs.reshape(-1, 1)).predict(penalty)
+    return [int(index) for index in ends[:-1]]
 
 
 def change_sentences(frame: pd.DataFrame) -> list[str]:

@@ -41,7 +41,7 @@ def render(
     frame: pd.DataFrame,
     form: str,
     numbers: dict[str, str] | None = None,
-    spare: Sequence[str] = (),
+    low_priority: Sequence[str] = (),
 ) -> str:
     """Return a frame as text.
 
@@ -49,7 +49,7 @@ def render(
         frame: what to print.
         form: one of PRINTED.
         numbers: column -> format spec (``.1f``) for the forms that people read.
-        spare: columns that a narrow terminal leaves out first.
+        low_priority: columns that a narrow terminal leaves out first.
 
     Raises:
         InputError: parquet, which is not text.
@@ -57,7 +57,9 @@ def render(
     if form == "parquet":
         raise InputError("parquet is not text: name a file with --out")
     if form == "table":
-        return text_table(frame.to_dict(orient="records"), list(frame.columns), numbers, spare)
+        return text_table(
+            frame.to_dict(orient="records"), list(frame.columns), numbers, low_priority
+        )
     return _RENDERERS[form](frame, numbers or {})
 
 
@@ -132,12 +134,12 @@ def text_table(
     rows: Sequence[Mapping[Any, Any]],
     columns: Sequence[Any],
     numbers: dict[str, str] | None = None,
-    spare: Sequence[str] = (),
+    low_priority: Sequence[str] = (),
 ) -> str:
     """A table that fits the terminal; in a pipe or a log it is as wide as its content.
 
     A terminal that is too narrow shows fewer columns and says which are missing. ``numbers`` and
-    ``spare`` as in `render`; nothing here needs pandas, whose import takes half a second.
+    ``low_priority`` as in `render`; nothing here needs pandas, whose import takes half a second.
     """
     from rich.console import Console
     from rich.table import Table
@@ -152,7 +154,7 @@ def text_table(
     cells = _readable(rows, columns, numbers, "-")
     by_column = [list(column) for column in zip(names, *cells, strict=True)]
     folds = [index > 0 and name not in numbers for index, name in enumerate(names)]
-    last = [names.index(name) for name in spare if name in names]
+    last = [names.index(name) for name in low_priority if name in names]
     kept = shown_columns(by_column, folds, console.width, last)
     if len(names) - len(kept) > _LEFT_OUT_BEFORE_FOLDING:
         by_column[0] = [fold_id(cell) for cell in by_column[0]]

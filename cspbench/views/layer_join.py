@@ -1,4 +1,4 @@
-"""Measured time of layers: what a backend's profiler told, joined to the layers of the Analysis.
+"""Measured time of layers: entries of a backend's profiler, joined to the layers of an Analysis.
 
 Pure. A join is made only where it is sure: nodes of the artifact and layers of one family
 (convolutions, pools, ...) are paired by their order if there are equally many of both and the last
@@ -33,24 +33,24 @@ class LayerRow:
     layers: tuple[int, ...] = ()
 
 
-def join(found: LayerTimes, layers: Sequence[Layer]) -> list[LayerRow]:
+def join(times: LayerTimes, layers: Sequence[Layer]) -> list[LayerRow]:
     """Entries of a stored profile with the positions of their layers in the Analysis.
 
     Entries without time whose layers were computed by another one are left out.
 
     Args:
-        found: what a launch of the layer profiler found.
+        times: what a launch of the layer profiler found.
         layers: of the Analysis of the same model; may be empty.
     """
     nodes = [
         Node(name, op, tuple(producers), tuple(aliases))
-        for name, op, producers, aliases in found.nodes
+        for name, op, producers, aliases in times.nodes
     ]
     positions = match(nodes, layers)
     by_name = {alias: number for number, node in enumerate(nodes) for alias in node.aliases}
     by_name |= {node.name: number for number, node in enumerate(nodes)}
     rows: list[LayerRow] = []
-    for name, op, ns, members in found.entries:
+    for name, op, ns, members in times.entries:
         numbers = _numbers(op, [by_name[m] for m in members if m in by_name], nodes)
         known = sorted({positions[number] for number in numbers if number in positions})
         rows.append(LayerRow(name, op, int(ns), tuple(known)))

@@ -28,14 +28,14 @@ RESIDUAL = "(between layers)"
 class Conditions:
     """What a profile was taken under: images an inference, precision, and the device's ceilings.
 
-    ``ceilings`` are the fields of ``store.ceilings.Ceilings``, empty if they are unknown;
-    ``told`` names them, or says what command measures them.
+    ``ceilings`` are the fields of ``store.ceilings.Ceilings``, empty if they were not measured;
+    ``label`` names them, or says what command measures them.
     """
 
     batch: int = 1
     precision: str = PRECISION
     ceilings: Mapping[str, Any] = field(default_factory=dict)
-    told: str = ""
+    label: str = ""
 
     def macs(self, layer: Layer) -> int:
         """Of the whole batch."""
@@ -77,7 +77,7 @@ class Conditions:
 
 
 def layer_time_rows(
-    case: str, found: LayerTimes, layers: Sequence[Layer], given: Conditions | None = None
+    case: str, profile: LayerTimes, layers: Sequence[Layer], conditions: Conditions | None = None
 ) -> list[dict[str, Any]]:
     """Rows of one case: every profiler entry in its order, and the residual last.
 
@@ -86,39 +86,39 @@ def layer_time_rows(
     where the join is not sure. Rates are of those layers' FLOPs (2 x MACs) and fused traffic,
     utilisations are those rates as shares of the ceilings.
     """
-    joined = join(found, layers)
-    total = found.total_ns
+    joined = join(profile, layers)
+    total = profile.total_ns
     joined.append(LayerRow(RESIDUAL, "", total - sum(row.ns for row in joined)))
-    given = given or Conditions()
+    conditions = conditions or Conditions()
     return [
-        {"case": case, "position": position, **_row(row, layers, total, given)}
+        {"case": case, "position": position, **_row(row, layers, total, conditions)}
         for position, row in enumerate(joined)
     ]
 
 
 def _row(
-    row: LayerRow, layers: Sequence[Layer], total_ns: int, given: Conditions
+    row: LayerRow, layers: Sequence[Layer], total_ns: int, conditions: Conditions
 ) -> dict[str, Any]:
-    mine = [layers[number] for number in row.layers]
-    macs = sum(given.macs(layer) for layer in mine)
-    traffic = given.traffic_bytes(mine)
-    timed = bool(mine) and row.ns > 0
+    own = [layers[number] for number in row.layers]
+    macs = sum(conditions.macs(layer) for layer in own)
+    traffic = conditions.traffic_bytes(own)
+    timed = bool(own) and row.ns > 0
     gflops, gb = (2 * macs / row.ns, traffic / row.ns) if timed else (None, None)
-    compute, memory = given.shares(gflops, gb)
+    compute, memory = conditions.shares(gflops, gb)
     return {
         "entry": row.name,
         "entry_op": row.op,
         "time_ms": row.ns / 1e6,
         "share": row.ns / total_ns if total_ns else None,
-        "layers": [layer.name for layer in mine],
-        "index": [layer.index for layer in mine],
-        "kind": mine[0].kind if mine else None,
-        "stage": mine[0].stage if mine else None,
-        "macs": macs if mine else None,
-        "traffic_bytes": traffic if mine else None,
+        "layers": [layer.name for layer in own],
+        "index": [layer.index for layer in own],
+        "kind": own[0].kind if own else None,
+        "stage": own[0].stage if own else None,
+        "macs": macs if own else None,
+        "traffic_bytes": traffic if own else None,
         "gflops_per_s": gflops,
         "gb_per_s": gb,
         "compute_utilisation": compute,
         "memory_utilisation": memory,
-        "ceilings": given.told,
+        "ceilings": conditions.label,
     }

@@ -29,7 +29,7 @@ def least_width(column: Sequence[str], *, folds: bool) -> int:
 
 
 def shown_columns(
-    columns: Sequence[Sequence[str]], folds: Sequence[bool], width: int, spare: Sequence[int]
+    columns: Sequence[Sequence[str]], folds: Sequence[bool], width: int, low_priority: Sequence[int]
 ) -> list[int]:
     """Indices of the columns to show, in order.
 
@@ -37,15 +37,15 @@ def shown_columns(
         columns: cells by column, headers among them.
         folds: whether a column's text may stand on several lines.
         width: of the terminal.
-        spare: which to leave out first, least needed first; then the last ones go. The first
+        low_priority: which to leave out first, least needed first; then the last ones go. The first
             column always stays.
     """
     least = [least_width(cells, folds=fold) for cells, fold in zip(columns, folds, strict=True)]
     kept = list(range(len(columns)))
     if not kept:
         return kept
-    rest = [index for index in reversed(kept[1:]) if index not in spare]
-    for index in (*spare, *rest):
+    rest = [index for index in reversed(kept[1:]) if index not in low_priority]
+    for index in (*low_priority, *rest):
         if sum(least[one] + GAP for one in kept) - GAP <= width:
             break
         if index in kept and len(kept) > 2:

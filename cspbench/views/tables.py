@@ -39,7 +39,7 @@ CASE_TABLE = (
 )  # fmt: skip
 SOMETIMES = ("p99_ms", "peak_mib")
 #: What a narrow terminal leaves out first, in this order.
-SPARE = (
+LOW_PRIORITY = (
     "macs_g", "params_m", "first_ms", "load_ms", "stop", "samples", "p99_ms", "peak_mib", "bflops",
     "p90_ms", "seconds", "number",
 )  # fmt: skip
@@ -80,11 +80,11 @@ def case_numbers() -> dict[str, str]:
     return NUMBERS | metric_formats()
 
 
-def case_spare() -> tuple[str, ...]:
+def case_low_priority() -> tuple[str, ...]:
     """What a narrow terminal leaves out of a case table first."""
     from cspbench.views.frames import launch_columns
 
-    return (*other_columns(CASE_TABLE), *launch_columns(), *SPARE)
+    return (*other_columns(CASE_TABLE), *launch_columns(), *LOW_PRIORITY)
 
 
 def reason_table(run: Run) -> pd.DataFrame:

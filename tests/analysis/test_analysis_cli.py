@@ -85,7 +85,7 @@ def test_compare_two_and_only_two_or_more():
      ("--compare", "--theory")],
 )  # fmt: skip
 def test_options_that_choose_a_table_exclude_each_other(options):
-    with pytest.raises(InputError, match="exclude each other: give one") as mistake:
+    with pytest.raises(InputError, match="exclude each other: use one of them") as mistake:
         run("peleenet@64", *options)
     assert all(option in str(mistake.value) for option in options)
 

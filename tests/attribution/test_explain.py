@@ -69,14 +69,16 @@ def test_frames_by_cause_group_and_layer(run):
 
 def test_what_else_differs_is_said(run):
     it = explain_measured(run, case(PLAIN, 1), case(PARTIAL, 8))
-    assert it.notes == ("They differ in batch too: the causes do not tell that from the network.",)
+    assert it.notes == (
+        "A and B differ in batch too: the causes do not separate that from the network.",
+    )
 
 
 @pytest.mark.parametrize(
     ("a", "b", "sentence"),
     [
         ("pelenet@224/opencv-cpu/b1/t1", "csp*b1/*", r"no case of run .* \(did you mean 'peleenet"),
-        ("peleenet", "csp*b1/*", r"'peleenet' matches 2 cases of run .*: write more of the one"),
+        ("peleenet", "csp*b1/*", r"'peleenet' matches 2 cases of run .*: write more of its id"),
         ("peleenet*b1/*", "peleenet*b1/*", r"A and B are the same case, peleenet@224/opencv"),
     ],
 )
@@ -130,5 +132,5 @@ def test_numbers():
 def test_launches_that_were_disturbed_are_said(tmp_path):
     run = pair_run(tmp_path, flags=["contended", "not_steady"])
     it = explain_measured(run, case(PLAIN), case(PARTIAL))
-    assert it.notes[0].startswith("The timed launches were contended and not steady: ")
+    assert it.notes[0].startswith("The timed launches were contended and not steady. ")
     assert it.notes[0] in sentences(it)

@@ -92,10 +92,10 @@ def test_json_may_go_to_a_file(stored, tmp_path):
         (("pelenet", "csppeleenet"), "unknown model 'pelenet'"),
         (("a", "b", "--run", "nothing"), "there is no run 'nothing'"),
         (("peleenet@64", "csppeleenet@64", "--backend", "opencv"), "unknown backend 'opencv'"),
-        (("a", "b", "--run", "x", "--rounds", "5"), "--rounds: for what is measured now"),
+        (("a", "b", "--run", "x", "--rounds", "5"), "--rounds: settings of a new measurement"),
         (
             ("a", "b", "--run", "x", "--batch", "2", "--threads", "1", "--backend", "openvino"),
-            "--backend and --batch and --threads: for what is measured now",
+            "--backend and --batch and --threads: settings of a new measurement",
         ),
     ],
 )

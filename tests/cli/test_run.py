@@ -141,7 +141,7 @@ def test_plan_knows_from_history_how_long_it_takes(quick):
     assert set(CASES) <= {case["id"] for case in plan["cases"]}
     assert all(case["status"] == "ready" for case in plan["cases"])
     assert plan["estimated_seconds"] > 0
-    assert "4 of 6 cases from history" in command("plan", "quick").stdout
+    assert "from earlier runs for 4 of 6 cases" in command("plan", "quick").stdout
 
 
 def test_fsck_finds_nothing_wrong(quick):

@@ -236,7 +236,7 @@ def test_a_quiet_machine_has_no_warnings(tmp_path: Path) -> None:
         ({"foreign_cpu_s": 0.26}, {}, "Other processes used 26 % of a processor"),
         ({"load_1m_before": 9.0}, {}, "The load average was 9.00 on 4 processors"),
         ({}, {"governor": "powersave"}, "The frequency governor is powersave"),
-        ({}, {"governor": None}, "does not tell the frequency governor"),
+        ({}, {"governor": None}, "does not show the frequency governor"),
         ({}, {"virtualised": True}, "This is a virtual machine"),
         ({}, {"cpu_quota": 1.5}, "The container may use 1.5 processors"),
         ({}, {"git_commit": "abc-dirty"}, "uncommitted changes"),

@@ -177,7 +177,7 @@ WIDE = pd.DataFrame(
     }
 )
 WIDE_NUMBERS = {"params_m": ".1f", "bflops": ".1f", "latency_ms": ".2f"}
-SPARE = ("params_m", "bflops")
+LOW_PRIORITY = ("params_m", "bflops")
 
 
 @pytest.mark.parametrize(
@@ -192,7 +192,7 @@ SPARE = ("params_m", "bflops")
 )
 def test_a_narrow_terminal_shows_fewer_columns_and_names_the_others(monkeypatch, width, shown):
     monkeypatch.setenv("COLUMNS", str(width))
-    printed = lines(render(WIDE, "table", WIDE_NUMBERS, SPARE))
+    printed = lines(render(WIDE, "table", WIDE_NUMBERS, LOW_PRIORITY))
     assert printed[0].split() == shown
     missing = [name for name in WIDE if name not in shown]
     assert ("too narrow for " + ", ".join(missing) in printed[-1]) == bool(missing)
@@ -201,11 +201,11 @@ def test_a_narrow_terminal_shows_fewer_columns_and_names_the_others(monkeypatch,
 
 def test_ids_are_folded_before_more_than_three_columns_go(monkeypatch):
     monkeypatch.setenv("COLUMNS", "31")  # with ids on two lines: 19 + 2 + 10
-    printed = lines(render(WIDE.assign(fps=[1, 2]), "table", WIDE_NUMBERS, SPARE))
+    printed = lines(render(WIDE.assign(fps=[1, 2]), "table", WIDE_NUMBERS, LOW_PRIORITY))
     assert printed[0].split() == ["id", "latency_ms"]
     assert printed[1:3] == ["peleenet@224              12.00", "  /opencv-cpu/b1/t1"]
 
 
 def test_in_a_pipe_nothing_is_left_out(monkeypatch):
     monkeypatch.delenv("COLUMNS", raising=False)
-    assert lines(render(WIDE, "table", WIDE_NUMBERS, SPARE))[0].split() == list(WIDE)
+    assert lines(render(WIDE, "table", WIDE_NUMBERS, LOW_PRIORITY))[0].split() == list(WIDE)

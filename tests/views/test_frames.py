@@ -22,8 +22,8 @@ from cspbench.views.frames import (
 from cspbench.views.layer_times import LAYER_TIME_COLUMNS
 from cspbench.views.tables import (
     NUMBERS,
+    case_low_priority,
     case_numbers,
-    case_spare,
     case_table,
     launch_table,
     reason_table,
@@ -263,7 +263,7 @@ def test_a_metric_of_another_package_comes_after_the_columns_of_today(calls, tmp
     assert run.cases["calls"].tolist() == [2.0]
     assert list(case_table(run).columns)[-2:] == ["status", "calls"]
     assert case_numbers()["calls"] == ".3f"
-    assert case_spare()[0] == "calls"
+    assert case_low_priority()[0] == "calls"
     (row,) = page_data([run], case_rows([run]), "m")["cases"]
     assert row["metrics"] == {"calls": 2}
 

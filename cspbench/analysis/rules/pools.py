@@ -60,9 +60,9 @@ def _adaptive_avg_pool(op: str, dims: int) -> Rule:
         sides = value.shape[2:]
         if len(sides) != dims or not is_activation(tracer, x):
             return fallback(tracer, func, args, kwargs)
-        wanted = bound["output_size"]
-        wanted = (wanted,) * dims if wanted is None else shapes.tuple_of(wanted, dims)
-        size = tuple(side if w is None else w for w, side in zip(wanted, sides, strict=True))
+        asked = bound["output_size"]
+        asked = (asked,) * dims if asked is None else shapes.tuple_of(asked, dims)
+        size = tuple(side if w is None else w for w, side in zip(asked, sides, strict=True))
         out, result = tracer.like(x, (*value.shape[:2], *size))
         tracer.recorder.record(
             # PyTorch takes the mean where one element is left; that keeps nothing for backward.

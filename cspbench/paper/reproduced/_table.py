@@ -63,9 +63,9 @@ class PaperTable:
         for column in self.columns:
             value = row.get(column.key)
             if column.form == "ratio":
-                found = value or Interval(float("nan"), None, None)
-                flat[column.key] = None if value is None else found.estimate
-                flat[f"{column.key}_low"], flat[f"{column.key}_high"] = found.low, found.high
+                interval = value or Interval(float("nan"), None, None)
+                flat[column.key] = None if value is None else interval.estimate
+                flat[f"{column.key}_low"], flat[f"{column.key}_high"] = interval.low, interval.high
             else:
                 flat[column.key] = value
         return flat
@@ -113,9 +113,9 @@ def find(name: str | None, metric: str, side: int | None) -> Published | None:
     return literature.find(name, metric, input_side=side)
 
 
-def text_of(found: Published | None) -> str | None:
+def text_of(number: Published | None) -> str | None:
     """As its source prints it."""
-    return found.text if found else None
+    return number.text if number else None
 
 
 def change_pct(new: float | None, old: float | None) -> float | None:
@@ -127,15 +127,15 @@ def speed_of(evidence: Evidence, model: str | None, base: str, backends: Sequenc
     """``latency_ms``, ``fps`` and ``ratio``: how many times as fast as ``base`` in the same run."""
     if model is None:
         return {}
-    found, backend, _ = evidence.measured(list(dict.fromkeys([model, base])), backends)
-    if model not in found:
-        found, backend, _ = evidence.measured([model], backends)
-    if model not in found:
+    cases, backend, _ = evidence.measured(list(dict.fromkeys([model, base])), backends)
+    if model not in cases:
+        cases, backend, _ = evidence.measured([model], backends)
+    if model not in cases:
         return {}
-    mine: MeasuredCase = found[model]
-    row: Row = {"latency_ms": mine.latency_ms.estimate, "fps": mine.fps, "backend": backend}
-    if base in found and base != model:
-        row["ratio"] = speed_ratio(mine.latency_ms, found[base].latency_ms)
+    case: MeasuredCase = cases[model]
+    row: Row = {"latency_ms": case.latency_ms.estimate, "fps": case.fps, "backend": backend}
+    if base in cases and base != model:
+        row["ratio"] = speed_ratio(case.latency_ms, cases[base].latency_ms)
     return row
 
 

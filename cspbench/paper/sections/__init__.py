@@ -1,1 +1,1 @@
-"""The sections of the report that hold the paper against the runs."""
+"""The sections of the report that check the paper against the runs."""

@@ -65,7 +65,7 @@ def data(context: ReportContext) -> Mapping[str, Any]:
     return {
         "counts": _counts(results),
         "groups": tuple(
-            (title, tuple(_line(found) for found in results if found.claim.group == group))
+            (title, tuple(_line(result) for result in results if result.claim.group == group))
             for group, title in GROUPS.items()
         ),
     }
@@ -80,27 +80,27 @@ def head(context: ReportContext) -> Mapping[str, str]:
     created = plain(runs[0].stored.meta["created"])[:10]
     return {
         "title": TITLE,
-        "lead": f"arXiv 1911.11929 held against {context.machine}, {created}. Measured: {suites}.",
+        "lead": f"arXiv 1911.11929 checked on {context.machine}, {created}. Measured: {suites}.",
     }
 
 
 def _counts(results: Sequence[ClaimResult]) -> tuple[Count, ...]:
     return tuple(
         Count(
-            verdict, sign, kind, sum(found.verdict == verdict for found in results),
+            verdict, sign, kind, sum(result.verdict == verdict for result in results),
             VERDICTS[verdict],
         )
         for verdict, (sign, kind) in SIGNS.items()
     )  # fmt: skip
 
 
-def _line(found: ClaimResult) -> ClaimLine:
-    sign, kind = SIGNS[found.verdict]
-    claim, outcome = found.claim, found.outcome
+def _line(result: ClaimResult) -> ClaimLine:
+    sign, kind = SIGNS[result.verdict]
+    claim, outcome = result.claim, result.outcome
     return ClaimLine(
-        name=claim.name, verdict=found.verdict, sign=sign, kind=kind, statement=claim.text,
-        place=claim.place, published=outcome.published, here=plain(found.ours),
-        origin=outcome.origin, reason=plain(found.reason), note=outcome.note,
+        name=claim.name, verdict=result.verdict, sign=sign, kind=kind, statement=claim.text,
+        place=claim.place, published=outcome.published, here=plain(result.ours),
+        origin=outcome.origin, reason=plain(result.reason), note=outcome.note,
         rule=f"{outcome.rule[:1].upper()}{outcome.rule[1:]}",
         used=tuple(plain(one) for one in outcome.used),
     )  # fmt: skip

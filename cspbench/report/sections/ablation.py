@@ -52,14 +52,14 @@ def _plain_name(row: CaseRow) -> str:
 def _ablation_line(row: CaseRow, base: CaseRow | None) -> AblationLine:
     other = base if base is not row else None
     ratio = latency_ratio(row, other) if other else None
-    mine, theirs = row.total("bflops"), other.total("bflops") if other else None
+    own, plain = row.total("bflops"), other.total("bflops") if other else None
     return AblationLine(
         model=row.model_id,
         setting=row.setting,
         gamma=row.gamma or numbers.MISSING,
         fusion=row.fusion or "not split",
-        bflops=numbers.fixed(mine, 3),
-        bflops_change=numbers.percent(mine / theirs - 1 if mine and theirs else None),
+        bflops=numbers.fixed(own, 3),
+        bflops_change=numbers.percent(own / plain - 1 if own and plain else None),
         latency=numbers.milliseconds(row.latency_ms),
         change=numbers.percent(ratio[0] - 1) if ratio else numbers.MISSING,
         interval=(

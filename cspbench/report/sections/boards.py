@@ -87,9 +87,9 @@ def _differences(runs: Sequence[Run]) -> list[str]:
     """In what each board is of another kind than the first one."""
     sentences = []
     for run in runs[1:]:
-        found = differences(runs[0].environment, run.environment, Use.FLEET)
-        if found:
-            facts = ", ".join(plain(one.fact) for one in found)
+        different = differences(runs[0].environment, run.environment, Use.FLEET)
+        if different:
+            facts = ", ".join(plain(one.fact) for one in different)
             sentences.append(f"{run.name} differs from {runs[0].name} in {facts}.")
     return sentences
 

@@ -28,16 +28,16 @@ def energy(rows: Sequence[CaseRow]) -> list[EnergyLine]:
     """One line a case whose energy was measured."""
     lines = []
     for row in rows:
-        found = row.record.energy
-        if found:
+        use = row.record.energy
+        if use:
             lines.append(
                 EnergyLine(
                     model=row.model_id,
                     setting=row.setting,
-                    energy=numbers.short(1000 * found.energy_per_inference_j),
-                    power=numbers.short(found.power_w),
-                    idle=numbers.short(found.idle_power_w),
-                    method=plain(found.energy_method),
+                    energy=numbers.short(1000 * use.energy_per_inference_j),
+                    power=numbers.short(use.power_w),
+                    idle=numbers.short(use.idle_power_w),
+                    method=plain(use.energy_method),
                 )
             )
     return lines

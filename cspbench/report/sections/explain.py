@@ -53,32 +53,32 @@ def explanations(runs: Sequence[Run], rows: Sequence[CaseRow]) -> tuple[list[Why
     A pair is of one run, family, input and setting; of several plain networks the one with the
     same neck is taken. Cases that lack layer times or ceilings are in no pair.
     """
-    found: list[Why] = []
+    reasons: list[Why] = []
     left_out = 0
     for run, a, b in _pairs(runs, rows):
-        if len(found) >= MAX_PAIRS:
+        if len(reasons) >= MAX_PAIRS:
             left_out += 1
             continue
         try:
-            found.append(_why(run, a, b))
+            reasons.append(_why(run, a, b))
         except InputError:  # no ceilings, or an analysis of another version
             continue
-    return found, left_out
+    return reasons, left_out
 
 
 def _pairs(runs: Sequence[Run], rows: Sequence[CaseRow]) -> list[tuple[Run, CaseRow, CaseRow]]:
     pairs = []
     for run in runs:
         records = {id(record) for record in run.records if record.layers and record.good}
-        mine = [
+        same_setting = [
             row
             for row in rows
             if id(row.record) in records and run.ceilings(row.record.case)[1] is not None
         ]
-        for row in mine:
+        for row in same_setting:
             bases = [
                 base
-                for base in mine
+                for base in same_setting
                 if row.csp
                 and not base.csp
                 and (base.family, base.input, base.setting) == (row.family, row.input, row.setting)

@@ -42,7 +42,7 @@ def problems(rows: Sequence[CaseRow]) -> list[Problem]:
     for row in rows:
         if row.outcome != "measured":
             groups[(row.status, row.reason)].append(row)
-    found = [
+    listed = [
         Problem(
             status=status,
             outcome=members[0].outcome,
@@ -53,7 +53,7 @@ def problems(rows: Sequence[CaseRow]) -> list[Problem]:
         )
         for (status, reason), members in groups.items()
     ]
-    return sorted(found, key=lambda problem: problem.outcome != "failed")
+    return sorted(listed, key=lambda problem: problem.outcome != "failed")
 
 
 def _log(row: CaseRow) -> str:

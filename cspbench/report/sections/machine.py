@@ -61,24 +61,23 @@ def libraries(run: Run) -> list[tuple[str, str]]:
 
 
 def _libraries(run: Run) -> Mapping[str, str]:
-    found: Mapping[str, str] = run.environment.get("libraries") or {}
-    return found
+    versions: Mapping[str, str] = run.environment.get("libraries") or {}
+    return versions
 
 
 def warnings_of(runs: Sequence[Run]) -> list[ComparisonWarning]:
     """What spoils comparison in these runs, worst first."""
-    found = [*_between_runs(runs)]
+    every = [*_between_runs(runs)]
     for run in runs:
-        found += [*_machine(run), *_noise(run), *_flags(run), *_storage(run)]
-    unique = list(dict.fromkeys(found))
-    return sorted(unique, key=lambda warning: warning.level != "warn")
+        every += [*_machine(run), *_noise(run), *_flags(run), *_storage(run)]
+    return sorted(dict.fromkeys(every), key=lambda warning: warning.level != "warn")
 
 
 def _between_runs(runs: Sequence[Run]) -> Iterator[ComparisonWarning]:
     for run in runs[1:]:
         different = differences(runs[0].environment, run.environment, Use.REPORT)
         if different:
-            facts = ", ".join(plain(found.fact) for found in different)
+            facts = ", ".join(plain(fact.fact) for fact in different)
             yield ComparisonWarning(
                 "warn",
                 f"{plain(run.name)} and {plain(runs[0].name)} differ in {facts}: "
@@ -106,8 +105,8 @@ def _machine(run: Run) -> Iterator[ComparisonWarning]:
     if governor is None:
         yield ComparisonWarning(
             "note",
-            "The system does not tell the frequency governor; whether the clock was constant is "
-            "unknown.",
+            "The system does not show the frequency governor, so it is unknown whether the clock "
+            "was constant.",
             "set a fixed clock on the host where you can",
         )
     if env.get("cpu_quota") is not None:
@@ -183,7 +182,7 @@ def _storage(run: Run) -> Iterator[ComparisonWarning]:
     if enough := run.stored.meta.get("rounds_in_budget"):
         yield ComparisonWarning(
             "warn",
-            f"The suite's budget of time was spent after {enough} of {rounds} rounds.",
+            f"The suite's time budget ended after {enough} of {rounds} rounds.",
             f"measure the rest: cspbench run --resume {plain(run.stored.path)}",
         )
     if rounds < FEW_ROUNDS:
@@ -196,14 +195,14 @@ def _storage(run: Run) -> Iterator[ComparisonWarning]:
 
 def engines(runs: Sequence[Run]) -> list[tuple[str, str]]:
     """What really ran behind each backend, as it described itself: (backend, facts)."""
-    found: dict[tuple[str, str], None] = {}
+    described: dict[tuple[str, str], None] = {}
     for run in runs:
         for record in run.records:
             for result in record.times[:1]:
                 facts = result.backend.items()
                 text = ", ".join(f"{plain(key)} {plain(value)}" for key, value in facts)
-                found[(plain(Case.parse(record.case).backend), text)] = None
-    return list(found)
+                described[(plain(Case.parse(record.case).backend), text)] = None
+    return list(described)
 
 
 def _view(run: Run) -> dict[str, Any]:

@@ -40,16 +40,16 @@ def memory(rows: Sequence[CaseRow]) -> list[MemoryLine]:
 
 def _memory_line(row: CaseRow) -> MemoryLine:
     params = row.total("params")
-    found = row.record.memory or MemoryUse()
+    use = row.record.memory or MemoryUse()
     return MemoryLine(
         model=row.model_id,
         setting=row.setting if row.record.memory else "",
         weights=numbers.size(None if params is None else 4 * params),
         live=numbers.size(row.total("peak_live_bytes")),
-        peak=numbers.size(found.peak_memory_bytes),
-        loaded=numbers.size(found.loaded_bytes),
-        retained=numbers.size(found.retained_bytes),
-        transient=numbers.size(found.transient_bytes),
+        peak=numbers.size(use.peak_memory_bytes),
+        loaded=numbers.size(use.loaded_bytes),
+        retained=numbers.size(use.retained_bytes),
+        transient=numbers.size(use.transient_bytes),
     )
 
 

@@ -121,8 +121,8 @@ def _inversion(measured: Sequence[CaseRow]) -> tuple[CaseRow, CaseRow] | None:
         bflops, low, high = row.total("bflops"), row.latency_low, row.latency_high
         if bflops and low is not None and high is not None:
             groups[(row.run, row.setting, row.input)].append((bflops, low, high, row))
-    found = [pair for group in groups.values() for pair in _inverted(group)]
-    return max(found, key=lambda pair: _ratio(*pair), default=None)
+    pairs = [pair for group in groups.values() for pair in _inverted(group)]
+    return max(pairs, key=lambda pair: _ratio(*pair), default=None)
 
 
 def _inverted(group: Sequence[_Facts]) -> Iterator[tuple[CaseRow, CaseRow]]:
@@ -137,13 +137,13 @@ def _backend_gap(measured: Sequence[CaseRow]) -> tuple[CaseRow, CaseRow] | None:
     groups: dict[tuple[str, str, int, int], list[CaseRow]] = defaultdict(list)
     for row in measured:
         groups[(row.run, row.model_id, row.batch, row.threads)].append(row)
-    found = []
+    gaps = []
     for group in groups.values():
         slow = max(group, key=lambda row: row.latency_ms or 0.0)
         fast = min(group, key=lambda row: row.latency_ms or 0.0)
         if (slow.latency_low or 0.0) > (fast.latency_high or float("inf")):
-            found.append((slow, fast))
-    return max(found, key=lambda pair: _ratio(*pair), default=None)
+            gaps.append((slow, fast))
+    return max(gaps, key=lambda pair: _ratio(*pair), default=None)
 
 
 class Tile(NamedTuple):
@@ -158,7 +158,7 @@ def tiles(rows: Sequence[CaseRow]) -> list[Tile]:
     """The numbers of the summary; those that do not apply are left out."""
     measured = [row for row in rows if row.outcome == "measured"]
     widths = [row.half_width for row in measured if row.half_width is not None]
-    found = [
+    every = [
         Tile("cases measured", str(len(measured)), f"of {len(rows)}"),
         Tile("launches", str(sum(row.launches for row in rows))),
         Tile("samples", f"{sum(row.samples for row in rows):,}".replace(",", "\u202f")),
@@ -169,7 +169,7 @@ def tiles(rows: Sequence[CaseRow]) -> list[Tile]:
         Tile("failed", str(sum(row.outcome == "failed" for row in rows))),
     ]
     optional = ("median interval", "cannot run here", "unfinished")
-    return [tile for tile in found if tile.name not in optional or tile.value not in ("0", "–")]
+    return [tile for tile in every if tile.name not in optional or tile.value not in ("0", "–")]
 
 
 def data(context: ReportContext) -> Mapping[str, Any]:
