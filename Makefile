@@ -40,7 +40,7 @@ endif
 OLDEST     := .venv-oldest
 
 # One environment, since it is torch that takes the minutes and the disk, with a stamp for each purpose:
-# nobody who only runs installs what tests and lint need. The tests start jetson-stats' real service
+# who only runs does not install what tests and lint need. The tests start jetson-stats' real service
 # (AGPL-3.0); a board has its own, which only its own client can talk to.
 FOR_RUN    := $(VENV)/.for-run-$(EXTRAS)
 FOR_TEST   := $(VENV)/.for-test

@@ -29,7 +29,7 @@ def our_loop(session: Any, pool: list[np.ndarray]) -> Loop:
 
 
 def bare_loop(name: str, session: Any, pool: list[np.ndarray]) -> Loop:
-    """The loop that somebody would write by hand around the library's own call."""
+    """The loop that a user would write by hand around the library's own call."""
     now = time.perf_counter_ns
     if name == "opencv-cpu":
         net, names = session._net, session._names

@@ -26,7 +26,7 @@ from typing import Any
 from cspbench.core.case import Case
 from cspbench.core.statuses import Status
 from cspbench.gating.decide import block_estimate, student_bound
-from cspbench.gating.measure import hold_request
+from cspbench.gating.measure import load_request
 from cspbench.gating.prepare import prepare_cases
 from cspbench.machine.lock import timing_lock
 from cspbench.runner.duet import ArmSpec, Burst, Loaded, Side, WorkerArm, measure_blocks
@@ -135,7 +135,7 @@ def same(case_text: str, rounds: int, address: str, agent: int) -> None:
     (prepared,) = prepare_cases(plan_suite(suite), LocalExecutor())
     if prepared.status is not None:
         raise SystemExit(f"{case_text}: {prepared.status}: {prepared.reason}")
-    request = hold_request(prepared, measure)
+    request = load_request(prepared, measure)
     watched, found = psutil.Process(agent), []
     with (
         tempfile.TemporaryDirectory() as folder,

@@ -78,7 +78,7 @@ def test_one_workflow_runs_what_ci_runs_and_one_builds_the_wheel_of_a_tag() -> N
 
 
 def test_nothing_says_that_an_index_has_cspbench() -> None:
-    """``pip install cspbench`` would install whatever somebody else called so."""
+    """``pip install cspbench`` would install an unrelated package of that name."""
     code = (*(ROOT / "cspbench").rglob("*.py"), *PAGES)
     pattern = re.compile(r"pip install (?:--?[\w-]+ )*[\"']?cspbench(?![\w-])(?! @)")
     told = [path.name for path in code if pattern.search(path.read_text(encoding="utf-8"))]

@@ -23,7 +23,7 @@ from cspbench.gating.decide import (
 from cspbench.gating.prepare import Pair, Prepared
 from cspbench.gating.sides import OpenSide
 from cspbench.gating.verdict import Unmeasured, percent
-from cspbench.jobs.burst import HoldRequest
+from cspbench.jobs.burst import LoadRequest
 from cspbench.runner.duet import (
     PAIRS,
     ArmLostError,
@@ -124,7 +124,7 @@ def arms_of(pair: Pair, base: OpenSide, head: OpenSide) -> MakeArm:
         return WorkerArm(
             ArmSpec(
                 side,
-                hold_request(prepared, opened_side.suite.measure),
+                load_request(prepared, opened_side.suite.measure),
                 timeout_seconds=opened_side.suite.measure.timeout_seconds,
                 python=opened_side.python,
                 path=opened_side.path,
@@ -134,10 +134,10 @@ def arms_of(pair: Pair, base: OpenSide, head: OpenSide) -> MakeArm:
     return make
 
 
-def hold_request(prepared: Prepared, measure: Measure) -> HoldRequest:
+def load_request(prepared: Prepared, measure: Measure) -> LoadRequest:
     """The request that makes an arm load a case."""
     backend = prepared.case.backend
-    return HoldRequest(
+    return LoadRequest(
         prepared.case,
         Path(prepared.artifact),
         Path(prepared.reference),

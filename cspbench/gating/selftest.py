@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from cspbench.core.statuses import ExitCode
 from cspbench.errors import InputError
 from cspbench.gating.decide import Decision, Finding, stdev
-from cspbench.gating.measure import CaseData, elapsed_estimate, hold_request, measure_case
+from cspbench.gating.measure import CaseData, elapsed_estimate, load_request, measure_case
 from cspbench.gating.prepare import Prepared, prepare_cases
 from cspbench.gating.verdict import Unmeasured, percent
 from cspbench.machine.lock import timing_lock
@@ -199,7 +199,7 @@ class Injection:
 
         def make(side: Side) -> WorkerArm:
             units = self.units(share) if side == "head" and share else 0.0
-            request = hold_request(self.prepared, self.measure)
+            request = load_request(self.prepared, self.measure)
             return WorkerArm(ArmSpec(side, replace(request, clock="host", extra_units=units)))
 
         return make
@@ -213,7 +213,7 @@ def guess_injection(prepared: Prepared, measure: Measure, times: int = 3) -> Inj
     """
     loaded = []
     for _ in range(times):
-        request = replace(hold_request(prepared, measure), calibrate=True)
+        request = replace(load_request(prepared, measure), calibrate=True)
         arm = WorkerArm(ArmSpec("head", request))
         with contextlib.closing(arm):
             arm.start()

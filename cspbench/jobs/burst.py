@@ -1,7 +1,7 @@
 """Bursts: a worker that keeps its model loaded and runs a few inferences whenever it is asked.
 
 Two such workers take turns in a duet (``cspbench.runner.duet``). While the other one works, a
-worker blocks on standard input and costs nothing. ``hold`` loads, checks and warms up, ``burst``
+worker blocks on standard input and costs nothing. ``load`` loads, checks and warms up, ``burst``
 times some inferences, ``facts`` tells what environment the worker lives in.
 """
 
@@ -68,21 +68,21 @@ class ExtraWork:
 
 
 @dataclass(frozen=True)
-class HoldRequest(CaseRequest):
+class LoadRequest(CaseRequest):
     """Load and warm up one case, and keep it.
 
     With ``clock`` "host" a device's own events are not used, so that ``extra_units`` of the host
     count. ``calibrate`` asks how many of these units take as long as one inference.
     """
 
-    job: ClassVar[str] = "hold"
+    job: ClassVar[str] = "load"
     clock: str = "device"
     extra_units: float = 0.0
     calibrate: bool = False
 
 
 @dataclass(frozen=True)
-class HoldResult:
+class LoadResult:
     """A warm worker: median of an inference in the last warm-up window, and its conditions."""
 
     inference_ns: Amount | None
@@ -162,7 +162,7 @@ class _Loaded:
 _loaded: _Loaded | None = None
 
 
-def hold(request: HoldRequest, phase: PhaseReport) -> HoldResult:
+def load(request: LoadRequest, phase: PhaseReport) -> LoadResult:
     """Load the model, check that it agrees with torch, warm up, keep it.
 
     A device's events are not used either where the scope of the case is more than its work.
@@ -198,7 +198,7 @@ def hold(request: HoldRequest, phase: PhaseReport) -> HoldResult:
     gc.collect()
     gc.disable()
     _loaded = loaded
-    return HoldResult(
+    return LoadResult(
         inference_ns=warm.window_medians_ns[-1] if warm.window_medians_ns else None,
         steady=warm.steady,
         agreement=agreement,
@@ -221,7 +221,7 @@ def _units_per_inference(feed: Callable[[int], None], infer: Callable[[], None])
     """How many units of extra work take as long as one inference.
 
     Inferences and batches of units of about the same length take turns, and the median of their
-    ratios counts: whoever else uses the processor then disturbs both alike.
+    ratios counts: other processes then disturb both alike.
     """
     extra = ExtraWork(0.0)
     now = time.perf_counter_ns
@@ -244,7 +244,7 @@ def _units_per_inference(feed: Callable[[int], None], infer: Callable[[], None])
 
 def burst(request: BurstRequest, _phase: PhaseReport) -> BurstResult:
     """Run the inferences; inputs are put in place outside the timed part."""
-    assert _loaded is not None, "hold comes before burst"
+    assert _loaded is not None, "load comes before burst"
     now = time.perf_counter_ns
     waited, ran = _waited_ns(), time.process_time_ns()
     begun = now()
@@ -301,7 +301,7 @@ def _facts(_request: FactsRequest, _phase: PhaseReport) -> FactsResult:
     return FactsResult(sys.version.split()[0], sys.executable, library_versions(libraries()))
 
 
-JOBS.add(JobKind("hold", "load and warm up a case, and keep it", HoldRequest, HoldResult, hold))
+JOBS.add(JobKind("load", "load and warm up a case, and keep it", LoadRequest, LoadResult, load))
 JOBS.add(JobKind("burst", "a few inferences of it", BurstRequest, BurstResult, burst))
 JOBS.add(
     JobKind(

@@ -25,7 +25,7 @@ from cspbench.machine.devices.spec import HOST
 Json = dict[str, Any]
 #: Tells the controller which phase began; it owns the time-outs.
 PhaseReport = Callable[[str], None]
-#: What a stored launch holds beside the result of its job. The runner writes it, nobody else.
+#: What a stored launch holds beside the result of its job. Only the runner writes it.
 ENVELOPE = frozenset({
     "case", "job", "number", "session", "status", "ended", "reason", "flags", "seconds", "log",
     "board", "launch", "board_state", "memory_bound", "sensors", "energy",

@@ -74,7 +74,7 @@ def limit_data(limit: int | None) -> None:
 
 
 def no_core_dump() -> None:
-    """A crash of a model is told by its signal; gigabytes of core file help nobody."""
+    """Write no core file: the signal tells of a crash, and the file would have gigabytes."""
     import resource
 
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -99,7 +99,7 @@ def main() -> None:
     arguments = parser.parse_args()
     die_with_parent()
     no_core_dump()
-    if os.getppid() != arguments.parent:  # it died before we asked to be told
+    if os.getppid() != arguments.parent:  # it died before prctl was called
         sys.exit(1)
     with os.fdopen(arguments.answers, "w", encoding="utf-8") as answers:
 

@@ -24,8 +24,8 @@ from cspbench.jobs.burst import (
     BurstResult,
     Conditions,
     ConditionsRequest,
-    HoldRequest,
-    HoldResult,
+    LoadRequest,
+    LoadResult,
 )
 from cspbench.jobs.spec import Request, to_plain
 from cspbench.runner.executor import MEMORY_SHARE
@@ -108,7 +108,7 @@ class ArmSpec:
     """
 
     side: Side
-    request: HoldRequest
+    request: LoadRequest
     timeout_seconds: float = 300.0
     python: str | None = None
     path: str | None = None
@@ -137,7 +137,7 @@ class WorkerArm:
         from psutil import virtual_memory
 
         limit = int(MEMORY_SHARE * virtual_memory().available)
-        result: HoldResult = self._ask(
+        result: LoadResult = self._ask(
             self._spec.request, self._spec.timeout_seconds, memory_limit_bytes=limit
         )
         self._expected_ns = result.inference_ns or BURST_NS

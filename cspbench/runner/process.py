@@ -39,7 +39,7 @@ _VMSTAT = Path("/proc/vmstat")
 class Outcome:
     """How a job ended: a status, a reason unless ok, the worker's answer and its last output.
 
-    ``answer`` is as the worker sent it: plain values that nobody has checked. ``flags`` and
+    ``answer`` is as the worker sent it: plain values, not checked yet. ``flags`` and
     ``notes`` (``sensors``, ``energy``, ``memory_bound``, ``board``, ``launch``, ``board_state``)
     are what the executor saw itself. ``final`` says that asking again is in vain.
     """
@@ -83,7 +83,7 @@ class WorkerProcess:
         extra: Mapping[str, str] | None = None,
     ) -> None:
         read_end, write_end = os.pipe()
-        # Without a name (O_TMPFILE): nothing stays behind, whoever is killed.
+        # Without a name (O_TMPFILE): nothing stays behind when a process is killed.
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed in close()
         fcntl.fcntl(self._log, fcntl.F_SETFL, os.O_APPEND)  # so that it can be cut
         self._log_before = b""
@@ -262,7 +262,7 @@ class WorkerProcess:
         assert stdin is not None
         with contextlib.suppress(BrokenPipeError):
             stdin.close()
-        if not self._busy:  # else we were interrupted: its answer interests nobody
+        if not self._busy:  # else we were interrupted: its answer is not read
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(timeout=5)
         self.kill()  # also what it forked and left behind

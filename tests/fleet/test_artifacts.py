@@ -72,7 +72,7 @@ def test_a_damaged_file_of_the_cache_is_detected(made, tmp_path):
     store = Store(tmp_path / "board")
     item = pair(*made)[0]
     send(store, item, made[0])
-    store.path(item).write_bytes(b"somebody else's")
+    store.path(item).write_bytes(b"other bytes")
     assert not store.holds(item)
     assert not store.path(item).exists()
 

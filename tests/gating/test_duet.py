@@ -6,7 +6,7 @@ import pytest
 
 from cspbench.core.statuses import Status
 from cspbench.gating.decide import block_estimate, starvation
-from cspbench.jobs.burst import Conditions, HoldRequest
+from cspbench.jobs.burst import Conditions, LoadRequest
 from cspbench.runner import duet
 from cspbench.runner.duet import ArmLostError, ArmSpec, WorkerArm, measure_blocks
 from tests.gating.arms import Machine, lost, starving_head
@@ -115,7 +115,7 @@ def arms(opencv_job):
     made = {}
 
     def make(side):
-        request = HoldRequest.from_json({**opencv_job, **opencv_job.get(side, {})})
+        request = LoadRequest.from_json({**opencv_job, **opencv_job.get(side, {})})
         made[side] = WorkerArm(ArmSpec(side, request, timeout_seconds=60))
         return made[side]
 

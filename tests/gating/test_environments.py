@@ -13,7 +13,7 @@ from cspbench.errors import InputError
 from cspbench.gating import job
 from cspbench.gating.environments import with_environments
 from cspbench.gating.sides import OpenSide, _only_cspbench, environment_facts, parse_side
-from cspbench.jobs.burst import HoldRequest
+from cspbench.jobs.burst import LoadRequest
 from cspbench.runner.duet import ArmSpec, WorkerArm
 from cspbench.suite.load import load_suite
 
@@ -116,7 +116,7 @@ def test_a_gate_runs_real_workers_in_both_environments(
     assert not any("torch" in side.facts["libraries"] for side in opened)
     with _only_cspbench() as path:
         spec = ArmSpec(
-            "head", HoldRequest.from_json(opencv_job), python=opened[1].python, path=path
+            "head", LoadRequest.from_json(opencv_job), python=opened[1].python, path=path
         )
         with contextlib.closing(WorkerArm(spec)) as arm:
             arm.start()

@@ -103,7 +103,7 @@ def test_a_worker_runs_in_another_environment(other_environment, suite, opencv_a
         facts = side.facts
         assert facts["executable"] == other_environment
         assert "torch" not in facts["libraries"]
-        from cspbench.jobs.burst import HoldRequest
+        from cspbench.jobs.burst import LoadRequest
         from cspbench.runner.duet import ArmSpec, WorkerArm
 
         job = {
@@ -112,7 +112,7 @@ def test_a_worker_runs_in_another_environment(other_environment, suite, opencv_a
             "seed": 0, "warmup_seconds": 0.1,
         }  # fmt: skip
         arm = WorkerArm(
-            ArmSpec("head", HoldRequest.from_json(job), python=side.python, path=side.path)
+            ArmSpec("head", LoadRequest.from_json(job), python=side.python, path=side.path)
         )
         arm.start()
         try:

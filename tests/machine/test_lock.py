@@ -165,6 +165,6 @@ def test_the_note_of_a_stranger_is_only_text(folder, note, shown):
 def test_a_lock_file_that_was_cleaned_away_is_made_again(folder):
     with timing_lock("first"):
         (folder / "cspbench-timing.lock").unlink()
-        assert take() == "taken"  # nobody can know of a file without a name
+        assert take() == "taken"  # a file without a name cannot be found
     assert take() == "taken"
     assert [path.name for path in folder.iterdir()] == ["cspbench-timing.lock"]
