@@ -149,7 +149,7 @@ def test_a_suite_of_include_alone(load: Load) -> None:
 
 
 def test_exclude_compares_with_what_the_case_is_not_with_what_was_written(load: Load) -> None:
-    # 224 is plain's own input and 0.5 csp's own gamma: the suite does not write them, they still match.
+    # 224 is plain's own input and 0.5 csp's own gamma: unwritten here, they still match.
     suite = load("""\
 name: x
 matrix: {model: [plain, csp, whole], backend: [cpu]}
