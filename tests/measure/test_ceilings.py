@@ -80,7 +80,7 @@ def test_ceilings_are_rates_of_the_operations_of_whatever_device(monkeypatch):
 
 def test_a_device_without_a_probe_has_no_ceilings(monkeypatch):
     monkeypatch.setitem(DEVICES._entries, "dumb", Device("dumb", "tells nothing"))
-    with pytest.raises(Unsupported, match="device 'dumb' has no operations"):
+    with pytest.raises(Unsupported, match="device 'dumb' has no probe"):
         ceilings.measure("dumb", 1)
 
 
