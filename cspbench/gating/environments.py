@@ -20,10 +20,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from cspbench.core.files import cache_folder
+from cspbench.core.git import repository_of, tree_of
 from cspbench.errors import InputError
 from cspbench.gating.sides import SideRequest
-from cspbench.gating.worktree import changed_locks, repository_of, worktree
 
+#: Files that pin a model repository's environment.
+LOCK_FILES = (
+    "uv.lock", "poetry.lock", "pdm.lock", "Pipfile.lock", "pylock.toml", "conda-lock.yml",
+    "environment.yml", "requirements.txt", "requirements.lock", "constraints.txt",
+)  # fmt: skip
 #: pip installs the first of these that exists ...
 REQUIREMENTS = ("requirements.lock", "requirements.txt")
 #: ... and takes versions from this one.
@@ -55,7 +60,7 @@ def with_environments(
         return base, head, []
     with contextlib.ExitStack() as stack:
         trees = [
-            stack.enter_context(worktree(repository, side.value))
+            stack.enter_context(tree_of(repository, side.value))
             if side.kind == "git" else repository
             for side in (base, head)
         ]  # fmt: skip
@@ -70,6 +75,18 @@ def with_environments(
         ]
     note = f"{difference}; each side ran in an environment of its own, which pip made"
     return sides[0], sides[1], [note]
+
+
+def changed_locks(base: Path, head: Path) -> list[str]:
+    """Names of lock files at the top of two trees that differ, or that only one tree has."""
+
+    def content(path: Path) -> bytes | None:
+        try:
+            return path.read_bytes()
+        except OSError:
+            return None
+
+    return [name for name in LOCK_FILES if content(base / name) != content(head / name)]
 
 
 def _check_readable(difference: str, changed: Sequence[str], trees: Sequence[Path]) -> None:

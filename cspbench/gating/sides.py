@@ -18,9 +18,9 @@ from typing import Any, Literal
 import cspbench
 from cspbench.backends.spec import libraries
 from cspbench.core.files import cache_folder
+from cspbench.core.git import commit_of, repository_of, tree_of
 from cspbench.errors import InputError
 from cspbench.gating.prepare import Prepared, prepare_cases
-from cspbench.gating.worktree import commit_of, repository_of, worktree
 from cspbench.jobs.burst import FactsRequest
 from cspbench.jobs.spec import to_plain
 from cspbench.machine.facts import library_versions
@@ -173,7 +173,7 @@ def opened(
         facts: dict[str, Any] = {"kind": request.kind, "python": None}
         if request.kind == "git":
             assert repository is not None, "parse_side found it"
-            tree = stack.enter_context(worktree(repository, request.value))
+            tree = stack.enter_context(tree_of(repository, request.value))
             file, folder = tree / file.relative_to(repository), _inside(tree, repository)
             cache = cache_folder().resolve() / "gate" / request.value
             facts["commit"] = request.value

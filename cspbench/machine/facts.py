@@ -8,11 +8,11 @@ import importlib.metadata
 import os
 import platform
 import re
-import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from cspbench.core.git import commit_of
 from cspbench.machine.cuda_device import first_device
 from cspbench.machine.sensors.tegra import clocks_locked, nvpmodel_mode
 from cspbench.machine.sysfs import read_text
@@ -54,7 +54,7 @@ def fingerprint(libraries: Iterable[str], folder: Path | None = None) -> dict[st
         "host": platform.node(),
         "python": platform.python_version(),
         "libraries": library_versions(libraries),
-        "git_commit": git_commit(folder or Path.cwd()),
+        "git_commit": commit_of(folder or Path.cwd()),
         "board": read_text("/proc/device-tree/model"),
         "l4t": read_text("/etc/nv_tegra_release"),
         "nvpmodel": nvpmodel_mode(),
@@ -170,15 +170,3 @@ def _contains(distribution: importlib.metadata.Distribution, module: str) -> boo
         return True
     files = distribution.read_text("RECORD") or ""
     return re.search(rf"^{re.escape(module)}[/.]", files, re.MULTILINE) is not None
-
-
-def git_commit(folder: Path) -> str | None:
-    """Commit of the repository of ``folder``, with ``-dirty`` if it has changes; None without."""
-    try:
-        result = subprocess.run(
-            ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40"],
-            capture_output=True, text=True, timeout=10, check=False,
-        )  # fmt: skip
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return result.stdout.strip() or None if result.returncode == 0 else None

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from cspbench.errors import InputError
+from cspbench.gating.environments import changed_locks
 from cspbench.gating.sides import environment_facts, interpreter, opened, parse_side
-from cspbench.gating.worktree import changed_locks, commit_of, repository_of, worktree
 
 
 def parse(text, suite, results=None):
@@ -128,22 +128,7 @@ def test_an_environment_without_what_a_worker_needs(tmp_path):
         environment_facts(sys.executable, str(tmp_path))
 
 
-# Worktrees
-
-
-def test_a_worktree_is_the_commit_and_goes_away(repository, git):
-    (repository / "models/smallcsp.cfg").write_text("changed, not committed")
-    with worktree(repository, git("rev-parse", "main~1")) as tree:
-        assert "[net]" in (tree / "models/smallcsp.cfg").read_text()
-        assert len(git("worktree", "list").splitlines()) == 2
-    assert not tree.exists()
-    assert len(git("worktree", "list").splitlines()) == 1
-
-
-def test_finding_the_repository(suite, repository, git):
-    assert repository_of(suite) == repository.resolve()
-    assert commit_of(repository, "main") == git("rev-parse", "main")
-    assert commit_of(repository, "nowhere") is None
+# Lock files
 
 
 def test_changed_lock_files(tmp_path):

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from cspbench.errors import InputError
-from cspbench.gating.job import Settings
+from cspbench.gating.job import GateSettings
 from cspbench.gating.sides import SideRequest
 from cspbench.gating.stored import run_stored_gate
 from cspbench.machine import facts as environment
@@ -147,5 +147,5 @@ def test_an_upgrade_under_a_plugin_parts_runs(tmp_path: Path, upgraded: str) -> 
     assert phrase in str(other["refused"])
     sides = [SideRequest("run", "run", str(run["run"])) for run in (one, other)]
     with pytest.raises(InputError) as refused:
-        run_stored_gate(tmp_path / "suite.yaml", *sides, Settings())
+        run_stored_gate(tmp_path / "suite.yaml", *sides, GateSettings())
     assert [problem.partition(": ")[2] for problem in refused.value.problems] == [phrase]

@@ -1,0 +1,126 @@
+"""Git, asked only for what cannot run code: names of commits, and the content of their files.
+
+Git obeys the configuration of the folder that it stands in, and a stranger's folder may be a
+repository, or hold one. Every call here switches off what would run a program (file system
+monitors, hooks, helpers of transports), takes no bare repository that it was not pointed at, and
+fetches nothing. Files of a commit are read as they were committed (``cat-file``), so no filter of
+the configuration sees them: files of Git LFS stay pointers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+from cspbench.errors import InputError
+
+_SAFE = tuple(
+    word
+    for setting in (
+        "safe.bareRepository=explicit", "core.fsmonitor=false", "core.hooksPath=/dev/null",
+        "core.pager=cat", "protocol.allow=never", "protocol.ext.allow=never",
+    )
+    for word in ("-c", setting)
+)  # fmt: skip
+_ENVIRONMENT = {"GIT_NO_LAZY_FETCH": "1", "GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0"}
+_SECONDS = 120
+#: Modes of a tree's entries: a link, and a commit of another repository.
+_LINK, _SUBMODULE = b"120000", b"160000"
+
+
+def _run(folder: Path, *arguments: str, stdin: bytes = b"") -> bytes | None:
+    """Output of a git command in ``folder``; None if it fails."""
+    try:
+        result = subprocess.run(
+            ["git", *_SAFE, "-C", str(folder), *arguments],
+            input=stdin, capture_output=True, timeout=_SECONDS, check=False,
+            env={**os.environ, **_ENVIRONMENT},
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return result.stdout if result.returncode == 0 else None
+
+
+def _line(folder: Path, *arguments: str) -> str | None:
+    output = _run(folder, *arguments)
+    return None if output is None else os.fsdecode(output.rstrip(b"\n")) or None
+
+
+def repository_of(path: Path) -> Path | None:
+    """Top folder of the repository that holds ``path``; None if no repository holds it."""
+    top = _line(path.resolve().parent, "rev-parse", "--show-toplevel")
+    return Path(top).resolve() if top else None
+
+
+def commit_of(repository: Path, ref: str = "HEAD") -> str | None:
+    """Full commit id that ``ref`` names; None if it names no commit."""
+    # --end-of-options: a ref that begins with a dash is no option.
+    return _line(
+        repository, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}"
+    )
+
+
+@contextlib.contextmanager
+def tree_of(repository: Path, commit: str) -> Iterator[Path]:
+    """The files of ``commit`` in a temporary folder, which is removed at the end.
+
+    Links that lead out of the tree, and other repositories within it, are left out.
+
+    Args:
+        repository: its top folder.
+        commit: a full commit id.
+
+    Raises:
+        InputError: git cannot read the commit.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="cspbench-gate-")).resolve()
+    try:
+        _extract(repository, commit, folder)
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _extract(repository: Path, commit: str, folder: Path) -> None:
+    listing = _run(repository, "ls-tree", "-r", "-z", "--full-tree", commit)
+    if listing is None:
+        raise InputError(f"git cannot read {commit[:12]} of {repository}")
+    entries = []
+    for entry in filter(None, listing.split(b"\0")):
+        facts, _, name = entry.partition(b"\t")
+        mode, _, blob = facts.split(b" ")
+        parts = PurePosixPath(os.fsdecode(name)).parts
+        if mode != _SUBMODULE and not {"..", ".git", "/"} & {part.lower() for part in parts}:
+            entries.append((mode, blob, folder.joinpath(*parts)))
+    contents = _contents(repository, [blob for _, blob, _ in entries])
+    if contents is None:
+        raise InputError(f"git cannot read the files of {commit[:12]} of {repository}")
+    for mode, blob, path in sorted(entries, key=lambda one: one[0] == _LINK):  # links come last
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if mode != _LINK:
+            path.write_bytes(contents[blob])
+            path.chmod(0o755 if mode.endswith(b"755") else 0o644)
+        elif (path.parent / os.fsdecode(contents[blob])).resolve().is_relative_to(folder):
+            path.symlink_to(os.fsdecode(contents[blob]))
+
+
+def _contents(repository: Path, blobs: list[bytes]) -> dict[bytes, bytes] | None:
+    """Blobs by their ids. ``cat-file --batch`` prints a head line, the bytes and a newline."""
+    output = _run(repository, "cat-file", "--batch", stdin=b"".join(b + b"\n" for b in blobs))
+    if output is None:
+        return None
+    contents, at = {}, 0
+    for blob in blobs:
+        end = output.index(b"\n", at)
+        head = output[at:end].split(b" ")
+        if len(head) != 3:  # "... missing": a partial clone, and nothing is fetched
+            return None
+        at = end + 1 + int(head[2])
+        contents[blob] = output[end + 1 : at]
+        at += 1
+    return contents
