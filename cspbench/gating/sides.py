@@ -90,18 +90,30 @@ def parse_side(text: str, suite: Path, results: Path) -> SideRequest:
         return SideRequest(text, "set", settings=_settings(text, value))
     if prefix == "env" and ":" in text:
         return SideRequest(text, "env", value, python=interpreter(value))
-    with contextlib.suppress(InputError):
-        return SideRequest(text, "run", str(find_run(text, results)))
+    kind = prefix if prefix in ("git", "run") and ":" in text else ""
+    name = value if kind else text
     repository = repository_of(suite)
-    commit = commit_of(repository, text) if repository else None
+    commit = commit_of(repository, name) if repository and kind != "run" else None
+    run = _run_of(name, results) if kind != "git" else None
+    if commit is not None and run is not None:
+        raise InputError(f"{text!r} is a git ref and a stored run: write git:{text} or run:{text}")
     if commit is not None:
         return SideRequest(text, "git", commit)
+    if run is not None:
+        return SideRequest(text, "run", str(run))
     runs = ", ".join(run.name for run in list_runs(results)[-3:]) or "none"
     where = f"{repository} has no such commit" if repository else f"{suite} is in no git repository"
     raise InputError(
         f"{text!r} is no side of a gate: write set:key=value,..., env:PATH, a git ref ({where}) "
-        f"or a stored run (newest under {results}: {runs})"
+        f"or a stored run (newest under {results}: {runs}); git: or run: before a name says which"
     )
+
+
+def _run_of(name: str, results: Path) -> Path | None:
+    try:
+        return find_run(name, results)
+    except InputError:
+        return None
 
 
 def _settings(text: str, value: str) -> tuple[tuple[str, str], ...]:

@@ -28,6 +28,12 @@ LOG_BYTES = 64 * 1024
 MAX_LOG_FILE_BYTES = 16 * 2**20
 #: How often the controller looks after a silent worker: is it alive, how much memory has it.
 WATCH_SECONDS = 0.5
+#: How a worker starts. Modules that lie in the working directory, such as a stranger's ``cv2.py``,
+#: are not imported: Python 3.11 leaves that directory out (PYTHONSAFEPATH), 3.10 is told here.
+START = (
+    "import sys; sys.path[:] = [path for path in sys.path if path]; "
+    "import runpy; runpy.run_module('cspbench.jobs.worker', run_name='__main__', alter_sys=True)"
+)
 #: No answer is longer than this.
 MAX_MESSAGE_BYTES = 64 * 2**20
 #: A job has a handful of phases; each begins a time-out anew, and a backend may forge more.
@@ -88,7 +94,7 @@ class WorkerProcess:
         fcntl.fcntl(self._log, fcntl.F_SETFL, os.O_APPEND)  # so that it can be cut
         self._log_before = b""
         self._oom_kills = _oom_kills()
-        command = [python or sys.executable, "-m", "cspbench.jobs.worker"]
+        command = [python or sys.executable, "-c", START]
         command += ["--answers", str(write_end), "--parent", str(os.getpid())]
         try:
             self._process = subprocess.Popen(
@@ -318,7 +324,7 @@ def worker_environment(threads: int, path: str | None = None) -> dict[str, str]:
     # Containers set these, and then fp32 is not what it says: the precision is ours to choose.
     for name in ("NVIDIA_TF32_OVERRIDE", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE"):
         environment.pop(name, None)
-    # Modules that happen to lie in the working directory are not imported (Python >= 3.11).
+    # See START.
     environment["PYTHONSAFEPATH"] = "1"
     # Would silently replace the engine that the suite asks for.
     environment.pop("OPENCV_FORCE_DNN_ENGINE", None)

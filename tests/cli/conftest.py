@@ -123,7 +123,8 @@ def workers() -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
         try:
-            if "cspbench.jobs.worker" in process.cmdline() and process.status() != "zombie":
+            command = " ".join(process.cmdline())
+            if "cspbench.jobs.worker" in command and process.status() != "zombie":
                 found.append(process)
         except psutil.Error:
             continue

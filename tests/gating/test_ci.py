@@ -86,10 +86,10 @@ def test_inputs_of_the_action_are_no_code(repository, runner, tmp_path):
 @pytest.mark.parametrize(
     ("inputs", "installed"),
     [
-        ({}, "-m pip install /the/action\n"),
+        ({}, "-I -m pip install /the/action\n"),
         ({"inputs.install": "-r requirements.txt"},
-         "-m pip install /the/action -r requirements.txt\n"),
-        ({"inputs.cspbench": "false", "inputs.install": "numpy"}, "-m pip install numpy\n"),
+         "-I -m pip install /the/action -r requirements.txt\n"),
+        ({"inputs.cspbench": "false", "inputs.install": "numpy"}, "-I -m pip install numpy\n"),
         ({"inputs.cspbench": "false"}, ""),
     ],
 )  # fmt: skip

@@ -7,7 +7,14 @@ import pytest
 
 from cspbench.errors import InputError
 from cspbench.gating.environments import changed_locks
-from cspbench.gating.sides import environment_facts, interpreter, opened, parse_side
+from cspbench.gating.sides import (
+    SideRequest,
+    environment_facts,
+    interpreter,
+    opened,
+    parse_side,
+)
+from cspbench.store.rundir import RunDirectory
 
 
 def parse(text, suite, results=None):
@@ -53,6 +60,19 @@ def test_a_setting_is_set_twice(suite):
 def test_git_refs_become_commits(suite, git):
     assert parse("main", suite).value == git("rev-parse", "main")
     assert parse("main~1", suite).kind == "git"
+
+
+def test_a_folder_that_is_named_as_the_base_is_not_taken_for_it(suite, git, tmp_path, monkeypatch):
+    """A pull request can bring a stored run in a folder of any name: also of the base's commit."""
+    commit = git("rev-parse", "main~1")
+    monkeypatch.chdir(tmp_path)
+    forged = RunDirectory.create(tmp_path, commit, {"suite": {}, "cases": []}).path
+    with pytest.raises(InputError, match=f"is a git ref and a stored run: write git:{commit} or"):
+        parse(commit, suite)
+    assert parse(f"git:{commit}", suite) == SideRequest(f"git:{commit}", "git", commit)
+    assert parse(f"run:{commit}", suite).value == str(forged.relative_to(tmp_path))
+    with pytest.raises(InputError, match="is no side of a gate"):
+        parse("git:nowhere", suite)
 
 
 def test_nothing_known_names_the_four_kinds(suite):
