@@ -264,4 +264,4 @@ def test_what_cannot_be_told_apart_is_unsupported(artifacts):
     }  # fmt: skip
     answer = perform(job, lambda phase: None)
     assert answer["status"] == "unsupported"
-    assert "no operators to tell apart" in answer["reason"]
+    assert "no single operators to time" in answer["reason"]
