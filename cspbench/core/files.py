@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
+import stat
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,6 +33,8 @@ def replacing(path: Path, *, sync: bool = False, shared: bool = False) -> Iterat
     # The suffix of a unique name stays the last one, because exporters depend on it.
     own = f"{path.stem}.{uuid.uuid4().hex[:12]}{path.suffix}"
     temporary = path.with_name(own if shared else f"{path.name}.new")
+    with contextlib.suppress(FileNotFoundError):
+        temporary.unlink()  # an untrusted folder may hold a link of this name
     try:
         yield temporary
         if sync:
@@ -79,6 +83,19 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def no_follow(path: str, flags: int) -> int:
+    """Opener for ``open``: a regular file. It follows no link and waits for no pipe.
+
+    Raises:
+        OSError: it is a link or no regular file, or cannot be opened.
+    """
+    descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is not a regular file", path)
+    return descriptor
 
 
 def file_digest(path: Path) -> str:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic_core import from_json
 
-from cspbench.core.files import new_folder, sync_directory, write_whole
+from cspbench.core.files import new_folder, no_follow, sync_directory, write_whole
 from cspbench.errors import InputError, StoreError
 from cspbench.store.migrate import FORMAT, migrate
 
@@ -124,7 +124,7 @@ class RunDirectory:
         try:
             # Not created here: a directory that was moved away must not reappear half empty.
             # Not buffered: after an error a buffer would be written again when the file is closed.
-            with self._lock, self._file.open("r+b", buffering=0) as file:
+            with self._lock, open(self._file, "r+b", buffering=0, opener=no_follow) as file:
                 end = file.seek(0, os.SEEK_END)
                 # A torn line of a killed run stays one damaged line.
                 start = b"\n" if end and not _ends_with_newline(file) else b""
@@ -210,7 +210,7 @@ def _launches(path: Path, problems: list[str]) -> Iterator[Json]:
 
 
 def _read(path: Path, limit: int) -> bytes:
-    with path.open("rb") as file:
+    with open(path, "rb", opener=no_follow) as file:
         content = file.read(limit + 1)
     if len(content) > limit:
         raise ValueError(f"larger than {limit // 2**20} MiB")

@@ -192,6 +192,33 @@ def test_a_directory_that_is_gone_does_not_come_back_half_empty(run):
     assert not run.path.exists()
 
 
+@pytest.mark.parametrize("name", [RUN_FILE, LAUNCHES_FILE])
+def test_a_pipe_or_a_link_in_a_run_is_refused_and_not_waited_for(run, tmp_path, name):
+    file = run.path / name
+    aside = file.rename(tmp_path / "aside")
+    os.mkfifo(file)
+    with pytest.raises(InputError, match=f"{name} cannot be read: .*not a regular file"):
+        read_lines(run.path)
+    file.unlink()
+    file.symlink_to(aside)
+    before = aside.read_bytes()
+    with pytest.raises(InputError, match=f"{name} cannot be read: "):
+        read_lines(run.path)
+    if name == LAUNCHES_FILE:
+        with pytest.raises(StoreError):
+            run.append(A)
+    assert aside.read_bytes() == before
+
+
+def test_a_link_where_a_new_file_is_made_is_not_followed(run, tmp_path):
+    outside = tmp_path / "outside"
+    outside.write_text("not ours")
+    (run.path / f"{RUN_FILE}.new").symlink_to(outside)
+    run.update(lambda meta: meta.update(x=1))
+    assert outside.read_text() == "not ours"
+    assert json.loads((run.path / RUN_FILE).read_text())["x"] == 1
+
+
 def test_many_threads_change_run_json_one_at_a_time(run):
     """As the sessions of a fleet's boards do: no change is lost."""
 
