@@ -36,12 +36,12 @@ def _stored_measure() -> Any:
     settings: dict[str, Any] = {"extras": (list[str], [])}
     for item in SETTINGS.values():
         kind = types[item.name]
+        bounds = {} if item.name == "rounds" else {"default": item.default}  # a run has its rounds
         if kind in (float, float | None):  # stored runs outlive changes of the bounds in suites
             kind = Seconds if kind is float else Seconds | None
-        elif item.metadata["bounds"]:
-            kind = Annotated[kind, Field(**item.metadata["bounds"])]
-        settings[item.name] = (kind, item.default)
-    settings["rounds"] = (settings["rounds"][0], ...)
+        else:
+            bounds |= item.metadata["bounds"]
+        settings[item.name] = (kind, Field(**bounds))
     return create_model("Measure", __base__=_Part, **settings)
 
 

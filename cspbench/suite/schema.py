@@ -162,11 +162,8 @@ def _measure_section() -> type[_MeasureBase]:
         bounds = dict(item.metadata["bounds"])
         if types[item.name] in (float, float | None):
             bounds["allow_inf_nan"] = False
-        about = Field(default=item.default, description=item.metadata["description"])
-        kind = Annotated[_FORMS.get(key, types[item.name]), Field(**bounds)] if bounds else (
-            _FORMS.get(key, types[item.name])
-        )  # fmt: skip
-        settings[key] = (kind, about)
+        about = Field(default=item.default, description=item.metadata["description"], **bounds)
+        settings[key] = (_FORMS.get(key, types[item.name]), about)
     for key, summary in _foreign_launches().items():
         switch = Field(default=False, description=f"one more launch a case: {summary}")
         settings[key] = (bool, switch)

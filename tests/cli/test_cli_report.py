@@ -48,8 +48,12 @@ def test_a_missing_run_is_one_sentence_and_exit_two(
 
 
 @pytest.mark.parametrize(("option", "said"), [("--reports", 0), ("--out", 1)])
-def test_figures_go_to_a_folder_which_was_named_out(folder: Path, option: str, said: int) -> None:
-    result = CliRunner().invoke(figures.command, ["latest", "--only", "fps_bars", option, "here"])
-    assert result.stdout.splitlines() == ["here/fps_bars.svg", "here/fps_bars.png"]
-    assert result.stderr.count("use --reports") == said
+def test_figures_go_to_a_folder_which_was_named_out(
+    folder: Path, option: str, said: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["latest", "--only", "fps_bars", option, "here"]
+    figures.command.main(words, standalone_mode=False)
+    output, errors = capsys.readouterr()
+    assert output.splitlines() == ["here/fps_bars.svg", "here/fps_bars.png"]
+    assert errors.count("use --reports") == said
     assert (folder / "here" / "fps_bars.svg").exists()

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import click
 import pytest
-from click.testing import CliRunner
 
 from cspbench.cli.main import COMMANDS, cli
 from cspbench.cli.options import folder_was_out, results_option
@@ -19,23 +18,33 @@ def command(results, reporter):
     click.echo(str(results))
 
 
-def test_the_new_name_is_taken_without_a_word():
-    result = CliRunner().invoke(command, ["--results", "here"])
-    assert (result.stdout, result.stderr) == ("here\n", "")
+@pytest.fixture
+def invoke(capsys):
+    """Run the command; return what it printed on standard output and on standard error."""
+
+    def run(*words):
+        command.main(words, standalone_mode=False)
+        return capsys.readouterr()
+
+    return run
 
 
-def test_the_old_name_works_and_is_reported_in_one_sentence():
-    result = CliRunner().invoke(command, ["--out", "here"])
-    assert result.stdout == "here\n"
-    [line] = result.stderr.splitlines()
+def test_the_new_name_is_taken_without_a_word(invoke):
+    assert invoke("--results", "here") == ("here\n", "")
+
+
+def test_the_old_name_works_and_is_reported_in_one_sentence(invoke):
+    output, errors = invoke("--out", "here")
+    assert output == "here\n"
+    [line] = errors.splitlines()
     assert line == "--out is deprecated and goes with the next release: use --results"
 
 
 @pytest.mark.parametrize("quiet", [["--quiet"], ["--log-json", "-"]])
-def test_the_sentence_goes_where_the_command_reports(quiet):
-    result = CliRunner().invoke(command, ["--out", "here", *quiet])
-    assert result.stdout == "here\n"
-    assert not result.stderr.startswith("--out"), "nothing, or an event as JSON"
+def test_the_sentence_goes_where_the_command_reports(invoke, quiet):
+    output, errors = invoke("--out", "here", *quiet)
+    assert output == "here\n"
+    assert not errors.startswith("--out"), "nothing, or an event as JSON"
 
 
 @pytest.mark.parametrize("name", ["run", "figures"])

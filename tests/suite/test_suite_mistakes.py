@@ -146,7 +146,7 @@ def matrix(axis: str, value: str, model: str = "csp") -> str:
         (MATRIX + "measure: {target_ci: 2}\n",
          "3:22: measure.target_ci: must be a share such as 2% or 0.02 (0 to 100 %), not 2"),
         (MATRIX + "measure: {target_ci: 0%}\n",
-         "3:22: measure.target_ci: must be greater than 0, not '0%'"),
+         "3:22: measure.target_ci: must be greater than 0, not 0.0"),
         (MATRIX + "measure: {max_seconds: .inf}\n",
          "3:24: measure.max_seconds: must be a finite number, not inf"),
         (MATRIX + "measure: {max_seconds: 10, timeout_seconds: 5}\n",
