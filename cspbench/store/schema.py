@@ -36,7 +36,9 @@ def _stored_measure() -> Any:
     settings: dict[str, Any] = {"extras": (list[str], [])}
     for item in SETTINGS.values():
         kind = types[item.name]
-        bounds = {} if item.name == "rounds" else {"default": item.default}  # a run has its rounds
+        bounds: dict[str, Any] = (
+            {} if item.name == "rounds" else {"default": item.default}
+        )  # a run has its rounds
         if kind in (float, float | None):  # stored runs outlive changes of the bounds in suites
             kind = Seconds if kind is float else Seconds | None
         else:
