@@ -151,7 +151,7 @@ class BoardCeilings:
         stored = boards[self._board].get("ceilings", {}).get(f"{device}/t{threads}")
         return None if stored is None else Ceilings(**stored)
 
-    def note(self, device: str, threads: int, ceilings: Ceilings) -> None:
+    def note(self, device: str, threads: int, ceilings: Ceilings, *, measured: bool) -> None:  # noqa: ARG002
         """Store ceilings with the board; for a fleet of one also as those of the run."""
 
         def change(meta: Json) -> None:

@@ -213,14 +213,15 @@ class Session:
         """Note the devices' ceilings; measure them where the suite asks and they are unknown."""
         for device, threads in devices_of(cases):
             known = self._ceilings.known(device, threads)
-            if known is None and self._measure.ceilings:
+            measured = known is None
+            if measured and self._measure.ceilings:
                 self._progress.preparing(f"ceilings of {device}", 0, 1)
                 request = CeilingsRequest(device, threads)
                 timeout = self._measure.timeout_seconds
                 found = self._executor.launch(request, threads, timeout).checked(request.job)
                 known = found and found.ceilings  # without them there is no roofline, and no harm
             if known is not None:
-                self._ceilings.note(device, threads, known)
+                self._ceilings.note(device, threads, known, measured=measured)
 
     def _launch_once(self, planned: PlannedCase, kind: str, left: Callable[[], int]) -> Launch:
         """Launch once; again, within bounds, while the machine is lost with it."""

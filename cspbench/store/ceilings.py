@@ -24,8 +24,8 @@ class CeilingsPort(Protocol):
     def known(self, device: str, threads: int) -> Ceilings | None:
         """Return ceilings that were measured earlier; None without any."""
 
-    def note(self, device: str, threads: int, ceilings: Ceilings) -> None:
-        """Store ceilings with the run."""
+    def note(self, device: str, threads: int, ceilings: Ceilings, *, measured: bool) -> None:
+        """Store ceilings with the run; ``measured`` says that they were not known before."""
 
 
 class MachineCeilings:
@@ -38,9 +38,9 @@ class MachineCeilings:
         """Return ceilings that a run or ``cspbench ceilings`` measured on this machine."""
         return known_ceilings(device, threads)
 
-    def note(self, device: str, threads: int, ceilings: Ceilings) -> None:
-        """Store ceilings in the cache and in ``run.json``."""
-        if known_ceilings(device, threads) is None:
+    def note(self, device: str, threads: int, ceilings: Ceilings, *, measured: bool) -> None:
+        """Store new ceilings in the cache, and all of them in ``run.json``."""
+        if measured:
             keep_ceilings(device, ceilings)
 
         def change(meta: Json) -> None:

@@ -82,8 +82,7 @@ class Launch:
 
     def to_json(self) -> Json:
         """One flat object: the envelope, then the fields of the result; None is left out."""
-        envelope = to_plain(self)
-        envelope.pop("result", None)
+        envelope = to_plain(replace(self, result=None))
         envelope["status"] = self.status.value
         if not self.log:
             del envelope["log"]
