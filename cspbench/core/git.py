@@ -1,6 +1,6 @@
 """Git, asked only for what cannot run code: names of commits, and the content of their files.
 
-Git obeys the configuration of the folder that it stands in, and a stranger's folder may be a
+Git obeys the configuration of the folder that it stands in, and an untrusted folder may be a
 repository, or hold one. Every call here switches off what would run a program (file system
 monitors, hooks, helpers of transports), takes no bare repository that it was not pointed at, and
 fetches nothing. Files of a commit are read as they were committed (``cat-file``), so no filter of

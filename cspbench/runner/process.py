@@ -28,7 +28,7 @@ LOG_BYTES = 64 * 1024
 MAX_LOG_FILE_BYTES = 16 * 2**20
 #: How often the controller looks after a silent worker: is it alive, how much memory has it.
 WATCH_SECONDS = 0.5
-#: How a worker starts. Modules that lie in the working directory, such as a stranger's ``cv2.py``,
+#: How a worker starts. Modules that lie in the working directory, such as an untrusted ``cv2.py``,
 #: are not imported: Python 3.11 leaves that directory out (PYTHONSAFEPATH), 3.10 is told here.
 START = (
     "import sys; sys.path[:] = [path for path in sys.path if path]; "
