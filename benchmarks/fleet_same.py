@@ -1,7 +1,7 @@
 """Does a fleet of one give the latencies of a local run? A duet of the agent's worker and ours.
 
 Two worker processes of one case stay alive and take bursts of about 40 ms in turn
-(``cspbench.runner.duet``): one is a child of the agent, started inside of the Dask task in which
+(``cspbench.gating.duet``): one is a child of the agent, started inside of the Dask task in which
 the agent would launch it, the other is a child of this process. In the bursts of the local one the
 agent is stopped (SIGSTOP), as if there were none; what it puts off meanwhile, heartbeats above all,
 it does in the bursts of its own worker. So whatever the agent costs falls on its side.
@@ -25,12 +25,14 @@ from typing import Any
 
 from cspbench.core.case import Case
 from cspbench.core.statuses import Status
-from cspbench.gating.decide import block_estimate, student_bound
+from cspbench.gating.decide import student_bound
+from cspbench.gating.duet import Side, measure_blocks
 from cspbench.gating.measure import load_request
 from cspbench.gating.prepare import prepare_cases
 from cspbench.machine.lock import timing_lock
-from cspbench.runner.duet import ArmSpec, Burst, Loaded, Side, WorkerArm, measure_blocks
+from cspbench.measure.ratios import block_estimate
 from cspbench.runner.executor import LocalExecutor
+from cspbench.runner.interleaved import ArmSpec, Burst, Loaded, WorkerArm
 from cspbench.runner.plan import plan_suite
 from cspbench.runner.process import Outcome
 from cspbench.suite.suite import Measure, Suite

@@ -53,14 +53,15 @@ from gate_power_rivals import compare_fail_mean, pyperf_t_test
 from cspbench.backends.spec import libraries
 from cspbench.core.case import Case
 from cspbench.gating.decide import INTERIM_ANALYSES, Decision
+from cspbench.gating.duet import measure_blocks
 from cspbench.gating.measure import CaseData, elapsed_estimate, measure_case
 from cspbench.gating.prepare import prepare_cases
 from cspbench.gating.selftest import Injection, guess_injection
 from cspbench.machine.facts import fingerprint
 from cspbench.machine.lock import timing_lock
 from cspbench.machine.sensors.proc import between, read_cpu_times
-from cspbench.runner.duet import ArmLostError, measure_blocks
 from cspbench.runner.executor import LocalExecutor
+from cspbench.runner.interleaved import ArmLostError
 from cspbench.runner.plan import plan_suite
 from cspbench.suite.suite import Gate, Measure, Suite
 

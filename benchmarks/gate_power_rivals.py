@@ -11,7 +11,7 @@ from statistics import fmean, stdev
 
 from cspbench.gating.selftest import Injection
 from cspbench.measure.clock import MonotonicClock
-from cspbench.runner.duet import BURST_NS
+from cspbench.runner.interleaved import BURST_NS
 
 #: Processes of each side in the pyperf-like design, and the time to start one.
 PROCESSES = 20

@@ -1,6 +1,6 @@
 """The statistics of the gate: pure functions from measured bursts to a decision.
 
-A *block* is a pair of live processes that took bursts in turn (``cspbench.runner.duet``). The
+A *block* is a pair of live processes that took bursts in turn (``cspbench.gating.duet``). The
 unit of replication is the block, not the burst: bursts of one block share everything that a
 process draws once (memory layout, page placement), so only blocks are independent. Kalibera &
 Jones (2013), "Rigorous benchmarking in reasonable time", explain why repetition belongs at that
@@ -69,23 +69,6 @@ class Decision:
     high: float | None
     p_slower: float | None
     blocks: int
-
-
-def block_estimate(base_ns: Sequence[float], head_ns: Sequence[float]) -> float:
-    """Median over burst pairs of log(head / base).
-
-    Args:
-        base_ns: time of an inference in each burst of the base.
-        head_ns: the same of the head; item i ran next to item i of the base.
-
-    Raises:
-        ValueError: there are no pairs, the numbers differ, or a time is not positive.
-    """
-    if not base_ns or len(base_ns) != len(head_ns):
-        raise ValueError(f"{len(base_ns)} bursts of the base and {len(head_ns)} of the head")
-    if min(*base_ns, *head_ns) <= 0:
-        raise ValueError("times must be positive")
-    return median(math.log(head / base) for base, head in zip(base_ns, head_ns, strict=True))
 
 
 def stdev(values: Sequence[float]) -> float:

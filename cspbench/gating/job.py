@@ -12,6 +12,7 @@ from cspbench.backends.spec import libraries
 from cspbench.core.statuses import NOT_RUNNABLE, Status
 from cspbench.errors import InputError
 from cspbench.gating.decide import INTERIM_ANALYSES, Decision, Finding, InterimAnalysis
+from cspbench.gating.duet import PAIRS, MakeArm, Side
 from cspbench.gating.environments import with_environments
 from cspbench.gating.measure import CaseData, arms_of, measure_case
 from cspbench.gating.measured import MeasuredChange, measure_rules, measured_rules, with_measured
@@ -30,7 +31,7 @@ from cspbench.gating.verdict import (
 )
 from cspbench.machine.facts import fingerprint
 from cspbench.machine.lock import timing_lock
-from cspbench.runner.duet import PAIRS, ArmLostError, MakeArm, Side
+from cspbench.runner.interleaved import ArmLostError
 
 NULL = "the base against itself"
 

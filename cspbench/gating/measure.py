@@ -16,24 +16,16 @@ from cspbench.gating.decide import (
     Decision,
     Finding,
     InterimAnalysis,
-    block_estimate,
     decide,
     starvation,
 )
+from cspbench.gating.duet import PAIRS, Block, MakeArm, Side, measure_blocks
 from cspbench.gating.prepare import Pair, Prepared
 from cspbench.gating.sides import OpenSide
 from cspbench.gating.verdict import Unmeasured, percent
 from cspbench.jobs.burst import LoadRequest
-from cspbench.runner.duet import (
-    PAIRS,
-    ArmLostError,
-    ArmSpec,
-    Block,
-    MakeArm,
-    Side,
-    WorkerArm,
-    measure_blocks,
-)
+from cspbench.measure.ratios import block_estimate
+from cspbench.runner.interleaved import ArmLostError, ArmSpec, WorkerArm
 from cspbench.suite.suite import Gate, Measure
 
 #: Longest warm-up of an arm, because every block repeats it.

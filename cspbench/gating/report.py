@@ -14,11 +14,11 @@ import cspbench
 from cspbench.core.files import new_folder, write_whole
 from cspbench.core.statuses import ExitCode
 from cspbench.errors import InputError
+from cspbench.gating.duet import Block
 from cspbench.gating.measured import MeasuredChange
 from cspbench.gating.static import StaticChange
 from cspbench.gating.verdict import CaseVerdict, exit_code, sorted_worst_first
 from cspbench.machine.comparability import flatten
-from cspbench.runner.duet import Block
 
 FORMAT = 1
 GATE_FILE = "gate.json"

@@ -19,13 +19,14 @@ from typing import TYPE_CHECKING, Any
 from cspbench.core.statuses import ExitCode
 from cspbench.errors import InputError
 from cspbench.gating.decide import Decision, Finding, stdev
+from cspbench.gating.duet import MakeArm, Side, measure_blocks
 from cspbench.gating.measure import CaseData, elapsed_estimate, load_request, measure_case
 from cspbench.gating.prepare import Prepared, prepare_cases
 from cspbench.gating.verdict import Unmeasured, percent
 from cspbench.machine.lock import timing_lock
 from cspbench.models.code import allowing_code
-from cspbench.runner.duet import ArmLostError, ArmSpec, MakeArm, Side, WorkerArm, measure_blocks
 from cspbench.runner.executor import Executor, LocalExecutor
+from cspbench.runner.interleaved import ArmLostError, ArmSpec, Loaded, WorkerArm
 from cspbench.runner.plan import plan_suite
 from cspbench.suite.load import load_suite
 from cspbench.suite.suite import Gate, Measure, Suite
@@ -222,8 +223,15 @@ def guess_injection(prepared: Prepared, measure: Measure, times: int = 3) -> Inj
         prepared,
         measure,
         median(arm.inference_ns for arm in loaded),
-        median(float(arm.facts["units_per_inference"]) for arm in loaded),
+        median(_units(arm) for arm in loaded),
     )
+
+
+def _units(arm: Loaded) -> float:
+    """Units of extra work that take as long as an inference; the arm was asked to calibrate."""
+    assert arm.result is not None
+    assert arm.result.units_per_inference is not None
+    return arm.result.units_per_inference
 
 
 def corrected(guess: Injection, seen: Sequence[float], error: float) -> Injection:

@@ -1,8 +1,9 @@
 """Bursts: a worker that keeps its model loaded and runs a few inferences whenever it is asked.
 
-Two such workers take turns in a duet (``cspbench.runner.duet``). While the other one works, a
+Such workers take turns in a block (``cspbench.runner.interleaved``). While another one works, a
 worker blocks on standard input and costs nothing. ``load`` loads, checks and warms up, ``burst``
-times some inferences, ``facts`` tells what environment the worker lives in.
+times some inferences, ``conditions`` tells what the worker runs under, ``facts`` what environment
+it lives in.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from resource import RUSAGE_SELF, getrusage
 from statistics import median
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -21,6 +23,7 @@ from cspbench.backends.spec import DeviceTimes
 from cspbench.core.bounds import Amount, Count, Positive
 from cspbench.jobs.spec import JOBS, CaseRequest, JobKind, PhaseReport, Request
 from cspbench.measure.agreement import Agreement
+from cspbench.measure.sampling import WarmUp
 
 if TYPE_CHECKING:
     from cspbench.backends.spec import Session
@@ -83,7 +86,10 @@ class LoadRequest(CaseRequest):
 
 @dataclass(frozen=True)
 class LoadResult:
-    """A warm worker: median of an inference in the last warm-up window, and its conditions."""
+    """A warm worker: median of an inference in the last warm-up window, and its conditions.
+
+    ``load_ns`` is the time to load the model, ``first_ns`` that of the first inference.
+    """
 
     inference_ns: Amount | None
     steady: bool
@@ -92,6 +98,9 @@ class LoadResult:
     affinity: list[int] | None
     nice: int
     units_per_inference: Amount | None = None
+    load_ns: Count = 0
+    first_ns: Count = 0
+    warmup: WarmUp | None = None
 
 
 @dataclass(frozen=True)
@@ -107,12 +116,18 @@ class BurstResult:
     """Summed time of the inferences of a burst, by the device's events where it has some.
 
     ``lost_ns`` is how much of it the process was ready to run but did not; None where the system
-    does not tell, and by a device's events.
+    does not tell, and by a device's events. ``latencies_ns`` are the inferences by the host's
+    clock. ``minor_faults`` (pages that the kernel put in place), ``system_ns`` (time in the kernel)
+    and ``own_ns`` (processor time of all threads) are the process's over the whole burst.
     """
 
     ns: Count
     count: Positive
     lost_ns: Count | None = None
+    latencies_ns: list[Count] = field(default_factory=list)
+    minor_faults: Count | None = None
+    system_ns: Count | None = None
+    own_ns: Count | None = None
 
 
 @dataclass(frozen=True)
@@ -124,7 +139,7 @@ class ConditionsRequest(Request):
 
 @dataclass(frozen=True)
 class Conditions:
-    """Under what conditions a worker runs: both sides of a comparison must agree in them."""
+    """Under what conditions a worker runs: all that take turns must agree in them."""
 
     affinity: list[int] | None
     nice: int
@@ -179,8 +194,11 @@ def load(request: LoadRequest, phase: PhaseReport) -> LoadResult:
     case, options = request.case, request.options
     phase("load")
     pool = input_pool(case.input_shape, request.seed)
+    monotonic = MonotonicClock()
+    start = monotonic.now_ns()
     backend = BACKENDS.get(case.backend.name)
     session = backend.load(request.artifact, options, case.threads)
+    load_ns = monotonic.now_ns() - start
     clock = request.clock if scope_of(options) == INFERENCE else "host"
     feed, infer = timed_parts(session, case, pool)
     on_host = DEVICES.get(device_of(backend, options)).on_host
@@ -188,11 +206,10 @@ def load(request: LoadRequest, phase: PhaseReport) -> LoadResult:
     if request.extra_units:
         loaded.infer = _followed_by(infer, ExtraWork(request.extra_units).after_inference)
     phase("warm-up")
-    session.set_input(pool[0])
-    session.run()
+    first_ns = sampling.timed(session.run, lambda _: session.set_input(pool[0]), monotonic, 0)
     precision = precision_of(backend, options)
     agreement = check_agreement(session.outputs(), request.reference, precision)
-    warm = sampling.warm_up(loaded.infer, loaded.feed, MonotonicClock(), request.warmup_seconds)
+    warm = sampling.warm_up(loaded.infer, loaded.feed, monotonic, request.warmup_seconds)
     now = conditions()
     units = _units_per_inference(feed, infer) if request.calibrate else None
     gc.collect()
@@ -206,6 +223,9 @@ def load(request: LoadRequest, phase: PhaseReport) -> LoadResult:
         affinity=now.affinity,
         nice=now.nice,
         units_per_inference=units,
+        load_ns=load_ns,
+        first_ns=first_ns,
+        warmup=warm,
     )
 
 
@@ -246,28 +266,35 @@ def burst(request: BurstRequest, _phase: PhaseReport) -> BurstResult:
     """Run the inferences; inputs are put in place outside the timed part."""
     assert _loaded is not None, "load comes before burst"
     now = time.perf_counter_ns
-    waited, ran = _waited_ns(), time.process_time_ns()
+    latencies = []
+    used, waited, ran = getrusage(RUSAGE_SELF), _waited_ns(), time.process_time_ns()
     begun = now()
-    total = 0
     for _ in range(request.count):
         _loaded.feed(_loaded.done)
         _loaded.done += 1
         start = now()
         _loaded.infer()
-        total += now() - start
+        latencies.append(now() - start)
     wall = now() - begun
     ran = time.process_time_ns() - ran
+    after, used_after = _waited_ns(), getrusage(RUSAGE_SELF)
     device_ns = _device_ns(_loaded, request.count)
-    if device_ns is not None:
-        return BurstResult(device_ns, request.count)
-    after = _waited_ns()
+    total = sum(latencies)
     lost = None
-    if waited is not None and after is not None:
+    if device_ns is None and waited is not None and after is not None:
         lost = max((after.get(task, 0) - before for task, before in waited.items()), default=0)
         if _loaded.threads == 1 and _loaded.on_host:  # elsewhere it waits for a device
             lost = max(lost, wall - ran)  # stopped, or throttled by a quota: not even waiting
         lost = min(max(lost, 0), total)
-    return BurstResult(total, request.count, lost)
+    return BurstResult(
+        ns=total if device_ns is None else device_ns,
+        count=request.count,
+        lost_ns=lost,
+        latencies_ns=latencies,
+        minor_faults=used_after.ru_minflt - used.ru_minflt,
+        system_ns=round((used_after.ru_stime - used.ru_stime) * 1e9),
+        own_ns=ran,
+    )
 
 
 def _device_ns(loaded: _Loaded, count: int) -> int | None:

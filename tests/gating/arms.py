@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from cspbench.core.statuses import Status
 from cspbench.jobs.burst import Conditions
-from cspbench.runner.duet import ArmLostError, Burst, Loaded, WorkerArm
+from cspbench.runner.interleaved import ArmLostError, Burst, Loaded, WorkerArm
 from cspbench.runner.process import Outcome
 
 
@@ -49,9 +49,7 @@ class FakeArm:
 
     def load(self):
         self._step("load")
-        return Loaded(
-            self.machine.ns[self.side], self.conditions(), {"backend": {"engine": "fake"}}
-        )
+        return Loaded(self.machine.ns[self.side], self.conditions())
 
     def burst(self, count):
         self._step("burst", count)
@@ -78,7 +76,7 @@ def starving_head(monkeypatch):
 
     def remembering(arm):
         bursting.clear()
-        if arm._spec.side == "head":
+        if arm._spec.name == "head":
             heads[:] = [arm]
         return load(arm)
 

@@ -11,7 +11,6 @@ from cspbench.gating.decide import (
     INTERIM_ANALYSES,
     Finding,
     InterimAnalysis,
-    block_estimate,
     confirmed,
     decide,
     holm,
@@ -39,27 +38,6 @@ def run_gate(blocks, min_effect=0.03, tolerance=0.05):
 def share(trials, finding, **settings):
     findings = [run_gate(list(row), **settings)[0] for row in trials]
     return sum(f is finding for f in findings) / len(findings)
-
-
-# One block
-
-
-def test_a_block_shows_the_median_of_the_log_ratios_of_its_pairs():
-    # Ratios 1.0, 1.1 and a pair that a co-tenant spoilt: the median is 1.1.
-    assert block_estimate([10, 10, 10], [10, 11, 90]) == pytest.approx(math.log(1.1))
-
-
-def test_a_block_needs_whole_pairs_of_positive_times():
-    with pytest.raises(ValueError, match="2 bursts of the base and 1 of the head"):
-        block_estimate([1, 1], [1])
-    with pytest.raises(ValueError, match="positive"):
-        block_estimate([1, 0], [1, 1])
-
-
-@given(st.lists(st.tuples(st.floats(1, 1e9), st.floats(1, 1e9)), min_size=1))
-def test_swapping_the_sides_changes_only_the_sign(pairs):
-    base, head = zip(*pairs, strict=True)
-    assert block_estimate(base, head) == pytest.approx(-block_estimate(head, base))
 
 
 # Bounds and p-values

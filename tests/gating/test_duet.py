@@ -5,10 +5,12 @@ import signal
 import pytest
 
 from cspbench.core.statuses import Status
-from cspbench.gating.decide import block_estimate, starvation
+from cspbench.gating.decide import starvation
+from cspbench.gating.duet import measure_blocks
 from cspbench.jobs.burst import Conditions, LoadRequest
-from cspbench.runner import duet
-from cspbench.runner.duet import ArmLostError, ArmSpec, WorkerArm, measure_blocks
+from cspbench.measure.ratios import block_estimate
+from cspbench.runner import interleaved
+from cspbench.runner.interleaved import ArmLostError, ArmSpec, WorkerArm
 from tests.gating.arms import Machine, lost, starving_head
 
 
@@ -132,7 +134,7 @@ def test_a_real_block(arms):
     assert len(block.base) == 6
     assert all(burst.ns > 0 for burst in block.base + block.head)
     assert all(0 <= burst.lost_ns <= burst.ns for burst in block.base + block.head)
-    assert block.facts["base"]["backend"]["threads"] == 1
+    assert all(sum(burst.result.latencies_ns) == burst.ns for burst in block.base)
     # Both processes were ended with the block.
     assert arms.made["base"].pid is None
 
@@ -164,18 +166,18 @@ def test_a_killed_arm_is_lost(arms, monkeypatch):
     )
     with pytest.raises(ArmLostError, match="SIGKILL") as error:
         one(arms)
-    assert (error.value.side, error.value.reason) == ("head", "arm_ended")
+    assert (error.value.arm, error.value.reason) == ("head", "arm_ended")
 
 
 def test_a_stopped_arm_is_lost(arms, monkeypatch):
-    monkeypatch.setattr(duet, "BURST_TIMEOUT_SECONDS", 0.5)
-    monkeypatch.setattr(duet, "BURST_TIMEOUT_FACTOR", 5.0)
+    monkeypatch.setattr(interleaved, "BURST_TIMEOUT_SECONDS", 0.5)
+    monkeypatch.setattr(interleaved, "BURST_TIMEOUT_FACTOR", 5.0)
     monkeypatch.setattr(
         WorkerArm, "burst", in_the_middle(arms, lambda pid: os.kill(pid, signal.SIGSTOP))
     )
     with pytest.raises(ArmLostError) as error:
         one(arms)
-    assert (error.value.side, error.value.reason) == ("head", "no_answer")
+    assert (error.value.arm, error.value.reason) == ("head", "no_answer")
 
 
 @pytest.mark.slow
@@ -193,7 +195,7 @@ def test_a_starved_arm_is_noticed(arms, monkeypatch):
 def test_a_reniced_arm_is_not_compared(arms, monkeypatch):
     monkeypatch.setattr(
         WorkerArm, "burst",
-        in_the_middle(arms, lambda pid: os.setpriority(os.PRIO_PROCESS, pid, 10)),
+        in_the_middle(arms, lambda pid: os.setpriority(os.PRIO_PROCESS, pid, 15)),
     )  # fmt: skip
     with pytest.raises(ArmLostError) as error:
         one(arms)

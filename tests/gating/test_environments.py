@@ -14,7 +14,7 @@ from cspbench.gating import job
 from cspbench.gating.environments import with_environments
 from cspbench.gating.sides import OpenSide, _only_cspbench, environment_facts, parse_side
 from cspbench.jobs.burst import LoadRequest
-from cspbench.runner.duet import ArmSpec, WorkerArm
+from cspbench.runner.interleaved import ArmSpec, WorkerArm
 from cspbench.suite.load import load_suite
 
 

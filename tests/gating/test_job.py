@@ -18,8 +18,8 @@ from cspbench.gating.decide import InterimAnalysis
 from cspbench.gating.job import GateSettings, run_gate
 from cspbench.gating.sides import OpenSide, parse_side
 from cspbench.gating.verdict import Verdict
-from cspbench.runner import duet
-from cspbench.runner.duet import WorkerArm
+from cspbench.runner import interleaved
+from cspbench.runner.interleaved import WorkerArm
 from cspbench.suite.load import load_suite
 from cspbench.suite.rules import RULES, MeasuredRule, StaticRule
 from tests.gating.arms import Machine, lost, starving_head
@@ -113,7 +113,7 @@ def test_a_null_case_that_moves_takes_the_finding_back(suite):
     [(lost("head"), "arm_ended"), (lost("base", "no_answer", Status.TIMEOUT), "no_answer")],
 )
 def test_a_lost_arm_is_unmeasured(suite, error, reason):
-    machine = Machine({"base": 1e6, "head": 1e6}, fail={(error.side, "burst"): error})
+    machine = Machine({"base": 1e6, "head": 1e6}, fail={(error.arm, "burst"): error})
     report, _, _ = gate(suite, "set:engine=new", "set:engine=classic", machine=machine)
     assert [(v.verdict, v.reason) for v in report.verdicts] == [(Verdict.UNMEASURED, reason)]
     assert report.exit_code == ExitCode.NOT_MEASURED
@@ -270,11 +270,11 @@ def test_a_killed_or_stopped_worker_makes_the_command_end_with_3(
     suite, short, capsys, monkeypatch, tmp_path, number, reason
 ):
     real = WorkerArm.burst
-    monkeypatch.setattr(duet, "BURST_TIMEOUT_SECONDS", 2.0)
-    monkeypatch.setattr(duet, "BURST_TIMEOUT_FACTOR", 5.0)
+    monkeypatch.setattr(interleaved, "BURST_TIMEOUT_SECONDS", 2.0)
+    monkeypatch.setattr(interleaved, "BURST_TIMEOUT_FACTOR", 5.0)
 
     def burst(arm, count):
-        if arm._spec.side == "head":
+        if arm._spec.name == "head":
             os.kill(arm.pid, number)
         return real(arm, count)
 
@@ -316,7 +316,7 @@ def test_models_without_room_for_both_are_measured_by_pairs_of_processes(suite, 
     (made,) = [blocks for name, blocks in report.generations.items() if "itself" not in name]
     assert [block["schedule"] for block in made] == ["pairs", "pairs"]
     # The attempt to have both, then two blocks of A B B A, one at a time.
-    assert [number for number in together if number][:9] == [2] + [1] * 8
+    assert [number for number in together if number][:10] == [2, 2] + [1] * 8
     assert any("which is less precise" in note for note in report.notes)
 
 

@@ -8,9 +8,10 @@ import pytest
 from cspbench.cli.main import main
 from cspbench.core.statuses import ExitCode
 from cspbench.gating.decide import InterimAnalysis
+from cspbench.gating.duet import measure_blocks
 from cspbench.gating.measure import measure_case
 from cspbench.gating.selftest import SHARES, Injection, SelfTest, corrected, run_gates
-from cspbench.runner.duet import ArmLostError, measure_blocks
+from cspbench.runner.interleaved import ArmLostError
 from cspbench.suite.suite import Gate
 from tests.gating.arms import Machine, lost
 

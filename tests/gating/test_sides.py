@@ -124,7 +124,7 @@ def test_a_worker_runs_in_another_environment(other_environment, suite, opencv_a
         assert facts["executable"] == other_environment
         assert "torch" not in facts["libraries"]
         from cspbench.jobs.burst import LoadRequest
-        from cspbench.runner.duet import ArmSpec, WorkerArm
+        from cspbench.runner.interleaved import ArmSpec, WorkerArm
 
         job = {
             "case": "yolov3-tiny-prn@96/opencv-cpu/b1/t1",
@@ -136,7 +136,7 @@ def test_a_worker_runs_in_another_environment(other_environment, suite, opencv_a
         )
         arm.start()
         try:
-            assert arm.load().facts["backend"]["threads"] == 1
+            assert arm.load().result.backend["threads"] == 1
         finally:
             arm.close()
 

@@ -1,0 +1,114 @@
+"""The gate's blocks: base and head live together and take bursts in turn.
+
+Thirty rounds are a block. Rounds alternate (ABBA), so that each pair of neighbours is one burst of
+each side. If two models do not fit into memory together, the schedule is ``pairs``: whole processes
+in ABBA order, one alive at a time. Its pairs are seconds apart and therefore less precise.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import cycle, repeat
+from typing import Literal
+
+from cspbench.core.statuses import Status
+from cspbench.runner.interleaved import Arm, ArmLostError, Burst, Loaded, run_block, unlike
+
+#: Rounds of a block.
+PAIRS = 30
+
+Schedule = Literal["duet", "pairs"]
+Side = Literal["base", "head"]
+SIDES: tuple[Side, Side] = ("base", "head")
+
+
+@dataclass(frozen=True)
+class Block:
+    """One pair of processes: their bursts, item i of the base beside item i of the head.
+
+    ``first`` is the side that was started first.
+    """
+
+    number: int
+    first: Side
+    schedule: Schedule
+    base: tuple[Burst, ...]
+    head: tuple[Burst, ...]
+    seconds: float
+
+    def inference_ns(self, side: Side) -> list[float]:
+        """Mean time of an inference in each burst of a side."""
+        return [burst.inference_ns for burst in getattr(self, side)]
+
+    def running_ns(self, side: Side) -> list[float]:
+        """The same without the time in which the process was ready but did not run."""
+        return [burst.running_ns for burst in getattr(self, side)]
+
+
+#: Makes the arm of a side; called anew for each process.
+MakeArm = Callable[[Side], Arm]
+
+
+def measure_blocks(make_arm: MakeArm, pairs: int = PAIRS) -> Iterator[Block]:
+    """Measure block after block, as long as the caller asks for more.
+
+    If the two sides do not fit into memory together, the schedule is ``pairs`` from then on.
+
+    Args:
+        make_arm: makes a side's arm. This function starts and ends the processes.
+        pairs: pairs of bursts in a block.
+
+    Raises:
+        ArmLostError: an arm failed, ended, hung, or runs under other conditions than its partner.
+    """
+    schedule: Schedule = "duet"
+    number = 0
+    while True:
+        order = SIDES if number % 2 == 0 else SIDES[::-1]
+        started = time.monotonic()
+        try:
+            measure = _together if schedule == "duet" else _process_pairs
+            bursts = measure(make_arm, order, pairs)
+        except ArmLostError as lost:
+            if lost.outcome.status is not Status.OOM or schedule == "pairs":
+                raise
+            schedule = "pairs"
+            continue
+        yield Block(
+            number, order[0], schedule, tuple(bursts["base"]), tuple(bursts["head"]),
+            time.monotonic() - started,
+        )  # fmt: skip
+        number += 1
+
+
+#: Bursts of one block by side.
+_Bursts = dict[str, list[Burst]]
+
+
+def _together(make_arm: MakeArm, order: tuple[Side, Side], pairs: int) -> _Bursts:
+    """One block with both processes alive."""
+    turns = run_block(
+        {side: make_arm(side) for side in order}, cycle([[0, 1], [1, 0]]), lambda _: pairs,
+        same_counts=True, all_or_none=True,
+    )  # fmt: skip
+    return turns.bursts
+
+
+def _process_pairs(make_arm: MakeArm, order: tuple[Side, Side], pairs: int) -> _Bursts:
+    """One block of four processes in ABBA order, each with half of its side's bursts.
+
+    Each process has its own number of inferences in a burst, because it runs alone.
+    """
+    bursts: _Bursts = {side: [] for side in SIDES}
+    loaded: dict[str, Loaded] = {}
+    for side in (*order, *order[::-1]):
+        turns = run_block(
+            {side: make_arm(side)}, repeat([0]), lambda _: max(1, pairs // 2), all_or_none=True
+        )
+        bursts[side] += turns.bursts[side]
+        loaded[side] = turns.loaded[side]
+    for error in unlike({side: loaded[side] for side in SIDES}).values():
+        raise error
+    return bursts

@@ -1,0 +1,360 @@
+"""The instrument: processes that live together and take bursts of inferences in turn.
+
+A *block* is a fresh process for each arm. The arms load side by side, since nothing is timed then.
+Once all are warm, they take *bursts* of about 40 ms; a *round* is one burst of each, in orders that
+are balanced for what ran just before (``cspbench.measure.orders``). Bursts of one round are close
+to each other in time, so that disturbances of the machine affect all arms alike, and ratios within
+a round are free of them. Then all processes are ended: the block is the unit of replication.
+
+One arm at a time is a block too; its ratios to others are those of separate blocks. The gate's two
+sides are a block of two. This module only measures: who lives together is decided by
+``runner/blocks.py``, what a ratio means by ``measure/ratios.py``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any, Protocol
+
+from cspbench.core.statuses import Status
+from cspbench.errors import CspbenchError
+from cspbench.jobs.burst import (
+    BurstRequest,
+    BurstResult,
+    Conditions,
+    ConditionsRequest,
+    LoadRequest,
+    LoadResult,
+)
+from cspbench.jobs.spec import Request
+from cspbench.runner.executor import MEMORY_SHARE
+from cspbench.runner.process import Outcome, WorkerProcess
+
+#: How long a burst lasts.
+BURST_NS = 40_000_000
+#: A worker hangs if its burst takes longer than this plus this multiple of its expected time.
+BURST_TIMEOUT_SECONDS = 5.0
+BURST_TIMEOUT_FACTOR = 50.0
+
+
+class ArmLostError(CspbenchError):
+    """An arm cannot go on. It holds the arm's name, a reason code, and what happened."""
+
+    def __init__(self, arm: str, reason: str, outcome: Outcome) -> None:
+        self.arm = arm
+        self.reason = reason
+        self.outcome = outcome
+        super().__init__(f"the {arm}'s worker: {outcome.status}: {outcome.reason}")
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A loaded and warm arm: time of an inference, and the conditions that it runs under.
+
+    ``result`` is what its worker reported; None for an invented arm of a test.
+    """
+
+    inference_ns: float
+    conditions: Conditions
+    result: LoadResult | None = None
+
+
+@dataclass(frozen=True)
+class Burst:
+    """Inferences in a row: their summed time and number, and the time lost by waiting."""
+
+    ns: float
+    count: int
+    lost_ns: float | None = None
+    result: BurstResult | None = None
+
+    @property
+    def inference_ns(self) -> float:
+        """Mean time of an inference."""
+        return self.ns / self.count
+
+    @property
+    def running_ns(self) -> float:
+        """The same without the time in which the process was ready but did not run."""
+        return max(self.ns - (self.lost_ns or 0.0), 1.0) / self.count
+
+
+class Arm(Protocol):
+    """A worker of a block. ``start`` returns at once. The other methods raise ArmLostError."""
+
+    def start(self) -> None:
+        """Begin a fresh process."""
+
+    def load(self) -> Loaded:
+        """Load and warm up."""
+
+    def burst(self, count: int) -> Burst:
+        """Run so many inferences."""
+
+    def conditions(self) -> Conditions:
+        """Affinity and priority of the process now."""
+
+    def close(self) -> None:
+        """End the process."""
+
+
+@dataclass(frozen=True)
+class ArmSpec:
+    """The case and artifact of an arm, and the environment in which its worker runs.
+
+    ``python`` and ``path`` name an environment other than this process's. ``limits`` are keys of
+    the worker's job that bound it (``memory_limit_bytes`` ...); without them it may take a share of
+    the memory that is free when it loads.
+    """
+
+    name: str
+    request: LoadRequest
+    timeout_seconds: float = 300.0
+    python: str | None = None
+    path: str | None = None
+    limits: Mapping[str, Any] | None = None
+
+
+class WorkerArm:
+    """An arm that is a real worker process."""
+
+    def __init__(self, spec: ArmSpec) -> None:
+        self._spec = spec
+        self._worker: WorkerProcess | None = None
+        self._expected_ns = 0.0
+
+    @property
+    def pid(self) -> int | None:
+        """Process id while it lives."""
+        return self._worker.pid if self._worker else None
+
+    @property
+    def resident_bytes(self) -> int:
+        """Resident memory of the process now; 0 if it ended."""
+        return self._worker.resident_bytes() if self._worker else 0
+
+    @property
+    def memory_bound(self) -> str:
+        """What bounds the process's memory."""
+        return self._worker.memory_bound if self._worker else ""
+
+    def start(self) -> None:
+        """Begin a fresh process."""
+        spec = self._spec
+        self._worker = WorkerProcess(spec.request.case.threads, python=spec.python, path=spec.path)
+
+    def load(self) -> Loaded:
+        """Load and warm up. The worker checks that its outputs agree with the reference."""
+        limits = self._spec.limits
+        if limits is None:
+            from psutil import virtual_memory
+
+            limits = {"memory_limit_bytes": int(MEMORY_SHARE * virtual_memory().available)}
+        result: LoadResult = self._ask(self._spec.request, self._spec.timeout_seconds, limits)
+        self._expected_ns = result.inference_ns or BURST_NS
+        return Loaded(self._expected_ns, Conditions(result.affinity, result.nice), result)
+
+    def burst(self, count: int) -> Burst:
+        """Run so many inferences."""
+        expected = count * self._expected_ns / 1e9
+        timeout = BURST_TIMEOUT_SECONDS + BURST_TIMEOUT_FACTOR * expected
+        result: BurstResult = self._ask(BurstRequest(count), timeout)
+        return Burst(result.ns, result.count, result.lost_ns, result)
+
+    def conditions(self) -> Conditions:
+        """Affinity and priority of the process now."""
+        result: Conditions = self._ask(ConditionsRequest(), BURST_TIMEOUT_SECONDS)
+        return result
+
+    def _ask(
+        self, request: Request, timeout_seconds: float, limits: Mapping[str, Any] | None = None
+    ) -> Any:
+        assert self._worker is not None, "start comes first"
+        outcome = self._worker.ask({**request.to_json(), **(limits or {})}, timeout_seconds)
+        result = outcome.checked(request.job)
+        if result is not None:
+            return result
+        reason = "no_answer" if outcome.status is Status.TIMEOUT else "arm_ended"
+        raise ArmLostError(self._spec.name, reason, outcome)
+
+    def close(self) -> None:
+        """End the process at once: only this block needs it."""
+        if self._worker is not None:
+            self._worker.kill()
+            self._worker.close()
+            self._worker = None
+
+
+@dataclass
+class Turns:
+    """What the arms of a block did: their loads, their bursts round by round, and lost arms.
+
+    Item i of every list in ``bursts`` belongs to round i; the list of a lost arm ends early. With
+    ``all_or_none`` the first arm that is lost ends the block: ArmLostError is raised.
+    """
+
+    all_or_none: bool = False
+    loaded: dict[str, Loaded] = field(default_factory=dict)
+    bursts: dict[str, list[Burst]] = field(default_factory=dict)
+    lost: dict[str, ArmLostError] = field(default_factory=dict)
+
+
+#: Told when the turns of a block begin and end: sensors are read in between.
+PhaseReport = Callable[[str], None]
+
+
+def run_block(
+    arms: Mapping[str, Arm],
+    orders: Iterator[list[int]],
+    rounds: Callable[[Mapping[str, Loaded]], int],
+    *,
+    same_counts: bool = False,
+    all_or_none: bool = False,
+    warm_rounds: int = 0,
+    phase: PhaseReport = lambda _: None,
+) -> Turns:
+    """Start all arms, let them take bursts in turn, and end them.
+
+    Args:
+        arms: by name, in the order in which they are started.
+        orders: the order of each round, as numbers of ``arms``.
+        rounds: how many rounds there are, by the arms that loaded.
+        same_counts: all arms run as many inferences in a burst as the slowest of them in 40 ms;
+            otherwise each as many as it needs for 40 ms.
+        all_or_none: the first arm that is lost ends the block.
+        warm_rounds: rounds before the first that counts.
+        phase: told "sample" when the turns begin and "close" when they end.
+
+    Returns:
+        Loads and bursts. An arm that fails leaves the block, and the others go on.
+
+    Raises:
+        ArmLostError: an arm was lost, and ``all_or_none`` is set.
+    """
+    turns = Turns(all_or_none)
+    with contextlib.ExitStack() as stack:
+        started: dict[str, Arm] = {}
+        for name, arm in arms.items():
+            stack.callback(arm.close)
+            with _leaving(turns, name):
+                arm.start()
+                started[name] = arm
+        _load(started, turns)
+        _leave_unlike(turns)
+        live = [name for name in started if name not in turns.lost]
+        if not live:
+            return turns
+        counts = _burst_counts({name: turns.loaded[name] for name in live}, same=same_counts)
+        names = list(arms)
+        total = rounds({name: turns.loaded[name] for name in live})
+        turns.bursts = {name: [] for name in live}
+        for order in islice(orders, warm_rounds):
+            _round(started, [names[number] for number in order], counts, turns)
+        for name, bursts in turns.bursts.items():
+            if bursts and not same_counts:  # what the arm takes now that it does not share
+                counts[name] = _count(min(burst.inference_ns for burst in bursts))
+            bursts.clear()
+        phase("sample")
+        for order in islice(orders, total):
+            _round(started, [names[number] for number in order], counts, turns)
+        phase("close")
+        for name in live:
+            if name not in turns.lost:
+                with _leaving(turns, name):
+                    _check_unchanged(name, started[name], turns.loaded[name])
+    return turns
+
+
+@contextlib.contextmanager
+def _leaving(turns: Turns, name: str) -> Iterator[None]:
+    """An arm that fails inside leaves the block."""
+    try:
+        yield
+    except ArmLostError as lost:
+        if turns.all_or_none:
+            raise
+        turns.lost[name] = lost
+
+
+def _load(arms: Mapping[str, Arm], turns: Turns) -> None:
+    """Load all arms, as many at once as there are processors."""
+
+    def load(name: str) -> Loaded | ArmLostError:
+        try:
+            return arms[name].load()
+        except ArmLostError as lost:
+            return lost
+
+    if not arms:
+        return
+    with ThreadPoolExecutor(min(len(arms), usable_processors())) as pool:
+        for name, result in zip(arms, pool.map(load, arms), strict=True):
+            if isinstance(result, Loaded):
+                turns.loaded[name] = result
+                continue
+            with _leaving(turns, name):
+                raise result
+
+
+def usable_processors() -> int:
+    """Processors that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _round(
+    arms: Mapping[str, Arm], order: Sequence[str], counts: Mapping[str, int], turns: Turns
+) -> None:
+    for name in order:
+        if name in turns.bursts and name not in turns.lost:
+            with _leaving(turns, name):
+                turns.bursts[name].append(arms[name].burst(counts[name]))
+
+
+def _count(inference_ns: float) -> int:
+    return max(1, round(BURST_NS / inference_ns))
+
+
+def _burst_counts(loaded: Mapping[str, Loaded], *, same: bool) -> dict[str, int]:
+    """Inferences in a burst of each arm."""
+    slowest = max(item.inference_ns for item in loaded.values())
+    return {name: _count(slowest if same else item.inference_ns) for name, item in loaded.items()}
+
+
+def _leave_unlike(turns: Turns) -> None:
+    """Arms that run under other conditions than the first one leave."""
+    for name, error in unlike(turns.loaded).items():
+        with _leaving(turns, name):
+            raise error
+
+
+def unlike(loaded: Mapping[str, Loaded]) -> dict[str, ArmLostError]:
+    """Arms that run under other conditions than the first one."""
+    found = {}
+    for name, item in loaded.items():
+        first = next(iter(loaded))
+        own, others = item.conditions, loaded[first].conditions
+        if own != others:
+            text = f"runs under {_text(own)}, the {first}'s under {_text(others)}"
+            found[name] = _unlike(name, text)
+    return found
+
+
+def _text(conditions: Conditions) -> str:
+    return f"affinity {conditions.affinity} and nice {conditions.nice}"
+
+
+def _check_unchanged(name: str, arm: Arm, loaded: Loaded) -> None:
+    now = arm.conditions()
+    if now != loaded.conditions:
+        raise _unlike(name, f"began under {_text(loaded.conditions)} and ended under {_text(now)}")
+
+
+def _unlike(name: str, text: str) -> ArmLostError:
+    return ArmLostError(name, "unlike_arms", Outcome(Status.FAILED, text))

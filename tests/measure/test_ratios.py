@@ -1,0 +1,191 @@
+"""Ratios of cases that took turns: estimates of a block, intervals over blocks, groups."""
+
+import itertools
+import math
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cspbench.measure.orders import balanced_orders, williams
+from cspbench.measure.ratios import (
+    block_estimate,
+    dunnett_quantile,
+    groups,
+    ratio_of,
+    told_apart,
+    tukey_quantile,
+)
+
+# One block
+
+
+def test_a_block_shows_the_median_of_the_log_ratios_of_its_pairs():
+    # Ratios 1.0, 1.1 and a pair that a co-tenant spoilt: the median is 1.1.
+    assert block_estimate([10, 10, 10], [10, 11, 90]) == pytest.approx(math.log(1.1))
+
+
+def test_a_block_needs_whole_pairs_of_positive_times():
+    with pytest.raises(ValueError, match="2 bursts of the base and 1 of the head"):
+        block_estimate([1, 1], [1])
+    with pytest.raises(ValueError, match="positive"):
+        block_estimate([1, 0], [1, 1])
+
+
+@given(st.lists(st.tuples(st.floats(1, 1e9), st.floats(1, 1e9)), min_size=1))
+def test_swapping_the_sides_changes_only_the_sign(pairs):
+    base, head = zip(*pairs, strict=True)
+    assert block_estimate(base, head) == pytest.approx(-block_estimate(head, base))
+
+
+# Intervals over blocks
+
+
+def test_a_ratio_is_the_mean_of_the_logs_with_students_interval():
+    # Logs 0.1, 0.2, 0.3: mean 0.2, standard deviation 0.1, error 0.1 / sqrt(3) = 0.0577.
+    # t(0.975, 2) = 4.303, so the half width is 0.2484 on the log scale.
+    ratio = ratio_of([0.1, 0.2, 0.3])
+    assert ratio.estimate == pytest.approx(math.exp(0.2))
+    assert ratio.low == pytest.approx(math.exp(0.2 - 0.2484), rel=1e-3)
+    assert ratio.high == pytest.approx(math.exp(0.2 + 0.2484), rel=1e-3)
+    assert (ratio.all_low, ratio.all_high) == (ratio.low, ratio.high)  # one comparison
+    assert ratio.half_width == pytest.approx((ratio.high - ratio.low) / 2 / ratio.estimate)
+
+
+def test_one_block_has_no_interval():
+    ratio = ratio_of([0.1], comparisons=3)
+    assert (ratio.low, ratio.high, ratio.half_width, ratio.blocks) == (None, None, None, 1)
+    with pytest.raises(ValueError, match="no blocks"):
+        ratio_of([])
+
+
+@pytest.mark.parametrize(
+    ("comparisons", "freedom", "table"),
+    # Dunnett (1964), "New tables for multiple comparisons with a control", two-sided, 5 %.
+    [(1, 5, 2.57), (2, 5, 3.03), (3, 5, 3.29), (9, 5, 3.97), (2, 20, 2.38), (9, 20, 2.95)],
+)
+def test_dunnetts_quantile_is_the_tables(comparisons, freedom, table):
+    assert dunnett_quantile(comparisons, freedom) == pytest.approx(table, abs=0.006)
+
+
+def test_tukeys_quantile_is_the_studentized_range_by_root_two():
+    # Table of the studentized range: q(0.05; 3, 10) = 3.877.
+    assert tukey_quantile(3, 10) == pytest.approx(3.877 / math.sqrt(2), abs=1e-3)
+
+
+def heavy_tailed(rng, count):
+    """Student's t with 3 degrees of freedom."""
+    return rng.standard_t(3, count) * 0.02
+
+
+def drifting(rng, count):
+    """The machine gets slower and slower; both cases alike."""
+    return np.linspace(0, 1, count) + rng.normal(0, 0.02, count)
+
+
+def autocorrelated(rng, count):
+    """Each round is much like the one before: AR(1) with 0.95."""
+    noise, value = [], 0.0
+    for step in rng.normal(0, 0.05, count):
+        value = 0.95 * value + step
+        noise.append(value)
+    return np.array(noise)
+
+
+def bimodal(rng, count):
+    """The machine has two speeds, a third apart."""
+    return np.where(rng.random(count) < 0.5, 0.0, math.log(1.33))
+
+
+@pytest.mark.parametrize("machine", [heavy_tailed, drifting, autocorrelated, bimodal])
+def test_intervals_hold_the_true_ratio_whatever_the_machine_does(machine):
+    """5 blocks of 30 rounds; a process draws its own 2 %, a burst its own 3 %: 1,000 trials."""
+    rng = np.random.default_rng(1)
+    held = 0
+    for _ in range(1000):
+        logs = []
+        for _ in range(5):
+            speed = machine(rng, 30)  # of the machine in each round, common to both cases
+            process = rng.normal(0, 0.02, 2)
+            base = np.exp(speed + process[0] + rng.normal(0, 0.03, 30))
+            head = np.exp(speed + process[1] + rng.normal(0, 0.03, 30) + math.log(1.1))
+            logs.append(block_estimate(list(base), list(head)))
+        ratio = ratio_of(logs)
+        held += ratio.low <= 1.1 <= ratio.high
+    assert 930 <= held <= 970
+
+
+def test_joint_bounds_hold_all_ratios_to_one_reference_together():
+    """8 cases against one reference, 5 blocks, 1,000 trials: all bounds hold in about 95 %."""
+    rng = np.random.default_rng(2)
+    held = 0
+    for _ in range(1000):
+        reference = rng.normal(0, 0.02, 5)
+        logs = [rng.normal(0, 0.02, 5) - reference for _ in range(8)]
+        ratios = [ratio_of(list(of_case), comparisons=8) for of_case in logs]
+        held += all(ratio.all_low <= 1 <= ratio.all_high for ratio in ratios)
+    # Each ratio has its own standard error, where Dunnett's tables pool them: a little cautious
+    # or bold, depending on the number of blocks.
+    assert 900 <= held <= 990
+
+
+# Groups
+
+
+def test_cases_that_differ_surely_are_told_apart():
+    logs = {
+        "a": [0.0, 0.01, -0.01, 0.0],
+        "b": [0.001, 0.008, -0.012, 0.004],
+        "c": [1.0, 1.01, 0.99, 1.0],
+    }
+    assert told_apart(logs) == {frozenset("ac"), frozenset("bc")}
+
+
+def test_one_block_tells_nothing_apart():
+    assert told_apart({"a": [0.0], "b": [9.0]}) == set()
+
+
+def test_cases_that_share_a_letter_cannot_be_told_apart():
+    # a-c, a-d and b-d differ: a b share one letter, b c another, c d a third.
+    apart = {frozenset("ac"), frozenset("ad"), frozenset("bd")}
+    assert groups("abcd", apart) == {"a": "a", "b": "ab", "c": "bc", "d": "c"}
+    assert groups("ab", set()) == {"a": "a", "b": "a"}
+    assert groups("ab", {frozenset("ab")}) == {"a": "a", "b": "b"}
+
+
+@given(st.integers(1, 8), st.data())
+def test_letters_say_exactly_which_pairs_differ(count, data):
+    names = [chr(ord("p") + number) for number in range(count)]
+    pairs = [frozenset(pair) for pair in itertools.combinations(names, 2)]
+    apart = set(data.draw(st.lists(st.sampled_from(pairs)))) if pairs else set()
+    letters = groups(names, apart)
+    for pair in pairs:
+        one, other = pair
+        assert (pair in apart) == (not set(letters[one]) & set(letters[other]))
+
+
+# Orders
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 8, 17])
+def test_each_arm_follows_each_other_equally_often(count):
+    orders = williams(count)
+    assert all(sorted(order) == list(range(count)) for order in orders)
+    positions = Counter((place, arm) for order in orders for place, arm in enumerate(order))
+    follows = Counter(pair for order in orders for pair in itertools.pairwise(order))
+    assert set(positions.values()) == {len(orders) // count}
+    assert len(follows) == count * (count - 1)
+    assert len(set(follows.values())) <= 1
+
+
+def test_two_arms_alternate():
+    first, *rest = itertools.islice(balanced_orders(2, "seed"), 4)
+    assert rest == [first[::-1], first, first[::-1]]
+
+
+def test_orders_go_on_where_the_last_block_ended():
+    whole = list(itertools.islice(balanced_orders(5, "seed"), 25))
+    assert list(itertools.islice(balanced_orders(5, "seed", skip=7), 18)) == whole[7:]
+    assert whole != list(itertools.islice(balanced_orders(5, "other"), 25))
