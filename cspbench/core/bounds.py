@@ -11,6 +11,8 @@ from typing import Annotated, Any, TypeAlias, TypeVar
 
 #: Longer than any measurement takes (30 years in ns).
 MOST = 10**18
+#: Characters of the name of a job or a block.
+LONGEST_NAME = 32
 
 
 class Within:
@@ -61,6 +63,20 @@ def _all_positive(values: list[int]) -> list[int]:
     if not values or not 1 <= min(values) <= max(values) <= MOST:
         raise ValueError("a latency is out of range")
     return values
+
+
+def not_empty(values: list[T]) -> list[T]:
+    """Check that a list has items."""
+    if not values:
+        raise ValueError("it is empty")
+    return values
+
+
+def short(text: str) -> str:
+    """Check that a name is short."""
+    if len(text) > LONGEST_NAME:
+        raise ValueError("the name is too long")
+    return text
 
 
 #: Counts, bytes and nanoseconds.

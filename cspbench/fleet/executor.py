@@ -17,6 +17,8 @@ from cspbench.fleet.devices import BoardInfo, missing_backend
 from cspbench.fleet.protocol import Json, encode
 from cspbench.fleet.state import COOL_SECONDS
 from cspbench.jobs.spec import CaseRequest, Request
+from cspbench.runner.block_request import BlockRequest
+from cspbench.runner.executor import one_at_a_time
 from cspbench.runner.process import Outcome, phase_seconds
 
 #: Phases of a job, each of which has the suite's time-out.
@@ -75,6 +77,8 @@ class BoardExecutor:
         board_seconds: how long to wait for a lost board.
     """
 
+    takes_turns = False  # not yet: a board is asked for one launch at a time
+
     def __init__(
         self,
         client: FleetClient,
@@ -117,6 +121,10 @@ class BoardExecutor:
         if outcome.status is Status.LOST:
             outcome.seconds = time.monotonic() - started
         return outcome
+
+    def block(self, request: BlockRequest, timeout_seconds: float) -> Iterator[tuple[int, Outcome]]:
+        """The cases of a block, one launch after the other."""
+        return one_at_a_time(self, request, timeout_seconds)
 
     def series(self, requests: Sequence[Request], timeout_seconds: float) -> Iterator[Outcome]:
         """Not supported: boards build and export nothing."""

@@ -118,7 +118,8 @@ class BurstResult:
     ``lost_ns`` is how much of it the process was ready to run but did not; None where the system
     does not tell, and by a device's events. ``latencies_ns`` are the inferences by the host's
     clock. ``minor_faults`` (pages that the kernel put in place), ``system_ns`` (time in the kernel)
-    and ``own_ns`` (processor time of all threads) are the process's over the whole burst.
+    and ``own_ns`` (processor time of all threads) are the process's over the whole burst, which
+    took ``wall_ns`` with the feeding of inputs.
     """
 
     ns: Count
@@ -128,6 +129,7 @@ class BurstResult:
     minor_faults: Count | None = None
     system_ns: Count | None = None
     own_ns: Count | None = None
+    wall_ns: Count | None = None
 
 
 @dataclass(frozen=True)
@@ -294,6 +296,7 @@ def burst(request: BurstRequest, _phase: PhaseReport) -> BurstResult:
         minor_faults=used_after.ru_minflt - used.ru_minflt,
         system_ns=round((used_after.ru_stime - used.ru_stime) * 1e9),
         own_ns=ran,
+        wall_ns=wall,
     )
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import gc
 from dataclasses import dataclass, field
 from statistics import median
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
-from cspbench.core.bounds import Amount, Count, Latencies
+from cspbench.core.bounds import Amount, Checked, Count, Latencies, Positive, not_empty, short
 from cspbench.jobs.spec import JOBS, CaseRequest, JobFailedError, JobKind, PhaseReport, Policy
 from cspbench.machine.sensors.proc import Interference
 from cspbench.measure.agreement import Agreement
@@ -22,12 +22,37 @@ class TimeRequest(CaseRequest):
 
 
 @dataclass(frozen=True)
+class Turns:
+    """The bursts of a launch that lived in a block with others; item i belongs to round i.
+
+    ``block`` names the block: launches with the same name took turns. ``counts`` are the inferences
+    of each burst, which divide ``latencies_ns``. ``lost_ns`` is how long the process was ready in
+    each but did not run; None where the system does not tell. ``device_ns`` are the bursts' times
+    by the device's events, where it has some. ``minor_faults`` (pages that the kernel put in place)
+    and ``system_ns`` (time in the kernel) are sums over all bursts.
+    """
+
+    block: Annotated[str, Checked(short)]
+    counts: Annotated[list[Positive], Checked(not_empty)]
+    lost_ns: list[Count] | None = None
+    device_ns: list[Count] | None = None
+    minor_faults: Count | None = None
+    system_ns: Count | None = None
+
+    def __post_init__(self) -> None:
+        for values in (self.lost_ns, self.device_ns):
+            if values is not None and len(values) != len(self.counts):
+                raise ValueError("the bursts of a block have different numbers of values")
+
+
+@dataclass(frozen=True)
 class TimeResult:
     """What a timing launch found.
 
     ``latencies_ns`` are the samples in order. The first inference (``first_ns``) and the check are
     those of a plain inference, whatever the scope. ``stop`` says why sampling stopped. ``device``
-    holds medians in ns by what they are of, where the device has a clock of its own.
+    holds medians in ns by what they are of, where the device has a clock of its own. ``turns`` says
+    how the samples divide into bursts if the launch took turns with others.
     """
 
     latencies_ns: Latencies
@@ -43,6 +68,11 @@ class TimeResult:
     interference: Interference | None = None
     drift: Drift | None = None
     device: dict[str, Amount | None] | None = None
+    turns: Turns | None = None
+
+    def __post_init__(self) -> None:
+        if self.turns is not None and sum(self.turns.counts) != len(self.latencies_ns):
+            raise ValueError("the bursts do not hold all samples")
 
     @property
     def median_ms(self) -> float:
@@ -128,6 +158,20 @@ def flags(result: TimeResult) -> list[str]:
     return [flag for flag, holds in spoilt.items() if holds]
 
 
+@dataclass(frozen=True)
+class CheckRequest(TimeRequest):
+    """Time the reference case once more in the same block: the check standard."""
+
+    job: ClassVar[str] = "check"
+
+
+JOBS.add(
+    JobKind(
+        "check", "the reference case once more in its block", CheckRequest, TimeResult, perform,
+        sampling=True, observed=True, flags=flags,
+        found=lambda result: f"{result.median_ms:.2f} ms",
+    )
+)  # fmt: skip
 JOBS.add(
     JobKind(
         "time", "latencies of one case", TimeRequest, TimeResult, perform,

@@ -7,21 +7,40 @@ from typing import Protocol
 
 from cspbench.jobs.spec import JOBS, Json, Request
 from cspbench.machine.devices.spec import DEVICES, HOST
+from cspbench.runner.block_request import MEMORY_SHARE, BlockRequest, available_bytes
 from cspbench.runner.observe import Observer
 from cspbench.runner.process import Outcome, WorkerProcess
 
-#: Share of the free memory that a worker may take unless told otherwise.
-MEMORY_SHARE = 0.8
-
 
 class Executor(Protocol):
-    """Does what is requested; each ``launch`` is a fresh process that does one job."""
+    """Does what is requested; each ``launch`` is a fresh process that does one job.
+
+    ``takes_turns`` says that the cases of a block live together.
+    """
+
+    takes_turns: bool
 
     def launch(self, request: Request, threads: int, timeout_seconds: float) -> Outcome:
         """Run one job in a process of its own."""
 
+    def block(self, request: BlockRequest, timeout_seconds: float) -> Iterator[tuple[int, Outcome]]:
+        """Time cases together, each in a process of its own.
+
+        Yields:
+            number of an arm (or CHECK) and how its launch ended; an arm may come more than once, if
+            not all fit into memory together.
+        """
+
     def series(self, requests: Sequence[Request], timeout_seconds: float) -> Iterator[Outcome]:
         """Run jobs that are not timed, one after the other, sharing a process where possible."""
+
+
+def one_at_a_time(
+    executor: Executor, request: BlockRequest, timeout_seconds: float
+) -> Iterator[tuple[int, Outcome]]:
+    """The arms of a block one after the other, each alone on the machine."""
+    for number, arm in enumerate(request.arms):
+        yield number, executor.launch(arm, arm.case.threads, timeout_seconds)
 
 
 class LocalExecutor:
@@ -32,23 +51,37 @@ class LocalExecutor:
         allow_code: leave to run code that a model brings (``--allow-code``).
     """
 
+    takes_turns = True
+
     def __init__(self, memory_limit_bytes: int | None = None, *, allow_code: bool = False) -> None:
         self._allow_code = allow_code
-        self._memory_limit = memory_limit_bytes or int(MEMORY_SHARE * _available_bytes())
+        self._memory_limit = memory_limit_bytes or int(MEMORY_SHARE * available_bytes())
         self._observer = Observer()
+        self._resident: dict[str, int] = {}
 
     def launch(self, request: Request, threads: int, timeout_seconds: float) -> Outcome:
         """Start a worker, ask it once, end it; sensors are read while it samples."""
         monitor = self._observer.monitor(request)
         worker = WorkerProcess(threads, extra=JOBS.get(request.job).environment)
         try:
-            outcome = worker.ask(self._bounded(request), timeout_seconds, monitor.phase)
+            outcome = worker.ask(
+                {**request.to_json(), **self._limits(request)}, timeout_seconds, monitor.phase
+            )
         finally:
             monitor.stop()
             worker.close()
         self._observer.add(request, monitor, outcome)
         outcome.notes["memory_bound"] = worker.memory_bound
         return outcome
+
+    def block(self, request: BlockRequest, timeout_seconds: float) -> Iterator[tuple[int, Outcome]]:
+        """Time cases together; a single one alone."""
+        if len(request.arms) == 1:
+            return one_at_a_time(self, request, timeout_seconds)
+        from cspbench.runner.together import Together
+
+        together = Together(request, timeout_seconds, self._limits, self._observer, self._resident)
+        return together.run()
 
     def series(self, requests: Sequence[Request], timeout_seconds: float) -> Iterator[Outcome]:
         """One worker for all jobs, a new one after a worker died."""
@@ -59,22 +92,17 @@ class LocalExecutor:
                     worker.close()
                     worker = None
                 worker = worker or WorkerProcess()
-                yield worker.ask(self._bounded(request), timeout_seconds)
+                yield worker.ask({**request.to_json(), **self._limits(request)}, timeout_seconds)
         finally:
             if worker is not None:
                 worker.close()
 
-    def _bounded(self, request: Request) -> Json:
+    def _limits(self, request: Request) -> Json:
+        """Keys of a worker's job that bound it."""
         limits: Json = {
             "memory_limit_bytes": self._memory_limit,
             "allow_code": self._allow_code,
         }
         if DEVICES.get(getattr(request, "device", HOST)).data_limit:
             limits["data_limit_bytes"] = self._memory_limit
-        return {**request.to_json(), **limits}
-
-
-def _available_bytes() -> int:
-    import psutil
-
-    return int(psutil.virtual_memory().available)
+        return limits

@@ -16,7 +16,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Protocol
@@ -32,7 +32,7 @@ from cspbench.jobs.burst import (
     LoadResult,
 )
 from cspbench.jobs.spec import Request
-from cspbench.runner.executor import MEMORY_SHARE
+from cspbench.runner.block_request import MEMORY_SHARE, available_bytes
 from cspbench.runner.process import Outcome, WorkerProcess
 
 #: How long a burst lasts.
@@ -152,9 +152,7 @@ class WorkerArm:
         """Load and warm up. The worker checks that its outputs agree with the reference."""
         limits = self._spec.limits
         if limits is None:
-            from psutil import virtual_memory
-
-            limits = {"memory_limit_bytes": int(MEMORY_SHARE * virtual_memory().available)}
+            limits = {"memory_limit_bytes": int(MEMORY_SHARE * available_bytes())}
         result: LoadResult = self._ask(self._spec.request, self._spec.timeout_seconds, limits)
         self._expected_ns = result.inference_ns or BURST_NS
         return Loaded(self._expected_ns, Conditions(result.affinity, result.nice), result)
@@ -199,6 +197,8 @@ class Turns:
     """
 
     all_or_none: bool = False
+    #: Arms for which there was no room.
+    left_out: set[str] = field(default_factory=set)
     loaded: dict[str, Loaded] = field(default_factory=dict)
     bursts: dict[str, list[Burst]] = field(default_factory=dict)
     lost: dict[str, ArmLostError] = field(default_factory=dict)
@@ -216,7 +216,9 @@ def run_block(
     same_counts: bool = False,
     all_or_none: bool = False,
     warm_rounds: int = 0,
+    room: Callable[[str], bool] = lambda _: True,
     phase: PhaseReport = lambda _: None,
+    afterwards: Callable[[str, Arm, float], None] = lambda _name, _arm, _ns: None,
 ) -> Turns:
     """Start all arms, let them take bursts in turn, and end them.
 
@@ -228,7 +230,9 @@ def run_block(
             otherwise each as many as it needs for 40 ms.
         all_or_none: the first arm that is lost ends the block.
         warm_rounds: rounds before the first that counts.
+        room: asked before an arm is started beside others whether there is memory for it.
         phase: told "sample" when the turns begin and "close" when they end.
+        afterwards: called with each arm and the time of its inference while all still live.
 
     Returns:
         Loads and bursts. An arm that fails leaves the block, and the others go on.
@@ -238,15 +242,11 @@ def run_block(
     """
     turns = Turns(all_or_none)
     with contextlib.ExitStack() as stack:
-        started: dict[str, Arm] = {}
-        for name, arm in arms.items():
+        for arm in arms.values():
             stack.callback(arm.close)
-            with _leaving(turns, name):
-                arm.start()
-                started[name] = arm
-        _load(started, turns)
+        _load(arms, turns, room)
         _leave_unlike(turns)
-        live = [name for name in started if name not in turns.lost]
+        live = [name for name in turns.loaded if name not in turns.lost]
         if not live:
             return turns
         counts = _burst_counts({name: turns.loaded[name] for name in live}, same=same_counts)
@@ -254,19 +254,20 @@ def run_block(
         total = rounds({name: turns.loaded[name] for name in live})
         turns.bursts = {name: [] for name in live}
         for order in islice(orders, warm_rounds):
-            _round(started, [names[number] for number in order], counts, turns)
+            _round(arms, [names[number] for number in order], counts, turns)
         for name, bursts in turns.bursts.items():
             if bursts and not same_counts:  # what the arm takes now that it does not share
-                counts[name] = _count(min(burst.inference_ns for burst in bursts))
+                counts[name] = burst_count(min(burst.inference_ns for burst in bursts))
             bursts.clear()
         phase("sample")
         for order in islice(orders, total):
-            _round(started, [names[number] for number in order], counts, turns)
+            _round(arms, [names[number] for number in order], counts, turns)
         phase("close")
         for name in live:
             if name not in turns.lost:
                 with _leaving(turns, name):
-                    _check_unchanged(name, started[name], turns.loaded[name])
+                    _check_unchanged(name, arms[name], turns.loaded[name])
+                    afterwards(name, arms[name], turns.bursts[name][-1].inference_ns)
     return turns
 
 
@@ -281,24 +282,31 @@ def _leaving(turns: Turns, name: str) -> Iterator[None]:
         turns.lost[name] = lost
 
 
-def _load(arms: Mapping[str, Arm], turns: Turns) -> None:
-    """Load all arms, as many at once as there are processors."""
+def _load(arms: Mapping[str, Arm], turns: Turns, room: Callable[[str], bool]) -> None:
+    """Start and load the arms, as many at once as there are processors."""
+    loading: dict[Future[Loaded], str] = {}
 
-    def load(name: str) -> Loaded | ArmLostError:
-        try:
-            return arms[name].load()
-        except ArmLostError as lost:
-            return lost
+    def collect(when: str) -> None:
+        done, _ = wait(loading, return_when=when)
+        for future in done:
+            name = loading.pop(future)
+            with _leaving(turns, name):
+                turns.loaded[name] = future.result()
 
-    if not arms:
-        return
-    with ThreadPoolExecutor(min(len(arms), usable_processors())) as pool:
-        for name, result in zip(arms, pool.map(load, arms), strict=True):
-            if isinstance(result, Loaded):
-                turns.loaded[name] = result
+    at_once = usable_processors()
+    with ThreadPoolExecutor(at_once) as pool:
+        for number, (name, arm) in enumerate(arms.items()):
+            if len(loading) == at_once:
+                collect(FIRST_COMPLETED)
+            if number and not room(name):
+                turns.left_out.add(name)
                 continue
             with _leaving(turns, name):
-                raise result
+                # In this thread: Linux ends a worker with the thread that started it.
+                arm.start()
+                loading[pool.submit(arm.load)] = name
+        collect(ALL_COMPLETED)
+    turns.loaded = {name: turns.loaded[name] for name in arms if name in turns.loaded}
 
 
 def usable_processors() -> int:
@@ -317,14 +325,16 @@ def _round(
                 turns.bursts[name].append(arms[name].burst(counts[name]))
 
 
-def _count(inference_ns: float) -> int:
+def burst_count(inference_ns: float) -> int:
+    """Inferences in a burst of about BURST_NS, at least one."""
     return max(1, round(BURST_NS / inference_ns))
 
 
 def _burst_counts(loaded: Mapping[str, Loaded], *, same: bool) -> dict[str, int]:
     """Inferences in a burst of each arm."""
-    slowest = max(item.inference_ns for item in loaded.values())
-    return {name: _count(slowest if same else item.inference_ns) for name, item in loaded.items()}
+    times = {name: item.inference_ns for name, item in loaded.items()}
+    slowest = max(times.values())
+    return {name: burst_count(slowest if same else ns) for name, ns in times.items()}
 
 
 def _leave_unlike(turns: Turns) -> None:

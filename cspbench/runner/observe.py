@@ -4,12 +4,25 @@ from __future__ import annotations
 
 import time
 import weakref
+from collections.abc import Sequence
+from dataclasses import dataclass
 
+from cspbench.core.statuses import Status
 from cspbench.jobs.spec import JOBS, Request
 from cspbench.machine.devices.spec import DEVICES, HOST
-from cspbench.machine.sensors.monitor import AUTO, NONE, Monitor, select_sensors
+from cspbench.machine.sensors.monitor import AUTO, NONE, Monitor, Trace, select_sensors
 from cspbench.machine.sensors.summary import Power, energy, power, summarise, throttled
 from cspbench.runner.process import Outcome
+
+
+@dataclass(frozen=True)
+class PowerWindow:
+    """Readings while one case ran alone so many inferences, which took so many seconds."""
+
+    traces: Sequence[Trace]
+    seconds: float
+    inferences: int
+
 
 #: How long idle power is measured, once a run, before its first timed launch.
 IDLE_SECONDS = 2.0
@@ -56,6 +69,35 @@ class Observer:
             outcome.notes["energy"] = used
         if throttled(monitor.traces, device):
             outcome.flags.append("throttled")
+
+    def powered(self, request: Request) -> bool:
+        """Whether a sensor gives the power of the request's device."""
+        return self._idle.get(_conditions(request)) is not None
+
+    def add_shared(
+        self, request: Request, traces: Sequence[Trace], window: PowerWindow | None,
+        outcome: Outcome,
+    ) -> None:  # fmt: skip
+        """Add what the sensors say of a launch that shared its time with others.
+
+        Args:
+            request: the launch's.
+            traces: readings while all took turns.
+            window: readings while this one ran alone, for its energy.
+            outcome: how it ended.
+        """
+        if outcome.status is not Status.OK or not traces:
+            return
+        outcome.notes["sensors"] = summarise(traces)
+        device, setting = _conditions(request)
+        if throttled(traces, device):
+            outcome.flags.append("throttled")
+        if window is None:
+            return
+        idle = self._idle.get((device, setting))
+        used = energy(power(window.traces, device), idle, window.seconds, window.inferences)
+        if used is not None:
+            outcome.notes["energy"] = used
 
     def _measure_idle(self, monitor: Monitor, device: str) -> Power | None:
         if monitor.names().isdisjoint(source.name for source in DEVICES.get(device).power):

@@ -97,11 +97,17 @@ def describe(plan: Plan, now: datetime.datetime) -> dict[str, Any]:
             "overrides": list(suite.overrides),
             "measure": vars(suite.measure),
         },
-        "schedule": "rounds",
+        "schedule": "rounds" if suite.measure.together == 1 else "interleaved",
+        "reference": reference(plan),
         "cases": [_describe_case(planned) for planned in plan.cases],
         "environment": fingerprint(libraries(), folder),
         "analyses": {},
     }
+
+
+def reference(plan: Plan) -> str | None:
+    """The case that ratios are relative to: the first that can run."""
+    return plan.runnable[0].id if plan.runnable else None
 
 
 def _describe_case(planned: PlannedCase) -> dict[str, Any]:

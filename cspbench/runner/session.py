@@ -6,22 +6,27 @@ import datetime
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
 from cspbench.backends.spec import BACKENDS, device_of
 from cspbench.core.statuses import FLAGS, NOT_RUNNABLE, Status
 from cspbench.jobs.ceilings import CeilingsRequest
 from cspbench.jobs.spec import JOBS, Json, Policy, kinds_with
+from cspbench.runner.block_request import CHECK, BlockRequest
+from cspbench.runner.blocks import Blocks
 from cspbench.runner.executor import Executor
 from cspbench.runner.plan import Plan, PlannedCase
 from cspbench.runner.prepare import prepare
 from cspbench.runner.process import Outcome
-from cspbench.runner.rounds import Rounds
 from cspbench.store.ceilings import CeilingsPort, MachineCeilings
 from cspbench.store.launch import Launch, with_notes
+from cspbench.store.ratios import CHECK_JOB, ratios_of
 from cspbench.store.records import MAX_LOST, is_disturbed
 from cspbench.store.rundir import RunDirectory
+
+#: Orders of rounds that a block is taken to use: the next block goes on in the design from there.
+ORDERS_A_BLOCK = 7
 
 
 class Progress(Protocol):
@@ -80,6 +85,9 @@ class Session:
         self._progress = progress
         self._ceilings = ceilings or MachineCeilings(directory)
         self._name = uuid.uuid4().hex[:8]
+        self._blocks = 0
+        self._in_turn: list[Launch] = []  # of this session and those before it
+        self._reference = directory.meta.get("reference")
         self._numbers: Counter[str] = Counter()  # next launch number of a case
         self._timed: Counter[str] = Counter()  # good timing launches of a case
         self._extras: dict[str, set[str]] = {  # kind of launch -> cases that had theirs
@@ -103,6 +111,7 @@ class Session:
             # Not a count: a damaged line of the file leaves a gap.
             self._numbers[launch.case] = max(self._numbers[launch.case], launch.number + 1)
             self._remember(launch)
+            self._in_turn.append(launch)
 
     def prepare(self) -> list[PlannedCase]:
         """Make what artifacts and analyses are missing; return the cases still to be launched."""
@@ -188,26 +197,72 @@ class Session:
             reserve = self._extras_left(cases) * (now - first) / max(launched, 1)
             return now - self._begun + reserve > measure.budget_seconds
 
-        rounds = Rounds(list(cases), measure.rounds, measure.seed, self._timed, out_of_time)
-        left = rounds.remaining().total() + self._extras_left(cases)
+        blocks = Blocks(
+            list(cases),
+            measure.rounds,
+            measure.seed,
+            self._timed,
+            together=measure.together,
+            scattering=lambda: self._scattering(cases),
+            out_of_time=out_of_time,
+        )
+        left = blocks.remaining().total() + self._extras_left(cases)
         self._progress.started(self._plan, left)
-        for case_id in rounds:
-            outcome, launch = self._launch(cases[case_id], "time")
-            launched += 1
-            rounds.report(
-                case_id,
-                good=launch.good,
-                final=launch.status in NOT_RUNNABLE or outcome.final,
-                lost=launch.status is Status.LOST,
-                disturbed=is_disturbed(launch),
-            )
-            left = rounds.remaining().total() + self._extras_left(cases)
-            self._progress.launched(launch, left)
-        if rounds.rounds < measure.rounds:
-            self._directory.update(lambda meta: _note_rounds(meta, rounds.rounds))
+        for case_ids in blocks:
+            for case_id, outcome, launch in self._block(cases, case_ids):
+                launched += 1
+                if launch.job != CHECK_JOB and case_id in case_ids:
+                    blocks.report(
+                        case_id,
+                        good=launch.good,
+                        final=launch.status in NOT_RUNNABLE or outcome.final,
+                        lost=launch.status is Status.LOST,
+                        disturbed=is_disturbed(launch),
+                    )
+                left = blocks.remaining().total() + self._extras_left(cases)
+                self._progress.launched(launch, left)
+        if blocks.rounds < measure.rounds:
+            self._directory.update(lambda meta: _note_rounds(meta, blocks.rounds))
         # What could not be timed is not worth a look at its memory or its layers.
         for done in self._extras.values():
             done |= {case_id for case_id in cases if not self._timed[case_id]}
+
+    def _block(
+        self, cases: Mapping[str, PlannedCase], case_ids: Sequence[str]
+    ) -> Iterator[tuple[str, Outcome, Launch]]:
+        """Time cases together, with the reference among them; store each launch."""
+        members, reference = list(case_ids), None
+        if self._executor.takes_turns and self._measure.together != 1 and len(cases) > 1:
+            reference = self._reference if self._reference in cases else None
+        if reference is not None and reference not in members:
+            members.insert(0, reference)
+        request = BlockRequest(
+            name=str(self._blocks),
+            arms=tuple(self._request(cases[case_id], "time") for case_id in members),
+            reference=None if reference is None else members.index(reference),
+            seed=f"{self._measure.seed}/{len(members)}",
+            skip=self._blocks * ORDERS_A_BLOCK,
+        )
+        self._blocks += 1
+        self._progress.launching(members[0] if len(members) == 1 else f"{len(members)} cases")
+        for number, outcome in self._executor.block(request, self._measure.timeout_seconds):
+            checking = number == CHECK
+            case_id = str(reference) if checking else members[number]
+            launch = self._store(case_id, CHECK_JOB if checking else "time", outcome)
+            self._in_turn.append(launch)
+            yield case_id, outcome, launch
+
+    def _scattering(self, cases: Mapping[str, PlannedCase]) -> list[str]:
+        """Cases whose ratio is not as sharp as the suite asks for."""
+        if self._reference is None:
+            return []
+        found = ratios_of(self._in_turn, self._reference).cases
+        target = self._measure.target_ratio
+        return [
+            case_id
+            for case_id in cases
+            if case_id in found and (found[case_id].ratio.half_width or 0.0) > target
+        ]
 
     def _look_for_ceilings(self, cases: Iterable[PlannedCase]) -> None:
         """Note the devices' ceilings; measure them where the suite asks and they are unknown."""
@@ -235,8 +290,14 @@ class Session:
     def _launch(self, planned: PlannedCase, kind: str) -> tuple[Outcome, Launch]:
         """Do one job in a process of its own, and store how it ended."""
         self._progress.launching(planned.id)
+        request = self._request(planned, kind)
+        timeout = self._measure.timeout_seconds
+        outcome = self._executor.launch(request, planned.case.threads, timeout)
+        return outcome, self._store(planned.id, kind, outcome)
+
+    def _request(self, planned: PlannedCase, kind: str) -> Any:
         measure = self._measure
-        request = JOBS.get(kind).request(
+        return JOBS.get(kind).request(
             case=planned.case,
             artifact=planned.artifact.path,
             reference=planned.artifact.reference,
@@ -247,8 +308,6 @@ class Session:
             max_seconds=measure.max_seconds,
             sensors=measure.sensors,
         )
-        outcome = self._executor.launch(request, planned.case.threads, measure.timeout_seconds)
-        return outcome, self._store(planned.id, kind, outcome)
 
     def _store(self, case_id: str, job: str, outcome: Outcome) -> Launch:
         """Put a launch on disk; on return it is there. Its envelope is written here alone."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Annotated, Any
 
-from cspbench.core.bounds import Amount, Checked, Number, Within, checked
+from cspbench.core.bounds import Amount, Checked, Number, Within, checked, short
 from cspbench.core.case import Case
 from cspbench.core.statuses import Status
 from cspbench.errors import InputError
@@ -20,12 +20,6 @@ def check_case_id(text: str) -> str:
         Case.parse(text)
     except InputError as error:
         raise ValueError(str(error)) from None
-    return text
-
-
-def _short(text: str) -> str:
-    if len(text) > 32:
-        raise ValueError("the name of a job is too long")
     return text
 
 
@@ -58,7 +52,7 @@ class Launch:
     """
 
     case: Annotated[str, Checked(check_case_id)]
-    job: Annotated[str, Checked(_short)]
+    job: Annotated[str, Checked(short)]
     number: Annotated[int, Within(0, 10**9)]
     session: str
     status: Status

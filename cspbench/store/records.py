@@ -155,14 +155,15 @@ def is_disturbed(launch: Launch) -> bool:
 
 
 def undisturbed_first(measured: Sequence[Launch], rounds: int) -> tuple[Launch, ...]:
-    """The launches that count: one for each round, disturbed ones only if others are lacking.
+    """The launches that count: all undisturbed ones, and disturbed ones where rounds lack them.
 
     The state of the machine decides whether a launch was disturbed, never its latency, so the
     choice does not bias the numbers.
     """
     clean = [launch for launch in measured if not is_disturbed(launch)]
     disturbed = [launch for launch in measured if is_disturbed(launch)]
-    return tuple(sorted((clean + disturbed)[:rounds], key=lambda launch: launch.number))
+    chosen = clean + disturbed[: max(0, rounds - len(clean))]
+    return tuple(sorted(chosen, key=lambda launch: launch.number))
 
 
 def _status(

@@ -132,6 +132,7 @@ class Meta(_Part):
     analyses: dict[str, _Analysis] = {}
     ceilings: dict[str, Ceilings] = {}
     rounds_in_budget: Count | None = None
+    reference: CaseText | None = None
     fleet: _Fleet | None = None
 
 

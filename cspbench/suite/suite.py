@@ -31,7 +31,25 @@ def setting(default: Any, description: str, *, key: str = "", **bounds: float) -
 class Measure:
     """How to measure: the ``measure:`` section of a suite."""
 
-    rounds: int = setting(5, "launches (fresh processes) of each case", ge=1, le=1000)
+    rounds: int = setting(
+        5,
+        "launches (fresh processes) of each case; those of one round live together",
+        ge=1,
+        le=1000,
+    )
+    together: int | None = setting(
+        None,
+        "how many cases live together and take turns (default: all that fit into memory); 1: each "
+        "launch is alone on the machine",
+        ge=1,
+        le=1000,
+    )
+    target_ratio: float = setting(
+        0.02,
+        "cases whose ratio to the reference has a 95 % interval with a larger half width get more "
+        "launches, up to three times as many, while the budget lasts",
+        gt=0,
+    )
     warmup_seconds: float = setting(
         2.0, "bound of the warm-up of a launch in seconds; auto: 2 s", key="warmup", ge=0, le=600
     )

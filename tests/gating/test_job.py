@@ -6,7 +6,6 @@ import os
 import signal
 import sys
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 
@@ -306,11 +305,11 @@ def test_models_without_room_for_both_are_measured_by_pairs_of_processes(suite, 
 
     def available():
         together.append(len(alive))
-        return SimpleNamespace(available=2**20 if len(alive) == 2 else 2**33)
+        return 2**20 if len(alive) == 2 else 2**33
 
     monkeypatch.setattr(WorkerArm, "start", lambda arm: alive.add(id(arm)) or start(arm))
     monkeypatch.setattr(WorkerArm, "close", lambda arm: alive.discard(id(arm)) or close(arm))
-    monkeypatch.setattr("psutil.virtual_memory", available)
+    monkeypatch.setattr(interleaved, "available_bytes", available)
     settings = GateSettings(interim=(InterimAnalysis(2, 0.02),), pairs=2)
     report = real_gate(suite, "set:engine=classic", "set:engine=classic", settings)
     (made,) = [blocks for name, blocks in report.generations.items() if "itself" not in name]

@@ -14,9 +14,10 @@ from cspbench.core.statuses import Status
 from cspbench.errors import InputError
 from cspbench.runner import plan as plan_module
 from cspbench.runner import session as session_module
+from cspbench.runner.blocks import shuffled
+from cspbench.runner.executor import one_at_a_time
 from cspbench.runner.plan import plan_suite
 from cspbench.runner.process import Outcome
-from cspbench.runner.rounds import shuffled
 from cspbench.runner.run import execute, new_run, resumable
 from cspbench.runner.session import Session, Silent
 from cspbench.store.migrate import FORMAT
@@ -98,6 +99,8 @@ class FakeExecutor:
         directory: if given, every launch before must be on disk when the next one starts.
     """
 
+    takes_turns = False
+
     def __init__(self, launches=None, prepares=None, directory=None):
         self._launches = {id_of(text): list(found) for text, found in (launches or {}).items()}
         self._prepares = prepares or {}
@@ -118,6 +121,9 @@ class FakeExecutor:
         if isinstance(found, BaseException):
             raise found
         return found
+
+    def block(self, request, timeout_seconds):
+        return one_at_a_time(self, request, timeout_seconds)
 
     def series(self, requests, timeout_seconds):
         for request in requests:
@@ -545,7 +551,11 @@ def test_a_run_is_not_resumed_after_a_model_changed(tmp_path):
 def test_run_json_says_what_was_planned_where(tmp_path):
     done = run(tmp_path, suite("a/cpu", "a/board"), FakeExecutor())
     meta = done.stored.meta
-    assert (meta["format"], meta["run"], meta["schedule"]) == (FORMAT, done.path.name, "rounds")
+    assert (meta["format"], meta["run"], meta["schedule"]) == (
+        FORMAT,
+        done.path.name,
+        "interleaved",
+    )
     assert meta["suite"]["name"] == "tiny"
     assert meta["suite"]["measure"] == {**vars(MEASURE), "extras": []}
     assert [case["id"] for case in meta["cases"]] == [id_of("a/cpu"), id_of("a/board")]

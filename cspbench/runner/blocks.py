@@ -1,7 +1,7 @@
-"""Schedule ``rounds``: every round launches every case once, in shuffled order.
+"""Which cases are in the next block: all that lag behind, in shuffled order, a few at a time.
 
-This spreads drift of the machine over all cases, and shows the variance between processes. The
-schedule only decides which case is next; it launches nothing.
+Every round launches every case once. This spreads drift of the machine over all cases, and shows
+the variance between processes. The schedule only decides which cases are next; it launches nothing.
 """
 
 from __future__ import annotations
@@ -12,17 +12,23 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from cspbench.store.records import FEW_LAUNCHES, MAX_BAD_ENDS, MAX_LOST
 
+#: A case whose ratio scatters has at most so many times the launches that the suite asks for.
+MOST_TIMES = 3
 
-class Rounds:
-    """Decides the next launch by the ends of the launches before it.
+
+class Blocks:
+    """Decides the next block by the ends of the launches before it.
 
     Args:
         case_ids: cases to launch.
         rounds: good launches that each case needs.
         seed: seed of the shuffled orders, which the run records.
         done: good launches that each case has already (in a resumed run).
+        together: most cases of a block.
+        scattering: which cases need more launches for their ratios, once all have their rounds.
         out_of_time: whether the budget of the run is spent. From then on no disturbed launch is
-            repeated, and no round begins once every case has FEW_LAUNCHES.
+            repeated, no ratio gets more launches, and no round begins once every case has
+            FEW_LAUNCHES.
     """
 
     def __init__(
@@ -31,10 +37,14 @@ class Rounds:
         rounds: int,
         seed: int,
         done: Mapping[str, int] | None = None,
+        *,
+        together: int | None = None,
+        scattering: Callable[[], Iterable[str]] = lambda: (),
         out_of_time: Callable[[], bool] = lambda: False,
     ) -> None:
         self._case_ids = list(case_ids)
         self._rounds = rounds
+        self._most = MOST_TIMES * rounds
         self._seed = seed
         self._good = Counter(done or {})
         self._bad: Counter[str] = Counter()
@@ -42,6 +52,8 @@ class Rounds:
         self._given_up: set[str] = set()
         self._repeats: Counter[str] = Counter()
         self._max_repeats = max(1, rounds // 3)
+        self._together = together
+        self._scattering = scattering
         self._out_of_time = out_of_time
 
     @property
@@ -95,17 +107,34 @@ class Rounds:
             }
         )
 
-    def __iter__(self) -> Iterator[str]:
-        """Yield case ids to launch. The caller reports each end before it asks for the next id."""
+    def __iter__(self) -> Iterator[list[str]]:
+        """Yield the cases of each block. The caller reports all ends before it asks for more."""
         number = 0
-        while remaining := self.remaining():
-            # A round launches the cases that lag behind; in an undisturbed run these are all.
-            most = max(remaining.values())
-            behind = [case_id for case_id in self._case_ids if remaining.get(case_id) == most]
-            for case_id in shuffled(behind, self._seed, number):
-                if case_id in self.remaining():
-                    yield case_id
+        while cases := self._next():
+            owing = bool(self.remaining())
+            order = shuffled(cases, self._seed, number)
+            size = self._together or len(order)
+            for start in range(0, len(order), size):
+                block = order[start : start + size]
+                if owing:
+                    block = [case_id for case_id in block if case_id in self.remaining()]
+                if block:
+                    yield block
             number += 1
+
+    def _next(self) -> list[str]:
+        """The cases that lag behind (in an undisturbed run all), then those that scatter."""
+        remaining = self.remaining()
+        if remaining:
+            most = max(remaining.values())
+            return [case_id for case_id in self._case_ids if remaining.get(case_id) == most]
+        if self._out_of_time():
+            return []
+        return [
+            case_id
+            for case_id in self._scattering()
+            if case_id not in self._given_up and self._good[case_id] < self._most
+        ]
 
 
 def shuffled(case_ids: Iterable[str], seed: int, number: int) -> list[str]:

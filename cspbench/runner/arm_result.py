@@ -1,0 +1,119 @@
+"""What an arm of a block found, as the result of a timing launch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import median
+
+from cspbench.core.statuses import Status
+from cspbench.jobs.burst import BurstResult
+from cspbench.jobs.spec import to_plain
+from cspbench.jobs.time import TimeRequest, TimeResult, Turns
+from cspbench.machine.devices.spec import DEVICES
+from cspbench.machine.sensors.proc import Interference
+from cspbench.measure.sampling import Drift, WarmUp
+from cspbench.measure.scope import scope_of
+from cspbench.measure.statistics import batch_means_half_width
+from cspbench.measure.threads import wrong_threads
+from cspbench.runner.interleaved import Burst, Loaded
+from cspbench.runner.process import Outcome
+
+
+def own_seconds(bursts: Sequence[Burst]) -> float:
+    """Processor time of an arm's process in its bursts."""
+    return sum(result.own_ns or 0 for result in _results(bursts)) / 1e9
+
+
+def arm_outcome(
+    request: TimeRequest,
+    block: str,
+    loaded: Loaded,
+    bursts: Sequence[Burst],
+    drift: Drift | None,
+    interference: Interference | None,
+) -> Outcome:
+    """The outcome of a launch that took turns.
+
+    Args:
+        request: its case.
+        block: name of the block.
+        loaded: what the worker reported when it was warm.
+        bursts: one a round.
+        drift: of the case against the others of its rounds.
+        interference: what other processes took while turns were taken.
+    """
+    result, results = loaded.result, _results(bursts)
+    assert result is not None, "a real worker reports its load"
+    problem = _wrong_threads(request, result.backend.get("threads"), results)
+    if problem:
+        return Outcome(Status.FAILED, problem)
+    samples = [ns for burst in results for ns in burst.latencies_ns]
+    warm = result.warmup or WarmUp(0, result.steady)
+    timed = TimeResult(
+        latencies_ns=samples,
+        load_ns=result.load_ns,
+        first_ns=result.first_ns,
+        # Beside loading neighbours no warm-up looks steady. What counts is that the case does not
+        # drift against the others.
+        warmup=WarmUp(warm.count, drift is None or not drift.slow, warm.window_medians_ns),
+        agreement=result.agreement,
+        sample_seconds=sum(samples) / 1e9,
+        scope=scope_of(request.options),
+        stop="max_seconds",
+        relative_half_width=batch_means_half_width(samples),
+        backend=result.backend,
+        interference=interference,
+        drift=drift,
+        device=_device_times(results),
+        turns=_turns(block, results),
+    )
+    return Outcome(Status.OK, answer=to_plain(timed))
+
+
+def _results(bursts: Sequence[Burst]) -> list[BurstResult]:
+    return [burst.result for burst in bursts if burst.result is not None]
+
+
+def _on_device(results: Sequence[BurstResult]) -> bool:
+    """Whether the bursts were timed by a device's own events."""
+    return any(burst.ns != sum(burst.latencies_ns) for burst in results)
+
+
+def _device_times(results: Sequence[BurstResult]) -> dict[str, float | None] | None:
+    if not _on_device(results):
+        return None
+    return {"device_ns": median(burst.ns / burst.count for burst in results)}
+
+
+def _turns(block: str, results: Sequence[BurstResult]) -> Turns:
+    lost = [burst.lost_ns for burst in results]
+    known = [value for value in lost if value is not None]
+    return Turns(
+        block=block,
+        counts=[burst.count for burst in results],
+        lost_ns=known if len(known) == len(lost) else None,
+        device_ns=[burst.ns for burst in results] if _on_device(results) else None,
+        minor_faults=_sum([burst.minor_faults for burst in results]),
+        system_ns=_sum([burst.system_ns for burst in results]),
+    )
+
+
+def _sum(values: Sequence[int | None]) -> int | None:
+    """The sum; None if the system does not tell all of them."""
+    return None if None in values else sum(value for value in values if value is not None)
+
+
+def _wrong_threads(
+    request: TimeRequest, reported: object, results: Sequence[BurstResult]
+) -> str | None:
+    if not DEVICES.get(request.device).on_host:
+        return None
+    used = Interference(
+        seconds=sum(burst.wall_ns or 0 for burst in results) / 1e9,
+        foreign_cpu_s=0.0,
+        steal_s=0.0,
+        load_1m_before=0.0,
+        load_1m_after=0.0,
+        own_cpu_s=sum(burst.own_ns or 0 for burst in results) / 1e9,
+    )
+    return wrong_threads(request.case.threads, reported, used)

@@ -1,0 +1,34 @@
+"""What is asked for when cases are to take turns, and the memory that they may take."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cspbench.jobs.time import TimeRequest
+
+#: Share of the free memory that a worker may take unless told otherwise.
+MEMORY_SHARE = 0.8
+#: Stands for the reference's second arm among the outcomes of a block.
+CHECK = -1
+
+
+@dataclass(frozen=True)
+class BlockRequest:
+    """Cases that are to live together and take turns.
+
+    ``name`` is common to their launches. ``reference`` is the arm that ratios are relative to; it
+    takes part twice. ``seed`` draws the orders of the rounds, ``skip`` of them were used before.
+    """
+
+    name: str
+    arms: tuple[TimeRequest, ...]
+    reference: int | None = None
+    seed: str = ""
+    skip: int = 0
+
+
+def available_bytes() -> int:
+    """Free memory of this machine."""
+    import psutil
+
+    return int(psutil.virtual_memory().available)

@@ -1,0 +1,246 @@
+"""Blocks on this machine: which cases fit together, their turns, and a result for each.
+
+Cases that do not fit into memory together are split into blocks that share the reference, so that
+their ratios hold too. How much a case takes is guessed before its first block and known afterwards.
+While the arms load, the memory that is still free is watched: a case that finds no room, or that
+runs out of memory beside others, is measured alone after its block.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+
+from cspbench.core.statuses import Status
+from cspbench.jobs.burst import LoadRequest
+from cspbench.jobs.spec import Json, Request
+from cspbench.jobs.time import TimeRequest
+from cspbench.machine.sensors.monitor import Trace
+from cspbench.machine.sensors.proc import CpuTimes, Interference, between, read_cpu_times
+from cspbench.measure.drift import relative_drifts
+from cspbench.measure.orders import balanced_orders
+from cspbench.measure.sampling import Drift
+from cspbench.runner.arm_result import arm_outcome, own_seconds
+from cspbench.runner.block_request import CHECK, BlockRequest, available_bytes
+from cspbench.runner.interleaved import (
+    Arm,
+    ArmSpec,
+    Loaded,
+    Turns,
+    WorkerArm,
+    burst_count,
+    run_block,
+)
+from cspbench.runner.observe import Observer, PowerWindow
+from cspbench.runner.process import Outcome
+
+#: Rounds of a block at least, however slow its cases are, and at most.
+MIN_ROUNDS, MAX_ROUNDS = 8, 200
+#: Rounds before the first that counts: what loading side by side did to caches is over then.
+WARM_ROUNDS = 2
+#: Guess of a worker's memory: a library at work, and the model a few times over.
+WORKER_BYTES, MODEL_COPIES = 400 * 2**20, 4
+#: This share of the memory that was free before the block is left free.
+SPARE_SHARE = 0.2
+#: How long an arm works alone after the turns where a sensor gives its power.
+POWER_NS = 1_000_000_000
+
+
+def packed(needs: Mapping[int, int], reference: int | None, capacity: int) -> list[tuple[int, ...]]:
+    """Split arms into blocks that fit into memory.
+
+    Args:
+        needs: bytes that each arm takes, in the order of the arms.
+        reference: an arm that each block holds twice (the second time as CHECK), if there is room.
+        capacity: bytes that all arms of a block may take.
+
+    Returns:
+        The arms of each block. One that does not fit beside the reference is alone.
+    """
+    shared: tuple[int, ...] = () if reference is None else (reference, CHECK)
+    base = 0 if reference is None else 2 * needs[reference]
+    blocks: list[list[int]] = []
+    alone: list[tuple[int, ...]] = []
+    room = 0
+    for arm, size in needs.items():
+        if arm == reference:
+            continue
+        if base + size > capacity:
+            alone.append((arm,))
+        elif blocks and size <= room:
+            blocks[-1].append(arm)
+            room -= size
+        else:
+            blocks.append([arm])
+            room = capacity - base - size
+    if reference is not None and not blocks:
+        alone.insert(0, (reference,))
+    return [(*shared, *block) for block in blocks] + alone
+
+
+@dataclass
+class Together:
+    """The arms of a block request, measured in as few blocks as fit into memory.
+
+    ``timeout_seconds`` bounds every phase of a load, ``limits`` gives the keys of a job that bound
+    a worker. ``resident`` holds the bytes that the worker of a case took, for later blocks.
+    """
+
+    request: BlockRequest
+    timeout_seconds: float
+    limits: Callable[[Request], Json]
+    observer: Observer
+    resident: dict[str, int]
+
+    def run(self) -> Iterator[tuple[int, Outcome]]:
+        """Measure block after block.
+
+        Yields:
+            number of an arm, or CHECK, and how its launch ended.
+        """
+        needs = {number: self.needs_bytes(arm) for number, arm in enumerate(self.request.arms)}
+        capacity = int((1 - SPARE_SHARE) * available_bytes())
+        blocks = packed(needs, self.request.reference, capacity)
+        for number, arms in enumerate(blocks):
+            block = _Block(self, arms, f"{self.request.name}.{number}")
+            yield from block.run()
+            blocks += [(arm,) for arm in block.without_room]
+
+    def arm(self, number: int) -> TimeRequest:
+        """The request of an arm; CHECK is the reference's."""
+        if number == CHECK:
+            assert self.request.reference is not None
+            return self.request.arms[self.request.reference]
+        return self.request.arms[number]
+
+    def needs_bytes(self, arm: TimeRequest) -> int:
+        """Memory that the worker of an arm is expected to take."""
+        known = self.resident.get(arm.case.id)
+        if known is not None:
+            return known
+        return WORKER_BYTES + MODEL_COPIES * arm.artifact.stat().st_size
+
+
+@dataclass
+class _Block:
+    """One block of some arms. ``without_room`` are those that left for lack of memory."""
+
+    of: Together
+    numbers: tuple[int, ...]
+    name: str
+    without_room: list[int] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._requests = {self._arm_name(number): self.of.arm(number) for number in self.numbers}
+        self._workers: dict[str, WorkerArm] = {}
+        self._bounds: dict[str, str] = {}
+        self._power: dict[str, PowerWindow] = {}
+        self._before: CpuTimes | None = None
+        self._window: Interference | None = None
+        self._traces: Sequence[Trace] = ()
+
+    def _arm_name(self, number: int) -> str:
+        return self.of.arm(number).case.id + (" (again)" if number == CHECK else "")
+
+    def run(self) -> Iterator[tuple[int, Outcome]]:
+        """Take turns; the outcomes come when all processes have ended."""
+        request, observer = self.of.request, self.of.observer
+        for arm in self._requests.values():  # idle power, before anything lives
+            self._monitor = observer.monitor(arm)
+        self._workers = {name: self._worker(name, arm) for name, arm in self._requests.items()}
+        self._free = available_bytes()
+        started = time.monotonic()
+        try:
+            turns = run_block(
+                self._workers,
+                balanced_orders(len(self._workers), request.seed, request.skip),
+                self._rounds,
+                room=self._room,
+                warm_rounds=WARM_ROUNDS,
+                phase=self._phase,
+                afterwards=self._afterwards,
+            )
+        finally:
+            self._monitor.stop()
+        each = (time.monotonic() - started) / len(self.numbers)
+        drifts = relative_drifts(
+            {name: [burst.inference_ns for burst in bursts]
+             for name, bursts in turns.bursts.items() if name not in turns.lost}
+        )  # fmt: skip
+        busy = sum(own_seconds(bursts) for bursts in turns.bursts.values())
+        for number in self.numbers:
+            outcome = self._outcome(number, turns, drifts, busy)
+            if outcome is not None:
+                outcome.seconds = each
+                yield number, outcome
+
+    def _worker(self, name: str, arm: TimeRequest) -> WorkerArm:
+        known = {item.name for item in fields(LoadRequest)}
+        values = {item.name: getattr(arm, item.name) for item in fields(arm) if item.name in known}
+        spec = ArmSpec(
+            name, LoadRequest(**values), self.of.timeout_seconds, limits=self.of.limits(arm)
+        )
+        return WorkerArm(spec)
+
+    def _room(self, name: str) -> bool:
+        """Whether there is memory for one more arm."""
+        left = available_bytes() - SPARE_SHARE * self._free
+        return left > self.of.needs_bytes(self._requests[name])
+
+    def _rounds(self, loaded: Mapping[str, Loaded]) -> int:
+        """So many that the block samples for as long as its cases may together."""
+        resident = self.of.resident
+        for name in loaded:
+            case, worker = self._requests[name].case.id, self._workers[name]
+            resident[case] = max(worker.resident_bytes, resident.get(case, 0))
+            self._bounds[name] = worker.memory_bound
+        seconds = sum(self._requests[name].max_seconds for name in loaded)
+        one = sum(burst_count(arm.inference_ns) * arm.inference_ns for arm in loaded.values())
+        return min(max(round(seconds * 1e9 / one), MIN_ROUNDS), MAX_ROUNDS)
+
+    def _phase(self, phase: str) -> None:
+        """The turns begin or end: read the sensors and the machine's counters."""
+        self._monitor.phase(phase)
+        now = read_cpu_times()
+        if phase == "sample":
+            self._before = now
+        else:
+            self._window = between(self._before, now)
+            self._traces = self._monitor.traces
+
+    def _afterwards(self, name: str, arm: Arm, inference_ns: float) -> None:
+        """Measure power: a sensor cannot resolve a burst, so the arm works alone for a second."""
+        if not self.of.observer.powered(self._requests[name]):
+            return
+        self._monitor.start()
+        burst = arm.burst(max(1, round(POWER_NS / inference_ns)))
+        self._monitor.stop()
+        self._power[name] = PowerWindow(self._monitor.traces, burst.ns / 1e9, burst.count)
+
+    def _outcome(
+        self, number: int, turns: Turns, drifts: Mapping[str, Drift], busy_seconds: float
+    ) -> Outcome | None:
+        """How an arm's launch ended; None if it is to be tried alone."""
+        name = self._arm_name(number)
+        request, lost = self._requests[name], turns.lost.get(name)
+        lacked = name in turns.left_out or (lost and lost.outcome.status is Status.OOM)
+        if lacked and len(self.numbers) > 1:
+            if number != CHECK:
+                self.without_room.append(number)
+            return None
+        if lost:
+            return lost.outcome
+        bursts, window = turns.bursts[name], self._window
+        if window is not None:
+            foreign = window.foreign_cpu_s - busy_seconds
+            window = replace(
+                window, foreign_cpu_s=max(0.0, foreign), own_cpu_s=own_seconds(bursts),
+                voluntary_switches=None, involuntary_switches=None,
+            )  # fmt: skip
+        outcome = arm_outcome(
+            request, self.name, turns.loaded[name], bursts, drifts.get(name), window
+        )
+        outcome.notes["memory_bound"] = self._bounds[name]
+        self.of.observer.add_shared(request, self._traces, self._power.get(name), outcome)
+        return outcome
