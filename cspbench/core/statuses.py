@@ -80,6 +80,13 @@ FLAGS: dict[str, Flag] = {
             "fix the board's power mode, and let nothing change it while it measures",
         ),
         Flag(
+            "untrusted",
+            "the reference, measured twice in each block, differs from itself, so that ratios of "
+            "this run may be wrong by as much",
+            "measure again; if it stays, look for what treats processes differently: pinning, "
+            "priorities, limits",
+        ),
+        Flag(
             "fallback_engine",
             "the engine that the backend takes first cannot hold the model, so another one ran",
             "name one engine for all cases that are compared, such as engine: classic",

@@ -82,16 +82,28 @@ def ratio_of(per_block: Sequence[float], comparisons: int = 1) -> Ratio:
     """
     if not per_block:
         raise ValueError("no blocks")
-    count, centre = len(per_block), fmean(per_block)
+    low, high = bounds(per_block)
+    all_low, all_high = bounds(per_block, comparisons=comparisons)
+    return Ratio(math.exp(fmean(per_block)), low, high, all_low, all_high, tuple(per_block))
+
+
+def bounds(
+    per_block: Sequence[float], confidence: float = CONFIDENCE, comparisons: int = 1
+) -> tuple[float | None, float | None]:
+    """Bounds of a ratio with a confidence, alone or together with others; None without an interval.
+
+    Args:
+        per_block: one logarithm a block.
+        confidence: of all intervals of the comparison together.
+        comparisons: how many these are.
+    """
+    count = len(per_block)
     if count < 2:
-        return Ratio(math.exp(centre), None, None, None, None, tuple(per_block))
+        return None, None
     error = _deviation(per_block) / math.sqrt(count)
-    alone = dunnett_quantile(1, count - 1) * error
-    joint = dunnett_quantile(comparisons, count - 1) * error
-    return Ratio(
-        math.exp(centre), math.exp(centre - alone), math.exp(centre + alone),
-        math.exp(centre - joint), math.exp(centre + joint), tuple(per_block),
-    )  # fmt: skip
+    reach = dunnett_quantile(comparisons, count - 1, confidence) * error
+    centre = fmean(per_block)
+    return math.exp(centre - reach), math.exp(centre + reach)
 
 
 def _deviation(values: Sequence[float]) -> float:
@@ -160,21 +172,21 @@ def tukey_quantile(cases: int, freedom: int, confidence: float = CONFIDENCE) -> 
     return float(studentized_range.ppf(confidence, cases, freedom)) / math.sqrt(2)
 
 
-def told_apart(logs: Mapping[str, Sequence[float]]) -> set[frozenset[str]]:
-    """Pairs of cases whose difference over blocks is significant, all pairs considered together.
+def told_apart(logs: Mapping[str, Mapping[str, float]]) -> set[frozenset[str]]:
+    """Pairs of cases whose difference over their common blocks is significant, all pairs together.
 
     Each pair has its own standard error, because backends differ a hundredfold in their scatter
     (Games & Howell 1976 do so for unpaired groups).
 
     Args:
-        logs: for each case one value a block, in the same blocks: log of the time relative to
-            anything common to the block.
+        logs: case -> block -> log of its time relative to anything common to the block.
     """
     names = list(logs)
     found = set()
     for number, one in enumerate(names):
         for other in names[number + 1 :]:
-            shifts = [a - b for a, b in zip(logs[one], logs[other], strict=True)]
+            common = logs[one].keys() & logs[other].keys()
+            shifts = [logs[one][block] - logs[other][block] for block in common]
             if len(shifts) < 2:
                 continue
             reach = tukey_quantile(len(names), len(shifts) - 1) * _deviation(shifts)

@@ -11,17 +11,19 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import fmean
-from typing import Any
 
 from cspbench.core.case import Case
 from cspbench.jobs.time import TimeResult
-from cspbench.measure.ratios import Ratio, block_estimate, groups, ratio_of, told_apart
+from cspbench.measure.ratios import Ratio, block_estimate, bounds, groups, ratio_of, told_apart
 from cspbench.store.launch import Launch
 
 #: What a ratio is of.
 RUNNING, ELAPSED, DEVICE = "running time", "elapsed time", "device time"
+#: Confidence of the interval that judges the check standard: one run in a hundred is distrusted
+#: for nothing.
+CHECK_CONFIDENCE = 0.99
 #: Name of the reference's second arm among the cases of a block.
 CHECK_JOB = "check"
 
@@ -54,10 +56,11 @@ class Ratios:
 
     @property
     def trusted(self) -> bool:
-        """Whether the reference equals itself within its interval."""
-        if self.check is None or self.check.ratio.low is None or self.check.ratio.high is None:
+        """Whether the reference equals itself: 1 lies within the 99 % interval of its ratio."""
+        if self.check is None:
             return True
-        return self.check.ratio.low <= 1 <= self.check.ratio.high
+        low, high = bounds(self.check.ratio.per_block, CHECK_CONFIDENCE)
+        return low is None or high is None or low <= 1 <= high
 
 
 @dataclass(frozen=True)
@@ -69,8 +72,12 @@ class _Arm:
     on_device: bool
 
 
-#: Arms of each block by case; the reference's second arm has the key "".
-_Blocks = dict[str, dict[str, _Arm]]
+@dataclass
+class _Block:
+    """Arms of a block by case; ``check`` is the run's reference with its second arm."""
+
+    arms: dict[str, _Arm] = field(default_factory=dict)
+    check: tuple[_Arm, _Arm] | None = None
 
 
 def ratios_of(launches: Iterable[Launch], reference: str) -> Ratios:
@@ -81,25 +88,35 @@ def ratios_of(launches: Iterable[Launch], reference: str) -> Ratios:
         reference: id of a case.
     """
     blocks = _blocks(launches)
-    shared = {name: arms for name, arms in blocks.items() if reference in arms}
-    others = list(dict.fromkeys(case for arms in shared.values() for case in arms))
-    count = max(1, sum(case not in ("", reference) for case in others))
+    shared = {name: block for name, block in blocks.items() if reference in block.arms}
+    others = dict.fromkeys(case for block in shared.values() for case in block.arms)
+    others.pop(reference, None)
     found = {
-        case: _ratio([(arms[reference], arms[case]) for arms in shared.values() if case in arms],
-                     1 if case == "" else count)
-        for case in others if case != reference
+        case: _ratio([(block.arms[reference], block.arms[case])
+                      for block in shared.values() if case in block.arms], len(others))
+        for case in others
     }  # fmt: skip
-    check = found.pop("", None)
-    return Ratios(reference, found, check, _letters(shared, reference))
+    checks = [block.check for block in blocks.values() if block.check is not None]
+    return Ratios(
+        reference, found, _ratio(checks, 1) if checks else None, _letters(shared, reference)
+    )
 
 
-def _blocks(launches: Iterable[Launch]) -> _Blocks:
-    blocks: _Blocks = defaultdict(dict)
+def _blocks(launches: Iterable[Launch]) -> dict[str, _Block]:
+    blocks: dict[str, _Block] = defaultdict(_Block)
+    second: list[tuple[_Block, str, _Arm]] = []
     for launch in launches:
         result = launch.result
-        if launch.good and isinstance(result, TimeResult) and result.turns is not None:
-            key = "" if launch.job == CHECK_JOB else launch.case
-            blocks[f"{launch.session}/{result.turns.block}"][key] = _arm(launch.case, result)
+        if not launch.good or not isinstance(result, TimeResult) or result.turns is None:
+            continue
+        block, arm = blocks[f"{launch.session}/{result.turns.block}"], _arm(launch.case, result)
+        if launch.job == CHECK_JOB:
+            second.append((block, launch.case, arm))
+        else:
+            block.arms[launch.case] = arm
+    for block, case_id, arm in second:
+        if case_id in block.arms:
+            block.check = (block.arms[case_id], arm)
     return blocks
 
 
@@ -139,14 +156,16 @@ def _estimate(base: Sequence[float], head: Sequence[float]) -> float:
     return block_estimate(base[:rounds], head[:rounds])
 
 
-def _letters(shared: _Blocks, reference: str) -> dict[str, str]:
-    """Letters of the cases that were in every block of the reference."""
-    names = [case for case in next(iter(shared.values()), {}) if case]
-    names = [case for case in names if all(case in arms for arms in shared.values())]
-    if len(names) < 2 or len(shared) < 2:
+def _letters(shared: Mapping[str, _Block], reference: str) -> dict[str, str]:
+    """Letters of the cases that shared at least two blocks with the reference."""
+    logs: dict[str, dict[str, float]] = defaultdict(dict)
+    for name, block in shared.items():
+        for case, arm in block.arms.items():
+            logs[case][name] = _log(block.arms[reference], arm)
+    logs = {case: of_case for case, of_case in logs.items() if len(of_case) > 1}
+    if len(logs) < 2:
         return {}
-    logs = {case: [_log(arms[reference], arms[case]) for arms in shared.values()] for case in names}
-    ordered = sorted(names, key=lambda case: fmean(logs[case]))
+    ordered = sorted(logs, key=lambda case: fmean(logs[case].values()))
     return groups(ordered, told_apart(logs))
 
 
@@ -154,9 +173,3 @@ def _log(base: _Arm, head: _Arm) -> float:
     if base.running is not None and head.running is not None:
         return _estimate(base.running, head.running)
     return _estimate(base.elapsed, head.elapsed)
-
-
-def reference_of(meta: Mapping[str, Any]) -> str | None:
-    """The case that a run's ratios are relative to: the one that it noted."""
-    reference = meta.get("reference")
-    return str(reference) if reference else None

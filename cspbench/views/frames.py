@@ -18,14 +18,23 @@ import pandas as pd
 
 from cspbench.backends.spec import BACKENDS, SCOPE, device_of, precision_of
 from cspbench.core.case import Case
+from cspbench.core.statuses import FLAGS
 from cspbench.errors import CspbenchError
 from cspbench.jobs.spec import JOBS
 from cspbench.jobs.time import TimeResult
 from cspbench.store.ceilings import known_ceilings
 from cspbench.store.launch import Launch
+from cspbench.store.ratios import ratios_of
 from cspbench.store.records import Record, records
 from cspbench.store.rundir import StoredRun, check_analyses, read_run, without_collections
 from cspbench.views.metric_columns import metric_columns, metric_values, other_columns
+from cspbench.views.ratios import (
+    CASE_RATIO_COLUMNS,
+    RATIO_COLUMNS,
+    RATIO_NUMBERS,
+    find_reference,
+    ratio_rows,
+)
 
 if TYPE_CHECKING:
     from cspbench.analysis.record import Analysis
@@ -40,6 +49,7 @@ CASE_COLUMNS = (
     "device_process_bytes", "memory_method",
     "energy_per_inference_j", "power_w", "idle_power_w", "energy_method", "compile_seconds",
     "scope", "throughput_fps", "throughput_method", "scaling_efficiency",
+    *CASE_RATIO_COLUMNS, "faults_per_inference", "system_share",
 )  # fmt: skip
 LAUNCH_COLUMNS = (
     "case", "job", "number", "session", "board", "ended", "seconds", "status", "reason", "flags",
@@ -68,16 +78,22 @@ NUMBER_COLUMNS = frozenset(
      "load_ms", "first_ms", "device_ms", "enqueue_ms", "transfer_ms",
      "steal_s", "foreign_cpu_s", "own_cpu_s", "load_1m_before", "load_1m_after",
      "voluntary_switches", "involuntary_switches", "device_loaded_bytes", "device_retained_bytes",
-     "device_transient_bytes", "device_process_bytes")
+     "device_transient_bytes", "device_process_bytes", "faults_per_inference", "system_share",
+     *RATIO_NUMBERS)
 )  # fmt: skip
 SAMPLE_COLUMNS = ("case", "number", "index", "latency_ms")
 
 
 class Run:
-    """A stored run: ``cases``, ``launches``, ``samples`` and ``layers`` as pandas frames."""
+    """A stored run: ``cases``, ``ratios``, ``launches``, ``samples`` and ``layers`` as frames.
 
-    def __init__(self, stored: StoredRun) -> None:
+    ``reference`` is the id of the case that ratios are relative to; by default the one that the run
+    noted.
+    """
+
+    def __init__(self, stored: StoredRun, reference: str | None = None) -> None:
         self.stored = stored
+        self.reference: str | None = reference or stored.meta.get("reference")
 
     @property
     def path(self) -> Path:
@@ -105,7 +121,19 @@ class Run:
         """One row a case."""
         rows = [_case_row(record, self.totals(record.case)) for record in self.records]
         _add_scaling(rows)
+        _add_ratios(rows, self._ratio_rows)
         return _frame(rows, case_columns(), NUMBER_COLUMNS | set(metric_columns()))
+
+    @functools.cached_property
+    def ratios(self) -> pd.DataFrame:
+        """One row a measured case: its latency relative to the reference's."""
+        return _frame(self._ratio_rows, RATIO_COLUMNS)
+
+    @functools.cached_property
+    def _ratio_rows(self) -> list[dict[str, Any]]:
+        if self.reference is None:
+            return []
+        return ratio_rows(self.records, ratios_of(self.stored.launches, self.reference))
 
     @functools.cached_property
     @without_collections()
@@ -225,13 +253,20 @@ class Run:
         return dict(analysis.get("totals", {}))
 
 
-def load(path: str | Path) -> Run:
+def load(path: str | Path, relative_to: str | None = None) -> Run:
     """Load a run directory.
 
+    Args:
+        path: the directory.
+        relative_to: pattern of the one case that ratios are to be relative to.
+
     Raises:
-        InputError: no run there.
+        InputError: no run there, or not one case matches.
     """
-    return Run(read_run(Path(path)))
+    stored = read_run(Path(path))
+    if relative_to is None:
+        return Run(stored)
+    return Run(stored, find_reference(relative_to, [case["id"] for case in stored.meta["cases"]]))
 
 
 def case_columns() -> tuple[str, ...]:
@@ -281,9 +316,22 @@ def _case_row(record: Record, totals: dict[str, Any]) -> dict[str, Any]:
         "samples": sum(len(result.latencies_ns) for result in record.times),
         "max_relative_error": max(errors, default=None),
         **{column: getattr(record.energy, column, None) for column in ENERGY_COLUMNS},
+        **_kernel_work(record),
         "scope": dict(case.backend.options).get(SCOPE.name, SCOPE.default),
         **_of_jobs(record, case),
     }
+
+
+def _kernel_work(record: Record) -> dict[str, float | None]:
+    """Page faults an inference, and the share of time in the kernel, of launches in turns."""
+    turns = [(result, result.turns) for result in record.times if result.turns is not None]
+    count = sum(len(result.latencies_ns) for result, _ in turns)
+    faults = [taken.minor_faults for _, taken in turns if taken.minor_faults is not None]
+    system = [taken.system_ns for _, taken in turns if taken.system_ns is not None]
+    if not turns or not len(turns) == len(faults) == len(system):
+        return {}
+    total = sum(sum(result.latencies_ns) for result, _ in turns)
+    return {"faults_per_inference": sum(faults) / count, "system_share": sum(system) / total}
 
 
 def _of_jobs(record: Record, case: Case) -> dict[str, Any]:
@@ -308,6 +356,18 @@ def _add_scaling(rows: Sequence[dict[str, Any]]) -> None:
         base = single.get(same(row))
         if row["fps"] and base:
             row["scaling_efficiency"] = row["fps"] / (row["threads"] * base)
+
+
+def _add_ratios(rows: Sequence[dict[str, Any]], ratios: Sequence[dict[str, Any]]) -> None:
+    """Add what the run's ratios say of each case."""
+    found = {ratio["case"]: ratio for ratio in ratios}
+    for row in rows:
+        ratio = found.get(row["id"])
+        if ratio is None:
+            continue
+        row |= {column: ratio.get(column) for column in CASE_RATIO_COLUMNS}
+        if not ratio["trusted"]:
+            row["flags"] = [flag for flag in FLAGS if flag in {*row["flags"], "untrusted"}]
 
 
 def _encodable(text: str) -> str:

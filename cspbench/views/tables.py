@@ -19,6 +19,15 @@ NUMBERS = {
     "p90_ms": ".2f",
     "p99_ms": ".2f",
     "fps": ".1f",
+    "ratio": ".3f",
+    "ratio_low": ".3f",
+    "ratio_high": ".3f",
+    "ratio_all_low": ".3f",
+    "ratio_all_high": ".3f",
+    "ratio_blocks": ".0f",
+    "waiting": "+.3f",
+    "faults_per_inference": ".0f",
+    "system_share": ".3f",
     "peak_mib": ".1f",
     "median_ms": ".2f",
     "load_ms": ".0f",
@@ -34,14 +43,14 @@ NUMBERS = {
     "memory_utilisation": ".3f",
 }
 CASE_TABLE = (
-    "id", "params_m", "macs_g", "bflops", "latency_ms", "interval", "p90_ms", "p99_ms", "fps",
-    "peak_mib", "flags", "status",
+    "id", "params_m", "macs_g", "bflops", "latency_ms", "interval", "ratio", "ratio_interval",
+    "ratio_group", "p90_ms", "p99_ms", "fps", "peak_mib", "flags", "status",
 )  # fmt: skip
-SOMETIMES = ("p99_ms", "peak_mib")
+SOMETIMES = ("ratio", "ratio_interval", "ratio_group", "p99_ms", "peak_mib")
 #: What a narrow terminal leaves out first, in this order.
 LOW_PRIORITY = (
-    "macs_g", "params_m", "first_ms", "load_ms", "stop", "samples", "p99_ms", "peak_mib", "bflops",
-    "p90_ms", "seconds", "number",
+    "ratio_group", "macs_g", "params_m", "first_ms", "load_ms", "stop", "samples", "p99_ms",
+    "peak_mib", "bflops", "p90_ms", "seconds", "number",
 )  # fmt: skip
 LAYER_TIME_TABLE = (
     "case", "entry", "entry_op", "time_ms", "share", "gflops_per_s", "gb_per_s",
@@ -56,18 +65,16 @@ LAUNCH_TABLE = (
 def case_table(run: Run) -> pd.DataFrame:
     """One row a case; ``interval`` is the 95 % interval of the latency around its estimate.
 
+    ``ratio_interval`` is that of the ratio to the reference, whose own row is A/A.
+
     Columns of SOMETIMES that no case has a number for are left out; so are those of metrics and
     launches that `CASE_TABLE` does not place, which otherwise come last.
     """
     from cspbench.views.frames import launch_columns
 
     cases = run.cases.copy()
-    cases["interval"] = [
-        _interval(float(estimate), float(low), float(high))
-        for estimate, low, high in zip(
-            cases["latency_ms"], cases["latency_ms_low"], cases["latency_ms_high"], strict=True
-        )
-    ]
+    cases["interval"] = _intervals(cases, "latency_ms")
+    cases["ratio_interval"] = _intervals(cases, "ratio")
     cases["peak_mib"] = cases["peak_memory_bytes"] / 2**20
     others = (*other_columns(CASE_TABLE), *launch_columns())
     table = cases[[*CASE_TABLE, *others]]
@@ -115,6 +122,15 @@ def launch_table(run: Run) -> pd.DataFrame:
 def layer_time_table(run: Run) -> pd.DataFrame:
     """One row an entry of a layer profile, with what it used of the device."""
     return run.layer_times[list(LAYER_TIME_TABLE)]
+
+
+def _intervals(cases: pd.DataFrame, column: str) -> list[str | None]:
+    return [
+        _interval(float(estimate), float(low), float(high))
+        for estimate, low, high in zip(
+            cases[column], cases[f"{column}_low"], cases[f"{column}_high"], strict=True
+        )
+    ]
 
 
 def _interval(estimate: float, low: float, high: float) -> str | None:

@@ -1,0 +1,88 @@
+"""Ratios of a run's cases to its reference as rows, in turns where the run measured so."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from cspbench.core.text import select
+from cspbench.errors import InputError
+from cspbench.measure.statistics import quotient
+from cspbench.store.ratios import CaseRatio, Ratios
+from cspbench.store.records import Record
+
+#: What a ratio of two separate latencies is of.
+SEPARATE = "separate launches"
+
+RATIO_COLUMNS = (
+    "case", "reference", "ratio", "ratio_low", "ratio_high", "ratio_all_low", "ratio_all_high",
+    "ratio_of", "ratio_blocks", "ratio_group", "waiting", "waited", "trusted",
+)  # fmt: skip
+#: Those of them that the frame of cases has, too.
+CASE_RATIO_COLUMNS = ("ratio", "ratio_low", "ratio_high", "ratio_of", "ratio_blocks", "ratio_group")
+RATIO_NUMBERS = (
+    "ratio", "ratio_low", "ratio_high", "ratio_all_low", "ratio_all_high", "ratio_blocks",
+    "waiting",
+)  # fmt: skip
+
+
+def find_reference(pattern: str, case_ids: Sequence[str]) -> str:
+    """The one case that a pattern matches.
+
+    Raises:
+        InputError: it matches none, or several.
+    """
+    found = select([pattern], case_ids)
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise InputError(f"no case of the run matches {pattern!r}")
+    raise InputError(
+        f"{pattern!r} matches {len(found)} cases, {found[0]} and {found[1]} among them: name one"
+    )
+
+
+def ratio_rows(records: Sequence[Record], ratios: Ratios) -> list[dict[str, Any]]:
+    """One row a case that was measured; the reference's row is its ratio to itself (A/A).
+
+    Cases that never shared a block with the reference have the quotient of the two latencies, whose
+    interval is that of two separate measurements (``ratio_of`` says so).
+    """
+    latency = {record.case: record.latency_ms for record in records}
+    base = latency.get(ratios.reference)
+    rows = []
+    for record in records:
+        own = latency[record.case]
+        if own is None or base is None:
+            continue
+        is_reference = record.case == ratios.reference
+        found = ratios.check if is_reference else ratios.cases.get(record.case)
+        row: dict[str, Any] = {
+            "case": record.case,
+            "reference": ratios.reference,
+            "ratio_group": ratios.letters.get(record.case),
+            "trusted": ratios.trusted,
+        }
+        if found is not None:
+            row |= _in_turns(found)
+        elif not is_reference:
+            apart = quotient(own, base)
+            row |= {"ratio": apart.estimate, "ratio_low": apart.low, "ratio_high": apart.high,
+                    "ratio_of": SEPARATE}  # fmt: skip
+        rows.append(row)
+    return rows
+
+
+def _in_turns(found: CaseRatio) -> dict[str, Any]:
+    ratio = found.ratio
+    return {
+        "ratio": ratio.estimate,
+        "ratio_low": ratio.low,
+        "ratio_high": ratio.high,
+        "ratio_all_low": ratio.all_low,
+        "ratio_all_high": ratio.all_high,
+        "ratio_of": found.of,
+        "ratio_blocks": ratio.blocks,
+        "waiting": found.waiting,
+        "waited": found.waited,
+    }

@@ -1,0 +1,132 @@
+"""Ratios of stored launches that took turns: by hand, from their bursts."""
+
+import math
+
+import pytest
+
+from cspbench.store.ratios import DEVICE, ELAPSED, RUNNING, ratios_of
+from tests.launches import MS, stored_launch
+
+A, B, C = "a@64/cpu/b1/t1", "b@64/cpu/b1/t1", "c@64/cpu/b1/t2"
+
+
+def in_turn(case, block, ms, *, lost_ms=None, device_ms=None, job="time", session="s1"):
+    """A launch with one burst of two inferences a round; ``ms`` is an inference of each round."""
+    samples = [round(value * MS) for value in ms for _ in range(2)]
+    turns = {"block": block, "counts": [2] * len(ms)}
+    if lost_ms is not None:
+        turns["lost_ns"] = [round(value * MS) for value in lost_ms]
+    if device_ms is not None:
+        turns["device_ns"] = [round(2 * value * MS) for value in device_ms]
+    timed = {**stored_launch(A).to_json(), "latencies_ns": samples, "turns": turns}
+    return stored_launch(**{**timed, "case": case, "job": job, "session": session})
+
+
+def test_rounds_of_a_block_are_compared_with_one_another():
+    # The machine is twice as slow in the second round: b / a is 2, 2, 3 and so 2 (the median).
+    launches = [
+        in_turn(A, "0", [10, 20, 10]), in_turn(B, "0", [20, 40, 30]),
+        in_turn(A, "1", [30, 30, 30]), in_turn(B, "1", [60, 60, 60]),
+    ]  # fmt: skip
+    found = ratios_of(launches, A)
+    assert found.cases[B].ratio.per_block == pytest.approx([math.log(2), math.log(2)])
+    assert found.cases[B].ratio.estimate == pytest.approx(2)
+    assert found.cases[B].of == ELAPSED  # no launch says how long it waited
+    assert found.check is None
+    assert found.trusted
+
+
+def test_running_time_leaves_out_what_the_process_waited():
+    # Each burst of b lasts 2 x 15 ms, of which it waited 10 ms: 10 ms an inference, as long as a.
+    launches = [
+        in_turn(A, "0", [10, 10], lost_ms=[0, 0]), in_turn(B, "0", [15, 15], lost_ms=[10, 10]),
+    ]  # fmt: skip
+    found = ratios_of(launches, A).cases[B]
+    assert (found.of, found.ratio.estimate) == (RUNNING, pytest.approx(1.0))
+    assert found.waiting == pytest.approx(0.5)
+
+
+def test_several_threads_are_compared_by_elapsed_time():
+    launches = [in_turn(A, "0", [10], lost_ms=[0]), in_turn(C, "0", [15], lost_ms=[10])]
+    found = ratios_of(launches, A).cases[C]
+    assert (found.of, found.ratio.estimate, found.waiting) == (ELAPSED, pytest.approx(1.5), None)
+
+
+def test_a_device_is_compared_by_its_own_events():
+    launches = [in_turn(A, "0", [10], device_ms=[4]), in_turn(B, "0", [10], device_ms=[8])]
+    found = ratios_of(launches, A).cases[B]
+    assert (found.of, found.ratio.estimate) == (DEVICE, pytest.approx(2))
+
+
+def test_waiting_that_differs_in_every_block_is_told():
+    launches = []
+    for block in range(4):
+        lost = 6 + 0.01 * block
+        launches += [
+            in_turn(A, str(block), [10], lost_ms=[0]), in_turn(B, str(block), [15], lost_ms=[lost]),
+        ]  # fmt: skip
+    assert ratios_of(launches, A).cases[B].waited
+
+
+def test_the_reference_is_compared_with_itself():
+    launches = []
+    for block, ms in enumerate([10.0, 10.1, 9.9]):
+        launches += [in_turn(A, str(block), [10]), in_turn(A, str(block), [ms], job="check")]
+    found = ratios_of(launches, A)
+    assert found.check.ratio.estimate == pytest.approx(1, abs=1e-3)
+    assert found.trusted
+
+
+def test_a_reference_that_differs_from_itself_is_not_trusted():
+    launches = []
+    for block in range(5):
+        second = 10.5 + 0.01 * block
+        launches += [in_turn(A, str(block), [10]), in_turn(A, str(block), [second], job="check")]
+    assert not ratios_of(launches, A).trusted
+
+
+def test_the_check_stays_that_of_the_run_when_another_case_is_the_reference():
+    launches = [
+        in_turn(A, "0", [10]), in_turn(A, "0", [10], job="check"), in_turn(B, "0", [20]),
+    ]  # fmt: skip
+    found = ratios_of(launches, B)
+    assert found.cases[A].ratio.estimate == pytest.approx(0.5)
+    assert found.check.ratio.estimate == pytest.approx(1)
+
+
+def test_blocks_of_two_sessions_are_not_mixed():
+    """Both sessions of a resumed run have a block 0."""
+    launches = [in_turn(A, "0", [10]), in_turn(B, "0", [20], session="s2")]
+    assert ratios_of(launches, A).cases == {}
+
+
+def test_cases_are_grouped_by_what_can_be_told_apart():
+    launches = []
+    for block, noise in enumerate([0.0, 0.01, -0.01, 0.005]):
+        launches += [
+            in_turn(A, str(block), [10]),
+            in_turn(B, str(block), [10 * (1 + noise)]),
+            in_turn(C, str(block), [30 * (1 + noise)]),
+        ]
+    letters = ratios_of(launches, A).letters
+    assert letters[A] == letters[B] == "a"
+    assert letters[C] == "b"
+
+
+def test_launches_without_turns_have_no_ratio():
+    assert ratios_of([stored_launch(A), stored_launch(B)], A).cases == {}
+
+
+@pytest.mark.parametrize(
+    "turns",
+    [
+        {"block": "0", "counts": []},
+        {"block": "0", "counts": [1, 1]},  # two bursts hold two samples, there are four
+        {"block": "0", "counts": [2, 2], "lost_ns": [1]},
+        {"block": "x" * 99, "counts": [4]},
+        {"block": "0", "counts": [0, 4]},
+    ],
+)
+def test_malformed_turns_are_refused(turns):
+    with pytest.raises(ValueError, match=r"turns|bursts"):
+        stored_launch(A, ms=[1, 2, 3, 4], turns=turns)
