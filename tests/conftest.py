@@ -107,3 +107,37 @@ def browser_path() -> str:
     path = find_browser()
     assert path is not None, "a test that uses browser_path must be marked 'browser'"
     return path
+
+
+#: A small real network for OpenCV.
+OPENCV_CASE = "yolov3-tiny-prn@96/opencv-cpu/b1/t1"
+
+
+@pytest.fixture(scope="session")
+def opencv_artifact():
+    """A small real network as an ONNX file for OpenCV, in the session's cache."""
+    from cspbench.artifacts.cache import ArtifactSpec
+    from cspbench.core.case import Case
+    from cspbench.jobs.prepare import PrepareRequest
+    from cspbench.runner.executor import LocalExecutor
+
+    case = Case.parse(OPENCV_CASE)
+    spec = ArtifactSpec(case.model_id, 1, "onnx", 0)
+    if not spec.exists:
+        item = {"batch": 1, "kind": "onnx", "key": spec.key}
+        request = PrepareRequest(str(case.model_id), 0, [item])
+        (outcome,) = LocalExecutor().series([request], 300)
+        assert spec.exists, outcome
+    return spec
+
+
+@pytest.fixture
+def opencv_job(opencv_artifact):
+    """What a worker needs to load that network."""
+    return {
+        "case": OPENCV_CASE,
+        "artifact": str(opencv_artifact.path),
+        "reference": str(opencv_artifact.reference),
+        "seed": 0,
+        "warmup_seconds": 0.2,
+    }

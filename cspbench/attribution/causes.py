@@ -33,7 +33,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any, TypeAlias
 
@@ -196,12 +196,26 @@ class Explanation:
 
 
 def attribute(
-    a: Side, b: Side, notes: Sequence[str] = (), others: Sequence[Explanation] = ()
+    a: Side,
+    b: Side,
+    notes: Sequence[str] = (),
+    others: Sequence[Explanation] = (),
+    ratio: Interval | None = None,
 ) -> Explanation:
-    """Attribute the measured difference of two cases to causes and to layers."""
+    """Attribute the measured difference of two cases to causes and to layers.
+
+    ``ratio`` is b / a of cases that took turns. The difference is then that of a's latency and this
+    ratio, with its interval; without it, it is that of two separate latencies.
+    """
+    if ratio is not None:
+        b = replace(b, latency=_scaled(a.latency.estimate, ratio))
     prices = fit_prices(a.entries, b.entries)
     costs = tuple(tuple(components(entry, prices) for entry in side.entries) for side in (a, b))
-    low, high = difference_interval(a.latency, b.latency)
+    low, high = (
+        difference_interval(a.latency, b.latency)
+        if ratio is None
+        else difference_interval(_scaled(a.latency.estimate, Interval(1, 1, 1)), b.latency)
+    )
     return Explanation(
         a, b, low, high,
         parts=tuple(_parts(a, b, costs)),
@@ -210,6 +224,12 @@ def attribute(
         notes=tuple(notes),
         others=tuple(others),
     )  # fmt: skip
+
+
+def _scaled(ms: float, ratio: Interval) -> Interval:
+    """A latency times a ratio."""
+    low, high = (None if bound is None else ms * bound for bound in (ratio.low, ratio.high))
+    return Interval(ms * ratio.estimate, low, high)
 
 
 def difference_interval(a: Interval, b: Interval) -> tuple[float | None, float | None]:

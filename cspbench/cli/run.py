@@ -191,7 +191,7 @@ def summary(runs: Sequence[Run], report: Path) -> dict[str, Any]:
     from cspbench.views.formats import records
 
     columns = ["id", "status", "reason", "latency_ms", "latency_ms_low", "latency_ms_high", "fps",
-               "flags"]  # fmt: skip
+               "ratio", "ratio_low", "ratio_high", "ratio_of", "flags"]  # fmt: skip
     return {
         "run": str(runs[-1].path),
         "runs": [str(run.path) for run in runs],

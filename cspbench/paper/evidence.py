@@ -1,6 +1,6 @@
 """What the paper is held against: analyses of networks and measured cases, as plain data.
 
-Ratios are taken between cases of one run only: its rounds spread the machine's drift over both.
+Ratios are taken between cases of one run only, which took turns or were at least launched in turn.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from cspbench import literature
@@ -17,6 +17,7 @@ from cspbench.core.case import Case, ModelId
 from cspbench.errors import CspbenchError
 from cspbench.measure.statistics import Interval, quotient
 from cspbench.models.spec import CONFIDENCE, MODELS, NECKS, Confidence
+from cspbench.store.ratios import InTurn
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,11 +43,15 @@ Key = tuple[str, str, int]
 
 @dataclass(frozen=True)
 class MeasuredCase:
-    """A case that has a latency, in ms with its 95 % interval."""
+    """A case that has a latency, in ms with its 95 % interval.
+
+    ``in_turn`` is what the blocks of its run say of any two cases.
+    """
 
     case: str
     run: str
     latency_ms: Interval
+    in_turn: InTurn | None = None
 
     @property
     def fps(self) -> float:
@@ -61,10 +66,12 @@ class Evidence:
     Attributes:
         analyses: by model id with input (``csppeleenet@224``).
         cases: the case frame of each run (``Run.cases``) by the run's path, oldest first.
+        in_turn: ``Run.in_turn`` of each run, by path.
     """
 
     analyses: Mapping[str, Analysis] = field(default_factory=dict)
     cases: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    in_turn: Mapping[str, InTurn] = field(default_factory=dict)
 
     @functools.cached_property
     def _rows(self) -> dict[str, dict[Key, dict[str, Any]]]:
@@ -103,7 +110,7 @@ class Evidence:
                 for threads in sorted({key[2] for key in rows if key[1] == backend}):
                     keys = {model: (model, backend, threads) for model in models}
                     found = {
-                        model: _measured(rows[key], run)
+                        model: _measured(rows[key], run, self.in_turn.get(run))
                         for model, key in keys.items()
                         if key in rows and _has_latency(rows[key])
                     }
@@ -164,7 +171,11 @@ def from_runs(runs: Sequence[Run]) -> Evidence:
     analyses: dict[str, Analysis] = {}
     for run in runs:
         analyses |= run.analyses
-    return Evidence(analyses, {str(run.path): run.cases for run in runs})
+    return Evidence(
+        analyses,
+        {str(run.path): run.cases for run in runs},
+        {str(run.path): run.in_turn for run in runs},
+    )
 
 
 def with_analyses(evidence: Evidence, models: Iterable[str]) -> Evidence:
@@ -175,15 +186,20 @@ def with_analyses(evidence: Evidence, models: Iterable[str]) -> Evidence:
         model: evidence.analyses[model] if model in evidence.analyses else analyze_id(model)
         for model in dict.fromkeys([*evidence.analyses, *models])
     }
-    return Evidence(complete, evidence.cases)
+    return replace(evidence, analyses=complete)
 
 
-def speed_ratio(first: Interval, second: Interval) -> Interval:
-    """How many times as fast ``first`` is as ``second``: quotient of latencies, second over first.
+def speed_ratio(first: MeasuredCase, second: MeasuredCase) -> Interval:
+    """How many times as fast ``first`` is as ``second``: second over first.
 
-    Without both intervals there are no bounds.
+    If both took turns in one run it is the ratio over their blocks. Otherwise it is the quotient of
+    their latencies, which has no bounds without both intervals.
     """
-    return quotient(second, first)
+    if first.run == second.run and first.in_turn is not None:
+        found = first.in_turn.ratio(second.case, first.case)
+        if found is not None:
+            return Interval(found.ratio.estimate, found.ratio.low, found.ratio.high)
+    return quotient(second.latency_ms, first.latency_ms)
 
 
 def weakest(labels: Sequence[Confidence]) -> Confidence:
@@ -209,9 +225,10 @@ def _has_latency(row: Mapping[str, Any]) -> bool:
     return _bound(row["latency_ms"]) is not None
 
 
-def _measured(row: Mapping[str, Any], run: str) -> MeasuredCase:
+def _measured(row: Mapping[str, Any], run: str, in_turn: InTurn | None) -> MeasuredCase:
     low, high = _bound(row["latency_ms_low"]), _bound(row["latency_ms_high"])
-    return MeasuredCase(str(row["id"]), run, Interval(float(row["latency_ms"]), low, high))
+    latency = Interval(float(row["latency_ms"]), low, high)
+    return MeasuredCase(str(row["id"]), run, latency, in_turn)
 
 
 def _bound(value: Any) -> float | None:

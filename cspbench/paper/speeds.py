@@ -36,7 +36,7 @@ def faster(test: Mapping[str, Any], evidence: Evidence) -> RuleResult:
 def _faster_part(
     first: MeasuredCase, second: MeasuredCase, backend: str, weak: tuple[str, ...]
 ) -> Comparison:
-    ratio = speed_ratio(first.latency_ms, second.latency_ms)
+    ratio = speed_ratio(first, second)
     return Comparison(f"{times(ratio)} on {backend}", above_one(ratio), weak)
 
 
@@ -56,7 +56,7 @@ def ratio(test: Mapping[str, Any], evidence: Evidence) -> RuleResult:
     if missing:
         part = Comparison("", missing=missing)
     else:
-        ratio = speed_ratio(measured[of].latency_ms, measured[base].latency_ms)
+        ratio = speed_ratio(measured[of], measured[base])
         part = Comparison(
             f"{times(ratio)} on {backend}", meets_ratio(ratio, target), evidence.weak([of, base])
         )
@@ -110,7 +110,7 @@ def order(test: Mapping[str, Any], evidence: Evidence) -> RuleResult:
     parts += [
         Comparison(
             "",
-            above_one(speed_ratio(measured[first].latency_ms, measured[second].latency_ms)),
+            above_one(speed_ratio(measured[first], measured[second])),
             evidence.weak([first, second]),
         )
         for first, second in combinations([model for model in models if model in measured], 2)

@@ -12,6 +12,7 @@ from cspbench.core.case import Case, ModelId, format_value
 from cspbench.core.statuses import NOT_RUNNABLE, Status
 from cspbench.figures.cases import axis_value, family, is_csp, plain
 from cspbench.measure.statistics import Interval, quotient
+from cspbench.store.ratios import InTurn
 from cspbench.store.records import Record
 from cspbench.views.frames import Run
 
@@ -64,6 +65,7 @@ class CaseRow:
     totals: Mapping[str, float]
     command: str
     record: Record
+    in_turn: InTurn
 
     @property
     def half_width(self) -> float | None:
@@ -116,13 +118,16 @@ def repeat_command(run: Run, case_id: str) -> str:
 
 
 def latency_ratio(row: CaseRow, base: CaseRow) -> tuple[float, float, float] | None:
-    """Ratio of two latencies with a 95 % interval.
+    """Ratio of two latencies with a 95 % interval: in turns where the two took turns.
 
     Returns:
         (ratio, low, high), or None without both intervals.
     """
     if not (row.latency_ms and base.latency_ms):
         return None
+    found = row.in_turn.ratio(row.record.case, base.record.case) if row.run == base.run else None
+    if found is not None and found.ratio.low is not None and found.ratio.high is not None:
+        return found.ratio.estimate, found.ratio.low, found.ratio.high
     ratio = quotient(
         Interval(row.latency_ms, row.latency_low, row.latency_high),
         Interval(base.latency_ms, base.latency_low, base.latency_high),
@@ -180,6 +185,7 @@ def _row(index: int, run: Run, record: Record, row: Mapping[Any, Any]) -> CaseRo
         totals=run.totals(record.case),
         command=repeat_command(run, record.case),
         record=record,
+        in_turn=run.in_turn,
     )
 
 

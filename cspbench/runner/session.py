@@ -21,7 +21,7 @@ from cspbench.runner.prepare import prepare
 from cspbench.runner.process import Outcome
 from cspbench.store.ceilings import CeilingsPort, MachineCeilings
 from cspbench.store.launch import Launch, with_notes
-from cspbench.store.ratios import CHECK_JOB, ratios_of
+from cspbench.store.ratios import CHECK_JOB, InTurn
 from cspbench.store.records import MAX_LOST, is_disturbed
 from cspbench.store.rundir import RunDirectory
 
@@ -256,7 +256,7 @@ class Session:
         """Cases whose ratio is not as sharp as the suite asks for."""
         if self._reference is None:
             return []
-        found = ratios_of(self._in_turn, self._reference).cases
+        found = InTurn(self._in_turn).relative_to(self._reference).cases
         target = self._measure.target_ratio
         return [
             case_id

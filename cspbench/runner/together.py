@@ -119,7 +119,11 @@ class Together:
         known = self.resident.get(arm.case.id)
         if known is not None:
             return known
-        return WORKER_BYTES + MODEL_COPIES * arm.artifact.stat().st_size
+        try:
+            size = arm.artifact.stat().st_size
+        except OSError:  # the worker says so
+            size = 0
+        return WORKER_BYTES + MODEL_COPIES * size
 
 
 @dataclass

@@ -80,26 +80,37 @@ class _Block:
     check: tuple[_Arm, _Arm] | None = None
 
 
-def ratios_of(launches: Iterable[Launch], reference: str) -> Ratios:
-    """The ratios of all cases that shared blocks with the reference.
+class InTurn:
+    """The launches of a run that took turns, and what their blocks say of any two cases."""
 
-    Args:
-        launches: of one run.
-        reference: id of a case.
-    """
-    blocks = _blocks(launches)
-    shared = {name: block for name, block in blocks.items() if reference in block.arms}
-    others = dict.fromkeys(case for block in shared.values() for case in block.arms)
-    others.pop(reference, None)
-    found = {
-        case: _ratio([(block.arms[reference], block.arms[case])
-                      for block in shared.values() if case in block.arms], len(others))
-        for case in others
-    }  # fmt: skip
-    checks = [block.check for block in blocks.values() if block.check is not None]
-    return Ratios(
-        reference, found, _ratio(checks, 1) if checks else None, _letters(shared, reference)
-    )
+    def __init__(self, launches: Iterable[Launch]) -> None:
+        self._blocks = _blocks(launches)
+
+    def ratio(self, case: str, base: str, comparisons: int = 1) -> CaseRatio | None:
+        """``case`` / ``base`` over the blocks that both were in; None if there is none.
+
+        ``comparisons`` are how many cases are compared with the same base in all.
+        """
+        pairs = [
+            (block.arms[base], block.arms[case])
+            for block in self._blocks.values()
+            if base in block.arms and case in block.arms
+        ]
+        return _ratio(pairs, comparisons) if pairs else None
+
+    def relative_to(self, reference: str) -> Ratios:
+        """The ratios of all cases that shared blocks with the reference."""
+        shared = {name: block for name, block in self._blocks.items() if reference in block.arms}
+        others = dict.fromkeys(case for block in shared.values() for case in block.arms)
+        others.pop(reference, None)
+        found = {case: self.ratio(case, reference, len(others)) for case in others}
+        checks = [block.check for block in self._blocks.values() if block.check is not None]
+        return Ratios(
+            reference=reference,
+            cases={case: ratio for case, ratio in found.items() if ratio is not None},
+            check=_ratio(checks, 1) if checks else None,
+            letters=_letters(shared, reference),
+        )
 
 
 def _blocks(launches: Iterable[Launch]) -> dict[str, _Block]:

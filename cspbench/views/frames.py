@@ -24,7 +24,7 @@ from cspbench.jobs.spec import JOBS
 from cspbench.jobs.time import TimeResult
 from cspbench.store.ceilings import known_ceilings
 from cspbench.store.launch import Launch
-from cspbench.store.ratios import ratios_of
+from cspbench.store.ratios import InTurn
 from cspbench.store.records import Record, records
 from cspbench.store.rundir import StoredRun, check_analyses, read_run, without_collections
 from cspbench.views.metric_columns import metric_columns, metric_values, other_columns
@@ -133,7 +133,12 @@ class Run:
     def _ratio_rows(self) -> list[dict[str, Any]]:
         if self.reference is None:
             return []
-        return ratio_rows(self.records, ratios_of(self.stored.launches, self.reference))
+        return ratio_rows(self.records, self.in_turn.relative_to(self.reference))
+
+    @functools.cached_property
+    def in_turn(self) -> InTurn:
+        """What the blocks of the run say of any two cases."""
+        return InTurn(self.stored.launches)
 
     @functools.cached_property
     @without_collections()

@@ -5,39 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from cspbench.artifacts.cache import ArtifactSpec
-from cspbench.core.case import Case
-from cspbench.jobs.prepare import PrepareRequest
-from cspbench.runner.executor import LocalExecutor
-
-CASE = "yolov3-tiny-prn@96/opencv-cpu/b1/t1"
-
-
-@pytest.fixture(scope="session")
-def opencv_artifact():
-    """A small real network as an ONNX file for OpenCV, in the session's cache."""
-    case = Case.parse(CASE)
-    spec = ArtifactSpec(case.model_id, 1, "onnx", 0)
-    if not spec.exists:
-        item = {"batch": 1, "kind": "onnx", "key": spec.key}
-        request = PrepareRequest(str(case.model_id), 0, [item])
-        (outcome,) = LocalExecutor().series([request], 300)
-        assert spec.exists, outcome
-    return spec
-
-
-@pytest.fixture
-def opencv_job(opencv_artifact):
-    """What a worker needs to load that network."""
-    return {
-        "case": CASE,
-        "artifact": str(opencv_artifact.path),
-        "reference": str(opencv_artifact.reference),
-        "seed": 0,
-        "warmup_seconds": 0.2,
-    }
-
-
 EXAMPLE = Path(__file__).parents[2] / "examples/model-repository"
 EXTRA = """
 [convolutional]

@@ -4,10 +4,14 @@ import math
 
 import pytest
 
-from cspbench.store.ratios import DEVICE, ELAPSED, RUNNING, ratios_of
+from cspbench.store.ratios import DEVICE, ELAPSED, RUNNING, InTurn
 from tests.launches import MS, stored_launch
 
 A, B, C = "a@64/cpu/b1/t1", "b@64/cpu/b1/t1", "c@64/cpu/b1/t2"
+
+
+def ratios_of(launches, reference):
+    return InTurn(launches).relative_to(reference)
 
 
 def in_turn(case, block, ms, *, lost_ms=None, device_ms=None, job="time", session="s1"):

@@ -135,7 +135,7 @@ def speed_of(evidence: Evidence, model: str | None, base: str, backends: Sequenc
     case: MeasuredCase = cases[model]
     row: Row = {"latency_ms": case.latency_ms.estimate, "fps": case.fps, "backend": backend}
     if base in cases and base != model:
-        row["ratio"] = speed_ratio(case.latency_ms, cases[base].latency_ms)
+        row["ratio"] = speed_ratio(case, cases[base])
     return row
 
 

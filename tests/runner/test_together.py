@@ -1,0 +1,151 @@
+"""Blocks on this machine: what fits together, and real OpenCV workers that take turns."""
+
+import itertools
+import os
+import signal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cspbench.core.statuses import Status
+from cspbench.jobs.time import TimeRequest
+from cspbench.runner import together
+from cspbench.runner.block_request import CHECK, BlockRequest
+from cspbench.runner.executor import LocalExecutor
+from cspbench.runner.interleaved import WorkerArm
+from cspbench.runner.together import packed
+
+# What fits together
+
+
+def test_all_that_fits_is_one_block_with_the_reference_twice():
+    assert packed({0: 10, 1: 10, 2: 10}, reference=0, capacity=40) == [(0, CHECK, 1, 2)]
+
+
+def test_what_does_not_fit_is_split_into_blocks_that_share_the_reference():
+    # 2 x 10 for the reference leave 20 of 40: two others a block.
+    made = packed({0: 10, 1: 10, 2: 10, 3: 10}, reference=0, capacity=40)
+    assert made == [(0, CHECK, 1, 2), (0, CHECK, 3)]
+
+
+def test_what_does_not_fit_beside_the_reference_is_alone():
+    assert packed({0: 10, 1: 30, 2: 10}, reference=0, capacity=40) == [(0, CHECK, 2), (1,)]
+
+
+def test_a_small_board_measures_one_at_a_time():
+    assert packed({0: 10, 1: 10, 2: 10}, reference=0, capacity=15) == [(0,), (1,), (2,)]
+
+
+def test_without_a_reference_nothing_is_measured_twice():
+    assert packed({0: 10, 1: 10}, reference=None, capacity=15) == [(0,), (1,)]
+
+
+@given(
+    st.lists(st.integers(1, 50), min_size=1, max_size=12),
+    st.integers(1, 200),
+    st.booleans(),
+)
+def test_every_arm_is_measured_and_no_block_is_too_large(sizes, capacity, with_reference):
+    needs = dict(enumerate(sizes))
+    blocks = packed(needs, 0 if with_reference else None, capacity)
+    arms = [arm for block in blocks for arm in block if arm != CHECK]
+    assert set(arms) == set(needs)
+    assert len(arms) == len(set(arms)) + arms.count(0) - 1
+    for block in blocks:
+        if len(block) > 1:
+            assert sum(needs[0 if arm == CHECK else arm] for arm in block) <= capacity
+
+
+# Real workers
+
+
+@pytest.fixture
+def request_of(opencv_job):
+    """A block of the same OpenCV network several times, with 1, 2, ... threads."""
+
+    def make(count=3, **changes):
+        first = TimeRequest.from_json({**opencv_job, "max_seconds": 0.2, "sensors": "none"})
+        arms = [first]
+        for number in range(2, count + 1):
+            case = opencv_job["case"].replace("/t1", f"/t{number}")
+            arms.append(TimeRequest.from_json({**first.to_json(), "case": case, **changes}))
+        return BlockRequest("7", tuple(arms), reference=0, seed="s")
+
+    return make
+
+
+def measured(request):
+    return list(LocalExecutor().block(request, 60))
+
+
+def test_arms_take_turns_and_each_gives_a_timing_result(request_of):
+    outcomes = dict(measured(request_of()))
+    assert set(outcomes) == {0, CHECK, 1, 2}
+    results = [outcome.checked("time") for outcome in outcomes.values()]
+    assert all(outcome.status is Status.OK for outcome in outcomes.values())
+    assert {result.turns.block for result in results} == {"7.0"}
+    assert len({len(result.turns.counts) for result in results}) == 1  # as many rounds for all
+    for result in results:
+        assert sum(result.turns.counts) == len(result.latencies_ns)
+        assert all(lost >= 0 for lost in result.turns.lost_ns)
+        assert result.load_ns > 0
+        assert result.agreement.max_relative_error < 1e-4
+        assert result.interference.own_cpu_s > 0
+
+
+def test_a_single_case_is_launched_alone(request_of):
+    request = request_of(count=1)
+    ((number, outcome),) = measured(BlockRequest("7", request.arms))
+    assert (number, outcome.status) == (0, Status.OK)
+    assert outcome.checked("time").turns is None
+
+
+def test_an_arm_that_cannot_load_leaves_its_block(request_of):
+    outcomes = dict(measured(request_of(artifact="/nowhere/model.onnx")))
+    assert outcomes[1].status is outcomes[2].status is Status.FAILED
+    assert outcomes[0].status is outcomes[CHECK].status is Status.OK
+
+
+def test_an_arm_that_is_killed_leaves_its_block_and_the_others_go_on(request_of, monkeypatch):
+    burst, calls = WorkerArm.burst, itertools.count()
+
+    def killing(arm, count):
+        if next(calls) == 20:
+            os.kill(arm.pid, signal.SIGKILL)
+        return burst(arm, count)
+
+    monkeypatch.setattr(WorkerArm, "burst", killing)
+    outcomes = [outcome for _, outcome in measured(request_of(count=4))]
+    assert sorted(outcome.status for outcome in outcomes) == ["crashed", *["ok"] * 4]
+    rounds = {len(outcome.checked("time").turns.counts)
+              for outcome in outcomes if outcome.status is Status.OK}  # fmt: skip
+    assert len(rounds) == 1
+
+
+def test_a_machine_without_room_for_more_measures_the_rest_alone(request_of, monkeypatch):
+    """The guess was too low: while the arms load, the free memory falls below what is spared."""
+    alive = []
+    start, close = WorkerArm.start, WorkerArm.close
+    monkeypatch.setattr(WorkerArm, "start", lambda arm: alive.append(arm) or start(arm))
+    monkeypatch.setattr(
+        WorkerArm, "close", lambda arm: (arm in alive and alive.remove(arm)) or close(arm)
+    )
+    monkeypatch.setattr(together, "available_bytes", lambda: 2**33 if len(alive) < 3 else 2**20)
+    outcomes = measured(request_of(count=3))
+    assert [number for number, _ in outcomes] == [0, CHECK, 1, 2]
+    blocks = [outcome.checked("time").turns.block for _, outcome in outcomes]
+    assert blocks == ["7.0", "7.0", "7.0", "7.1"]
+
+
+def test_no_process_is_left_when_a_block_is_interrupted(request_of, monkeypatch):
+    def interrupted(arm, count):
+        raise KeyboardInterrupt
+
+    pids, start = [], WorkerArm.start
+    monkeypatch.setattr(WorkerArm, "start", lambda arm: start(arm) or pids.append(arm.pid))
+    monkeypatch.setattr(WorkerArm, "burst", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        measured(request_of())
+    assert len(pids) == 4
+    assert not any(os.path.exists(f"/proc/{pid}") for pid in pids)
