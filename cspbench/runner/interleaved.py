@@ -197,6 +197,8 @@ class Turns:
     """
 
     all_or_none: bool = False
+    #: Ctrl-C ended the turns; the rounds that were complete are there.
+    interrupted: bool = False
     #: Arms for which there was no room.
     left_out: set[str] = field(default_factory=set)
     loaded: dict[str, Loaded] = field(default_factory=dict)
@@ -260,9 +262,15 @@ def run_block(
                 counts[name] = burst_count(min(burst.inference_ns for burst in bursts))
             bursts.clear()
         phase("sample")
-        for order in islice(orders, total):
-            _round(arms, [names[number] for number in order], counts, turns)
-        phase("close")
+        try:
+            for order in islice(orders, total):
+                _round(arms, [names[number] for number in order], counts, turns)
+        except KeyboardInterrupt:
+            turns.interrupted = True
+            _keep_whole_rounds(turns)
+            return turns
+        finally:
+            phase("close")
         for name in live:
             if name not in turns.lost:
                 with _leaving(turns, name):
@@ -323,6 +331,13 @@ def _round(
         if name in turns.bursts and name not in turns.lost:
             with _leaving(turns, name):
                 turns.bursts[name].append(arms[name].burst(counts[name]))
+
+
+def _keep_whole_rounds(turns: Turns) -> None:
+    live = [bursts for name, bursts in turns.bursts.items() if name not in turns.lost]
+    whole = min(map(len, live), default=0)
+    for bursts in live:
+        del bursts[whole:]
 
 
 def burst_count(inference_ns: float) -> int:

@@ -106,8 +106,10 @@ def describe(plan: Plan, now: datetime.datetime) -> dict[str, Any]:
 
 
 def reference(plan: Plan) -> str | None:
-    """The case that ratios are relative to: the first that can run."""
-    return plan.runnable[0].id if plan.runnable else None
+    """The case that ratios are relative to: the suite's, or else the first, of those that run."""
+    runnable = [planned.id for planned in plan.runnable]
+    named = plan.suite.reference
+    return named if named in runnable else next(iter(runnable), None)
 
 
 def _describe_case(planned: PlannedCase) -> dict[str, Any]:

@@ -167,6 +167,9 @@ class _Block:
             )
         finally:
             self._monitor.stop()
+        whole = max(map(len, turns.bursts.values()), default=0)
+        if turns.interrupted and whole < MIN_ROUNDS:
+            raise KeyboardInterrupt
         each = (time.monotonic() - started) / len(self.numbers)
         drifts = relative_drifts(
             {name: [burst.inference_ns for burst in bursts]
@@ -178,6 +181,8 @@ class _Block:
             if outcome is not None:
                 outcome.seconds = each
                 yield number, outcome
+        if turns.interrupted:
+            raise KeyboardInterrupt
 
     def _worker(self, name: str, arm: TimeRequest) -> WorkerArm:
         known = {item.name for item in fields(LoadRequest)}

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from cspbench.core.text import select
 from cspbench.errors import InputError
 from cspbench.suite.catalog import Catalog
 from cspbench.suite.expand import Expander
@@ -95,6 +96,9 @@ def _load(
         problems.add(tree.where(("matrix",), key=True), sentence)
     if form is None or len(problems):
         return None
+    reference = _reference(form.reference, list(expander.cases), tree, problems)
+    if len(problems):
+        return None
     settings = tuple(f"{key}={_as_yaml(value)}" for key, value in overrides.items())
     return Suite(
         name=form.name,
@@ -110,8 +114,22 @@ def _load(
         path=source,
         gate=form.gate.gate(),
         devices=tuple(form.devices),
+        reference=reference,
         overrides=settings,
     )
+
+
+def _reference(pattern: str, case_ids: list[str], tree: Tree, problems: Problems) -> str:
+    """The id of the one case that the key names; empty without the key."""
+    if not pattern:
+        return ""
+    found = select([pattern], case_ids)
+    if len(found) != 1:
+        many = f"{len(found)} cases, {found[0]} among them" if found else "no case of the suite"
+        sentence = f"{shown(pattern)} matches {many}; it must match exactly one"
+        problems.add(tree.where(("reference",)), sentence)
+        return ""
+    return found[0]
 
 
 def _as_yaml(value: object) -> str:
@@ -139,7 +157,16 @@ def _decode(content: bytes, source: str, problems: Problems) -> str | None:
 
 def _drop_empty(tree: Tree) -> None:
     """Remove sections without a value; an empty ``matrix:`` or ``name:`` stays a mistake."""
-    for key in ("description", "defaults", "exclude", "include", "devices", "measure", "gate"):
+    for key in (
+        "description",
+        "defaults",
+        "exclude",
+        "include",
+        "devices",
+        "reference",
+        "measure",
+        "gate",
+    ):
         if key in tree.data and tree.data[key] is None:
             del tree.data[key]
 

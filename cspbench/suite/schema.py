@@ -144,6 +144,7 @@ class _MeasureBase(_Section):
 _FORMS: dict[str, Any] = {
     "warmup": Annotated[float, BeforeValidator(_warmup), WithJsonSchema(_WARMUP_SCHEMA)],
     "target_ci": Share,
+    "target_ratio": Share,
     "sensors": Annotated[str, BeforeValidator(_sensors), WithJsonSchema(_SENSORS_SCHEMA)],
 }
 
@@ -231,6 +232,12 @@ class SuiteFile(_Section):
     )
     include: list[dict[str, Any]] = Field(
         default=[], description="cases to add; each takes the defaults for what it does not say"
+    )
+    reference: str = Field(
+        default="",
+        description="pattern of the one case that ratios are relative to (default: the first that "
+        "can run)",
+        examples=["peleenet@224/opencv-cpu/b1/t1"],
     )
     devices: Annotated[list[str], BeforeValidator(_devices), WithJsonSchema(_DEVICES_SCHEMA)] = (
         Field(

@@ -114,7 +114,8 @@ class Suite:
 
     ``cases`` are in matrix order without duplicates; ``notes`` say which combinations were
     collapsed, excluded or merged; ``digest`` is the SHA-256 of the file's bytes; ``path`` is the
-    file; ``devices`` are labels of a fleet's boards, or EACH alone: every case is measured once for
+    file; ``reference`` is the id of the case that ratios are relative to, if one was named;
+    ``devices`` are labels of a fleet's boards, or EACH alone: every case is measured once for
     each; ``overrides`` are the settings that replaced the file's, in the form of ``--set``.
     """
 
@@ -127,4 +128,5 @@ class Suite:
     path: str = ""
     gate: Gate = Gate()
     devices: tuple[str, ...] = ()
+    reference: str = ""
     overrides: tuple[str, ...] = ()

@@ -103,7 +103,7 @@ def test_a_single_case_is_launched_alone(request_of):
 
 def test_an_arm_that_cannot_load_leaves_its_block(request_of):
     outcomes = dict(measured(request_of(artifact="/nowhere/model.onnx")))
-    assert outcomes[1].status is outcomes[2].status is Status.FAILED
+    assert outcomes[1].status is outcomes[2].status is Status.UNSUPPORTED
     assert outcomes[0].status is outcomes[CHECK].status is Status.OK
 
 
@@ -136,6 +136,23 @@ def test_a_machine_without_room_for_more_measures_the_rest_alone(request_of, mon
     assert [number for number, _ in outcomes] == [0, CHECK, 1, 2]
     blocks = [outcome.checked("time").turns.block for _, outcome in outcomes]
     assert blocks == ["7.0", "7.0", "7.0", "7.1"]
+
+
+def test_ctrl_c_keeps_the_rounds_that_were_complete(request_of, monkeypatch):
+    burst, calls = WorkerArm.burst, itertools.count()
+
+    def interrupting(arm, count):
+        # 4 arms: 2 rounds to warm up, 10 whole rounds, and one burst of the next.
+        if next(calls) == 4 * (together.WARM_ROUNDS + 10) + 1:
+            raise KeyboardInterrupt
+        return burst(arm, count)
+
+    monkeypatch.setattr(WorkerArm, "burst", interrupting)
+    block = LocalExecutor().block(request_of(max_seconds=5.0), 60)
+    kept = [next(block)[1].checked("time") for _ in range(4)]
+    assert [len(result.turns.counts) for result in kept] == [10] * 4
+    with pytest.raises(KeyboardInterrupt):
+        next(block)
 
 
 def test_no_process_is_left_when_a_block_is_interrupted(request_of, monkeypatch):
