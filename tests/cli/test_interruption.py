@@ -19,7 +19,7 @@ matrix:
   model: [yolov3-tiny-prn@96]
   backend: [fake]
   ms: [1, 2]
-measure: {rounds: 3, warmup: 0.05, max_seconds: 0.05, target_ci: 50%, memory: false}
+measure: {rounds: 3, warmup: 0.05, max_seconds: 0.05, target_ratio: 90%, memory: false}
 """
 CASES = ["yolov3-tiny-prn@96/fake/b1/t1", "yolov3-tiny-prn@96/fake[ms=2]/b1/t1"]
 
@@ -32,8 +32,8 @@ def stored(folder):
 
 
 def timed(run):
-    """Good launches of each case."""
-    good = run.launches[run.launches["status"] == "ok"]
+    """Good timing launches of each case."""
+    good = run.launches[(run.launches["status"] == "ok") & (run.launches["job"] == "time")]
     return good.groupby("case").size().to_dict()
 
 
@@ -65,10 +65,11 @@ def test_after_kill_9_every_reported_launch_is_on_disk_and_resume_does_the_rest(
     after = load(folder)
     assert stored(cspbench.folder)[: len(kept)] == kept
     assert len(list(cspbench.folder.glob("results/*"))) == 1
-    new = after.launches.iloc[len(before.launches) :].groupby("case").size().to_dict()
+    new = {case: timed(after)[case] - timed(before).get(case, 0) for case in CASES}
     for case in CASES:
-        # One launch more where other load on this machine disturbed one.
-        assert new.get(case, 0) in (missing[case], missing[case] + 1)
+        # A launch more where other load on this machine disturbed one, and of the reference one
+        # more for each block without a need for it.
+        assert missing[case] <= new[case] <= missing[case] + (5 if case == CASES[0] else 1)
 
     # The final rows are those of an undisturbed run.
     undisturbed = cspbench.run_json("two.yaml", "--results", "undisturbed")
@@ -76,7 +77,7 @@ def test_after_kill_9_every_reported_launch_is_on_disk_and_resume_does_the_rest(
     for row in (*result["cases"], *undisturbed["cases"]):
         assert row["status"] == "ok"
         assert row["latency_ms"] >= {CASES[0]: 1.0, CASES[1]: 2.0}[row["id"]]
-    assert list(after.cases["launches"]) == [3, 3]
+    assert min(after.cases["launches"]) >= 3
     assert list(after.cases["samples"] > 0) == [True, True]
     assert all("resumed" in row["flags"] for row in result["cases"])
     assert not any("resumed" in row["flags"] for row in undisturbed["cases"])

@@ -8,7 +8,8 @@ import cspbench as package
 
 #: Promised by ``run --format json``.
 CASE_FIELDS = {
-    "id", "status", "reason", "latency_ms", "latency_ms_low", "latency_ms_high", "fps", "flags",
+    "id", "status", "reason", "latency_ms", "latency_ms_low", "latency_ms_high", "fps", "ratio",
+    "ratio_low", "ratio_high", "ratio_of", "flags",
 }  # fmt: skip
 CASES = [
     "peleenet@64/opencv-cpu/b1/t1",
@@ -41,7 +42,8 @@ def test_run_prints_one_object_as_its_last_line(quick, summary):
         assert case["status"] == "ok", case["reason"]
         assert 0 < case["latency_ms_low"] <= case["latency_ms"] <= case["latency_ms_high"]
         assert case["fps"] == pytest.approx(1000 / case["latency_ms"])
-        assert "few_samples" in case["flags"]  # quick has two launches a case
+        assert 0 < case["ratio_low"] <= case["ratio"] <= case["ratio_high"]
+        assert case["ratio_of"] == "running time"
 
 
 def test_the_report_is_one_file_that_works_offline(quick, summary):

@@ -36,7 +36,7 @@ def matrix(axis: str, value: str, model: str = "csp") -> str:
     [
         # Names
         ("matrx: 1\n" + MATRIX, ("1:1: unknown key 'matrx' (did you mean 'matrix'?); valid: name, "
-         "description, defaults, matrix, exclude, include, devices, measure, gate")),
+         "description, defaults, matrix, exclude, include, reference, devices, measure, gate")),
         (matrix("gama", "[0.5]"),
          f"5:3: matrix: unknown axis 'gama' (did you mean 'gamma'?); {VALID_AXES}"),
         (matrix("neck", "[pnr]"), "5:10: matrix.neck: unknown neck 'pnr' (did you mean 'prn'?)"),
@@ -132,7 +132,8 @@ def matrix(axis: str, value: str, model: str = "csp") -> str:
          "not 'fp61' (did you mean 'fp16'?)")),
         # Measure and gate
         (MATRIX + "measure: {round: 5}\n", ("3:11: measure: unknown key 'round' (did you mean "
-         "'rounds'?); valid: rounds, warmup, target_ci, max_seconds, budget_seconds, "
+         "'rounds'?); valid: rounds, together, target_ratio, warmup, target_ci, max_seconds, "
+         "budget_seconds, "
          "timeout_seconds, memory, ceilings, layers, throughput, sensors, seed")),
         (MATRIX + "measure: {rounds: 2.5}\n",
          "3:19: measure.rounds: must be a whole number, not 2.5"),

@@ -117,7 +117,8 @@ def test_csp_options_of_the_command_line(load: Load) -> None:
         ("measure.rounds", "0", "--set measure.rounds=0: must be at least 1, not 0"),
         ("threads", "0", "--set threads=0: must be a whole number from 1 to 999999, not 0"),
         ("measure.round", "1", ("--set measure.round=1: unknown key 'round' (did you mean "
-         "'rounds'?); valid: rounds, warmup, target_ci, max_seconds, budget_seconds, "
+         "'rounds'?); valid: rounds, together, target_ratio, warmup, target_ci, max_seconds, "
+         "budget_seconds, "
          "timeout_seconds, memory, ceilings, layers, throughput, sensors, seed")),
         ("model", "plane", "--set model=plane: unknown model 'plane' (did you mean 'plain'?)"),
         ("input", "100",
