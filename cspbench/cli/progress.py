@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from statistics import median
 from typing import TYPE_CHECKING, Any, Protocol
@@ -221,6 +221,10 @@ class Bar(Silent):
         so_far = f" {median(seen):.2f} ms so far" if seen else ""
         self._bar.now = f"{printable(case_id)}{so_far}"
 
+    def taking_turns(self, case_ids: Sequence[str]) -> None:
+        """Show how many cases live together."""
+        self._bar.now = f"{len(case_ids)} cases in turn"
+
     def launched(self, launch: Launch, left: int) -> None:
         """Advance; keep the estimate; let failures stand above the bar."""
         if isinstance(launch.result, TimeResult):
@@ -267,6 +271,11 @@ class Logged:
         """Event ``launching``."""
         self._reporter.event("launching", case=case_id)
         self._shown.launching(case_id)
+
+    def taking_turns(self, case_ids: Sequence[str]) -> None:
+        """Event ``block``."""
+        self._reporter.event("block", cases=list(case_ids))
+        self._shown.taking_turns(case_ids)
 
     def launched(self, launch: Launch, left: int) -> None:
         """Event ``launched``."""

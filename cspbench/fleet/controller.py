@@ -114,6 +114,11 @@ class SharedProgress:
         with self._lock:
             self._progress.launching(case_id)
 
+    def taking_turns(self, case_ids: Sequence[str]) -> None:
+        """Report that a block began on a board."""
+        with self._lock:
+            self._progress.taking_turns(case_ids)
+
     def launched(self, board: str, launch: Launch, left: int) -> None:
         """Report that a launch ended on a board."""
         with self._lock:
@@ -133,6 +138,9 @@ class _BoardProgress:
 
     def launching(self, case_id: str) -> None:
         self._shared.launching(case_id)
+
+    def taking_turns(self, case_ids: Sequence[str]) -> None:
+        self._shared.taking_turns(case_ids)
 
     def launched(self, launch: Launch, left: int) -> None:
         self._shared.launched(self._board, launch, left)

@@ -41,6 +41,9 @@ class Progress(Protocol):
     def launching(self, case_id: str) -> None:
         """A launch begins."""
 
+    def taking_turns(self, case_ids: Sequence[str]) -> None:
+        """A block of cases begins."""
+
     def launched(self, launch: Launch, left: int) -> None:
         """A launch ended and is on disk; so many are left."""
 
@@ -53,6 +56,8 @@ class Silent:
     def started(self, plan: Plan, launches: int) -> None: ...
 
     def launching(self, case_id: str) -> None: ...
+
+    def taking_turns(self, case_ids: Sequence[str]) -> None: ...
 
     def launched(self, launch: Launch, left: int) -> None: ...
 
@@ -86,7 +91,8 @@ class Session:
         self._ceilings = ceilings or MachineCeilings(directory)
         self._name = uuid.uuid4().hex[:8]
         self._blocks = 0
-        self._in_turn: list[Launch] = []  # of this session and those before it
+        self._in_turns = executor.takes_turns and self._measure.together != 1
+        self._seen: list[Launch] = []  # of this session and those before it
         self._reference = directory.meta.get("reference")
         self._numbers: Counter[str] = Counter()  # next launch number of a case
         self._timed: Counter[str] = Counter()  # good timing launches of a case
@@ -111,7 +117,7 @@ class Session:
             # Not a count: a damaged line of the file leaves a gap.
             self._numbers[launch.case] = max(self._numbers[launch.case], launch.number + 1)
             self._remember(launch)
-            self._in_turn.append(launch)
+            self._seen.append(launch)
 
     def prepare(self) -> list[PlannedCase]:
         """Make what artifacts and analyses are missing; return the cases still to be launched."""
@@ -202,7 +208,7 @@ class Session:
             measure.rounds,
             measure.seed,
             self._timed,
-            together=measure.together,
+            together=measure.together if self._in_turns else 1,
             scattering=lambda: self._scattering(cases),
             out_of_time=out_of_time,
         )
@@ -232,7 +238,7 @@ class Session:
     ) -> Iterator[tuple[str, Outcome, Launch]]:
         """Time cases together, with the reference among them; store each launch."""
         members, reference = list(case_ids), None
-        if self._executor.takes_turns and self._measure.together != 1 and len(cases) > 1:
+        if self._in_turns and len(cases) > 1:
             reference = self._reference if self._reference in cases else None
         if reference is not None and reference not in members:
             members.insert(0, reference)
@@ -244,19 +250,22 @@ class Session:
             skip=self._blocks * ORDERS_A_BLOCK,
         )
         self._blocks += 1
-        self._progress.launching(members[0] if len(members) == 1 else f"{len(members)} cases")
+        if len(members) == 1:
+            self._progress.launching(members[0])
+        else:
+            self._progress.taking_turns(members)
         for number, outcome in self._executor.block(request, self._measure.timeout_seconds):
             checking = number == CHECK
             case_id = str(reference) if checking else members[number]
             launch = self._store(case_id, CHECK_JOB if checking else "time", outcome)
-            self._in_turn.append(launch)
+            self._seen.append(launch)
             yield case_id, outcome, launch
 
     def _scattering(self, cases: Mapping[str, PlannedCase]) -> list[str]:
         """Cases whose ratio is not as sharp as the suite asks for."""
         if self._reference is None:
             return []
-        found = InTurn(self._in_turn).relative_to(self._reference).cases
+        found = InTurn(self._seen).relative_to(self._reference).cases
         target = self._measure.target_ratio
         return [
             case_id
