@@ -35,13 +35,9 @@ import argparse
 import contextlib
 import itertools
 import math
-import multiprocessing
-import os
-import random
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -49,6 +45,7 @@ from statistics import fmean, stdev
 
 from gate_power_report import append, pack, report, rows_of
 from gate_power_rivals import compare_fail_mean, pyperf_t_test
+from tenants import company
 
 from cspbench.backends.spec import libraries
 from cspbench.core.case import Case
@@ -74,34 +71,6 @@ CALIBRATION_BLOCKS = 48
 #: Largest distance from 5 %, and largest standard error (16 blocks of a quiet machine: 0.3 %).
 CALIBRATED_WITHIN = 0.007
 CALIBRATED_ERROR = 0.004
-
-
-def tenant(seed: int) -> None:
-    """A co-tenant: busy and idle for random times of 0.05 to 2 seconds, until it is ended.
-
-    It also ends with the campaign, so that a killed campaign leaves no load beside quiet trials.
-    """
-    rng, parent = random.Random(seed), os.getppid()
-    while os.getppid() == parent:
-        end = time.monotonic() + rng.uniform(0.05, 2.0)
-        while time.monotonic() < end:
-            math.sqrt(rng.random())
-        time.sleep(rng.uniform(0.05, 2.0))
-
-
-@contextlib.contextmanager
-def company(loaded: bool, seed: int) -> Iterator[None]:
-    """Run a co-tenant beside the ``with`` block if ``loaded``."""
-    if not loaded:
-        yield
-        return
-    process = multiprocessing.get_context("spawn").Process(target=tenant, args=(seed,), daemon=True)
-    process.start()
-    try:
-        yield
-    finally:
-        process.kill()
-        process.join()
 
 
 def ready(case_id: str) -> Injection:
@@ -189,7 +158,7 @@ def step(setup: Injection, kind: str, number: int, rivals: bool) -> dict:
     share = SLOWDOWN if kind.endswith("slow") else 0.0
     crowded = kind.startswith("crowded")
     lock = contextlib.nullcontext() if crowded else timing_lock("gate power")
-    with lock, company(not kind.startswith("quiet"), number):
+    with lock, company(0 if kind.startswith("quiet") else 1, number):
         before = read_cpu_times()
         started = time.monotonic()
         row = {"kind": kind, "number": number, "at": now(), "gate": gate_trial(setup, share)}

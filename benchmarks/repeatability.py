@@ -1,0 +1,109 @@
+"""Do ratios of cases repeat? A suite is run again and again, in turns and one launch at a time.
+
+    python benchmarks/repeatability.py measure --tenants 2 --times 2      # 2 runs of each schedule
+    python benchmarks/repeatability.py report                             # Markdown, at any time
+
+``measure`` runs the suite ``--times`` times by each schedule, the schedules alternating so that
+they share the machine's good and bad hours, with 0, 1 or 2 bounded co-tenants (busy and idle for
+random times, ended with the benchmark). Every run has the same number of launches a case and the
+same bound in time. ``report`` pairs runs of the same schedule and load that followed one another
+and tells how far the ratio of each case to the reference moved from the first to the second, and
+how many of these moves lie within what both 95 % intervals allow together.
+
+Needs a machine with nothing else on it, about 8 minutes a run of ``suites/edge.yaml``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import math
+import sys
+from collections import defaultdict
+from pathlib import Path
+from statistics import median
+
+from tenants import company
+
+import cspbench
+from cspbench.measure.statistics import percentile
+from cspbench.suite.load import load_suite
+from cspbench.views.frames import Run
+
+SUITE = Path("suites/edge.yaml")
+OUT = Path("results/repeatability")
+#: Settings that make a schedule; the others are the suite's.
+SCHEDULES = {"in turn": {}, "alone": {"measure.together": 1}}
+#: As long as these rounds take, without launches that measure something else.
+COMMON = {"measure.rounds": 4, "measure.memory": False, "measure.ceilings": False,
+          "measure.target_ratio": "99%"}  # fmt: skip
+
+
+def measure(arguments: argparse.Namespace) -> None:
+    """Run the suite by each schedule in turn, and note which run is what."""
+    for number, name in itertools.product(range(arguments.times), SCHEDULES):
+        settings = {**COMMON, "measure.seed": number, **SCHEDULES[name]}
+        suite = load_suite(arguments.suite, settings)
+        with company(arguments.tenants, number):
+            run = cspbench.run(suite, results=arguments.out)
+        line = {"schedule": name, "tenants": arguments.tenants, "run": run.name}
+        with (arguments.out / "index.jsonl").open("a") as index:
+            index.write(json.dumps(line) + "\n")
+        print(f"{name}, {arguments.tenants} co-tenants: {run.path}", file=sys.stderr)
+
+
+def moves(first: Run, second: Run) -> list[tuple[float, bool]]:
+    """For each case: |log(ratio again / ratio)|, and whether both intervals together allow it."""
+    ours, theirs = (run.ratios.set_index("case") for run in (first, second))
+    found = []
+    for case in ours.index.intersection(theirs.index):
+        if case == first.reference:
+            continue
+        one, two = ours.loc[case], theirs.loc[case]
+        move = abs(math.log(two["ratio"] / one["ratio"]))
+        halves = [math.log(row["ratio_high"] / row["ratio_low"]) / 2 for row in (one, two)]
+        found.append((move, move <= math.hypot(*halves)))
+    return found
+
+
+def report(arguments: argparse.Namespace) -> None:
+    """Print a table of all that was measured so far."""
+    runs: dict[tuple[str, int], list[Run]] = defaultdict(list)
+    for line in (arguments.out / "index.jsonl").read_text().splitlines():
+        entry = json.loads(line)
+        run = cspbench.load(arguments.out / entry["run"])
+        runs[entry["schedule"], entry["tenants"]].append(run)
+    print("| schedule | co-tenants | pairs of runs | ratio moves by, median | p95 | covered |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    for (schedule, tenants), of_kind in sorted(runs.items()):
+        pairs = list(itertools.pairwise(of_kind))
+        found = [move for pair in pairs for move in moves(*pair)]
+        if not found:
+            continue
+        sizes = [math.expm1(size) for size, _ in found]
+        covered = sum(inside for _, inside in found) / len(found)
+        print(
+            f"| {schedule} | {tenants} | {len(pairs)} | {median(sizes):.1%} | "
+            f"{percentile(sizes, 0.95):.1%} | {covered:.0%} of {len(found)} |"
+        )
+
+
+def main() -> None:
+    """Parse the command line and do it."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--out", type=Path, default=OUT, help="where runs and their index are kept")
+    commands = parser.add_subparsers(required=True)
+    wanted = commands.add_parser("measure", help="measure")
+    wanted.add_argument("--suite", type=Path, default=SUITE)
+    wanted.add_argument("--tenants", type=int, default=0, choices=(0, 1, 2))
+    wanted.add_argument("--times", type=int, default=2, help="runs of each schedule")
+    wanted.set_defaults(work=measure)
+    commands.add_parser("report", help="print a table").set_defaults(work=report)
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    arguments.work(arguments)
+
+
+if __name__ == "__main__":
+    main()
