@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -12,8 +13,10 @@ from cspbench import literature
 from cspbench.measure.statistics import Interval
 from cspbench.paper.claims import RULES, check, check_all, checklist
 from cspbench.paper.comparison import VERDICTS, Comparison, combine
-from cspbench.paper.evidence import speed_ratio
+from cspbench.paper.evidence import MeasuredCase, speed_ratio
 from cspbench.paper.speeds import above_one, meets_ratio
+from cspbench.store.ratios import InTurn
+from tests.launches import stored_launch
 from tests.paper.fixtures import analysis, case, claim, evidence, lost
 
 # Definitions: peleenet and csppeleenet are confirmed, csppeleenet-ref is searched, gfm is open.
@@ -292,14 +295,34 @@ def test_a_verdict_follows_from_the_parts_whatever_their_order(found):
         assert all(part.agrees and not part.weak and not part.missing for part in found)
 
 
+def test_cases_that_took_turns_are_compared_by_their_blocks():
+    """The latencies scatter far too much to tell, the blocks say 2.0 each."""
+    fast, slow = "a@64/cpu/b1/t1", "b@64/cpu/b1/t1"
+    launches = []
+    for block, ms in enumerate((10, 30, 90)):
+        for name, factor in ((fast, 1), (slow, 2)):
+            turns = {"block": str(block), "counts": [1, 1]}
+            launches.append(stored_launch(name, ms=[factor * ms] * 2, turns=turns))
+    in_turn = InTurn(launches)
+    cases = [
+        MeasuredCase(name, "run", Interval(30 * factor, 1, 1000), in_turn)
+        for name, factor in ((fast, 1), (slow, 2))
+    ]
+    found = speed_ratio(*cases)
+    assert (found.estimate, found.low, found.high) == pytest.approx((2, 2, 2))
+    # Of two runs there is only the quotient of the latencies.
+    other = replace(cases[1], run="another run")
+    assert speed_ratio(cases[0], other).low < 0.1
+
+
 latencies = st.floats(0.1, 1e4)
 shares = st.floats(0.001, 0.5)
 
 
 @given(latencies, shares, latencies, shares)
 def test_turning_a_ratio_round_turns_what_it_says(first, s1, second, s2):
-    one = Interval(first, first * (1 - s1), first * (1 + s1))
-    two = Interval(second, second * (1 - s2), second * (1 + s2))
+    one = MeasuredCase("one", "run", Interval(first, first * (1 - s1), first * (1 + s1)))
+    two = MeasuredCase("two", "run", Interval(second, second * (1 - s2), second * (1 + s2)))
     there, back = speed_ratio(one, two), speed_ratio(two, one)
     assert there.estimate * back.estimate == pytest.approx(1)
     assert there.low * back.high == pytest.approx(1)

@@ -109,12 +109,12 @@ def test_no_sentence_compares_cases_of_different_runs(tmp_path: Path) -> None:
 
 
 def test_ratio_joins_both_intervals() -> None:
-    """Half widths 3 % and 4 % on the log scale join to 5 % (3-4-5)."""
+    """Rows of two runs: half widths 3 % and 4 % on the log scale join to 5 % (3-4-5)."""
 
     def row(latency: float, half: float) -> CaseRow:
         found = object.__new__(CaseRow)
         values = {"latency_ms": latency, "latency_low": latency * math.exp(-half),
-                  "latency_high": latency * math.exp(half)}  # fmt: skip
+                  "latency_high": latency * math.exp(half), "run": str(latency)}  # fmt: skip
         for name, value in values.items():
             object.__setattr__(found, name, value)
         return found
