@@ -30,10 +30,10 @@ def activation(name: str) -> nn.Module | None:
         return nn.LeakyReLU(LEAKY_SLOPE, inplace=True)
     if name == "logistic":
         return nn.Sigmoid()
-    made = {"relu": nn.ReLU, "relu6": nn.ReLU6, "swish": nn.SiLU, "mish": nn.Mish}.get(name)
-    if made is None:
+    kinds = {"relu": nn.ReLU, "relu6": nn.ReLU6, "swish": nn.SiLU, "mish": nn.Mish}
+    if name not in kinds:
         raise ValueError(f"unknown activation {name!r}")
-    return made(inplace=True)
+    return kinds[name](inplace=True)
 
 
 class ConvBnAct(nn.Module):
@@ -80,6 +80,16 @@ class Chain(nn.Sequential):
         self.out_channels = in_channels
         for module in self:
             self.out_channels = getattr(module, "out_channels", self.out_channels)
+
+
+def conv_chain(in_channels: int, *convolutions: tuple[int, ...], act: str) -> Chain:
+    """Convolutions one after another, each as (channels, kernel, stride); the last two may miss."""
+    parts: list[nn.Module] = []
+    channels = in_channels
+    for out_channels, *shape in convolutions:
+        parts.append(ConvBnAct(channels, out_channels, *shape, act=act))
+        channels = out_channels
+    return Chain(parts, in_channels)
 
 
 class Classifier(nn.Module):

@@ -17,7 +17,7 @@ OUTPUTS = 255
 
 
 class Featured(Protocol):
-    """What a network must offer to carry a neck, yours included.
+    """What a network must offer to carry a neck, also a user's network.
 
     ``feature_channels`` are the channels of C3, C4, C5; ``features`` returns those maps at strides
     8, 16, 32. ``headless`` (optional) drops the layers that only classification uses.

@@ -35,12 +35,11 @@ def part_widths(channels: int, gamma: float, multiple: int = 1) -> tuple[int, in
 def legal(bases: Sequence[int], multiple: int = 1) -> list[Fraction]:
     """Return every γ that splits all ``bases`` into whole parts."""
     common = math.gcd(*bases)
-    found = []
-    for k in range(1, common):
-        gamma = Fraction(k, common)
-        if all((base - gamma * base) % multiple == 0 for base in bases):
-            found.append(gamma)
-    return found
+    return [
+        gamma
+        for gamma in (Fraction(k, common) for k in range(1, common))
+        if all((base - gamma * base) % multiple == 0 for base in bases)
+    ]
 
 
 def problem(gamma: float, bases: Sequence[int], multiple: int = 1, note: str = "") -> str | None:

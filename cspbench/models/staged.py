@@ -92,13 +92,13 @@ class Backbone(nn.Module):
 
     def features(self, x: Tensor) -> list[Tensor]:
         """C3, C4, C5: what a detector reads, at strides 8, 16 and 32."""
-        found: list[Tensor] = []
+        maps: list[Tensor] = []
         x = self.stem(x)
         for index, stage in enumerate(self.stages[: self.taps[-1] + 1]):
             x = stage(x)
             if index in self.taps:
-                found.append(x)
-        return found
+                maps.append(x)
+        return maps
 
     def headless(self) -> Backbone:
         """Drop the layers that only classification uses; returns itself."""

@@ -108,19 +108,17 @@ def materialize(module: nn.Module, seed: int = 0, device: str = "cpu") -> nn.Mod
     Returns:
         The module.
     """
-    made: dict[int, torch.Tensor] = {}
+    filled: dict[int, torch.Tensor] = {}
     for prefix, owner in module.named_modules():
         for leaf, old in list(_own(owner)):
             if old.device.type != "meta":
                 continue
-            if id(old) not in made:
+            if id(old) not in filled:
                 name = f"{prefix}.{leaf}" if prefix else leaf
                 values = torch.from_numpy(_values(owner, leaf, name, old.shape, seed))
                 tensor = values.reshape(old.shape).to(device, old.dtype)
-                is_parameter = isinstance(old, nn.Parameter)
-                made[id(old)] = nn.Parameter(tensor, old.requires_grad) if is_parameter else tensor
-            if isinstance(old, nn.Parameter):
-                owner._parameters[leaf] = made[id(old)]
-            else:
-                owner._buffers[leaf] = made[id(old)]
+                if isinstance(old, nn.Parameter):
+                    tensor = nn.Parameter(tensor, old.requires_grad)
+                filled[id(old)] = tensor
+            setattr(owner, leaf, filled[id(old)])
     return module

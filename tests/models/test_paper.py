@@ -53,9 +53,9 @@ def test_every_named_system_can_be_built():
         assert str(ModelId.parse(name)) == name
 
 
-def test_every_spec_that_says_so_is_published():
-    for spec in MODELS:
-        assert bool(literature.published(spec.name)) == (spec.paper_name == spec.name), spec.name
+def test_published_numbers_are_found_by_the_names_of_the_models():
+    unpublished = {spec.name for spec in MODELS if not literature.published(spec.name)}
+    assert unpublished == {"centernet-resnet18", "densenet201", "vovnet39"}
 
 
 def test_table_5_by_device():

@@ -76,6 +76,5 @@ for _name, _kernel in (("cspdensenet-ref", 3), ("cspdensenetb-ref", 1)):
             family="densenet",
             axes=(act_axis(),),
             necks=True,
-            paper_name=_name,
         )
     )

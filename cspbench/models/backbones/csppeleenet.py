@@ -102,7 +102,6 @@ MODELS.add(
             _SE,
         ),
         necks=True,
-        paper_name="csppeleenet",
         check=_check,
     )
 )
@@ -117,6 +116,5 @@ for _name, _kernel in (("csppeleenet-ref", 3), ("csppeleenetb-ref", 1)):
             family="peleenet",
             axes=(act_axis(), _SE),
             necks=True,
-            paper_name=_name,
         )
     )

@@ -165,7 +165,6 @@ for _name, (_cfg, _config) in CONFIGS.items():
             stride=64 if _config.elastic else 32,
             axes=(act_axis(),),
             necks=True,
-            paper_name=_name,
         )
     )
 MODELS.add(
@@ -179,6 +178,5 @@ MODELS.add(
         input=256,
         axes=(act_axis(),),
         necks=True,
-        paper_name="cspresnet10",
     )
 )

@@ -54,7 +54,7 @@ def _build(options: Options) -> nn.Module:
 
 
 def _build_partial(elastic: bool, options: Options) -> nn.Module:
-    from cspbench.models.blocks import Chain, Classifier, ConvBnAct, Residual
+    from cspbench.models.blocks import Chain, Classifier, ConvBnAct, Residual, conv_chain
     from cspbench.models.csp import CspStage
     from cspbench.models.residual import ELASTIC_DAMPING, ElasticPair, dark_block
     from cspbench.models.staged import Backbone
@@ -63,9 +63,7 @@ def _build_partial(elastic: bool, options: Options) -> nn.Module:
 
     def elastic_block(channels: int) -> nn.Module:
         def body(width: int) -> nn.Module:
-            return Chain(
-                [ConvBnAct(width, width, act=act), ConvBnAct(width, width, 3, act=act)], width
-            )
+            return conv_chain(width, (width,), (width, 3), act=act)
 
         return Residual(ElasticPair(channels, body), channels, damping=ELASTIC_DAMPING)
 
@@ -103,7 +101,6 @@ MODELS.add(
         axes=(act_axis(),),
         necks=True,
         staged=True,
-        paper_name="darknet53",
         check=csp_check(WIDTHS, 2),
     )
 )
@@ -124,6 +121,5 @@ for _name, _elastic, _cfg in (
             stride=64 if _elastic else 32,
             axes=(act_axis(),),
             necks=True,
-            paper_name=_name,
         )
     )

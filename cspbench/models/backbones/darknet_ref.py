@@ -38,6 +38,5 @@ MODELS.add(
         min_input=64,
         axes=(act_axis(),),
         necks=True,
-        paper_name="darknet-ref",
     )
 )

@@ -157,7 +157,6 @@ MODELS.add(
         axes=(act_axis("relu"),),
         necks=True,
         staged=True,
-        paper_name="densenet201-elastic",
         check=csp_check(ELASTIC_BASES),
     )
 )
@@ -171,6 +170,5 @@ MODELS.add(
         family="densenet",
         axes=(act_axis("relu"),),
         necks=True,
-        paper_name="cspdensenet201-elastic",
     )
 )

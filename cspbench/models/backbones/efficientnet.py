@@ -79,7 +79,7 @@ def _build(options: Options) -> nn.Module:
             act=act,
         )
         if stage.repeat:
-            made = Stage(
+            module = Stage(
                 first,
                 make_blocks(stage.out, stage),
                 None,
@@ -91,8 +91,8 @@ def _build(options: Options) -> nn.Module:
             last = index == len(STAGES) - 1
             head = ConvBnAct(stage.out, HEAD, act=act) if last else None
             out = HEAD if last else stage.out
-            made = Stage(None, first, head, base_channels=channels, out_channels=out)
-        stages.append(made)
+            module = Stage(None, first, head, base_channels=channels, out_channels=out)
+        stages.append(module)
         channels = stage.out
     stem = ConvBnAct(3, 32, 3, 2, act=act)
     return Backbone(stem, stages, Classifier(HEAD), taps=(3, 4, 6), act=act)
@@ -109,7 +109,6 @@ MODELS.add(
         axes=(act_axis("swish"),),
         necks=True,
         staged=True,
-        paper_name="efficientnet-b0",
         check=csp_check(BASES),
     )
 )

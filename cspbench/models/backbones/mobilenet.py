@@ -151,7 +151,6 @@ MODELS.add(
         axes=(act_axis("relu"),),
         necks=True,
         staged=True,
-        paper_name="mobilenet-v2",
         check=csp_check(BASES),
     )
 )
@@ -165,6 +164,5 @@ MODELS.add(
         family="mobilenet",
         axes=(act_axis("relu"),),
         necks=True,
-        paper_name="cspmobilenet-v2",
     )
 )

@@ -81,7 +81,6 @@ def _add(name: str, summary: str, source: str, confidence: Confidence, config: P
             axes=(act_axis(), Axis("se", False, "flag", summary="squeeze and excitation")),
             necks=True,
             staged=True,
-            paper_name=name,
             check=csp_check(BASES),
         )
     )

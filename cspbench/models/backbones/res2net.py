@@ -74,7 +74,6 @@ MODELS.add(
         axes=(act_axis(),),
         necks=True,
         staged=True,
-        paper_name="res2netlite72",
         check=csp_check(WIDTHS, SCALES * GROUPS),
     )
 )

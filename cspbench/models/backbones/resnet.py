@@ -106,7 +106,6 @@ MODELS.add(
         input=256,
         axes=(act_axis(),),
         necks=True,
-        paper_name="resnet10",
     )
 )
 for _name, _config, _cfg in (
@@ -126,7 +125,6 @@ for _name, _config, _cfg in (
             axes=(act_axis(),),
             necks=True,
             staged=True,
-            paper_name=_name,
             check=csp_check(_config.widths, _config.divisor * _config.groups),
         )
     )

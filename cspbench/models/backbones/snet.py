@@ -78,7 +78,6 @@ for _name, _config in (
             axes=(act_axis("relu"),),
             necks=True,
             staged=True,
-            paper_name=_name,
             check=csp_check(_config.widths, 2),
         )
     )

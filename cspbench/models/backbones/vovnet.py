@@ -26,7 +26,7 @@ BASES = (128, 256, 512, 768)
 def _build(options: Options) -> nn.Module:
     from torch import nn
 
-    from cspbench.models.blocks import Chain, Classifier, ConvBnAct
+    from cspbench.models.blocks import Chain, Classifier, conv_chain
     from cspbench.models.osa import OneShot
     from cspbench.models.staged import Backbone, Stage
 
@@ -52,14 +52,7 @@ def _build(options: Options) -> nn.Module:
             )
         )
         channels = out
-    stem = Chain(
-        [
-            ConvBnAct(3, 64, 3, 2, act=act),
-            ConvBnAct(64, 64, 3, act=act),
-            ConvBnAct(64, 128, 3, 2, act=act),
-        ],
-        3,
-    )
+    stem = conv_chain(3, (64, 3, 2), (64, 3), (128, 3, 2), act=act)
     return Backbone(stem, stages, Classifier(channels), taps=(1, 2, 3), act=act)
 
 

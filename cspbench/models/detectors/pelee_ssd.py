@@ -38,6 +38,5 @@ MODELS.add(
         stride=16,
         min_input=272,
         axes=(act_axis("relu"),),
-        paper_name="pelee-ssd",
     )
 )

@@ -35,6 +35,5 @@ for _size in ("49", "146"):
             task="detection",
             input=320,
             axes=(act_axis("relu"),),
-            paper_name=f"thundernet-snet{_size}",
         )
     )

@@ -48,7 +48,6 @@ def _add(name: str, summary: str, residual: bool) -> None:
             task="detection",
             input=416,
             axes=(act_axis(),),
-            paper_name=name,
         )
     )
 

@@ -1,7 +1,7 @@
 """Programs written by ``torch.export.save``: ``exported:path.pt2``. Needs ``--allow-code``.
 
-Torch's loader unpickles parts of the archive and resolves functions by the names that it holds, so
-such a file can do whatever code can.
+Torch's loader unpickles parts of the archive and resolves functions by the names in it, so such a
+file can run any code.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def _graph(path: Path) -> dict[str, Any]:
         with zipfile.ZipFile(path) as archive:
             names = [n for n in archive.namelist() if n.endswith("models/model.json")]
             if not names:
-                raise InputError(f"{path}: holds no exported program (models/model.json)")
+                raise InputError(f"{path}: contains no exported program (models/model.json)")
             with archive.open(names[0]) as file:
                 text = file.read(MAX_GRAPH_BYTES + 1)
         if len(text) > MAX_GRAPH_BYTES:

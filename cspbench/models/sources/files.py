@@ -19,7 +19,7 @@ def regular_file(path: str | Path, what: str) -> Path:
     """Return ``path`` if it is a regular file that exists.
 
     Raises:
-        InputError: it is not; ``what`` says what was looked for.
+        InputError: it is not; ``what`` names the kind of file.
     """
     try:
         if Path(path).is_file():
@@ -67,7 +67,7 @@ def load_checkpoint(module: nn.Module, path: Path) -> None:
         if isinstance(state, dict) and isinstance(state.get(key), dict):
             state = state[key]
     if not isinstance(state, dict):
-        raise InputError(f"{path}: holds a {type(state).__name__}, not a state dict")
+        raise InputError(f"{path}: contains a {type(state).__name__}, not a state dict")
     try:
         module.load_state_dict(state, assign=True)
     except (RuntimeError, TypeError, AttributeError) as error:

@@ -72,16 +72,16 @@ class _Walker:
             yield number, start, start + size
             self.file.seek(start + size)
 
-    def inside(self, start: int, end: int, wanted: int) -> Iterator[tuple[int, int]]:
-        """Yield (start, end) of each field ``wanted`` of the message at (start, end)."""
+    def inside(self, start: int, end: int, field: int) -> Iterator[tuple[int, int]]:
+        """Yield (start, end) of each field ``field`` of the message at (start, end)."""
         self.file.seek(start)
         for number, value, stop in self.fields(end):
-            if number == wanted and stop >= 0:
+            if number == field and stop >= 0:
                 yield value, stop
 
-    def name(self, message: tuple[int, int], wanted: int) -> bytes:
-        """Return the short text field ``wanted`` of a message; empty without one."""
-        for start, end in list(self.inside(*message, wanted)):
+    def name(self, message: tuple[int, int], field: int) -> bytes:
+        """Return the short text field ``field`` of a message; empty without one."""
+        for start, end in list(self.inside(*message, field)):
             if end - start > MAX_NAME:
                 raise self.damaged()
             self.file.seek(start)
@@ -90,7 +90,7 @@ class _Walker:
 
 
 def input_shape(path: Path) -> tuple[int | None, ...]:
-    """Return the shape of the first input that is no weight; None where it is not fixed.
+    """Return the shape of the first input that is not a weight; None where it is not fixed.
 
     Raises:
         InputError: not an ONNX file, or one without an image input.
