@@ -112,7 +112,7 @@ def entries_of(times: LayerTimes, layers: Sequence[Layer], peak: Peak) -> list[E
     One that is no known layer is counted to the stage of the entry before it.
 
     Args:
-        times: what a launch of the layer profiler found.
+        times: the result of a launch of the layer profiler.
         layers: of the Analysis of the same model at the case's batch.
         peak: ceilings of the device.
     """

@@ -39,7 +39,7 @@ class TorchCudaSession(HostSession):
 
     Args:
         call: the program, on the device.
-        facts: what to tell besides.
+        facts: further facts for ``describe``.
         dtype: of inputs.
         layout: of inputs.
         captured: run through a CUDA graph.

@@ -163,6 +163,16 @@ def save(figure: Figure, name: str, folder: Path, title: str = "") -> tuple[Path
     return svg, png
 
 
+def thin_bars(
+    axes: Axes, heights: Sequence[float], width: float, *, offset: float = 0.0, **look: Any
+) -> None:
+    """Bars by layer, ``width`` points wide; one collection, because networks have many layers."""
+    from matplotlib.collections import LineCollection
+
+    lines = [[(x + offset, 0.0), (x + offset, height)] for x, height in enumerate(heights)]
+    axes.add_collection(LineCollection(lines, linewidths=width, **look))
+
+
 def draw_intervals(
     axes: Axes, bounds: Sequence[tuple[float, float, float]], color: str = INK
 ) -> None:

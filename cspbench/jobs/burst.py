@@ -2,7 +2,7 @@
 
 Two such workers take turns in a duet (``cspbench.runner.duet``). While the other one works, a
 worker blocks on standard input and costs nothing. ``load`` loads, checks and warms up, ``burst``
-times some inferences, ``facts`` tells what environment the worker lives in.
+times some inferences, ``facts`` describes the environment that the worker lives in.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class LoadResult:
 
 @dataclass(frozen=True)
 class BurstRequest(Request):
-    """Run so many inferences of the case that is held."""
+    """Run so many inferences of the loaded case."""
 
     count: int
     job: ClassVar[str] = "burst"
@@ -107,7 +107,7 @@ class BurstResult:
     """Summed time of the inferences of a burst, by the device's events where it has some.
 
     ``lost_ns`` is how much of it the process was ready to run but did not; None where the system
-    does not tell, and by a device's events.
+    does not say, and by a device's events.
     """
 
     ns: Count
@@ -117,7 +117,7 @@ class BurstResult:
 
 @dataclass(frozen=True)
 class ConditionsRequest(Request):
-    """Tell the conditions now: they may have been changed from outside."""
+    """Report the conditions now: they may have been changed from outside."""
 
     job: ClassVar[str] = "conditions"
 
@@ -132,7 +132,7 @@ class Conditions:
 
 @dataclass(frozen=True)
 class FactsRequest(Request):
-    """Tell what environment the worker lives in."""
+    """Describe the environment that the worker lives in."""
 
     job: ClassVar[str] = "facts"
 
@@ -168,19 +168,17 @@ def load(request: LoadRequest, phase: PhaseReport) -> LoadResult:
     A device's events are not used either where the scope of the case is more than its work.
     """
     global _loaded  # noqa: PLW0603 - one worker holds one model
-    from cspbench.artifacts.tensors import input_pool
-    from cspbench.backends.spec import BACKENDS, device_of, precision_of
+    from cspbench.backends.spec import device_of, precision_of
     from cspbench.machine.devices.spec import DEVICES
     from cspbench.measure import sampling
     from cspbench.measure.agreement import check_agreement
     from cspbench.measure.clock import MonotonicClock
     from cspbench.measure.scope import INFERENCE, scope_of, timed_parts
 
-    case, options = request.case, request.options
+    case, options, backend = request.case, request.options, request.backend
     phase("load")
-    pool = input_pool(case.input_shape, request.seed)
-    backend = BACKENDS.get(case.backend.name)
-    session = backend.load(request.artifact, options, case.threads)
+    pool = request.inputs()
+    session = request.load()
     clock = request.clock if scope_of(options) == INFERENCE else "host"
     feed, infer = timed_parts(session, case, pool)
     on_host = DEVICES.get(device_of(backend, options)).on_host

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from enum import Enum
 from pathlib import Path
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from cspbench.core.bounds import checked
 from cspbench.core.case import Case
@@ -21,6 +21,11 @@ from cspbench.core.options import Options
 from cspbench.core.registry import Registry
 from cspbench.errors import CspbenchError
 from cspbench.machine.devices.spec import HOST
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from cspbench.backends.spec import Backend, Session, Workload
 
 Json = dict[str, Any]
 #: Tells the controller which phase began; it owns the time-outs.
@@ -91,6 +96,31 @@ class CaseRequest(Request):
     def options(self) -> Options:
         """Of the backend."""
         return dict(self.case.backend.options)
+
+    @property
+    def backend(self) -> Backend:
+        """The backend of the case."""
+        from cspbench.backends.spec import BACKENDS
+
+        return BACKENDS.get(self.case.backend.name)
+
+    def load(self) -> Session:
+        """Load the artifact."""
+        return self.backend.load(self.artifact, self.options, self.case.threads)
+
+    def inputs(self, count: int | None = None) -> list[np.ndarray]:
+        """So many different inputs of the case; the usual pool by default."""
+        from cspbench.artifacts.tensors import POOL_SIZE, input_pool
+
+        return input_pool(self.case.input_shape, self.seed, count or POOL_SIZE)
+
+    def workload(self) -> Workload:
+        """What to run for ``max_seconds``."""
+        from cspbench.backends.spec import Workload
+
+        return Workload(
+            self.artifact, self.options, self.case.threads, self.inputs(), self.max_seconds
+        )
 
 
 class Policy(Enum):

@@ -19,6 +19,7 @@ from typing import Any
 #: What a missing cell reads.
 NOT_FOUND = "not found"
 
+_DATA = importlib.resources.files(__package__).joinpath("data")
 #: Columns of a table that describe its row.
 _KEYS = ("name", "label", "input")
 #: Tables whose rows are not systems.
@@ -112,17 +113,13 @@ class Bar:
 
 @functools.cache
 def _table(name: str) -> dict[str, Any]:
-    text = (
-        importlib.resources.files(__package__).joinpath("data", f"{name}.json").read_text("utf-8")
-    )
-    loaded: dict[str, Any] = json.loads(text)
+    loaded: dict[str, Any] = json.loads(_DATA.joinpath(f"{name}.json").read_text("utf-8"))
     return loaded
 
 
 def tables() -> list[str]:
     """Names of all data files."""
-    folder = importlib.resources.files(__package__).joinpath("data")
-    return sorted(item.name[:-5] for item in folder.iterdir() if item.name.endswith(".json"))
+    return sorted(item.name[:-5] for item in _DATA.iterdir() if item.name.endswith(".json"))
 
 
 def rows(table: str) -> list[dict[str, Any]]:
@@ -163,11 +160,7 @@ def _entries(table: str) -> Iterator[Published]:
 @functools.cache
 def everything() -> tuple[Published, ...]:
     """Every published number of every system, empty cells included."""
-    found: list[Published] = []
-    for table in tables():
-        if table not in _OTHER:
-            found.extend(_entries(table))
-    return tuple(found)
+    return tuple(entry for table in tables() if table not in _OTHER for entry in _entries(table))
 
 
 def published(name: str, *, metric: str | None = None) -> list[Published]:

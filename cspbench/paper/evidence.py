@@ -1,4 +1,4 @@
-"""What the paper is held against: analyses of networks and measured cases, as plain data.
+"""What the paper is checked against: analyses of networks and measured cases, as plain data.
 
 Ratios are taken between cases of one run only: its rounds spread the machine's drift over both.
 """
@@ -69,15 +69,15 @@ class Evidence:
     @functools.cached_property
     def _rows(self) -> dict[str, dict[Key, dict[str, Any]]]:
         """Case rows at batch 1 of plain backends, by run."""
-        found: dict[str, dict[Key, dict[str, Any]]] = {}
+        by_run: dict[str, dict[Key, dict[str, Any]]] = {}
         for run, frame in self.cases.items():
-            rows = found.setdefault(run, {})
+            rows = by_run.setdefault(run, {})
             for row in frame.to_dict(orient="records"):
                 case = Case.parse(str(row["id"]))
                 if case.batch == 1 and not case.backend.options:
                     key = (str(case.model_id), case.backend.name, case.threads)
                     rows[key] = {str(name): value for name, value in row.items()}
-        return found
+        return by_run
 
     def total(self, model: str, metric: str) -> float | None:
         """A total of a model's analysis, None if it was not analysed."""
@@ -102,13 +102,13 @@ class Evidence:
             for run, rows in reversed(self._rows.items()):
                 for threads in sorted({key[2] for key in rows if key[1] == backend}):
                     keys = {model: (model, backend, threads) for model in models}
-                    found = {
+                    measured = {
                         model: _measured(rows[key], run)
                         for model, key in keys.items()
                         if key in rows and _has_latency(rows[key])
                     }
-                    if len(found) > len(best):
-                        best, chosen = found, backend
+                    if len(measured) > len(best):
+                        best, chosen = measured, backend
             if len(best) == len(models):
                 break
         missing = [model for model in models if model not in best]

@@ -11,28 +11,14 @@ if TYPE_CHECKING:
 
     from cspbench.views.frames import Run
 
-#: How numbers are printed in the forms that people read.
-NUMBERS = {
-    "latency_ms": ".2f",
-    "latency_ms_low": ".2f",
-    "latency_ms_high": ".2f",
-    "p90_ms": ".2f",
-    "p99_ms": ".2f",
-    "fps": ".1f",
-    "peak_mib": ".1f",
-    "median_ms": ".2f",
-    "load_ms": ".0f",
-    "first_ms": ".1f",
-    "seconds": ".1f",
-    "samples": ".0f",
-    "number": ".0f",
-    "time_ms": ".3f",
-    "share": ".3f",
-    "gflops_per_s": ".1f",
-    "gb_per_s": ".1f",
-    "compute_utilisation": ".3f",
-    "memory_utilisation": ".3f",
+#: Decimals of numbers in the forms that people read.
+_BY_DIGITS: dict[int, tuple[str, ...]] = {
+    0: ("load_ms", "samples", "number"),
+    1: ("fps", "peak_mib", "first_ms", "seconds", "gflops_per_s", "gb_per_s"),
+    2: ("latency_ms", "latency_ms_low", "latency_ms_high", "p90_ms", "p99_ms", "median_ms"),
+    3: ("time_ms", "share", "compute_utilisation", "memory_utilisation"),
 }
+NUMBERS = {column: f".{digits}f" for digits, names in _BY_DIGITS.items() for column in names}
 CASE_TABLE = (
     "id", "params_m", "macs_g", "bflops", "latency_ms", "interval", "p90_ms", "p99_ms", "fps",
     "peak_mib", "flags", "status",

@@ -41,24 +41,6 @@ class Count(NamedTuple):
     meaning: str
 
 
-class ClaimLine(NamedTuple):
-    """A claim as the page shows it; every text is safe to print."""
-
-    name: str
-    verdict: str
-    sign: str
-    kind: str
-    statement: str
-    place: str
-    published: str
-    here: str
-    origin: str
-    reason: str
-    note: str
-    rule: str
-    used: tuple[str, ...]
-
-
 def data(context: ReportContext) -> Mapping[str, Any]:
     """How many claims have each verdict, and the claims by group."""
     results = check_all(from_runs(context.runs))
@@ -94,16 +76,17 @@ def _counts(results: Sequence[ClaimResult]) -> tuple[Count, ...]:
     )  # fmt: skip
 
 
-def _line(result: ClaimResult) -> ClaimLine:
+def _line(result: ClaimResult) -> dict[str, Any]:
+    """A claim as the page shows it; every text is safe to print."""
     sign, kind = SIGNS[result.verdict]
     claim, outcome = result.claim, result.outcome
-    return ClaimLine(
-        name=claim.name, verdict=result.verdict, sign=sign, kind=kind, statement=claim.text,
-        place=claim.place, published=outcome.published, here=plain(result.ours),
-        origin=outcome.origin, reason=plain(result.reason), note=outcome.note,
-        rule=f"{outcome.rule[:1].upper()}{outcome.rule[1:]}",
-        used=tuple(plain(one) for one in outcome.used),
-    )  # fmt: skip
+    return {
+        "name": claim.name, "verdict": result.verdict, "sign": sign, "kind": kind,
+        "statement": claim.text, "place": claim.place, "published": outcome.published,
+        "here": plain(result.ours), "origin": outcome.origin, "reason": plain(result.reason),
+        "note": outcome.note, "rule": f"{outcome.rule[:1].upper()}{outcome.rule[1:]}",
+        "used": tuple(plain(one) for one in outcome.used),
+    }  # fmt: skip
 
 
 SECTIONS.add(

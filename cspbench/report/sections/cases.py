@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from markupsafe import Markup
@@ -13,7 +12,7 @@ from cspbench.report import marks, numbers
 from cspbench.report.data import published_accuracies
 from cspbench.report.definitions import DEFINITIONS, Definition
 from cspbench.report.rows import CaseRow
-from cspbench.report.section import SECTIONS, ReportContext, SectionSpec
+from cspbench.report.section import SECTIONS, ReportContext, own_section
 
 
 class Column(NamedTuple):
@@ -113,14 +112,4 @@ def data(context: ReportContext) -> Mapping[str, Any]:
     }
 
 
-SECTIONS.add(
-    SectionSpec(
-        "cases",
-        heading="Cases",
-        title="Cases",
-        order=30,
-        data=data,
-        template=Path(__file__).with_suffix(".html"),
-        count=lambda context: len(context.measured),
-    )
-)
+SECTIONS.add(own_section(__file__, 30, "Cases", data, count=lambda context: len(context.measured)))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
 from typing import Any, Literal
 
@@ -15,7 +14,7 @@ from cspbench.figures.cases import number, plain
 from cspbench.machine.comparability import Use, differences
 from cspbench.machine.sensors.proc import FOREIGN_SHARE, STEAL_SHARE, Interference
 from cspbench.report.numbers import size
-from cspbench.report.section import SECTIONS, ReportContext, SectionSpec
+from cspbench.report.section import SECTIONS, ReportContext, own_section
 from cspbench.views.frames import Run
 
 FEW_ROUNDS = 3
@@ -228,12 +227,5 @@ def data(context: ReportContext) -> Mapping[str, Any]:
 
 
 SECTIONS.add(
-    SectionSpec(
-        "machine",
-        heading="The machine, and what spoils comparison",
-        title="Machine",
-        order=20,
-        data=data,
-        template=Path(__file__).with_suffix(".html"),
-    )
+    own_section(__file__, 20, "The machine, and what spoils comparison", data, title="Machine")
 )
