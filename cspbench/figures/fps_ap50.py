@@ -6,6 +6,7 @@ of the paper's GPU: the two kinds of fps never share an axis.
 
 from __future__ import annotations
 
+import bisect
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 MAX_SETTINGS = 3
 #: Where the paper divides its detectors by speed.
 FPS_CLASSES = (30, 100, 200)
+FPS_CLASS_NAMES = ("below 30", "30 to 100", "100 to 200", "200 and above")
 #: Published families that are all slower than this lie too close to be named one by one.
 CROWD_FPS = 60
 
@@ -92,17 +94,8 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[tuple[float, flo
 
 
 def fps_class(fps: float) -> str:
-    """The paper's speed class: ``below 30``, ``30 to 100``, ``100 to 200``, ``200 and above``."""
-    for low, high in zip((None, *FPS_CLASSES), (*FPS_CLASSES, None), strict=True):
-        if high is None or fps < high:
-            return (
-                f"below {high}"
-                if low is None
-                else f"{low} to {high}"
-                if high
-                else f"{low} and above"
-            )
-    raise AssertionError("the last class has no upper end")
+    """The paper's speed class; one that begins at 30 fps holds exactly 30, too."""
+    return FPS_CLASS_NAMES[bisect.bisect(FPS_CLASSES, fps)]
 
 
 @style.styled

@@ -37,17 +37,9 @@ def _build(options: Options) -> nn.Module:
     stages: list[nn.Module] = []
     channels = 32
     for width, count in zip(WIDTHS, BLOCKS, strict=True):
-        stages.append(
-            Stage(
-                ConvBnAct(channels, width, 3, 2, act=act),
-                make_blocks(width, count),
-                None,
-                base_channels=width,
-                out_channels=width,
-                make_blocks=partial(make_blocks, count=count),
-                width_multiple=2,
-            )
-        )
+        entry = ConvBnAct(channels, width, 3, 2, act=act)
+        blocks = partial(make_blocks, count=count)
+        stages.append(Stage.splittable(entry, blocks, width, width_multiple=2))
         channels = width
     stem = ConvBnAct(3, 32, 3, act=act)
     return Backbone(stem, stages, Classifier(channels), taps=(2, 3, 4), act=act)

@@ -79,14 +79,7 @@ def _build(options: Options) -> nn.Module:
             act=act,
         )
         if stage.repeat:
-            module = Stage(
-                first,
-                make_blocks(stage.out, stage),
-                None,
-                base_channels=stage.out,
-                out_channels=stage.out,
-                make_blocks=partial(make_blocks, stage=stage),
-            )
+            module = Stage.splittable(first, partial(make_blocks, stage=stage), stage.out)
         else:
             last = index == len(STAGES) - 1
             head = ConvBnAct(stage.out, HEAD, act=act) if last else None

@@ -61,14 +61,8 @@ def _build(options: Options) -> nn.Module:
         first = inverted(channels, hidden, width, stride=stride, act=act)
         transition = ConvBnAct(width, HEAD, act=act) if index == len(STAGES) - 1 else None
         if rest:
-            stage = Stage(
-                first,
-                make_blocks(width, len(rest)),
-                transition,
-                base_channels=width,
-                out_channels=width,
-                make_blocks=partial(make_blocks, count=len(rest)),
-            )
+            blocks = partial(make_blocks, count=len(rest))
+            stage = Stage.splittable(first, blocks, width, transition=transition)
         else:
             out = HEAD if transition is not None else width
             stage = Stage(None, first, transition, base_channels=channels, out_channels=out)

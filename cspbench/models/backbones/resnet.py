@@ -54,25 +54,10 @@ def _build_bottleneck(config: ResNet, options: Options) -> nn.Module:
     channels = 64
     for index, (count, width) in enumerate(zip(config.blocks, config.widths, strict=True)):
         # The first block changes width and resolution: it makes the base.
-        entry = bottleneck_block(
-            channels,
-            width // config.divisor,
-            width,
-            act,
-            stride=2 if index else 1,
-            groups=config.groups,
-        )
-        stages.append(
-            Stage(
-                entry,
-                make_blocks(width, count - 1),
-                None,
-                base_channels=width,
-                out_channels=width,
-                make_blocks=partial(make_blocks, count=count - 1),
-                width_multiple=config.divisor * config.groups,
-            )
-        )
+        hidden, stride = width // config.divisor, 2 if index else 1
+        entry = bottleneck_block(channels, hidden, width, act, stride=stride, groups=config.groups)
+        blocks, multiple = partial(make_blocks, count=count - 1), config.divisor * config.groups
+        stages.append(Stage.splittable(entry, blocks, width, width_multiple=multiple))
         channels = width
     return Backbone(resnet_stem(act), stages, Classifier(channels), taps=(1, 2, 3), act=act)
 

@@ -48,13 +48,12 @@ def _build(config: SNet, options: Options) -> nn.Module:
     for index, (width, units) in enumerate(zip(config.widths, UNITS, strict=True)):
         last = config.last if index == len(UNITS) - 1 else None
         stages.append(
-            Stage(
+            Stage.splittable(
                 ShuffleDown(channels, width, act),
-                make_blocks(width, units - 1),
-                ConvBnAct(width, last, act=act) if last else None,
-                base_channels=width,
-                out_channels=last or width,
-                make_blocks=partial(make_blocks, count=units - 1),
+                partial(make_blocks, count=units - 1),
+                width,
+                transition=ConvBnAct(width, last, act=act) if last else None,
+                out_channels=last,
                 width_multiple=2,
             )
         )

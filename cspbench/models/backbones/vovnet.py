@@ -41,16 +41,8 @@ def _build(options: Options) -> nn.Module:
     channels = 128
     for index, (width, out, count) in enumerate(STAGES):
         blocks = partial(make_blocks, width=width, out=out, count=count)
-        stages.append(
-            Stage(
-                nn.MaxPool2d(3, 2, ceil_mode=True) if index else None,
-                blocks(channels),
-                None,
-                base_channels=channels,
-                out_channels=out,
-                make_blocks=blocks,
-            )
-        )
+        entry = nn.MaxPool2d(3, 2, ceil_mode=True) if index else None
+        stages.append(Stage.splittable(entry, blocks, channels))
         channels = out
     stem = conv_chain(3, (64, 3, 2), (64, 3), (128, 3, 2), act=act)
     return Backbone(stem, stages, Classifier(channels), taps=(1, 2, 3), act=act)

@@ -48,19 +48,16 @@ class Filter(NamedTuple):
 
 
 def _filters(rows: Sequence[CaseRow]) -> list[Filter]:
-    def choices(values: Sequence[str]) -> list[str]:
-        return sorted(set(values) - {""})
-
+    keys = {
+        "Backend": "backend",
+        "Family": "family",
+        "γ": "gamma",
+        "Status": "status",
+        "Run": "run",
+    }
     return [
-        Filter("Backend", "backend", choices([row.backend for row in rows])),
-        Filter("Family", "family", choices([row.family for row in rows])),
-        Filter(
-            "γ",
-            "gamma",
-            choices([row.gamma for row in rows]),
-        ),
-        Filter("Status", "status", choices([row.status for row in rows])),
-        Filter("Run", "run", choices([row.run for row in rows])),
+        Filter(name, key, sorted({getattr(row, key) for row in rows} - {""}))
+        for name, key in keys.items()
     ]
 
 

@@ -56,12 +56,8 @@ def facts(run: Run) -> list[tuple[str, str]]:
 
 def libraries(run: Run) -> list[tuple[str, str]]:
     """Libraries that can move a number, with their versions."""
-    return [(plain(name), plain(version)) for name, version in _libraries(run).items()]
-
-
-def _libraries(run: Run) -> Mapping[str, str]:
     versions: Mapping[str, str] = run.environment.get("libraries") or {}
-    return versions
+    return [(plain(name), plain(version)) for name, version in versions.items()]
 
 
 def warnings_of(runs: Sequence[Run]) -> list[ComparisonWarning]:
