@@ -39,10 +39,7 @@ def profile(
 ) -> LayerProfile:
     """Repeat a profiled run, and take the median of every entry.
 
-    Args:
-        run: one inference; returns its time in ns and its entries, the same ones each time.
-        work: what to run on, and for how long.
-        method: what measured.
+    ``run`` is one inference; it returns its time in ns and its entries, the same ones each time.
     """
     totals: list[int] = []
     profiles: list[Sequence[LayerTime]] = []

@@ -87,9 +87,7 @@ def warm(mode: str = "eager", device: str = "cpu") -> None:
 class OperatorClock(torch.fx.Interpreter):
     """Runs a graph operator by operator and keeps what each took.
 
-    Args:
-        graph: what to run.
-        synchronise: waits for the device; called after every operator.
+    ``synchronise`` waits for the device; it is called after every operator.
     """
 
     def __init__(self, graph: torch.fx.GraphModule, synchronise: Callable[[], None]) -> None:

@@ -222,11 +222,7 @@ class OnnxRuntimeSession(HostSession):
 class OnnxRuntimeBoundSession(OnnxRuntimeSession):
     """Input and outputs stay on a device between runs (I/O binding).
 
-    Args:
-        version: of ONNX Runtime.
-        session: with the provider of the device.
-        threads: that were asked for.
-        where: the device as ONNX Runtime names it.
+    ``where`` is the device as ONNX Runtime names it.
     """
 
     def __init__(self, version: str, session: Any, threads: int, where: str = "cuda") -> None:

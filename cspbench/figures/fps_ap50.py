@@ -102,12 +102,7 @@ def fps_class(fps: float) -> str:
 def draw_fps_ap50(
     points: Sequence[Point], reference: Mapping[str, Sequence[tuple[float, float]]]
 ) -> Figure:
-    """Panels of measured settings, then the published one with hollow marks.
-
-    Args:
-        points: measured fps with published AP50.
-        reference: published (fps, AP50) points by family, the first family drawn strongest.
-    """
+    """Panels of measured settings, then one of published (fps, AP50) by family, hollow marks."""
     settings = in_order(point.setting for point in points)[:MAX_SETTINGS]
     families = in_order(point.family for point in points)
     panels = len(settings) + bool(reference)

@@ -43,10 +43,7 @@ def top1_bflops_data(
 ) -> list[Classifier]:
     """Classifiers of the families that the runs hold, cheapest first.
 
-    Args:
-        computed: BFLOPs of the analysed models, by model id with input.
-        bflops: published BFLOPs.
-        top1: published top-1 accuracy in percent.
+    All are by model id with input: computed and published BFLOPs, published top-1 in percent.
     """
     families = in_order(_family(model) for model in computed if model in top1)[:MAX_FAMILIES]
     points = []

@@ -37,10 +37,8 @@ _TASKS = Path("/proc/self/task")
 class ExtraWork:
     """Real work beside an inference: products of small matrices, done by the same thread.
 
-    With it a slowdown of known size is injected, to see what the gate can see.
-
-    Args:
-        units: products for each inference; fractions are carried over to the next one.
+    With it a slowdown of known size is injected, to see what the gate can see. ``units`` are
+    products for each inference; fractions are carried over to the next one.
     """
 
     def __init__(self, units: float) -> None:

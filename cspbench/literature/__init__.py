@@ -164,11 +164,10 @@ def everything() -> tuple[Published, ...]:
 
 
 def published(name: str, *, metric: str | None = None) -> list[Published]:
-    """Published numbers of a system, without the empty cells.
+    """Published numbers of a system, without the empty cells; of one ``metric``, or of all.
 
-    Args:
-        name: model id without input (``peleenet+prn``), or the label of a system not built here.
-        metric: only this one.
+    ``name`` is a model id without input (``peleenet+prn``), or the label of a system that is not
+    built here.
     """
     return [
         entry
@@ -182,14 +181,7 @@ def published(name: str, *, metric: str | None = None) -> list[Published]:
 def find(
     name: str, metric: str, *, input_side: int | None = None, device: str | None = None
 ) -> Published | None:
-    """The first published number that fits, or None ("not found").
-
-    Args:
-        name: see :func:`published`.
-        metric: for instance ``bflops``.
-        input_side: side of the input, where it matters.
-        device: for ``fps``.
-    """
+    """The first number of :func:`published` at this input and device, or None ("not found")."""
     for entry in published(name, metric=metric):
         if input_side in (None, entry.input) and device in (None, entry.device):
             return entry

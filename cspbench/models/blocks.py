@@ -125,11 +125,7 @@ class PartialAdd(nn.Module):
     The partial residual connection of WongKinYiu/PartialResidualNetworks: Darknet's shortcut
     between layers of different width adds the overlap. It has no parameters and no BFLOPs.
 
-    Args:
-        channels: of the first map and of the result.
-        other_channels: of the second map.
-        stride: the second map's resolution over the first one's; it is sampled, as Darknet does.
-        act: activation of the sum.
+    ``stride`` is the second map's resolution over the first one's; it is sampled, as Darknet does.
     """
 
     def __init__(
@@ -158,12 +154,8 @@ class PartialAdd(nn.Module):
 class Residual(nn.Module):
     """``act(body(x) + x)``, adding the channels that both have (see :class:`PartialAdd`).
 
-    Args:
-        body: the branch; has ``out_channels``. Its last normalisation is damped in seeded weights.
-        in_channels: of the input.
-        stride: of the branch.
-        act: activation of the sum.
-        damping: scale of the branch in seeded weights.
+    The branch ``body`` has ``out_channels``; seeded weights scale its last normalisation by
+    ``damping``.
     """
 
     def __init__(

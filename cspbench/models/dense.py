@@ -89,11 +89,8 @@ class SingleLayer(Chain):
 class DenseBlock(nn.Sequential):
     """Layers that each read everything before them.
 
-    Args:
-        in_channels: of the base.
-        layers: how many.
-        make_layer: builds a layer from its input channels; it returns only what is new.
-        new_first: order of each concatenation (Darknet's DenseNets put the new maps first).
+    ``make_layer`` builds one from its input channels; a layer returns only what is new. With
+    ``new_first`` that comes first in each concatenation, as in Darknet's DenseNets.
     """
 
     def __init__(
@@ -151,10 +148,8 @@ class SparseBlock(nn.Sequential):
 class PeleeStem(nn.Module):
     """Stride-4 stem: 3x3/2, then a pooled and a convolved branch, concatenated.
 
-    Args:
-        act: activation.
-        pool_conv: a 1x1 convolution of the pooled branch (CSPPeleeNet).
-        fuse: channels of a 1x1 convolution after the concatenation (PeleeNet: 32), or None.
+    ``pool_conv`` adds a 1x1 convolution to the pooled branch (CSPPeleeNet), ``fuse`` one of so many
+    channels after the concatenation (PeleeNet: 32).
     """
 
     def __init__(self, act: str = "leaky", *, pool_conv: bool = False, fuse: int | None = 32):

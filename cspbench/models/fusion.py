@@ -65,11 +65,7 @@ def _head(in_channels: int, width: int, act: str) -> tuple[Chain, ConvBnAct]:
 class EfmNeck(nn.Module):
     """Exact fusion model. Outputs: strides 8, 16, 32.
 
-    Args:
-        channels: of C3, C4, C5.
-        act: activation.
-        spp: spatial pyramid pooling after the first 3x3.
-        sam: spatial attention on the finest map.
+    ``spp`` pools after the first 3x3, ``sam`` is spatial attention on the finest map.
     """
 
     def __init__(

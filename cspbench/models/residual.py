@@ -62,11 +62,7 @@ def bottleneck_body(
 class ElasticPair(nn.Module):
     """One branch on each half of the channels, the second at half the resolution.
 
-    Height and width must be even.
-
-    Args:
-        channels: of the input.
-        make_body: builds a branch from its input channels.
+    ``make_body`` builds a branch from its input channels. Height and width must be even.
     """
 
     def __init__(self, channels: int, make_body: Callable[[int], nn.Module]) -> None:

@@ -99,14 +99,7 @@ def materialize(module: nn.Module, seed: int = 0, device: str = "cpu") -> nn.Mod
     """Give every parameter and buffer on the meta device seeded values on ``device``, in place.
 
     Those that are already real stay. A shared parameter is filled once, under its first name.
-
-    Args:
-        module: the model.
-        seed: any whole number; another seed gives other weights.
-        device: where the values go.
-
-    Returns:
-        The module.
+    Another ``seed``, any whole number, gives other weights. Returns the module.
     """
     filled: dict[int, torch.Tensor] = {}
     for prefix, owner in module.named_modules():

@@ -13,12 +13,7 @@ from cspbench.report.section import SECTIONS, Line, own_section
 
 
 def speed_classes(rows: Sequence[CaseRow], ap50: Mapping[str, float]) -> list[Line]:
-    """The most accurate case (the fastest of equals) of each of the paper's speed classes.
-
-    Args:
-        rows: all cases.
-        ap50: published AP50 by model id.
-    """
+    """The most accurate case (the fastest of equals) of each speed class, by published AP50."""
     groups: dict[str, list[tuple[float, float, CaseRow]]] = defaultdict(list)
     for row in rows:
         if row.fps is not None and row.model_id in ap50:

@@ -42,12 +42,7 @@ class Across:
 
 
 def across(runs: Sequence[Run], rows: Sequence[CaseRow]) -> Across | None:
-    """Compare the cases that more than one label has; None if there are none.
-
-    Args:
-        runs: one view a board.
-        rows: the cases of all views.
-    """
+    """Compare the cases that more than one board has; None if there are none."""
     labels = tuple(dict.fromkeys(row.board for row in rows if row.board))
     groups: dict[str, dict[str, CaseRow]] = {}
     for row in rows:

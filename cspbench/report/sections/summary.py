@@ -32,12 +32,7 @@ class Sentence:
 
 
 def summary(rows: Sequence[CaseRow], ap50: Mapping[str, float]) -> list[Sentence]:
-    """The three sentences; each says so where the runs do not tell.
-
-    Args:
-        rows: all cases.
-        ap50: published AP50 by model id.
-    """
+    """The three sentences, with published AP50 by model id; each says what the runs lack."""
     measured = [row for row in rows if row.latency_ms is not None]
     if not measured:
         return [Sentence("Nothing measured", "No case of this run has a latency; see below why.")]
