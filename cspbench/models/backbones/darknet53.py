@@ -83,19 +83,12 @@ def _build_partial(elastic: bool, options: Options) -> nn.Module:
 
 MODELS.add(
     ModelSpec(
-        name="darknet53",
-        summary="residual backbone of YOLOv3",
-        source="WongKinYiu/CrossStagePartialNetworks cfg/darknet53.cfg",
-        confidence="confirmed",
-        build=_build,
-        family="darknet",
-        input=256,
-        axes=(act_axis(),),
-        necks=True,
-        staged=True,
+        name="darknet53", summary="residual backbone of YOLOv3",
+        source="WongKinYiu/CrossStagePartialNetworks cfg/darknet53.cfg", confidence="confirmed",
+        build=_build, family="darknet", input=256, axes=(act_axis(),), necks=True, staged=True,
         check=csp_check(WIDTHS, 2),
     )
-)
+)  # fmt: skip
 for _name, _elastic, _cfg in (
     ("cspdarknet53", False, "csdarknet53"),
     ("cspdarknet53-elastic", True, "csdarknet53-elastic"),
@@ -104,14 +97,9 @@ for _name, _elastic, _cfg in (
         ModelSpec(
             name=_name,
             summary="cross-stage-partial DarkNet-53" + (", elastic blocks" if _elastic else ""),
-            source=f"WongKinYiu/CrossStagePartialNetworks cfg/{_cfg}.cfg",
-            confidence="confirmed",
-            build=partial(_build_partial, _elastic),
-            family="darknet",
-            input=256,
+            source=f"WongKinYiu/CrossStagePartialNetworks cfg/{_cfg}.cfg", confidence="confirmed",
+            build=partial(_build_partial, _elastic), family="darknet", input=256,
             # Elastic blocks halve the map at stride 32 once more.
-            stride=64 if _elastic else 32,
-            axes=(act_axis(),),
-            necks=True,
+            stride=64 if _elastic else 32, axes=(act_axis(),), necks=True,
         )
-    )
+    )  # fmt: skip

@@ -93,15 +93,9 @@ def _build(options: Options) -> nn.Module:
 
 MODELS.add(
     ModelSpec(
-        name="efficientnet-b0",
-        summary="inverted residuals with squeeze and excitation",
-        source="WongKinYiu/CrossStagePartialNetworks cfg/enetb0.cfg",
-        confidence="confirmed",
-        build=_build,
-        family="efficientnet",
-        axes=(act_axis("swish"),),
-        necks=True,
-        staged=True,
+        name="efficientnet-b0", summary="inverted residuals with squeeze and excitation",
+        source="WongKinYiu/CrossStagePartialNetworks cfg/enetb0.cfg", confidence="confirmed",
+        build=_build, family="efficientnet", axes=(act_axis("swish"),), necks=True, staged=True,
         check=csp_check(BASES),
     )
-)
+)  # fmt: skip

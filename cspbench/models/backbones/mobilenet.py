@@ -136,27 +136,16 @@ _REPO = "WongKinYiu/CrossStagePartialNetworks"
 
 MODELS.add(
     ModelSpec(
-        name="mobilenet-v2",
-        summary="inverted residuals with depthwise convolutions",
-        source=f"{_REPO} cfg/mobilenet-v2.cfg",
-        confidence="confirmed",
-        build=_build,
-        family="mobilenet",
-        axes=(act_axis("relu"),),
-        necks=True,
-        staged=True,
+        name="mobilenet-v2", summary="inverted residuals with depthwise convolutions",
+        source=f"{_REPO} cfg/mobilenet-v2.cfg", confidence="confirmed", build=_build,
+        family="mobilenet", axes=(act_axis("relu"),), necks=True, staged=True,
         check=csp_check(BASES),
     )
-)
+)  # fmt: skip
 MODELS.add(
     ModelSpec(
-        name="cspmobilenet-v2",
-        summary="cross-stage-partial MobileNet-v2",
-        source=f"{_REPO} cfg/csmobilenet-v2.cfg",
-        confidence="confirmed",
-        build=_build_partial,
-        family="mobilenet",
-        axes=(act_axis("relu"),),
-        necks=True,
+        name="cspmobilenet-v2", summary="cross-stage-partial MobileNet-v2",
+        source=f"{_REPO} cfg/csmobilenet-v2.cfg", confidence="confirmed", build=_build_partial,
+        family="mobilenet", axes=(act_axis("relu"),), necks=True,
     )
-)
+)  # fmt: skip

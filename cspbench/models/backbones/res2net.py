@@ -56,15 +56,9 @@ def _build(options: Options) -> nn.Module:
 
 MODELS.add(
     ModelSpec(
-        name="res2netlite72",
-        summary="multi-scale residual blocks",
-        source="WongKinYiu/CrossStagePartialNetworks cfg/res2netlite72.cfg",
-        confidence="confirmed",
-        build=_build,
-        family="resnet",
-        axes=(act_axis(),),
-        necks=True,
-        staged=True,
+        name="res2netlite72", summary="multi-scale residual blocks",
+        source="WongKinYiu/CrossStagePartialNetworks cfg/res2netlite72.cfg", confidence="confirmed",
+        build=_build, family="resnet", axes=(act_axis(),), necks=True, staged=True,
         check=csp_check(WIDTHS, SCALES * GROUPS),
     )
-)
+)  # fmt: skip

@@ -82,34 +82,21 @@ _REPO = "WongKinYiu/CrossStagePartialNetworks"
 
 MODELS.add(
     ModelSpec(
-        name="resnet10",
-        summary="small residual network, one basic block a stage",
-        source=f"{_REPO} cfg/resnet10.cfg",
-        confidence="confirmed",
-        build=_build_basic,
-        family="resnet",
-        input=256,
-        axes=(act_axis(),),
-        necks=True,
+        name="resnet10", summary="small residual network, one basic block a stage",
+        source=f"{_REPO} cfg/resnet10.cfg", confidence="confirmed", build=_build_basic,
+        family="resnet", input=256, axes=(act_axis(),), necks=True,
     )
-)
+)  # fmt: skip
 for _name, _config, _cfg in (
     ("resnet50", RESNET50, "in progress/darknet/icfg/resnet50-leaky.cfg"),
     ("resnext50", RESNEXT50, "cfg/resnext50.cfg"),
 ):
+    _groups = ", 3x3 in 32 groups" if _config.groups > 1 else ""
     MODELS.add(
         ModelSpec(
-            name=_name,
-            summary="bottleneck residual network"
-            + (", 3x3 in 32 groups" if _config.groups > 1 else ""),
-            source=f"{_REPO} {_cfg}",
-            confidence="confirmed",
-            build=partial(_build_bottleneck, _config),
-            family="resnet",
-            input=256,
-            axes=(act_axis(),),
-            necks=True,
-            staged=True,
+            name=_name, summary=f"bottleneck residual network{_groups}", source=f"{_REPO} {_cfg}",
+            confidence="confirmed", build=partial(_build_bottleneck, _config), family="resnet",
+            input=256, axes=(act_axis(),), necks=True, staged=True,
             check=csp_check(_config.widths, _config.divisor * _config.groups),
         )
-    )
+    )  # fmt: skip

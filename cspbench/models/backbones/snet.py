@@ -68,15 +68,9 @@ for _name, _config in (
 ):
     MODELS.add(
         ModelSpec(
-            name=_name,
-            summary="ShuffleNetV2 with 5x5 depthwise convolutions",
-            source="ThunderNet paper (arXiv 1903.11752)",
-            confidence="open",
-            build=partial(_build, _config),
-            family="snet",
-            axes=(act_axis("relu"),),
-            necks=True,
-            staged=True,
-            check=csp_check(_config.widths, 2),
+            name=_name, summary="ShuffleNetV2 with 5x5 depthwise convolutions",
+            source="ThunderNet paper (arXiv 1903.11752)", confidence="open",
+            build=partial(_build, _config), family="snet", axes=(act_axis("relu"),), necks=True,
+            staged=True, check=csp_check(_config.widths, 2),
         )
-    )
+    )  # fmt: skip

@@ -50,15 +50,8 @@ def _build(options: Options) -> nn.Module:
 
 MODELS.add(
     ModelSpec(
-        name="vovnet39",
-        summary="one-shot aggregation of dense features",
-        source="arXiv 1904.09730; stigma0617/VoVNet.pytorch",
-        confidence="open",
-        build=_build,
-        family="vovnet",
-        axes=(act_axis("relu"),),
-        necks=True,
-        staged=True,
-        check=csp_check(BASES),
+        name="vovnet39", summary="one-shot aggregation of dense features",
+        source="arXiv 1904.09730; stigma0617/VoVNet.pytorch", confidence="open", build=_build,
+        family="vovnet", axes=(act_axis("relu"),), necks=True, staged=True, check=csp_check(BASES),
     )
-)
+)  # fmt: skip

@@ -107,11 +107,7 @@ def build(target: str, _options: Options) -> nn.Module:
 
 SOURCES.add(
     SourceSpec(
-        name="exported",
-        summary="a program written by torch.export.save: path of its .pt2 file",
-        spec=spec,
-        build=build,
-        runs_code=True,
-        files=lambda target, _options: (Path(target),),
+        name="exported", summary="a program written by torch.export.save: path of its .pt2 file",
+        spec=spec, build=build, runs_code=True, files=lambda target, _options: (Path(target),),
     )
-)
+)  # fmt: skip

@@ -165,11 +165,7 @@ def build(target: str, _options: Options) -> nn.Module:
 
 SOURCES.add(
     SourceSpec(
-        name="onnx",
-        summary="an ONNX file by its path; backends read it as it is",
-        spec=spec,
-        build=build,
-        files=lambda target, _options: (Path(target),),
-        artifact="onnx",
+        name="onnx", summary="an ONNX file by its path; backends read it as it is", spec=spec,
+        build=build, files=lambda target, _options: (Path(target),), artifact="onnx",
     )
-)
+)  # fmt: skip

@@ -96,12 +96,7 @@ def _files(target: str, options: Options) -> tuple[Path, ...]:
 
 SOURCES.add(
     SourceSpec(
-        name="python",
-        summary="a factory in the user's code: package.module:factory",
-        spec=spec,
-        build=build,
-        axes=(WEIGHTS,),
-        runs_code=True,
-        files=_files,
+        name="python", summary="a factory in the user's code: package.module:factory", spec=spec,
+        build=build, axes=(WEIGHTS,), runs_code=True, files=_files,
     )
-)
+)  # fmt: skip

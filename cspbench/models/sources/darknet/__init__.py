@@ -128,11 +128,7 @@ def _files(target: str, options: Options) -> tuple[Path, ...]:
 
 SOURCES.add(
     SourceSpec(
-        name="darknet",
-        summary="a Darknet network: path of its .cfg file",
-        spec=spec,
-        build=build,
-        axes=(WEIGHTS,),
-        files=_files,
+        name="darknet", summary="a Darknet network: path of its .cfg file", spec=spec, build=build,
+        axes=(WEIGHTS,), files=_files,
     )
-)
+)  # fmt: skip
