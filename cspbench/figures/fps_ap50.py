@@ -224,13 +224,10 @@ def _draw(runs: Sequence[Run]) -> Figure:
 
 FIGURES.add(
     FigureSpec(
-        name="fps_ap50",
-        title="Speed against accuracy",
+        name="fps_ap50", title="Speed against accuracy",
         shows="Measured fps, with its 95 % interval, against published AP50, a line a family; up "
         "and to the right is better. The last panel is published, on another device: compare its "
         "shape, not its fps. Dotted lines divide the paper's speed classes.",
-        origins=("measured", "published"),
-        section="accuracy",
-        draw=_draw,
+        origins=("measured", "published"), section="accuracy", draw=_draw,
     )
-)
+)  # fmt: skip

@@ -100,12 +100,9 @@ def _draw(runs: Sequence[Run]) -> Figure:
 
 FIGURES.add(
     FigureSpec(
-        name="layer_bflops",
-        title="Compute of every layer",
+        name="layer_bflops", title="Compute of every layer",
         shows="BFLOPs of each convolution and pool in order of execution; a dashed line marks the "
         "largest, which is the paper's computational bottleneck (Fig. 7).",
-        origins=("computed",),
-        section="layers",
-        draw=_draw,
+        origins=("computed",), section="layers", draw=_draw,
     )
-)
+)  # fmt: skip

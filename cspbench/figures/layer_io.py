@@ -85,13 +85,9 @@ def _draw(runs: Sequence[Run]) -> Figure:
 
 FIGURES.add(
     FigureSpec(
-        name="layer_io",
-        title="Inputs and outputs of every layer",
+        name="layer_io", title="Inputs and outputs of every layer",
         shows="Elements that each layer reads and writes (the paper's Fig. 8); their sum is what "
         "the paper calls CIO and takes for memory traffic.",
-        origins=("computed",),
-        section="layers",
-        draw=_draw,
-        order=1,
+        origins=("computed",), section="layers", draw=_draw, order=1,
     )
-)
+)  # fmt: skip

@@ -84,12 +84,8 @@ def _draw(runs: Sequence[Run]) -> Figure:
 
 FIGURES.add(
     FigureSpec(
-        name="layer_times",
-        title="Measured time of every layer",
+        name="layer_times", title="Measured time of every layer",
         shows="What each layer of the first profiled case computes, moves and takes.",
-        origins=("computed", "measured"),
-        section="layers",
-        draw=_draw,
-        order=4,
+        origins=("computed", "measured"), section="layers", draw=_draw, order=4,
     )
-)
+)  # fmt: skip

@@ -123,14 +123,10 @@ def _draw(runs: Sequence[Run]) -> Figure:
 
 FIGURES.add(
     FigureSpec(
-        name="top1_bflops",
-        title="Accuracy against compute",
+        name="top1_bflops", title="Accuracy against compute",
         shows="Published ImageNet top-1 against BFLOPs, as in the paper's Fig. 1; arrows lead from "
         "a network to its cross-stage-partial form. Networks of the same families that these "
         "runs did not analyse are hollow.",
-        origins=("computed", "published"),
-        section="accuracy",
-        draw=_draw,
-        order=1,
+        origins=("computed", "published"), section="accuracy", draw=_draw, order=1,
     )
-)
+)  # fmt: skip

@@ -6,7 +6,6 @@ Ratios are taken between cases of one run only: its rounds spread the machine's 
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from cspbench import literature
 from cspbench.analysis.record import Analysis
 from cspbench.core.case import Case, ModelId
 from cspbench.errors import CspbenchError
+from cspbench.figures.cases import known
 from cspbench.measure.statistics import Interval, quotient
 from cspbench.models.spec import CONFIDENCE, MODELS, NECKS, Confidence
 
@@ -206,13 +206,9 @@ def _labels(model: str) -> list[Confidence]:
 
 
 def _has_latency(row: Mapping[str, Any]) -> bool:
-    return _bound(row["latency_ms"]) is not None
+    return known(row["latency_ms"]) is not None
 
 
 def _measured(row: Mapping[str, Any], run: str) -> MeasuredCase:
-    low, high = _bound(row["latency_ms_low"]), _bound(row["latency_ms_high"])
+    low, high = known(row["latency_ms_low"]), known(row["latency_ms_high"])
     return MeasuredCase(str(row["id"]), run, Interval(float(row["latency_ms"]), low, high))
-
-
-def _bound(value: Any) -> float | None:
-    return None if value is None or math.isnan(value) else float(value)

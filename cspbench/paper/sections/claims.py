@@ -91,14 +91,9 @@ def _line(result: ClaimResult) -> dict[str, Any]:
 
 SECTIONS.add(
     SectionSpec(
-        "paper",
-        heading="The paper, claim by claim",
-        title="The paper: claims",
-        order=14,
-        data=data,
-        template=Path(__file__).with_suffix(".html"),
+        "paper", heading="The paper, claim by claim", title="The paper: claims", order=14,
+        data=data, template=Path(__file__).with_suffix(".html"),
         applies=lambda context: has_paper(context.runs),
-        style=Path(__file__).with_name("paper.css"),
-        head=head,
+        style=Path(__file__).with_name("paper.css"), head=head,
     )
-)
+)  # fmt: skip

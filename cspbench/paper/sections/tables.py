@@ -98,12 +98,8 @@ def _figure(number: int, runs: Sequence[Run]) -> FigureView:
 
 SECTIONS.add(
     SectionSpec(
-        "paper-tables",
-        heading="The paper’s tables and figures",
-        title="The paper: tables",
-        order=15,
-        data=data,
-        template=Path(__file__).with_suffix(".html"),
+        "paper-tables", heading="The paper’s tables and figures", title="The paper: tables",
+        order=15, data=data, template=Path(__file__).with_suffix(".html"),
         applies=lambda context: has_paper(context.runs),
     )
-)
+)  # fmt: skip

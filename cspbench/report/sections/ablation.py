@@ -55,10 +55,7 @@ def _ablation_line(row: CaseRow, base: CaseRow | None) -> Line:
 
 SECTIONS.add(
     own_section(
-        __file__,
-        60,
-        "Partial ratio γ and fusion",
-        lambda context: {"ablation": ablation(context.rows)},
-        title="γ and fusion",
+        __file__, 60, "Partial ratio γ and fusion",
+        lambda context: {"ablation": ablation(context.rows)}, title="γ and fusion",
     )
-)
+)  # fmt: skip

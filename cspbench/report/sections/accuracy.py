@@ -37,12 +37,8 @@ def speed_classes(rows: Sequence[CaseRow], ap50: Mapping[str, float]) -> list[Li
 
 SECTIONS.add(
     own_section(
-        __file__,
-        50,
-        "Speed against accuracy",
-        lambda context: {
-            "classes": speed_classes(context.rows, published_values("ap50_pct")),
-        },
+        __file__, 50, "Speed against accuracy",
+        lambda context: {"classes": speed_classes(context.rows, published_values("ap50_pct"))},
         title="Speed and accuracy",
     )
-)
+)  # fmt: skip

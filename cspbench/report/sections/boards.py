@@ -90,10 +90,8 @@ def _differences(runs: Sequence[Run]) -> list[str]:
 
 SECTIONS.add(
     own_section(
-        __file__,
-        40,
-        "Across boards",
+        __file__, 40, "Across boards",
         lambda context: {"boards": across(context.runs, context.rows)},
         applies=lambda context: any(row.board for row in context.rows),
     )
-)
+)  # fmt: skip

@@ -62,11 +62,8 @@ def _log(row: CaseRow) -> str:
 
 SECTIONS.add(
     own_section(
-        __file__,
-        120,
-        "Failed and skipped cases",
-        lambda context: {"problems": problems(context.rows)},
-        title="Failed, skipped",
+        __file__, 120, "Failed and skipped cases",
+        lambda context: {"problems": problems(context.rows)}, title="Failed, skipped",
         count=lambda context: len(context.rows) - len(context.measured),
     )
-)
+)  # fmt: skip
