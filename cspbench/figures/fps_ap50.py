@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from cspbench import literature
 from cspbench.core.case import Case
 from cspbench.figures import style
 from cspbench.figures.cases import (
@@ -24,7 +25,7 @@ from cspbench.figures.cases import (
     shorten,
 )
 from cspbench.figures.labels import along, label_points
-from cspbench.figures.published import figure1_points, published_values
+from cspbench.figures.published import published_values
 from cspbench.figures.spec import FIGURES, FigureSpec, NoDataError
 from cspbench.figures.svg import mark_points
 
@@ -219,7 +220,7 @@ def _draw(runs: Sequence[Run]) -> Figure:
     points = fps_ap50_data(cases, published_values("ap50_pct"))
     if not points:
         raise NoDataError("none of the measured networks has a published AP50")
-    return draw_fps_ap50(points, figure1_points())
+    return draw_fps_ap50(points, literature.figure1())
 
 
 FIGURES.add(

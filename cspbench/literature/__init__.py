@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 import importlib.resources
 import json
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -102,15 +103,6 @@ class Claim:
     test: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Bar:
-    """A bar of Fig. 7: index on the x axis, height in BFLOPs, what it was read as."""
-
-    index: int
-    bflops: float
-    layer: str
-
-
 @functools.cache
 def _table(name: str) -> dict[str, Any]:
     loaded: dict[str, Any] = json.loads(_DATA.joinpath(f"{name}.json").read_text("utf-8"))
@@ -197,19 +189,20 @@ def claims() -> list[Claim]:
     ]
 
 
-def figure1() -> list[tuple[str, float, float]]:
-    """Points of Fig. 1: family, fps on a GTX 1080 Ti, AP50 in percent."""
-    return [
-        (row["family"], float(row["fps@GTX 1080 Ti"]), float(row["ap50_pct"]))
-        for row in rows("figure1")
-    ]
+def figure1() -> dict[str, list[tuple[float, float]]]:
+    """Points of Fig. 1 by family: fps on a GTX 1080 Ti, AP50 in percent."""
+    families: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    for row in rows("figure1"):
+        families[row["family"]].append((float(row["fps@GTX 1080 Ti"]), float(row["ap50_pct"])))
+    return dict(families)
 
 
-def figure7(system: str) -> list[Bar]:
-    """Head bars of Fig. 7 (416) of ``peleenet+yolov3``, ``peleenet+prn`` or ``csppeleenet+efm``."""
-    return [
-        Bar(int(i), float(height), str(layer)) for i, height, layer in _table("figure7")[system]
-    ]
+def figure7(system: str) -> list[float]:
+    """BFLOPs of the head's bars in Fig. 7 (416), in order.
+
+    The systems are ``peleenet+yolov3``, ``peleenet+prn`` and ``csppeleenet+efm``.
+    """
+    return [float(height) for _, height, _ in _table("figure7")[system]]
 
 
 def figure7_facts() -> dict[str, Any]:
@@ -217,8 +210,3 @@ def figure7_facts() -> dict[str, Any]:
     data = _table("figure7")
     keys = ("source", "index_rule", "input", "max_layer_bflops", "changes")
     return {key: data[key] for key in (*keys, "backbone_bflops", "head_bflops")}
-
-
-def timm(name: str) -> list[dict[str, Any]]:
-    """Rows of pytorch-image-models for one of our systems or one of its labels."""
-    return [row for row in rows("timm") if name in (row["name"], row["label"])]

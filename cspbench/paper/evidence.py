@@ -154,9 +154,7 @@ class Evidence:
             bars = literature.figure7(model.partition("@")[0])
         except KeyError:
             return False
-        return (
-            max(bar.bflops for bar in bars) <= analysis.totals["max_layer_bflops"] + BAR_RESOLUTION
-        )
+        return max(bars) <= analysis.totals["max_layer_bflops"] + BAR_RESOLUTION
 
 
 def from_runs(runs: Sequence[Run]) -> Evidence:

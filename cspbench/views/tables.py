@@ -73,19 +73,12 @@ def case_low_priority() -> tuple[str, ...]:
     return (*other_columns(CASE_TABLE), *launch_columns(), *LOW_PRIORITY)
 
 
-def reason_table(run: Run) -> pd.DataFrame:
-    """Cases that were not measured, with the reason."""
-    cases = run.cases
-    return cases.loc[cases["status"] != "ok", ["id", "status", "reason"]]
-
-
 def reason_groups(run: Run) -> pd.DataFrame:
-    """The same as people read it: cases of a backend that share a reason are one row."""
+    """Why cases were not measured: those of a backend that share a reason are one row."""
     import pandas as pd
 
-    groups = reason_table(run).groupby(
-        [run.cases["backend"], "status", "reason"], sort=False, dropna=False
-    )["id"]
+    cases = run.cases[run.cases["status"] != "ok"]
+    groups = cases.groupby(["backend", "status", "reason"], sort=False, dropna=False)["id"]
     rows = [
         (ids.iloc[0] if len(ids) == 1 else f"{len(ids)} cases on {backend}", status, reason)
         for (backend, status, reason), ids in groups
