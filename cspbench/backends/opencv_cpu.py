@@ -1,7 +1,7 @@
 """OpenCV's dnn module on the CPU: the paper's "CPU through OpenCV".
 
-Timed: ``Net.forward`` of all outputs. ``Net.setInput`` (a copy of the blob) is not timed; what the
-net does with the blob after that is. OpenCV 5 has two engines: ``new`` (its default) and
+Timed: ``Net.forward`` of all outputs, with what the net does to the blob first. ``Net.setInput``,
+which copies the blob, is not timed. OpenCV 5 has two engines: ``new`` (its default) and
 ``classic`` (that of OpenCV 4); the engine that ran is recorded, because OpenCV does not report it.
 """
 

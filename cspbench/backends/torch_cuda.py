@@ -1,8 +1,8 @@
 """PyTorch on a CUDA device, and on a Jetson board, whose GPU is one.
 
 Timed: from the call of the program to the end of ``torch.cuda.synchronize``, by the host's clock;
-the input lies on the device already. CUDA events around the same work tell the device's own time,
-a second reading of the host's clock how long submitting took. ``fp32`` switches TF32 off.
+the input lies on the device already. CUDA events around the same work give the device's own time,
+and a second reading of the host's clock gives the time of submitting. ``fp32`` switches TF32 off.
 """
 
 from __future__ import annotations

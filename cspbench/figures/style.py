@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 #: Text and axes; every occurrence becomes currentColor in SVG.
 INK = svg_files.INK
-#: Published points, grid lines and whatever stays behind.
+#: Published points, grid lines and what else stays in the background.
 MUTED = "#7d8590"
 BLUE, ORANGE, GREEN, PINK, RED, OLIVE = (
     "#2f7fd0", "#d4700f", "#12916b", "#e0559a", "#d6456a", "#8a8410",

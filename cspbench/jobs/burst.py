@@ -182,7 +182,13 @@ def load(request: LoadRequest, phase: PhaseReport) -> LoadResult:
     on_host = DEVICES.get(device_of(backend, options)).on_host
     loaded = _Loaded(session, feed, infer, case.threads, clock, on_host)
     if request.extra_units:
-        loaded.infer = _followed_by(infer, ExtraWork(request.extra_units).after_inference)
+        extra = ExtraWork(request.extra_units)
+
+        def with_extra_work() -> None:
+            infer()
+            extra.after_inference()
+
+        loaded.infer = with_extra_work
     phase("warm-up")
     session.set_input(pool[0])
     session.run()
@@ -203,14 +209,6 @@ def load(request: LoadRequest, phase: PhaseReport) -> LoadResult:
         nice=now.nice,
         units_per_inference=units,
     )
-
-
-def _followed_by(first: Callable[[], None], second: Callable[[], None]) -> Callable[[], None]:
-    def both() -> None:
-        first()
-        second()
-
-    return both
 
 
 def _units_per_inference(feed: Callable[[int], None], infer: Callable[[], None]) -> float:

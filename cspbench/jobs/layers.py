@@ -9,7 +9,7 @@ from cspbench.core.bounds import Checked, Count, Positive
 from cspbench.errors import Unsupported
 from cspbench.jobs.spec import JOBS, CaseRequest, JobKind, PhaseReport, Policy
 
-#: An entry: name, operator, ns, names of the artifact's nodes that it holds.
+#: An entry: name, operator, ns, names of the artifact's nodes in it.
 Entry = tuple[str, str, Count, list[str]]
 #: A node: name, operator, numbers of the nodes that feed it, other names.
 NodeRow = tuple[str, str, list[Count], list[str]]
@@ -55,7 +55,7 @@ def perform(request: LayersRequest, phase: PhaseReport) -> LayersResult:
     """Profile them in this process.
 
     Raises:
-        Unsupported: the backend has no profiler, or cannot tell layers apart with these options.
+        Unsupported: the backend has no profiler, or cannot time single layers with these options.
     """
     from cspbench.artifacts.spec import ARTIFACTS
     from cspbench.backends.spec import LayerProfiler

@@ -31,7 +31,7 @@ def perform(request: MemoryRequest, phase: PhaseReport) -> MemoryResult:
     """Measure it in this process.
 
     Raises:
-        Unavailable: this system does not tell a peak.
+        Unavailable: this system does not report a peak.
     """
     from cspbench.backends.spec import Warms
     from cspbench.measure import memory

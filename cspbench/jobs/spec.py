@@ -38,7 +38,7 @@ ENVELOPE = frozenset({
 
 
 class JobFailedError(CspbenchError):
-    """A job ran and what it found cannot count (status ``failed``)."""
+    """A job ran, and its result cannot count (status ``failed``)."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Request:
 
 @dataclass(frozen=True)
 class CaseRequest(Request):
-    """What every job on a case is told.
+    """What every job on a case receives.
 
     ``artifact`` and ``reference`` are files of the machine that does it; ``device`` is what the
     backend runs on; ``warmup_seconds``, ``target_ci``, ``max_seconds`` and ``sensors`` are the
@@ -148,7 +148,7 @@ class JobKind(Generic[Q, R]):
     the key of a suite's ``measure`` that asks for it (policy AFTER). ``environment`` is what the
     worker process is given besides. ``sampling`` says that it goes on for ``max_seconds``.
     ``observed`` says that sensors are read meanwhile. ``on_board`` says that boards of a fleet do
-    it. ``needed`` (policy BEFORE) tells whether a backend with its options wants it. ``flags``
+    it. ``needed`` (policy BEFORE) says whether a backend with its options wants it. ``flags``
     derives what may have spoilt a result, ``found`` says it in a few words. ``columns`` are what it
     brings to a run's frame of cases: name -> value, from the case and the newest good result.
     """
@@ -191,8 +191,8 @@ class JobKind(Generic[Q, R]):
         Raises:
             ValueError: what is wrong with it, in a phrase.
         """
-        found: R = checked(_reader(self.result).validate_python, dict(data))  # type: ignore[arg-type]
-        return found
+        result: R = checked(_reader(self.result).validate_python, dict(data))  # type: ignore[arg-type]
+        return result
 
 
 @functools.cache

@@ -14,7 +14,7 @@ from cspbench.measure.statistics import Interval, quotient
 from cspbench.store.records import Record
 from cspbench.views.frames import Run
 
-#: How the notes of a run start that tell of a changed setting.
+#: How those notes of a run begin that name a changed setting.
 _SET_NOTE = "set: "
 
 

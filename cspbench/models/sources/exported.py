@@ -15,7 +15,7 @@ from cspbench.core.options import Options
 from cspbench.core.text import first_line
 from cspbench.errors import InputError
 from cspbench.models.code import require_code
-from cspbench.models.sources.files import regular_file
+from cspbench.models.sources.files import image_side, regular_file
 from cspbench.models.spec import SOURCES, ModelSpec, SourceSpec
 
 if TYPE_CHECKING:
@@ -60,10 +60,8 @@ def input_shape(path: Path) -> tuple[int, ...]:
         shape = tuple(int(size["as_int"]) for size in sizes)
     except (KeyError, IndexError, TypeError, ValueError) as error:
         raise InputError(f"{path}: does not state the fixed shape of its input") from error
-    if len(shape) != 4 or shape[1] != 3 or not all(1 <= side <= 1 << 14 for side in shape):
-        raise InputError(
-            f"{path}: its input is {shape}; only (batch, 3, height, width) is measured"
-        )
+    if not all(1 <= side <= 1 << 14 for side in shape):
+        raise InputError(f"{path}: its input is {shape}; only sides of 1 to {1 << 14} are measured")
     return shape
 
 
@@ -73,9 +71,8 @@ def spec(target: str) -> ModelSpec:
     Raises:
         InputError: not an exported program of one image input.
     """
-    _, _, height, width = input_shape(regular_file(target, "an exported program"))
-    if height != width:
-        raise InputError(f"{target}: its input of {height}x{width} is not square")
+    side = image_side(target, input_shape(regular_file(target, "an exported program")))
+    assert side is not None, "an exported program's input is fixed"
     return ModelSpec(
         name=f"exported:{target}",
         summary="a program written by torch.export",
@@ -83,9 +80,9 @@ def spec(target: str) -> ModelSpec:
         confidence="confirmed",
         build=lambda options: build(target, options),
         family="exported",
-        input=height,
-        stride=height,
-        min_input=height,
+        input=side,
+        stride=side,
+        min_input=side,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,22 @@ def regular_file(path: str | Path, what: str) -> Path:
     except (OSError, ValueError):  # too long, or with a null character
         pass
     raise InputError(f"{path}: there is no such file ({what})")
+
+
+def image_side(target: object, shape: Sequence[int | None]) -> int | None:
+    """Return the side of a model's square image input; None where it is not fixed.
+
+    Raises:
+        InputError: the input is another one than (batch, 3, side, side).
+    """
+    if len(shape) != 4 or shape[1] not in (3, None):
+        raise InputError(
+            f"{target}: its input is {shape}; only (batch, 3, height, width) is measured"
+        )
+    height, width = shape[2:]
+    if height != width:
+        raise InputError(f"{target}: its input of {height}x{width} is not square")
+    return height
 
 
 def weights_file(options: Options, folder: Path | None = None) -> Path | None:

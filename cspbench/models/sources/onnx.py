@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from cspbench.core.options import Options
 from cspbench.errors import InputError, Unsupported
-from cspbench.models.sources.files import regular_file
+from cspbench.models.sources.files import image_side, regular_file
 from cspbench.models.spec import SOURCES, ModelSpec, SourceSpec
 
 if TYPE_CHECKING:
@@ -132,25 +132,17 @@ def spec(target: str) -> ModelSpec:
     Raises:
         InputError: not an ONNX file whose input is (batch, 3, height, width).
     """
-    shape = input_shape(regular_file(target, "an ONNX file"))
-    if len(shape) != 4 or shape[1] not in (3, None):
-        raise InputError(
-            f"{target}: its input is {shape}; only (batch, 3, height, width) is measured"
-        )
-    height, width = shape[2:]
-    if height != width:
-        raise InputError(f"{target}: its input of {height}x{width} is not square")
-    fixed = height is not None
+    side = image_side(target, input_shape(regular_file(target, "an ONNX file")))
     return ModelSpec(
         name=f"onnx:{target}",
-        summary="an ONNX file" if fixed else "an ONNX file of any input size",
+        summary="an ONNX file" if side is not None else "an ONNX file of any input size",
         source=target,
         confidence="confirmed",
         build=lambda options: build(target, options),
         family="onnx",
-        input=height or 224,
-        stride=height or 1,
-        min_input=height or 1,
+        input=side or 224,
+        stride=side or 1,
+        min_input=side or 1,
     )
 
 
