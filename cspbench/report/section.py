@@ -100,17 +100,18 @@ def own_section(
     heading: str,
     data: Callable[[ReportContext], Mapping[str, Any]],
     *,
+    name: str = "",
     title: str = "",
     **others: Any,
 ) -> SectionSpec:
-    """A section of cspbench's own: its name and its template are those of its file.
+    """A section of cspbench's own, whose template lies beside its file.
 
-    Without a ``title`` the heading stands in the table of contents too.
+    Without a ``name`` it has that of the file; without a ``title`` the heading stands in the table
+    of contents too.
     """
-    path = Path(file)
-    return SectionSpec(
-        path.stem, heading, title or heading, order, data, path.with_suffix(".html"), **others
-    )
+    path, title = Path(file), title or heading
+    template = path.with_suffix(".html")
+    return SectionSpec(name or path.stem, heading, title, order, data, template, **others)
 
 
 SECTIONS: Registry[SectionSpec] = Registry(

@@ -11,7 +11,7 @@ from cspbench.paper.claims import ClaimResult, check_all
 from cspbench.paper.comparison import VERDICTS, ClaimVerdict
 from cspbench.paper.evidence import from_runs
 from cspbench.paper.suites import PREFIX, has_paper, is_paper, suite_of
-from cspbench.report.section import SECTIONS, ReportContext, SectionSpec
+from cspbench.report.section import SECTIONS, ReportContext, own_section
 
 TITLE = "The CSPNet paper on this machine"
 
@@ -90,9 +90,8 @@ def _line(result: ClaimResult) -> dict[str, Any]:
 
 
 SECTIONS.add(
-    SectionSpec(
-        "paper", heading="The paper, claim by claim", title="The paper: claims", order=14,
-        data=data, template=Path(__file__).with_suffix(".html"),
+    own_section(
+        __file__, 14, "The paper, claim by claim", data, name="paper", title="The paper: claims",
         applies=lambda context: has_paper(context.runs),
         style=Path(__file__).with_name("paper.css"), head=head,
     )
