@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 OUTPUTS = 255
 
 
-class Featured(Protocol):
+class HasFeatures(Protocol):
     """What a network must offer to carry a neck, also a user's network.
 
     ``feature_channels`` are the channels of C3, C4, C5; ``features`` returns those maps at strides
@@ -38,7 +38,7 @@ class Detector(nn.Module):
         self.neck = neck
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        outputs = self.neck(cast(Featured, self.backbone).features(x))
+        outputs = self.neck(cast(HasFeatures, self.backbone).features(x))
         return tuple(outputs)
 
 

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Blocks:
-    """A stage: the first block (hidden, gate width, stride), then ``repeat`` blocks."""
+class StageWidths:
+    """A stage: its first block (hidden and gate width, stride), then ``repeat`` further blocks."""
 
     out: int
     kernel: int
@@ -33,13 +33,13 @@ class Blocks:
 
 
 STAGES = (
-    Blocks(out=16, kernel=3, hidden=32, squeeze=8),
-    Blocks(out=24, kernel=3, hidden=96, squeeze=16, stride=2, repeat=1, repeat_kernel=3),
-    Blocks(out=40, kernel=5, hidden=144, squeeze=8, stride=2, repeat=1, repeat_kernel=5),
-    Blocks(out=80, kernel=3, hidden=192, squeeze=16, repeat=2, repeat_kernel=3),
-    Blocks(out=112, kernel=5, hidden=384, squeeze=24, stride=2, repeat=2, repeat_kernel=5),
-    Blocks(out=192, kernel=5, hidden=576, squeeze=32, stride=2, repeat=3, repeat_kernel=5),
-    Blocks(out=320, kernel=3, hidden=960, squeeze=64),
+    StageWidths(out=16, kernel=3, hidden=32, squeeze=8),
+    StageWidths(out=24, kernel=3, hidden=96, squeeze=16, stride=2, repeat=1, repeat_kernel=3),
+    StageWidths(out=40, kernel=5, hidden=144, squeeze=8, stride=2, repeat=1, repeat_kernel=5),
+    StageWidths(out=80, kernel=3, hidden=192, squeeze=16, repeat=2, repeat_kernel=3),
+    StageWidths(out=112, kernel=5, hidden=384, squeeze=24, stride=2, repeat=2, repeat_kernel=5),
+    StageWidths(out=192, kernel=5, hidden=576, squeeze=32, stride=2, repeat=3, repeat_kernel=5),
+    StageWidths(out=320, kernel=3, hidden=960, squeeze=64),
 )
 #: Hidden and gate width of a repeated block, by its stage's width.
 REPEATED = {24: (144, 8), 40: (192, 16), 80: (384, 24), 112: (576, 32), 192: (960, 64)}
@@ -54,7 +54,7 @@ def _build(options: Options) -> nn.Module:
 
     act = str(options["act"])
 
-    def make_blocks(channels: int, stage: Blocks) -> Chain:
+    def make_blocks(channels: int, stage: StageWidths) -> Chain:
         hidden, squeeze = REPEATED[stage.out]
         # On a part of the base, the hidden widths shrink with it.
         hidden, squeeze = hidden * channels // stage.out, max(1, squeeze * channels // stage.out)
