@@ -4,9 +4,9 @@ Run: ``python benchmarks/agreement.py [PATTERN ...] [--compile] [--results FILE]
 
 Each network is exported at its smallest input and run by every backend setting that this machine
 has, in workers as a launch uses them: a crash costs one row. A row is a JSON line in the results
-file; what stands there for the same definitions is not run again, so a campaign goes on where it
-was stopped. ``--compile`` adds torch.compile, a minute or more a network. ``--page`` only writes
-the tables of docs/backends.md from the results.
+file. A row of the same definitions is not measured again, so a campaign goes on where it stopped.
+``--compile`` adds torch.compile, a minute or more a network. ``--page`` only writes the tables of
+docs/backends.md from the results.
 """
 
 from __future__ import annotations
@@ -62,13 +62,13 @@ def _smallest(model: str) -> int:
 
 def settings() -> list[Ref]:
     """Every backend with every combination of the options that change what is computed."""
-    found = []
+    every = []
     for backend in BACKENDS:
         axes = [axis for axis in backend.axes if axis.name in _AXES]
         for values in itertools.product(*(axis.choices for axis in axes)):
             chosen = {axis.name: value for axis, value in zip(axes, values, strict=True)}
-            found.append(Ref.of(backend.name, chosen))
-    return found
+            every.append(Ref.of(backend.name, chosen))
+    return every
 
 
 def here(setting: Ref) -> bool:
@@ -114,11 +114,11 @@ def export(model: ModelId) -> dict[str, str]:
 
 
 def campaign(
-    models: Iterable[ModelId], wanted: list[Ref], known: set[tuple[str, str]]
+    models: Iterable[ModelId], settings: list[Ref], known: set[tuple[str, str]]
 ) -> Iterator[Row]:
     """Yield a row for every model and setting that is not known yet."""
     for model in models:
-        left = [setting for setting in wanted if (str(model), str(setting)) not in known]
+        left = [setting for setting in settings if (str(model), str(setting)) not in known]
         if not left:
             continue
         with tempfile.TemporaryDirectory() as folder:
@@ -171,33 +171,25 @@ def table(rows: list[Row]) -> str:
     ]
     notes = []
     for setting in settings():
-        mine = [row for row in rows if row["setting"] == str(setting)]
-        if not mine:
+        own = [row for row in rows if row["setting"] == str(setting)]
+        if not own:
             continue
-        good = [row for row in mine if row["status"] == "ok"]
+        good = [row for row in own if row["status"] == "ok"]
         worst = max(good, key=lambda row: row["error"], default=None)
-        bad = Counter(row["status"] for row in mine if row["status"] != "ok")
+        bad = Counter(row["status"] for row in own if row["status"] != "ok")
         lines.append(
-            f"| `{setting}` | {len(good)} of {len(mine)} | "
+            f"| `{setting}` | {len(good)} of {len(own)} | "
             + (f"{worst['error']:.1e} | {worst['model']} | " if worst else "| | ")
             + ", ".join(f"{count} {status}" for status, count in bad.items())
             + " |"
         )
         notes += [
             f"- `{row['model']}` on `{setting}`: {row['status']}, {_short(row['reason'])}"
-            for row in mine
+            for row in own
             if row["status"] != "ok"
         ]
-    return (
-        "\n".join(
-            [
-                *lines,
-                "",
-                *(notes or ["Of these networks every one agrees in every setting of the table."]),
-            ]
-        )
-        + "\n"
-    )
+    notes = notes or ["Of these networks every one agrees in every setting of the table."]
+    return "\n".join([*lines, "", *notes, ""])
 
 
 def _short(reason: str) -> str:
@@ -224,7 +216,7 @@ def main() -> None:
         for model in networks()
         if not arguments.patterns or any(matches(p, str(model)) for p in arguments.patterns)
     ]
-    wanted = [s for s in settings() if compiles(s) == arguments.compile and here(s)]
+    chosen = [s for s in settings() if compiles(s) == arguments.compile and here(s)]
     known = {
         (row["model"], row["setting"])
         for row in read(arguments.results)
@@ -232,7 +224,7 @@ def main() -> None:
     }
     arguments.results.parent.mkdir(parents=True, exist_ok=True)
     with arguments.results.open("a", encoding="utf-8") as file:
-        for row in campaign(models, wanted, known):
+        for row in campaign(models, chosen, known):
             file.write(json.dumps(row) + "\n")
             file.flush()
             error = "" if row["error"] is None else f"{row['error']:.1e}"

@@ -6,7 +6,7 @@ mean) and never slower than any tool.
 
     python benchmarks/analysis.py [--rounds N]
 
-torchinfo and ptflops are not dependencies; what is not installed is left out and said so.
+torchinfo and ptflops are not dependencies. The output names the tools that are not installed.
 """
 
 from __future__ import annotations

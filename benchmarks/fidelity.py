@@ -4,7 +4,7 @@
     python benchmarks/fidelity.py --out fidelity.jsonl --table    (only the table of what is there)
 
 Four experiments on nets of about 1, 10 and 100 ms, each in a process of its own with a worker's
-environment; a line a result goes to ``--out``, and what stands there is not measured again.
+environment; each result is a line of ``--out``, and a result in it is not measured again.
 
 - ``harness``: what our loop takes an inference around a session that does nothing.
 - ``loops``: on one loaded artifact our loop, a loop written out by hand around the vendor's own
@@ -80,7 +80,7 @@ def interleave(
     turn = max(turn_s, latency_ns / 1e9)
     turns = round(seconds / (len(loops) * turn))
     rounds = max(LEAST_ROUNDS, min(rounds, turns // LEAST_TURNS))
-    found = []
+    results = []
     order = list(loops)
     for _ in range(rounds):
         times: dict[str, list[float]] = {name: [] for name in loops}
@@ -88,8 +88,8 @@ def interleave(
             random.shuffle(order)
             for name in order:
                 times[name].append(median(loops[name](count)))
-        found.append(times)
-    return found
+        results.append(times)
+    return results
 
 
 def turn_ratio(
@@ -111,8 +111,8 @@ def latency_ms(rounds: Sequence[dict[str, list[float]]], name: str) -> float:
 
 def ratio(ratios: Sequence[float]) -> dict[str, float]:
     """Median of the ratios less 1, with its 95 % interval."""
-    found = between_launches(ratios)
-    return {"bias": found.estimate - 1, "low": found.low - 1, "high": found.high - 1}
+    interval = between_launches(ratios)
+    return {"bias": interval.estimate - 1, "low": interval.low - 1, "high": interval.high - 1}
 
 
 def loaded(case: Case) -> tuple[Any, list[np.ndarray], float]:
@@ -141,15 +141,15 @@ def loops(case: Case, seconds: float, rounds: int) -> dict[str, Any]:
     tool = tool_loop(name, session, pool)
     if tool is not None:
         turns["tool"] = tool
-    found = interleave(turns, latency_ns, LOOP_TURN_S, seconds, rounds)
-    answer = {"ours / bare loop": turn_ratio(found, "ours", "bare")}
+    by_round = interleave(turns, latency_ns, LOOP_TURN_S, seconds, rounds)
+    answer = {"ours / bare loop": turn_ratio(by_round, "ours", "bare")}
     if tool is not None:
-        answer["ours / tool's loop"] = turn_ratio(found, "ours", "tool")
-    return {"latency_ms": latency_ms(found, "bare"), **answer}
+        answer["ours / tool's loop"] = turn_ratio(by_round, "ours", "tool")
+    return {"latency_ms": latency_ms(by_round, "bare"), **answer}
 
 
 class Companion:
-    """Another process that reads sensors when it is told to."""
+    """Another process that reads sensors when it is asked to."""
 
     def __init__(self, board: Path) -> None:
         self._process = subprocess.Popen(
@@ -157,7 +157,7 @@ class Companion:
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
 
-    def tell(self, word: str) -> str:
+    def ask(self, word: str) -> str:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(word + "\n")
@@ -203,32 +203,32 @@ def sensors(case: Case, seconds: float, rounds: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         Board(Path(folder) / "sys").build()
         beside = Companion(Path(folder) / "sys")
-        told = ""
+        reply = ""
 
         def watched(count: int) -> Sequence[float]:
-            nonlocal watched_s, told
-            beside.tell("on")
+            nonlocal watched_s, reply
+            beside.ask("on")
             start = time.perf_counter()
             times = ours(count)
             watched_s += time.perf_counter() - start
-            told = beside.tell("off")
+            reply = beside.ask("off")
             return times
 
         def unwatched(count: int) -> Sequence[float]:
-            beside.tell("nothing")  # a turn after sleep is slower: both are
+            beside.ask("nothing")  # a turn after sleep is slower: both are
             times = ours(count)
-            beside.tell("nothing")
+            beside.ask("nothing")
             return times
 
         turns: dict[str, Loop] = {"on": watched, "off": unwatched}
         # Of slow networks a turn holds several inferences: it is the ends of turns that are read.
         turn_s = max(SENSOR_TURN_S, 8 * latency_ns / 1e9)
-        found = interleave(turns, latency_ns, turn_s, seconds, rounds)
+        by_round = interleave(turns, latency_ns, turn_s, seconds, rounds)
         beside.close()
-    readings, names = told.split()
+    readings, names = reply.split()
     return {
-        "latency_ms": latency_ms(found, "off"),
-        "sensors on / off": turn_ratio(found, "on", "off"),
+        "latency_ms": latency_ms(by_round, "off"),
+        "sensors on / off": turn_ratio(by_round, "on", "off"),
         "sensors": names,
         "looks_per_s": int(readings) / watched_s,
     }
@@ -253,23 +253,23 @@ def tools(case: Case, seconds: float, pairs: int) -> dict[str, Any]:
         return outcome.answer
 
     count = len(launch()["latencies_ns"])
-    ours, theirs = [], []
+    ours, tools_ms = [], []
     for number in range(pairs):
-        for side in random.sample(("ours", "theirs"), 2):
-            if side == "theirs":
-                theirs.append(
+        for side in random.sample(("ours", "tool"), 2):
+            if side == "tool":
+                tools_ms.append(
                     vendor_tools.benchmark_app_ms(spec.path, seconds) if name == "openvino"
                     else vendor_tools.onnxruntime_test_ms(spec.path, count)
                 )  # fmt: skip
                 continue
             answer = launch()
             latencies = answer["latencies_ns"]
-            if name == "onnxruntime":  # its tool tells a mean, with the first inference in it
+            if name == "onnxruntime":  # its tool gives a mean, with the first inference in it
                 ours.append(fmean([answer["first_ns"], *latencies[: count - 1]]) / 1e6)
             else:
                 ours.append(median(latencies) / 1e6)
-        print(f"  {case} pair {number + 1}: {ours[-1]:.3f} {theirs[-1]:.3f} ms", file=sys.stderr)
-    ratios = [a / b for a, b in zip(ours, theirs, strict=True)]
+        print(f"  {case} pair {number + 1}: {ours[-1]:.3f} {tools_ms[-1]:.3f} ms", file=sys.stderr)
+    ratios = [a / b for a, b in zip(ours, tools_ms, strict=True)]
     return {"latency_ms": median(ours), "launch / tool's process": ratio(ratios)}
 
 
@@ -302,11 +302,11 @@ def harness() -> dict[str, Any]:
     return {"inside_us": min(inside), "around_us": min(around)}
 
 
-def judge(found: dict[str, float], limit: float) -> str:
+def judge(ratio: dict[str, float], limit: float) -> str:
     """``ok`` and ``OVER`` only if the whole interval says so."""
-    if found["low"] > limit or found["high"] < -limit:
+    if ratio["low"] > limit or ratio["high"] < -limit:
         return "OVER"
-    return "ok" if -limit <= found["low"] and found["high"] <= limit else "unsure"
+    return "ok" if -limit <= ratio["low"] and ratio["high"] <= limit else "unsure"
 
 
 def table(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
@@ -322,11 +322,11 @@ def table(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
                        f" | {verdict} |")  # fmt: skip
         for name, limit in LIMITS.items():
             if name in row:
-                found = row[name]
-                interval = f"{found['low']:+.2%} .. {found['high']:+.2%}"
+                bias = row[name]
+                interval = f"{bias['low']:+.2%} .. {bias['high']:+.2%}"
                 yield (f"| `{row['case']}` | {row['latency_ms']:.2f} | {name} |"
-                       f" {found['bias']:+.2%} | {interval} | {limit:.1%} |"
-                       f" {judge(found, limit)} |")  # fmt: skip
+                       f" {bias['bias']:+.2%} | {interval} | {limit:.1%} |"
+                       f" {judge(bias, limit)} |")  # fmt: skip
 
 
 def over(row: dict[str, Any]) -> bool:
@@ -348,17 +348,17 @@ def alone(experiment: str, case_id: str, seconds: float, rounds: int) -> dict[st
     return {"unavailable": reason} if reason else EXPERIMENTS[experiment](case, seconds, rounds)
 
 
-def wanted(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
+def experiments(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Every experiment of this call with its settings: what tells results apart."""
     cases = arguments.cases or [f"{m}/{b}/b1/t1" for m in MODELS for b in BACKEND_NAMES]
     yield {"experiment": "harness", "case": "", "seconds": 0, "rounds": 0}
     for experiment in arguments.experiments.split(","):
         for case in cases:
             if experiment == "tools":
-                found = {"seconds": 1.0, "rounds": arguments.pairs}
+                effort = {"seconds": 1.0, "rounds": arguments.pairs}
             else:
-                found = {"seconds": arguments.seconds, "rounds": arguments.rounds}
-            yield {"experiment": experiment, "case": case, **found}
+                effort = {"seconds": arguments.seconds, "rounds": arguments.rounds}
+            yield {"experiment": experiment, "case": case, **effort}
 
 
 def measure(key: dict[str, Any]) -> dict[str, Any]:
@@ -402,7 +402,7 @@ def main() -> int:
     text = arguments.out.read_text() if arguments.out.exists() else ""
     rows = [json.loads(line) for line in text.splitlines()]
     if not arguments.table:
-        for key in wanted(arguments):
+        for key in experiments(arguments):
             if any(key.items() <= row.items() for row in rows):
                 continue
             rows.append(measure(key))

@@ -102,8 +102,8 @@ def tool_loop(name: str, session: Any, pool: list[np.ndarray]) -> Loop | None:
 
         def timer_loop(count: int) -> list[float]:
             # Inferences a block are the Timer's own choice: as many as its clock asks for.
-            found = timer.blocked_autorange(min_run_time=LOOP_TURN_S * (count > 1))
-            return [seconds * 1e9 for seconds in found.times]
+            measured = timer.blocked_autorange(min_run_time=LOOP_TURN_S * (count > 1))
+            return [seconds * 1e9 for seconds in measured.times]
 
         return timer_loop
     if name == "onnxruntime":

@@ -42,7 +42,7 @@ REAL_LAUNCH_SECONDS = 10.0
 
 
 class Invented:
-    """An executor whose launches take a while and find nothing new."""
+    """An executor whose launches take a while and return invented results."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -141,13 +141,13 @@ def control(address: str, boards: int, launches: int, out: Path, scheduler: int)
     stored = read_run(path).launches
     client.close()
     good = sum(launch.good for launch in stored)
-    found = {
+    result = {
         "boards": boards, "launches": len(stored), "good": good, "wall_seconds": wall,
         "controller_cpu_ms": 1000 * cpu / len(stored), "controller_peak_mib": peak_mib,
         "controller_start_mib": before_mib, "scheduler_cpu_ms": 1000 * spent / len(stored),
         "scheduler_mib": watched.memory_info().rss / 2**20,
     }  # fmt: skip
-    print(json.dumps(found), flush=True)
+    print(json.dumps(result), flush=True)
 
 
 @contextmanager
@@ -190,14 +190,14 @@ def simulate_once(boards: int, launches: int, seconds: float, out: Path) -> dict
             done = subprocess.run(control, cwd=ROOT, capture_output=True, text=True, check=False)
             if done.returncode:
                 raise SystemExit(done.stderr)
-            found = dict(json.loads(done.stdout.splitlines()[-1]))
-            # Boards that only beat their hearts cost the scheduler this:
+            result = dict(json.loads(done.stdout.splitlines()[-1]))
+            # Boards that only send heartbeats cost the scheduler this:
             idle = watched.cpu_times()
             time.sleep(10)
             rest = watched.cpu_times()
             spent = rest.user + rest.system - idle.user - idle.system
-            found["idle_scheduler_share"] = spent / 10
-    return found
+            result["idle_scheduler_share"] = spent / 10
+    return result
 
 
 def simulate(boards: int, launches: int, seconds: float) -> None:
@@ -208,19 +208,21 @@ def simulate(boards: int, launches: int, seconds: float) -> None:
                "controller_peak_mib", "scheduler_cpu_ms", "scheduler_mib",
                "idle_scheduler_share")  # fmt: skip
     print("| " + " | ".join(columns) + " |\n|" + " ---: |" * len(columns), flush=True)
-    found = {}
+    result: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         fakes = Path(folder) / "fakes"
         fakes.mkdir()
         os.environ["PYTHONPATH"] = os.pathsep.join([str(install(fakes)), str(ROOT)])
         os.environ["CSPBENCH_CACHE"] = str(Path(folder) / "cache")
         for share in (4, 2, 1):
-            found = simulate_once(boards // share, launches // share, seconds, Path(folder) / "out")
-            cells = [f"{found[c]:.3g}" if isinstance(found[c], float) else f"{found[c]}"
+            result = simulate_once(
+                boards // share, launches // share, seconds, Path(folder) / "out"
+            )
+            cells = [f"{result[c]:.3g}" if isinstance(result[c], float) else f"{result[c]}"
                      for c in columns]  # fmt: skip
             print("| " + " | ".join(cells) + " |", flush=True)
     for who in ("controller", "scheduler"):
-        rate = 1000 / found[f"{who}_cpu_ms"]
+        rate = 1000 / result[f"{who}_cpu_ms"]
         print(f"The {who} is busy at about {rate:.0f} launches a second, which is "
               f"{rate * REAL_LAUNCH_SECONDS:.0f} boards with launches of "
               f"{REAL_LAUNCH_SECONDS:.0f} s.")  # fmt: skip
@@ -242,13 +244,13 @@ def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     commands = parser.add_subparsers(dest="command", required=True)
-    wanted = commands.add_parser("simulate", help="simulated boards against a real scheduler")
-    wanted.add_argument("--boards", type=int, default=200)
-    wanted.add_argument("--launches", type=int, default=5000)
-    wanted.add_argument("--seconds", type=float, default=1.0, help="length of a launch")
-    wanted = commands.add_parser("same", help="a fleet of one against local launches")
-    wanted.add_argument("--case", default="peleenet@64/opencv-cpu/b1/t1")
-    wanted.add_argument("--rounds", type=int, default=100, help="blocks of the duet")
+    public = commands.add_parser("simulate", help="simulated boards against a real scheduler")
+    public.add_argument("--boards", type=int, default=200)
+    public.add_argument("--launches", type=int, default=5000)
+    public.add_argument("--seconds", type=float, default=1.0, help="length of a launch")
+    public = commands.add_parser("same", help="a fleet of one against local launches")
+    public.add_argument("--case", default="peleenet@64/opencv-cpu/b1/t1")
+    public.add_argument("--rounds", type=int, default=100, help="blocks of the duet")
     inner = commands.add_parser("boards")
     inner.add_argument("address")
     inner.add_argument("number", type=int)
@@ -259,16 +261,16 @@ def main() -> None:
     inner.add_argument("launches", type=int)
     inner.add_argument("out", type=Path)
     inner.add_argument("scheduler", type=int)
-    given = vars(parser.parse_args())
-    command = given.pop("command")
+    arguments = vars(parser.parse_args())
+    command = arguments.pop("command")
     if command == "simulate":
-        simulate(**given)
+        simulate(**arguments)
     elif command == "same":
-        same(**given)
+        same(**arguments)
     elif command == "boards":
-        serve_boards(**given)
+        serve_boards(**arguments)
     else:
-        control(**given)
+        control(**arguments)
 
 
 if __name__ == "__main__":

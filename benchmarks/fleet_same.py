@@ -49,7 +49,7 @@ def hold_arm(path: str, spec: ArmSpec) -> None:
         wire.send(arm.load())
         worker = arm._worker
         for end in (worker._process.stdin.fileno(), worker._answers):
-            reduction.send_handle(wire, end, 0)  # to whoever is at the other end
+            reduction.send_handle(wire, end, 0)  # to the process at the other end
         wire.recv()
 
 
@@ -138,7 +138,7 @@ def same(case_text: str, rounds: int, address: str, agent: int) -> None:
     if prepared.status is not None:
         raise SystemExit(f"{case_text}: {prepared.status}: {prepared.reason}")
     request = load_request(prepared, measure)
-    watched, found = psutil.Process(agent), []
+    watched, estimates = psutil.Process(agent), []
     with (
         tempfile.TemporaryDirectory() as folder,
         Client(address, set_as_default=False) as client,
@@ -155,11 +155,11 @@ def same(case_text: str, rounds: int, address: str, agent: int) -> None:
         started, spent = time.monotonic(), sum(watched.cpu_times()[:2])
         for block in itertools.islice(measure_blocks(make), rounds):
             base, head = (block.inference_ns(side) for side in ("base", "head"))
-            found.append(block_estimate(base, head))
-            print(f"{len(found)}/{rounds} {100 * math.expm1(found[-1]):+.2f} %", flush=True)
+            estimates.append(block_estimate(base, head))
+            print(f"{len(estimates)}/{rounds} {100 * math.expm1(estimates[-1]):+.2f} %", flush=True)
         spent = sum(watched.cpu_times()[:2]) - spent
     share = 100 * spent / (time.monotonic() - started)
-    print(interval(found))
+    print(interval(estimates))
     print(f"The agent took {share:.1f} % of a core meanwhile.")
 
 

@@ -6,7 +6,7 @@ For torch, ``transient_bytes`` of a memory launch stands beside the peak of the 
 account (the running sum of torch.profiler's memory events) and ``peak_live_bytes`` of the analysis,
 on six models at batch 1 and 8: held to 2 %. OpenCV's, ONNX Runtime's and OpenVINO's peaks are
 measured in ten launches each: held to 3 % between the least and the most. Other load does not
-change any of these numbers. A line a result goes to ``--out``; what stands there is kept.
+change any of these numbers. Each result is a line of ``--out``; a result in it is kept.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def artifact(case: Case) -> ArtifactSpec:
 
 
 def launch(executor: LocalExecutor, case: Case) -> dict[str, Any]:
-    """The memory that one launch found."""
+    """The memory that one launch measured."""
     outcome = executor.launch(MemoryRequest(case, artifact(case).path), case.threads, 600)
     if outcome.status is not Status.OK:
         raise SystemExit(f"{case}: {outcome.reason}")
@@ -79,17 +79,17 @@ def allocator(case_id: str) -> None:
 
 def against_profiler(executor: LocalExecutor, case: Case) -> dict[str, Any]:
     """One torch case beside the allocator's own account."""
-    found = launch(executor, case)
+    measured = launch(executor, case)
     environment = worker_environment(1)
     del environment["PYTHONSAFEPATH"]
     done = subprocess.run([sys.executable, __file__, "--allocator", str(case)], check=True,
                           stdout=subprocess.PIPE, text=True, env=environment)  # fmt: skip
-    return {**found, **json.loads(done.stdout.splitlines()[-1])}
+    return {**measured, **json.loads(done.stdout.splitlines()[-1])}
 
 
 def lines(rows: list[dict[str, Any]]) -> list[str]:
     """Two Markdown tables."""
-    told = ["| torch-cpu | measured, MiB | profiler, MiB | apart | live less input, MiB | |",
+    against = ["| torch-cpu | measured, MiB | profiler, MiB | apart | live less input, MiB | |",
             "| --- | --- | --- | --- | --- | --- |"]  # fmt: skip
     repeats = ["| engine | launches | least, MiB | most, MiB | apart | |",
                "| --- | --- | --- | --- | --- | --- |"]  # fmt: skip
@@ -102,11 +102,11 @@ def lines(rows: list[dict[str, Any]]) -> list[str]:
                            f" {'ok' if apart <= LIMIT_REPEAT else 'OVER'} |")  # fmt: skip
         else:
             apart = row["transient_bytes"] / row["profiler_bytes"] - 1
-            told.append(f"| `{row['case']}` | {row['transient_bytes'] / MIB:.2f} |"
+            against.append(f"| `{row['case']}` | {row['transient_bytes'] / MIB:.2f} |"
                         f" {row['profiler_bytes'] / MIB:.2f} | {apart:+.2%} |"
                         f" {(row['live_bytes'] - row['input_bytes']) / MIB:.2f} |"
                         f" {'ok' if abs(apart) <= LIMIT_TORCH else 'OVER'} |")  # fmt: skip
-    return [*told, "", *repeats]
+    return [*against, "", *repeats]
 
 
 def main() -> int:
@@ -124,22 +124,22 @@ def main() -> int:
     rows = [json.loads(line) for line in text.splitlines()]
     executor = LocalExecutor()
     engines = [case.format(engine) for case in REPEATED for engine in ENGINES]
-    wanted = {"torch": TORCH, "engines": engines, "all": [*TORCH, *engines]}[arguments.part]
-    for case_id in wanted:
+    cases = {"torch": TORCH, "engines": engines, "all": [*TORCH, *engines]}[arguments.part]
+    for case_id in cases:
         case = Case.parse(case_id)
         reason = BACKENDS.get(case.backend.name).available()
         if reason or any(row["case"] == case_id for row in rows):
             continue
         if case.backend.name == "torch-cpu":
-            found = against_profiler(executor, case)
+            result = against_profiler(executor, case)
         else:
             peaks = [launch(executor, case)["peak_memory_bytes"]
                      for _ in range(arguments.launches)]  # fmt: skip
-            found = {"peaks": peaks}
-        rows.append({"case": case_id, **found})
+            result = {"peaks": peaks}
+        rows.append({"case": case_id, **result})
         with arguments.out.open("a") as file:
             file.write(json.dumps(rows[-1]) + "\n")
-        print(lines(rows[-1:])[-1 if "peaks" in found else 2], file=sys.stderr)
+        print(lines(rows[-1:])[-1 if "peaks" in result else 2], file=sys.stderr)
     print("\n".join(lines(rows)))
     return int(any(line.endswith("OVER |") for line in lines(rows)))
 

@@ -1,7 +1,7 @@
 """Write the tables of docs/models.md: what the zoo has, computed beside published counts.
 
 The prose of the page is written by hand; between ``<!-- table: NAME -->`` and ``<!-- end -->``
-stands what this script makes. Run it after a change of the zoo:
+are the tables that this script makes. Run it after a change of the zoo:
 ``python benchmarks/models_page.py``. A test fails while the page is behind.
 """
 
@@ -15,18 +15,12 @@ from cspbench import literature
 from cspbench.analysis.api import analyze_id
 from cspbench.models.build import default_input
 from cspbench.models.spec import MODELS, NECKS
+from cspbench.paper.published_counts import BFLOPS, PARAMS
 
 PAGE = Path(__file__).parent.parent / "docs" / "models.md"
 _BLOCK = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
-#: Metric of a published count, and the same of our analysis.
-_COUNTS = {
-    "params_conv_m": ("params_conv", 1e6),
-    "params_m": ("params", 1e6),
-    "params_file_m": ("params_file", 1e6),
-    "bflops": ("bflops", 1.0),
-}
-_PARAMS = ("params_conv_m", "params_file_m", "params_m")
+_PARAMS = tuple(counted.metric for counted in PARAMS)
 
 
 def _number(value: float) -> str:
@@ -35,7 +29,7 @@ def _number(value: float) -> str:
 
 def _computed(name: str, side: int) -> dict[str, float]:
     totals = analyze_id(f"{name}@{side}").totals
-    return {metric: totals[key] / unit for metric, (key, unit) in _COUNTS.items()}
+    return {counted.metric: totals[counted.total] / counted.unit for counted in (*PARAMS, BFLOPS)}
 
 
 def _pair(name: str, side: int, metrics: Iterable[str], ours: dict[str, float]) -> list[str]:
@@ -61,14 +55,8 @@ def _table(head: list[str], body: Iterable[list[str]]) -> str:
 
 
 _HEAD = [
-    "input",
-    "params M: published",
-    "ours",
-    "residual",
-    "BFLOPs: published",
-    "ours",
-    "residual",
-]
+    "input", "params M: published", "ours", "residual", "BFLOPs: published", "ours", "residual",
+]  # fmt: skip
 
 
 def _cells(name: str, side: int) -> list[str]:
@@ -121,8 +109,8 @@ _TABLES = {"systems": systems, "necks": necks, "variants": variants, "timm": tim
 
 
 def rendered(text: str) -> str:
-    """The page with its tables made anew."""
-    return _BLOCK.sub(lambda found: found[1] + _TABLES[found[2]]() + found[3], text)
+    """The page with its tables made again."""
+    return _BLOCK.sub(lambda block: block[1] + _TABLES[block[2]]() + block[3], text)
 
 
 if __name__ == "__main__":

@@ -59,7 +59,7 @@ def models() -> itertools.chain[str]:
 
 def generated(folder: Path, cases: int, launches: int, samples: int) -> Run:
     """A run of so many cases; one in fifty crashed, one in fifty was disturbed."""
-    wanted: dict[str, Any] = {}
+    launches_of: dict[str, Any] = {}
     analyses: dict[str, Any] = {}
     places = [(backend, batch) for backend in BACKENDS for batch in BATCHES]
     for index, model in enumerate(itertools.islice(models(), -(-cases // len(places)))):
@@ -71,13 +71,15 @@ def generated(folder: Path, cases: int, launches: int, samples: int) -> Run:
                 break
             case = f"{model}/{backend}/b{batch}/t1"
             median_ms = batch * (5 + place + index % 40)
-            wanted[case] = runs.good(case, median_ms, launches, samples)
+            launches_of[case] = runs.good(case, median_ms, launches, samples)
             if number % 50 == 3:
-                wanted[case] = [runs.bad_launch(case, "crashed", "ended by SIGSEGV", log="x" * 500)]
+                launches_of[case] = [
+                    runs.bad_launch(case, "crashed", "ended by SIGSEGV", log="x" * 500)
+                ]
             if number % 50 == 7:
-                wanted[case] = [{**one, "flags": ["contended"]} for one in wanted[case]]
+                launches_of[case] = [{**one, "flags": ["contended"]} for one in launches_of[case]]
     return runs.write_run(
-        folder, wanted, f"generated-{cases}", analyses, rounds=launches, ceilings=CEILINGS
+        folder, launches_of, f"generated-{cases}", analyses, rounds=launches, ceilings=CEILINGS
     )
 
 

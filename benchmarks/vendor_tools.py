@@ -1,8 +1,8 @@
 """The vendors' own benchmark tools as processes of their own, one thread, fp32; for fidelity.py.
 
 - ``benchmark_app`` of the package openvino: synchronous, latencies by the request's own clock,
-  told as a median. ``-ip f32``, or it would feed bytes and convert them in every inference.
-- ``onnxruntime_test`` of the package onnxruntime tells the mean of all inferences, the first one
+  printed as a median. ``-ip f32``, or it would feed bytes and convert them in every inference.
+- ``onnxruntime_test`` of the package onnxruntime prints the mean of all inferences, the first one
   included; it has no option for threads, so a launcher gives its session ours. The C++ program
   onnxruntime_perf_test is not in the package.
 """
@@ -38,7 +38,7 @@ onnxruntime_test.main()
 """
 
 
-def _told(command: list[str], cwd: str | None = None) -> str:
+def _output(command: list[str], cwd: str | None = None) -> str:
     done = subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False,
                           env=worker_environment(1))  # fmt: skip
     if done.returncode:
@@ -47,10 +47,10 @@ def _told(command: list[str], cwd: str | None = None) -> str:
 
 
 def benchmark_app_ms(model: Path, seconds: float) -> float:
-    """Median latency by OpenVINO's benchmark_app, which tells hundredths of a millisecond."""
+    """Median latency by OpenVINO's benchmark_app, which prints hundredths of a millisecond."""
     tool = Path(sys.executable).with_name("benchmark_app")
     with tempfile.TemporaryDirectory() as folder:
-        _told([str(tool), "-m", str(model), "-d", "CPU", "-api", "sync", "-hint", "none",
+        _output([str(tool), "-m", str(model), "-d", "CPU", "-api", "sync", "-hint", "none",
                "-nstreams", "1", "-nthreads", "1", "-infer_precision", "f32", "-ip", "f32",
                "-t", str(max(1, round(seconds))), "-json_stats", "-report_type", "no_counters",
                "-report_folder", folder], folder)  # fmt: skip
@@ -60,10 +60,10 @@ def benchmark_app_ms(model: Path, seconds: float) -> float:
 
 def onnxruntime_test_ms(model: Path, count: int) -> float:
     """Mean latency of ``count`` inferences by onnxruntime_test."""
-    text = _told([sys.executable, "-c", ONNXRUNTIME_LAUNCHER, str(model), str(count)])
+    text = _output([sys.executable, "-c", ONNXRUNTIME_LAUNCHER, str(model), str(count)])
     match = re.search(r"avg latency: ([\d.e+-]+) ms", text)
     if match is None:
-        raise SystemExit(f"onnxruntime_test told no latency:\n{text}")
+        raise SystemExit(f"onnxruntime_test printed no latency:\n{text}")
     return float(match[1])
 
 

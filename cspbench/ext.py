@@ -42,6 +42,7 @@ if TYPE_CHECKING:
         Session,
         Throughput,
         Warms,
+        Workload,
     )
     from cspbench.core.options import Axis, resolve
     from cspbench.core.registry import Registry
@@ -101,7 +102,7 @@ _HOMES = {
     "cspbench.backends.spec": (
         "BACKENDS PRECISIONS SCOPE Backend BackendSpec ChoosesDevice Compiles DeviceMemory "
         "DeviceTimes HostSession LayerProfile LayerProfiler LayerTime Pipelines Precision Session "
-        "Throughput Warms"
+        "Throughput Warms Workload"
     ),
     # Kinds of artifact and devices, which a backend's own file may bring.
     "cspbench.artifacts.spec": "ARTIFACTS ArtifactKind Node",
@@ -134,7 +135,7 @@ __all__ = [
     "Pipelines", "Place", "Policy", "PowerSource", "Precision", "Probe", "Publishes", "Reader",
     "Reading", "Registry", "ReportContext", "Request", "SectionSpec", "Sensor", "Session",
     "SourceSpec", "Stage", "StaticRule", "Throughput", "TotalMetric", "Unavailable", "Unsupported",
-    "Warms", "act_axis", "as_list", "at", "attach", "csp", "det", "grew", "mark_case",
+    "Warms", "Workload", "act_axis", "as_list", "at", "attach", "csp", "det", "grew", "mark_case",
     "mark_points", "numbers", "read_number", "read_text", "resolve", "style",
 ]  # fmt: skip
 

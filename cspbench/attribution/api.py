@@ -47,7 +47,7 @@ def explain(
         b: likewise; the difference is B minus A.
         run: a stored run that measured both with ``measure.layers``, or its directory. Without it
             both are measured now and the run is stored under ``results/``; while another run
-            measures on this machine it is waited for, with a warning.
+            measures on this machine this one waits, with a warning.
         backend: of model ids; ignored with a run, like the next two.
         batch: of model ids.
         threads: of model ids.

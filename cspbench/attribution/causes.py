@@ -349,14 +349,14 @@ def components(entry: Entry, prices: Mapping[Pool, Price]) -> dict[str, float]:
     price = prices[pool_of(entry)]
     usual = price.usual_ms(entry)
     kind = (price.kind_factor(entry) - 1.0) * usual
-    found = {
+    causes = {
         "overhead": entry.overhead_ms,
         "kind": kind,
         "small" if is_small(entry) else "rate": entry.own_ms - usual - kind,
     }
     if entry.family is Family.MOVEMENT:
-        return found | {"traffic": usual}
-    return found | {
+        return causes | {"traffic": usual}
+    return causes | {
         "compute": price.compute * entry.compute_ms,
         "intensity": price.waiting * entry.waiting_ms,
     }

@@ -88,7 +88,7 @@ def case_of(text: str, backend: str, batch: int, threads: int) -> Case:
     """
     from cspbench.backends.spec import BACKENDS
     from cspbench.core.case import Case
-    from cspbench.models.build import spec_of
+    from cspbench.models.build import checked_options, spec_of
     from cspbench.models.identity import canonical
     from cspbench.suite.settings import refuses_input
 
@@ -105,12 +105,8 @@ def case_of(text: str, backend: str, batch: int, threads: int) -> Case:
         raise InputError(f"{text}: the input {reason}")
     if model.neck is not None and not spec.necks:
         raise InputError(f"{text}: {spec.name} takes no neck")
-    try:
-        options = without_defaults(
-            BACKENDS.get(parsed.backend.name).axes, dict(parsed.backend.options)
-        )
-    except ValueError as error:
-        raise InputError(f"backend {parsed.backend.name!r}: {error}") from None
+    axes = BACKENDS.get(parsed.backend.name).axes
+    options = without_defaults(axes, checked_options("backend", parsed.backend, axes))
     return Case(
         model=model.model,
         neck=model.neck,

@@ -109,12 +109,8 @@ def _grown(shapes: tuple[Shape, ...], batch: int) -> tuple[Shape, ...]:
 def entries_of(times: LayerTimes, layers: Sequence[Layer], peak: Peak) -> list[Entry]:
     """Entries of a stored profile that took time, in their order.
 
-    One that is no known layer is counted to the stage of the entry before it.
-
-    Args:
-        times: what a launch of the layer profiler found.
-        layers: of the Analysis of the same model at the case's batch.
-        peak: ceilings of the device.
+    ``layers`` are the Analysis's at the case's batch, ``peak`` the device's ceilings. An entry that
+    is not a known layer counts to the stage of the entry before it.
     """
     entries: list[Entry] = []
     for row in join(times, layers):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from statistics import median
 from typing import TYPE_CHECKING
 
-from cspbench.backends.spec import LayerProfile, LayerTime
+from cspbench.backends.spec import LayerProfile, LayerTime, Workload
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,54 +17,44 @@ MIN_RUNS, MAX_RUNS = 5, 200
 WARM_RUNS = 2
 
 
-def repeat(
-    run: Callable[[np.ndarray], object], inputs: Sequence[np.ndarray], seconds: float
-) -> int:
-    """Call ``run`` with the inputs in turn, until ``seconds`` are over; return how often.
+def repeat(run: Callable[[np.ndarray], object], work: Workload) -> None:
+    """Call ``run`` with the inputs in turn, until the time is over.
 
     The first WARM_RUNS calls do not count.
     """
     count = 0
     end = None
     while True:
-        run(inputs[count % len(inputs)])
+        run(work.inputs[count % len(work.inputs)])
         count += 1
         if count == WARM_RUNS:
-            end = time.monotonic() + seconds
+            end = time.monotonic() + work.seconds
         measured = count - WARM_RUNS
         if measured >= MAX_RUNS or (end and measured >= MIN_RUNS and time.monotonic() >= end):
-            return measured
+            return
 
 
 def profile(
-    run: Callable[[np.ndarray], tuple[int, Sequence[LayerTime]]],
-    inputs: Sequence[np.ndarray],
-    seconds: float,
-    method: str,
+    run: Callable[[np.ndarray], tuple[int, Sequence[LayerTime]]], work: Workload, method: str
 ) -> LayerProfile:
     """Repeat a profiled run, and take the median of every entry.
 
-    Args:
-        run: one inference; returns its time in ns and its entries, the same ones each time.
-        inputs: what to run on, in turn.
-        seconds: about how long.
-        method: what measured.
+    ``run`` is one inference; it returns its time in ns and its entries, the same ones each time.
     """
     totals: list[int] = []
     profiles: list[Sequence[LayerTime]] = []
 
-    def once(array: np.ndarray) -> int:
+    def once(array: np.ndarray) -> None:
         total, entries = run(array)
         totals.append(total)
         profiles.append(entries)
-        return total
 
-    runs = repeat(once, inputs, seconds)
-    return combine(totals[WARM_RUNS:], profiles[WARM_RUNS:], runs, method)
+    repeat(once, work)
+    return combine(totals[WARM_RUNS:], profiles[WARM_RUNS:], method)
 
 
 def combine(
-    totals: Sequence[int], profiles: Sequence[Sequence[LayerTime]], runs: int, method: str
+    totals: Sequence[int], profiles: Sequence[Sequence[LayerTime]], method: str
 ) -> LayerProfile:
     """Medians over runs; entries are matched by position."""
     entries = tuple(
@@ -72,4 +62,4 @@ def combine(
                   same[0].members)
         for same in zip(*profiles, strict=True)
     )  # fmt: skip
-    return LayerProfile(entries, int(median(totals)), runs, method)
+    return LayerProfile(entries, int(median(totals)), len(totals), method)

@@ -9,19 +9,21 @@ import io
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
+from cspbench.artifacts.program import CPU, load_program
 from cspbench.artifacts.tensors import as_list
 from cspbench.backends._torch_fold import fold_batch_norms
-from cspbench.backends.spec import HostSession, LayerProfile, LayerTime
+from cspbench.backends.spec import HostSession, LayerProfile, LayerTime, Workload
 from cspbench.core.files import cache_folder
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from cspbench.core.options import Value
+    from cspbench.core.options import Options, Value
 
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -44,9 +46,23 @@ def in_mode(
     return compiled
 
 
-def memory_format(layout: str) -> torch.memory_format:
-    """``channels_last`` or ``contiguous``."""
-    return torch.channels_last if layout == "channels_last" else torch.contiguous_format
+class Program(NamedTuple):
+    """A graph on its device, and the type and layout of its inputs and weights."""
+
+    graph: torch.fx.GraphModule
+    dtype: torch.dtype
+    layout: torch.memory_format
+
+
+def read_program(
+    artifact: Path, options: Options, threads: int, device: torch.device = CPU
+) -> Program:
+    """Read a program as the axes ``precision`` and ``layout`` say."""
+    torch.set_num_threads(threads)
+    dtype = DTYPES.get(str(options["precision"]), torch.float32)
+    last = options["layout"] == "channels_last"
+    layout = torch.channels_last if last else torch.contiguous_format
+    return Program(load_program(artifact, device), dtype, layout)
 
 
 def warm(mode: str = "eager", device: str = "cpu") -> None:
@@ -71,9 +87,7 @@ def warm(mode: str = "eager", device: str = "cpu") -> None:
 class OperatorClock(torch.fx.Interpreter):
     """Runs a graph operator by operator and keeps what each took.
 
-    Args:
-        graph: what to run.
-        synchronise: waits for the device; called after every operator.
+    ``synchronise`` waits for the device; it is called after every operator.
     """
 
     def __init__(self, graph: torch.fx.GraphModule, synchronise: Callable[[], None]) -> None:
@@ -98,8 +112,7 @@ class OperatorClock(torch.fx.Interpreter):
 def profile_operators(
     graph: torch.fx.GraphModule,
     to_input: Callable[[np.ndarray], torch.Tensor],
-    inputs: Sequence[np.ndarray],
-    seconds: float,
+    work: Workload,
     synchronise: Callable[[], None] = lambda: None,
 ) -> LayerProfile:
     """Time every operator of a graph, one after the other."""
@@ -113,7 +126,7 @@ def profile_operators(
             clock.run(tensor)
         return time.perf_counter_ns() - start, clock.entries
 
-    return profile(run, inputs, seconds, "torch, operator by operator")
+    return profile(run, work, "torch, operator by operator")
 
 
 class TorchCpuSession(HostSession):
@@ -151,11 +164,8 @@ class TorchCpuSession(HostSession):
         return self.views()
 
     def describe(self) -> Mapping[str, Value]:
-        return {
-            "version": torch.__version__,
-            "threads": torch.get_num_threads(),
-            **self._facts,
-        }
+        threads = torch.get_num_threads()
+        return {"version": torch.__version__, "threads": threads, **self._facts}
 
     def close(self) -> None:
         self._result = None

@@ -37,13 +37,8 @@ def set_precision(precision: str) -> None:
 class TorchCudaSession(HostSession):
     """A program on one CUDA device; ``run`` ends with a synchronisation.
 
-    Args:
-        call: the program, on the device.
-        facts: what to tell besides.
-        dtype: of inputs.
-        layout: of inputs.
-        captured: run through a CUDA graph.
-        flush_l2: overwrite the device's L2 cache before every run (not timed).
+    ``captured`` runs through a CUDA graph. ``flush_l2`` overwrites the device's L2 cache before
+    every run (not timed).
     """
 
     #: Inferences that may have been submitted and not waited for, when throughput is measured.

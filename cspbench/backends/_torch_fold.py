@@ -32,7 +32,7 @@ def fold_batch_norms(graph: torch.fx.GraphModule) -> int:
 
 
 def _fold(graph: torch.fx.GraphModule, norm: torch.fx.Node, number: int) -> bool:
-    """Fold one batch norm; False if its input is no convolution of its own."""
+    """Fold one batch norm; False if its input is not a convolution that it alone reads."""
     source, gamma, beta, mean, variance = norm.args[:5]
     if not isinstance(source, torch.fx.Node) or source.target not in _CONVOLUTIONS:
         return False
@@ -64,7 +64,7 @@ def _fold(graph: torch.fx.GraphModule, norm: torch.fx.Node, number: int) -> bool
 def _tensor(
     graph: torch.fx.GraphModule, argument: Any, dtype: torch.dtype = torch.float64
 ) -> torch.Tensor | None:
-    """The parameter or buffer that an argument names; None if it is none."""
+    """The parameter or buffer that an argument names; None if it names something else."""
     if not isinstance(argument, torch.fx.Node) or argument.op != "get_attr":
         return None
     value: Any = graph

@@ -26,6 +26,7 @@ from cspbench.backends.spec import (
     LayerProfile,
     LayerTime,
     Throughput,
+    Workload,
 )
 from cspbench.core.options import Axis, Options, Value, resolve
 from cspbench.errors import Unavailable, Unsupported
@@ -67,22 +68,16 @@ class OnnxRuntime(BackendSpec):
         kind = OnnxRuntimeSession if device == "cpu" else OnnxRuntimeBoundSession
         return kind(version, session, threads)
 
-    def throughput(
-        self,
-        artifact: Path,
-        options: Options,
-        threads: int,
-        inputs: Sequence[np.ndarray],
-        seconds: float,
-    ) -> Throughput:
+    def throughput(self, work: Workload) -> Throughput:
         """Run concurrent callers of one session; on the CPU one for each thread."""
         from concurrent.futures import ThreadPoolExecutor, wait
 
         from cspbench.backends.common.throughput import run_for
 
-        on_cpu = self.device_with(options) == "cpu"
-        callers = threads if on_cpu else DEVICE_CALLERS
-        _, session = self._session(artifact, options, 1 if on_cpu else threads, None)
+        on_cpu = self.device_with(work.options) == "cpu"
+        callers = work.threads if on_cpu else DEVICE_CALLERS
+        threads = 1 if on_cpu else work.threads
+        _, session = self._session(work.artifact, work.options, threads, None)
         name = session.get_inputs()[0].name
         slots = threading.Semaphore(callers)
         futures: list[Future[None]] = []
@@ -105,25 +100,20 @@ class OnnxRuntime(BackendSpec):
 
         with ThreadPoolExecutor(callers) as pool:
             return run_for(
-                submit, inputs, seconds, in_flight=callers, method="concurrent callers",
+                submit, work.inputs, work.seconds, in_flight=callers, method="concurrent callers",
                 finish=finish,
             )  # fmt: skip
 
-    def profile_layers(
-        self,
-        artifact: Path,
-        options: Options,
-        threads: int,
-        inputs: Sequence[np.ndarray],
-        seconds: float,
-    ) -> LayerProfile:
+    def profile_layers(self, work: Workload) -> LayerProfile:
         """Times of its kernels from its profile, in whole microseconds."""
         from cspbench.backends._layers import WARM_RUNS, combine, repeat
 
-        if self.device_with(options) != "cpu":
+        if self.device_with(work.options) != "cpu":
             raise Unsupported("ONNX Runtime's profile shows when kernels were submitted, not run")
         with tempfile.TemporaryDirectory() as folder:
-            _, session = self._session(artifact, options, threads, f"{folder}/profile")
+            _, session = self._session(
+                work.artifact, work.options, work.threads, f"{folder}/profile"
+            )
             name = session.get_inputs()[0].name
             totals: list[int] = []
 
@@ -132,10 +122,10 @@ class OnnxRuntime(BackendSpec):
                 session.run(None, {name: array})
                 totals.append(time.perf_counter_ns() - start)
 
-            runs = repeat(run, inputs, seconds)
+            repeat(run, work)
             events = json.loads(Path(session.end_profiling()).read_text())
         kernels = kernel_times(events)[WARM_RUNS:]
-        return combine(totals[WARM_RUNS:], kernels, runs, "ONNX Runtime's profile")
+        return combine(totals[WARM_RUNS:], kernels, "ONNX Runtime's profile")
 
     def _session(
         self, artifact: Path, options: Options, threads: int, profile: str | None
@@ -232,11 +222,7 @@ class OnnxRuntimeSession(HostSession):
 class OnnxRuntimeBoundSession(OnnxRuntimeSession):
     """Input and outputs stay on a device between runs (I/O binding).
 
-    Args:
-        version: of ONNX Runtime.
-        session: with the provider of the device.
-        threads: that were asked for.
-        where: the device as ONNX Runtime names it.
+    ``where`` is the device as ONNX Runtime names it.
     """
 
     def __init__(self, version: str, session: Any, threads: int, where: str = "cuda") -> None:

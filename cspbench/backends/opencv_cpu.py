@@ -1,7 +1,7 @@
 """OpenCV's dnn module on the CPU: the paper's "CPU through OpenCV".
 
-Timed: ``Net.forward`` of all outputs. ``Net.setInput`` (a copy of the blob) is not timed; what the
-net does with the blob after that is. OpenCV 5 has two engines: ``new`` (its default) and
+Timed: ``Net.forward`` of all outputs, with what the net does to the blob first. ``Net.setInput``,
+which copies the blob, is not timed. OpenCV 5 has two engines: ``new`` (its default) and
 ``classic`` (that of OpenCV 4); the engine that ran is recorded, because OpenCV does not report it.
 """
 
@@ -20,6 +20,7 @@ from cspbench.backends.spec import (
     HostSession,
     LayerProfile,
     LayerTime,
+    Workload,
 )
 from cspbench.core.options import Axis, Options, Value, resolve
 from cspbench.errors import Unsupported
@@ -48,21 +49,15 @@ class OpenCvCpu(BackendSpec):
         choice = str(resolve(self.axes, options)["engine"])
         return OpenCvSession(cv2, _read(cv2, artifact, choice), threads)
 
-    def profile_layers(
-        self,
-        artifact: Path,
-        options: Options,
-        threads: int,
-        inputs: Sequence[np.ndarray],
-        seconds: float,
-    ) -> LayerProfile:
+    def profile_layers(self, work: Workload) -> LayerProfile:
         """Times by ``Net.getPerfProfile``; an entry that was fused into another one reads 0."""
         import cv2
 
         from cspbench.backends._layers import profile
 
-        cv2.setNumThreads(threads)
-        net, engine, _ = _read(cv2, artifact, str(resolve(self.axes, options)["engine"]))
+        cv2.setNumThreads(work.threads)
+        choice = str(resolve(self.axes, work.options)["engine"])
+        net, engine, _ = _read(cv2, work.artifact, choice)
         outputs = net.getUnconnectedOutLayersNames()
         names, kinds = net.getLayerNames(), _layer_types(cv2, net)
 
@@ -81,7 +76,7 @@ class OpenCvCpu(BackendSpec):
                 for name, tick in zip(names, ticks, strict=True)
             ]  # fmt: skip
 
-        return profile(run, inputs, seconds, f"OpenCV getPerfProfile, {engine} engine")
+        return profile(run, work, f"OpenCV getPerfProfile, {engine} engine")
 
 
 def _layer_types(cv2: Any, net: Any) -> dict[str, str]:
@@ -90,14 +85,14 @@ def _layer_types(cv2: Any, net: Any) -> dict[str, str]:
     for number in range(len(net.getLayerNames()) + 1):
         try:
             layer = net.getLayer(number)
-        except cv2.error:  # one past the end, or an engine that does not tell
+        except cv2.error:  # one past the end, or an engine without types
             continue
         kinds[layer.name] = layer.type
     return kinds
 
 
 class _Read(NamedTuple):
-    """A net, the engine that really holds it, and why ``auto``'s first choice does not."""
+    """A net, the engine that read it, and why ``auto``'s first choice did not."""
 
     net: Any
     engine: str

@@ -19,6 +19,7 @@ from cspbench.backends.spec import (
     LayerProfile,
     LayerTime,
     Throughput,
+    Workload,
 )
 from cspbench.core.options import Options, Value
 from cspbench.errors import Unsupported
@@ -40,18 +41,11 @@ class OpenVino(BackendSpec):
         """Compile the model for latency on ``threads`` threads."""
         return OpenVinoSession(*self._compiled(artifact, threads))
 
-    def profile_layers(
-        self,
-        artifact: Path,
-        options: Options,  # noqa: ARG002 - none is the engine's
-        threads: int,
-        inputs: Sequence[np.ndarray],
-        seconds: float,
-    ) -> LayerProfile:
+    def profile_layers(self, work: Workload) -> LayerProfile:
         """Times by ``InferRequest.get_profiling_info``, in whole microseconds."""
         from cspbench.backends._layers import profile
 
-        openvino, compiled = self._compiled(artifact, threads, PERF_COUNT=True)
+        openvino, compiled = self._compiled(work.artifact, work.threads, PERF_COUNT=True)
         members = _original_names(compiled)
         request = compiled.create_infer_request()
 
@@ -68,32 +62,23 @@ class OpenVino(BackendSpec):
                 if info.status.name == "EXECUTED"  # 2024.4 does not export the enumeration
             ]  # fmt: skip
 
-        return profile(run, inputs, seconds, "OpenVINO's profiling info")
+        return profile(run, work, "OpenVINO's profiling info")
 
-    def throughput(
-        self,
-        artifact: Path,
-        options: Options,  # noqa: ARG002 - none is the engine's
-        threads: int,
-        inputs: Sequence[np.ndarray],
-        seconds: float,
-    ) -> Throughput:
+    def throughput(self, work: Workload) -> Throughput:
         """Asynchronous requests, as many as OpenVINO recommends for throughput on ``threads``."""
         from cspbench.backends.common.throughput import run_for
 
         openvino, compiled = self._compiled(
-            artifact, threads, PERFORMANCE_HINT="THROUGHPUT", NUM_STREAMS=threads
-        )
+            work.artifact, work.threads,
+            PERFORMANCE_HINT="THROUGHPUT", NUM_STREAMS=work.threads,
+        )  # fmt: skip
         in_flight = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
         queue = openvino.AsyncInferQueue(compiled, in_flight)
         return run_for(
-            lambda array: queue.start_async({0: array}, share_inputs=True),
-            inputs,
-            seconds,
-            in_flight=in_flight,
-            method="asynchronous requests",
+            lambda array: queue.start_async({0: array}, share_inputs=True), work.inputs,
+            work.seconds, in_flight=in_flight, method="asynchronous requests",
             finish=queue.wait_all,
-        )
+        )  # fmt: skip
 
     def _compiled(self, artifact: Path, threads: int, **more: object) -> tuple[Any, Any]:
         """Return the module and the compiled model."""
@@ -115,7 +100,7 @@ class OpenVino(BackendSpec):
 
 
 def _original_names(compiled: Any) -> dict[str, tuple[str, ...]]:
-    """Nodes of the ONNX file that each executed node holds."""
+    """Nodes of the ONNX file that each executed node contains."""
     members = {}
     for node in compiled.get_runtime_model().get_ordered_ops():
         names = str(node.get_rt_info()["originalLayersNames"].astype(str)).split(",")

@@ -89,6 +89,17 @@ class DeviceMemory(Protocol):
 
 
 @dataclass(frozen=True)
+class Workload:
+    """What profilers and overlapped inferences run: ``inputs`` in turn, for about ``seconds``."""
+
+    artifact: Path
+    options: Options
+    threads: int
+    inputs: Sequence[np.ndarray]
+    seconds: float
+
+
+@dataclass(frozen=True)
 class LayerTime:
     """Time of one entry of a backend's own profiler.
 
@@ -120,15 +131,8 @@ class LayerProfile:
 class LayerProfiler(Protocol):
     """Optional for backends with a profiler of their own."""
 
-    def profile_layers(
-        self,
-        artifact: Path,
-        options: Options,
-        threads: int,
-        inputs: Sequence[np.ndarray],
-        seconds: float,
-    ) -> LayerProfile:
-        """Load the artifact with the profiler on, and run it for about ``seconds``.
+    def profile_layers(self, work: Workload) -> LayerProfile:
+        """Load the artifact with the profiler on, and run the work.
 
         Raises:
             Unsupported: single layers cannot be timed with these options.
@@ -169,15 +173,8 @@ class Throughput:
 class Pipelines(Protocol):
     """Optional for backends that can overlap inferences; others run them back to back."""
 
-    def throughput(
-        self,
-        artifact: Path,
-        options: Options,
-        threads: int,
-        inputs: Sequence[np.ndarray],
-        seconds: float,
-    ) -> Throughput:
-        """Load the artifact for throughput, and run it for about ``seconds``."""
+    def throughput(self, work: Workload) -> Throughput:
+        """Load the artifact for throughput, and run the work."""
 
 
 @runtime_checkable

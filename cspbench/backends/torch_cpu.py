@@ -8,18 +8,15 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cspbench.backends._compiling import InductorSpec
-from cspbench.backends.spec import BACKENDS, SCOPE, LayerProfile
+from cspbench.backends.spec import BACKENDS, SCOPE, LayerProfile, Workload
 from cspbench.core.options import Axis, Options, resolve
 from cspbench.errors import Unavailable, Unsupported
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from cspbench.backends._torch import TorchCpuSession
 
 LAYOUT = Axis("layout", "contiguous", "choice", ("contiguous", "channels_last"), "memory format")
@@ -53,45 +50,26 @@ class TorchCpu(InductorSpec):
 
     def load(self, artifact: Path, options: Options, threads: int) -> TorchCpuSession:
         """Load the program; mode compile compiles it at its first run."""
-        import torch
-
-        from cspbench.artifacts.program import load_program
-        from cspbench.backends import _torch
-
-        chosen = {name: str(value) for name, value in resolve(self.axes, options).items()}
-        if chosen["mode"] == "compile" and not _compiler():
-            raise Unavailable("torch.compile needs a C++ compiler (g++ or clang++)")
-        torch.set_num_threads(threads)
-        dtype = _torch.DTYPES.get(chosen["precision"], torch.float32)
-        layout = _torch.memory_format(chosen["layout"])
-        graph = load_program(artifact)
-        call = _torch.in_mode(graph, chosen["mode"], dtype, layout)
-        return _torch.TorchCpuSession(call, dict(chosen), dtype, layout)
-
-    def profile_layers(
-        self,
-        artifact: Path,
-        options: Options,
-        threads: int,
-        inputs: Sequence[np.ndarray],
-        seconds: float,
-    ) -> LayerProfile:
-        """Times of the graph's operators, one after the other."""
-        import torch
-
-        from cspbench.artifacts.program import load_program
         from cspbench.backends import _torch
 
         chosen = resolve(self.axes, options)
+        if chosen["mode"] == "compile" and not _compiler():
+            raise Unavailable("torch.compile needs a C++ compiler (g++ or clang++)")
+        graph, dtype, layout = _torch.read_program(artifact, chosen, threads)
+        call = _torch.in_mode(graph, str(chosen["mode"]), dtype, layout)
+        return _torch.TorchCpuSession(call, chosen, dtype, layout)
+
+    def profile_layers(self, work: Workload) -> LayerProfile:
+        """Times of the graph's operators, one after the other."""
+        from cspbench.backends import _torch
+
+        chosen = resolve(self.axes, work.options)
         if chosen["mode"] == "compile":
             raise Unsupported("a compiled program has no single operators to time")
-        torch.set_num_threads(threads)
-        dtype = _torch.DTYPES.get(str(chosen["precision"]), torch.float32)
-        layout = _torch.memory_format(str(chosen["layout"]))
-        graph = load_program(artifact)
+        graph, dtype, layout = _torch.read_program(work.artifact, chosen, work.threads)
         _torch.in_mode(graph, str(chosen["mode"]), dtype, layout)
         return _torch.profile_operators(
-            graph, lambda array: _torch.to_input(array, dtype, layout), inputs, seconds
+            graph, lambda array: _torch.to_input(array, dtype, layout), work
         )
 
 

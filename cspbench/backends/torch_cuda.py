@@ -1,19 +1,18 @@
 """PyTorch on a CUDA device, and on a Jetson board, whose GPU is one.
 
 Timed: from the call of the program to the end of ``torch.cuda.synchronize``, by the host's clock;
-the input lies on the device already. CUDA events around the same work tell the device's own time,
-a second reading of the host's clock how long submitting took. ``fp32`` switches TF32 off.
+the input lies on the device already. CUDA events around the same work give the device's own time,
+and a second reading of the host's clock gives the time of submitting. ``fp32`` switches TF32 off.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cspbench.backends._compiling import InductorSpec
-from cspbench.backends.spec import BACKENDS, SCOPE, LayerProfile, Throughput
+from cspbench.backends.spec import BACKENDS, SCOPE, LayerProfile, Throughput, Workload
 from cspbench.backends.torch_cpu import LAYOUT
 from cspbench.core.options import Axis, Options, resolve
 from cspbench.errors import Unavailable, Unsupported
@@ -21,7 +20,9 @@ from cspbench.machine.devices import cuda
 
 if TYPE_CHECKING:
     import numpy as np
+    import torch
 
+    from cspbench.backends._torch import Program
     from cspbench.backends._torch_cuda import TorchCudaSession
 
 PRECISION = Axis(
@@ -64,7 +65,7 @@ class TorchCuda(InductorSpec):
         chosen = resolve(self.axes, options)
         if chosen["flush_l2"] is True and chosen[SCOPE.name] != SCOPE.default:
             raise Unsupported("flush_l2 is for scope inference: it would flush the copied input")
-        graph, chosen, dtype, layout = self._graph(artifact, options, threads)
+        graph, dtype, layout = self._program(artifact, chosen, threads)
         captured = chosen["mode"] == "cudagraph"
         mode = "fused" if captured else str(chosen["mode"])
         call = _torch.in_mode(graph, mode, dtype, layout)
@@ -72,20 +73,14 @@ class TorchCuda(InductorSpec):
             call, chosen, dtype, layout, captured=captured, flush_l2=chosen["flush_l2"] is True
         )
 
-    def profile_layers(
-        self,
-        artifact: Path,
-        options: Options,
-        threads: int,
-        inputs: Sequence[np.ndarray],
-        seconds: float,
-    ) -> LayerProfile:
+    def profile_layers(self, work: Workload) -> LayerProfile:
         """Times of the graph's operators by the host's clock, each to its end on the device."""
         import torch
 
         from cspbench.backends import _torch
 
-        graph, chosen, dtype, layout = self._graph(artifact, options, threads)
+        chosen = resolve(self.axes, work.options)
+        graph, dtype, layout = self._program(work.artifact, chosen, work.threads)
         if chosen["mode"] in ("compile", "cudagraph"):
             raise Unsupported(f"mode {chosen['mode']} has no single operators to time")
         if chosen["flush_l2"] is True:
@@ -95,52 +90,37 @@ class TorchCuda(InductorSpec):
         def to_input(array: np.ndarray) -> torch.Tensor:
             return _torch.to_input(array, dtype, layout).cuda()
 
-        return _torch.profile_operators(graph, to_input, inputs, seconds, torch.cuda.synchronize)
+        return _torch.profile_operators(graph, to_input, work, torch.cuda.synchronize)
 
-    def throughput(
-        self,
-        artifact: Path,
-        options: Options,
-        threads: int,
-        inputs: Sequence[np.ndarray],
-        seconds: float,
-    ) -> Throughput:
+    def throughput(self, work: Workload) -> Throughput:
         """Inferences submitted to one stream without waiting for each, inputs on the device."""
         from cspbench.backends.common.throughput import run_for
 
-        if resolve(self.axes, options)["flush_l2"] is True:
+        if resolve(self.axes, work.options)["flush_l2"] is True:
             raise Unsupported("flush_l2 has no meaning where inferences overlap")
-        session = self.load(artifact, options, threads)
-        session.set_input(inputs[0])
+        session = self.load(work.artifact, work.options, work.threads)
+        session.set_input(work.inputs[0])
         session.run()
-        there = [session.to_device(array) for array in inputs]
+        there = [session.to_device(array) for array in work.inputs]
         throughput = run_for(
-            session.submit,
-            there,
-            seconds,
-            in_flight=session.IN_FLIGHT,
-            method="one CUDA stream",
-            finish=session.finish,
-        )
+            session.submit, there, work.seconds, in_flight=session.IN_FLIGHT,
+            method="one CUDA stream", finish=session.finish,
+        )  # fmt: skip
         session.close()
         return throughput
 
-    def _graph(self, artifact: Path, options: Options, threads: int) -> Any:
-        """Return the graph on the device, the checked options, and its type and layout."""
+    def _program(self, artifact: Path, chosen: Options, threads: int) -> Program:
+        """Read the program on to the device, with these resolved options."""
         import torch
 
-        from cspbench.artifacts.program import load_program
         from cspbench.backends import _torch
         from cspbench.backends._torch_cuda import set_precision
 
         if not torch.cuda.is_available():
             raise Unavailable("PyTorch finds no CUDA device")
-        torch.set_num_threads(threads)
-        chosen = resolve(self.axes, options)
         set_precision(str(chosen["precision"]))
-        graph = load_program(artifact, torch.device("cuda", torch.cuda.current_device()))
-        dtype = _torch.DTYPES.get(str(chosen["precision"]), torch.float32)
-        return graph, chosen, dtype, _torch.memory_format(str(chosen["layout"]))
+        device = torch.device("cuda", torch.cuda.current_device())
+        return _torch.read_program(artifact, chosen, threads, device)
 
 
 for _name, _where, _tegra in (

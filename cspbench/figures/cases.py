@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from cspbench.views.frames import Run
 
-Row = Mapping[str, Any]
+Row = Mapping[Any, Any]
 T = TypeVar("T")
 LABEL_LENGTH = 44
 _DIRECTION = re.compile(r"[\u200e\u200f\u202a-\u202e\u2066-\u2069]")
@@ -41,6 +41,11 @@ def shorten(text: str, length: int = LABEL_LENGTH) -> str:
         return text
     head = (length - 1) // 2
     return f"{text[:head]}…{text[-(length - 1 - head) :]}"
+
+
+def known(value: Any) -> float | None:
+    """A number of a frame; None where it is missing."""
+    return None if value is None or math.isnan(value) else float(value)
 
 
 def number(value: float) -> str:
@@ -118,11 +123,9 @@ def fps_interval(row: Mapping[Any, Any]) -> tuple[float | None, float | None]:
 
     Ends are swapped by the reciprocal: the highest latency is the lowest fps.
     """
-    low, high = (
-        None if latency is None or math.isnan(latency) else 1000 * row["batch"] / latency
-        for latency in (row["latency_ms_high"], row["latency_ms_low"])
-    )
-    return low, high
+    slowest, fastest = known(row["latency_ms_high"]), known(row["latency_ms_low"])
+    images = 1000 * row["batch"]
+    return images / slowest if slowest else None, images / fastest if fastest else None
 
 
 def spread(items: Sequence[T], count: int) -> Sequence[T]:

@@ -80,13 +80,9 @@ def _draw(runs: Sequence[Run]) -> Figure:
 
 FIGURES.add(
     FigureSpec(
-        name="cumulative",
-        title="Compute and traffic by depth",
+        name="cumulative", title="Compute and traffic by depth",
         shows="Running sums from the first layer to the last: where a line is steep, there the "
         "network spends.",
-        origins=("computed",),
-        section="layers",
-        draw=_draw,
-        order=2,
+        origins=("computed",), section="layers", draw=_draw, order=2,
     )
-)
+)  # fmt: skip

@@ -6,11 +6,13 @@ of the paper's GPU: the two kinds of fps never share an axis.
 
 from __future__ import annotations
 
+import bisect
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from cspbench import literature
 from cspbench.core.case import Case
 from cspbench.figures import style
 from cspbench.figures.cases import (
@@ -23,7 +25,7 @@ from cspbench.figures.cases import (
     shorten,
 )
 from cspbench.figures.labels import along, label_points
-from cspbench.figures.published import figure1_points, published_values
+from cspbench.figures.published import published_values
 from cspbench.figures.spec import FIGURES, FigureSpec, NoDataError
 from cspbench.figures.svg import mark_points
 
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 MAX_SETTINGS = 3
 #: Where the paper divides its detectors by speed.
 FPS_CLASSES = (30, 100, 200)
+FPS_CLASS_NAMES = ("below 30", "30 to 100", "100 to 200", "200 and above")
 #: Published families that are all slower than this lie too close to be named one by one.
 CROWD_FPS = 60
 
@@ -92,29 +95,15 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[tuple[float, flo
 
 
 def fps_class(fps: float) -> str:
-    """The paper's speed class: ``below 30``, ``30 to 100``, ``100 to 200``, ``200 and above``."""
-    for low, high in zip((None, *FPS_CLASSES), (*FPS_CLASSES, None), strict=True):
-        if high is None or fps < high:
-            return (
-                f"below {high}"
-                if low is None
-                else f"{low} to {high}"
-                if high
-                else f"{low} and above"
-            )
-    raise AssertionError("the last class has no upper end")
+    """The paper's speed class; one that begins at 30 fps holds exactly 30, too."""
+    return FPS_CLASS_NAMES[bisect.bisect(FPS_CLASSES, fps)]
 
 
 @style.styled
 def draw_fps_ap50(
     points: Sequence[Point], reference: Mapping[str, Sequence[tuple[float, float]]]
 ) -> Figure:
-    """Panels of measured settings, then the published one with hollow marks.
-
-    Args:
-        points: measured fps with published AP50.
-        reference: published (fps, AP50) points by family, the first family drawn strongest.
-    """
+    """Panels of measured settings, then one of published (fps, AP50) by family, hollow marks."""
     settings = in_order(point.setting for point in points)[:MAX_SETTINGS]
     families = in_order(point.family for point in points)
     panels = len(settings) + bool(reference)
@@ -231,18 +220,15 @@ def _draw(runs: Sequence[Run]) -> Figure:
     points = fps_ap50_data(cases, published_values("ap50_pct"))
     if not points:
         raise NoDataError("none of the measured networks has a published AP50")
-    return draw_fps_ap50(points, figure1_points())
+    return draw_fps_ap50(points, literature.figure1())
 
 
 FIGURES.add(
     FigureSpec(
-        name="fps_ap50",
-        title="Speed against accuracy",
+        name="fps_ap50", title="Speed against accuracy",
         shows="Measured fps, with its 95 % interval, against published AP50, a line a family; up "
         "and to the right is better. The last panel is published, on another device: compare its "
         "shape, not its fps. Dotted lines divide the paper's speed classes.",
-        origins=("measured", "published"),
-        section="accuracy",
-        draw=_draw,
+        origins=("measured", "published"), section="accuracy", draw=_draw,
     )
-)
+)  # fmt: skip

@@ -143,12 +143,9 @@ def _draw(runs: Sequence[Run]) -> Figure:
 
 FIGURES.add(
     FigureSpec(
-        name="fps_bars",
-        title="Measured speed by backend",
+        name="fps_bars", title="Measured speed by backend",
         shows="Frames per second of every network on every backend, with 95 % intervals; "
         "longer is faster. The form is that of the paper's Table 5.",
-        origins=("measured",),
-        section="cases",
-        draw=_draw,
+        origins=("measured",), section="cases", draw=_draw,
     )
-)
+)  # fmt: skip

@@ -6,14 +6,22 @@ plain network.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cspbench.core.case import Case, format_value
 from cspbench.figures import style
-from cspbench.figures.cases import axis_value, in_order, measured, plain, setting_label, shorten
+from cspbench.figures.cases import (
+    Row,
+    axis_value,
+    in_order,
+    known,
+    measured,
+    plain,
+    setting_label,
+    shorten,
+)
 from cspbench.figures.labels import MAX_LABELS, along, label_points
 from cspbench.figures.published import published_values
 from cspbench.figures.spec import FIGURES, FigureSpec, NoDataError
@@ -51,11 +59,11 @@ def gamma_fusion_data(cases: pd.DataFrame, top1: Mapping[str, float]) -> list[Va
     ``csppeleenet`` with its options is a variant of ``peleenet`` at the same neck and input. Cases
     without BFLOPs are left out; without a plain network or two variants there is nothing to show.
     """
-    groups: dict[tuple[str, str, str], list[dict[str, object]]] = {}
+    groups: dict[tuple[str, str, str], list[Row]] = {}
     for row in cases[cases["bflops"] > 0].to_dict(orient="records"):
         case = Case.parse(row["id"])
         key = (case.model.name.removeprefix("csp"), str(case.neck), row["input"])
-        groups.setdefault(key, []).append({str(name): value for name, value in row.items()})
+        groups.setdefault(key, []).append(row)
     best: list[Variant] = []
     for (name, _, _), rows in groups.items():
         variants = _variants(name, rows, top1)
@@ -64,12 +72,10 @@ def gamma_fusion_data(cases: pd.DataFrame, top1: Mapping[str, float]) -> list[Va
     return best
 
 
-def _variants(
-    plain_name: str, rows: Sequence[Mapping[str, object]], top1: Mapping[str, float]
-) -> list[Variant]:
-    models = [Case.parse(str(row["id"])).model_id for row in rows]
+def _variants(plain_name: str, rows: Sequence[Row], top1: Mapping[str, float]) -> list[Variant]:
+    models = [Case.parse(row["id"]).model_id for row in rows]
     bases = [
-        float(str(row["bflops"]))
+        row["bflops"]
         for row, model in zip(rows, models, strict=True)
         if model.model.name == plain_name and not model.model.options
     ]
@@ -78,25 +84,20 @@ def _variants(
         return []
     kept = [
         Variant(
-            case=str(row["id"]),
-            label=_label(str(row["id"])),
-            setting=setting_label(str(row["id"])),
-            bflops=float(str(row["bflops"])),
-            change=float(str(row["bflops"])) / bases[0] - 1,
-            latency_ms=float(str(row["latency_ms"])),
-            low=_bound(row["latency_ms_low"]),
-            high=_bound(row["latency_ms_high"]),
+            case=row["id"],
+            label=_label(row["id"]),
+            setting=setting_label(row["id"]),
+            bflops=row["bflops"],
+            change=row["bflops"] / bases[0] - 1,
+            latency_ms=row["latency_ms"],
+            low=known(row["latency_ms_low"]),
+            high=known(row["latency_ms_high"]),
             top1=top1.get(str(model)),
-            run=str(row.get("run", "")),
+            run=row.get("run", ""),
         )
         for row, model in zip(rows, models, strict=True)
     ]
     return sorted(kept, key=lambda variant: -variant.bflops)
-
-
-def _bound(value: object) -> float | None:
-    number = float(str(value))
-    return None if math.isnan(number) else number
 
 
 def _label(case_id: str) -> str:
@@ -118,8 +119,8 @@ def draw_gamma_fusion(variants: Sequence[Variant]) -> Figure:
     """Two panels over the same BFLOPs."""
     figure = style.new_figure(10.0, 4.2)
     left, right = figure.subplots(1, 2)
-    known = list({v.label: (v, v.top1) for v in variants if v.top1 is not None}.values())
-    _top1_panel(left, known)
+    published = list({v.label: (v, v.top1) for v in variants if v.top1 is not None}.values())
+    _top1_panel(left, published)
     settings = in_order(variant.setting for variant in variants)[:MAX_SETTINGS]
     for index, setting in enumerate(settings):
         _latency_series(right, [v for v in variants if v.setting == setting], index, setting)
@@ -131,9 +132,9 @@ def draw_gamma_fusion(variants: Sequence[Variant]) -> Figure:
         axes.set_xlabel("BFLOPs: computed")
         axes.margins(x=0.12)
     style.freeze_layout(figure)
-    points = [(v.bflops, top1) for v, top1 in known]
+    points = [(v.bflops, top1) for v, top1 in published]
     arrows = [point for end in points[1:] for point in along([points[0], end])]
-    label_points(figure, left, points, [_with_change(v) for v, _ in known], arrows)
+    label_points(figure, left, points, [_with_change(v) for v, _ in published], arrows)
     lowest = [v for v in variants if v.setting == settings[0]]
     label_points(
         figure, right, [(v.bflops, v.latency_ms) for v in lowest], [v.label for v in lowest],
@@ -160,15 +161,15 @@ def _with_change(variant: Variant) -> str:
     return f"{variant.label}: {100 * variant.change:+.0f} %".replace("-", "−")
 
 
-def _top1_panel(axes: Axes, known: Sequence[tuple[Variant, float]]) -> None:
+def _top1_panel(axes: Axes, published: Sequence[tuple[Variant, float]]) -> None:
     axes.set_title("Accuracy")
     axes.set_ylabel("ImageNet top-1, %: published")
-    if not known:
+    if not published:
         axes.annotate(
             "none published", (0.5, 0.5), xycoords="axes fraction", ha="center", va="center"
         )
         return
-    (base, base_top1), *others = known
+    (base, base_top1), *others = published
     axes.plot([base.bflops], [base_top1], "D", color=style.MUTED)
     for variant, top1 in others:
         axes.plot([variant.bflops], [top1], "o", color=style.BLUE)
@@ -204,12 +205,9 @@ def _draw(runs: Sequence[Run]) -> Figure:
 
 FIGURES.add(
     FigureSpec(
-        name="gamma_fusion",
-        title="Partial ratio and fusion",
+        name="gamma_fusion", title="Partial ratio and fusion",
         shows="What variants save and cost. Left, as in the paper's Fig. 4: published top-1 over "
         "computed BFLOPs, with the change of BFLOPs. Right: what that does to latency here.",
-        origins=("measured", "published", "computed"),
-        section="ablation",
-        draw=_draw,
+        origins=("measured", "published", "computed"), section="ablation", draw=_draw,
     )
-)
+)  # fmt: skip

@@ -72,12 +72,7 @@ def place(
     Greedy: labels are placed one after the other where they cover least of the points and of the
     labels placed before, and lie least outside the frame; near ones first. None for a label that
     would cover others all the same: half a crowd that can be read is better than a whole one.
-
-    Args:
-        points: centres in any square unit.
-        widths: label widths, in the same unit.
-        frame: where labels should stay.
-        others: further points that no label should cover.
+    ``others`` are further points that no label should cover; all are in one square unit.
     """
     import numpy as np
 
@@ -140,12 +135,7 @@ def label_points(
 ) -> None:
     """Write ``texts`` beside ``points``, as many as can be read; the layout must be final.
 
-    Args:
-        figure: the figure.
-        axes: where the points are.
-        points: in data coordinates.
-        texts: one a point.
-        others: further points that no text should cover, in data coordinates.
+    ``others`` are further points that no text should cover. All are in data coordinates.
     """
     if not points:
         return

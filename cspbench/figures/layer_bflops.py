@@ -60,7 +60,11 @@ def draw_layer_bflops(networks: Sequence[Network]) -> Figure:
     width = 0.84 / len(networks)
     longest = max(len(network.bflops) for network in networks)
     for index, network in enumerate(networks):
-        _bars(axes, network, index, width)
+        label = f"{shorten(plain(network.model))}  (largest {network.largest:.3f})"
+        style.thin_bars(
+            axes, network.bflops, 1.5, offset=(index + 0.5) * width, colors=style.color(index),
+            label=label, capstyle="butt",
+        )  # fmt: skip
         axes.axhline(network.largest, color=style.color(index), linestyle="--", linewidth=1.0)
     for index, network in enumerate(networks[1:], start=1):
         _arrow(axes, network, networks[0], longest * (1.03 + 0.06 * (index - 1)))
@@ -70,20 +74,6 @@ def draw_layer_bflops(networks: Sequence[Network]) -> Figure:
     axes.set_ylabel("BFLOPs, computed")
     figure.legend(loc="outside upper left", ncols=len(networks))
     return figure
-
-
-def _bars(axes: Axes, network: Network, index: int, width: float) -> None:
-    from matplotlib.collections import LineCollection
-
-    # Bars as one collection: a network has hundreds of layers, and a page several networks.
-    xs = [layer + (index + 0.5) * width for layer in range(len(network.bflops))]
-    lines = [[(x, 0.0), (x, height)] for x, height in zip(xs, network.bflops, strict=True)]
-    label = f"{shorten(plain(network.model))}  (largest {network.largest:.3f})"
-    axes.add_collection(
-        LineCollection(
-            lines, colors=style.color(index), linewidths=1.5, label=label, capstyle="butt"
-        )
-    )
 
 
 def _arrow(axes: Axes, network: Network, base: Network, x: float) -> None:
@@ -110,12 +100,9 @@ def _draw(runs: Sequence[Run]) -> Figure:
 
 FIGURES.add(
     FigureSpec(
-        name="layer_bflops",
-        title="Compute of every layer",
+        name="layer_bflops", title="Compute of every layer",
         shows="BFLOPs of each convolution and pool in order of execution; a dashed line marks the "
         "largest, which is the paper's computational bottleneck (Fig. 7).",
-        origins=("computed",),
-        section="layers",
-        draw=_draw,
+        origins=("computed",), section="layers", draw=_draw,
     )
-)
+)  # fmt: skip

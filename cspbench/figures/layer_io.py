@@ -53,23 +53,17 @@ def layer_io_data(layers: pd.DataFrame, models: Sequence[str]) -> list[LayerIo]:
 @style.styled
 def draw_layer_io(networks: Sequence[LayerIo]) -> Figure:
     """Two stacked panels, inputs above outputs; networks side by side in each layer."""
-    from matplotlib.collections import LineCollection
-
     figure = style.new_figure(10.0, 4.6)
     panels = figure.subplots(2, 1, sharex=True, sharey=True)
     width = 0.8 / len(networks)
     for axes, which in zip(panels, ("inputs", "outputs"), strict=True):
         style.only_grid(axes, "y")
         for index, network in enumerate(networks):
-            values = getattr(network, which)
-            lines = [
-                [(i + (index + 0.5) * width, 0.0), (i + (index + 0.5) * width, value)]
-                for i, value in enumerate(values)
-            ]
-            label = f"{shorten(plain(network.model))}  (sum of both {network.total:.1f} M)"
-            axes.add_collection(
-                LineCollection(lines, colors=style.color(index), linewidths=2.0, label=label)
-            )
+            style.thin_bars(
+                axes, getattr(network, which), 2.0, offset=(index + 0.5) * width,
+                colors=style.color(index),
+                label=f"{shorten(plain(network.model))}  (sum of both {network.total:.1f} M)",
+            )  # fmt: skip
         axes.set_ylabel(f"{which}, M elements")
     longest = max(len(network.inputs) for network in networks)
     largest = max(max(*network.inputs, *network.outputs) for network in networks)
@@ -91,13 +85,9 @@ def _draw(runs: Sequence[Run]) -> Figure:
 
 FIGURES.add(
     FigureSpec(
-        name="layer_io",
-        title="Inputs and outputs of every layer",
+        name="layer_io", title="Inputs and outputs of every layer",
         shows="Elements that each layer reads and writes (the paper's Fig. 8); their sum is what "
         "the paper calls CIO and takes for memory traffic.",
-        origins=("computed",),
-        section="layers",
-        draw=_draw,
-        order=1,
+        origins=("computed",), section="layers", draw=_draw, order=1,
     )
-)
+)  # fmt: skip

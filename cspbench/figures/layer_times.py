@@ -51,8 +51,6 @@ def layer_times_data(times: pd.DataFrame) -> Profile | None:
 @style.styled
 def draw_layer_times(profile: Profile) -> Figure:
     """Three panels over the same layers."""
-    from matplotlib.collections import LineCollection
-
     figure = style.new_figure(10.0, 5.2)
     panels = figure.subplots(3, 1, sharex=True)
     rows = (
@@ -62,8 +60,7 @@ def draw_layer_times(profile: Profile) -> Figure:
     )
     for axes, (values, label, color) in zip(panels, rows, strict=True):
         style.only_grid(axes, "y")
-        lines = [[(i, 0.0), (i, value)] for i, value in enumerate(values)]
-        axes.add_collection(LineCollection(lines, colors=color, linewidths=2.4))
+        style.thin_bars(axes, values, 2.4, colors=color)
         axes.set_ylabel(label)
         axes.set_ylim(0, max(values) * 1.08 or 1.0)
     panels[0].set_xlim(-1, len(profile.time_ms))
@@ -87,12 +84,8 @@ def _draw(runs: Sequence[Run]) -> Figure:
 
 FIGURES.add(
     FigureSpec(
-        name="layer_times",
-        title="Measured time of every layer",
+        name="layer_times", title="Measured time of every layer",
         shows="What each layer of the first profiled case computes, moves and takes.",
-        origins=("computed", "measured"),
-        section="layers",
-        draw=_draw,
-        order=4,
+        origins=("computed", "measured"), section="layers", draw=_draw, order=4,
     )
-)
+)  # fmt: skip

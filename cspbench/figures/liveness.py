@@ -75,12 +75,9 @@ def _draw(runs: Sequence[Run]) -> Figure:
 
 FIGURES.add(
     FigureSpec(
-        name="liveness",
-        title="Live activations",
+        name="liveness", title="Live activations",
         shows="Bytes of activations alive while each operator runs, weights not counted; the peak "
         "is what an ideal allocator needs.",
-        origins=("computed",),
-        section="memory",
-        draw=_draw,
+        origins=("computed",), section="memory", draw=_draw,
     )
-)
+)  # fmt: skip

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-
 from cspbench import literature
 from cspbench.literature import Published
 
@@ -38,11 +36,3 @@ def everything_of(name: str, side: int | None) -> list[Published]:
         if entry.input == side:
             entries.setdefault((entry.metric, entry.device, entry.text), entry)
     return list(entries.values())
-
-
-def figure1_points() -> dict[str, list[tuple[float, float]]]:
-    """The paper's Fig. 1 by family: (fps on a GTX 1080 Ti, AP50 in percent)."""
-    families: dict[str, list[tuple[float, float]]] = defaultdict(list)
-    for family, fps, ap50 in literature.figure1():
-        families[family].append((fps, ap50))
-    return dict(families)

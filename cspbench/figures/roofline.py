@@ -245,14 +245,11 @@ def _draw(runs: Sequence[Run]) -> Figure:
 
 FIGURES.add(
     FigureSpec(
-        name="roofline",
-        title="Roofline",
+        name="roofline", title="Roofline",
         shows="2 x MACs / latency of every case of batch 1 against FLOPs a byte of traffic (with "
         "norms and activations folded), under what the device can do at best; small dots are the "
         "predicted layers of one network. Below the slope memory is the bound, below the flat line "
         "compute is. Traffic that a cache keeps may lift a point over the slope of the memory.",
-        origins=("measured", "computed", "predicted"),
-        section="roofline",
-        draw=_draw,
+        origins=("measured", "computed", "predicted"), section="roofline", draw=_draw,
     )
-)
+)  # fmt: skip

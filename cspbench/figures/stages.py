@@ -84,12 +84,7 @@ def _draw(runs: Sequence[Run]) -> Figure:
 
 FIGURES.add(
     FigureSpec(
-        name="stages",
-        title="Stage by stage",
-        shows="What each stage computes, moves and stores.",
-        origins=("computed",),
-        section="layers",
-        draw=_draw,
-        order=3,
+        name="stages", title="Stage by stage", shows="What each stage computes, moves and stores.",
+        origins=("computed",), section="layers", draw=_draw, order=3,
     )
-)
+)  # fmt: skip

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 #: Text and axes; every occurrence becomes currentColor in SVG.
 INK = svg_files.INK
-#: Published points, grid lines and whatever stays behind.
+#: Published points, grid lines and what else stays in the background.
 MUTED = "#7d8590"
 BLUE, ORANGE, GREEN, PINK, RED, OLIVE = (
     "#2f7fd0", "#d4700f", "#12916b", "#e0559a", "#d6456a", "#8a8410",
@@ -161,6 +161,16 @@ def save(figure: Figure, name: str, folder: Path, title: str = "") -> tuple[Path
     with house_style():
         figure.savefig(png, format="png", dpi=160, facecolor="white", metadata={"Software": None})
     return svg, png
+
+
+def thin_bars(
+    axes: Axes, heights: Sequence[float], width: float, *, offset: float = 0.0, **look: Any
+) -> None:
+    """Bars by layer, ``width`` points wide; one collection, because networks have many layers."""
+    from matplotlib.collections import LineCollection
+
+    lines = [[(x + offset, 0.0), (x + offset, height)] for x, height in enumerate(heights)]
+    axes.add_collection(LineCollection(lines, linewidths=width, **look))
 
 
 def draw_intervals(

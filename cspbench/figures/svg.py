@@ -1,4 +1,4 @@
-"""Matplotlib's SVG made fit for a page: no inline styles, no clashing ids, a title, one ink.
+"""Changes matplotlib's SVG for a page: no inline styles, no clashing ids, a title, one ink.
 
 A strict Content-Security-Policy forbids ``style`` attributes, so they become presentation
 attributes; ids that nothing refers to are dropped and the others get the figure's name, so that
@@ -30,7 +30,7 @@ CASE_GID, POINTS_GID = "case:", "cases:"
 _DARK_INK, _LIGHT_INK = "#e6edf3", INK
 _DROP = {f"{{{SVG}}}metadata", f"{{{SVG}}}style"}
 _FONT = re.compile(r"(?:(italic|oblique)\s+)?(?:(bold|\d{3})\s+)?([\d.]+)px\s")
-#: What matplotlib writes into styles but is no presentation attribute, or is set once on the root.
+#: Of matplotlib's styles those that are not presentation attributes, or are set once on the root.
 _CSS_ONLY = {"font-family", "transform-box"}
 _REFERENCE = re.compile(r"url\(#([^)]+)\)")
 
@@ -49,7 +49,7 @@ def mark_points(line: Line2D, cases: Sequence[tuple[str, str]]) -> None:
 
 
 def _marks(cases: Sequence[tuple[str, str]]) -> str:
-    """Ids and names as the page has them: a control character would be no XML."""
+    """Ids and names as the page has them: XML allows no control characters."""
     return json.dumps([(plain(case), plain(run)) for case, run in cases])
 
 

@@ -43,10 +43,7 @@ def top1_bflops_data(
 ) -> list[Classifier]:
     """Classifiers of the families that the runs hold, cheapest first.
 
-    Args:
-        computed: BFLOPs of the analysed models, by model id with input.
-        bflops: published BFLOPs.
-        top1: published top-1 accuracy in percent.
+    All are by model id with input: computed and published BFLOPs, published top-1 in percent.
     """
     families = in_order(_family(model) for model in computed if model in top1)[:MAX_FAMILIES]
     points = []
@@ -126,14 +123,10 @@ def _draw(runs: Sequence[Run]) -> Figure:
 
 FIGURES.add(
     FigureSpec(
-        name="top1_bflops",
-        title="Accuracy against compute",
+        name="top1_bflops", title="Accuracy against compute",
         shows="Published ImageNet top-1 against BFLOPs, as in the paper's Fig. 1; arrows lead from "
         "a network to its cross-stage-partial form. Networks of the same families that these "
         "runs did not analyse are hollow.",
-        origins=("computed", "published"),
-        section="accuracy",
-        draw=_draw,
-        order=1,
+        origins=("computed", "published"), section="accuracy", draw=_draw, order=1,
     )
-)
+)  # fmt: skip

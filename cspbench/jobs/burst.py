@@ -2,7 +2,7 @@
 
 Such workers take turns in a block (``cspbench.runner.interleaved``). While another one works, a
 worker blocks on standard input and costs nothing. ``load`` loads, checks and warms up, ``burst``
-times some inferences, ``conditions`` tells what the worker runs under, ``facts`` what environment
+times some inferences, ``conditions`` says what the worker runs under, ``facts`` what environment
 it lives in.
 """
 
@@ -40,10 +40,8 @@ _TASKS = Path("/proc/self/task")
 class ExtraWork:
     """Real work beside an inference: products of small matrices, done by the same thread.
 
-    With it a slowdown of known size is injected, to see what the gate can see.
-
-    Args:
-        units: products for each inference; fractions are carried over to the next one.
+    With it a slowdown of known size is injected, to see what the gate can see. ``units`` are
+    products for each inference; fractions are carried over to the next one.
     """
 
     def __init__(self, units: float) -> None:
@@ -105,7 +103,7 @@ class LoadResult:
 
 @dataclass(frozen=True)
 class BurstRequest(Request):
-    """Run so many inferences of the case that is held."""
+    """Run so many inferences of the loaded case."""
 
     count: int
     job: ClassVar[str] = "burst"
@@ -116,7 +114,7 @@ class BurstResult:
     """Summed time of the inferences of a burst, by the device's events where it has some.
 
     ``lost_ns`` is how much of it the process was ready to run but did not; None where the system
-    does not tell, and by a device's events. ``latencies_ns`` are the inferences by the host's
+    does not say, and by a device's events. ``latencies_ns`` are the inferences by the host's
     clock. ``minor_faults`` (pages that the kernel put in place), ``system_ns`` (time in the kernel)
     and ``own_ns`` (processor time of all threads) are the process's over the whole burst, which
     took ``wall_ns`` with the feeding of inputs.
@@ -134,7 +132,7 @@ class BurstResult:
 
 @dataclass(frozen=True)
 class ConditionsRequest(Request):
-    """Tell the conditions now: they may have been changed from outside."""
+    """Report the conditions now: they may have been changed from outside."""
 
     job: ClassVar[str] = "conditions"
 
@@ -149,7 +147,7 @@ class Conditions:
 
 @dataclass(frozen=True)
 class FactsRequest(Request):
-    """Tell what environment the worker lives in."""
+    """Describe the environment that the worker lives in."""
 
     job: ClassVar[str] = "facts"
 
@@ -185,28 +183,32 @@ def load(request: LoadRequest, phase: PhaseReport) -> LoadResult:
     A device's events are not used either where the scope of the case is more than its work.
     """
     global _loaded  # noqa: PLW0603 - one worker holds one model
-    from cspbench.artifacts.tensors import input_pool
-    from cspbench.backends.spec import BACKENDS, device_of, precision_of
+    from cspbench.backends.spec import device_of, precision_of
     from cspbench.machine.devices.spec import DEVICES
     from cspbench.measure import sampling
     from cspbench.measure.agreement import check_agreement
     from cspbench.measure.clock import MonotonicClock
     from cspbench.measure.scope import INFERENCE, scope_of, timed_parts
 
-    case, options = request.case, request.options
+    case, options, backend = request.case, request.options, request.backend
     phase("load")
-    pool = input_pool(case.input_shape, request.seed)
+    pool = request.inputs()
     monotonic = MonotonicClock()
     start = monotonic.now_ns()
-    backend = BACKENDS.get(case.backend.name)
-    session = backend.load(request.artifact, options, case.threads)
+    session = request.load()
     load_ns = monotonic.now_ns() - start
     clock = request.clock if scope_of(options) == INFERENCE else "host"
     feed, infer = timed_parts(session, case, pool)
     on_host = DEVICES.get(device_of(backend, options)).on_host
     loaded = _Loaded(session, feed, infer, case.threads, clock, on_host)
     if request.extra_units:
-        loaded.infer = _followed_by(infer, ExtraWork(request.extra_units).after_inference)
+        extra = ExtraWork(request.extra_units)
+
+        def with_extra_work() -> None:
+            infer()
+            extra.after_inference()
+
+        loaded.infer = with_extra_work
     phase("warm-up")
     first_ns = sampling.timed(session.run, lambda _: session.set_input(pool[0]), monotonic, 0)
     precision = precision_of(backend, options)
@@ -229,14 +231,6 @@ def load(request: LoadRequest, phase: PhaseReport) -> LoadResult:
         first_ns=first_ns,
         warmup=warm,
     )
-
-
-def _followed_by(first: Callable[[], None], second: Callable[[], None]) -> Callable[[], None]:
-    def both() -> None:
-        first()
-        second()
-
-    return both
 
 
 def _units_per_inference(feed: Callable[[int], None], infer: Callable[[], None]) -> float:

@@ -33,19 +33,17 @@ class CompileResult:
 
 def perform(request: CompileRequest, phase: PhaseReport) -> CompileResult:
     """Compile it in this process."""
-    from cspbench.artifacts.tensors import input_pool
-    from cspbench.backends.spec import BACKENDS, Compiles
+    from cspbench.backends.spec import Compiles
     from cspbench.measure.clock import MonotonicClock
 
-    case = request.case
     clock = MonotonicClock()
-    backend = BACKENDS.get(case.backend.name)
+    backend = request.backend
     importlib.import_module(backend.library)
-    pool = input_pool(case.input_shape, request.seed, 1)
+    [array] = request.inputs(1)
     phase("compile")
     start = clock.now_ns()
-    session = backend.load(request.artifact, request.options, case.threads)
-    session.set_input(pool[0])
+    session = request.load()
+    session.set_input(array)
     session.run()
     seconds = (clock.now_ns() - start) / 1e9
     session.close()

@@ -9,7 +9,7 @@ from cspbench.core.bounds import Checked, Count, Positive
 from cspbench.errors import Unsupported
 from cspbench.jobs.spec import JOBS, CaseRequest, JobKind, PhaseReport, Policy
 
-#: An entry: name, operator, ns, names of the artifact's nodes that it holds.
+#: An entry: name, operator, ns, names of the artifact's nodes in it.
 Entry = tuple[str, str, Count, list[str]]
 #: A node: name, operator, numbers of the nodes that feed it, other names.
 NodeRow = tuple[str, str, list[Count], list[str]]
@@ -19,7 +19,7 @@ def _producers_exist(nodes: list[NodeRow]) -> list[NodeRow]:
     """Check that what feeds a node is one of them."""
     last = max((number for _, _, producers, _ in nodes for number in producers), default=-1)
     if last >= len(nodes):
-        raise ValueError("a producer is no node")
+        raise ValueError("a producer is not a node")
     return nodes
 
 
@@ -55,31 +55,27 @@ def perform(request: LayersRequest, phase: PhaseReport) -> LayersResult:
     """Profile them in this process.
 
     Raises:
-        Unsupported: the backend has no profiler, or cannot tell layers apart with these options.
+        Unsupported: the backend has no profiler, or cannot time single layers with these options.
     """
     from cspbench.artifacts.spec import ARTIFACTS
-    from cspbench.artifacts.tensors import input_pool
-    from cspbench.backends.spec import BACKENDS, LayerProfiler
+    from cspbench.backends.spec import LayerProfiler
 
-    case = request.case
-    backend = BACKENDS.get(case.backend.name)
+    backend = request.backend
     if not isinstance(backend, LayerProfiler):
         raise Unsupported(f"{backend.name} has no layer profiler")
-    pool = input_pool(case.input_shape, request.seed)
+    work = request.workload()
     phase("sample")
-    found = backend.profile_layers(
-        request.artifact, request.options, case.threads, pool, request.max_seconds
-    )
+    profile = backend.profile_layers(work)
     phase("close")
     read_nodes = ARTIFACTS.get(backend.artifact).nodes
     nodes = read_nodes(request.artifact) if read_nodes is not None else []
     return LayersResult(
         LayerTimes(
-            entries=[(e.name, e.op, e.ns, list(e.members)) for e in found.entries],
+            entries=[(e.name, e.op, e.ns, list(e.members)) for e in profile.entries],
             nodes=[(n.name, n.op, list(n.producers), list(n.aliases)) for n in nodes],
-            total_ns=found.total_ns,
-            runs=found.runs,
-            method=found.method,
+            total_ns=profile.total_ns,
+            runs=profile.runs,
+            method=profile.method,
         )
     )
 

@@ -31,24 +31,20 @@ def perform(request: MemoryRequest, phase: PhaseReport) -> MemoryResult:
     """Measure it in this process.
 
     Raises:
-        Unavailable: this system does not tell a peak.
+        Unavailable: this system does not report a peak.
     """
-    from cspbench.artifacts.tensors import input_pool
-    from cspbench.backends.spec import BACKENDS, Warms
+    from cspbench.backends.spec import Warms
     from cspbench.measure import memory
 
     reason = memory.unavailable()
     if reason:
         raise Unavailable(reason)
-    case, options = request.case, request.options
     phase("load")
-    backend = BACKENDS.get(case.backend.name)
+    backend = request.backend
     importlib.import_module(backend.library)
     if isinstance(backend, Warms):
-        backend.warm(options)
-    pool = input_pool(case.input_shape, request.seed, 2)
-    found = memory.measure(lambda: backend.load(request.artifact, options, case.threads), pool)
-    return MemoryResult(found)
+        backend.warm(request.options)
+    return MemoryResult(memory.measure(request.load, request.inputs(2)))
 
 
 def _column(name: str) -> Callable[[Case, MemoryResult], Any]:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from enum import Enum
 from pathlib import Path
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from cspbench.core.bounds import checked
 from cspbench.core.case import Case
@@ -21,6 +21,11 @@ from cspbench.core.options import Options
 from cspbench.core.registry import Registry
 from cspbench.errors import CspbenchError
 from cspbench.machine.devices.spec import HOST
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from cspbench.backends.spec import Backend, Session, Workload
 
 Json = dict[str, Any]
 #: Tells the controller which phase began; it owns the time-outs.
@@ -33,7 +38,7 @@ ENVELOPE = frozenset({
 
 
 class JobFailedError(CspbenchError):
-    """A job ran and what it found cannot count (status ``failed``)."""
+    """A job ran, and its result cannot count (status ``failed``)."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +67,7 @@ class Request:
 
 @dataclass(frozen=True)
 class CaseRequest(Request):
-    """What every job on a case is told.
+    """What every job on a case receives.
 
     ``artifact`` and ``reference`` are files of the machine that does it; ``device`` is what the
     backend runs on; ``warmup_seconds``, ``target_ci``, ``max_seconds`` and ``sensors`` are the
@@ -92,6 +97,31 @@ class CaseRequest(Request):
         """Of the backend."""
         return dict(self.case.backend.options)
 
+    @property
+    def backend(self) -> Backend:
+        """The backend of the case."""
+        from cspbench.backends.spec import BACKENDS
+
+        return BACKENDS.get(self.case.backend.name)
+
+    def load(self) -> Session:
+        """Load the artifact."""
+        return self.backend.load(self.artifact, self.options, self.case.threads)
+
+    def inputs(self, count: int | None = None) -> list[np.ndarray]:
+        """So many different inputs of the case; the usual pool by default."""
+        from cspbench.artifacts.tensors import POOL_SIZE, input_pool
+
+        return input_pool(self.case.input_shape, self.seed, count or POOL_SIZE)
+
+    def workload(self) -> Workload:
+        """What to run for ``max_seconds``."""
+        from cspbench.backends.spec import Workload
+
+        return Workload(
+            self.artifact, self.options, self.case.threads, self.inputs(), self.max_seconds
+        )
+
 
 class Policy(Enum):
     """When a run launches a kind, and how often."""
@@ -118,7 +148,7 @@ class JobKind(Generic[Q, R]):
     the key of a suite's ``measure`` that asks for it (policy AFTER). ``environment`` is what the
     worker process is given besides. ``sampling`` says that it goes on for ``max_seconds``.
     ``observed`` says that sensors are read meanwhile. ``on_board`` says that boards of a fleet do
-    it. ``needed`` (policy BEFORE) tells whether a backend with its options wants it. ``flags``
+    it. ``needed`` (policy BEFORE) says whether a backend with its options wants it. ``flags``
     derives what may have spoilt a result, ``found`` says it in a few words. ``columns`` are what it
     brings to a run's frame of cases: name -> value, from the case and the newest good result.
     """
@@ -161,8 +191,8 @@ class JobKind(Generic[Q, R]):
         Raises:
             ValueError: what is wrong with it, in a phrase.
         """
-        found: R = checked(_reader(self.result).validate_python, dict(data))  # type: ignore[arg-type]
-        return found
+        result: R = checked(_reader(self.result).validate_python, dict(data))  # type: ignore[arg-type]
+        return result
 
 
 @functools.cache

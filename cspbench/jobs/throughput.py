@@ -31,26 +31,21 @@ def perform(request: ThroughputRequest, phase: PhaseReport) -> ThroughputResult:
     Raises:
         Unsupported: the case has another scope than a plain inference.
     """
-    from cspbench.artifacts.tensors import input_pool
     from cspbench.backends.common.throughput import back_to_back
-    from cspbench.backends.spec import BACKENDS, Pipelines
+    from cspbench.backends.spec import Pipelines
     from cspbench.measure.scope import INFERENCE, scope_of
 
-    case, options = request.case, request.options
-    if scope_of(options) != INFERENCE:
+    if scope_of(request.options) != INFERENCE:
         raise Unsupported("throughput is that of scope inference")
-    backend = BACKENDS.get(case.backend.name)
-    pool = input_pool(case.input_shape, request.seed)
+    backend, work = request.backend, request.workload()
     phase("sample")
-    how = (request.artifact, options, case.threads, pool, request.max_seconds)
     if isinstance(backend, Pipelines):
-        return ThroughputResult(backend.throughput(*how))
-    return ThroughputResult(back_to_back(backend, *how))
+        return ThroughputResult(backend.throughput(work))
+    return ThroughputResult(back_to_back(backend, work))
 
 
 def _fps(case: Case, result: ThroughputResult) -> float:
-    found = result.throughput
-    return 1e9 * case.batch * found.inferences / found.ns
+    return 1e9 * case.batch * result.throughput.inferences / result.throughput.ns
 
 
 def _method(_case: Case, result: ThroughputResult) -> str:

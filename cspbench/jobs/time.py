@@ -47,7 +47,7 @@ class Turns:
 
 @dataclass(frozen=True)
 class TimeResult:
-    """What a timing launch found.
+    """What a timing launch measured.
 
     ``latencies_ns`` are the samples in order. The first inference (``first_ns``) and the check are
     those of a plain inference, whatever the scope. ``stop`` says why sampling stopped. ``device``
@@ -86,8 +86,7 @@ def perform(request: TimeRequest, phase: PhaseReport) -> TimeResult:
     Raises:
         JobFailedError: it did not run with its threads, or its outputs are not the model's.
     """
-    from cspbench.artifacts.tensors import input_pool
-    from cspbench.backends.spec import BACKENDS, DeviceTimes, device_of, precision_of
+    from cspbench.backends.spec import DeviceTimes, device_of, precision_of
     from cspbench.machine.devices.spec import DEVICES
     from cspbench.machine.sensors.proc import between, read_cpu_times
     from cspbench.measure import sampling
@@ -99,14 +98,14 @@ def perform(request: TimeRequest, phase: PhaseReport) -> TimeResult:
     case, options = request.case, request.options
     clock = MonotonicClock()
     phase("load")
-    pool = input_pool(case.input_shape, request.seed)
+    pool = request.inputs()
     start = clock.now_ns()
-    backend = BACKENDS.get(case.backend.name)
-    session = backend.load(request.artifact, options, case.threads)
+    session = request.load()
     load_ns = clock.now_ns() - start
 
     phase("warm-up")
     first_ns = sampling.timed(session.run, lambda _: session.set_input(pool[0]), clock, 0)
+    backend = request.backend
     precision = precision_of(backend, options)
     agreement = check_agreement(session.outputs(), request.reference, precision)
     feed, infer = timed_parts(session, case, pool)

@@ -74,7 +74,7 @@ def limit_data(limit: int | None) -> None:
 
 
 def no_core_dump() -> None:
-    """Write no core file: the signal tells of a crash, and the file would have gigabytes."""
+    """Write no core file: the signal reports the crash, and the file would take gigabytes."""
     import resource
 
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 import importlib.resources
 import json
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +20,7 @@ from typing import Any
 #: What a missing cell reads.
 NOT_FOUND = "not found"
 
+_DATA = importlib.resources.files(__package__).joinpath("data")
 #: Columns of a table that describe its row.
 _KEYS = ("name", "label", "input")
 #: Tables whose rows are not systems.
@@ -101,28 +103,15 @@ class Claim:
     test: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Bar:
-    """A bar of Fig. 7: index on the x axis, height in BFLOPs, what it was read as."""
-
-    index: int
-    bflops: float
-    layer: str
-
-
 @functools.cache
 def _table(name: str) -> dict[str, Any]:
-    text = (
-        importlib.resources.files(__package__).joinpath("data", f"{name}.json").read_text("utf-8")
-    )
-    loaded: dict[str, Any] = json.loads(text)
+    loaded: dict[str, Any] = json.loads(_DATA.joinpath(f"{name}.json").read_text("utf-8"))
     return loaded
 
 
 def tables() -> list[str]:
     """Names of all data files."""
-    folder = importlib.resources.files(__package__).joinpath("data")
-    return sorted(item.name[:-5] for item in folder.iterdir() if item.name.endswith(".json"))
+    return sorted(item.name[:-5] for item in _DATA.iterdir() if item.name.endswith(".json"))
 
 
 def rows(table: str) -> list[dict[str, Any]]:
@@ -163,19 +152,14 @@ def _entries(table: str) -> Iterator[Published]:
 @functools.cache
 def everything() -> tuple[Published, ...]:
     """Every published number of every system, empty cells included."""
-    found: list[Published] = []
-    for table in tables():
-        if table not in _OTHER:
-            found.extend(_entries(table))
-    return tuple(found)
+    return tuple(entry for table in tables() if table not in _OTHER for entry in _entries(table))
 
 
 def published(name: str, *, metric: str | None = None) -> list[Published]:
-    """Published numbers of a system, without the empty cells.
+    """Published numbers of a system, without the empty cells; of one ``metric``, or of all.
 
-    Args:
-        name: model id without input (``peleenet+prn``), or the label of a system not built here.
-        metric: only this one.
+    ``name`` is a model id without input (``peleenet+prn``), or the label of a system that is not
+    built here.
     """
     return [
         entry
@@ -189,14 +173,7 @@ def published(name: str, *, metric: str | None = None) -> list[Published]:
 def find(
     name: str, metric: str, *, input_side: int | None = None, device: str | None = None
 ) -> Published | None:
-    """The first published number that fits, or None ("not found").
-
-    Args:
-        name: see :func:`published`.
-        metric: for instance ``bflops``.
-        input_side: side of the input, where it matters.
-        device: for ``fps``.
-    """
+    """The first number of :func:`published` at this input and device, or None ("not found")."""
     for entry in published(name, metric=metric):
         if input_side in (None, entry.input) and device in (None, entry.device):
             return entry
@@ -212,19 +189,20 @@ def claims() -> list[Claim]:
     ]
 
 
-def figure1() -> list[tuple[str, float, float]]:
-    """Points of Fig. 1: family, fps on a GTX 1080 Ti, AP50 in percent."""
-    return [
-        (row["family"], float(row["fps@GTX 1080 Ti"]), float(row["ap50_pct"]))
-        for row in rows("figure1")
-    ]
+def figure1() -> dict[str, list[tuple[float, float]]]:
+    """Points of Fig. 1 by family: fps on a GTX 1080 Ti, AP50 in percent."""
+    families: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    for row in rows("figure1"):
+        families[row["family"]].append((float(row["fps@GTX 1080 Ti"]), float(row["ap50_pct"])))
+    return dict(families)
 
 
-def figure7(system: str) -> list[Bar]:
-    """Head bars of Fig. 7 (416) of ``peleenet+yolov3``, ``peleenet+prn`` or ``csppeleenet+efm``."""
-    return [
-        Bar(int(i), float(height), str(layer)) for i, height, layer in _table("figure7")[system]
-    ]
+def figure7(system: str) -> list[float]:
+    """BFLOPs of the head's bars in Fig. 7 (416), in order.
+
+    The systems are ``peleenet+yolov3``, ``peleenet+prn`` and ``csppeleenet+efm``.
+    """
+    return [float(height) for _, height, _ in _table("figure7")[system]]
 
 
 def figure7_facts() -> dict[str, Any]:
@@ -232,8 +210,3 @@ def figure7_facts() -> dict[str, Any]:
     data = _table("figure7")
     keys = ("source", "index_rule", "input", "max_layer_bflops", "changes")
     return {key: data[key] for key in (*keys, "backbone_bflops", "head_bflops")}
-
-
-def timm(name: str) -> list[dict[str, Any]]:
-    """Rows of pytorch-image-models for one of our systems or one of its labels."""
-    return [row for row in rows("timm") if name in (row["name"], row["label"])]

@@ -50,13 +50,8 @@ def check_agreement(
 ) -> Agreement:
     """Compare all outputs with the stored ones, paired by order.
 
-    Args:
-        outputs: of the backend for input 0 of the pool, in the model's order.
-        reference: the file beside the artifact.
-        precision: the backend's precision.
-
-    Returns:
-        the error, and the tolerance of the precision.
+    ``outputs`` are the backend's for input 0 of the pool, in the model's order; ``reference`` is
+    the file beside the artifact.
 
     Raises:
         InputError: the precision is not registered.

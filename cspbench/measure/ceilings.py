@@ -3,7 +3,7 @@
 Williams, Waterman, Patterson (2009), "Roofline". Compute: the best rate of square matrix products.
 Bandwidth: STREAM's copy, read (a sum) and triad (McCalpin 1995) over a working set at least four
 times the last cache, and copies over small ones for the caches. Overhead: one operator on one
-element. Each number is the best of several tries, because a ceiling is no typical value.
+element. Each number is the best of several tries, because a ceiling is not a typical value.
 
 The device's own probe runs the operations, in a worker that imports its library.
 """

@@ -38,10 +38,7 @@ class Timed(NamedTuple):
 def timed_parts(session: Session, case: Case, pool: Sequence[np.ndarray]) -> Timed:
     """The two halves of the loop around a loaded session, for the scope of the case.
 
-    Args:
-        session: of a backend that has the axis, unless the scope is ``inference``.
-        case: gives scope, batch and input size.
-        pool: inputs of the model.
+    Scopes other than ``inference`` need a session of a backend that has the axis.
     """
     scope = scope_of(dict(case.backend.options))
     if scope == INFERENCE:

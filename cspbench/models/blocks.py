@@ -30,10 +30,10 @@ def activation(name: str) -> nn.Module | None:
         return nn.LeakyReLU(LEAKY_SLOPE, inplace=True)
     if name == "logistic":
         return nn.Sigmoid()
-    made = {"relu": nn.ReLU, "relu6": nn.ReLU6, "swish": nn.SiLU, "mish": nn.Mish}.get(name)
-    if made is None:
+    kinds = {"relu": nn.ReLU, "relu6": nn.ReLU6, "swish": nn.SiLU, "mish": nn.Mish}
+    if name not in kinds:
         raise ValueError(f"unknown activation {name!r}")
-    return made(inplace=True)
+    return kinds[name](inplace=True)
 
 
 class ConvBnAct(nn.Module):
@@ -82,6 +82,16 @@ class Chain(nn.Sequential):
             self.out_channels = getattr(module, "out_channels", self.out_channels)
 
 
+def conv_chain(in_channels: int, *convolutions: tuple[int, ...], act: str) -> Chain:
+    """Convolutions one after another, each as (channels, kernel, stride); the last two may miss."""
+    parts: list[nn.Module] = []
+    channels = in_channels
+    for out_channels, *shape in convolutions:
+        parts.append(ConvBnAct(channels, out_channels, *shape, act=act))
+        channels = out_channels
+    return Chain(parts, in_channels)
+
+
 class Classifier(nn.Module):
     """Global average pool, 1x1 convolution to the classes, softmax, as the paper counts it.
 
@@ -115,11 +125,7 @@ class PartialAdd(nn.Module):
     The partial residual connection of WongKinYiu/PartialResidualNetworks: Darknet's shortcut
     between layers of different width adds the overlap. It has no parameters and no BFLOPs.
 
-    Args:
-        channels: of the first map and of the result.
-        other_channels: of the second map.
-        stride: the second map's resolution over the first one's; it is sampled, as Darknet does.
-        act: activation of the sum.
+    ``stride`` is the second map's resolution over the first one's; it is sampled, as Darknet does.
     """
 
     def __init__(
@@ -148,12 +154,8 @@ class PartialAdd(nn.Module):
 class Residual(nn.Module):
     """``act(body(x) + x)``, adding the channels that both have (see :class:`PartialAdd`).
 
-    Args:
-        body: the branch; has ``out_channels``. Its last normalisation is damped in seeded weights.
-        in_channels: of the input.
-        stride: of the branch.
-        act: activation of the sum.
-        damping: scale of the branch in seeded weights.
+    The branch ``body`` has ``out_channels``; seeded weights scale its last normalisation by
+    ``damping``.
     """
 
     def __init__(

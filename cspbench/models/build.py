@@ -52,7 +52,12 @@ def default_input(model: str | ModelId) -> tuple[int, int]:
     return side, side
 
 
-def _options(kind: str, ref: Ref, axes: Iterable[Axis]) -> dict[str, Value]:
+def checked_options(kind: str, ref: Ref, axes: Iterable[Axis]) -> dict[str, Value]:
+    """Every axis with the value of ``ref``, or its default.
+
+    Raises:
+        InputError: an unknown option, or a value that its axis refuses.
+    """
     try:
         return resolve(axes, dict(ref.options))
     except ValueError as error:
@@ -64,7 +69,7 @@ def _body(ref: Ref, spec: ModelSpec) -> nn.Module:
     import torch
 
     source = split_source(ref.name)
-    options = _options("source" if source else "model", ref, spec.all_axes)
+    options = checked_options("source" if source else "model", ref, spec.all_axes)
     wrong = spec.check(options) if spec.check else None
     if wrong:
         raise InputError(f"model {ref.name!r}: {wrong}")
@@ -110,5 +115,5 @@ def build(model: str | ModelId, *, seed: int = 0, weights: bool = True) -> nn.Mo
         if not spec.necks:
             raise InputError(f"model {parsed.model.name!r} offers no features for a neck")
         with torch.device("meta"):
-            module = neck.build(module, _options("neck", parsed.neck, neck.axes))
+            module = neck.build(module, checked_options("neck", parsed.neck, neck.axes))
     return (materialize(module, seed) if weights else module).eval()

@@ -70,14 +70,13 @@ class CenterNet(nn.Module):
             ups.append(UpConv(channels, width, act))
             channels = width
         self.ups = Chain(ups, WIDTHS[-1])
-        self.heads = nn.ModuleDict(
-            {
-                name: Chain(
-                    [ConvBnAct(channels, HEAD, 3, bn=False, act=act), det(HEAD, outputs)], 1
-                )
-                for name, outputs in OUTPUTS.items()
-            }
-        )
+
+        def head(outputs: int) -> nn.Module:
+            return Chain(
+                [ConvBnAct(channels, HEAD, 3, bn=False, act=act), det(HEAD, outputs)], channels
+            )
+
+        self.heads = nn.ModuleDict({name: head(outputs) for name, outputs in OUTPUTS.items()})
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         x = self.stem(x)

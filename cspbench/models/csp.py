@@ -14,7 +14,6 @@ nothing else in the network changes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -112,29 +111,17 @@ def split_stages(module: nn.Module) -> list[int]:
     kind = type(module).__name__
     if not isinstance(stages, (nn.ModuleList, nn.Sequential)):
         raise InputError(f"{kind} has no 'stages' (nn.ModuleList or nn.Sequential) to split")
-    found = [
+    splittable = [
         index
         for index, stage in enumerate(stages)
         if isinstance(stage, Splittable) and stage.make_blocks is not None
     ]
-    if not found:
+    if not splittable:
         raise InputError(
             f"no stage of {kind} can be split: each needs base_channels, out_channels and "
             "make_blocks(channels)"
         )
-    return found
-
-
-def check_gamma(bases: Sequence[tuple[int, int]], gamma: float) -> None:
-    """Check γ against (base channels, width multiple) of every split stage.
-
-    Raises:
-        InputError: γ gives no whole split; the legal γ are listed.
-    """
-    multiple = max(multiple for _, multiple in bases)
-    wrong = problem(gamma, [channels for channels, _ in bases], multiple)
-    if wrong:
-        raise InputError(wrong)
+    return splittable
 
 
 def apply(
@@ -162,11 +149,11 @@ def apply(
         raise InputError(f"split must be one of {', '.join(SPLITS)}, not {split!r}")
     chosen = split_stages(module)
     stages: nn.ModuleList = module.stages  # type: ignore[assignment]
-    bases = [
-        (int(stages[i].base_channels), int(getattr(stages[i], "width_multiple", 1)))  # type: ignore[arg-type]
-        for i in chosen
-    ]
-    check_gamma(bases, gamma)
+    bases = [int(stages[index].base_channels) for index in chosen]  # type: ignore[arg-type]
+    multiple = max(int(getattr(stages[index], "width_multiple", 1)) for index in chosen)
+    wrong = problem(gamma, bases, multiple)
+    if wrong:
+        raise InputError(wrong)
     act = str(getattr(module, "activation", "leaky"))
     for index in chosen:
         stages[index] = _split(stages[index], gamma, fusion, split, act)
@@ -194,12 +181,7 @@ def _split(stage: nn.Module, gamma: float, fusion: str, split: str, act: str) ->
     else:
         t1 = ConvBnAct(wide, wide, act=act) if fusion == "csp" else None
         t2 = ConvBnAct(wide + bypass, out, act=act)
+    entry = getattr(stage, "entry", None)
     return CspStage(
-        entry=getattr(stage, "entry", None),
-        part1=part1,
-        part2=part2,
-        blocks=blocks,
-        t1=t1,
-        t2=t2,
-        out_channels=out,
+        blocks=blocks, out_channels=out, entry=entry, part1=part1, part2=part2, t1=t1, t2=t2
     )

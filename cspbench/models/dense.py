@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from cspbench.models.blocks import BnActConv, Chain, ConvBnAct, activation
-from cspbench.models.weights import set_gain
+from cspbench.models.blocks import BnActConv, Chain, ConvBnAct, activation, conv_chain
+from cspbench.models.weights import damp, set_gain
 
 #: Hidden width of squeeze-and-excitation on a dense layer (counts of the SE rows).
 SE_HIDDEN = 16
@@ -55,37 +55,25 @@ class TwoWayLayer(nn.Module):
         wide = hidden // group_width if group_width else 1
         narrow = half // group_width if group_width else 1
         self.out_channels = 2 * half
-        self.a = Chain(
-            [
+
+        def reduced() -> list[nn.Module]:
+            return [
                 ConvBnAct(in_channels, hidden, act=act),
                 ConvBnAct(hidden, half, 3, groups=wide, act=act),
-            ],
-            in_channels,
-        )
-        self.b = Chain(
-            [
-                ConvBnAct(in_channels, hidden, act=act),
-                ConvBnAct(hidden, half, 3, groups=wide, act=act),
-                ConvBnAct(half, half, 3, groups=narrow, act=act),
-            ],
-            in_channels,
-        )
+            ]
+
+        self.a = Chain(reduced(), in_channels)
+        last = ConvBnAct(half, half, 3, groups=narrow, act=act)
+        self.b = Chain([*reduced(), last], in_channels)
         self.se = SqueezeExcite(2 * half, SE_HIDDEN, act) if se else None
-        if se:
-            _double(self.a, self.b)
+        for branch in (self.a, self.b) if se else ():
+            damp(branch, 2.0)  # seeded weights: a gate near 1/2 follows, so double their scale
 
     def forward(self, x: Tensor) -> Tensor:
         # Fig. 7 of the CSPNet paper draws branch b first.
         b = self.b(x)
         new = torch.cat([self.a(x), b], 1)
         return new if self.se is None else self.se(new)
-
-
-def _double(*branches: nn.Module) -> None:
-    """Seeded weights: a gate near 1/2 follows these branches, so double their scale."""
-    for branch in branches:
-        norms = [m for m in branch.modules() if isinstance(m, nn.BatchNorm2d)]
-        norms[-1].weight_scale = 2.0  # type: ignore[assignment]
 
 
 class SingleLayer(Chain):
@@ -101,11 +89,8 @@ class SingleLayer(Chain):
 class DenseBlock(nn.Sequential):
     """Layers that each read everything before them.
 
-    Args:
-        in_channels: of the base.
-        layers: how many.
-        make_layer: builds a layer from its input channels; it returns only what is new.
-        new_first: order of each concatenation (Darknet's DenseNets put the new maps first).
+    ``make_layer`` builds one from its input channels; a layer returns only what is new. With
+    ``new_first`` that comes first in each concatenation, as in Darknet's DenseNets.
     """
 
     def __init__(
@@ -163,10 +148,8 @@ class SparseBlock(nn.Sequential):
 class PeleeStem(nn.Module):
     """Stride-4 stem: 3x3/2, then a pooled and a convolved branch, concatenated.
 
-    Args:
-        act: activation.
-        pool_conv: a 1x1 convolution of the pooled branch (CSPPeleeNet).
-        fuse: channels of a 1x1 convolution after the concatenation (PeleeNet: 32), or None.
+    ``pool_conv`` adds a 1x1 convolution to the pooled branch (CSPPeleeNet), ``fuse`` one of so many
+    channels after the concatenation (PeleeNet: 32).
     """
 
     def __init__(self, act: str = "leaky", *, pool_conv: bool = False, fuse: int | None = 32):
@@ -174,7 +157,7 @@ class PeleeStem(nn.Module):
         self.conv = ConvBnAct(3, 32, 3, 2, act=act)
         self.pool = nn.MaxPool2d(2, 2)
         self.pool_conv = ConvBnAct(32, 32, act=act) if pool_conv else None
-        self.b = Chain([ConvBnAct(32, 16, act=act), ConvBnAct(16, 32, 3, 2, act=act)], 32)
+        self.b = conv_chain(32, (16,), (32, 3, 2), act=act)
         self.fuse = ConvBnAct(64, fuse, act=act) if fuse else None
         self.out_channels = fuse or 64
 

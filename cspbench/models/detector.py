@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 OUTPUTS = 255
 
 
-class Featured(Protocol):
-    """What a network must offer to carry a neck, yours included.
+class HasFeatures(Protocol):
+    """What a network must offer to carry a neck, also a user's network.
 
     ``feature_channels`` are the channels of C3, C4, C5; ``features`` returns those maps at strides
     8, 16, 32. ``headless`` (optional) drops the layers that only classification uses.
@@ -38,7 +38,7 @@ class Detector(nn.Module):
         self.neck = neck
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        outputs = self.neck(cast(Featured, self.backbone).features(x))
+        outputs = self.neck(cast(HasFeatures, self.backbone).features(x))
         return tuple(outputs)
 
 

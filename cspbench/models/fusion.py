@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from cspbench.models.blocks import Chain, ConvBnAct, PartialAdd, upsample
+from cspbench.models.blocks import Chain, ConvBnAct, PartialAdd, conv_chain, upsample
 from cspbench.models.detector import det
 from cspbench.models.yolo import SpatialPyramidPool
 
@@ -59,18 +59,13 @@ class SpatialAttention(nn.Module):
 
 def _head(in_channels: int, width: int, act: str) -> tuple[Chain, ConvBnAct]:
     """1x1, 3x3, and the output layer."""
-    mix = [ConvBnAct(in_channels, width, act=act), ConvBnAct(width, width, 3, act=act)]
-    return Chain(mix, in_channels), det(width)
+    return conv_chain(in_channels, (width,), (width, 3), act=act), det(width)
 
 
 class EfmNeck(nn.Module):
     """Exact fusion model. Outputs: strides 8, 16, 32.
 
-    Args:
-        channels: of C3, C4, C5.
-        act: activation.
-        spp: spatial pyramid pooling after the first 3x3.
-        sam: spatial attention on the finest map.
+    ``spp`` pools after the first 3x3, ``sam`` is spatial attention on the finest map.
     """
 
     def __init__(
@@ -86,27 +81,14 @@ class EfmNeck(nn.Module):
         self.reduce5 = ConvBnAct(TOP, WIDE, act=act)
         self.max4 = Maxout(c4, WIDE)
         fused = WIDE + self.max4.out_channels
-        self.fuse4 = Chain(
-            [ConvBnAct(fused, WIDE, act=act), ConvBnAct(WIDE, WIDE, 3, act=act)], fused
-        )
+        self.fuse4 = conv_chain(fused, (WIDE,), (WIDE, 3), act=act)
         self.reduce4 = ConvBnAct(WIDE, NARROW, act=act)
         self.max3 = Maxout(c3, NARROW)
         lateral3 = self.max3.out_channels
         self.down3 = ConvBnAct(lateral3, NARROW, 3, 2, act=act)
         # The layers that Fig. 7 leaves open: stride 16, between the pyramid and the finest output.
-        self.exact = Chain(
-            [ConvBnAct(2 * NARROW, NARROW, act=act), ConvBnAct(NARROW, NARROW, 3, act=act)],
-            2 * NARROW,
-        )
-        self.gather = Chain(
-            [
-                ConvBnAct(2 * NARROW, WIDE, act=act),
-                ConvBnAct(WIDE, WIDE, 3, act=act),
-                ConvBnAct(WIDE, NARROW, act=act),
-                ConvBnAct(NARROW, NARROW, 3, act=act),
-            ],
-            2 * NARROW,
-        )
+        self.exact = conv_chain(2 * NARROW, (NARROW,), (NARROW, 3), act=act)
+        self.gather = conv_chain(2 * NARROW, (WIDE,), (WIDE, 3), (NARROW,), (NARROW, 3), act=act)
         self.head3, self.det3 = _head(NARROW + lateral3, NARROW, act)
         self.attention = SpatialAttention(NARROW) if sam else None
         self.down4 = ConvBnAct(NARROW, WIDE, 3, 2, act=act)
@@ -140,16 +122,14 @@ class GfmNeck(nn.Module):
     def __init__(self, channels: Sequence[int], act: str = "leaky") -> None:
         super().__init__()
         c3, c4, c5 = channels
-        self.top = Chain([ConvBnAct(c5, TOP, act=act), ConvBnAct(TOP, TOP, 3, act=act)], c5)
+        self.top = conv_chain(c5, (TOP,), (TOP, 3), act=act)
         self.reduce5 = ConvBnAct(TOP, WIDE, act=act)
         self.max4 = Maxout(c4, WIDE)
         self.max3 = Maxout(c3, NARROW)
         self.pool3 = nn.MaxPool2d(2, 2)
         lateral4, lateral3 = self.max4.out_channels, self.max3.out_channels
         fused = WIDE + lateral4 + lateral3
-        self.fuse = Chain(
-            [ConvBnAct(fused, WIDE, act=act), ConvBnAct(WIDE, WIDE, 3, act=act)], fused
-        )
+        self.fuse = conv_chain(fused, (WIDE,), (WIDE, 3), act=act)
         self.reduce3 = ConvBnAct(WIDE, NARROW, act=act)
         self.head3, self.det3 = _head(NARROW + lateral3, NARROW, act)
         self.head4, self.det4 = _head(WIDE + lateral4, WIDE, act)

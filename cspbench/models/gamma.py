@@ -13,12 +13,9 @@ _SPELT_OUT = 16
 
 
 def part_widths(channels: int, gamma: float, multiple: int = 1) -> tuple[int, int]:
-    """Split ``channels`` into the part that bypasses (γ) and the part that is computed on.
+    """Split ``channels`` of a base: the part that bypasses (γ), and the part that is computed on.
 
-    Args:
-        channels: of the base.
-        gamma: share that bypasses, strictly between 0 and 1.
-        multiple: the computed part must be a multiple of this (groups of its convolutions).
+    The computed part must be a multiple of ``multiple``: the groups of its convolutions.
 
     Raises:
         ValueError: γ times the channels is not a whole number, or a part would be empty.
@@ -35,22 +32,17 @@ def part_widths(channels: int, gamma: float, multiple: int = 1) -> tuple[int, in
 def legal(bases: Sequence[int], multiple: int = 1) -> list[Fraction]:
     """Return every γ that splits all ``bases`` into whole parts."""
     common = math.gcd(*bases)
-    found = []
-    for k in range(1, common):
-        gamma = Fraction(k, common)
-        if all((base - gamma * base) % multiple == 0 for base in bases):
-            found.append(gamma)
-    return found
+    return [
+        gamma
+        for gamma in (Fraction(k, common) for k in range(1, common))
+        if all((base - gamma * base) % multiple == 0 for base in bases)
+    ]
 
 
 def problem(gamma: float, bases: Sequence[int], multiple: int = 1, note: str = "") -> str | None:
     """Say in one sentence why γ cannot split ``bases``, with the legal values; None if it can.
 
-    Args:
-        gamma: the share.
-        bases: channels of the base of every stage that is split.
-        multiple: see :func:`part_widths`.
-        note: appended (a published model's fixed stage).
+    ``bases`` are the channels of every base that is split; ``note`` is appended.
     """
     try:
         for base in bases:

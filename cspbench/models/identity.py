@@ -9,8 +9,13 @@ from pathlib import Path
 from cspbench.core.case import ModelId, Ref
 from cspbench.core.files import sources_digest
 from cspbench.core.options import Axis, without_defaults
-from cspbench.errors import InputError
-from cspbench.models.build import as_model_id, default_input, spec_of, split_source
+from cspbench.models.build import (
+    as_model_id,
+    checked_options,
+    default_input,
+    spec_of,
+    split_source,
+)
 from cspbench.models.spec import NECKS
 
 
@@ -29,10 +34,7 @@ def canonical(model: str | ModelId) -> ModelId:
 
 
 def _trim(kind: str, ref: Ref, axes: Iterable[Axis]) -> Ref:
-    try:
-        return Ref.of(ref.name, without_defaults(axes, dict(ref.options)))
-    except ValueError as error:
-        raise InputError(f"{kind} {ref.name!r}: {error}") from None
+    return Ref.of(ref.name, without_defaults(axes, checked_options(kind, ref, axes)))
 
 
 def source_files(model: ModelId) -> tuple[Path, ...]:

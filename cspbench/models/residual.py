@@ -10,7 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from cspbench.models.blocks import Chain, ConvBnAct, Residual, upsample
+from cspbench.models.blocks import Chain, ConvBnAct, Residual, conv_chain, upsample
 from cspbench.models.weights import damp
 
 #: Scale of an elastic branch in seeded weights: its maximum raises the mean of what it reads.
@@ -19,10 +19,7 @@ ELASTIC_DAMPING = 0.1
 
 def dark_block(channels: int, hidden: int, act: str) -> Residual:
     """DarkNet-53's block: 1x1 to ``hidden``, 3x3 back, linear sum."""
-    body = Chain(
-        [ConvBnAct(channels, hidden, act=act), ConvBnAct(hidden, channels, 3, act=act)], channels
-    )
-    return Residual(body, channels)
+    return Residual(conv_chain(channels, (hidden,), (channels, 3), act=act), channels)
 
 
 def basic_block(in_channels: int, channels: int, act: str, stride: int = 1) -> Residual:
@@ -65,11 +62,7 @@ def bottleneck_body(
 class ElasticPair(nn.Module):
     """One branch on each half of the channels, the second at half the resolution.
 
-    Height and width must be even.
-
-    Args:
-        channels: of the input.
-        make_body: builds a branch from its input channels.
+    ``make_body`` builds a branch from its input channels. Height and width must be even.
     """
 
     def __init__(self, channels: int, make_body: Callable[[int], nn.Module]) -> None:

@@ -51,9 +51,9 @@ class ModelSpec:
 
     ``input`` is the published input side, ``stride`` what an input side must be a multiple of,
     ``min_input`` the smallest legal side. ``necks`` says that it offers detection features.
-    ``staged`` says that it has stages, so ``csp.*`` options apply. ``paper_name`` is its row name
-    in ``cspbench.literature`` (None: nothing published). ``check`` says in one sentence what is
-    wrong with a resolved combination of options, or returns None; it must be as light as the spec.
+    ``staged`` says that it has stages, so ``csp.*`` options apply. ``check`` says in one sentence
+    what is wrong with a resolved combination of options, or returns None; it must be as light as
+    the spec.
     """
 
     name: str
@@ -69,7 +69,6 @@ class ModelSpec:
     axes: tuple[Axis, ...] = ()
     necks: bool = False
     staged: bool = False
-    paper_name: str | None = None
     check: Callable[[Options], str | None] | None = field(default=None, compare=False)
 
     @property

@@ -48,6 +48,29 @@ class Stage(nn.Module):
         self.make_blocks = make_blocks
         self.width_multiple = width_multiple
 
+    @classmethod
+    def splittable(
+        cls,
+        entry: nn.Module | None,
+        make_blocks: Callable[[int], nn.Module],
+        base_channels: int,
+        *,
+        transition: nn.Module | None = None,
+        out_channels: int | None = None,
+        width_multiple: int = 1,
+    ) -> Stage:
+        """A stage whose blocks, on the whole base, are those of ``make_blocks``."""
+        blocks = make_blocks(base_channels)
+        return cls(
+            entry,
+            blocks,
+            transition,
+            base_channels=base_channels,
+            out_channels=out_channels or int(blocks.out_channels),  # type: ignore[arg-type]
+            make_blocks=make_blocks,
+            width_multiple=width_multiple,
+        )
+
     def forward(self, x: Tensor) -> Tensor:
         if self.entry is not None:
             x = self.entry(x)
@@ -92,13 +115,13 @@ class Backbone(nn.Module):
 
     def features(self, x: Tensor) -> list[Tensor]:
         """C3, C4, C5: what a detector reads, at strides 8, 16 and 32."""
-        found: list[Tensor] = []
+        maps: list[Tensor] = []
         x = self.stem(x)
         for index, stage in enumerate(self.stages[: self.taps[-1] + 1]):
             x = stage(x)
             if index in self.taps:
-                found.append(x)
-        return found
+                maps.append(x)
+        return maps
 
     def headless(self) -> Backbone:
         """Drop the layers that only classification uses; returns itself."""

@@ -99,28 +99,19 @@ def materialize(module: nn.Module, seed: int = 0, device: str = "cpu") -> nn.Mod
     """Give every parameter and buffer on the meta device seeded values on ``device``, in place.
 
     Those that are already real stay. A shared parameter is filled once, under its first name.
-
-    Args:
-        module: the model.
-        seed: any whole number; another seed gives other weights.
-        device: where the values go.
-
-    Returns:
-        The module.
+    Another ``seed``, any whole number, gives other weights. Returns the module.
     """
-    made: dict[int, torch.Tensor] = {}
+    filled: dict[int, torch.Tensor] = {}
     for prefix, owner in module.named_modules():
         for leaf, old in list(_own(owner)):
             if old.device.type != "meta":
                 continue
-            if id(old) not in made:
+            if id(old) not in filled:
                 name = f"{prefix}.{leaf}" if prefix else leaf
                 values = torch.from_numpy(_values(owner, leaf, name, old.shape, seed))
                 tensor = values.reshape(old.shape).to(device, old.dtype)
-                is_parameter = isinstance(old, nn.Parameter)
-                made[id(old)] = nn.Parameter(tensor, old.requires_grad) if is_parameter else tensor
-            if isinstance(old, nn.Parameter):
-                owner._parameters[leaf] = made[id(old)]
-            else:
-                owner._buffers[leaf] = made[id(old)]
+                if isinstance(old, nn.Parameter):
+                    tensor = nn.Parameter(tensor, old.requires_grad)
+                filled[id(old)] = tensor
+            setattr(owner, leaf, filled[id(old)])
     return module

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from cspbench.models.blocks import Chain, ConvBnAct, SamePool, upsample
+from cspbench.models.blocks import Chain, ConvBnAct, SamePool, conv_chain, upsample
 from cspbench.models.detector import det
 
 SPP_KERNELS = (5, 9, 13)
@@ -78,13 +78,8 @@ class SpatialPyramidPool(nn.Module):
 
 def alternating(in_channels: int, width: int, convs: int, act: str) -> Chain:
     """1x1 to ``width``, 3x3 to twice that, and so on: ``convs`` convolutions."""
-    parts: list[nn.Module] = []
-    channels = in_channels
-    for index in range(convs):
-        out = 2 * width if index % 2 else width
-        parts.append(ConvBnAct(channels, out, 3 if index % 2 else 1, act=act))
-        channels = out
-    return Chain(parts, in_channels)
+    pair = ((width, 1), (2 * width, 3))
+    return conv_chain(in_channels, *(pair[index % 2] for index in range(convs)), act=act)
 
 
 def panet_width(c5: int) -> int:
@@ -106,6 +101,10 @@ class PanNeck(nn.Module):
         c3, c4, c5 = channels
         w5 = panet_width(c5)
         w4, w3 = w5 // 2, w5 // 4
+
+        def head(width: int) -> Chain:
+            return Chain([ConvBnAct(width, 2 * width, 3, act=act), det(2 * width)], width)
+
         before = alternating(c5, w5, 3, act)
         if spp:
             pools = SpatialPyramidPool(w5)
@@ -118,13 +117,13 @@ class PanNeck(nn.Module):
         self.up3 = ConvBnAct(w4, w3, act=act)
         self.lateral3 = ConvBnAct(c3, w3, act=act)
         self.mix3 = alternating(2 * w3, w3, 5, act)
-        self.out3 = Chain([ConvBnAct(w3, 2 * w3, 3, act=act), det(2 * w3)], w3)
+        self.out3 = head(w3)
         self.down4 = ConvBnAct(w3, w4, 3, 2, act=act)
         self.path4 = alternating(2 * w4, w4, 5, act)
-        self.out4 = Chain([ConvBnAct(w4, 2 * w4, 3, act=act), det(2 * w4)], w4)
+        self.out4 = head(w4)
         self.down5 = ConvBnAct(w4, w5, 3, 2, act=act)
         self.path5 = alternating(2 * w5, w5, 5, act)
-        self.out5 = Chain([ConvBnAct(w5, 2 * w5, 3, act=act), det(2 * w5)], w5)
+        self.out5 = head(w5)
 
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
         c3, c4, c5 = features

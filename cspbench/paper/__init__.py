@@ -1,1 +1,1 @@
-"""The paper held against measurements: claims, verdicts, tables reproduced, theory."""
+"""The paper checked against measurements: claims, verdicts, tables reproduced, theory."""

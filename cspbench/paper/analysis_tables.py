@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from cspbench.analysis.record import Analysis
 from cspbench.views.analysis_tables import Block, Row, Tables, with_id
 
-#: Published numbers that a table is worth for.
+#: Published numbers that make a table worth printing.
 _COMPARISONS = ("params", "bflops", "cio_paper", "max_layer_bflops", "bflops_change")
 
 

@@ -1,4 +1,4 @@
-"""The claims of the paper, each held against what was computed and measured here.
+"""The claims of the paper, each checked against what was computed and measured here.
 
 A claim is data (:func:`cspbench.literature.claims`); its ``test`` names one of the rules of
 :mod:`~cspbench.paper.counts` and :mod:`~cspbench.paper.speeds`, a pure function from
@@ -83,7 +83,7 @@ def models_of_claims() -> list[str]:
 
 
 def check(claim: Claim, evidence: Evidence) -> ClaimResult:
-    """A claim held against the evidence.
+    """A claim checked against the evidence.
 
     Raises:
         KeyError: the claim's test names no rule.

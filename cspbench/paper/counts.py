@@ -107,8 +107,8 @@ def at_least(test: Mapping[str, Any], evidence: Evidence) -> RuleResult:
 
 def _published(model: str, metric: str) -> float | None:
     name, _, side = model.partition("@")
-    found = literature.find(name, metric, input_side=int(side))
-    return found.value if found else None
+    number = literature.find(name, metric, input_side=int(side))
+    return number.value if number else None
 
 
 def count(test: Mapping[str, Any], evidence: Evidence) -> RuleResult:

@@ -1,4 +1,4 @@
-"""What the paper is held against: analyses of networks and measured cases, as plain data.
+"""What the paper is checked against: analyses of networks and measured cases, as plain data.
 
 Ratios are taken between cases of one run only, which took turns or were at least launched in turn.
 """
@@ -6,7 +6,6 @@ Ratios are taken between cases of one run only, which took turns or were at leas
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from cspbench import literature
 from cspbench.analysis.record import Analysis
 from cspbench.core.case import Case, ModelId
 from cspbench.errors import CspbenchError
+from cspbench.figures.cases import known
 from cspbench.measure.statistics import Interval, quotient
 from cspbench.models.spec import CONFIDENCE, MODELS, NECKS, Confidence
 from cspbench.store.ratios import InTurn
@@ -76,15 +76,15 @@ class Evidence:
     @functools.cached_property
     def _rows(self) -> dict[str, dict[Key, dict[str, Any]]]:
         """Case rows at batch 1 of plain backends, by run."""
-        found: dict[str, dict[Key, dict[str, Any]]] = {}
+        by_run: dict[str, dict[Key, dict[str, Any]]] = {}
         for run, frame in self.cases.items():
-            rows = found.setdefault(run, {})
+            rows = by_run.setdefault(run, {})
             for row in frame.to_dict(orient="records"):
                 case = Case.parse(str(row["id"]))
                 if case.batch == 1 and not case.backend.options:
                     key = (str(case.model_id), case.backend.name, case.threads)
                     rows[key] = {str(name): value for name, value in row.items()}
-        return found
+        return by_run
 
     def total(self, model: str, metric: str) -> float | None:
         """A total of a model's analysis, None if it was not analysed."""
@@ -109,13 +109,13 @@ class Evidence:
             for run, rows in reversed(self._rows.items()):
                 for threads in sorted({key[2] for key in rows if key[1] == backend}):
                     keys = {model: (model, backend, threads) for model in models}
-                    found = {
+                    measured = {
                         model: _measured(rows[key], run, self.in_turn.get(run))
                         for model, key in keys.items()
                         if key in rows and _has_latency(rows[key])
                     }
-                    if len(found) > len(best):
-                        best, chosen = found, backend
+                    if len(measured) > len(best):
+                        best, chosen = measured, backend
             if len(best) == len(models):
                 break
         missing = [model for model in models if model not in best]
@@ -161,9 +161,7 @@ class Evidence:
             bars = literature.figure7(model.partition("@")[0])
         except KeyError:
             return False
-        return (
-            max(bar.bflops for bar in bars) <= analysis.totals["max_layer_bflops"] + BAR_RESOLUTION
-        )
+        return max(bars) <= analysis.totals["max_layer_bflops"] + BAR_RESOLUTION
 
 
 def from_runs(runs: Sequence[Run]) -> Evidence:
@@ -222,14 +220,10 @@ def _labels(model: str) -> list[Confidence]:
 
 
 def _has_latency(row: Mapping[str, Any]) -> bool:
-    return _bound(row["latency_ms"]) is not None
+    return known(row["latency_ms"]) is not None
 
 
 def _measured(row: Mapping[str, Any], run: str, in_turn: InTurn | None) -> MeasuredCase:
-    low, high = _bound(row["latency_ms_low"]), _bound(row["latency_ms_high"])
+    low, high = known(row["latency_ms_low"]), known(row["latency_ms_high"])
     latency = Interval(float(row["latency_ms"]), low, high)
     return MeasuredCase(str(row["id"]), run, latency, in_turn)
-
-
-def _bound(value: Any) -> float | None:
-    return None if value is None or math.isnan(value) else float(value)

@@ -10,7 +10,8 @@ from cspbench.analysis.layer import Number
 from cspbench.analysis.record import Analysis
 from cspbench.core.case import ModelId
 from cspbench.literature import Published
-from cspbench.models.spec import CONFIDENCE, NECKS
+from cspbench.models.spec import NECKS
+from cspbench.paper.evidence import weakest
 
 #: What the ablation's percentages are relative to.
 BASELINE = "peleenet"
@@ -27,7 +28,7 @@ class Quantity(NamedTuple):
     convention: str
 
 
-#: First found counts: parameters in the convention that the source prints.
+#: Parameters in the convention that the source prints: the first with a published number counts.
 PARAMS = (
     Quantity("params_conv_m", "params_conv", 1e6, "weights of convolutions"),
     Quantity("params_file_m", "params_file", 1e6, "floats of a Darknet file"),
@@ -66,7 +67,7 @@ def published_row(analysis: Analysis, baseline: Analysis | None = None) -> dict[
         "macs": totals["macs"],
     }
     accuracy = {metric: _find(model, metric) for metric in ACCURACY}
-    row |= {metric: found.text if found else None for metric, found in accuracy.items()}
+    row |= {metric: number.text if number else None for metric, number in accuracy.items()}
     return row | {"confidence": _confidence(model, row)}
 
 
@@ -79,7 +80,7 @@ def compare(
     (for a change in percent: ours - published); both None without a published number.
     """
     ours = None if count is None else count / quantity.unit
-    found: dict[str, Any] = {
+    compared: dict[str, Any] = {
         "convention": quantity.convention,
         "published": None if published is None else published.text,
         "ours": ours,
@@ -89,10 +90,10 @@ def compare(
         "note": None if published is None else published.note or None,
     }
     if published is not None and published.value is not None and ours is not None:
-        found["equal"] = published.agrees(ours)
+        compared["equal"] = published.agrees(ours)
         relative = quantity is not CHANGE
-        found["difference"] = published.residual(ours) if relative else ours - published.value
-    return found
+        compared["difference"] = published.residual(ours) if relative else ours - published.value
+    return compared
 
 
 def needs_baseline(analysis: Analysis) -> str | None:
@@ -160,7 +161,7 @@ def _confidence(model: ModelId, row: dict[str, Any]) -> str | None:
     known = any(count is not None for count in counts) or any(row[name] for name in ACCURACY)
     if model.model.options and (not known or False in counts):
         return "open"
-    return max(labels, key=list(CONFIDENCE).index)
+    return weakest(labels)
 
 
 def readable(rows: Sequence[dict[str, Any]]) -> tuple[list[dict[str, str]], list[str]]:
@@ -173,14 +174,16 @@ def readable(rows: Sequence[dict[str, Any]]) -> tuple[list[dict[str, str]], list
     for row in rows:
         cells = {"id": row["id"], "label": row["confidence"] or ""}
         for name, heading in (("params", "params (M)"), ("bflops", "BFLOPs")):
-            found, short = row[name], heading.partition(" ")[0]
-            cells[f"published {heading}"] = found["published"] or literature.NOT_FOUND
-            cells[f"our {short}"] = _ours(found)
-            cells[f"{short} difference"] = _difference(found)
+            compared, short = row[name], heading.partition(" ")[0]
+            cells[f"published {heading}"] = compared["published"] or literature.NOT_FOUND
+            cells[f"our {short}"] = _ours(compared)
+            cells[f"{short} difference"] = _difference(compared)
             if name == "params":
-                cells["counted as"] = found["convention"]
-            if found["note"]:
-                sentences.append(f"{row['id']}: {heading} {found['published']}: {found['note']}")
+                cells["counted as"] = compared["convention"]
+            if compared["note"]:
+                sentences.append(
+                    f"{row['id']}: {heading} {compared['published']}: {compared['note']}"
+                )
         cells["PyTorch params (M)"] = f"{row['params_pytorch'] / 1e6:.3f}"
         cells["GMACs"] = f"{row['macs'] / 1e9:.3f}"
         for metric, heading in zip(ACCURACY, ("top-1 (%)", "AP50 (%)"), strict=True):
@@ -203,17 +206,17 @@ _FURTHER = {
 }
 
 
-def _ours(found: dict[str, Any]) -> str:
+def _ours(compared: dict[str, Any]) -> str:
     """Ours with at least three decimals, and no fewer than were printed."""
-    digits = max(3, len((found["published"] or "").partition(".")[2]))
-    return "" if found["ours"] is None else f"{found['ours']:.{digits}f}"
+    digits = max(3, len((compared["published"] or "").partition(".")[2]))
+    return "" if compared["ours"] is None else f"{compared['ours']:.{digits}f}"
 
 
-def _difference(found: dict[str, Any]) -> str:
-    if found["difference"] is None:
+def _difference(compared: dict[str, Any]) -> str:
+    if compared["difference"] is None:
         return ""
-    if found["equal"]:
+    if compared["equal"]:
         return "equal"
-    if found["convention"] == CHANGE.convention:
-        return f"{found['difference']:+.1f} points"
-    return f"{found['difference']:+.1%}"
+    if compared["convention"] == CHANGE.convention:
+        return f"{compared['difference']:+.1f} points"
+    return f"{compared['difference']:+.1%}"

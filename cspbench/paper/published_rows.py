@@ -7,15 +7,10 @@ from typing import Any
 from cspbench import literature
 from cspbench.analysis.record import Analysis
 from cspbench.core.case import ModelId
+from cspbench.paper.published_counts import BFLOPS, CIO, PARAMS
 
 #: Published metric -> our total and its unit. What we do not compute (accuracy, fps) is not here.
-COMPUTED = {
-    "params_conv_m": ("params_conv", 1e6),
-    "params_file_m": ("params_file", 1e6),
-    "params_m": ("params", 1e6),
-    "bflops": ("bflops", 1.0),
-    "cio_paper_m": ("cio_paper", 1e6),
-}
+COMPUTED = {counted.metric: counted for counted in (*PARAMS, BFLOPS, CIO)}
 
 
 def published_rows(model: ModelId, analysis: Analysis) -> list[dict[str, Any]]:
@@ -26,10 +21,12 @@ def published_rows(model: ModelId, analysis: Analysis) -> list[dict[str, Any]]:
     """
     rows = []
     for number in literature.published(str(ModelId(model.model, model.neck))):
-        total, unit = COMPUTED.get(number.metric, (None, 1.0))
+        counted = COMPUTED.get(number.metric)
         fits = number.input is None or model.input == (number.input, number.input)
         fixed = number.metric.startswith("params")
-        ours = analysis.totals[total] / unit if total and (fits or fixed) else None
+        ours = None
+        if counted is not None and (fits or fixed):
+            ours = analysis.totals[counted.total] / counted.unit
         rows.append(
             {
                 "metric": number.metric,

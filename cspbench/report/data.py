@@ -31,6 +31,11 @@ LOG_CHARACTERS = 4000
 HISTOGRAM_SHARE = 0.99
 #: Layer tables of more models would make the file too large; they are in run.json.
 MAX_LAYER_TABLES = 60
+CASE_FACTS = (
+    "index", "run", "id", "model_id", "family", "backend", "batch", "threads", "gamma", "status",
+    "outcome", "reason", "flags", "latency_ms", "latency_low", "latency_high", "half_width",
+    "p90_ms", "p99_ms", "fps", "samples", "max_relative_error", "command",
+)  # fmt: skip
 LAYER_COLUMNS = (
     "index", "name", "op", "output_shapes", "params", "macs", "bflops", "traffic_bytes",
 )  # fmt: skip
@@ -66,47 +71,19 @@ def to_script(data: Json) -> str:
 
 
 def _run(run: Run) -> Json:
-    meta = run.stored.meta
-    return {
-        "name": run.name,
-        "created": meta["created"],
-        "cspbench": meta["cspbench"],
-        "suite": meta["suite"],
-        "environment": run.environment,
-    }
+    facts = {key: run.stored.meta[key] for key in ("created", "cspbench", "suite")}
+    return {"name": run.name, **facts, "environment": run.environment}
 
 
 def _case(row: CaseRow, accuracy: str | None) -> Json:
     values = metric_values(row.totals)
     samples = [value / 1e6 for one in row.record.times for value in one.latencies_ns]
-    return {
-        "index": row.index,
-        "run": row.run,
-        "id": row.id,
-        "model_id": row.model_id,
-        "family": row.family,
-        "backend": row.backend,
-        "batch": row.batch,
-        "threads": row.threads,
-        "gamma": row.gamma,
-        "status": row.status,
-        "outcome": row.outcome,
-        "reason": row.reason,
-        "flags": row.flags,
-        "latency_ms": _rounded(row.latency_ms),
-        "latency_low": _rounded(row.latency_low),
-        "latency_high": _rounded(row.latency_high),
-        "half_width": _rounded(row.half_width),
-        "p90_ms": _rounded(row.p90_ms),
-        "p99_ms": _rounded(row.p99_ms),
-        "fps": _rounded(row.fps),
-        "samples": row.samples,
-        "max_relative_error": _rounded(row.max_relative_error),
+    facts = {name: getattr(row, name) for name in CASE_FACTS}
+    return {name: _rounded(v) if isinstance(v, float) else v for name, v in facts.items()} | {
         "bflops": values["bflops"],
         "params_m": values["params_m"],
         "metrics": {column: values[column] for column in other_columns(CASE_COLUMNS)},
         "accuracy": accuracy,
-        "command": row.command,
         "histogram": histogram(samples) if samples else None,
         "launches": [_launch(launch) for launch in row.record.launches],
     }

@@ -17,14 +17,7 @@ _WIDTH, _HEIGHT, _BAR_WIDTH = 80, 18, 40
 def spread(
     estimate: float, low: float | None, high: float | None, launch_values: Sequence[float]
 ) -> Markup:
-    """Launch medians (dots) over the interval (bar), relative to the estimate.
-
-    Args:
-        estimate: the printed value.
-        low: lower end of its interval, or None.
-        high: upper end, or None.
-        launch_values: one value a launch, in the unit of the estimate.
-    """
+    """Launch values (dots) over the interval (bar), relative to the estimate, in one unit."""
     parts = [
         f'<line class="axis" x1="{_WIDTH / 2:g}" x2="{_WIDTH / 2:g}" y1="1" y2="{_HEIGHT - 1}"/>'
     ]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cspbench.core.text import percent
 from cspbench.figures.cases import plain
 from cspbench.report import numbers
 from cspbench.report.rows import CaseRow
+from cspbench.report.section import Line
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,22 +25,7 @@ COLUMNS = (
 _CONVOLUTIONS = ("conv", "linear", "matmul")
 
 
-@dataclass(frozen=True)
-class ProfileLine:
-    """Where the time of a profiled case goes, as text; shares are of the whole inference."""
-
-    model: str
-    setting: str
-    total: str
-    convolutions: str
-    copies: str
-    unjoined: str
-    residual: str
-    slowest: str
-    slowest_share: str
-
-
-def profiles(runs: Sequence[Run], rows: Sequence[CaseRow]) -> list[ProfileLine]:
+def profiles(runs: Sequence[Run], rows: Sequence[CaseRow]) -> list[Line]:
     """One line a case whose layers were timed."""
     by_case = _by_case(runs)
     return [
@@ -81,7 +66,7 @@ def _cell(value: Any) -> Any:
     return None if value is None or value != value else float(f"{value:.4g}")  # noqa: PLR0124
 
 
-def _line(row: CaseRow, frame: pd.DataFrame) -> ProfileLine:
+def _line(row: CaseRow, frame: pd.DataFrame) -> Line:
     entries, residual = frame.iloc[:-1], frame.iloc[-1]
     total = float(frame["time_ms"].sum())
     slowest = entries.iloc[int(entries["time_ms"].to_numpy().argmax())] if len(entries) else None
@@ -89,18 +74,18 @@ def _line(row: CaseRow, frame: pd.DataFrame) -> ProfileLine:
     def share(chosen: pd.DataFrame) -> str:
         return percent(float(chosen["time_ms"].sum()) / total) if total else numbers.MISSING
 
-    return ProfileLine(
-        model=row.model_id,
-        setting=row.setting,
-        total=numbers.milliseconds(total),
-        convolutions=share(entries[entries["kind"].isin(_CONVOLUTIONS)]),
-        copies=share(entries[entries["kind"] == "copy"]),
-        unjoined=share(entries[entries["kind"].isna()]),
-        residual=percent(float(residual["time_ms"]) / total) if total else numbers.MISSING,
-        slowest=numbers.MISSING if slowest is None else plain(slowest["entry"]),
-        slowest_share=(
+    return {
+        "model": row.model_id,
+        "setting": row.setting,
+        "total": numbers.milliseconds(total),
+        "convolutions": share(entries[entries["kind"].isin(_CONVOLUTIONS)]),
+        "copies": share(entries[entries["kind"] == "copy"]),
+        "unjoined": share(entries[entries["kind"].isna()]),
+        "residual": percent(float(residual["time_ms"]) / total) if total else numbers.MISSING,
+        "slowest": numbers.MISSING if slowest is None else plain(slowest["entry"]),
+        "slowest_share": (
             numbers.MISSING
             if slowest is None or not total
             else percent(float(slowest["time_ms"]) / total)
         ),
-    )
+    }

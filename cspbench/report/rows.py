@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,13 +9,13 @@ from typing import Any
 
 from cspbench.core.case import Case, ModelId, format_value
 from cspbench.core.statuses import NOT_RUNNABLE, Status
-from cspbench.figures.cases import axis_value, family, is_csp, plain
+from cspbench.figures.cases import axis_value, family, is_csp, known, plain
 from cspbench.measure.statistics import Interval, quotient
 from cspbench.store.ratios import InTurn
 from cspbench.store.records import Record
 from cspbench.views.frames import Run
 
-#: How the notes of a run start that tell of a changed setting.
+#: How those notes of a run begin that name a changed setting.
 _SET_NOTE = "set: "
 
 
@@ -172,15 +171,15 @@ def _row(index: int, run: Run, record: Record, row: Mapping[Any, Any]) -> CaseRo
         status=record.status.value,
         reason=plain(record.reason),
         flags=record.flags,
-        latency_ms=_number(row["latency_ms"]),
-        latency_low=_number(row["latency_ms_low"]),
-        latency_high=_number(row["latency_ms_high"]),
-        p90_ms=_number(row["p90_ms"]),
-        p99_ms=_number(row["p99_ms"]),
-        fps=_number(row["fps"]),
+        latency_ms=known(row["latency_ms"]),
+        latency_low=known(row["latency_ms_low"]),
+        latency_high=known(row["latency_ms_high"]),
+        p90_ms=known(row["p90_ms"]),
+        p99_ms=known(row["p99_ms"]),
+        fps=known(row["fps"]),
         launches=int(row["launches"]),
         samples=int(row["samples"]),
-        max_relative_error=_number(row["max_relative_error"]),
+        max_relative_error=known(row["max_relative_error"]),
         launch_medians_ms=record.launch_medians_ms,
         totals=run.totals(record.case),
         command=repeat_command(run, record.case),
@@ -199,9 +198,3 @@ def _side(model: ModelId) -> int | None:
     if model.input is None or model.input[0] != model.input[1]:
         return None
     return model.input[0]
-
-
-def _number(value: Any) -> float | None:
-    if value is None or math.isnan(value):
-        return None
-    return float(value)

@@ -1,4 +1,4 @@
-"""What a section of the report is, what it is made from, and the registry of all sections."""
+"""What a section of the report is, its data, and the registry of all sections."""
 
 from __future__ import annotations
 
@@ -15,10 +15,13 @@ if TYPE_CHECKING:
     from cspbench.report.rows import CaseRow
     from cspbench.views.frames import Run
 
+#: A row of a section's table as text, by the names that its template uses.
+Line = dict[str, str]
+
 
 @dataclass(frozen=True)
 class ReportContext:
-    """What a section is made from.
+    """The data of a section.
 
     Attributes:
         stored: the runs as they were loaded.
@@ -89,6 +92,26 @@ class SectionSpec:
         """Text of the template."""
         template = self.template
         return template if isinstance(template, str) else template.read_text(encoding="utf-8")
+
+
+def own_section(
+    file: str,
+    order: int,
+    heading: str,
+    data: Callable[[ReportContext], Mapping[str, Any]],
+    *,
+    name: str = "",
+    title: str = "",
+    **others: Any,
+) -> SectionSpec:
+    """A section of cspbench's own, whose template lies beside its file.
+
+    Without a ``name`` it has that of the file; without a ``title`` the heading stands in the table
+    of contents too.
+    """
+    path, title = Path(file), title or heading
+    template = path.with_suffix(".html")
+    return SectionSpec(name or path.stem, heading, title, order, data, template, **others)
 
 
 SECTIONS: Registry[SectionSpec] = Registry(

@@ -63,11 +63,8 @@ def with_id(analysis: Analysis, rows: Sequence[Row]) -> list[Row]:
 def totals(analyses: Sequence[Analysis], view: str, layers: bool, readable: bool) -> Tables:
     """One row an analysis: the totals of a view (``overview``, ``memory``, ``balance``).
 
-    Args:
-        analyses: what to show.
-        view: which totals.
-        layers: whether each JSON object lists its layers.
-        readable: whether rows are for people: headings, units and rounded numbers.
+    With ``layers`` each JSON object lists its layers. ``readable`` rows are for people: headings,
+    units and rounded numbers.
     """
     rows = []
     for analysis in analyses:

@@ -31,11 +31,7 @@ def run_differences(
 ) -> list[str]:
     """What differs between the machines of two runs, a phrase each; of fleets, board by board.
 
-    Args:
-        base: the older run.
-        head: the newer one.
-        use: what they are compared for.
-        severity: only differences that do this; all that the use does not ignore by default.
+    With ``severity`` only differences of that; without, all that the use does not ignore.
     """
 
     def between(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

@@ -22,6 +22,7 @@ from cspbench.core.statuses import FLAGS
 from cspbench.errors import CspbenchError
 from cspbench.jobs.spec import JOBS
 from cspbench.jobs.time import TimeResult
+from cspbench.measure.memory import MemoryUse
 from cspbench.store.ceilings import known_ceilings
 from cspbench.store.launch import Launch
 from cspbench.store.ratios import InTurn
@@ -63,24 +64,19 @@ INTERFERENCE_COLUMNS = (
     "steal_s", "foreign_cpu_s", "own_cpu_s", "load_1m_before", "load_1m_after",
     "voluntary_switches", "involuntary_switches",
 )  # fmt: skip
-#: What a device told of its runs beside the host's clock, in ns: column -> name in the launch.
+#: Times by the device's own clock, in ns: column -> name in the launch.
 DEVICE_COLUMNS = {
     "device_ms": "device_ns", "enqueue_ms": "enqueue_ns", "transfer_ms": "transfer_ns",
 }  # fmt: skip
 ENERGY_COLUMNS = ("energy_per_inference_j", "power_w", "idle_power_w", "energy_method")
 #: Columns of numbers that may be missing.
-NUMBER_COLUMNS = frozenset(
-    ("latency_ms", "latency_ms_low", "latency_ms_high", "p90_ms",
-     "p99_ms", "fps", "max_relative_error", "peak_memory_bytes", "loaded_bytes", "retained_bytes",
-     "transient_bytes", "device_peak_bytes", "energy_per_inference_j", "power_w", "idle_power_w",
-     "throughput_fps", "scaling_efficiency", "drift", "compile_seconds", "seconds",
-     "median_ms", "relative_half_width",
-     "load_ms", "first_ms", "device_ms", "enqueue_ms", "transfer_ms",
-     "steal_s", "foreign_cpu_s", "own_cpu_s", "load_1m_before", "load_1m_after",
-     "voluntary_switches", "involuntary_switches", "device_loaded_bytes", "device_retained_bytes",
-     "device_transient_bytes", "device_process_bytes", "faults_per_inference", "system_share",
-     *RATIO_NUMBERS)
-)  # fmt: skip
+NUMBER_COLUMNS = frozenset((
+    "latency_ms", "latency_ms_low", "latency_ms_high", "p90_ms", "p99_ms", "fps",
+    "max_relative_error", "throughput_fps", "scaling_efficiency", "drift", "compile_seconds",
+    "seconds", "median_ms", "relative_half_width", "load_ms", "first_ms", "faults_per_inference",
+    "system_share", *RATIO_NUMBERS,
+    *MemoryUse.bytes_names(), *ENERGY_COLUMNS[:3], *DEVICE_COLUMNS, *INTERFERENCE_COLUMNS,
+))  # fmt: skip
 SAMPLE_COLUMNS = ("case", "number", "index", "latency_ms")
 
 
@@ -229,15 +225,16 @@ class Run:
         from cspbench.views.layer_times import Conditions
 
         case = Case.parse(case_id)
-        key, found = self.ceilings(case_id)
+        key, ceilings = self.ceilings(case_id)
         device = key.partition("/")[0]
-        told = f"unknown: cspbench ceilings --device {device} --threads {case.threads}"
+        unknown = f"unknown: cspbench ceilings --device {device} --threads {case.threads}"
         name, options = case.backend.name, dict(case.backend.options)
         if name in BACKENDS:
             precision = precision_of(BACKENDS.get(name), options)
         else:
             precision = str(options.get("precision", PRECISION))
-        return Conditions(case.batch, precision, found or {}, key if found or not key else told)
+        label = key if ceilings or not key else unknown
+        return Conditions(case.batch, precision, ceilings or {}, label)
 
     @functools.cached_property
     def analyses(self) -> dict[str, Analysis]:
@@ -343,9 +340,9 @@ def _of_jobs(record: Record, case: Case) -> dict[str, Any]:
     """What the kinds of launches that the case had bring to its row."""
     row: dict[str, Any] = {}
     for kind in JOBS:
-        found = record.newest(kind.name) if kind.columns else None
-        if found is not None:
-            row |= {column: value(case, found) for column, value in kind.columns.items()}
+        result = record.newest(kind.name) if kind.columns else None
+        if result is not None:
+            row |= {column: value(case, result) for column, value in kind.columns.items()}
     return row
 
 
@@ -385,7 +382,7 @@ def _scaled(value: float | None, unit: float) -> float | None:
 
 
 def _launch_row(launch: Launch, median_ms: float | None) -> dict[str, Any]:
-    """A launch's row; its median is given where the case's row needed it too."""
+    """A launch's row; ``median_ms`` is its median where the case's row needed it too."""
     row = {column: getattr(launch, column) for column in LAUNCH_FACTS}
     row["status"] = launch.status.value
     row["flags"] = list(launch.flags)
@@ -403,5 +400,5 @@ def _launch_row(launch: Launch, median_ms: float | None) -> dict[str, Any]:
     row["steady"] = result.warmup.steady
     row["drift"] = result.drift.relative if result.drift else None
     row |= {name: getattr(result.interference, name, None) for name in INTERFERENCE_COLUMNS}
-    told = result.device or {}
-    return row | {column: _scaled(told.get(name), 1e6) for column, name in DEVICE_COLUMNS.items()}
+    times = result.device or {}
+    return row | {column: _scaled(times.get(name), 1e6) for column, name in DEVICE_COLUMNS.items()}

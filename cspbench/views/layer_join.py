@@ -39,7 +39,7 @@ def join(times: LayerTimes, layers: Sequence[Layer]) -> list[LayerRow]:
     Entries without time whose layers were computed by another one are left out.
 
     Args:
-        times: what a launch of the layer profiler found.
+        times: the result of a launch of the layer profiler.
         layers: of the Analysis of the same model; may be empty.
     """
     nodes = [
@@ -69,11 +69,11 @@ def match(nodes: Sequence[Node], layers: Sequence[Layer]) -> dict[int, int]:
     """Pair nodes with layers, family by family; a family that does not fit is left out."""
     positions: dict[int, int] = {}
     for kind in {layer.kind for layer in layers} - {UNSUPPORTED, "view", "create"}:
-        ours = [number for number, node in enumerate(nodes) if kind_of_node(node) == kind]
-        theirs = [number for number, layer in enumerate(layers) if layer.kind == kind]
-        if len(ours) != len(theirs):
+        of_nodes = [number for number, node in enumerate(nodes) if kind_of_node(node) == kind]
+        of_layers = [number for number, layer in enumerate(layers) if layer.kind == kind]
+        if len(of_nodes) != len(of_layers):
             continue
-        pairs = dict(zip(ours, theirs, strict=True))
+        pairs = dict(zip(of_nodes, of_layers, strict=True))
         if kind in _NAMED and not all(
             _same_tail(nodes[node].name, layers[layer].name) for node, layer in pairs.items()
         ):
@@ -117,7 +117,7 @@ def _absorb(rows: Sequence[LayerRow], layers: Sequence[Layer]) -> list[LayerRow]
         if layer.kind not in FOLDABLE_KINDS or number in owner:
             continue
         makers = {maker[value] for value in layer.inputs if value in maker}
-        owners = {owner[made] for made in makers if made in owner}
+        owners = {owner[layer_number] for layer_number in makers if layer_number in owner}
         if len(owners) == 1:
             owner[number] = owners.pop()
     computed: dict[int, set[int]] = {}

@@ -11,37 +11,26 @@ if TYPE_CHECKING:
 
     from cspbench.views.frames import Run
 
-#: How numbers are printed in the forms that people read.
-NUMBERS = {
-    "latency_ms": ".2f",
-    "latency_ms_low": ".2f",
-    "latency_ms_high": ".2f",
-    "p90_ms": ".2f",
-    "p99_ms": ".2f",
-    "fps": ".1f",
-    "ratio": ".3f",
-    "ratio_low": ".3f",
-    "ratio_high": ".3f",
-    "ratio_all_low": ".3f",
-    "ratio_all_high": ".3f",
-    "ratio_blocks": ".0f",
-    "waiting": "+.3f",
-    "faults_per_inference": ".0f",
-    "system_share": ".3f",
-    "peak_mib": ".1f",
-    "median_ms": ".2f",
-    "load_ms": ".0f",
-    "first_ms": ".1f",
-    "seconds": ".1f",
-    "samples": ".0f",
-    "number": ".0f",
-    "time_ms": ".3f",
-    "share": ".3f",
-    "gflops_per_s": ".1f",
-    "gb_per_s": ".1f",
-    "compute_utilisation": ".3f",
-    "memory_utilisation": ".3f",
+#: Decimals of numbers in the forms that people read.
+_BY_DIGITS: dict[int, tuple[str, ...]] = {
+    0: ("load_ms", "samples", "number", "ratio_blocks", "faults_per_inference"),
+    1: ("fps", "peak_mib", "first_ms", "seconds", "gflops_per_s", "gb_per_s"),
+    2: ("latency_ms", "latency_ms_low", "latency_ms_high", "p90_ms", "p99_ms", "median_ms"),
+    3: (
+        "time_ms",
+        "share",
+        "compute_utilisation",
+        "memory_utilisation",
+        "waiting",
+        "system_share",
+        "ratio",
+        "ratio_low",
+        "ratio_high",
+        "ratio_all_low",
+        "ratio_all_high",
+    ),
 }
+NUMBERS = {column: f".{digits}f" for digits, names in _BY_DIGITS.items() for column in names}
 CASE_TABLE = (
     "id", "params_m", "macs_g", "bflops", "latency_ms", "interval", "ratio", "ratio_interval",
     "ratio_group", "p90_ms", "p99_ms", "fps", "peak_mib", "flags", "status",
@@ -94,19 +83,12 @@ def case_low_priority() -> tuple[str, ...]:
     return (*other_columns(CASE_TABLE), *launch_columns(), *LOW_PRIORITY)
 
 
-def reason_table(run: Run) -> pd.DataFrame:
-    """Cases that were not measured, with the reason."""
-    cases = run.cases
-    return cases.loc[cases["status"] != "ok", ["id", "status", "reason"]]
-
-
 def reason_groups(run: Run) -> pd.DataFrame:
-    """The same as people read it: cases of a backend that share a reason are one row."""
+    """Why cases were not measured: those of a backend that share a reason are one row."""
     import pandas as pd
 
-    groups = reason_table(run).groupby(
-        [run.cases["backend"], "status", "reason"], sort=False, dropna=False
-    )["id"]
+    cases = run.cases[run.cases["status"] != "ok"]
+    groups = cases.groupby(["backend", "status", "reason"], sort=False, dropna=False)["id"]
     rows = [
         (ids.iloc[0] if len(ids) == 1 else f"{len(ids)} cases on {backend}", status, reason)
         for (backend, status, reason), ids in groups

@@ -19,7 +19,15 @@ from cspbench.artifacts.program import load_program
 from cspbench.artifacts.tensors import as_list
 from cspbench.backends import _torch_cuda
 from cspbench.backends._torch_fold import fold_batch_norms
-from cspbench.backends.spec import BACKENDS, PRECISIONS, Compiles, DeviceMemory, DeviceTimes, Warms
+from cspbench.backends.spec import (
+    BACKENDS,
+    PRECISIONS,
+    Compiles,
+    DeviceMemory,
+    DeviceTimes,
+    Warms,
+    Workload,
+)
 from cspbench.errors import Unsupported
 from cspbench.measure.agreement import relative_error
 
@@ -304,7 +312,7 @@ def test_a_flush_is_refused_where_none_would_happen(program):
     with pytest.raises(Unsupported, match="scope inference"):
         backend.load(program[0], {"flush_l2": True, "scope": "pipeline"}, 1)
     with pytest.raises(Unsupported, match="overlap"):
-        backend.throughput(program[0], {"flush_l2": True}, 1, [array], 0.1)
+        backend.throughput(Workload(program[0], {"flush_l2": True}, 1, [array], 0.1))
 
 
 @pytest.mark.gpu

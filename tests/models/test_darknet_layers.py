@@ -493,7 +493,7 @@ def test_yolov1_detection_reads_a_vector():
     # 3 * 3 places of 2 boxes (1 + 4 numbers) and 5 classes: 135 numbers.
     body = "[connected]\noutput=135\n[detection]\nside=3\nnum=2\ncoords=4\nclasses=5\n"
     assert run(body).shape == (2, 135, 1, 1)
-    with pytest.raises(InputError, match="reads 135 numbers, but 134 are before it"):
+    with pytest.raises(InputError, match="reads 135 numbers, but the layer before it has 134"):
         network(body.replace("output=135", "output=134"))
 
 

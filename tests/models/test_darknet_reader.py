@@ -60,11 +60,11 @@ def test_short_names_and_network():
 
 
 WRONG = {
-    "empty": ("", "a.cfg: holds no [net] section, so no network"),
-    "only comments": ("# nothing\n", "a.cfg: holds no [net] section, so no network"),
+    "empty": ("", "a.cfg: has no [net] section, so it is not a network"),
+    "only comments": ("# nothing\n", "a.cfg: has no [net] section, so it is not a network"),
     "no net": (CONV, "a.cfg:1: the first section must be [net], not [convolutional]"),
     "no layers": (NET, "a.cfg:1: [net] is not followed by any layer"),
-    "second net": (NET + CONV + NET, "a.cfg:9: [net] stands a second time"),
+    "second net": (NET + CONV + NET, "a.cfg:9: [net] appears a second time"),
     "no width": (
         "[net]\nheight=16\nchannels=3\n" + CONV,
         "a.cfg:1: [net] needs width=: networks without an image as input are not supported",
@@ -72,7 +72,7 @@ WRONG = {
     "cut header": (NET + "[convolu", "a.cfg:5: '[convolu' is not a [section]"),
     "cut key": (NET + CONV + "activa", "a.cfg:9: 'activa' is neither [section] nor key=value"),
     "no value": (NET + "[net]\nsize=\n", "a.cfg:6: 'size=' is neither [section] nor key=value"),
-    "option first": ("width=1\n" + NET, "a.cfg:1: 'width=1' stands before the first section"),
+    "option first": ("width=1\n" + NET, "a.cfg:1: 'width=1' comes before the first section"),
     "typo": (
         NET + "[convolutionl]\n",
         "a.cfg:5: [convolutionl] is not a Darknet section (did you mean 'convolutional'?)",

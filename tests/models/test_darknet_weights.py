@@ -160,7 +160,7 @@ def test_too_long(tmp_path):
     file = tmp_path / "a.weights"
     write_weights(network(seed=1), file)
     file.write_bytes(file.read_bytes() + b"1234")
-    with pytest.raises(InputError, match="holds 4 bytes more than the 5600 values"):
+    with pytest.raises(InputError, match="has 4 bytes more than the 5600 values"):
         read_weights(network(), file)
 
 

@@ -310,7 +310,7 @@ def test_weights_never_run_code(tmp_path):
     for name, message in (
         ("a.pt", "is not a checkpoint of plain tensors"),
         ("b.pt", "is not a checkpoint of plain tensors"),
-        ("c.pt", "holds a list, not a state dict"),
+        ("c.pt", "contains a list, not a state dict"),
         ("d.pt", "does not fit the model .*size mismatch for weight"),
     ):
         with pytest.raises(InputError, match=message):

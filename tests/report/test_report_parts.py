@@ -125,13 +125,13 @@ def test_ratio_joins_both_intervals() -> None:
 
 
 def test_ablation_sets_variants_beside_the_plain_network(demo: Run) -> None:
-    lines = {(line.model, line.setting): line for line in ablation(case_rows([demo]))}
+    lines = {(line["model"], line["setting"]): line for line in ablation(case_rows([demo]))}
     plain = lines["peleenet@224", "opencv-cpu"]
-    assert (plain.gamma, plain.fusion, plain.change) == ("–", "not split", "–")
+    assert (plain["gamma"], plain["fusion"], plain["change"]) == ("–", "not split", "–")
     csp = lines["csppeleenet@224", "opencv-cpu"]
     # 600 of 800 MACs; about 10 of 12 ms.
-    assert (csp.gamma, csp.fusion, csp.bflops_change) == ("0.5", "csp", "−25 %")
-    assert csp.change in ("−16 %", "−17 %", "−18 %")
+    assert (csp["gamma"], csp["fusion"], csp["bflops_change"]) == ("0.5", "csp", "−25 %")
+    assert csp["change"] in ("−16 %", "−17 %", "−18 %")
     assert ("csppeleenet-ref+prn@320", "opencv-cpu") not in lines, "one variant is no ablation"
 
 
@@ -141,15 +141,19 @@ def test_speed_classes_name_their_most_accurate_case(tmp_path: Path) -> None:
     launches = {SLOW: exact(SLOW, 40, 40), FAST: exact(FAST, 20, 20), third: exact(third, 12.5)}
     ap50 = {"peleenet@224": 50.0, "csppeleenet@224": 40.0, "csppeleenet@320": 30.0}
     slow, middle = speed_classes(rows_of(tmp_path, launches), ap50)
-    assert (slow.name, slow.cases, slow.model) == ("below 30", 1, "peleenet@224")
-    assert (middle.name, middle.cases, middle.model) == ("30 to 100", 2, "csppeleenet@224")
-    assert middle.per_ms == "2.00"  # 40 points in 20 ms
+    assert (slow["name"], slow["cases"], slow["model"]) == ("below 30", "1", "peleenet@224")
+    assert (middle["name"], middle["cases"], middle["model"]) == (
+        "30 to 100",
+        "2",
+        "csppeleenet@224",
+    )
+    assert middle["per_ms"] == "2.00"  # 40 points in 20 ms
 
 
 def test_balance_names_the_largest_layer(demo: Run) -> None:
     [pelee, *_] = balance([demo], case_rows([demo]))
-    assert (pelee.model, pelee.name) == ("peleenet@224", "stages.0.conv1")
-    assert pelee.share == "50.0 %"  # 400 of 800 MACs
+    assert (pelee["model"], pelee["name"]) == ("peleenet@224", "stages.0.conv1")
+    assert pelee["share"] == "50.0 %"  # 400 of 800 MACs
 
 
 def test_roofline_sets_the_prediction_beside_the_measurement(tmp_path: Path) -> None:
@@ -166,18 +170,18 @@ def test_roofline_sets_the_prediction_beside_the_measurement(tmp_path: Path) -> 
                              "overhead_us": 1.0}},
     )  # fmt: skip
     [line] = roofline([run], case_rows([run]))
-    assert (line.model, line.predicted, line.ratio) == ("peleenet@224", "2.001", "2.00")
-    assert (line.compute, line.memory, line.overhead) == ("0 %", "100 %", "0 %")
+    assert (line["model"], line["predicted"], line["ratio"]) == ("peleenet@224", "2.001", "2.00")
+    assert (line["compute"], line["memory"], line["overhead"]) == ("0 %", "100 %", "0 %")
 
 
 def test_profiles_say_where_the_time_goes(demo: Run) -> None:
     """1 + 4 + 2 + 1 of 10 ms in convolutions, 2 ms between the layers."""
     rows = case_rows([demo])
     [line] = profiles([demo], rows)
-    assert (line.model, line.total) == ("peleenet@224", "10.00")
-    assert (line.convolutions, line.copies, line.unjoined) == ("80 %", "0 %", "0 %")
-    assert (line.residual, line.slowest_share) == ("20 %", "40 %")
-    assert line.slowest == "/stages.0/conv1/Conv"
+    assert (line["model"], line["total"]) == ("peleenet@224", "10.00")
+    assert (line["convolutions"], line["copies"], line["unjoined"]) == ("80 %", "0 %", "0 %")
+    assert (line["residual"], line["slowest_share"]) == ("20 %", "40 %")
+    assert line["slowest"] == "/stages.0/conv1/Conv"
     table = profile_tables([demo], rows)["0"]
     times = [row[table["columns"].index("time_ms")] for row in table["rows"]]
     assert times == [1.0, 4.0, 2.0, 1.0, 2.0]
@@ -190,18 +194,23 @@ def test_energy_is_the_median_over_launches(tmp_path: Path) -> None:
         for launch, joule in zip(exact(FAST, 1, 1, 1), (0.1, 0.2, 0.9), strict=True)
     ]  # fmt: skip
     [line] = energy(rows_of(tmp_path, {FAST: launches}))
-    assert (line.energy, line.power, line.idle, line.method) == ("200", "10.0", "4.00", "test")
+    assert (line["energy"], line["power"], line["idle"], line["method"]) == (
+        "200",
+        "10.0",
+        "4.00",
+        "test",
+    )
 
 
 def test_memory_prefers_what_was_measured(tmp_path: Path, demo: Run) -> None:
-    assert {line.setting for line in memory(case_rows([demo]))} == {""}
+    assert {line["setting"] for line in memory(case_rows([demo]))} == {""}
     found = {"peak_memory_bytes": 3 * 2**20, "loaded_bytes": 2**20, "retained_bytes": 2**19,
              "transient_bytes": 2**18, "method": "test"}  # fmt: skip
     launch = {**time_launch(FAST, 9, [1.0]), "job": "memory", "memory": found}
     del launch["latencies_ns"]
     [line] = memory(rows_of(tmp_path, {FAST: [*exact(FAST, 1, 1), launch]}))
-    assert (line.setting, line.peak, line.loaded) == ("opencv-cpu", "3.00 MiB", "1.00 MiB")
-    assert (line.retained, line.transient, line.live) == ("512 KiB", "256 KiB", "–")
+    assert (line["setting"], line["peak"], line["loaded"]) == ("opencv-cpu", "3.00 MiB", "1.00 MiB")
+    assert (line["retained"], line["transient"], line["live"]) == ("512 KiB", "256 KiB", "–")
 
 
 def test_problems_join_cases_of_one_reason(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from cspbench.views.tables import (
     case_numbers,
     case_table,
     launch_table,
-    reason_table,
+    reason_groups,
 )
 from tests.report.runs import analysis, write_run
 
@@ -296,7 +296,7 @@ def test_interval_as_text(estimate, low, high, text):
 
 
 def test_reasons_are_those_of_the_cases_without_numbers(run):
-    assert reason_table(run).to_numpy().tolist() == [
+    assert reason_groups(run).to_numpy().tolist() == [
         [BROKEN, "failed", "NaN"],
         [ABSENT, "unavailable", "no NVIDIA driver"],
     ]
@@ -305,7 +305,7 @@ def test_reasons_are_those_of_the_cases_without_numbers(run):
 @pytest.mark.parametrize("form", [form for form in FORMATS if form != "parquet"])
 def test_every_table_of_a_run_with_failures_prints_in_every_form(run, form):
     frames = (run.cases, case_table(run), run.launches, launch_table(run), run.samples)
-    for frame in (*frames, reason_table(run)):
+    for frame in (*frames, reason_groups(run)):
         assert render(frame, form, NUMBERS)
 
 

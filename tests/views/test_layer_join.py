@@ -181,7 +181,7 @@ def test_without_a_ceiling_of_its_precision_a_layer_has_rates_and_no_utilisation
 
 def test_medians_are_taken_entry_by_entry():
     runs = [[LayerTime("a", "Conv", ns, ("a",)), LayerTime("b", "Add", 1)] for ns in (5, 9, 7)]
-    profile = combine([20, 40, 30], runs, 3, "m")
+    profile = combine([20, 40, 30], runs, "m")
     assert profile.total_ns == 30
     assert [(entry.name, entry.ns, entry.members) for entry in profile.entries] == [
         ("a", 7, ("a",)), ("b", 1, ()),

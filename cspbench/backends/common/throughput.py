@@ -6,14 +6,10 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
-from cspbench.backends.spec import Backend, Throughput
+from cspbench.backends.spec import Backend, Throughput, Workload
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import numpy as np
-
-    from cspbench.core.options import Options
 
 T = TypeVar("T")
 #: Inferences before the clock starts, as a multiple of what is under way at a time.
@@ -52,21 +48,14 @@ def run_for(
     return Throughput(count, time.perf_counter_ns() - start, in_flight, method)
 
 
-def back_to_back(
-    backend: Backend,
-    artifact: Path,
-    options: Options,
-    threads: int,
-    inputs: Sequence[np.ndarray],
-    seconds: float,
-) -> Throughput:
+def back_to_back(backend: Backend, work: Workload) -> Throughput:
     """Run one inference after the other, each with its own input, without overlap."""
-    session = backend.load(artifact, options, threads)
+    session = backend.load(work.artifact, work.options, work.threads)
 
     def one(array: np.ndarray) -> None:
         session.set_input(array)
         session.run()
 
-    throughput = run_for(one, inputs, seconds, in_flight=1, method="back to back")
+    throughput = run_for(one, work.inputs, work.seconds, in_flight=1, method="back to back")
     session.close()
     return throughput

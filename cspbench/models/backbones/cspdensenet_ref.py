@@ -71,11 +71,7 @@ for _name, _kernel in (("cspdensenet-ref", 3), ("cspdensenetb-ref", 1)):
             name=_name,
             summary=f"cross-stage-partial DenseNet of Table 5, last layer {_kernel}x{_kernel}",
             source="CSPNet README counts; working definition, does not meet them",
-            confidence="open",
-            build=partial(_build, _kernel),
-            family="densenet",
-            axes=(act_axis(),),
-            necks=True,
-            paper_name=_name,
+            confidence="open", build=partial(_build, _kernel), family="densenet",
+            axes=(act_axis(),), necks=True,
         )
-    )
+    )  # fmt: skip

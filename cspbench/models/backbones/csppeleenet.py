@@ -89,23 +89,17 @@ _SE = Axis("se", False, "flag", summary="squeeze and excitation")
 
 MODELS.add(
     ModelSpec(
-        name="csppeleenet",
-        summary="cross-stage-partial PeleeNet, any γ, three fusions",
-        source="CSPNet paper Fig. 7 (decoded)",
-        confidence="confirmed",
-        build=partial(_build, CspPelee()),
-        family="peleenet",
+        name="csppeleenet", summary="cross-stage-partial PeleeNet, any γ, three fusions",
+        source="CSPNet paper Fig. 7 (decoded)", confidence="confirmed",
+        build=partial(_build, CspPelee()), family="peleenet", necks=True, check=_check,
         axes=(
             act_axis(),
             Axis("fusion", "csp", "choice", ("csp", "first", "last"), "where the parts merge"),
             Axis("gamma", 0.5, "fraction", summary="share of the base that bypasses the blocks"),
             _SE,
         ),
-        necks=True,
-        paper_name="csppeleenet",
-        check=_check,
     )
-)
+)  # fmt: skip
 for _name, _kernel in (("csppeleenet-ref", 3), ("csppeleenetb-ref", 1)):
     MODELS.add(
         ModelSpec(
@@ -114,9 +108,6 @@ for _name, _kernel in (("csppeleenet-ref", 3), ("csppeleenetb-ref", 1)):
             source="CSPNet README counts; last layer solved, the rest searched (119 hits)",
             confidence="searched",
             build=partial(_build, CspPelee((2, 4, 4, 4), (32, 64, 64, 64), _kernel)),
-            family="peleenet",
-            axes=(act_axis(), _SE),
-            necks=True,
-            paper_name=_name,
+            family="peleenet", axes=(act_axis(), _SE), necks=True,
         )
-    )
+    )  # fmt: skip

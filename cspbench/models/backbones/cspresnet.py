@@ -56,15 +56,11 @@ CONFIGS: dict[str, tuple[str, CspResNet]] = {
     "cspresnext50-elastic": (
         "csresnext50-elastic",
         CspResNet(
-            (64, 128, 256, 512),
-            RESNEXT_WIDTHS,
-            first_part2=128,
-            groups=16,
-            down_groups=32,
+            (64, 128, 256, 512), RESNEXT_WIDTHS, first_part2=128, groups=16, down_groups=32,
             elastic=True,
         ),
     ),
-}
+}  # fmt: skip
 
 
 def _build(config: CspResNet, options: Options) -> nn.Module:
@@ -151,34 +147,20 @@ _REPO = "WongKinYiu/CrossStagePartialNetworks"
 
 for _name, (_cfg, _config) in CONFIGS.items():
     _kind = "ResNeXt-50" if _config.groups > 1 else "ResNet-50"
+    _elastic = ", elastic blocks" if _config.elastic else ""
     MODELS.add(
         ModelSpec(
-            name=_name,
-            summary=f"cross-stage-partial {_kind}"
-            + (", elastic blocks" if _config.elastic else ""),
-            source=f"{_REPO} cfg/{_cfg}.cfg",
-            confidence="confirmed",
-            build=partial(_build, _config),
-            family="resnet",
-            input=256,
+            name=_name, summary=f"cross-stage-partial {_kind}{_elastic}",
+            source=f"{_REPO} cfg/{_cfg}.cfg", confidence="confirmed",
+            build=partial(_build, _config), family="resnet", input=256,
             # Elastic blocks halve the map at stride 32 once more.
-            stride=64 if _config.elastic else 32,
-            axes=(act_axis(),),
-            necks=True,
-            paper_name=_name,
+            stride=64 if _config.elastic else 32, axes=(act_axis(),), necks=True,
         )
-    )
+    )  # fmt: skip
 MODELS.add(
     ModelSpec(
-        name="cspresnet10",
-        summary="cross-stage-partial ResNet-10",
-        source=f"{_REPO} README counts; definition searched, within 0.5 %",
-        confidence="searched",
-        build=_build_small,
-        family="resnet",
-        input=256,
-        axes=(act_axis(),),
-        necks=True,
-        paper_name="cspresnet10",
+        name="cspresnet10", summary="cross-stage-partial ResNet-10",
+        source=f"{_REPO} README counts; definition searched, within 0.5 %", confidence="searched",
+        build=_build_small, family="resnet", input=256, axes=(act_axis(),), necks=True,
     )
-)
+)  # fmt: skip

@@ -37,24 +37,16 @@ def _build(options: Options) -> nn.Module:
     stages: list[nn.Module] = []
     channels = 32
     for width, count in zip(WIDTHS, BLOCKS, strict=True):
-        stages.append(
-            Stage(
-                ConvBnAct(channels, width, 3, 2, act=act),
-                make_blocks(width, count),
-                None,
-                base_channels=width,
-                out_channels=width,
-                make_blocks=partial(make_blocks, count=count),
-                width_multiple=2,
-            )
-        )
+        entry = ConvBnAct(channels, width, 3, 2, act=act)
+        blocks = partial(make_blocks, count=count)
+        stages.append(Stage.splittable(entry, blocks, width, width_multiple=2))
         channels = width
     stem = ConvBnAct(3, 32, 3, act=act)
     return Backbone(stem, stages, Classifier(channels), taps=(2, 3, 4), act=act)
 
 
 def _build_partial(elastic: bool, options: Options) -> nn.Module:
-    from cspbench.models.blocks import Chain, Classifier, ConvBnAct, Residual
+    from cspbench.models.blocks import Chain, Classifier, ConvBnAct, Residual, conv_chain
     from cspbench.models.csp import CspStage
     from cspbench.models.residual import ELASTIC_DAMPING, ElasticPair, dark_block
     from cspbench.models.staged import Backbone
@@ -63,9 +55,7 @@ def _build_partial(elastic: bool, options: Options) -> nn.Module:
 
     def elastic_block(channels: int) -> nn.Module:
         def body(width: int) -> nn.Module:
-            return Chain(
-                [ConvBnAct(width, width, act=act), ConvBnAct(width, width, 3, act=act)], width
-            )
+            return conv_chain(width, (width,), (width, 3), act=act)
 
         return Residual(ElasticPair(channels, body), channels, damping=ELASTIC_DAMPING)
 
@@ -93,20 +83,12 @@ def _build_partial(elastic: bool, options: Options) -> nn.Module:
 
 MODELS.add(
     ModelSpec(
-        name="darknet53",
-        summary="residual backbone of YOLOv3",
-        source="WongKinYiu/CrossStagePartialNetworks cfg/darknet53.cfg",
-        confidence="confirmed",
-        build=_build,
-        family="darknet",
-        input=256,
-        axes=(act_axis(),),
-        necks=True,
-        staged=True,
-        paper_name="darknet53",
+        name="darknet53", summary="residual backbone of YOLOv3",
+        source="WongKinYiu/CrossStagePartialNetworks cfg/darknet53.cfg", confidence="confirmed",
+        build=_build, family="darknet", input=256, axes=(act_axis(),), necks=True, staged=True,
         check=csp_check(WIDTHS, 2),
     )
-)
+)  # fmt: skip
 for _name, _elastic, _cfg in (
     ("cspdarknet53", False, "csdarknet53"),
     ("cspdarknet53-elastic", True, "csdarknet53-elastic"),
@@ -115,15 +97,9 @@ for _name, _elastic, _cfg in (
         ModelSpec(
             name=_name,
             summary="cross-stage-partial DarkNet-53" + (", elastic blocks" if _elastic else ""),
-            source=f"WongKinYiu/CrossStagePartialNetworks cfg/{_cfg}.cfg",
-            confidence="confirmed",
-            build=partial(_build_partial, _elastic),
-            family="darknet",
-            input=256,
+            source=f"WongKinYiu/CrossStagePartialNetworks cfg/{_cfg}.cfg", confidence="confirmed",
+            build=partial(_build_partial, _elastic), family="darknet", input=256,
             # Elastic blocks halve the map at stride 32 once more.
-            stride=64 if _elastic else 32,
-            axes=(act_axis(),),
-            necks=True,
-            paper_name=_name,
+            stride=64 if _elastic else 32, axes=(act_axis(),), necks=True,
         )
-    )
+    )  # fmt: skip

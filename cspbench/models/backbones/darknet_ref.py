@@ -27,17 +27,9 @@ def _build(options: Options) -> nn.Module:
 
 MODELS.add(
     ModelSpec(
-        name="darknet-ref",
-        summary="Darknet reference network: seven 3x3 convolutions and pools",
-        source="WongKinYiu/CrossStagePartialNetworks cfg/darknet.cfg",
-        confidence="confirmed",
-        build=_build,
-        family="darknet",
-        input=256,
-        stride=64,
-        min_input=64,
-        axes=(act_axis(),),
+        name="darknet-ref", summary="Darknet reference network: seven 3x3 convolutions and pools",
+        source="WongKinYiu/CrossStagePartialNetworks cfg/darknet.cfg", confidence="confirmed",
+        build=_build, family="darknet", input=256, stride=64, min_input=64, axes=(act_axis(),),
         necks=True,
-        paper_name="darknet-ref",
     )
-)
+)  # fmt: skip

@@ -133,44 +133,25 @@ def _build_partial_elastic(options: Options) -> nn.Module:
 
 MODELS.add(
     ModelSpec(
-        name="densenet201",
-        summary="densely connected network",
+        name="densenet201", summary="densely connected network",
         source="WongKinYiu/CrossStagePartialNetworks icfg/densenet201-leaky.cfg",
-        confidence="confirmed",
-        build=_build,
-        family="densenet",
-        input=256,
-        axes=(act_axis(),),
-        necks=True,
-        staged=True,
-        check=csp_check(BASES),
+        confidence="confirmed", build=_build, family="densenet", input=256, axes=(act_axis(),),
+        necks=True, staged=True, check=csp_check(BASES),
     )
-)
+)  # fmt: skip
 MODELS.add(
     ModelSpec(
         name="densenet201-elastic",
         summary="DenseNet-201 with a half-resolution branch in every layer",
-        source="allenai/elastic models/densenet.py",
-        confidence="open",
-        build=_build_elastic,
-        family="densenet",
-        axes=(act_axis("relu"),),
-        necks=True,
-        staged=True,
-        paper_name="densenet201-elastic",
+        source="allenai/elastic models/densenet.py", confidence="open", build=_build_elastic,
+        family="densenet", axes=(act_axis("relu"),), necks=True, staged=True,
         check=csp_check(ELASTIC_BASES),
     )
-)
+)  # fmt: skip
 MODELS.add(
     ModelSpec(
-        name="cspdensenet201-elastic",
-        summary="cross-stage-partial elastic DenseNet-201",
-        source="CSPNet README counts; searched, does not meet them",
-        confidence="open",
-        build=_build_partial_elastic,
-        family="densenet",
-        axes=(act_axis("relu"),),
-        necks=True,
-        paper_name="cspdensenet201-elastic",
+        name="cspdensenet201-elastic", summary="cross-stage-partial elastic DenseNet-201",
+        source="CSPNet README counts; searched, does not meet them", confidence="open",
+        build=_build_partial_elastic, family="densenet", axes=(act_axis("relu"),), necks=True,
     )
-)
+)  # fmt: skip

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Blocks:
-    """A stage: the first block (hidden, gate width, stride), then ``repeat`` blocks."""
+class StageWidths:
+    """A stage: its first block (hidden and gate width, stride), then ``repeat`` further blocks."""
 
     out: int
     kernel: int
@@ -33,13 +33,13 @@ class Blocks:
 
 
 STAGES = (
-    Blocks(out=16, kernel=3, hidden=32, squeeze=8),
-    Blocks(out=24, kernel=3, hidden=96, squeeze=16, stride=2, repeat=1, repeat_kernel=3),
-    Blocks(out=40, kernel=5, hidden=144, squeeze=8, stride=2, repeat=1, repeat_kernel=5),
-    Blocks(out=80, kernel=3, hidden=192, squeeze=16, repeat=2, repeat_kernel=3),
-    Blocks(out=112, kernel=5, hidden=384, squeeze=24, stride=2, repeat=2, repeat_kernel=5),
-    Blocks(out=192, kernel=5, hidden=576, squeeze=32, stride=2, repeat=3, repeat_kernel=5),
-    Blocks(out=320, kernel=3, hidden=960, squeeze=64),
+    StageWidths(out=16, kernel=3, hidden=32, squeeze=8),
+    StageWidths(out=24, kernel=3, hidden=96, squeeze=16, stride=2, repeat=1, repeat_kernel=3),
+    StageWidths(out=40, kernel=5, hidden=144, squeeze=8, stride=2, repeat=1, repeat_kernel=5),
+    StageWidths(out=80, kernel=3, hidden=192, squeeze=16, repeat=2, repeat_kernel=3),
+    StageWidths(out=112, kernel=5, hidden=384, squeeze=24, stride=2, repeat=2, repeat_kernel=5),
+    StageWidths(out=192, kernel=5, hidden=576, squeeze=32, stride=2, repeat=3, repeat_kernel=5),
+    StageWidths(out=320, kernel=3, hidden=960, squeeze=64),
 )
 #: Hidden and gate width of a repeated block, by its stage's width.
 REPEATED = {24: (144, 8), 40: (192, 16), 80: (384, 24), 112: (576, 32), 192: (960, 64)}
@@ -54,7 +54,7 @@ def _build(options: Options) -> nn.Module:
 
     act = str(options["act"])
 
-    def make_blocks(channels: int, stage: Blocks) -> Chain:
+    def make_blocks(channels: int, stage: StageWidths) -> Chain:
         hidden, squeeze = REPEATED[stage.out]
         # On a part of the base, the hidden widths shrink with it.
         hidden, squeeze = hidden * channels // stage.out, max(1, squeeze * channels // stage.out)
@@ -79,20 +79,13 @@ def _build(options: Options) -> nn.Module:
             act=act,
         )
         if stage.repeat:
-            made = Stage(
-                first,
-                make_blocks(stage.out, stage),
-                None,
-                base_channels=stage.out,
-                out_channels=stage.out,
-                make_blocks=partial(make_blocks, stage=stage),
-            )
+            module = Stage.splittable(first, partial(make_blocks, stage=stage), stage.out)
         else:
             last = index == len(STAGES) - 1
             head = ConvBnAct(stage.out, HEAD, act=act) if last else None
             out = HEAD if last else stage.out
-            made = Stage(None, first, head, base_channels=channels, out_channels=out)
-        stages.append(made)
+            module = Stage(None, first, head, base_channels=channels, out_channels=out)
+        stages.append(module)
         channels = stage.out
     stem = ConvBnAct(3, 32, 3, 2, act=act)
     return Backbone(stem, stages, Classifier(HEAD), taps=(3, 4, 6), act=act)
@@ -100,16 +93,9 @@ def _build(options: Options) -> nn.Module:
 
 MODELS.add(
     ModelSpec(
-        name="efficientnet-b0",
-        summary="inverted residuals with squeeze and excitation",
-        source="WongKinYiu/CrossStagePartialNetworks cfg/enetb0.cfg",
-        confidence="confirmed",
-        build=_build,
-        family="efficientnet",
-        axes=(act_axis("swish"),),
-        necks=True,
-        staged=True,
-        paper_name="efficientnet-b0",
+        name="efficientnet-b0", summary="inverted residuals with squeeze and excitation",
+        source="WongKinYiu/CrossStagePartialNetworks cfg/enetb0.cfg", confidence="confirmed",
+        build=_build, family="efficientnet", axes=(act_axis("swish"),), necks=True, staged=True,
         check=csp_check(BASES),
     )
-)
+)  # fmt: skip

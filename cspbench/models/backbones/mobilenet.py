@@ -61,14 +61,8 @@ def _build(options: Options) -> nn.Module:
         first = inverted(channels, hidden, width, stride=stride, act=act)
         transition = ConvBnAct(width, HEAD, act=act) if index == len(STAGES) - 1 else None
         if rest:
-            stage = Stage(
-                first,
-                make_blocks(width, len(rest)),
-                transition,
-                base_channels=width,
-                out_channels=width,
-                make_blocks=partial(make_blocks, count=len(rest)),
-            )
+            blocks = partial(make_blocks, count=len(rest))
+            stage = Stage.splittable(first, blocks, width, transition=transition)
         else:
             out = HEAD if transition is not None else width
             stage = Stage(None, first, transition, base_channels=channels, out_channels=out)
@@ -142,29 +136,16 @@ _REPO = "WongKinYiu/CrossStagePartialNetworks"
 
 MODELS.add(
     ModelSpec(
-        name="mobilenet-v2",
-        summary="inverted residuals with depthwise convolutions",
-        source=f"{_REPO} cfg/mobilenet-v2.cfg",
-        confidence="confirmed",
-        build=_build,
-        family="mobilenet",
-        axes=(act_axis("relu"),),
-        necks=True,
-        staged=True,
-        paper_name="mobilenet-v2",
+        name="mobilenet-v2", summary="inverted residuals with depthwise convolutions",
+        source=f"{_REPO} cfg/mobilenet-v2.cfg", confidence="confirmed", build=_build,
+        family="mobilenet", axes=(act_axis("relu"),), necks=True, staged=True,
         check=csp_check(BASES),
     )
-)
+)  # fmt: skip
 MODELS.add(
     ModelSpec(
-        name="cspmobilenet-v2",
-        summary="cross-stage-partial MobileNet-v2",
-        source=f"{_REPO} cfg/csmobilenet-v2.cfg",
-        confidence="confirmed",
-        build=_build_partial,
-        family="mobilenet",
-        axes=(act_axis("relu"),),
-        necks=True,
-        paper_name="cspmobilenet-v2",
+        name="cspmobilenet-v2", summary="cross-stage-partial MobileNet-v2",
+        source=f"{_REPO} cfg/csmobilenet-v2.cfg", confidence="confirmed", build=_build_partial,
+        family="mobilenet", axes=(act_axis("relu"),), necks=True,
     )
-)
+)  # fmt: skip

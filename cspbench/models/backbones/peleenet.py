@@ -72,39 +72,24 @@ def _build(config: Pelee, options: Options) -> nn.Module:
 def _add(name: str, summary: str, source: str, confidence: Confidence, config: Pelee) -> None:
     MODELS.add(
         ModelSpec(
-            name=name,
-            summary=summary,
-            source=source,
-            confidence=confidence,
-            build=partial(_build, config),
-            family="peleenet",
+            name=name, summary=summary, source=source, confidence=confidence,
+            build=partial(_build, config), family="peleenet",
             axes=(act_axis(), Axis("se", False, "flag", summary="squeeze and excitation")),
-            necks=True,
-            staged=True,
-            paper_name=name,
-            check=csp_check(BASES),
+            necks=True, staged=True, check=csp_check(BASES),
         )
-    )
+    )  # fmt: skip
 
 
 _add(
-    "peleenet",
-    "dense two-way network for mobile devices",
-    "Robert-JunWang/PeleeNet",
-    "confirmed",
+    "peleenet", "dense two-way network for mobile devices", "Robert-JunWang/PeleeNet", "confirmed",
     Pelee(),
-)
+)  # fmt: skip
 _add(
-    "speleenet",
-    "PeleeNet with sparse connections (i-1, i-2, i-4, i-8)",
-    "CSPNet paper Fig. 4; connection rule solved from the published counts",
-    "solved",
+    "speleenet", "PeleeNet with sparse connections (i-1, i-2, i-4, i-8)",
+    "CSPNet paper Fig. 4; connection rule solved from the published counts", "solved",
     Pelee(sparse=True),
-)
+)  # fmt: skip
 _add(
-    "peleenext",
-    "PeleeNet with its 3x3 convolutions in groups of 8 channels",
-    "CSPNet paper Fig. 4; groups searched on its BFLOPs",
-    "searched",
-    Pelee(group_width=8),
-)
+    "peleenext", "PeleeNet with its 3x3 convolutions in groups of 8 channels",
+    "CSPNet paper Fig. 4; groups searched on its BFLOPs", "searched", Pelee(group_width=8),
+)  # fmt: skip

@@ -47,17 +47,8 @@ def _build(options: Options) -> nn.Module:
             ],
             channels,
         )
-        stages.append(
-            Stage(
-                entry,
-                make_blocks(width, count),
-                None,
-                base_channels=width,
-                out_channels=width,
-                make_blocks=partial(make_blocks, count=count),
-                width_multiple=SCALES * GROUPS,
-            )
-        )
+        blocks = partial(make_blocks, count=count)
+        stages.append(Stage.splittable(entry, blocks, width, width_multiple=SCALES * GROUPS))
         channels = width
     stem = Chain([ConvBnAct(3, 32, 3, 2, act=act), nn.MaxPool2d(3, 2, 1)], 3)
     return Backbone(stem, stages, Classifier(channels), taps=(0, 1, 2), act=act)
@@ -65,16 +56,9 @@ def _build(options: Options) -> nn.Module:
 
 MODELS.add(
     ModelSpec(
-        name="res2netlite72",
-        summary="multi-scale residual blocks",
-        source="WongKinYiu/CrossStagePartialNetworks cfg/res2netlite72.cfg",
-        confidence="confirmed",
-        build=_build,
-        family="resnet",
-        axes=(act_axis(),),
-        necks=True,
-        staged=True,
-        paper_name="res2netlite72",
+        name="res2netlite72", summary="multi-scale residual blocks",
+        source="WongKinYiu/CrossStagePartialNetworks cfg/res2netlite72.cfg", confidence="confirmed",
+        build=_build, family="resnet", axes=(act_axis(),), necks=True, staged=True,
         check=csp_check(WIDTHS, SCALES * GROUPS),
     )
-)
+)  # fmt: skip

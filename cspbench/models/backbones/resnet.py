@@ -54,25 +54,10 @@ def _build_bottleneck(config: ResNet, options: Options) -> nn.Module:
     channels = 64
     for index, (count, width) in enumerate(zip(config.blocks, config.widths, strict=True)):
         # The first block changes width and resolution: it makes the base.
-        entry = bottleneck_block(
-            channels,
-            width // config.divisor,
-            width,
-            act,
-            stride=2 if index else 1,
-            groups=config.groups,
-        )
-        stages.append(
-            Stage(
-                entry,
-                make_blocks(width, count - 1),
-                None,
-                base_channels=width,
-                out_channels=width,
-                make_blocks=partial(make_blocks, count=count - 1),
-                width_multiple=config.divisor * config.groups,
-            )
-        )
+        hidden, stride = width // config.divisor, 2 if index else 1
+        entry = bottleneck_block(channels, hidden, width, act, stride=stride, groups=config.groups)
+        blocks, multiple = partial(make_blocks, count=count - 1), config.divisor * config.groups
+        stages.append(Stage.splittable(entry, blocks, width, width_multiple=multiple))
         channels = width
     return Backbone(resnet_stem(act), stages, Classifier(channels), taps=(1, 2, 3), act=act)
 
@@ -97,36 +82,21 @@ _REPO = "WongKinYiu/CrossStagePartialNetworks"
 
 MODELS.add(
     ModelSpec(
-        name="resnet10",
-        summary="small residual network, one basic block a stage",
-        source=f"{_REPO} cfg/resnet10.cfg",
-        confidence="confirmed",
-        build=_build_basic,
-        family="resnet",
-        input=256,
-        axes=(act_axis(),),
-        necks=True,
-        paper_name="resnet10",
+        name="resnet10", summary="small residual network, one basic block a stage",
+        source=f"{_REPO} cfg/resnet10.cfg", confidence="confirmed", build=_build_basic,
+        family="resnet", input=256, axes=(act_axis(),), necks=True,
     )
-)
+)  # fmt: skip
 for _name, _config, _cfg in (
     ("resnet50", RESNET50, "in progress/darknet/icfg/resnet50-leaky.cfg"),
     ("resnext50", RESNEXT50, "cfg/resnext50.cfg"),
 ):
+    _groups = ", 3x3 in 32 groups" if _config.groups > 1 else ""
     MODELS.add(
         ModelSpec(
-            name=_name,
-            summary="bottleneck residual network"
-            + (", 3x3 in 32 groups" if _config.groups > 1 else ""),
-            source=f"{_REPO} {_cfg}",
-            confidence="confirmed",
-            build=partial(_build_bottleneck, _config),
-            family="resnet",
-            input=256,
-            axes=(act_axis(),),
-            necks=True,
-            staged=True,
-            paper_name=_name,
+            name=_name, summary=f"bottleneck residual network{_groups}", source=f"{_REPO} {_cfg}",
+            confidence="confirmed", build=partial(_build_bottleneck, _config), family="resnet",
+            input=256, axes=(act_axis(),), necks=True, staged=True,
             check=csp_check(_config.widths, _config.divisor * _config.groups),
         )
-    )
+    )  # fmt: skip

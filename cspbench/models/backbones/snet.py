@@ -48,13 +48,12 @@ def _build(config: SNet, options: Options) -> nn.Module:
     for index, (width, units) in enumerate(zip(config.widths, UNITS, strict=True)):
         last = config.last if index == len(UNITS) - 1 else None
         stages.append(
-            Stage(
+            Stage.splittable(
                 ShuffleDown(channels, width, act),
-                make_blocks(width, units - 1),
-                ConvBnAct(width, last, act=act) if last else None,
-                base_channels=width,
-                out_channels=last or width,
-                make_blocks=partial(make_blocks, count=units - 1),
+                partial(make_blocks, count=units - 1),
+                width,
+                transition=ConvBnAct(width, last, act=act) if last else None,
+                out_channels=last,
                 width_multiple=2,
             )
         )
@@ -69,16 +68,9 @@ for _name, _config in (
 ):
     MODELS.add(
         ModelSpec(
-            name=_name,
-            summary="ShuffleNetV2 with 5x5 depthwise convolutions",
-            source="ThunderNet paper (arXiv 1903.11752)",
-            confidence="open",
-            build=partial(_build, _config),
-            family="snet",
-            axes=(act_axis("relu"),),
-            necks=True,
-            staged=True,
-            paper_name=_name,
-            check=csp_check(_config.widths, 2),
+            name=_name, summary="ShuffleNetV2 with 5x5 depthwise convolutions",
+            source="ThunderNet paper (arXiv 1903.11752)", confidence="open",
+            build=partial(_build, _config), family="snet", axes=(act_axis("relu"),), necks=True,
+            staged=True, check=csp_check(_config.widths, 2),
         )
-    )
+    )  # fmt: skip

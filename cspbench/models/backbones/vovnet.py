@@ -26,7 +26,7 @@ BASES = (128, 256, 512, 768)
 def _build(options: Options) -> nn.Module:
     from torch import nn
 
-    from cspbench.models.blocks import Chain, Classifier, ConvBnAct
+    from cspbench.models.blocks import Chain, Classifier, conv_chain
     from cspbench.models.osa import OneShot
     from cspbench.models.staged import Backbone, Stage
 
@@ -41,39 +41,17 @@ def _build(options: Options) -> nn.Module:
     channels = 128
     for index, (width, out, count) in enumerate(STAGES):
         blocks = partial(make_blocks, width=width, out=out, count=count)
-        stages.append(
-            Stage(
-                nn.MaxPool2d(3, 2, ceil_mode=True) if index else None,
-                blocks(channels),
-                None,
-                base_channels=channels,
-                out_channels=out,
-                make_blocks=blocks,
-            )
-        )
+        entry = nn.MaxPool2d(3, 2, ceil_mode=True) if index else None
+        stages.append(Stage.splittable(entry, blocks, channels))
         channels = out
-    stem = Chain(
-        [
-            ConvBnAct(3, 64, 3, 2, act=act),
-            ConvBnAct(64, 64, 3, act=act),
-            ConvBnAct(64, 128, 3, 2, act=act),
-        ],
-        3,
-    )
+    stem = conv_chain(3, (64, 3, 2), (64, 3), (128, 3, 2), act=act)
     return Backbone(stem, stages, Classifier(channels), taps=(1, 2, 3), act=act)
 
 
 MODELS.add(
     ModelSpec(
-        name="vovnet39",
-        summary="one-shot aggregation of dense features",
-        source="arXiv 1904.09730; stigma0617/VoVNet.pytorch",
-        confidence="open",
-        build=_build,
-        family="vovnet",
-        axes=(act_axis("relu"),),
-        necks=True,
-        staged=True,
-        check=csp_check(BASES),
+        name="vovnet39", summary="one-shot aggregation of dense features",
+        source="arXiv 1904.09730; stigma0617/VoVNet.pytorch", confidence="open", build=_build,
+        family="vovnet", axes=(act_axis("relu"),), necks=True, staged=True, check=csp_check(BASES),
     )
-)
+)  # fmt: skip

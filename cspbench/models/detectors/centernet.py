@@ -25,14 +25,8 @@ def _build(options: Options) -> nn.Module:
 
 MODELS.add(
     ModelSpec(
-        name="centernet-resnet18",
-        summary="centres of objects at stride 4, no anchors",
-        source='"Objects as Points" (arXiv 1904.07850)',
-        confidence="open",
-        build=_build,
-        family="centernet",
-        task="detection",
-        input=512,
-        axes=(act_axis("relu"),),
+        name="centernet-resnet18", summary="centres of objects at stride 4, no anchors",
+        source='"Objects as Points" (arXiv 1904.07850)', confidence="open", build=_build,
+        family="centernet", task="detection", input=512, axes=(act_axis("relu"),),
     )
-)
+)  # fmt: skip

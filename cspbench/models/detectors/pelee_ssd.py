@@ -27,17 +27,8 @@ def _build(options: Options) -> nn.Module:
 
 MODELS.add(
     ModelSpec(
-        name="pelee-ssd",
-        summary="PeleeNet with residual prediction blocks and an SSD head",
-        source="Robert-JunWang/Pelee",
-        confidence="confirmed",
-        build=_build,
-        family="peleenet",
-        task="detection",
-        input=304,
-        stride=16,
-        min_input=272,
-        axes=(act_axis("relu"),),
-        paper_name="pelee-ssd",
+        name="pelee-ssd", summary="PeleeNet with residual prediction blocks and an SSD head",
+        source="Robert-JunWang/Pelee", confidence="confirmed", build=_build, family="peleenet",
+        task="detection", input=304, stride=16, min_input=272, axes=(act_axis("relu"),),
     )
-)
+)  # fmt: skip

@@ -28,13 +28,8 @@ for _size in ("49", "146"):
         ModelSpec(
             name=f"thundernet-snet{_size}",
             summary=f"two-stage detector on SNet-{_size}, up to its proposals",
-            source="ThunderNet paper (arXiv 1903.11752)",
-            confidence="open",
-            build=partial(_build, f"snet{_size}"),
-            family="snet",
-            task="detection",
-            input=320,
+            source="ThunderNet paper (arXiv 1903.11752)", confidence="open",
+            build=partial(_build, f"snet{_size}"), family="snet", task="detection", input=320,
             axes=(act_axis("relu"),),
-            paper_name=f"thundernet-snet{_size}",
         )
-    )
+    )  # fmt: skip

@@ -39,18 +39,11 @@ def _build(residual: bool, options: Options) -> nn.Module:
 def _add(name: str, summary: str, residual: bool) -> None:
     MODELS.add(
         ModelSpec(
-            name=name,
-            summary=summary,
-            source=f"WongKinYiu/PartialResidualNetworks cfg/{name}.cfg",
-            confidence="confirmed",
-            build=partial(_build, residual),
-            family="yolov3-tiny",
-            task="detection",
-            input=416,
-            axes=(act_axis(),),
-            paper_name=name,
+            name=name, summary=summary, source=f"WongKinYiu/PartialResidualNetworks cfg/{name}.cfg",
+            confidence="confirmed", build=partial(_build, residual), family="yolov3-tiny",
+            task="detection", input=416, axes=(act_axis(),),
         )
-    )
+    )  # fmt: skip
 
 
 _add("yolov3-tiny", "small two-scale detector", False)

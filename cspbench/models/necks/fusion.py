@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from cspbench.core.options import Options
-from cspbench.models.spec import NECKS, Confidence, NeckSpec, act_axis
+from cspbench.models.spec import NECKS, NeckSpec, act_axis
 
 if TYPE_CHECKING:
     from torch import nn
@@ -38,49 +38,30 @@ def _cem_sam(backbone: nn.Module, options: Options) -> nn.Module:
     return attach(backbone, partial(CemSamNeck, act=str(options["act"])))
 
 
-def _add(
-    name: str, summary: str, source: str, confidence: Confidence, build: partial[nn.Module]
-) -> None:
-    NECKS.add(
-        NeckSpec(
-            name=name,
-            summary=summary,
-            source=source,
-            confidence=confidence,
-            build=build,
-            scales=2 if name == "cem-sam" else 3,
-            axes=(act_axis(),),
-        )
-    )
-
-
 _FIG7 = "CSPNet paper Fig. 7, its middle layers searched"
-_add("efm", "exact fusion model, three scales", _FIG7, "searched", partial(_efm, False, False))
-_add(
-    "efm-spp",
-    "exact fusion model with spatial pyramid pooling",
-    "efm; place of the pools unknown",
-    "open",
-    partial(_efm, True, False),
-)
-_add(
-    "efm-sam",
-    "exact fusion model with spatial attention",
-    "efm; place of the attention unknown",
-    "open",
-    partial(_efm, False, True),
-)
-_add(
-    "gfm",
-    "global fusion model, three scales",
-    "CSPNet paper Fig. 6; working definition",
-    "open",
-    partial(_gfm),
-)
-_add(
-    "cem-sam",
-    "context enhancement and spatial attention, stride 16",
-    "ThunderNet paper (arXiv 1903.11752); head is a working definition",
-    "open",
-    partial(_cem_sam),
-)
+_ACT = (act_axis(),)
+_NECKS = (
+    NeckSpec(
+        "efm", "exact fusion model, three scales", _FIG7, "searched",
+        partial(_efm, False, False), axes=_ACT,
+    ),
+    NeckSpec(
+        "efm-spp", "exact fusion model with spatial pyramid pooling",
+        "efm; place of the pools unknown", "open", partial(_efm, True, False), axes=_ACT,
+    ),
+    NeckSpec(
+        "efm-sam", "exact fusion model with spatial attention",
+        "efm; place of the attention unknown", "open", partial(_efm, False, True), axes=_ACT,
+    ),
+    NeckSpec(
+        "gfm", "global fusion model, three scales", "CSPNet paper Fig. 6; working definition",
+        "open", _gfm, axes=_ACT,
+    ),
+    NeckSpec(
+        "cem-sam", "context enhancement and spatial attention, stride 16",
+        "ThunderNet paper (arXiv 1903.11752); head is a working definition", "open", _cem_sam,
+        scales=2, axes=_ACT,
+    ),
+)  # fmt: skip
+for _neck in _NECKS:
+    NECKS.add(_neck)

@@ -25,23 +25,15 @@ def _build(scales: int, backbone: nn.Module, options: Options) -> nn.Module:
 
 NECKS.add(
     NeckSpec(
-        name="prn",
-        summary="partial residual head, strides 32 and 16",
-        source="WongKinYiu/PartialResidualNetworks",
-        confidence="confirmed",
-        build=partial(_build, 2),
-        scales=2,
-        axes=(act_axis(),),
+        name="prn", summary="partial residual head, strides 32 and 16",
+        source="WongKinYiu/PartialResidualNetworks", confidence="confirmed",
+        build=partial(_build, 2), scales=2, axes=(act_axis(),),
     )
-)
+)  # fmt: skip
 NECKS.add(
     NeckSpec(
-        name="prn-3l",
-        summary="partial residual head, strides 32, 16 and 8",
+        name="prn-3l", summary="partial residual head, strides 32, 16 and 8",
         source="WongKinYiu/PartialResidualNetworks README; solved from its counts",
-        confidence="solved",
-        build=partial(_build, 3),
-        scales=3,
-        axes=(act_axis(),),
+        confidence="solved", build=partial(_build, 3), scales=3, axes=(act_axis(),),
     )
-)
+)  # fmt: skip

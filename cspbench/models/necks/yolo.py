@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from cspbench.core.options import Options
-from cspbench.models.spec import NECKS, Confidence, NeckSpec, act_axis
+from cspbench.models.spec import NECKS, NeckSpec, act_axis
 
 if TYPE_CHECKING:
     from torch import nn
@@ -34,49 +34,27 @@ def _panet(spp: bool, backbone: nn.Module, options: Options) -> nn.Module:
 
 _PRN = "WongKinYiu/PartialResidualNetworks README"
 _CSP = "WongKinYiu/CrossStagePartialNetworks cfg/cs*-panet-spp.cfg"
-_ROWS: tuple[tuple[str, str, str, Confidence, partial[nn.Module], int], ...] = (
-    (
-        "yolov3",
-        "concatenating head, strides 32 and 16",
-        f"{_PRN}; Fig. 7 of the CSPNet paper",
-        "confirmed",
-        partial(_two_scales, True),
-        2,
+_ACT = (act_axis(),)
+_NECKS = (
+    NeckSpec(
+        "yolov3", "concatenating head, strides 32 and 16",
+        f"{_PRN}; Fig. 7 of the CSPNet paper", "confirmed", partial(_two_scales, True),
+        scales=2, axes=_ACT,
     ),
-    (
-        "fpn",
-        "concatenating head with a narrow output, strides 32 and 16",
-        f"{_PRN}; solved from its counts",
-        "solved",
-        partial(_two_scales, False),
-        2,
+    NeckSpec(
+        "fpn", "concatenating head with a narrow output, strides 32 and 16",
+        f"{_PRN}; solved from its counts", "solved", partial(_two_scales, False),
+        scales=2, axes=_ACT,
     ),
-    (
-        "panet",
-        "top-down and bottom-up paths, three scales",
-        f"{_CSP} without its pools",
-        "open",
-        partial(_panet, False),
-        3,
+    NeckSpec(
+        "panet", "top-down and bottom-up paths, three scales", f"{_CSP} without its pools",
+        "open", partial(_panet, False), axes=_ACT,
     ),
-    (
-        "panet-spp",
-        "PANet with spatial pyramid pooling",
-        f"{_CSP} (C5 of 1024 or 2048; scaled below)",
-        "confirmed",
-        partial(_panet, True),
-        3,
+    NeckSpec(
+        "panet-spp", "PANet with spatial pyramid pooling",
+        f"{_CSP} (C5 of 1024 or 2048; scaled below)", "confirmed", partial(_panet, True),
+        axes=_ACT,
     ),
-)
-for _name, _summary, _source, _confidence, _make, _scales in _ROWS:
-    NECKS.add(
-        NeckSpec(
-            name=_name,
-            summary=_summary,
-            source=_source,
-            confidence=_confidence,
-            build=_make,
-            scales=_scales,
-            axes=(act_axis(),),
-        )
-    )
+)  # fmt: skip
+for _neck in _NECKS:
+    NECKS.add(_neck)

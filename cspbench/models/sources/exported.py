@@ -1,7 +1,7 @@
 """Programs written by ``torch.export.save``: ``exported:path.pt2``. Needs ``--allow-code``.
 
-Torch's loader unpickles parts of the archive and resolves functions by the names that it holds, so
-such a file can do whatever code can.
+Torch's loader unpickles parts of the archive and resolves functions by the names in it, so such a
+file can run any code.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from cspbench.core.options import Options
 from cspbench.core.text import first_line
 from cspbench.errors import InputError
 from cspbench.models.code import require_code
-from cspbench.models.sources.files import regular_file
+from cspbench.models.sources.files import image_side, regular_file
 from cspbench.models.spec import SOURCES, ModelSpec, SourceSpec
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def _graph(path: Path) -> dict[str, Any]:
         with zipfile.ZipFile(path) as archive:
             names = [n for n in archive.namelist() if n.endswith("models/model.json")]
             if not names:
-                raise InputError(f"{path}: holds no exported program (models/model.json)")
+                raise InputError(f"{path}: contains no exported program (models/model.json)")
             with archive.open(names[0]) as file:
                 text = file.read(MAX_GRAPH_BYTES + 1)
         if len(text) > MAX_GRAPH_BYTES:
@@ -60,10 +60,8 @@ def input_shape(path: Path) -> tuple[int, ...]:
         shape = tuple(int(size["as_int"]) for size in sizes)
     except (KeyError, IndexError, TypeError, ValueError) as error:
         raise InputError(f"{path}: does not state the fixed shape of its input") from error
-    if len(shape) != 4 or shape[1] != 3 or not all(1 <= side <= 1 << 14 for side in shape):
-        raise InputError(
-            f"{path}: its input is {shape}; only (batch, 3, height, width) is measured"
-        )
+    if not all(1 <= side <= 1 << 14 for side in shape):
+        raise InputError(f"{path}: its input is {shape}; only sides of 1 to {1 << 14} are measured")
     return shape
 
 
@@ -73,9 +71,8 @@ def spec(target: str) -> ModelSpec:
     Raises:
         InputError: not an exported program of one image input.
     """
-    _, _, height, width = input_shape(regular_file(target, "an exported program"))
-    if height != width:
-        raise InputError(f"{target}: its input of {height}x{width} is not square")
+    side = image_side(target, input_shape(regular_file(target, "an exported program")))
+    assert side is not None, "an exported program's input is fixed"
     return ModelSpec(
         name=f"exported:{target}",
         summary="a program written by torch.export",
@@ -83,9 +80,9 @@ def spec(target: str) -> ModelSpec:
         confidence="confirmed",
         build=lambda options: build(target, options),
         family="exported",
-        input=height,
-        stride=height,
-        min_input=height,
+        input=side,
+        stride=side,
+        min_input=side,
     )
 
 
@@ -107,11 +104,7 @@ def build(target: str, _options: Options) -> nn.Module:
 
 SOURCES.add(
     SourceSpec(
-        name="exported",
-        summary="a program written by torch.export.save: path of its .pt2 file",
-        spec=spec,
-        build=build,
-        runs_code=True,
-        files=lambda target, _options: (Path(target),),
+        name="exported", summary="a program written by torch.export.save: path of its .pt2 file",
+        spec=spec, build=build, runs_code=True, files=lambda target, _options: (Path(target),),
     )
-)
+)  # fmt: skip

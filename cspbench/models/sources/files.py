@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ def regular_file(path: str | Path, what: str) -> Path:
     """Return ``path`` if it is a regular file that exists.
 
     Raises:
-        InputError: it is not; ``what`` says what was looked for.
+        InputError: it is not; ``what`` names the kind of file.
     """
     try:
         if Path(path).is_file():
@@ -27,6 +28,22 @@ def regular_file(path: str | Path, what: str) -> Path:
     except (OSError, ValueError):  # too long, or with a null character
         pass
     raise InputError(f"{path}: there is no such file ({what})")
+
+
+def image_side(target: object, shape: Sequence[int | None]) -> int | None:
+    """Return the side of a model's square image input; None where it is not fixed.
+
+    Raises:
+        InputError: the input is another one than (batch, 3, side, side).
+    """
+    if len(shape) != 4 or shape[1] not in (3, None):
+        raise InputError(
+            f"{target}: its input is {shape}; only (batch, 3, height, width) is measured"
+        )
+    height, width = shape[2:]
+    if height != width:
+        raise InputError(f"{target}: its input of {height}x{width} is not square")
+    return height
 
 
 def weights_file(options: Options, folder: Path | None = None) -> Path | None:
@@ -67,7 +84,7 @@ def load_checkpoint(module: nn.Module, path: Path) -> None:
         if isinstance(state, dict) and isinstance(state.get(key), dict):
             state = state[key]
     if not isinstance(state, dict):
-        raise InputError(f"{path}: holds a {type(state).__name__}, not a state dict")
+        raise InputError(f"{path}: contains a {type(state).__name__}, not a state dict")
     try:
         module.load_state_dict(state, assign=True)
     except (RuntimeError, TypeError, AttributeError) as error:

@@ -12,7 +12,7 @@ import importlib.util
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cspbench.core.options import Options
 from cspbench.core.text import nearest
@@ -47,24 +47,23 @@ def _spec(library: str, name: str) -> ModelSpec:
     )
 
 
-def _timm(name: str) -> nn.Module:
-    timm = importlib.import_module("timm")
-    if name not in timm.list_models():
-        raise InputError(f"timm has no model {name!r}{nearest(name, list(timm.list_models()))}")
-    model: nn.Module = timm.create_model(name, pretrained=False)
-    return model
+#: Library -> its module with ``list_models``, and what makes a model there without its weights.
+_LIBRARIES: dict[str, tuple[str, Callable[[Any, str], nn.Module]]] = {
+    "timm": ("timm", lambda timm, name: timm.create_model(name, pretrained=False)),
+    "torchvision": (
+        "torchvision.models",
+        lambda models, name: models.get_model(name, weights=None),
+    ),
+}
 
 
-def _torchvision(name: str) -> nn.Module:
-    models = importlib.import_module("torchvision.models")
-    if name not in models.list_models():
-        hint = nearest(name, list(models.list_models()))
-        raise InputError(f"torchvision has no model {name!r}{hint}")
-    model: nn.Module = models.get_model(name, weights=None)
-    return model
-
-
-_CREATE: dict[str, Callable[[str], nn.Module]] = {"timm": _timm, "torchvision": _torchvision}
+def _create(library: str, name: str) -> nn.Module:
+    module, create = _LIBRARIES[library]
+    models = importlib.import_module(module)
+    names = list(models.list_models())
+    if name not in names:
+        raise InputError(f"{library} has no model {name!r}{nearest(name, names)}")
+    return create(models, name)
 
 
 def _build(library: str, name: str, options: Options) -> nn.Module:
@@ -83,7 +82,7 @@ def _build(library: str, name: str, options: Options) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         try:
-            module = _CREATE[library](name)
+            module = _create(library, name)
         except (ImportError, OSError) as error:  # built for another torch
             raise Unavailable(f"{library} cannot be imported: {error}") from error
     if path is not None:
@@ -108,5 +107,5 @@ def _source(library: str) -> SourceSpec:
     )
 
 
-for _library in _CREATE:
+for _library in _LIBRARIES:
     SOURCES.add(_source(_library))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from cspbench.core.options import Options
 from cspbench.errors import InputError, Unsupported
-from cspbench.models.sources.files import regular_file
+from cspbench.models.sources.files import image_side, regular_file
 from cspbench.models.spec import SOURCES, ModelSpec, SourceSpec
 
 if TYPE_CHECKING:
@@ -72,16 +72,16 @@ class _Walker:
             yield number, start, start + size
             self.file.seek(start + size)
 
-    def inside(self, start: int, end: int, wanted: int) -> Iterator[tuple[int, int]]:
-        """Yield (start, end) of each field ``wanted`` of the message at (start, end)."""
+    def inside(self, start: int, end: int, field: int) -> Iterator[tuple[int, int]]:
+        """Yield (start, end) of each field ``field`` of the message at (start, end)."""
         self.file.seek(start)
         for number, value, stop in self.fields(end):
-            if number == wanted and stop >= 0:
+            if number == field and stop >= 0:
                 yield value, stop
 
-    def name(self, message: tuple[int, int], wanted: int) -> bytes:
-        """Return the short text field ``wanted`` of a message; empty without one."""
-        for start, end in list(self.inside(*message, wanted)):
+    def name(self, message: tuple[int, int], field: int) -> bytes:
+        """Return the short text field ``field`` of a message; empty without one."""
+        for start, end in list(self.inside(*message, field)):
             if end - start > MAX_NAME:
                 raise self.damaged()
             self.file.seek(start)
@@ -90,7 +90,7 @@ class _Walker:
 
 
 def input_shape(path: Path) -> tuple[int | None, ...]:
-    """Return the shape of the first input that is no weight; None where it is not fixed.
+    """Return the shape of the first input that is not a weight; None where it is not fixed.
 
     Raises:
         InputError: not an ONNX file, or one without an image input.
@@ -132,25 +132,17 @@ def spec(target: str) -> ModelSpec:
     Raises:
         InputError: not an ONNX file whose input is (batch, 3, height, width).
     """
-    shape = input_shape(regular_file(target, "an ONNX file"))
-    if len(shape) != 4 or shape[1] not in (3, None):
-        raise InputError(
-            f"{target}: its input is {shape}; only (batch, 3, height, width) is measured"
-        )
-    height, width = shape[2:]
-    if height != width:
-        raise InputError(f"{target}: its input of {height}x{width} is not square")
-    fixed = height is not None
+    side = image_side(target, input_shape(regular_file(target, "an ONNX file")))
     return ModelSpec(
         name=f"onnx:{target}",
-        summary="an ONNX file" if fixed else "an ONNX file of any input size",
+        summary="an ONNX file" if side is not None else "an ONNX file of any input size",
         source=target,
         confidence="confirmed",
         build=lambda options: build(target, options),
         family="onnx",
-        input=height or 224,
-        stride=height or 1,
-        min_input=height or 1,
+        input=side or 224,
+        stride=side or 1,
+        min_input=side or 1,
     )
 
 
@@ -165,11 +157,7 @@ def build(target: str, _options: Options) -> nn.Module:
 
 SOURCES.add(
     SourceSpec(
-        name="onnx",
-        summary="an ONNX file by its path; backends read it as it is",
-        spec=spec,
-        build=build,
-        files=lambda target, _options: (Path(target),),
-        artifact="onnx",
+        name="onnx", summary="an ONNX file by its path; backends read it as it is", spec=spec,
+        build=build, files=lambda target, _options: (Path(target),), artifact="onnx",
     )
-)
+)  # fmt: skip

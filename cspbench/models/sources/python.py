@@ -88,20 +88,15 @@ def _files(target: str, options: Options) -> tuple[Path, ...]:
     relative = Path(*module_name.split("."))
     roots = [Path(entry or ".") for entry in (os.getcwd(), *sys.path)]
     candidates = [root / relative for root in roots]
-    found = [f for c in candidates for f in (c.with_suffix(".py"), c / "__init__.py")]
-    files = [file for file in found if file.is_file()][:1]
+    names = [f for c in candidates for f in (c.with_suffix(".py"), c / "__init__.py")]
+    files = [file for file in names if file.is_file()][:1]
     weights = weights_file(options)
     return (*files, *([] if weights is None else [weights]))
 
 
 SOURCES.add(
     SourceSpec(
-        name="python",
-        summary="a factory in the user's code: package.module:factory",
-        spec=spec,
-        build=build,
-        axes=(WEIGHTS,),
-        runs_code=True,
-        files=_files,
+        name="python", summary="a factory in the user's code: package.module:factory", spec=spec,
+        build=build, axes=(WEIGHTS,), runs_code=True, files=_files,
     )
-)
+)  # fmt: skip

@@ -106,16 +106,14 @@ def row_of(evidence: Evidence, label: str, model: str | None) -> Row:
     }
 
 
-def find(name: str | None, metric: str, side: int | None) -> Published | None:
-    """A published number; None where no source has it."""
-    if name is None:
-        return None
-    return literature.find(name, metric, input_side=side)
-
-
 def text_of(number: Published | None) -> str | None:
     """As its source prints it."""
     return number.text if number else None
+
+
+def printed(name: str, metric: str, side: int | None) -> str | None:
+    """A published number as its source prints it; None where no source has it."""
+    return text_of(literature.find(name, metric, input_side=side))
 
 
 def change_pct(new: float | None, old: float | None) -> float | None:

@@ -10,10 +10,9 @@ from cspbench.paper.reproduced._table import (
     Column,
     PaperTable,
     change_pct,
-    find,
+    printed,
     row_of,
     speed_of,
-    text_of,
 )
 
 
@@ -26,14 +25,14 @@ def table1(evidence: Evidence) -> PaperTable:
     for name in sorted(plain_labels, key=_ablation_order):
         model = f"{name}@{side}"
         row = row_of(evidence, _ablation_label(name) or plain_labels[name], model)
-        row["listed"] = True
         row |= {
-            "bflops_published": text_of(find(name, "bflops", side)),
-            "change_published": text_of(find(name, "bflops_change_pct", side)),
+            "listed": True,
+            "bflops_published": printed(name, "bflops", side),
+            "change_published": printed(name, "bflops_change_pct", side),
             "change": change_pct(row["bflops"], evidence.total(base, "bflops"))
             if model != base
             else None,
-            "top1_published": text_of(find(name, "top1_pct", side)),
+            "top1_published": printed(name, "top1_pct", side),
         }
         rows.append(row | speed_of(evidence, model, base, ("opencv-cpu",)))
     columns = (

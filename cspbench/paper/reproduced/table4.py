@@ -9,7 +9,7 @@ from cspbench.paper.reproduced._table import (
     SYSTEM,
     Column,
     PaperTable,
-    find,
+    printed,
     quotient,
     row_of,
     speed_of,
@@ -39,11 +39,9 @@ def table4(evidence: Evidence) -> PaperTable:
         row = row_of(evidence, label, model) | {
             "listed": True,
             "input": side or literature.NOT_FOUND,
-        }
-        row |= {
-            "ap_published": text_of(find(name, "ap_pct", side)),
-            "ap50_published": text_of(find(name, "ap50_pct", side)),
-            "bflops_published": text_of(find(name, "bflops", side)),
+            "ap_published": printed(name, "ap_pct", side),
+            "ap50_published": printed(name, "ap50_pct", side),
+            "bflops_published": printed(name, "bflops", side),
             "fps_published": text_of(fps),
             "ratio_published": quotient(fps, common),
         }

@@ -11,7 +11,7 @@ from cspbench.paper.claims import ClaimResult, check_all
 from cspbench.paper.comparison import VERDICTS, ClaimVerdict
 from cspbench.paper.evidence import from_runs
 from cspbench.paper.suites import PREFIX, has_paper, is_paper, suite_of
-from cspbench.report.section import SECTIONS, ReportContext, SectionSpec
+from cspbench.report.section import SECTIONS, ReportContext, own_section
 
 TITLE = "The CSPNet paper on this machine"
 
@@ -39,24 +39,6 @@ class Count(NamedTuple):
     kind: str
     claims: int
     meaning: str
-
-
-class ClaimLine(NamedTuple):
-    """A claim as the page shows it; every text is safe to print."""
-
-    name: str
-    verdict: str
-    sign: str
-    kind: str
-    statement: str
-    place: str
-    published: str
-    here: str
-    origin: str
-    reason: str
-    note: str
-    rule: str
-    used: tuple[str, ...]
 
 
 def data(context: ReportContext) -> Mapping[str, Any]:
@@ -94,28 +76,23 @@ def _counts(results: Sequence[ClaimResult]) -> tuple[Count, ...]:
     )  # fmt: skip
 
 
-def _line(result: ClaimResult) -> ClaimLine:
+def _line(result: ClaimResult) -> dict[str, Any]:
+    """A claim as the page shows it; every text is safe to print."""
     sign, kind = SIGNS[result.verdict]
     claim, outcome = result.claim, result.outcome
-    return ClaimLine(
-        name=claim.name, verdict=result.verdict, sign=sign, kind=kind, statement=claim.text,
-        place=claim.place, published=outcome.published, here=plain(result.ours),
-        origin=outcome.origin, reason=plain(result.reason), note=outcome.note,
-        rule=f"{outcome.rule[:1].upper()}{outcome.rule[1:]}",
-        used=tuple(plain(one) for one in outcome.used),
-    )  # fmt: skip
+    return {
+        "name": claim.name, "verdict": result.verdict, "sign": sign, "kind": kind,
+        "statement": claim.text, "place": claim.place, "published": outcome.published,
+        "here": plain(result.ours), "origin": outcome.origin, "reason": plain(result.reason),
+        "note": outcome.note, "rule": f"{outcome.rule[:1].upper()}{outcome.rule[1:]}",
+        "used": tuple(plain(one) for one in outcome.used),
+    }  # fmt: skip
 
 
 SECTIONS.add(
-    SectionSpec(
-        "paper",
-        heading="The paper, claim by claim",
-        title="The paper: claims",
-        order=14,
-        data=data,
-        template=Path(__file__).with_suffix(".html"),
+    own_section(
+        __file__, 14, "The paper, claim by claim", data, name="paper", title="The paper: claims",
         applies=lambda context: has_paper(context.runs),
-        style=Path(__file__).with_name("paper.css"),
-        head=head,
+        style=Path(__file__).with_name("paper.css"), head=head,
     )
-)
+)  # fmt: skip

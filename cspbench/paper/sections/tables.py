@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from markupsafe import Markup
@@ -14,7 +13,7 @@ from cspbench.paper.evidence import from_runs
 from cspbench.paper.reproduced import PaperTable, all_tables
 from cspbench.paper.suites import has_paper, suite_of
 from cspbench.report.plots import inline_svg
-from cspbench.report.section import SECTIONS, ReportContext, SectionSpec
+from cspbench.report.section import SECTIONS, ReportContext, own_section
 
 if TYPE_CHECKING:
     from cspbench.views.frames import Run
@@ -97,13 +96,9 @@ def _figure(number: int, runs: Sequence[Run]) -> FigureView:
 
 
 SECTIONS.add(
-    SectionSpec(
-        "paper-tables",
-        heading="The paper’s tables and figures",
+    own_section(
+        __file__, 15, "The paper’s tables and figures", data, name="paper-tables",
         title="The paper: tables",
-        order=15,
-        data=data,
-        template=Path(__file__).with_suffix(".html"),
         applies=lambda context: has_paper(context.runs),
     )
-)
+)  # fmt: skip

@@ -4,36 +4,16 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
 from cspbench.figures.fps_ap50 import fps_class
 from cspbench.figures.published import published_values
 from cspbench.report import numbers
 from cspbench.report.rows import CaseRow
-from cspbench.report.section import SECTIONS, SectionSpec
+from cspbench.report.section import SECTIONS, Line, own_section
 
 
-@dataclass(frozen=True)
-class ClassLine:
-    """The most accurate case of a speed class, as text."""
-
-    name: str
-    cases: int
-    model: str
-    setting: str
-    ap50: str
-    fps: str
-    per_ms: str
-
-
-def speed_classes(rows: Sequence[CaseRow], ap50: Mapping[str, float]) -> list[ClassLine]:
-    """The most accurate case (the fastest of equals) of each of the paper's speed classes.
-
-    Args:
-        rows: all cases.
-        ap50: published AP50 by model id.
-    """
+def speed_classes(rows: Sequence[CaseRow], ap50: Mapping[str, float]) -> list[Line]:
+    """The most accurate case (the fastest of equals) of each speed class, by published AP50."""
     groups: dict[str, list[tuple[float, float, CaseRow]]] = defaultdict(list)
     for row in rows:
         if row.fps is not None and row.model_id in ap50:
@@ -42,28 +22,23 @@ def speed_classes(rows: Sequence[CaseRow], ap50: Mapping[str, float]) -> list[Cl
     for name, members in sorted(groups.items(), key=lambda item: item[1][0][1]):
         accuracy, fps, best = max(members, key=lambda member: member[:2])
         lines.append(
-            ClassLine(
-                name=name,
-                cases=len(members),
-                model=best.model_id,
-                setting=best.setting,
-                ap50=numbers.fixed(accuracy, 1),
-                fps=numbers.short(fps),
-                per_ms=numbers.short(accuracy * fps / 1000),
-            )
+            {
+                "name": name,
+                "cases": str(len(members)),
+                "model": best.model_id,
+                "setting": best.setting,
+                "ap50": numbers.fixed(accuracy, 1),
+                "fps": numbers.short(fps),
+                "per_ms": numbers.short(accuracy * fps / 1000),
+            }
         )
     return lines
 
 
 SECTIONS.add(
-    SectionSpec(
-        "accuracy",
-        heading="Speed against accuracy",
+    own_section(
+        __file__, 50, "Speed against accuracy",
+        lambda context: {"classes": speed_classes(context.rows, published_values("ap50_pct"))},
         title="Speed and accuracy",
-        order=50,
-        data=lambda context: {
-            "classes": speed_classes(context.rows, published_values("ap50_pct")),
-        },
-        template=Path(__file__).with_suffix(".html"),
     )
-)
+)  # fmt: skip

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from cspbench.core.case import Case
 from cspbench.figures.cases import plain
 from cspbench.machine.comparability import Use, differences
 from cspbench.report import numbers
 from cspbench.report.rows import CaseRow, latency_ratio
-from cspbench.report.section import SECTIONS, SectionSpec
+from cspbench.report.section import SECTIONS, own_section
 from cspbench.views.frames import Run
 
 
@@ -43,12 +42,7 @@ class Across:
 
 
 def across(runs: Sequence[Run], rows: Sequence[CaseRow]) -> Across | None:
-    """Compare the cases that more than one label has; None if there are none.
-
-    Args:
-        runs: one view a board.
-        rows: the cases of all views.
-    """
+    """Compare the cases that more than one board has; None if there are none."""
     labels = tuple(dict.fromkeys(row.board for row in rows if row.board))
     groups: dict[str, dict[str, CaseRow]] = {}
     for row in rows:
@@ -95,13 +89,9 @@ def _differences(runs: Sequence[Run]) -> list[str]:
 
 
 SECTIONS.add(
-    SectionSpec(
-        "boards",
-        heading="Across boards",
-        title="Across boards",
-        order=40,
-        data=lambda context: {"boards": across(context.runs, context.rows)},
-        template=Path(__file__).with_suffix(".html"),
+    own_section(
+        __file__, 40, "Across boards",
+        lambda context: {"boards": across(context.runs, context.rows)},
         applies=lambda context: any(row.board for row in context.rows),
     )
-)
+)  # fmt: skip

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from markupsafe import Markup
@@ -13,7 +12,7 @@ from cspbench.report import marks, numbers
 from cspbench.report.data import published_accuracies
 from cspbench.report.definitions import DEFINITIONS, Definition
 from cspbench.report.rows import CaseRow
-from cspbench.report.section import SECTIONS, ReportContext, SectionSpec
+from cspbench.report.section import SECTIONS, ReportContext, own_section
 
 
 class Column(NamedTuple):
@@ -49,19 +48,16 @@ class Filter(NamedTuple):
 
 
 def _filters(rows: Sequence[CaseRow]) -> list[Filter]:
-    def choices(values: Sequence[str]) -> list[str]:
-        return sorted(set(values) - {""})
-
+    keys = {
+        "Backend": "backend",
+        "Family": "family",
+        "γ": "gamma",
+        "Status": "status",
+        "Run": "run",
+    }
     return [
-        Filter("Backend", "backend", choices([row.backend for row in rows])),
-        Filter("Family", "family", choices([row.family for row in rows])),
-        Filter(
-            "γ",
-            "gamma",
-            choices([row.gamma for row in rows]),
-        ),
-        Filter("Status", "status", choices([row.status for row in rows])),
-        Filter("Run", "run", choices([row.run for row in rows])),
+        Filter(name, key, sorted({getattr(row, key) for row in rows} - {""}))
+        for name, key in keys.items()
     ]
 
 
@@ -113,14 +109,4 @@ def data(context: ReportContext) -> Mapping[str, Any]:
     }
 
 
-SECTIONS.add(
-    SectionSpec(
-        "cases",
-        heading="Cases",
-        title="Cases",
-        order=30,
-        data=data,
-        template=Path(__file__).with_suffix(".html"),
-        count=lambda context: len(context.measured),
-    )
-)
+SECTIONS.add(own_section(__file__, 30, "Cases", data, count=lambda context: len(context.measured)))

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cspbench.figures.cases import plain
-from cspbench.report.section import SECTIONS, ReportContext, SectionSpec
+from cspbench.report.section import SECTIONS, ReportContext, own_section
 
 if TYPE_CHECKING:
     from cspbench.views.frames import Run
@@ -35,13 +34,4 @@ def data(context: ReportContext) -> Mapping[str, Any]:
     }
 
 
-SECTIONS.add(
-    SectionSpec(
-        "data",
-        heading="Raw data",
-        title="Raw data",
-        order=140,
-        data=data,
-        template=Path(__file__).with_suffix(".html"),
-    )
-)
+SECTIONS.add(own_section(__file__, 140, "Raw data", data))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from cspbench.attribution import explain_measured
@@ -14,7 +13,7 @@ from cspbench.errors import InputError
 from cspbench.figures.cases import plain
 from cspbench.report import numbers
 from cspbench.report.rows import CaseRow
-from cspbench.report.section import SECTIONS, ReportContext, SectionSpec
+from cspbench.report.section import SECTIONS, ReportContext, own_section
 from cspbench.views.frames import Run
 
 #: More pairs than this are left to the command line.
@@ -135,13 +134,4 @@ def data(context: ReportContext) -> Mapping[str, Any]:
     return {"explanations": pairs, "explanations_left_out": left_out}
 
 
-SECTIONS.add(
-    SectionSpec(
-        "explain",
-        heading="Why one is slower",
-        title="Why one is slower",
-        order=80,
-        data=data,
-        template=Path(__file__).with_suffix(".html"),
-    )
-)
+SECTIONS.add(own_section(__file__, 80, "Why one is slower", data))

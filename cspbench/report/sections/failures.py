@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from cspbench.core.statuses import Status
 from cspbench.report.data import log_end
 from cspbench.report.rows import CaseRow
-from cspbench.report.section import SECTIONS, SectionSpec
+from cspbench.report.section import SECTIONS, own_section
 
 REMEDIES: dict[str, str] = {
     Status.FAILED.value: "read the log; the backend refused the model or its outputs were wrong",
@@ -62,13 +61,9 @@ def _log(row: CaseRow) -> str:
 
 
 SECTIONS.add(
-    SectionSpec(
-        "failures",
-        heading="Failed and skipped cases",
-        title="Failed, skipped",
-        order=120,
-        data=lambda context: {"problems": problems(context.rows)},
-        template=Path(__file__).with_suffix(".html"),
+    own_section(
+        __file__, 120, "Failed and skipped cases",
+        lambda context: {"problems": problems(context.rows)}, title="Failed, skipped",
         count=lambda context: len(context.rows) - len(context.measured),
     )
-)
+)  # fmt: skip

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from cspbench.core.text import percent
@@ -12,47 +10,32 @@ from cspbench.figures.cases import plain
 from cspbench.report import numbers
 from cspbench.report.profiles import profiles
 from cspbench.report.rows import CaseRow
-from cspbench.report.section import SECTIONS, ReportContext, SectionSpec
+from cspbench.report.section import SECTIONS, Line, ReportContext, own_section
 from cspbench.views.frames import Run
 
 
-@dataclass(frozen=True)
-class BalanceLine:
-    """How a network's compute is spread over its layers, as text."""
-
-    model: str
-    bflops: str
-    largest: str
-    share: str
-    name: str
-    cio: str
-    traffic: str
-    fused: str
-    copies: str
-
-
-def balance(runs: Sequence[Run], rows: Sequence[CaseRow]) -> list[BalanceLine]:
+def balance(runs: Sequence[Run], rows: Sequence[CaseRow]) -> list[Line]:
     """One line a network that was analysed, in plan order."""
     names: dict[str, str] = {}
     for run in runs:
         names |= largest_layers(run)
-    lines: dict[str, BalanceLine] = {}
+    lines: dict[str, Line] = {}
     for row in rows:
         total, largest = row.total("bflops"), row.total("max_layer_bflops")
         if not total or largest is None:
             continue
         cio = row.total("cio_paper")
-        lines[row.model_id] = BalanceLine(
-            model=row.model_id,
-            bflops=numbers.fixed(total, 3),
-            largest=numbers.fixed(largest, 3),
-            share=percent(largest / total, 1),
-            name=names.get(row.model_id, ""),
-            cio=numbers.fixed(None if cio is None else cio / 1e6, 2),
-            traffic=numbers.size(row.total("traffic_bytes")),
-            fused=numbers.size(row.total("traffic_bytes_fused")),
-            copies=numbers.size(row.total("copy_bytes")),
-        )
+        lines[row.model_id] = {
+            "model": row.model_id,
+            "bflops": numbers.fixed(total, 3),
+            "largest": numbers.fixed(largest, 3),
+            "share": percent(largest / total, 1),
+            "name": names.get(row.model_id, ""),
+            "cio": numbers.fixed(None if cio is None else cio / 1e6, 2),
+            "traffic": numbers.size(row.total("traffic_bytes")),
+            "fused": numbers.size(row.total("traffic_bytes_fused")),
+            "copies": numbers.size(row.total("copy_bytes")),
+        }
     return list(lines.values())
 
 
@@ -70,13 +53,4 @@ def data(context: ReportContext) -> Mapping[str, Any]:
     return {"balance": balance(runs, rows), "profiles": profiles(runs, rows)}
 
 
-SECTIONS.add(
-    SectionSpec(
-        "layers",
-        heading="Layer by layer",
-        title="Layers",
-        order=70,
-        data=data,
-        template=Path(__file__).with_suffix(".html"),
-    )
-)
+SECTIONS.add(own_section(__file__, 70, "Layer by layer", data, title="Layers"))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
 from typing import Any, Literal
 
@@ -15,7 +14,7 @@ from cspbench.figures.cases import number, plain
 from cspbench.machine.comparability import Use, differences
 from cspbench.machine.sensors.proc import FOREIGN_SHARE, STEAL_SHARE, Interference
 from cspbench.report.numbers import size
-from cspbench.report.section import SECTIONS, ReportContext, SectionSpec
+from cspbench.report.section import SECTIONS, ReportContext, own_section
 from cspbench.views.frames import Run
 
 FEW_ROUNDS = 3
@@ -57,12 +56,8 @@ def facts(run: Run) -> list[tuple[str, str]]:
 
 def libraries(run: Run) -> list[tuple[str, str]]:
     """Libraries that can move a number, with their versions."""
-    return [(plain(name), plain(version)) for name, version in _libraries(run).items()]
-
-
-def _libraries(run: Run) -> Mapping[str, str]:
     versions: Mapping[str, str] = run.environment.get("libraries") or {}
-    return versions
+    return [(plain(name), plain(version)) for name, version in versions.items()]
 
 
 def warnings_of(runs: Sequence[Run]) -> list[ComparisonWarning]:
@@ -228,12 +223,5 @@ def data(context: ReportContext) -> Mapping[str, Any]:
 
 
 SECTIONS.add(
-    SectionSpec(
-        "machine",
-        heading="The machine, and what spoils comparison",
-        title="Machine",
-        order=20,
-        data=data,
-        template=Path(__file__).with_suffix(".html"),
-    )
+    own_section(__file__, 20, "The machine, and what spoils comparison", data, title="Machine")
 )

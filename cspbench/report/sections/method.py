@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from cspbench.report.definitions import ORIGIN_TEXTS
-from cspbench.report.section import SECTIONS, ReportContext, SectionSpec
+from cspbench.report.section import SECTIONS, ReportContext, own_section
 
 
 def data(_context: ReportContext) -> Mapping[str, Any]:
@@ -15,13 +14,4 @@ def data(_context: ReportContext) -> Mapping[str, Any]:
     return {"origin_texts": ORIGIN_TEXTS}
 
 
-SECTIONS.add(
-    SectionSpec(
-        "method",
-        heading="Method notes",
-        title="Method notes",
-        order=130,
-        data=data,
-        template=Path(__file__).with_suffix(".html"),
-    )
-)
+SECTIONS.add(own_section(__file__, 130, "Method notes", data))

@@ -3,36 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cspbench.core.text import percent
 from cspbench.figures.roofline import ceilings_of
 from cspbench.report import numbers
 from cspbench.report.rows import CaseRow
-from cspbench.report.section import SECTIONS, SectionSpec
+from cspbench.report.section import SECTIONS, Line, own_section
 from cspbench.views.frames import Run
 
 if TYPE_CHECKING:
     from cspbench.analysis import Analysis
 
 
-@dataclass(frozen=True)
-class RooflineLine:
-    """A case, predicted and measured, as text; shares are of the predicted time."""
-
-    model: str
-    setting: str
-    predicted: str
-    measured: str
-    ratio: str
-    compute: str
-    memory: str
-    overhead: str
-
-
-def roofline(runs: Sequence[Run], rows: Sequence[CaseRow]) -> list[RooflineLine]:
+def roofline(runs: Sequence[Run], rows: Sequence[CaseRow]) -> list[Line]:
     """One line a measured case of batch 1 with an analysed model and a device with ceilings."""
     lines = []
     for run in runs:
@@ -58,25 +42,20 @@ def _predict(analysis: Analysis, ceilings: Mapping[str, Any]) -> tuple[float, di
     return total_ms(layers), {str(bound): share for bound, share in shares(layers).items()}
 
 
-def _line(row: CaseRow, predicted_ms: float, shares: Mapping[str, float]) -> RooflineLine:
+def _line(row: CaseRow, predicted_ms: float, shares: Mapping[str, float]) -> Line:
     assert row.latency_ms is not None
-    return RooflineLine(
-        model=row.model_id,
-        setting=row.setting,
-        predicted=numbers.milliseconds(predicted_ms),
-        measured=numbers.milliseconds(row.latency_ms),
-        ratio=numbers.short(row.latency_ms / predicted_ms),
+    return {
+        "model": row.model_id,
+        "setting": row.setting,
+        "predicted": numbers.milliseconds(predicted_ms),
+        "measured": numbers.milliseconds(row.latency_ms),
+        "ratio": numbers.short(row.latency_ms / predicted_ms),
         **{bound: percent(share) for bound, share in shares.items()},
-    )
+    }
 
 
 SECTIONS.add(
-    SectionSpec(
-        "roofline",
-        heading="Roofline",
-        title="Roofline",
-        order=90,
-        data=lambda context: {"roofline": roofline(context.runs, context.rows)},
-        template=Path(__file__).with_suffix(".html"),
+    own_section(
+        __file__, 90, "Roofline", lambda context: {"roofline": roofline(context.runs, context.rows)}
     )
 )

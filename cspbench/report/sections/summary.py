@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
@@ -14,7 +13,7 @@ from cspbench.figures.published import published_values
 from cspbench.report import numbers
 from cspbench.report.numbers import milliseconds, plus_minus, short, times
 from cspbench.report.rows import CaseRow
-from cspbench.report.section import SECTIONS, ReportContext, SectionSpec
+from cspbench.report.section import SECTIONS, ReportContext, own_section
 
 #: BFLOPs, the bounds of the latency, and whose they are.
 _Facts = tuple[float, float, float, CaseRow]
@@ -33,12 +32,7 @@ class Sentence:
 
 
 def summary(rows: Sequence[CaseRow], ap50: Mapping[str, float]) -> list[Sentence]:
-    """The three sentences; each says so where the runs do not tell.
-
-    Args:
-        rows: all cases.
-        ap50: published AP50 by model id.
-    """
+    """The three sentences, with published AP50 by model id; each says what the runs lack."""
     measured = [row for row in rows if row.latency_ms is not None]
     if not measured:
         return [Sentence("Nothing measured", "No case of this run has a latency; see below why.")]
@@ -178,13 +172,4 @@ def data(context: ReportContext) -> Mapping[str, Any]:
     return {"sentences": sentences, "tiles": tiles(context.rows)}
 
 
-SECTIONS.add(
-    SectionSpec(
-        "summary",
-        heading="Summary",
-        title="Summary",
-        order=10,
-        data=data,
-        template=Path(__file__).with_suffix(".html"),
-    )
-)
+SECTIONS.add(own_section(__file__, 10, "Summary", data))

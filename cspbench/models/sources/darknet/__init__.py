@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from cspbench.core.options import Options
 from cspbench.errors import InputError
 from cspbench.models.sources.files import WEIGHTS, load_checkpoint, weights_file
-from cspbench.models.spec import SOURCES, ModelSpec, SourceSpec, Task
+from cspbench.models.spec import SOURCES, ModelSpec, SourceSpec
 
 if TYPE_CHECKING:
     from torch import nn
@@ -37,9 +37,9 @@ def _read(target: str) -> DarknetNetwork:
 
 
 def input_sizes(network: DarknetNetwork) -> tuple[int, int, int]:
-    """(published side, what a side must be a multiple of, smallest side), found by trying.
+    """(published side, what a side must be a multiple of, smallest side), from trying sizes.
 
-    A network that exists at one size only gets that size three times, and so does one of so many
+    A network that exists at one size only gets that size three times. So does a network of so many
     layers that trying would take long.
     """
     side, left = network.input[1], max(8, _TRIED_LAYERS // len(network.layers))
@@ -82,10 +82,9 @@ def spec(target: str) -> ModelSpec:
 
 @functools.lru_cache(maxsize=64)
 def _spec(target: str, _state: tuple[int, int] | None) -> ModelSpec:
-    """A suite asks for the same file many times; its time and size tell when it changed."""
+    """A suite asks for the same file many times; a change shows in its time and size."""
     network = _read(target)
     side, stride, smallest = input_sizes(network)
-    task: Task = "detection" if network.detector else "classification"
     return ModelSpec(
         name=f"darknet:{target}",
         summary=f"Darknet network of {len(network.layers)} layers",
@@ -93,7 +92,7 @@ def _spec(target: str, _state: tuple[int, int] | None) -> ModelSpec:
         confidence="confirmed",
         build=lambda options: build(target, options),
         family="darknet",
-        task=task,
+        task="detection" if network.detector else "classification",
         input=side,
         stride=stride,
         min_input=smallest,
@@ -129,11 +128,7 @@ def _files(target: str, options: Options) -> tuple[Path, ...]:
 
 SOURCES.add(
     SourceSpec(
-        name="darknet",
-        summary="a Darknet network: path of its .cfg file",
-        spec=spec,
-        build=build,
-        axes=(WEIGHTS,),
-        files=_files,
+        name="darknet", summary="a Darknet network: path of its .cfg file", spec=spec, build=build,
+        axes=(WEIGHTS,), files=_files,
     )
-)
+)  # fmt: skip

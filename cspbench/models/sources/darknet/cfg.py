@@ -1,9 +1,10 @@
 """Darknet's .cfg text as sections with line numbers. Pure text: imports nothing heavy.
 
-What Darknet's own reader does (AlexeyAB/darknet ``read_cfg``, ``option_find``) is kept: a line
-that starts with ``#`` or ``;`` is a comment, spaces do not matter, the first of two equal keys
-wins, keys that a section does not know are ignored. What it guesses is refused instead: a line that
-is neither a section nor ``key=value``, a number that is none, an option before the first section.
+Reading follows Darknet's own reader (AlexeyAB/darknet ``read_cfg``, ``option_find``): a line that
+starts with ``#`` or ``;`` is a comment, spaces do not matter, the first of two equal keys wins, and
+keys that a section does not know are ignored. Where Darknet guesses, this reader refuses: at a line
+that is neither a section nor ``key=value``, at a malformed number, and at an option before the
+first section.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ def shown(text: str) -> str:
 
 @dataclass(frozen=True)
 class Option:
-    """The value of a key and the line it stands on."""
+    """The value of a key and its line."""
 
     value: str
     line: int
@@ -67,9 +68,7 @@ class Section:
             InputError: the value is not such a number.
         """
         option = self.options.get(key)
-        if option is None:
-            return default
-        return self._whole(key, option.value, low, high)
+        return default if option is None else self._whole(key, option.value, low, high)
 
     def integers(self, key: str, limit: int = 10**9) -> tuple[int, ...]:
         """Return the comma-separated whole numbers of ``key``; empty if the key is missing."""
@@ -116,7 +115,7 @@ def read_sections(path: str | Path) -> tuple[Section, ...]:
     """Read the sections of a .cfg file.
 
     Raises:
-        InputError: not a readable regular file, too large, or a line that is no configuration.
+        InputError: not a readable regular file, too large, or with a malformed line.
     """
     try:
         with open(path, "rb", opener=_without_waiting) as file:
@@ -127,12 +126,12 @@ def read_sections(path: str | Path) -> tuple[Section, ...]:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise InputError(f"{path}: cannot be read ({reason})") from error
     if len(data) > MAX_BYTES:
-        raise InputError(f"{path}: is larger than {MAX_BYTES // 2**20} MiB, so no network")
+        raise InputError(f"{path}: is larger than {MAX_BYTES // 2**20} MiB, so it is not a network")
     return parse_sections(data.decode("utf-8-sig", errors="replace"), str(path))
 
 
 def _without_waiting(path: str, flags: int) -> int:
-    """Open; a named pipe is told to be no regular file rather than waited for."""
+    """Open without waiting for the writer of a named pipe, which is refused afterwards."""
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
@@ -140,9 +139,9 @@ def parse_sections(text: str, path: str = "<cfg>") -> tuple[Section, ...]:
     """Split ``text`` into sections; ``path`` is only for messages.
 
     Raises:
-        InputError: a line that is no configuration, or more than ``MAX_SECTIONS`` sections.
+        InputError: a malformed line, or more than ``MAX_SECTIONS`` sections.
     """
-    found: list[Section] = []
+    sections: list[Section] = []
     options: dict[str, Option] = {}
     lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     for number, raw in enumerate(lines, start=1):
@@ -153,15 +152,15 @@ def parse_sections(text: str, path: str = "<cfg>") -> tuple[Section, ...]:
             header = _HEADER.fullmatch(line)
             if not header:
                 raise InputError(f"{path}:{number}: {shown(line)} is not a [section]")
-            if len(found) >= MAX_SECTIONS:
+            if len(sections) >= MAX_SECTIONS:
                 raise InputError(f"{path}:{number}: more than {MAX_SECTIONS} sections")
             options = {}
-            found.append(Section(header[1], number, path, options))
+            sections.append(Section(header[1], number, path, options))
             continue
         key, equals, value = (part.strip() for part in line.partition("="))
         if not equals or not key or not value:
             raise InputError(f"{path}:{number}: {shown(line)} is neither [section] nor key=value")
-        if not found:
-            raise InputError(f"{path}:{number}: {shown(line)} stands before the first section")
+        if not sections:
+            raise InputError(f"{path}:{number}: {shown(line)} comes before the first section")
         options.setdefault(key.replace(" ", ""), Option(value, number))
-    return tuple(found)
+    return tuple(sections)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cspbench.errors import InputError
 from cspbench.models.sources.darknet.cfg import Section, parse_sections, read_sections
-from cspbench.models.sources.darknet.making import MAX_CHANNELS, Context, Made
+from cspbench.models.sources.darknet.context import MAX_CHANNELS, Context, LayerDraft
 from cspbench.models.sources.darknet.ops import (
     Convolution,
     DepthPool,
@@ -31,7 +31,7 @@ class DarknetNetwork:
     """The layers of a network in the order of its file.
 
     ``input`` is (channels, height, width). ``outputs`` are the indices of the detection layers, or
-    of the last layer if there is none. ``sections`` are what it was read from.
+    of the last layer if there is none. ``sections`` are those of the file.
     """
 
     path: str
@@ -96,7 +96,7 @@ def read_network(path: str | Path) -> DarknetNetwork:
     """Read a .cfg file.
 
     Raises:
-        InputError: it cannot be read, or is no network; the message names file and line.
+        InputError: it cannot be read, or is not a network; the message names file and line.
     """
     return _network(read_sections(path), str(path), None)
 
@@ -105,14 +105,14 @@ def parse_network(text: str, path: str = "<cfg>") -> DarknetNetwork:
     """Read a network from ``text``; ``path`` is only for messages.
 
     Raises:
-        InputError: it is no network; the message names the line.
+        InputError: it is not a network; the message names the line.
     """
     return _network(parse_sections(text, path), path, None)
 
 
 def _network(sections: Sequence[Section], path: str, size: Shape | None) -> DarknetNetwork:
     if not sections:
-        raise InputError(f"{path}: holds no [net] section, so no network")
+        raise InputError(f"{path}: has no [net] section, so it is not a network")
     head, *rest = sections
     if head.name.lower() not in ("net", "network"):
         raise InputError(f"{path}:{head.line}: the first section must be [net], not [{head.name}]")
@@ -123,10 +123,10 @@ def _network(sections: Sequence[Section], path: str, size: Shape | None) -> Dark
     weights = 0
     for index, section in enumerate(rest):
         if section.name.lower() in ("net", "network"):
-            raise section.fail("stands a second time")
+            raise section.fail("appears a second time")
         before = layers[-1].out_shape if layers else shape
-        made = make(section, Context(index, before, layers))
-        layer = _layer(index, section, made, layers, shape)
+        draft = make(section, Context(index, before, layers))
+        layer = _layer(index, section, draft, layers, shape)
         weights += layer.weights
         if weights > MAX_WEIGHTS:
             raise section.fail(f"brings the network to more than {MAX_WEIGHTS} weights")
@@ -148,9 +148,11 @@ def _input(head: Section) -> Shape:
     )
 
 
-def _layer(index: int, section: Section, made: Made, layers: list[Layer], shape: Shape) -> Layer:
-    out, sources = made.out_shape, made.sources or (index - 1,)
-    inner = made.inner_shape or out
+def _layer(
+    index: int, section: Section, draft: LayerDraft, layers: list[Layer], shape: Shape
+) -> Layer:
+    out, sources = draft.out_shape, draft.sources or (index - 1,)
+    inner = draft.inner_shape or out
     if max(prod(out), prod(inner)) > MAX_ELEMENTS or out[0] > MAX_CHANNELS:
         sides = "x".join(str(side) for side in out)
         raise section.fail(f"its output of {sides} is larger than this reader allows")
@@ -158,7 +160,7 @@ def _layer(index: int, section: Section, made: Made, layers: list[Layer], shape:
         index=index,
         kind=section.name.lower(),
         line=section.line,
-        op=made.op,
+        op=draft.op,
         sources=sources,
         in_shapes=tuple(shape if s < 0 else layers[s].out_shape for s in sources),
         out_shape=out,

@@ -1,7 +1,7 @@
 """What one layer of a Darknet network does: plain values, no torch.
 
-Shapes are (channels, height, width). One dataclass per kind of layer; :class:`Layer` adds where it
-stands, what it reads and what comes out.
+Shapes are (channels, height, width). One dataclass (an :class:`Op`) per kind of layer;
+:class:`Layer` adds its place, what it reads and what it puts out.
 """
 
 from __future__ import annotations
@@ -14,34 +14,18 @@ Shape: TypeAlias = tuple[int, int, int]
 
 #: Activations by Darknet's names (``get_activation``).
 ACTIVATIONS = (
-    "elu",
-    "gelu",
-    "hard_mish",
-    "hardtan",
-    "leaky",
-    "lhtan",
-    "linear",
-    "loggy",
-    "logistic",
-    "mish",
-    "normalize_channels",
-    "normalize_channels_softmax",
-    "normalize_channels_softmax_maxval",
-    "plse",
-    "ramp",
-    "relie",
-    "relu",
-    "relu6",
-    "revleaky",
-    "selu",
-    "stair",
-    "swish",
-    "tanh",
-)
+    "elu", "gelu", "hard_mish", "hardtan", "leaky", "lhtan", "linear", "loggy", "logistic", "mish",
+    "normalize_channels", "normalize_channels_softmax", "normalize_channels_softmax_maxval",
+    "plse", "ramp", "relie", "relu", "relu6", "revleaky", "selu", "stair", "swish", "tanh",
+)  # fmt: skip
+
+
+class Op:
+    """What a layer does."""
 
 
 @dataclass(frozen=True)
-class Convolution:
+class Convolution(Op):
     """``[convolutional]``. ``padding`` is per side, before dilation widens it.
 
     ``stride`` is (y, x). ``shares`` is the layer whose weights it uses. ``binary`` convolutions
@@ -69,7 +53,7 @@ class Convolution:
 
 
 @dataclass(frozen=True)
-class Connected:
+class Connected(Op):
     """``[connected]``: every input to every output."""
 
     outputs: int
@@ -78,7 +62,7 @@ class Connected:
 
 
 @dataclass(frozen=True)
-class Local:
+class Local(Op):
     """``[local]``: a convolution with weights of its own at every place."""
 
     filters: int
@@ -89,7 +73,7 @@ class Local:
 
 
 @dataclass(frozen=True)
-class Pool:
+class Pool(Op):
     """``[maxpool]`` or ``[local_avgpool]``; ``padding`` is the sum of both sides."""
 
     size: int
@@ -105,7 +89,7 @@ class Pool:
 
 
 @dataclass(frozen=True)
-class DepthPool:
+class DepthPool(Op):
     """``[maxpool] maxpool_depth=1``: maxout, channel g is the largest of g, g + n, g + 2n, ..."""
 
     out_channels: int
@@ -113,12 +97,12 @@ class DepthPool:
 
 
 @dataclass(frozen=True)
-class GlobalPool:
+class GlobalPool(Op):
     """``[avgpool]``: mean of each channel."""
 
 
 @dataclass(frozen=True)
-class Route:
+class Route(Op):
     """``[route]``: the ``group_id``-th of ``groups`` slices of every source, one after another."""
 
     groups: int = 1
@@ -126,7 +110,7 @@ class Route:
 
 
 @dataclass(frozen=True)
-class Shortcut:
+class Shortcut(Op):
     """``[shortcut]``: adds to the layer before what overlaps of the sources.
 
     A source with other channels adds the common ones (partial residual); one on a finer grid is
@@ -139,7 +123,7 @@ class Shortcut:
 
 
 @dataclass(frozen=True)
-class Scale:
+class Scale(Op):
     """``[scale_channels]`` and ``[sam]``: product of the source and the layer before.
 
     ``by`` says what the layer before holds: one factor a ``channel``, a ``place`` or an
@@ -151,7 +135,7 @@ class Scale:
 
 
 @dataclass(frozen=True)
-class Upsample:
+class Upsample(Op):
     """``[upsample]``: nearest neighbour, or with ``reverse`` the sum of squares; times scale."""
 
     stride: int
@@ -160,7 +144,7 @@ class Upsample:
 
 
 @dataclass(frozen=True)
-class Reorg:
+class Reorg(Op):
     """``[reorg]`` (``legacy``: Darknet's first, which mixes places and channels), ``[reorg3d]``."""
 
     stride: int
@@ -169,7 +153,7 @@ class Reorg:
 
 
 @dataclass(frozen=True)
-class Crop:
+class Crop(Op):
     """``[crop]`` as at test time: the centre, times ``scale`` plus ``shift``."""
 
     scale: float
@@ -177,7 +161,7 @@ class Crop:
 
 
 @dataclass(frozen=True)
-class Softmax:
+class Softmax(Op):
     """``[softmax]``: over each of ``groups`` parts of the whole map, or over channels."""
 
     groups: int = 1
@@ -186,24 +170,24 @@ class Softmax:
 
 
 @dataclass(frozen=True)
-class BatchNorm:
+class BatchNorm(Op):
     """``[batchnorm]``."""
 
 
 @dataclass(frozen=True)
-class Activation:
+class Activation(Op):
     """``[activation]``."""
 
     activation: str
 
 
 @dataclass(frozen=True)
-class Identity:
+class Identity(Op):
     """A layer that does nothing at test time: dropout, cost, empty."""
 
 
 @dataclass(frozen=True)
-class Detection:
+class Detection(Op):
     """``[yolo]``, ``[gaussian_yolo]``, ``[region]``, ``[detection]``: an output of the network.
 
     The map goes out as it comes in; decoding boxes is not part of the network that is measured.
@@ -211,27 +195,6 @@ class Detection:
 
     classes: int
     anchors: int
-
-
-Op: TypeAlias = (
-    Convolution
-    | Connected
-    | Local
-    | Pool
-    | DepthPool
-    | GlobalPool
-    | Route
-    | Shortcut
-    | Scale
-    | Upsample
-    | Reorg
-    | Crop
-    | Softmax
-    | BatchNorm
-    | Activation
-    | Identity
-    | Detection
-)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
 """Detection sections -> outputs of the network.
 
-Semantics and defaults are those of AlexeyAB/darknet ``src/parser.c`` and the layers that it makes,
-described from their documented behaviour; where forks differ, the docstring says which one holds.
+Semantics and defaults: see ``sections.py``.
 """
 
 from __future__ import annotations
@@ -9,11 +8,11 @@ from __future__ import annotations
 from math import prod
 
 from cspbench.models.sources.darknet.cfg import Section
-from cspbench.models.sources.darknet.making import MAX_CHANNELS, Context, Made
+from cspbench.models.sources.darknet.context import MAX_CHANNELS, Context, LayerDraft
 from cspbench.models.sources.darknet.ops import Detection
 
 
-def yolo(section: Section, context: Context) -> Made:
+def yolo(section: Section, context: Context) -> LayerDraft:
     """``[yolo]``, ``[gaussian_yolo]``: 4 (or 8) coordinates, an objectness and the classes."""
     classes = section.integer("classes", 20, 1, MAX_CHANNELS)
     anchors = len(section.integers("mask")) or section.integer("num", 1, 1, MAX_CHANNELS)
@@ -21,7 +20,7 @@ def yolo(section: Section, context: Context) -> Made:
     return _detection(section, context, classes, anchors, anchors * (classes + coordinates + 1))
 
 
-def region(section: Section, context: Context) -> Made:
+def region(section: Section, context: Context) -> LayerDraft:
     """``[region]`` (YOLOv2)."""
     classes = section.integer("classes", 20, 1, MAX_CHANNELS)
     anchors = section.integer("num", 1, 1, MAX_CHANNELS)
@@ -29,24 +28,26 @@ def region(section: Section, context: Context) -> Made:
     return _detection(section, context, classes, anchors, anchors * (classes + coordinates + 1))
 
 
-def detection(section: Section, context: Context) -> Made:
+def detection(section: Section, context: Context) -> LayerDraft:
     """``[detection]`` (YOLOv1): a grid of ``side`` x ``side`` in one long vector."""
     classes = section.integer("classes", 1, 1, MAX_CHANNELS)
     boxes = section.integer("num", 1, 1, MAX_CHANNELS)
     side = section.integer("side", 7, 1, 1024)
     coordinates = section.integer("coords", 1, 1, 64)
-    wanted = side**2 * (boxes * (1 + coordinates) + classes)
-    if prod(context.shape) != wanted:
-        raise section.fail(f"reads {wanted} numbers, but {prod(context.shape)} are before it")
-    return Made(Detection(classes, boxes), context.shape)
+    count = side**2 * (boxes * (1 + coordinates) + classes)
+    if prod(context.shape) != count:
+        raise section.fail(
+            f"reads {count} numbers, but the layer before it has {prod(context.shape)}"
+        )
+    return LayerDraft(Detection(classes, boxes), context.shape)
 
 
 def _detection(
     section: Section, context: Context, classes: int, anchors: int, channels: int
-) -> Made:
+) -> LayerDraft:
     if context.shape[0] != channels:
         raise section.fail(
             f"{anchors} anchors of {classes} classes need {channels} channels before it, "
             f"not {context.shape[0]}"
         )
-    return Made(Detection(classes, anchors), context.shape)
+    return LayerDraft(Detection(classes, anchors), context.shape)

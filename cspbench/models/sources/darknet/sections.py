@@ -1,4 +1,9 @@
-"""Every section that the reader knows, by name: its options and input shapes -> a layer."""
+"""Every section that the reader knows, by name: its options and input shapes -> a layer.
+
+Semantics and defaults are those of AlexeyAB/darknet ``src/parser.c`` and the layers that it makes,
+described from their documented behaviour. Where forks differ, the docstring names the fork that is
+followed.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +13,9 @@ from cspbench.core.text import nearest
 from cspbench.errors import InputError
 from cspbench.models.sources.darknet import maps, outputs, weighted
 from cspbench.models.sources.darknet.cfg import Section
-from cspbench.models.sources.darknet.making import Context, Made
+from cspbench.models.sources.darknet.context import Context, LayerDraft
 
-Maker = Callable[[Section, Context], Made]
+Maker = Callable[[Section, Context], LayerDraft]
 
 SECTIONS: dict[str, Maker] = {
     "activation": maps.activation,
@@ -46,23 +51,24 @@ SECTIONS: dict[str, Maker] = {
     "yolo": outputs.yolo,
 }
 
+_RECURRENT = "recurrent networks keep a state between images"
 #: Sections of Darknet that this reader refuses, with the reason.
 UNSUPPORTED: dict[str, str] = {
     "contrastive": "it exists for training",
-    "conv_lstm": "recurrent networks keep a state between images",
-    "crnn": "recurrent networks keep a state between images",
+    "conv_lstm": _RECURRENT,
+    "crnn": _RECURRENT,
     "deconvolutional": "Darknet removed it",
-    "gru": "recurrent networks keep a state between images",
-    "history": "recurrent networks keep a state between images",
-    "implicit": "its values are no function of the image",
+    "gru": _RECURRENT,
+    "history": _RECURRENT,
+    "implicit": "its values do not depend on the image",
     "lrn": "local response normalisation has no reader",
-    "lstm": "recurrent networks keep a state between images",
+    "lstm": _RECURRENT,
     "normalization": "local response normalisation has no reader",
-    "rnn": "recurrent networks keep a state between images",
+    "rnn": _RECURRENT,
 }
 
 
-def make(section: Section, context: Context) -> Made:
+def make(section: Section, context: Context) -> LayerDraft:
     """Turn a section into a layer.
 
     Raises:

@@ -1,7 +1,6 @@
 """Sections with weights of their own -> what the layer does and what comes out.
 
-Semantics and defaults are those of AlexeyAB/darknet ``src/parser.c`` and the layers that it makes,
-described from their documented behaviour; where forks differ, the docstring says which one holds.
+Semantics and defaults: see ``sections.py``.
 """
 
 from __future__ import annotations
@@ -9,11 +8,11 @@ from __future__ import annotations
 from typing import Literal
 
 from cspbench.models.sources.darknet.cfg import Section
-from cspbench.models.sources.darknet.making import (
+from cspbench.models.sources.darknet.context import (
     MAX_CHANNELS,
     MAX_KERNEL,
     Context,
-    Made,
+    LayerDraft,
     activation_of,
     blur_of,
     blurred,
@@ -24,7 +23,7 @@ from cspbench.models.sources.darknet.making import (
 from cspbench.models.sources.darknet.ops import BatchNorm, Connected, Convolution, Local
 
 
-def convolutional(section: Section, context: Context) -> Made:
+def convolutional(section: Section, context: Context) -> LayerDraft:
     """``[convolutional]``: ``pad=1`` pads by half the size; dilation needs that padding."""
     refuse(section, "sway", "rotate", "stretch", "stretch_sway", "coordconv", "flipped")
     channels = context.shape[0]
@@ -59,7 +58,7 @@ def convolutional(section: Section, context: Context) -> Made:
         blur=blur_of(section),
     )
     inner = (filters, *sides_after(section, context.shape, size, op.own_stride, 2 * padding))
-    return Made(op, blurred(section, inner, op.blur, op.stride), inner_shape=inner)
+    return LayerDraft(op, blurred(section, inner, op.blur, op.stride), inner_shape=inner)
 
 
 def _shared(section: Section, context: Context, kernels: int, size: int) -> int | None:
@@ -70,7 +69,9 @@ def _shared(section: Section, context: Context, kernels: int, size: int) -> int 
     index = context.resolve(section, "share_index", references[0])
     other = context.layers[index]
     if not isinstance(other.op, Convolution) or other.op.shares is not None:
-        raise section.fail(f"layer {index} is no convolution with its own weights", "share_index")
+        raise section.fail(
+            f"layer {index} is not a convolution with its own weights", "share_index"
+        )
     if other.op.size != size or other.weights != kernels * size**2:
         raise section.fail(f"layer {index} has weights of another shape", "share_index")
     if other.op.batch_normalize != (section.flag("batch_normalize") or section.flag("cbn")):
@@ -78,14 +79,14 @@ def _shared(section: Section, context: Context, kernels: int, size: int) -> int 
     return index
 
 
-def connected(section: Section, _context: Context) -> Made:
+def connected(section: Section, _context: Context) -> LayerDraft:
     """``[connected]``: the map before it is flattened, channels first."""
     outputs = section.integer("output", 1, 1, MAX_CHANNELS)
     op = Connected(outputs, section.flag("batch_normalize"), activation_of(section, "logistic"))
-    return Made(op, (outputs, 1, 1))
+    return LayerDraft(op, (outputs, 1, 1))
 
 
-def local(section: Section, context: Context) -> Made:
+def local(section: Section, context: Context) -> LayerDraft:
     """``[local]``: ``pad=1`` keeps the side (at stride 1) and pads by one, as Darknet does."""
     size = section.integer("size", 1, 1, MAX_KERNEL)
     stride = section.integer("stride", 1, 1, MAX_KERNEL)
@@ -93,9 +94,11 @@ def local(section: Section, context: Context) -> Made:
     filters = section.integer("filters", 1, 1, MAX_CHANNELS)
     op = Local(filters, size, stride, pad, activation_of(section, "logistic"))
     total = size - 1 if pad else 0
-    return Made(op, (filters, *sides_after(section, context.shape, size, (stride, stride), total)))
+    return LayerDraft(
+        op, (filters, *sides_after(section, context.shape, size, (stride, stride), total))
+    )
 
 
-def batchnorm(_section: Section, context: Context) -> Made:
+def batchnorm(_section: Section, context: Context) -> LayerDraft:
     """``[batchnorm]``."""
-    return Made(BatchNorm(), context.shape)
+    return LayerDraft(BatchNorm(), context.shape)

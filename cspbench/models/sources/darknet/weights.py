@@ -79,7 +79,7 @@ def read_weights(module: DarknetModule, path: str | Path) -> Header:
     """Fill ``module`` from a weights file; works on parameters on the meta device as well.
 
     Raises:
-        InputError: the file cannot be read, or holds fewer or more values than the network.
+        InputError: the file cannot be read, or has fewer or more values than the network.
     """
     try:
         with regular_file(path, "a weights file").open("rb") as file:
@@ -94,7 +94,7 @@ def read_weights(module: DarknetModule, path: str | Path) -> Header:
         raise InputError(f"{path}: cannot be read ({reason})") from error
     if left:
         raise InputError(
-            f"{path}: holds {left} bytes more than the {module.network.params_file} values of "
+            f"{path}: has {left} bytes more than the {module.network.params_file} values of "
             f"{module.network.path}"
         )
     return header

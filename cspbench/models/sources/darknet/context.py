@@ -1,4 +1,4 @@
-"""What the section functions share: where a section stands, and options of several sections."""
+"""What the section functions share: the place of a section, and options of several sections."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ MAX_KERNEL = 1024
 
 
 @dataclass(frozen=True)
-class Made:
-    """What a section becomes; ``sources`` and ``inner_shape`` are None for the usual ones."""
+class LayerDraft:
+    """The layer of a section; ``sources`` and ``inner_shape`` are None for the usual ones."""
 
     op: Op
     out_shape: Shape
@@ -25,7 +25,7 @@ class Made:
 
 @dataclass
 class Context:
-    """Where a section stands: its index, the shape before it, and the layers so far."""
+    """The place of a section: its index, the shape before it, and the layers before it."""
 
     index: int
     shape: Shape
@@ -113,7 +113,7 @@ def blurred(section: Section, inner: Shape, blur: int, stride: tuple[int, int]) 
 
 
 def refuse(section: Section, *keys: str) -> None:
-    """Options that change the result and that this reader does not know how to follow."""
+    """Refuse options that change the result and that this reader does not follow."""
     for key in keys:
         if section.flag(key):
             raise section.fail(f"{key} is not supported", key)
