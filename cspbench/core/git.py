@@ -27,7 +27,11 @@ _SAFE = tuple(
     )
     for word in ("-c", setting)
 )  # fmt: skip
-_ENVIRONMENT = {"GIT_NO_LAZY_FETCH": "1", "GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0"}
+_ENVIRONMENT = {
+    "GIT_NO_LAZY_FETCH": "1", "GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0",
+    # A commit is what its id says: nothing stands in for it, and its parents are its own.
+    "GIT_NO_REPLACE_OBJECTS": "1", "GIT_GRAFT_FILE": os.devnull,
+}  # fmt: skip
 _SECONDS = 120
 #: Modes of a tree's entries: a link, and a commit of another repository.
 _LINK, _SUBMODULE = b"120000", b"160000"
@@ -63,6 +67,11 @@ def commit_of(repository: Path, ref: str = "HEAD") -> str | None:
     return _line(
         repository, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}"
     )
+
+
+def has_file(repository: Path, commit: str, path: PurePosixPath) -> bool:
+    """Whether ``commit``, a full id, holds ``path``, which is relative to the top folder."""
+    return _run(repository, "cat-file", "-e", f"{commit}:{path}") is not None
 
 
 @contextlib.contextmanager
