@@ -80,7 +80,7 @@ def import_artifact(spec: ArtifactSpec, kind: str) -> None:
     import_file = ARTIFACTS.get(kind).import_file
     if spec.kind != kind or import_file is None:
         raise Unsupported(f"{spec.model.model} runs only on backends that read {kind} files")
-    (file,) = source_files(spec.model)
+    file, *_ = source_files(spec.model)
     spec.path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(spec.path, shared=True) as path:
         outputs = import_file(file, path, input_tensor(spec.input_shape, spec.seed, 0))
