@@ -16,7 +16,7 @@ import torch
 from cspbench.artifacts.tensors import as_list
 from cspbench.backends._torch_fold import fold_batch_norms
 from cspbench.backends.spec import HostSession, LayerProfile, LayerTime
-from cspbench.core.files import cache_folder
+from cspbench.core.cache import cache_folder
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,7 +39,7 @@ def in_mode(
     graph.to(dtype=dtype, memory_format=layout)  # type: ignore[call-overload]
     if mode != "compile":
         return graph
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "inductor"))
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder("inductor")))
     compiled: Callable[[torch.Tensor], Any] = torch.compile(graph, fullgraph=True, dynamic=False)
     return compiled
 

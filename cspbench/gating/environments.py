@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from cspbench.core.files import cache_folder
+from cspbench.core.cache import cache_folder, make_cache_folder
 from cspbench.core.git import repository_of, tree_of
 from cspbench.errors import InputError
 from cspbench.gating.sides import SideRequest
@@ -116,8 +116,8 @@ def _environment(side: SideRequest, tree: Path, report: Callable[[str], None]) -
     file = _requirements(tree)
     assert file is not None, "_check_readable has checked"
     key, lasting = _key(side, tree)
-    folder = cache_folder().resolve() / "environments" / key
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder = cache_folder("environments", key).resolve()
+    make_cache_folder(folder.parent)
     python = folder / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
     complete = folder / "complete"
     with FileLock(f"{folder}.lock"):

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import cspbench
 from cspbench.backends.spec import libraries
-from cspbench.core.files import cache_folder
+from cspbench.core.cache import cache_folder
 from cspbench.core.git import commit_of, has_file, repository_of, tree_of
 from cspbench.errors import InputError
 from cspbench.gating.prepare import Prepared, prepare_cases
@@ -194,7 +194,7 @@ def opened(
             assert repository is not None, "parse_side found it"
             tree = stack.enter_context(tree_of(repository, request.value))
             file, folder = tree / _place(suite, repository), _inside(tree, repository)
-            cache = cache_folder().resolve() / "gate" / request.value
+            cache = cache_folder("gate", request.value).resolve()
             facts["commit"] = request.value
             if content is None and not file.is_file():
                 raise InputError(
