@@ -15,7 +15,7 @@ from cspbench.errors import InputError
 
 
 def cache_folder(*names: str) -> Path:
-    """``$CSPBENCH_CACHE``, or the user's cache folder for cspbench, or a folder in it.
+    """``$CSPBENCH_CACHE``, or the user's cache folder for cspbench, or a folder in it; absolute.
 
     Raises:
         InputError: others may write there, or in a folder above it up to the home directory or a
@@ -29,9 +29,9 @@ def cache_folder(*names: str) -> Path:
         import platformdirs
 
         root = Path(platformdirs.user_cache_dir("cspbench"))
-    folder = root.joinpath(*names)
-    _check(os.path.abspath(folder), len(names) + 1)
-    return folder
+    folder = os.path.abspath(root.joinpath(*names))
+    _check(folder, len(names) + 1)
+    return Path(folder)
 
 
 def make_cache_folder(folder: Path) -> None:

@@ -152,9 +152,10 @@ def _install(side: SideRequest, tree: Path, file: Path, folder: Path, python: Pa
         InputError: this failed; the message quotes pip's last error.
     """
     with_pip = importlib.util.find_spec("pip") is None
-    command = [str(python), "-m", "pip"]
+    # -I: a folder named pip in the tree, in which pip works, is not imported.
+    command = [str(python), "-I", "-m", "pip"]
     if not with_pip:  # our pip installs into the other environment: faster than a pip for each
-        command = [sys.executable, "-m", "pip", "--python", str(python)]
+        command = [sys.executable, "-I", "-m", "pip", "--python", str(python)]
     constraints = ["-c", CONSTRAINTS] if (tree / CONSTRAINTS).is_file() else []
     command += ["--disable-pip-version-check", "install", "-q", "-r", file.name, *constraints]
     try:

@@ -27,7 +27,7 @@ from cspbench.machine.facts import library_versions
 from cspbench.models.code import allowing_code
 from cspbench.runner.executor import LocalExecutor
 from cspbench.runner.plan import plan_suite
-from cspbench.runner.process import WorkerProcess
+from cspbench.runner.process import NEUTRAL_FOLDER, WorkerProcess
 from cspbench.store.rundir import StoredRun, find_run, list_runs, read_run
 from cspbench.suite.load import load_suite, read_suite
 from cspbench.suite.suite import Suite
@@ -301,7 +301,7 @@ def environment_facts(python: str, path: str | None) -> dict[str, Any]:
     Raises:
         InputError: no worker runs there; the message ends with the last line of its output.
     """
-    worker = WorkerProcess(python=python, path=path)
+    worker = WorkerProcess(python=python, path=path, folder=NEUTRAL_FOLDER)
     try:
         outcome = worker.ask(FactsRequest().to_json(), _FACTS_TIMEOUT_SECONDS)
     finally:

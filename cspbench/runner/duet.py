@@ -29,7 +29,7 @@ from cspbench.jobs.burst import (
 )
 from cspbench.jobs.spec import Request, to_plain
 from cspbench.runner.executor import MEMORY_SHARE
-from cspbench.runner.process import Outcome, WorkerProcess
+from cspbench.runner.process import NEUTRAL_FOLDER, Outcome, WorkerProcess
 
 #: Pairs of bursts in a block, and how long a burst of the slower side lasts.
 PAIRS = 30
@@ -130,7 +130,9 @@ class WorkerArm:
     def start(self) -> None:
         """Begin a fresh process."""
         spec = self._spec
-        self._worker = WorkerProcess(spec.request.case.threads, python=spec.python, path=spec.path)
+        self._worker = WorkerProcess(
+            spec.request.case.threads, python=spec.python, path=spec.path, folder=NEUTRAL_FOLDER
+        )
 
     def load(self) -> Loaded:
         """Load and warm up. The worker checks that its outputs agree with the reference."""

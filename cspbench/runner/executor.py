@@ -8,7 +8,7 @@ from typing import Protocol
 from cspbench.jobs.spec import JOBS, Json, Request
 from cspbench.machine.devices.spec import DEVICES, HOST
 from cspbench.runner.observe import Observer
-from cspbench.runner.process import Outcome, WorkerProcess
+from cspbench.runner.process import NEUTRAL_FOLDER, Outcome, WorkerProcess
 
 #: Share of the free memory that a worker may take unless told otherwise.
 MEMORY_SHARE = 0.8
@@ -40,7 +40,9 @@ class LocalExecutor:
     def launch(self, request: Request, threads: int, timeout_seconds: float) -> Outcome:
         """Start a worker, ask it once, end it; sensors are read while it samples."""
         monitor = self._observer.monitor(request)
-        worker = WorkerProcess(threads, extra=JOBS.get(request.job).environment)
+        worker = WorkerProcess(
+            threads, folder=NEUTRAL_FOLDER, extra=JOBS.get(request.job).environment
+        )
         try:
             outcome = worker.ask(self._bounded(request), timeout_seconds, monitor.phase)
         finally:
