@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
+from cspbench.core.programs import find_program, search_path
 from cspbench.errors import InputError
 
 _SAFE = tuple(
@@ -39,11 +40,14 @@ _LINK, _SUBMODULE = b"120000", b"160000"
 
 def _run(folder: Path, *arguments: str, stdin: bytes = b"") -> bytes | None:
     """Output of a git command in ``folder``; None if it fails."""
+    git = find_program("git")
+    if git is None:
+        return None
     try:
         result = subprocess.run(
-            ["git", *_SAFE, "-C", str(folder), *arguments],
+            [git, *_SAFE, "-C", str(folder), *arguments],
             input=stdin, capture_output=True, timeout=_SECONDS, check=False,
-            env={**os.environ, **_ENVIRONMENT},
+            env={**os.environ, **_ENVIRONMENT, "PATH": search_path()},
         )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired):
         return None

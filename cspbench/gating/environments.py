@@ -39,7 +39,12 @@ _LOCAL = re.compile(r"^\s*(-[^-]|--(requirement|constraint|editable)|\.|/)|file:
 
 
 def with_environments(
-    suite: Path, base: SideRequest, head: SideRequest, report: Callable[[str], None]
+    suite: Path,
+    base: SideRequest,
+    head: SideRequest,
+    report: Callable[[str], None],
+    *,
+    allow_code: bool = False,
 ) -> tuple[SideRequest, SideRequest, list[str]]:
     """Give each side an environment of its own if their lock files differ.
 
@@ -48,12 +53,14 @@ def with_environments(
         base: the side to compare with.
         head: the side to judge. One of the two is a commit; the other may be the working tree.
         report: gets a sentence for each environment that is built.
+        allow_code: permit pip to install what the lock files name, which can run any code.
 
     Returns:
         The sides, with ``python`` set where an environment was built, and notes for the report.
 
     Raises:
-        InputError: a lock file changed that pip does not read, or pip cannot install one.
+        InputError: a lock file changed that pip does not read, pip cannot install one, or it is not
+            permitted to.
     """
     repository = repository_of(suite)
     if repository is None or (base.python and head.python):
@@ -69,6 +76,12 @@ def with_environments(
             return base, head, []
         difference = f"{', '.join(changed)} differ between {base.text} and {head.text}"
         _check_readable(difference, changed, trees)
+        if not allow_code:
+            raise InputError(
+                f"{difference}: pip would install what they name, and a package can run any code. "
+                "Read them, then add --allow-code, or give a virtual environment for each side "
+                "with --base-env and --head-env"
+            )
         sides = [
             side if side.python else replace(side, python=_environment(side, tree, report))
             for side, tree in zip((base, head), trees, strict=True)

@@ -87,7 +87,9 @@ def run_gate(
     started = time.monotonic()
     notes: list[str] = []
     if "git" in (base.kind, head.kind):
-        base, head, notes = with_environments(suite, base, head, report_step)
+        base, head, notes = with_environments(
+            suite, base, head, report_step, allow_code=settings.allow_code
+        )
     with contextlib.ExitStack() as stack:
         job = _Job(*_open(stack, suite, base, head, settings, report_step), settings, report_step,
                    arms)  # fmt: skip

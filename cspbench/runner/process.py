@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from cspbench.core.cache import cache_folder
+from cspbench.core.programs import search_path
 from cspbench.core.statuses import Status
 from cspbench.jobs.spec import JOBS
 from cspbench.jobs.worker import OUT_OF_MEMORY
@@ -326,6 +327,7 @@ def worker_environment(threads: int, path: str | None = None) -> dict[str, str]:
     environment["PYTHONPATH"] = os.pathsep.join(os.path.abspath(e) for e in entries if e)
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         environment[name] = str(threads)
+    environment["PATH"] = search_path()
     # Before the libraries read them: the cache of torch.compile lies in /tmp otherwise, under a
     # name that every user of the machine can take.
     environment["CSPBENCH_CACHE"] = str(cache_folder())
