@@ -49,7 +49,7 @@ def main() -> None:
     model = ModelId.parse(sys.argv[1] if len(sys.argv) > 1 else "csppeleenet@224")
     pairs = int(sys.argv[2]) if len(sys.argv) > 2 else 10
     spec = ArtifactSpec(model, 1, "pt2", 0)
-    if not spec.exists:
+    if not spec.ready:
         prepare(spec, build_model(model, 0))
     taken: dict[str, list[float]] = {way: [] for way in WAYS}
     for number in range(pairs):

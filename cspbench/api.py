@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from cspbench.core.files import RESULTS
 from cspbench.errors import InputError
@@ -89,6 +89,7 @@ def gate(
     keep_going: bool = False,
     measure_identical: bool = False,
     allow_code: bool = False,
+    rules: Literal["base", "head"] = "base",
     results: str | Path = RESULTS,
     report: Callable[[str], None] = lambda _text: None,
 ) -> GateReport:
@@ -109,6 +110,7 @@ def gate(
         keep_going: time the other cases although a static change blocks one.
         measure_identical: time cases that run the same bytes on both sides, too.
         allow_code: allow models that run code which is not cspbench's.
+        rules: side whose suite decides what is judged and how.
         results: directory that holds the stored runs.
         report: gets a sentence for each step.
 
@@ -135,6 +137,7 @@ def gate(
         only=only,
         allow_code=allow_code,
         results=Path(results),
+        rules=rules,
     )
     if "run" in (base_side.kind, head_side.kind):
         return run_stored_gate(file, base_side, head_side, settings, report)

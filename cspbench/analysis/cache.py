@@ -15,7 +15,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from cspbench.analysis.record import VERSION, Analysis
-from cspbench.core.files import cache_folder, file_digest, sources_digest, write_whole
+from cspbench.core.cache import cache_folder, make_cache_folder
+from cspbench.core.files import file_digest, sources_digest, write_whole
 from cspbench.models.identity import models_digest
 
 
@@ -44,7 +45,7 @@ def entry(id_: str, files: Iterable[Path] = ()) -> Path:
         digest.update(part.encode() + b"\0")
     for path in files:
         digest.update(file_digest(path).encode())
-    return cache_folder() / "analyses" / f"{digest.hexdigest()[:32]}.json"
+    return cache_folder("analyses") / f"{digest.hexdigest()[:32]}.json"
 
 
 def read(path: Path) -> Analysis | None:
@@ -64,7 +65,7 @@ def read(path: Path) -> Analysis | None:
 def write(path: Path, analysis: Analysis) -> None:
     """Store an analysis; a cache that cannot be written is no error."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_cache_folder(path.parent)
         write_whole(path, "\n".join(analysis.to_cache()).encode(), shared=True)
     except OSError:
         return

@@ -36,13 +36,17 @@ def _given(graph: Any) -> dict[str, np.ndarray]:
     """Small integers among the initializers: bounds, axes, target shapes."""
     known: dict[str, np.ndarray] = {}
     for tensor in graph.initializer:
-        external = tensor.data_location == onnx.TensorProto.EXTERNAL
         size = int(np.prod(tensor.dims)) if tensor.dims else 1
-        if not external and size <= MAX_ELEMENTS:
+        if not _is_outside(tensor) and size <= MAX_ELEMENTS:
             array = numpy_helper.to_array(tensor)
             if array.dtype.kind in "iub":
                 known[tensor.name] = array
     return known
+
+
+def _is_outside(tensor: onnx.TensorProto) -> bool:
+    """Whether the tensor's values lie in a file of their own, which an analysis does not read."""
+    return tensor.data_location == onnx.TensorProto.EXTERNAL
 
 
 def _fold(graph: Any, known: dict[str, np.ndarray]) -> bool:
@@ -83,9 +87,11 @@ def _evaluate(
         shape = shapes.get(inputs[0])
         return None if shape is None else [np.array(shape, np.int64)]
     subgraph = any(attribute.HasField("g") for attribute in node.attribute)
+    # The evaluator would look for a data file in the working directory.
+    outside = any(_is_outside(attribute.t) for attribute in node.attribute)
     foreign = node.domain not in ("", "ai.onnx") or node.op_type in _RANDOM
     unknown = not inputs and node.op_type != "Constant"
-    if subgraph or foreign or unknown or any(name not in known for name in inputs):
+    if subgraph or outside or foreign or unknown or any(name not in known for name in inputs):
         return None
     try:
         with warnings.catch_warnings():

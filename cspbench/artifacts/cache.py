@@ -14,9 +14,10 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from cspbench.artifacts.spec import ARTIFACTS, REFERENCE_SUFFIX
+from cspbench.artifacts.spec import ARTIFACTS, HASHES_SUFFIX, REFERENCE_SUFFIX
+from cspbench.core.cache import cache_folder
 from cspbench.core.case import ModelId
-from cspbench.core.files import cache_folder, file_digest
+from cspbench.core.files import file_digest, write_whole
 from cspbench.models.identity import models_digest, source_files
 
 #: Raise when the exporter or the layout of an artifact changes.
@@ -62,7 +63,7 @@ class ArtifactSpec:
     @property
     def path(self) -> Path:
         """Path of the model in the cache, whether it exists or not."""
-        return cache_folder() / "artifacts" / f"{self.key}.{ARTIFACTS.get(self.kind).suffix}"
+        return cache_folder("artifacts") / f"{self.key}.{ARTIFACTS.get(self.kind).suffix}"
 
     @property
     def reference(self) -> Path:
@@ -70,9 +71,26 @@ class ArtifactSpec:
         return self.path.with_suffix(f".{REFERENCE_SUFFIX}")
 
     @property
-    def exists(self) -> bool:
-        """True if the artifact is ready; the reference is written last."""
-        return self.path.exists() and self.reference.exists()
+    def hashes(self) -> Path:
+        """Path of the SHA-256 of both files, which is written last."""
+        return self.path.with_suffix(f".{HASHES_SUFFIX}")
+
+    @property
+    def ready(self) -> bool:
+        """True if the artifact and its reference are in the cache as they were written.
+
+        Both are hashed, so that damaged or exchanged files are made again.
+        """
+        try:
+            noted = self.hashes.read_text(encoding="ascii").split()
+        except (OSError, ValueError):
+            return False
+        return noted == [file_digest(self.path), file_digest(self.reference)]
+
+    def note_hashes(self) -> None:
+        """Write the hashes of both files: the artifact is ready."""
+        text = " ".join((file_digest(self.path), file_digest(self.reference)))
+        write_whole(self.hashes, text.encode(), shared=True)
 
 
 @functools.cache  # every case asks for it

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from cspbench.artifacts.cache import ArtifactSpec
 from cspbench.artifacts.spec import ARTIFACTS
 from cspbench.artifacts.tensors import as_list, input_tensor
+from cspbench.core.cache import make_cache_folder
 from cspbench.core.case import ModelId
 from cspbench.core.files import replacing
 from cspbench.errors import Unsupported
@@ -18,8 +19,6 @@ from cspbench.models.build import split_source
 from cspbench.models.identity import source_files
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import numpy as np
     import torch
 
@@ -54,18 +53,18 @@ def prepare(spec: ArtifactSpec, module: torch.nn.Module | None = None) -> None:
     Raises:
         Unsupported: the exporter cannot express the model.
     """
-    if spec.exists:
+    if spec.ready:
         return
     import torch
 
     module = module or build_model(spec.model, spec.seed)
-    spec.path.parent.mkdir(parents=True, exist_ok=True)
+    make_cache_folder(spec.path.parent)
     example = torch.from_numpy(input_tensor(spec.input_shape, spec.seed, 0))
     with replacing(spec.path, shared=True) as path:
         ARTIFACTS.get(spec.kind).export(module, example, path)
     with torch.inference_mode():
         outputs = [tensor.numpy() for tensor in as_list(module(example))]
-    _write_outputs(spec.reference, outputs)
+    _write_outputs(spec, outputs)
 
 
 def import_artifact(spec: ArtifactSpec, kind: str) -> None:
@@ -75,21 +74,22 @@ def import_artifact(spec: ArtifactSpec, kind: str) -> None:
         Unsupported: the file refuses the input, or ``spec`` has another kind.
         Unavailable: the library that computes the reference outputs is not installed.
     """
-    if spec.exists:
+    if spec.ready:
         return
     import_file = ARTIFACTS.get(kind).import_file
     if spec.kind != kind or import_file is None:
         raise Unsupported(f"{spec.model.model} runs only on backends that read {kind} files")
-    (file,) = source_files(spec.model)
-    spec.path.parent.mkdir(parents=True, exist_ok=True)
+    file, *_ = source_files(spec.model)
+    make_cache_folder(spec.path.parent)
     with replacing(spec.path, shared=True) as path:
         outputs = import_file(file, path, input_tensor(spec.input_shape, spec.seed, 0))
-    _write_outputs(spec.reference, outputs)
+    _write_outputs(spec, outputs)
 
 
-def _write_outputs(path: Path, outputs: Sequence[np.ndarray]) -> None:
-    """Store reference outputs, in order, as ``.npz``."""
+def _write_outputs(spec: ArtifactSpec, outputs: Sequence[np.ndarray]) -> None:
+    """Store reference outputs, in order, as ``.npz``; then the artifact is ready."""
     import numpy as np
 
-    with replacing(path, shared=True) as temporary:
+    with replacing(spec.reference, shared=True) as temporary:
         np.savez(temporary, *outputs)
+    spec.note_hashes()

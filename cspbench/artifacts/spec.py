@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 #: Suffix of the reference outputs that lie beside an artifact.
 REFERENCE_SUFFIX = "npz"
+#: Suffix of the hashes of both.
+HASHES_SUFFIX = "sha256"
 _SUFFIX = re.compile(r"[a-z0-9]{1,16}")
 
 
@@ -70,10 +72,11 @@ class ArtifactKind:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "suffix", self.suffix or self.name)
-        if not _SUFFIX.fullmatch(self.suffix) or self.suffix == REFERENCE_SUFFIX:
+        own = (REFERENCE_SUFFIX, HASHES_SUFFIX)
+        if not _SUFFIX.fullmatch(self.suffix) or self.suffix in own:
             raise ValueError(
                 f"the suffix of artifact kind {self.name!r} must be 1 to 16 small letters and "
-                f"digits and not {REFERENCE_SUFFIX!r}, not {self.suffix!r}"
+                f"digits and none of {', '.join(own)}, not {self.suffix!r}"
             )
 
 

@@ -6,7 +6,6 @@ This module imports torch; only a worker's ``load`` imports it.
 from __future__ import annotations
 
 import io
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -18,7 +17,6 @@ from cspbench.artifacts.program import CPU, load_program
 from cspbench.artifacts.tensors import as_list
 from cspbench.backends._torch_fold import fold_batch_norms
 from cspbench.backends.spec import HostSession, LayerProfile, LayerTime, Workload
-from cspbench.core.files import cache_folder
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,14 +32,14 @@ def in_mode(
     """Return the graph ready to run in ``mode``: eager, fused, or compile.
 
     Fused: batch norms are folded into the convolutions before them. Compile: folded, then
-    ``torch.compile`` with Inductor, whose cache stays in the user's cache folder.
+    ``torch.compile`` with Inductor, whose cache stays in the user's cache folder
+    (`worker_environment`).
     """
     if mode != "eager":
         fold_batch_norms(graph)
     graph.to(dtype=dtype, memory_format=layout)  # type: ignore[call-overload]
     if mode != "compile":
         return graph
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "inductor"))
     compiled: Callable[[torch.Tensor], Any] = torch.compile(graph, fullgraph=True, dynamic=False)
     return compiled
 

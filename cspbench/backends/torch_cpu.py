@@ -7,13 +7,13 @@ where the precision asks for it, before the clock starts.
 from __future__ import annotations
 
 import importlib.util
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cspbench.backends._compiling import InductorSpec
 from cspbench.backends.spec import BACKENDS, SCOPE, LayerProfile, Workload
 from cspbench.core.options import Axis, Options, resolve
+from cspbench.core.programs import find_program
 from cspbench.errors import Unavailable, Unsupported
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ PRECISION = Axis("precision", "fp32", "choice", ("fp32", "bf16"), "of weights an
 
 
 def _compiler() -> str | None:
-    return shutil.which("g++") or shutil.which("clang++")
+    return find_program("g++") or find_program("clang++")
 
 
 class TorchCpu(InductorSpec):

@@ -14,6 +14,7 @@ from cspbench.errors import InputError
 
 if TYPE_CHECKING:
     from cspbench.gating.report import GateReport
+    from cspbench.gating.suites import Rules
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
 
@@ -37,6 +38,10 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
     "--measure-identical", is_flag=True,
     help="Time also what runs the same bytes on both sides of a git comparison.",
 )  # fmt: skip
+@click.option(
+    "--rules", type=click.Choice(["base", "head"]), default="base", show_default=True,
+    help="Side whose suite decides what is judged, and by which rules.",
+)  # fmt: skip
 @allow_code_option
 @click.option(
     "--self-test", is_flag=True, help="Measure how small a change the gate finds on this machine."
@@ -59,6 +64,7 @@ def command(
     no_static: bool,
     keep_going: bool,
     measure_identical: bool,
+    rules: Rules,
     allow_code: bool,
     self_test: bool,
     markdown: Path | None,
@@ -85,7 +91,7 @@ def command(
     report = gate(
         suite, base, head, base_env=base_env, head_env=head_env, only=only, strict=strict,
         static=not no_static, keep_going=keep_going, measure_identical=measure_identical,
-        allow_code=allow_code, results=results, report=reporter.report,
+        allow_code=allow_code, rules=rules, results=results, report=reporter.report,
     )  # fmt: skip
     folder = write_gate(report, results)
     _write_files(report, markdown, junit, html)

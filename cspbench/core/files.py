@@ -1,4 +1,4 @@
-"""Helpers for files: atomic writing, content hashes, the user's cache folder."""
+"""Helpers for files: atomic writing and content hashes."""
 
 from __future__ import annotations
 
@@ -117,14 +117,3 @@ def sources_digest(folder: Path) -> str:
         digest.update(path.relative_to(folder).as_posix().encode())
         digest.update(path.read_bytes())
     return digest.hexdigest()
-
-
-def cache_folder() -> Path:
-    """``$CSPBENCH_CACHE``, or the user's cache folder for cspbench."""
-    named = os.environ.get("CSPBENCH_CACHE")
-    if named:
-        return Path(named)
-    # Imported here, because the environment of a worker may hold nothing but its backend.
-    import platformdirs
-
-    return Path(platformdirs.user_cache_dir("cspbench"))

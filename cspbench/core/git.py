@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
+from cspbench.core.programs import find_program, search_path
 from cspbench.errors import InputError
 
 _SAFE = tuple(
@@ -27,7 +28,11 @@ _SAFE = tuple(
     )
     for word in ("-c", setting)
 )  # fmt: skip
-_ENVIRONMENT = {"GIT_NO_LAZY_FETCH": "1", "GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0"}
+_ENVIRONMENT = {
+    "GIT_NO_LAZY_FETCH": "1", "GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0",
+    # A commit is what its id says: nothing stands in for it, and its parents are its own.
+    "GIT_NO_REPLACE_OBJECTS": "1", "GIT_GRAFT_FILE": os.devnull,
+}  # fmt: skip
 _SECONDS = 120
 #: Modes of a tree's entries: a link, and a commit of another repository.
 _LINK, _SUBMODULE = b"120000", b"160000"
@@ -35,11 +40,14 @@ _LINK, _SUBMODULE = b"120000", b"160000"
 
 def _run(folder: Path, *arguments: str, stdin: bytes = b"") -> bytes | None:
     """Output of a git command in ``folder``; None if it fails."""
+    git = find_program("git")
+    if git is None:
+        return None
     try:
         result = subprocess.run(
-            ["git", *_SAFE, "-C", str(folder), *arguments],
+            [git, *_SAFE, "-C", str(folder), *arguments],
             input=stdin, capture_output=True, timeout=_SECONDS, check=False,
-            env={**os.environ, **_ENVIRONMENT},
+            env={**os.environ, **_ENVIRONMENT, "PATH": search_path()},
         )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired):
         return None
@@ -63,6 +71,11 @@ def commit_of(repository: Path, ref: str = "HEAD") -> str | None:
     return _line(
         repository, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}"
     )
+
+
+def has_file(repository: Path, commit: str, path: PurePosixPath) -> bool:
+    """Whether ``commit``, a full id, holds ``path``, which is relative to the top folder."""
+    return _run(repository, "cat-file", "-e", f"{commit}:{path}") is not None
 
 
 @contextlib.contextmanager

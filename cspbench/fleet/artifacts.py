@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cspbench.artifacts.spec import ARTIFACTS, REFERENCE_SUFFIX
-from cspbench.core.files import cache_folder, file_digest
+from cspbench.core.cache import cache_folder, make_cache_folder
+from cspbench.core.files import file_digest
 from cspbench.errors import CspbenchError
 
 #: How much of a file one message carries.
@@ -91,7 +92,7 @@ class Store:
     """
 
     def __init__(self, folder: Path | None = None) -> None:
-        self._folder = folder or cache_folder() / "fleet"
+        self._folder = folder or cache_folder("fleet")
         self._verified: dict[Path, tuple[str, int, int]] = {}  # digest, size, time of change
         self._lock = threading.Lock()
 
@@ -128,7 +129,7 @@ class Store:
         path = self.path(item)
         part = path.with_name(f"{path.name}.part")
         with self._lock:
-            self._folder.mkdir(parents=True, exist_ok=True)
+            make_cache_folder(self._folder)
             if offset == 0:
                 part.write_bytes(b"")
             size = part.stat().st_size if part.exists() else 0

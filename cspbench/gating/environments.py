@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from cspbench.core.files import cache_folder
+from cspbench.core.cache import cache_folder, make_cache_folder
 from cspbench.core.git import repository_of, tree_of
 from cspbench.errors import InputError
 from cspbench.gating.sides import SideRequest
@@ -39,7 +39,12 @@ _LOCAL = re.compile(r"^\s*(-[^-]|--(requirement|constraint|editable)|\.|/)|file:
 
 
 def with_environments(
-    suite: Path, base: SideRequest, head: SideRequest, report: Callable[[str], None]
+    suite: Path,
+    base: SideRequest,
+    head: SideRequest,
+    report: Callable[[str], None],
+    *,
+    allow_code: bool = False,
 ) -> tuple[SideRequest, SideRequest, list[str]]:
     """Give each side an environment of its own if their lock files differ.
 
@@ -48,12 +53,14 @@ def with_environments(
         base: the side to compare with.
         head: the side to judge. One of the two is a commit; the other may be the working tree.
         report: gets a sentence for each environment that is built.
+        allow_code: permit pip to install what the lock files name, which can run any code.
 
     Returns:
         The sides, with ``python`` set where an environment was built, and notes for the report.
 
     Raises:
-        InputError: a lock file changed that pip does not read, or pip cannot install one.
+        InputError: a lock file changed that pip does not read, pip cannot install one, or it is not
+            permitted to.
     """
     repository = repository_of(suite)
     if repository is None or (base.python and head.python):
@@ -69,6 +76,12 @@ def with_environments(
             return base, head, []
         difference = f"{', '.join(changed)} differ between {base.text} and {head.text}"
         _check_readable(difference, changed, trees)
+        if not allow_code:
+            raise InputError(
+                f"{difference}: pip would install what they name, and a package can run any code. "
+                "Read them, then add --allow-code, or give a virtual environment for each side "
+                "with --base-env and --head-env"
+            )
         sides = [
             side if side.python else replace(side, python=_environment(side, tree, report))
             for side, tree in zip((base, head), trees, strict=True)
@@ -116,8 +129,8 @@ def _environment(side: SideRequest, tree: Path, report: Callable[[str], None]) -
     file = _requirements(tree)
     assert file is not None, "_check_readable has checked"
     key, lasting = _key(side, tree)
-    folder = cache_folder().resolve() / "environments" / key
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder = cache_folder("environments", key).resolve()
+    make_cache_folder(folder.parent)
     python = folder / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
     complete = folder / "complete"
     with FileLock(f"{folder}.lock"):
@@ -152,9 +165,10 @@ def _install(side: SideRequest, tree: Path, file: Path, folder: Path, python: Pa
         InputError: this failed; the message quotes pip's last error.
     """
     with_pip = importlib.util.find_spec("pip") is None
-    command = [str(python), "-m", "pip"]
+    # -I: a folder named pip in the tree, in which pip works, is not imported.
+    command = [str(python), "-I", "-m", "pip"]
     if not with_pip:  # our pip installs into the other environment: faster than a pip for each
-        command = [sys.executable, "-m", "pip", "--python", str(python)]
+        command = [sys.executable, "-I", "-m", "pip", "--python", str(python)]
     constraints = ["-c", CONSTRAINTS] if (tree / CONSTRAINTS).is_file() else []
     command += ["--disable-pip-version-check", "install", "-q", "-r", file.name, *constraints]
     try:

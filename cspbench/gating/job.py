@@ -18,8 +18,9 @@ from cspbench.gating.measure import CaseData, arms_of, measure_case
 from cspbench.gating.measured import MeasuredChange, measure_rules, measured_rules, with_measured
 from cspbench.gating.prepare import Pair, not_here, pair_cases, runnable
 from cspbench.gating.report import GateReport, Skipped, raw
-from cspbench.gating.sides import OpenSide, SideRequest, opened
+from cspbench.gating.sides import OpenSide, SideRequest, has_suite, opened
 from cspbench.gating.static import StaticChange, compare_static, unknown_rules
+from cspbench.gating.suites import Rules, changed_cases, changed_settings, new_cases
 from cspbench.gating.verdict import (
     CaseVerdict,
     MeasuredCase,
@@ -48,7 +49,7 @@ class GateSettings:
     settings and environment are the same on both sides of a git comparison. ``interim`` analyses
     and ``pairs`` of bursts in a block are the schedule. ``only`` holds patterns of case ids.
     ``allow_code`` permits code that a model brings. ``results`` is the folder for a side that is
-    measured now and compared with a stored run.
+    measured now and compared with a stored run. ``rules`` is the side whose suite decides.
     """
 
     strict: bool = False
@@ -60,6 +61,7 @@ class GateSettings:
     only: Sequence[str] = ()
     allow_code: bool = False
     results: Path = Path("results")
+    rules: Rules = "base"
 
 
 def run_gate(
@@ -86,23 +88,46 @@ def run_gate(
     started = time.monotonic()
     notes: list[str] = []
     if "git" in (base.kind, head.kind):
-        base, head, notes = with_environments(suite, base, head, report_step)
+        base, head, notes = with_environments(
+            suite, base, head, report_step, allow_code=settings.allow_code
+        )
     with contextlib.ExitStack() as stack:
-        sides = []
-        for side, other in ((base, head), (head, base)):
-            report_step(f"preparing {side.text}")
-            alone = other.kind == "git" and side.kind != "git"
-            sides.append(
-                stack.enter_context(
-                    opened(side, suite, settings.only, alone=alone, allow_code=settings.allow_code)
-                )
-            )
-        job = _Job(sides[0], sides[1], settings, report_step, arms)
+        job = _Job(*_open(stack, suite, base, head, settings, report_step), settings, report_step,
+                   arms)  # fmt: skip
         job.report.notes += notes
         stack.enter_context(timing_lock(f"gate of {suite.name}", waiting=report_step))
         job.run()
         job.report.seconds = time.monotonic() - started
         return job.report
+
+
+def _open(
+    stack: contextlib.ExitStack,
+    suite: Path,
+    base: SideRequest,
+    head: SideRequest,
+    settings: GateSettings,
+    report_step: StepReport,
+) -> tuple[OpenSide, OpenSide]:
+    """Open both sides; the side whose suite decides comes first."""
+
+    def open_side(side: SideRequest, other: SideRequest, content: bytes | None) -> OpenSide:
+        report_step(f"preparing {side.text}")
+        return stack.enter_context(
+            opened(
+                side, suite, settings.only,
+                alone=other.kind == "git" and side.kind != "git",
+                allow_code=settings.allow_code, content=content,
+            )
+        )  # fmt: skip
+
+    if settings.rules == "base":
+        base_side = open_side(base, head, None)
+        return base_side, open_side(head, base, base_side.content)
+    head_side = open_side(head, base, None)
+    # The base keeps its own suite where it has one: it may lack models that the head adds.
+    content = None if has_suite(base, suite) else head_side.content
+    return open_side(base, head, content), head_side
 
 
 class _Job:
@@ -120,7 +145,7 @@ class _Job:
         self._settings = settings
         self._report_step = report_step
         self._arms = arms
-        self._gate = head.suite.gate
+        self._gate = (base if settings.rules == "base" else head).suite.gate
         self.report = GateReport(
             suite=head.suite.name,
             base=base.request.text,
@@ -128,6 +153,7 @@ class _Job:
             min_effect=self._gate.min_effect,
             tolerance=self._gate.tolerance,
             rules=dict(self._gate.rules),
+            rules_from=settings.rules,
             strict=settings.strict,
             facts={"base": base.facts, "head": head.facts},
             environment=fingerprint(libraries(), Path(head.suite.path).parent),
@@ -139,13 +165,12 @@ class _Job:
         loose = self._base.request.axes | self._head.request.axes
         pairs, notes = pair_cases(self._base.cases, self._head.cases, loose)
         report.notes += notes
+        self._compare_suites()
         if not pairs:
             raise InputError(
                 f"no case is on both sides: {self._base.request.text} has "
                 f"{len(self._base.cases)}, {self._head.request.text} {len(self._head.cases)}"
             )
-        if self._base.suite.gate != self._gate:
-            report.notes.append("the sides have different gate rules: the head's rules were used")
         measurable = [pair for pair in pairs if self._is_measurable(pair)]
         blocked = self._static_gate(pairs)
         measurable = [pair for pair in measurable if pair.name not in blocked]
@@ -154,6 +179,27 @@ class _Job:
             report.skipped += [Skipped(pair.name, "skipped", text) for pair in measurable]
             return
         self._measure([pair for pair in measurable if not self._identical(pair)])
+
+    def _compare_suites(self) -> None:
+        """Report what the head's suite changes."""
+        base, head, report = self._base, self._head, self.report
+        if head.own is None:
+            report.suite_changes.append(f"{head.request.text} has no suite of this name")
+            return
+        if base.own is None:
+            report.suite_changes.append(
+                f"{base.request.text} has no suite of this name: the head's suite holds for both"
+            )
+            return
+        report.suite_changes += changed_settings(base.suite, head.own)
+        if self._settings.rules == "base":
+            report.suite_changes += changed_cases(head.suite, head.own)
+            report.skipped += [
+                Skipped(case.id, "new", "only the head's suite has it, so that it has no base")
+                for case in new_cases(head.suite, head.own)
+            ]
+        for change in report.suite_changes:
+            self._report_step(change)
 
     def _is_measurable(self, pair: Pair) -> bool:
         """True if both sides can run; else record why the pair is not measured."""

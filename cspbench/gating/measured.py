@@ -13,7 +13,7 @@ from cspbench.gating.prepare import Pair, Prepared
 from cspbench.gating.sides import OpenSide
 from cspbench.gating.verdict import CaseVerdict, Unmeasured, Verdict
 from cspbench.jobs.spec import JOBS
-from cspbench.runner.process import WorkerProcess
+from cspbench.runner.process import NEUTRAL_FOLDER, WorkerProcess
 from cspbench.suite.rules import MeasuredRule, rules
 
 #: A rule and the growth that the suite allows.
@@ -122,8 +122,9 @@ def _launch(side: OpenSide, prepared: Prepared, job: str) -> Any:
         max_seconds=measure.max_seconds,
     )
     worker = WorkerProcess(
-        prepared.case.threads, python=side.python, path=side.path, extra=kind.environment
-    )
+        prepared.case.threads, python=side.python, path=side.path, folder=NEUTRAL_FOLDER,
+        extra=kind.environment,
+    )  # fmt: skip
     try:
         outcome = worker.ask(request.to_json(), measure.timeout_seconds)
     finally:

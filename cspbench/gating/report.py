@@ -17,6 +17,7 @@ from cspbench.errors import InputError
 from cspbench.gating.duet import Block
 from cspbench.gating.measured import MeasuredChange
 from cspbench.gating.static import StaticChange
+from cspbench.gating.suites import Rules
 from cspbench.gating.verdict import CaseVerdict, exit_code, sorted_worst_first
 from cspbench.machine.comparability import flatten
 
@@ -39,7 +40,9 @@ class GateReport:
 
     ``facts`` holds the origin of each side and the library versions of its workers, and
     ``differences`` those that differ between the sides. ``null`` is the base measured against
-    itself. ``generations`` holds the raw blocks of every measurement (times of an inference in ns).
+    itself. ``rules_from`` is the side whose suite decided, and ``suite_changes`` are sentences on
+    what the head changes in the suite. ``generations`` holds the raw blocks of every measurement
+    (times of an inference in ns).
     """
 
     suite: str
@@ -48,6 +51,8 @@ class GateReport:
     min_effect: float
     tolerance: float
     rules: Mapping[str, float] = field(default_factory=dict)
+    rules_from: Rules = "base"
+    suite_changes: list[str] = field(default_factory=list)
     strict: bool = False
     method: str = "duet"
     verdicts: list[CaseVerdict] = field(default_factory=list)
@@ -96,7 +101,13 @@ class GateReport:
             ExitCode.NOT_MEASURED: "could not measure everything",
             ExitCode.INCONCLUSIVE: "undecided, and --strict asks for a decision",
         }[self.exit_code]
-        return f"gate {result} ({counts or 'nothing to compare'})"
+        changed = f"; {self.suite_headline}" if self.suite_changes else ""
+        return f"gate {result} ({counts or 'nothing to compare'}){changed}"
+
+    @property
+    def suite_headline(self) -> str:
+        """That the head changes the suite, and whose suite decided."""
+        return f"the head changes the suite, and the {self.rules_from}'s suite decided"
 
     @property
     def differences(self) -> dict[str, tuple[Any, Any]]:

@@ -12,13 +12,13 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 import cspbench
 from cspbench.backends.spec import libraries
-from cspbench.core.files import cache_folder
-from cspbench.core.git import commit_of, repository_of, tree_of
+from cspbench.core.cache import cache_folder
+from cspbench.core.git import commit_of, has_file, repository_of, tree_of
 from cspbench.errors import InputError
 from cspbench.gating.prepare import Prepared, prepare_cases
 from cspbench.jobs.burst import FactsRequest
@@ -27,9 +27,9 @@ from cspbench.machine.facts import library_versions
 from cspbench.models.code import allowing_code
 from cspbench.runner.executor import LocalExecutor
 from cspbench.runner.plan import plan_suite
-from cspbench.runner.process import WorkerProcess
+from cspbench.runner.process import NEUTRAL_FOLDER, WorkerProcess
 from cspbench.store.rundir import StoredRun, find_run, list_runs, read_run
-from cspbench.suite.load import load_suite
+from cspbench.suite.load import load_suite, read_suite
 from cspbench.suite.suite import Suite
 
 Kind = Literal["set", "env", "git", "run"]
@@ -59,7 +59,9 @@ class SideRequest:
 class OpenSide:
     """A side whose files are available: its suite and prepared cases.
 
-    ``facts`` describe it in reports. Its workers run ``python`` and import cspbench from ``path``.
+    ``suite`` decides what is measured on it, and ``own`` is the suite that its own file holds (None
+    if it has no such file). ``content`` is the text of ``suite``. ``facts`` describe the side in
+    reports. Its workers run ``python`` and import cspbench from ``path``.
     """
 
     request: SideRequest
@@ -67,6 +69,8 @@ class OpenSide:
     cases: list[Prepared]
     facts: dict[str, Any] = field(default_factory=dict)
     path: str | None = None
+    own: Suite | None = None
+    content: bytes = b""
 
     @property
     def python(self) -> str | None:
@@ -164,6 +168,7 @@ def opened(
     *,
     alone: bool = False,
     allow_code: bool = False,
+    content: bytes | None = None,
 ) -> Iterator[OpenSide]:
     """Check out the side, prepare its cases, and clean up at the end.
 
@@ -174,6 +179,8 @@ def opened(
         alone: keep the artifacts apart from those of other code. This is needed beside a git side,
             because the imports of a user's module are not part of an artifact's identity.
         allow_code: permit code that a model brings.
+        content: the suite's text if another side's suite decides. Its paths lead into this side's
+            files, and this side's own file is read to be compared with it.
 
     Raises:
         InputError: the suite does not exist on this side or has errors, or the environment cannot
@@ -186,12 +193,15 @@ def opened(
         if request.kind == "git":
             assert repository is not None, "parse_side found it"
             tree = stack.enter_context(tree_of(repository, request.value))
-            file, folder = tree / file.relative_to(repository), _inside(tree, repository)
-            cache = cache_folder().resolve() / "gate" / request.value
+            file, folder = tree / _place(suite, repository), _inside(tree, repository)
+            cache = cache_folder("gate", request.value).resolve()
             facts["commit"] = request.value
-            if not file.is_file():
-                relative = file.relative_to(tree)
-                raise InputError(f"the suite {relative} does not exist at {request.text}")
+            if content is None and not file.is_file():
+                raise InputError(
+                    f"the suite {file.relative_to(tree)} does not exist at {request.text}, so that "
+                    "nothing there says what is judged: name another suite, or judge both sides by "
+                    "the suite of the side that has it (--rules base or --rules head)"
+                )
         elif alone:
             assert repository is not None, "the other side is of this repository"
             folder = _inside(repository, repository)
@@ -202,11 +212,52 @@ def opened(
         else:
             facts["libraries"] = library_versions(libraries())
         with _working_in(folder, cache), allowing_code(allow_code):
-            loaded = load_suite(Path(os.path.relpath(file)), dict(request.settings))
+            own, loaded, content = _suites(Path(os.path.relpath(file)), request, content)
             plan = plan_suite(loaded, only)
             executor = LocalExecutor(allow_code=allow_code)
             cases = prepare_cases(plan, executor, elsewhere=request.python is not None)
-        yield OpenSide(request, loaded, cases, facts, path)
+        yield OpenSide(request, loaded, cases, facts, path, own, content)
+
+
+def _suites(
+    file: Path, request: SideRequest, content: bytes | None
+) -> tuple[Suite | None, Suite, bytes]:
+    """The side's own suite, the suite that decides, and the text of the latter."""
+    settings = dict(request.settings)
+    text = read_suite(file) if content is None or file.is_file() else None
+    own = None if text is None else load_suite(file, settings, content=text)
+    if content is None or content == text:
+        assert own is not None
+        assert text is not None
+        return own, own, text
+    try:
+        return own, load_suite(file, settings, content=content), content
+    except InputError as error:
+        hint = (
+            f"the suite of the other side decides, and the files of {request.text} do not fit it: "
+            "if that is intended, let the other suite decide (--rules head, --rules base)"
+        )
+        problems = [f"at {request.text}: {problem}" for problem in error.problems]
+        raise InputError([*problems, hint]) from error
+
+
+def has_suite(request: SideRequest, suite: Path) -> bool:
+    """Whether the suite's file exists on a side."""
+    repository = repository_of(suite)
+    if request.kind != "git" or repository is None:
+        return suite.is_file()
+    return has_file(repository, request.value, _place(suite, repository))
+
+
+def _place(suite: Path, repository: Path) -> PurePosixPath:
+    """The suite's path in its repository, as the user named it.
+
+    The working tree's links are not followed: they may be the head's, and lead to another suite.
+    """
+    named = Path(os.path.abspath(suite))  # resolve() would follow links
+    if not named.is_relative_to(repository):
+        named = suite.resolve()
+    return PurePosixPath(named.relative_to(repository).as_posix())
 
 
 def _inside(tree: Path, repository: Path) -> Path:
@@ -250,7 +301,7 @@ def environment_facts(python: str, path: str | None) -> dict[str, Any]:
     Raises:
         InputError: no worker runs there; the message ends with the last line of its output.
     """
-    worker = WorkerProcess(python=python, path=path)
+    worker = WorkerProcess(python=python, path=path, folder=NEUTRAL_FOLDER)
     try:
         outcome = worker.ask(FactsRequest().to_json(), _FACTS_TIMEOUT_SECONDS)
     finally:

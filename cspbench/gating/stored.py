@@ -42,7 +42,8 @@ def run_stored_gate(
     started = time.monotonic()
     sides = [_run_of(side, suite, settings, report_step) for side in (base, head)]
     _refuse_unlike(*sides)
-    gate = load_suite(suite).gate
+    now = load_suite(suite)
+    gate = now.gate
     report = GateReport(
         suite=str(sides[1].meta["suite"]["name"]),
         base=base.text,
@@ -50,6 +51,7 @@ def run_stored_gate(
         min_effect=gate.min_effect,
         tolerance=gate.tolerance,
         rules=dict(gate.rules),
+        rules_from="head" if base.kind == "run" else "base",
         strict=settings.strict,
         method="separate runs",
         facts={
@@ -58,6 +60,10 @@ def run_stored_gate(
         },
         environment=sides[1].meta["environment"],
     )
+    if base.kind == "run":
+        report.notes.append(f"a stored run holds no rules: those of {suite} as it is now hold")
+        if sides[0].meta["suite"].get("digest") not in ("", None, now.digest):
+            report.suite_changes.append(f"{suite} has changed since the base was measured")
     _judge(report, *sides)
     report.notes += run_differences(sides[0], sides[1], Use.GATE, Severity.WARN)
     report.notes.append(

@@ -9,7 +9,7 @@ from cspbench.jobs.spec import JOBS, Json, Request
 from cspbench.machine.devices.spec import DEVICES, HOST
 from cspbench.runner.block_request import MEMORY_SHARE, BlockRequest, available_bytes
 from cspbench.runner.observe import Observer
-from cspbench.runner.process import Outcome, WorkerProcess
+from cspbench.runner.process import NEUTRAL_FOLDER, Outcome, WorkerProcess
 
 
 class Executor(Protocol):
@@ -62,7 +62,9 @@ class LocalExecutor:
     def launch(self, request: Request, threads: int, timeout_seconds: float) -> Outcome:
         """Start a worker, ask it once, end it; sensors are read while it samples."""
         monitor = self._observer.monitor(request)
-        worker = WorkerProcess(threads, extra=JOBS.get(request.job).environment)
+        worker = WorkerProcess(
+            threads, folder=NEUTRAL_FOLDER, extra=JOBS.get(request.job).environment
+        )
         try:
             outcome = worker.ask(
                 {**request.to_json(), **self._limits(request)}, timeout_seconds, monitor.phase

@@ -33,7 +33,7 @@ from cspbench.jobs.burst import (
 )
 from cspbench.jobs.spec import Request
 from cspbench.runner.block_request import MEMORY_SHARE, available_bytes
-from cspbench.runner.process import Outcome, WorkerProcess
+from cspbench.runner.process import NEUTRAL_FOLDER, Outcome, WorkerProcess
 
 #: How long a burst lasts.
 BURST_NS = 40_000_000
@@ -146,7 +146,9 @@ class WorkerArm:
     def start(self) -> None:
         """Begin a fresh process."""
         spec = self._spec
-        self._worker = WorkerProcess(spec.request.case.threads, python=spec.python, path=spec.path)
+        self._worker = WorkerProcess(
+            spec.request.case.threads, python=spec.python, path=spec.path, folder=NEUTRAL_FOLDER
+        )
 
     def load(self) -> Loaded:
         """Load and warm up. The worker checks that its outputs agree with the reference."""

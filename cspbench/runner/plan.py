@@ -10,6 +10,7 @@ from pathlib import Path
 from cspbench.artifacts.cache import ArtifactSpec
 from cspbench.artifacts.spec import ARTIFACTS
 from cspbench.backends.spec import BACKENDS, Backend, device_of, unknown_precision
+from cspbench.core.cache import cache_folder
 from cspbench.core.case import Case
 from cspbench.core.options import Options
 from cspbench.core.statuses import Status
@@ -68,8 +69,10 @@ def plan_suite(suite: Suite, only: Sequence[str] = ()) -> Plan:
         only: patterns of case ids to keep; all without patterns.
 
     Raises:
-        InputError: the patterns match no case.
+        InputError: the patterns match no case, or others may write the cache.
     """
+    for name in ("artifacts", "analyses"):
+        cache_folder(name)  # refused now rather than once something runs
     wanted = set(select(only, [case.id for case in suite.cases]))
     if not wanted:
         raise InputError(f"no case of {suite.name!r} matches {' or '.join(map(repr, only))}")

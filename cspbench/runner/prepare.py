@@ -52,7 +52,7 @@ def prepare(
         model: {} for model in models if model not in analysed
     }
     for spec in artifacts:
-        if not spec.exists:
+        if not spec.ready:
             missing.setdefault(str(spec.model), {})[spec.key] = spec
     found = Preparation()
     for model in [model for model, specs in missing.items() if not specs]:

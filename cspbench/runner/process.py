@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cspbench.core.cache import cache_folder
+from cspbench.core.programs import search_path
 from cspbench.core.statuses import Status
 from cspbench.jobs.spec import JOBS
 from cspbench.jobs.worker import OUT_OF_MEMORY
@@ -34,6 +36,9 @@ START = (
     "import sys; sys.path[:] = [path for path in sys.path if path]; "
     "import runpy; runpy.run_module('cspbench.jobs.worker', run_name='__main__', alter_sys=True)"
 )
+#: Where a worker stands that reads no file of the user. Compilers and libraries look into their
+#: working directory: the linker that torch.compile starts takes ``libgcc_s.so.1`` from there.
+NEUTRAL_FOLDER = "/"
 #: No answer is longer than this.
 MAX_MESSAGE_BYTES = 64 * 2**20
 #: A job has a handful of phases; each begins a time-out anew, and a backend may forge more.
@@ -77,6 +82,7 @@ class WorkerProcess:
         threads: what OpenMP and its kin are told before they load.
         python: interpreter of another environment (default: this one).
         path: folder that this interpreter looks for modules in first.
+        folder: its working directory (default: ours, to which a model's relative paths refer).
         extra: more environment variables.
     """
 
@@ -86,6 +92,7 @@ class WorkerProcess:
         *,
         python: str | None = None,
         path: str | None = None,
+        folder: str | None = None,
         extra: Mapping[str, str] | None = None,
     ) -> None:
         read_end, write_end = os.pipe()
@@ -103,6 +110,7 @@ class WorkerProcess:
                 stdout=self._log,
                 stderr=self._log,
                 pass_fds=(write_end,),
+                cwd=folder,
                 env={**worker_environment(threads, path), **(extra or {})},
                 start_new_session=True,  # a Ctrl-C of the controller is not the worker's
             )
@@ -314,10 +322,16 @@ def _oom_kills() -> int:
 def worker_environment(threads: int, path: str | None = None) -> dict[str, str]:
     """Environment of a worker: thread counts fixed, waiting threads sleep instead of spinning."""
     environment = dict(os.environ)
-    if path is not None:
-        environment["PYTHONPATH"] = path
+    # Absolute, because the worker may stand elsewhere; an empty entry is the working directory.
+    entries = [path] if path is not None else environment.get("PYTHONPATH", "").split(os.pathsep)
+    environment["PYTHONPATH"] = os.pathsep.join(os.path.abspath(e) for e in entries if e)
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         environment[name] = str(threads)
+    environment["PATH"] = search_path()
+    # Before the libraries read them: the cache of torch.compile lies in /tmp otherwise, under a
+    # name that every user of the machine can take.
+    environment["CSPBENCH_CACHE"] = str(cache_folder())
+    environment.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder("inductor")))
     environment["OMP_WAIT_POLICY"] = "PASSIVE"
     # An index in CUDA_VISIBLE_DEVICES means the device that NVML, so our sensor, knows by it.
     environment.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")

@@ -9,7 +9,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from cspbench.core.files import cache_folder, write_whole
+from cspbench.core.cache import cache_folder, make_cache_folder
+from cspbench.core.files import write_whole
 from cspbench.jobs.ceilings import Ceilings
 from cspbench.machine.comparability import Use, identity
 from cspbench.machine.facts import fingerprint
@@ -56,7 +57,7 @@ def entry(device: str, threads: int, facts: Mapping[str, Any] | None = None) -> 
     """
     about = identity(fingerprint(()) if facts is None else facts, Use.CEILINGS)
     text = json.dumps([about, device, threads])
-    return cache_folder() / "ceilings" / f"{hashlib.sha256(text.encode()).hexdigest()[:24]}.json"
+    return cache_folder("ceilings") / f"{hashlib.sha256(text.encode()).hexdigest()[:24]}.json"
 
 
 def known_ceilings(
@@ -72,6 +73,6 @@ def known_ceilings(
 def keep_ceilings(device: str, ceilings: Ceilings) -> Path:
     """Write the ceilings of a device of this machine to the cache; return the file."""
     path = entry(device, ceilings.threads)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_cache_folder(path.parent)
     write_whole(path, json.dumps(asdict(ceilings)).encode(), shared=True)
     return path

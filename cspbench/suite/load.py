@@ -20,7 +20,11 @@ from cspbench.suite.tree import MAX_BYTES, Tree, parse_yaml
 
 
 def load_suite(
-    path: Path, overrides: Mapping[str, object] | None = None, catalog: Catalog | None = None
+    path: Path,
+    overrides: Mapping[str, object] | None = None,
+    catalog: Catalog | None = None,
+    *,
+    content: bytes | None = None,
 ) -> Suite:
     """Read, check and expand a suite.
 
@@ -30,12 +34,13 @@ def load_suite(
             ``defaults.threads``), or by axis (``threads``: then of every case). Texts are read as
             YAML, like those of ``--set key=value``.
         catalog: the models, necks and backends that a suite may name (default: the registered).
+        content: read this as if it were the content of ``path``, whose folder still counts.
 
     Raises:
         InputError: lists every mistake of the file with its file, line and column.
     """
     path = Path(path)
-    content = _read(path)
+    content = read_suite(path) if content is None else content
     problems = Problems()
     try:
         suite = _load(path, content, overrides or {}, catalog or Catalog(), problems)
@@ -46,7 +51,12 @@ def load_suite(
     return suite
 
 
-def _read(path: Path) -> bytes:
+def read_suite(path: Path) -> bytes:
+    """The content of a suite's file.
+
+    Raises:
+        InputError: it cannot be read, or is too large.
+    """
     if path.is_dir():
         raise InputError(f"{path}: is a directory; name a suite file in it")
     try:

@@ -13,8 +13,8 @@ from cspbench.artifacts import cache, export
 from cspbench.artifacts.cache import ArtifactSpec
 from cspbench.artifacts.kinds.onnx import OPSET
 from cspbench.artifacts.spec import ARTIFACTS, ArtifactKind
+from cspbench.core.cache import cache_folder
 from cspbench.core.case import ModelId
-from cspbench.core.files import cache_folder
 from cspbench.errors import InputError, Unsupported
 
 
@@ -81,7 +81,7 @@ def test_an_unknown_kind_is_named():
         _ = spec(kind="onxx").key
 
 
-@pytest.mark.parametrize("suffix", ["npz", "a/b", "../x", "", "TFLITE"])
+@pytest.mark.parametrize("suffix", ["npz", "sha256", "a/b", "../x", "", "TFLITE"])
 def test_a_suffix_is_a_suffix_and_not_that_of_references(suffix):
     with pytest.raises(ValueError, match="suffix of artifact kind"):
         ArtifactKind("a b", "", lambda *arguments: None, suffix=suffix)
@@ -116,16 +116,16 @@ def test_the_cache_is_the_users_or_the_one_that_the_environment_names(tmp_path, 
 @pytest.mark.parametrize("kind", ["onnx", "pt2"])
 def test_an_artifact_lies_beside_what_torch_answers_to_input_0(kind):
     artifact = spec(batch=2, kind=kind)
-    assert not artifact.exists
+    assert not artifact.ready
     export.prepare(artifact, Two())
-    assert artifact.exists
+    assert artifact.ready
     with np.load(artifact.reference) as stored:
         outputs = [stored[name] for name in stored.files]
     assert [output.shape for output in outputs] == [(2, 4, 30, 30), (2, 4)]
     # All weights are 0.1: a value is a tenth of the sum of 27 inputs, each 0.5 on average.
     assert abs(outputs[1].mean() - 27 * 0.5 * 0.1) < 0.02
     assert sorted(path.name for path in artifact.path.parent.iterdir()) == sorted(
-        [artifact.path.name, artifact.reference.name]
+        [artifact.path.name, artifact.reference.name, artifact.hashes.name]
     )  # no temporary file is left
 
 
@@ -138,12 +138,26 @@ def test_an_artifact_is_made_once(monkeypatch):
 
 
 def test_a_model_without_its_reference_is_not_ready():
-    """The reference is written last: a run that was killed between the two makes both again."""
+    """A run that was killed between the two makes both again."""
     export.prepare(spec(), Two())
     spec().reference.unlink()
-    assert not spec().exists
+    assert not spec().ready
     export.prepare(spec(), Two())
-    assert spec().exists
+    assert spec().ready
+
+
+@pytest.mark.parametrize("name", ["path", "reference", "hashes"])
+def test_what_was_exchanged_in_the_cache_is_made_again(name):
+    export.prepare(spec(), Two())
+    files = [spec().path, spec().reference]
+    made = [file.read_bytes() for file in files]
+    with getattr(spec(), name).open("r+b") as file:  # a byte of a file that stays as long
+        file.write(b"?")
+    assert not spec().ready
+    export.prepare(spec(), Two())
+    assert spec().ready
+    assert files[0].read_bytes() == made[0]
+    assert not files[1].read_bytes().startswith(b"?")
 
 
 def test_an_export_that_breaks_off_leaves_nothing(monkeypatch):

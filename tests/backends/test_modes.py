@@ -159,7 +159,7 @@ def test_compilation_agrees_and_its_cache_stays(program, tmp_path, monkeypatch):
 def test_without_a_compiler_compile_is_unavailable(program, monkeypatch):
     from cspbench.errors import Unavailable
 
-    monkeypatch.setattr("shutil.which", lambda name: None)
+    monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(Unavailable, match="C\\+\\+ compiler"):
         run(program, "torch-cpu", {"mode": "compile"})
 

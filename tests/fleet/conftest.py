@@ -58,11 +58,11 @@ def exported(_home):
     """The artifacts that OpenCV and the fake backend load, exported together once."""
     model = ModelId.parse(MODEL)
     specs = [ArtifactSpec(model, 1, kind, 0) for kind in ("pt2", "onnx")]
-    if not all(spec.exists for spec in specs):
+    if not all(spec.ready for spec in specs):
         items = [{"batch": 1, "kind": spec.kind, "key": spec.key} for spec in specs]
         job = PrepareRequest(MODEL, 0, items)
         (outcome,) = LocalExecutor().series([job], 300)
-        assert all(spec.exists for spec in specs), outcome
+        assert all(spec.ready for spec in specs), outcome
     return {spec.kind: spec for spec in specs}
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import cspbench
+from cspbench.cli.main import main
 from cspbench.errors import InputError
 from cspbench.gating import job
 from cspbench.gating.environments import with_environments
@@ -76,7 +77,9 @@ def sides(suite, base, head):
 
 def prepared(suite, base="main~1", head="main"):
     steps = []
-    first, second, notes = with_environments(suite, *sides(suite, base, head), steps.append)
+    first, second, notes = with_environments(
+        suite, *sides(suite, base, head), steps.append, allow_code=True
+    )
     return first, second, notes, steps
 
 
@@ -93,7 +96,7 @@ def test_a_changed_lock_file_gives_each_side_its_environment(suite, two_versions
     again = prepared(suite)
     assert (again[0].python, again[1].python, again[3]) == (base.python, head.python, [])
     with_own = replace(base, python=sys.executable)
-    first, second, _ = with_environments(suite, with_own, head, steps.append)
+    first, second, _ = with_environments(suite, with_own, head, steps.append, allow_code=True)
     assert (first.python, second.python) == (sys.executable, head.python)
 
 
@@ -111,7 +114,7 @@ def test_a_gate_runs_real_workers_in_both_environments(
 
     monkeypatch.setattr(job, "opened", without_cases)
     with pytest.raises(InputError, match="no case is on both sides"):
-        job.run_gate(suite, *sides(suite, "main~1", "main"), job.GateSettings())
+        job.run_gate(suite, *sides(suite, "main~1", "main"), job.GateSettings(allow_code=True))
     assert len({side.facts["executable"] for side in opened} | {sys.executable}) == 3
     assert not any("torch" in side.facts["libraries"] for side in opened)
     with _only_cspbench() as path:
@@ -121,6 +124,30 @@ def test_a_gate_runs_real_workers_in_both_environments(
         with contextlib.closing(WorkerArm(spec)) as arm:
             arm.start()
             assert arm.load().inference_ns > 0
+
+
+def test_nothing_is_installed_without_leave_to_run_code(suite, repository, two_versions, capsys):
+    """A pull request names a package, and its own folder, in a file that looks like data."""
+    (repository / "setup.py").write_text("open('trace', 'w')\n")
+    (repository / "requirements.txt").write_text("./\n")
+    with pytest.raises(SystemExit) as end:
+        main(["gate", "suites/gate.yaml", "--base", "git:main"])
+    assert end.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: requirements.txt differ between git:main and set:: pip would")
+    assert "--allow-code" in line
+    assert not (repository / "trace").exists()
+
+
+def test_pip_is_not_taken_from_the_tree_that_it_installs(suite, repository, two_versions, tmp_path):
+    for folder in (repository, *repository.glob("*/")):
+        (folder / "pip").mkdir(exist_ok=True)
+        (folder / "pip/__init__.py").touch()
+        (folder / "pip/__main__.py").write_text(f"open({str(tmp_path / 'trace')!r}, 'w')\n")
+    (repository / "requirements.txt").write_text("# none\n")
+    *_, steps = prepared(suite, "main", "set:")
+    assert steps
+    assert not (tmp_path / "trace").exists()
 
 
 def test_the_same_lock_file_needs_no_environment(suite):

@@ -1,14 +1,15 @@
 """Running a plan with an executor that invents what launches find: order, records, failures."""
 
 import datetime
+import hashlib
 from collections import Counter
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
 
 import pytest
 
+from cspbench.core.cache import cache_folder
 from cspbench.core.case import Case, Ref
-from cspbench.core.files import cache_folder
 from cspbench.core.registry import Registry
 from cspbench.core.statuses import Status
 from cspbench.errors import InputError
@@ -140,6 +141,7 @@ class FakeExecutor:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
         path.with_suffix(".npz").touch()
+        path.with_suffix(".sha256").write_text(" ".join(2 * [hashlib.sha256(b"").hexdigest()]))
 
 
 class SlowExecutor(FakeExecutor):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from cspbench.artifacts.spec import ARTIFACTS, ArtifactKind, Node
 from cspbench.core.text import first_line
 from cspbench.errors import Unavailable, Unsupported
+from cspbench.models.sources.onnx_data import embed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -62,16 +63,20 @@ def nodes(path: Path) -> list[Node]:
 def import_file(file: Path, path: Path, first: np.ndarray) -> list[np.ndarray]:
     """Write the user's file as one file, its input with the shape of ``first``.
 
+    Data files of the model become part of it, so that no backend looks for files.
+
     Returns:
         the outputs of ONNX Runtime, the reference of an ONNX file, for ``first``.
 
     Raises:
+        InputError: a data file of the model cannot be trusted.
         Unsupported: the input has another shape in the file, or ONNX Runtime cannot run it.
         Unavailable: ONNX Runtime is not installed.
     """
     import onnx
 
-    model = onnx.load(str(file))
+    model = onnx.load(str(file), load_external_data=False)
+    embed(model, file)
     _fix_input(model, first.shape)
     onnx.save_model(model, str(path))
     return _reference(path, first)

@@ -18,7 +18,7 @@ MAX_EACH = 10
 
 
 def annotations_of(report: GateReport, suite_file: str) -> list[str]:
-    """One workflow command for each verdict with a level, worst first, then one for the result."""
+    """Workflow commands: verdicts with a level, worst first; changes of the suite; the result."""
     lines: list[str] = []
     for verdict in report.sorted:
         level = _LEVELS.get(verdict.verdict)
@@ -28,6 +28,11 @@ def annotations_of(report: GateReport, suite_file: str) -> list[str]:
         lines.append(
             f"::{level} file={_property(suite_file)},title={title}::{_data(verdict.sentence)}"
         )
+    title = _property(report.suite_headline)
+    lines += [
+        f"::warning file={_property(suite_file)},title={title}::{_data(change)}"
+        for change in report.suite_changes[:MAX_EACH]
+    ]
     lines.append(f"::notice title=cspbench gate::{_data(report.headline)}")
     return lines
 

@@ -36,7 +36,10 @@ def junit_of(report: GateReport) -> str:
         timestamp=report.created[:19],
     )
     properties = ET.SubElement(suite, "properties")
-    for name, value in (("base", report.base), ("head", report.head), ("method", report.method)):
+    facts = [("base", report.base), ("head", report.head), ("method", report.method)]
+    facts += [("rules_from", report.rules_from)]
+    facts += [("suite_change", change) for change in report.suite_changes]
+    for name, value in facts:
         ET.SubElement(properties, "property", name=name, value=_text(value))
     for verdict, outcome in zip(report.verdicts, outcomes, strict=True):
         case = _case(suite, report, verdict.case, verdict.seconds)

@@ -64,6 +64,9 @@ def _render(report: GateReport, rows: Sequence[CaseVerdict], left_out: int) -> s
         f"### {escape(report.headline)}",
         _subtitle(report),
     ]
+    if report.suite_changes:
+        lines = [f"- {escape(change)}" for change in report.suite_changes[:OPEN_ROWS]]
+        parts.append(f"**{escape(report.suite_headline.capitalize())}**\n\n" + "\n".join(lines))
     if shown:
         parts.append(_table(shown))
         parts.append("\n".join(f"- {code(row.case)}: {escape(row.sentence)}" for row in shown))

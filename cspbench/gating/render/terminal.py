@@ -28,6 +28,8 @@ def print_report(report: GateReport, form: str) -> None:
         return
     for verdict in report.sorted:
         click.echo(printable(f"{SIGNS[verdict.verdict]} {verdict.case}: {verdict.sentence}"))
+    for sentence in report.suite_changes:
+        click.echo(printable(f"suite: {sentence}"))
     for change in report.static:
         sign = "blocked" if change.blocked else "static"
         click.echo(printable(f"{sign}: {change.model}: {change.short}"))

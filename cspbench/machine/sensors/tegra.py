@@ -8,12 +8,12 @@ ABI/testing/sysfs-class-devfreq (``cur_freq`` in Hz); ``device/load`` of the GPU
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from cspbench.core.programs import find_program
 from cspbench.machine.sensors.spec import SENSORS, Reading
 from cspbench.machine.sysfs import read_number, read_text
 
@@ -116,7 +116,7 @@ def power_name(rail: str) -> str:
 
 def nvpmodel_mode() -> str | None:
     """Name of the power mode that ``nvpmodel -q`` prints; None without the tool or the name."""
-    tool = shutil.which("nvpmodel")
+    tool = find_program("nvpmodel")
     if tool is None:
         return None
     try:

@@ -7,86 +7,22 @@ that planning costs neither the memory of the weights nor an import.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 from cspbench.core.options import Options
 from cspbench.errors import InputError, Unsupported
 from cspbench.models.sources.files import image_side, regular_file
+from cspbench.models.sources.onnx_data import data_files
+from cspbench.models.sources.protobuf import MAX_BYTES, Walker
 from cspbench.models.spec import SOURCES, ModelSpec, SourceSpec
 
 if TYPE_CHECKING:
     from torch import nn
 
-#: Protobuf's own bound of a message.
-MAX_BYTES = 2**31
-#: Bounds of what is kept in memory: the length of a tensor's name, and how many fields are seen.
-MAX_NAME = 1 << 12
-MAX_FIELDS = 200_000
 # Field numbers of onnx.proto (ModelProto, GraphProto, TensorProto, ValueInfoProto, TypeProto, ...).
 _GRAPH, _INITIALIZER, _INPUT, _TENSOR_NAME = 7, 5, 11, 8
 _VALUE_NAME, _VALUE_TYPE, _TENSOR_TYPE, _SHAPE, _DIM, _DIM_VALUE = 1, 2, 1, 2, 1, 1
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
-
-
-class _Walker:
-    """Fields of protobuf messages in a file, without reading what is skipped."""
-
-    def __init__(self, file: BinaryIO, path: Path) -> None:
-        self.file = file
-        self.path = path
-        self.left = MAX_FIELDS
-
-    def damaged(self) -> InputError:
-        return InputError(f"{self.path}: is not an ONNX file, or it is damaged")
-
-    def varint(self) -> int:
-        """Read a number of at most 64 bits."""
-        value = 0
-        for shift in range(0, 70, 7):
-            byte = self.file.read(1)
-            if not byte:
-                raise self.damaged()
-            value |= (byte[0] & 0x7F) << shift
-            if byte[0] < 0x80:
-                return value
-        raise self.damaged()
-
-    def fields(self, end: int) -> Iterator[tuple[int, int, int]]:
-        """Yield (field number, value or start, end) up to ``end``; a number has end -1."""
-        while self.file.tell() < end:
-            self.left -= 1
-            if self.left < 0:
-                raise InputError(f"{self.path}: has more than {MAX_FIELDS} fields")
-            key = self.varint()
-            number, wire = key >> 3, key & 7
-            if wire == _VARINT:
-                yield number, self.varint(), -1
-                continue
-            sizes = {_FIXED64: 8, _FIXED32: 4}
-            size = self.varint() if wire == _BYTES else sizes.get(wire, -1)
-            start = self.file.tell()
-            if size < 0 or start + size > end:
-                raise self.damaged()
-            yield number, start, start + size
-            self.file.seek(start + size)
-
-    def inside(self, start: int, end: int, field: int) -> Iterator[tuple[int, int]]:
-        """Yield (start, end) of each field ``field`` of the message at (start, end)."""
-        self.file.seek(start)
-        for number, value, stop in self.fields(end):
-            if number == field and stop >= 0:
-                yield value, stop
-
-    def name(self, message: tuple[int, int], field: int) -> bytes:
-        """Return the short text field ``field`` of a message; empty without one."""
-        for start, end in list(self.inside(*message, field)):
-            if end - start > MAX_NAME:
-                raise self.damaged()
-            self.file.seek(start)
-            return self.file.read(end - start)
-        return b""
 
 
 def input_shape(path: Path) -> tuple[int | None, ...]:
@@ -99,7 +35,7 @@ def input_shape(path: Path) -> tuple[int | None, ...]:
         size = os.fstat(file.fileno()).st_size
         if not 0 < size < MAX_BYTES:
             raise InputError(f"{path}: has {size} bytes; an ONNX file has 1 to {MAX_BYTES - 1}")
-        walker = _Walker(file, path)
+        walker = Walker(file, path)
         graphs = list(walker.inside(0, size, _GRAPH))
         if not graphs:
             raise walker.damaged()
@@ -112,7 +48,7 @@ def input_shape(path: Path) -> tuple[int | None, ...]:
     raise InputError(f"{path}: has no input")
 
 
-def _shape(walker: _Walker, value: tuple[int, int]) -> tuple[int | None, ...]:
+def _shape(walker: Walker, value: tuple[int, int]) -> tuple[int | None, ...]:
     shape: list[int | None] = []
     for kind in list(walker.inside(*value, _VALUE_TYPE)):
         for tensor in list(walker.inside(*kind, _TENSOR_TYPE)):
@@ -130,9 +66,12 @@ def spec(target: str) -> ModelSpec:
     """Describe the file without torch or onnx: a fixed input size is the only legal one.
 
     Raises:
-        InputError: not an ONNX file whose input is (batch, 3, height, width).
+        InputError: not an ONNX file whose input is (batch, 3, height, width), or one whose data
+            files cannot be trusted.
     """
-    side = image_side(target, input_shape(regular_file(target, "an ONNX file")))
+    path = regular_file(target, "an ONNX file")
+    side = image_side(target, input_shape(path))
+    data_files(path)
     return ModelSpec(
         name=f"onnx:{target}",
         summary="an ONNX file" if side is not None else "an ONNX file of any input size",
@@ -158,6 +97,7 @@ def build(target: str, _options: Options) -> nn.Module:
 SOURCES.add(
     SourceSpec(
         name="onnx", summary="an ONNX file by its path; backends read it as it is", spec=spec,
-        build=build, files=lambda target, _options: (Path(target),), artifact="onnx",
+        build=build, artifact="onnx",
+        files=lambda target, _options: (Path(target), *data_files(Path(target))),
     )
 )  # fmt: skip
