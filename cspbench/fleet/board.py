@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, field
 import cspbench
 from cspbench.backends.spec import BACKENDS, libraries
 from cspbench.core.statuses import Status
-from cspbench.errors import CspbenchError, InputError
+from cspbench.errors import CspbenchError
 from cspbench.fleet.artifacts import Item, Store, WrongContent
 from cspbench.fleet.protocol import Json, decode, encode
 from cspbench.fleet.state import COOL_SECONDS, COOL_TO_C, changed, cool_down, state
@@ -26,22 +26,11 @@ from cspbench.jobs.spec import JOBS
 from cspbench.machine.facts import fingerprint
 from cspbench.machine.lock import timing_lock
 from cspbench.runner.executor import Executor, LocalExecutor
-from cspbench.suite.suite import EACH, LABEL, LABEL_RULE
+from cspbench.suite.suite import check_label
 
 #: Name and labels of a board whose worker was started by one of Dask's cluster classes.
 NAME_VARIABLE, LABELS_VARIABLE = "CSPBENCH_BOARD", "CSPBENCH_LABELS"
 Lock = Callable[[str], AbstractContextManager[None]]
-
-
-def check_label(text: str) -> str:
-    """Return a label or the name of a board.
-
-    Raises:
-        InputError: the text has another form.
-    """
-    if not LABEL.fullmatch(text) or text == EACH:
-        raise InputError(f"{text!r} is not a label: {LABEL_RULE}, and the word {EACH} is refused")
-    return text
 
 
 def own_name() -> str:

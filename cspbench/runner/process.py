@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cspbench.core.plain import check_plain
 from cspbench.core.statuses import Status
 from cspbench.jobs.spec import JOBS
 from cspbench.jobs.worker import OUT_OF_MEMORY
@@ -64,6 +65,7 @@ class Outcome:
         if self.status is not Status.OK:
             return None
         try:
+            check_plain(self.answer)
             return JOBS.get(job).read(self.answer)
         except ValueError as error:
             self.status, self.reason = Status.FAILED, f"the worker's answer is malformed: {error}"

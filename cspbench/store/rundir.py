@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic_core import from_json
 
 from cspbench.core.files import new_folder, no_follow, sync_directory, write_whole
+from cspbench.core.plain import without_surrogates
 from cspbench.errors import InputError, StoreError
 from cspbench.store.migrate import FORMAT, migrate
 
@@ -119,7 +120,8 @@ class RunDirectory:
         """Add one launch; on return it is on disk.
 
         Raises:
-            StoreError: it cannot be written (the disk is full, the directory is gone).
+            StoreError: it cannot be written (the disk is full, the directory is gone, the run
+                is as large as a run may be).
         """
         try:
             # Not created here: a directory that was moved away must not reappear half empty.
@@ -128,8 +130,10 @@ class RunDirectory:
                 end = file.seek(0, os.SEEK_END)
                 # A torn line of a killed run stays one damaged line.
                 start = b"\n" if end and not _ends_with_newline(file) else b""
+                line = start + encode_line(launch)
+                self._check_size(end + len(line))
                 try:
-                    _write_all(file, start + encode_line(launch))
+                    _write_all(file, line)
                     os.fsync(file.fileno())
                 except OSError:
                     with contextlib.suppress(OSError):  # remove the half line
@@ -137,6 +141,14 @@ class RunDirectory:
                     raise
         except OSError as error:
             raise self._unwritable(LAUNCHES_FILE, error) from error
+
+    def _check_size(self, size: int) -> None:
+        """Refuse to write a file that would not be read."""
+        if size > MAX_LAUNCHES_BYTES:
+            raise StoreError(
+                f"{self._file} would grow beyond {MAX_LAUNCHES_BYTES // 2**20} MiB, and no larger "
+                "run is read; earlier launches are kept: measure the rest in a new run"
+            )
 
     def _unwritable(self, name: str, error: OSError) -> StoreError:
         return StoreError(
@@ -183,7 +195,7 @@ def _parse(text: bytes) -> Any:
     with contextlib.suppress(ValueError):
         return from_json(text, allow_inf_nan=False)  # in half of the time
     try:  # `from_json` refuses half surrogate pairs, which a log may contain
-        return json.loads(text, parse_constant=_no_constant)
+        return without_surrogates(json.loads(text, parse_constant=_no_constant))
     except RecursionError:
         raise ValueError("nested too deeply") from None
 

@@ -8,10 +8,11 @@ import pytest
 from cspbench.core.statuses import Status
 from cspbench.errors import InputError
 from cspbench.fleet.artifacts import Store, chunks, pair
-from cspbench.fleet.board import Board, Settings, check_label
+from cspbench.fleet.board import Board, Settings
 from cspbench.fleet.protocol import PROTOCOL, encode
 from cspbench.fleet.state import changed, cool_down
 from cspbench.runner.process import Outcome
+from cspbench.suite.suite import check_label
 
 CASE = "yolov3-tiny-prn@96/fake/b1/t1/a"
 
