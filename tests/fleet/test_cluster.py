@@ -61,3 +61,14 @@ def test_a_wrong_file_is_refused(tmp_path, text, sentence):
 def test_only_cluster_classes_are_started(tmp_path, name, sentence):
     with pytest.raises(InputError, match=sentence):
         cluster_class(name, tmp_path)
+
+
+@pytest.mark.slow
+def test_a_dashboard_on_all_interfaces_is_refused(suite, tmp_path):
+    """Dask's classes open one by default; it answers without a certificate."""
+    (tmp_path / "open.yaml").write_text(LOCAL.replace("  dashboard_address: null\n", ""))
+    result = Machines(tmp_path).cspbench("run", str(suite), "--cluster", "open.yaml")
+    assert result.returncode == 2, result.stdout
+    assert "the scheduler's dashboard listens on " in result.stderr
+    assert "answers without a certificate: give the class dashboard_address" in result.stderr
+    assert "Traceback" not in result.stderr
