@@ -171,6 +171,39 @@ def test_a_case_of_one_board_by_its_name_never_moves(job):
     assert outcome.final
 
 
+def test_a_second_agent_does_not_take_the_name_of_a_board_that_is_there(job):
+    """A rogue agent calls itself as the home board does; launches stay with the known agent."""
+    known, rogue = replace(HOME, session="1"), replace(HOME, session="2", address="tcp://rogue")
+    client = FakeClient(done, done, boards=(rogue, known))
+    fleet = BoardExecutor(client, known, Files(), threading.Event(), board_seconds=0.0)
+    assert fleet._find(job.case) == known
+    client.present = [rogue]  # as when the agent of the board was started again
+    assert fleet._find(job.case) == rogue
+    client.present = [replace(rogue, session="3"), replace(rogue, session="4")]
+    assert fleet.launch(job, 1, 9.0).status is Status.LOST  # which one is the board?
+
+
+def test_the_start_of_a_launch_counts_once_and_from_its_own_board():
+    client = FleetClient.__new__(FleetClient)
+    pending = PendingRequest("s-1", HOME)
+    client._pending = {"s-1": pending}
+    for message in (
+        None,
+        "s-1",
+        ["launch"],
+        {"launch": ["s-1"], "worker": HOME.address},
+        {"launch": "s-1"},
+        {"launch": "s-1", "worker": "tcp://rogue"},
+    ):
+        client._on_launch((0.0, message))
+    assert pending.began is None
+    client._on_launch((0.0, {"launch": "s-1", "worker": HOME.address}))
+    first = pending.began
+    client._on_launch((0.0, {"launch": "s-1", "worker": HOME.address}))
+    assert first is not None
+    assert pending.began == first  # a second event does not prolong the launch
+
+
 def test_the_home_board_is_waited_for(job, monkeypatch):
     monkeypatch.setattr(module, "_POLL_SECONDS", 0.01)
     client = FakeClient(done)
