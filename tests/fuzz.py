@@ -98,7 +98,8 @@ def board(data: bytes) -> None:
             outcome = Outcome(reported.status, reported.reason, reported.answer)
             launch = Launch(_CASE, "time", 0, "s", reported.status, seconds=reported.seconds,
                             log=reported.log, result=outcome.checked("time"))  # fmt: skip
-            launch = with_notes(replace(launch, status=outcome.status), reported.notes)
+            notes = {**reported.notes, "board": "a", "launch": "l"}  # the controller's own
+            launch = with_notes(replace(launch, status=outcome.status), notes)
             read_launch(decode_line(encode_line(launch.to_json()).rstrip(b"\n")))
 
 

@@ -60,7 +60,8 @@ def check_plain(value: object) -> None:
             if isinstance(one, dict):
                 below += one.values()
             elif isinstance(one, list):
-                below += one
+                # Of a million latencies two stand for all, in a tenth of the time.
+                below += [min(one), max(one)] if set(map(type, one)) == {int} else one
             # Not `abs(one) > MAX_NUMBER`, which NaN would pass.
             elif isinstance(one, int | float) and not -MAX_NUMBER <= one <= MAX_NUMBER:
                 raise ValueError("a number is not finite, or has over 64 bits")

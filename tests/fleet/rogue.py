@@ -21,6 +21,8 @@ from cspbench.runner.process import Outcome
 from tests.launches import TIMED
 
 Json = dict[str, Any]
+#: What would clear a terminal, name its window, and turn text around.
+ESCAPES = "\x1b[2J\x1b]0;owned\x07\u202e\ud800"
 #: A million frames a second.
 FAST = {**TIMED, "latencies_ns": [1000] * 50}
 
@@ -44,6 +46,11 @@ def anything(value: object) -> Callable[[Json], object]:
     return lambda _: value
 
 
+def crashes(answer: Json) -> str:
+    answer["outcome"] |= {"status": "crashed", "reason": ESCAPES, "log": ESCAPES}
+    return json.dumps(answer)
+
+
 def fails(_: Json) -> str:
     raise SystemError("\x1b[2Jthe rogue fails")
 
@@ -65,6 +72,7 @@ WAYS: tuple[Callable[[Json], Any], ...] = (
     anything("x" * (65 * 2**20)),
     anything('{"protocol": 2, "kind": "answer", "status": "missing", "missing": 5}'),
     anything("[" * 10_000),
+    crashes,
     fails,
 )
 #: Claims of the honest way that the controller does not believe.

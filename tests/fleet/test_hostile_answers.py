@@ -8,6 +8,7 @@ import copy
 import itertools
 import json
 import threading
+from dataclasses import asdict
 
 import pytest
 from hypothesis import given, settings
@@ -21,9 +22,11 @@ from cspbench.fleet.answers import BadAnswerError, read_answer
 from cspbench.fleet.artifacts import Item
 from cspbench.fleet.board import Board, Settings
 from cspbench.fleet.client import read_workers
-from cspbench.fleet.controller import new_fleet_run
+from cspbench.fleet.controller import BoardCeilings, new_fleet_run
 from cspbench.fleet.devices import BoardInfo, plan_fleet
 from cspbench.fleet.executor import BoardExecutor
+from cspbench.jobs.ceilings import CeilingsRequest
+from cspbench.jobs.spec import JOBS
 from cspbench.machine.facts import fingerprint
 from cspbench.runner.plan import plan_suite
 from cspbench.runner.run import new_run
@@ -133,7 +136,7 @@ class RogueClient:
         message = json.loads(request)
         if message["kind"] == "put":
             return read_answer(text_of({"status": "ok"}), board.name)
-        case = Case.parse(message["job"]["case"])
+        case = Case.parse(message["job"].get("case", "yolov3-tiny-prn@96/fake/b1/t1"))
         text = self._answers[dict(case.backend.options).get("ms", 1)]
         return read_answer(text(message["launch"]) if callable(text) else text, board.name)
 
@@ -210,6 +213,29 @@ def read(text):
         return read_answer(text, "a1"), ""
     except BadAnswerError as error:
         return None, str(error)
+
+
+CEILINGS = {"ceilings": {
+    "gflops": {"fp32": 50.0}, "bandwidth_gbs": {"triad": 10.0}, "overhead_us": 5.0,
+    "cache_bandwidth_gbs": {"L1": 100.0}, "working_set_bytes": 2**26, "threads": 1, "name": "x",
+}}  # fmt: skip
+
+
+@pytest.mark.parametrize("path", [path for path in places(CEILINGS) if path], ids=repr)
+def test_bad_ceilings_are_none_or_the_run_is_read(home, path, tmp_path):
+    plan = plan_fleet(Suite("c", (Case.parse("yolov3-tiny-prn@96/fake/b1/t1"),), Measure()), [home])
+    assert JOBS.get("ceilings").read(CEILINGS)
+    for number, new in enumerate(BAD):
+        reported = {**REPORTED, "answer": changed(CEILINGS, path, new), "notes": {}}
+        answers = {1: answering((("outcome",), reported))}
+        executor = BoardExecutor(RogueClient(home, answers), home, NoFiles(), threading.Event())
+        found = executor.launch(CeilingsRequest("cpu", 1), 1, 9.0).checked("ceilings")
+        if found is None:
+            continue
+        directory = new_fleet_run(plan, tmp_path / str(number))
+        BoardCeilings(directory, "a1").note("cpu", 1, found.ceilings, measured=True)
+        stored = read_run(directory.path).meta
+        assert stored["ceilings"] == {"cpu/t1": asdict(found.ceilings)}
 
 
 @pytest.mark.parametrize("text", RAW)

@@ -39,16 +39,18 @@ def words(tmp_path):
 
 def listeners(fleet):
     """(address, port) of every socket on which a process that the fleet started listens."""
-    found = set()
-    for process in fleet.processes.values():
-        one = psutil.Process(process.pid)
-        for member in [one, *one.children(recursive=True)]:
-            found |= {
-                connection.laddr[:2]
-                for connection in member.net_connections("inet")
-                if connection.status == psutil.CONN_LISTEN
-            }
-    return found
+    started = [psutil.Process(process.pid) for process in fleet.processes.values()]
+    members = [*started, *(child for one in started for child in one.children(recursive=True))]
+    return {place for member in members for place in listening(member)}
+
+
+def listening(process):
+    """(address, port) of the sockets on which one process listens."""
+    return {
+        connection.laddr[:2]
+        for connection in process.net_connections("inet")
+        if connection.status == psutil.CONN_LISTEN
+    }
 
 
 def own_address():
@@ -66,7 +68,9 @@ def test_on_one_machine_nothing_listens_beyond_loopback(words, connect, tmp_path
     with machines(tmp_path, environment=words) as fleet:
         commands = documented("one machine").replace("8786", port)
         fleet.start("all", "sh", "-ec", f"{commands}\nwait")
+        before = listening(psutil.Process())
         client = connect(f"tcp://127.0.0.1:{port}", boards=3)
+        assert listening(psutil.Process()) == before  # a controller listens to nothing
         assert [board.name for board in client.boards()] == ["one", "three", "two"]
         found = listeners(fleet)
     assert ("127.0.0.1", int(port)) in found
