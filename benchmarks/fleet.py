@@ -173,7 +173,8 @@ def free_address() -> str:
 
 def scheduler_words(address: str) -> list[str]:
     """What starts a scheduler."""
-    return ["-m", "distributed.cli.dask_scheduler", "--host", address, "--no-dashboard"]
+    web = ["--no-dashboard", "--dashboard-address", "127.0.0.1:0"]
+    return ["-m", "distributed.cli.dask_scheduler", "--host", address, *web]
 
 
 def simulate_once(boards: int, launches: int, seconds: float, out: Path) -> dict[str, Any]:

@@ -12,7 +12,9 @@ import contextlib
 import functools
 import gc
 import json
+import math
 import os
+import re
 import threading
 import zlib
 from collections.abc import Callable, Iterator
@@ -40,6 +42,8 @@ MAX_RUN_BYTES = 64 * 2**20
 MAX_LAUNCHES_BYTES = 2**30
 #: Longer durations of launches (thirty years) are malformed.
 MAX_SECONDS = 1e9
+#: A number that may be too large for Python.
+_HUGE = re.compile(rb"[eE]\+?\d{3,}\s*[,\]}]")
 
 
 @dataclass
@@ -200,6 +204,23 @@ def _parse(text: bytes) -> Any:
         raise ValueError("nested too deeply") from None
 
 
+def _parse_run(text: bytes) -> Any:
+    """Parse ``run.json``, which a resumed run writes again: 1e999 is read as infinity, no JSON."""
+    if _HUGE.search(text):
+        try:
+            json.loads(text, parse_float=_finite)
+        except RecursionError:
+            raise ValueError("nested too deeply") from None
+    return _parse(text)
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError(f"{text[:20]} is not finite")
+    return number
+
+
 def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
@@ -238,7 +259,7 @@ def read_lines(path: Path) -> RawRun:
     problems: list[str] = []
     file = path / RUN_FILE
     try:
-        meta = _parse(_read(file, MAX_RUN_BYTES))
+        meta = _parse_run(_read(file, MAX_RUN_BYTES))
         if not isinstance(meta, dict) or type(meta.get("format")) is not int:
             raise InputError(f"{file} does not describe a run: it has no format number")
         if meta["format"] > FORMAT:

@@ -98,6 +98,7 @@ class Machines:
         return self.start(
             "scheduler", sys.executable, "-m", "distributed.cli.dask_scheduler", "--host",
             f"{self._scheme}://{self._host}:{self.port}", "--no-dashboard",
+            "--dashboard-address", "127.0.0.1:0",
         )  # fmt: skip
 
     def agent(self, name: str, *options: str, **environment: str) -> subprocess.Popen[bytes]:
