@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 CONNECT_SECONDS = 15.0
 #: How long a list of boards is used before it is read again. Events of Dask report changes sooner.
 FRESH_SECONDS = 10.0
+#: Longest address of a worker: a host's name has at most 253 characters.
+MAX_ADDRESS = 300
 #: Of two workers of one board name, the one that was silent this much longer is dead.
 SILENT_SECONDS = 10.0
 #: Python 3.10 has several errors of this name; from 3.11 on all are OSErrors.
@@ -320,13 +322,16 @@ def read_workers(
         if ANNOUNCEMENT not in worker:
             continue  # a worker of another application
         try:
+            if not address.isprintable() or len(address) > MAX_ADDRESS:
+                raise ValueError("its address is no address")
             board = read_board(worker[ANNOUNCEMENT], address, _resources(worker))
             last_seen[address] = _last_seen(worker)
             threads = _threads(worker)
         except ProtocolError as error:
             refused.append(printable(str(error)))
         except ValueError as error:
-            what = f"the announcement of the agent at {address} is malformed: {error}"
+            place = address[:MAX_ADDRESS]
+            what = f"the announcement of the agent at {place} is malformed: {error}"
             refused.append(printable(what))
         else:
             if threads == 1:

@@ -350,6 +350,15 @@ def test_what_a_worker_makes_the_scheduler_say_of_it_is_checked(fact):
             assert set(rogue.resources.values()) <= {1}
 
 
+@pytest.mark.parametrize("address", ["tcp://\x1b[2J:1", "tcp://\u202e:1", "tcp://" + "x" * 10_000])
+def test_an_address_that_is_none_is_refused(address):
+    worker = {**WORKER, "cspbench": json.dumps(ANNOUNCED)}
+    boards, [sentence] = read_workers({address: worker})
+    assert boards == []
+    assert sentence.isprintable()
+    assert len(sentence) < 500
+
+
 def test_unknown_facts_of_a_board_are_left_out(tmp_path):
     environment = {**ANNOUNCED["environment"], "evil": "x" * 1000}
     boards, _ = fleet_with({**ANNOUNCED, "environment": environment})
