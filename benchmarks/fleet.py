@@ -88,7 +88,7 @@ def serve_boards(address: str, number: int, seconds: float) -> None:
     async def all_boards() -> None:
         boards = [
             Simulated(Settings(f"board-{i:04}", cool_seconds=0.0), Invented(seconds), store,
-                      lock=lambda _: nullcontext())
+                      lock=lambda *_, **__: nullcontext())
             for i in range(number)
         ]  # fmt: skip
         for start in range(0, number, 25):  # not all at once: a real fleet does not either
@@ -173,7 +173,8 @@ def free_address() -> str:
 
 def scheduler_words(address: str) -> list[str]:
     """What starts a scheduler."""
-    return ["-m", "distributed.cli.dask_scheduler", "--host", address, "--no-dashboard"]
+    web = ["--no-dashboard", "--dashboard-address", "127.0.0.1:0"]
+    return ["-m", "distributed.cli.dask_scheduler", "--host", address, *web]
 
 
 def simulate_once(boards: int, launches: int, seconds: float, out: Path) -> dict[str, Any]:

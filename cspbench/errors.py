@@ -26,6 +26,10 @@ class InputError(CspbenchError):
         super().__init__("\n".join(self.problems))
 
 
+class BusyError(CspbenchError):
+    """Another run measured on this machine for longer than we wait: nothing ran, exit code 3."""
+
+
 class StoreError(CspbenchError):
     """A run cannot be written any further (disk full, directory gone); what it holds is kept."""
 

@@ -19,6 +19,7 @@ import tempfile
 import time
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import atheris
@@ -26,9 +27,15 @@ import atheris
 with atheris.instrument_imports(include=["cspbench"]):
     from cspbench.core.case import Case, ModelId
     from cspbench.errors import InputError
+    from cspbench.fleet.answers import BadAnswerError, read_answer
+    from cspbench.fleet.board import Board, Settings
+    from cspbench.fleet.client import read_workers
+    from cspbench.fleet.protocol import encode
     from cspbench.models.sources.darknet.network import parse_network
+    from cspbench.runner.process import Outcome
+    from cspbench.store.launch import Launch, read_launch, with_notes
     from cspbench.store.records import records
-    from cspbench.store.rundir import LAUNCHES_FILE, RUN_FILE, encode_line, read_run
+    from cspbench.store.rundir import LAUNCHES_FILE, RUN_FILE, decode_line, encode_line, read_run
     from cspbench.suite.load import load_suite
 
 _HOME = Path(os.environ.get("CSPBENCH_FUZZ") or Path(tempfile.gettempdir()) / "cspbench-fuzz")
@@ -79,11 +86,29 @@ def run(data: bytes) -> None:
         record.percentile_ms(0.9)
 
 
+def board(data: bytes) -> None:
+    """A worker's announcement up to the first zero byte, a board's answer to a launch after it."""
+    announced, _, answered = (data.decode("utf-8", "replace")).partition("\0")
+    worker = {"cspbench": announced, "nthreads": 1, "resources": {"cspbench:cpu": 1.0}}
+    boards, refused = read_workers({"tcp://127.0.0.1:1": worker})
+    assert len(boards) + len(refused) == 1
+    with contextlib.suppress(BadAnswerError):
+        reported = read_answer(answered, "a").outcome
+        if reported is not None:
+            outcome = Outcome(reported.status, reported.reason, reported.answer)
+            launch = Launch(_CASE, "time", 0, "s", reported.status, seconds=reported.seconds,
+                            log=reported.log, result=outcome.checked("time"))  # fmt: skip
+            notes = {**reported.notes, "board": "a", "launch": "l"}  # the controller's own
+            launch = with_notes(replace(launch, status=outcome.status), notes)
+            read_launch(decode_line(encode_line(launch.to_json()).rstrip(b"\n")))
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "suite": suite,
     "cfg": cfg,
     "id": model_id,
     "run": run,
+    "board": board,
 }
 
 
@@ -144,6 +169,16 @@ def _seeds(name: str) -> list[bytes]:
         return [_CFG]
     if name == "id":
         return [_CASE.encode(), b'"darknet:a/b.cfg"[weights="c.weights"]@96/torch-cpu/b1/t2']
+    if name == "board":
+        outcome = {"status": "ok", "reason": "", "log": "", "seconds": 1.0, "flags": [],
+                   "answer": {"latencies_ns": [1, 2], "load_ns": 1, "first_ns": 1,
+                              "warmup": {"count": 1, "steady": True},
+                              "agreement": {"max_relative_error": 0.0}},
+                   "notes": {"memory_bound": "cgroup", "board_state": {"cooled_seconds": 0.0},
+                             "sensors": {"x": {"window_s": 1.0}}}}  # fmt: skip
+        done = {"status": "done", "launch": "l", "late": [], "outcome": outcome}
+        announced = Board(Settings("a", ("b",))).announce()
+        return [f"{announced}\0{encode('answer', done)}".encode()]
     meta = {
         "format": 1,
         "run": "r",

@@ -47,8 +47,9 @@ def command(
     import asyncio
     import signal
 
-    from cspbench.fleet.board import Board, Settings, check_label, own_name
+    from cspbench.fleet.board import Board, Settings, own_name
     from cspbench.fleet.security import check_address
+    from cspbench.suite.suite import check_label
 
     settings = Settings(
         name=check_label(name or own_name()),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cspbench.cli.measuring import check_suites, suites_of
+from cspbench.core.text import printable
 from cspbench.errors import InputError, noting
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def boards_of(client: FleetClient) -> list[BoardInfo]:
     except OSError as error:
         raise InputError(f"the scheduler at {client.address} went away: {error}") from error
     for sentence in client.refused:
-        click.echo(f"refused: {sentence}", err=True)
+        click.echo(printable(f"refused: {sentence}"), err=True)
     if not boards and client.refused:
         raise InputError([f"no board can be used: {sentence}" for sentence in client.refused])
     return boards

@@ -13,7 +13,7 @@ import click
 import cspbench
 from cspbench.cli.last_resort import drop_unwritten, exit_code_of, print_error
 from cspbench.core.statuses import ExitCode
-from cspbench.errors import InputError
+from cspbench.errors import BusyError, InputError
 
 #: Subcommand -> what it does in one line. Each lives in ``cspbench/cli/<name>.py`` as ``command``
 #: (``-`` becomes ``_``); the line is here so that ``--help`` imports none of them.
@@ -116,6 +116,9 @@ def _run(arguments: list[str] | None) -> int:
         for problem in error.problems:
             print_error(f"error: {problem}")
         return ExitCode.USAGE
+    except BusyError as error:
+        print_error(f"error: {error}")
+        return ExitCode.NOT_MEASURED
     except (click.Abort, KeyboardInterrupt):
         print_error("\ninterrupted")  # below the terminal's ^C
         return ExitCode.INTERRUPTED

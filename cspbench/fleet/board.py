@@ -5,20 +5,22 @@ This is the side that measures. It does not depend on Dask; ``fleet/agent.py`` c
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
 import platform
 import re
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 
 import cspbench
 from cspbench.backends.spec import BACKENDS, libraries
 from cspbench.core.statuses import Status
-from cspbench.errors import CspbenchError, InputError
+from cspbench.errors import CspbenchError
 from cspbench.fleet.artifacts import Item, Store, WrongContent
 from cspbench.fleet.protocol import Json, decode, encode
 from cspbench.fleet.state import COOL_SECONDS, COOL_TO_C, changed, cool_down, state
@@ -26,22 +28,12 @@ from cspbench.jobs.spec import JOBS
 from cspbench.machine.facts import fingerprint
 from cspbench.machine.lock import timing_lock
 from cspbench.runner.executor import Executor, LocalExecutor
-from cspbench.suite.suite import EACH, LABEL, LABEL_RULE
+from cspbench.suite.suite import check_label
 
 #: Name and labels of a board whose worker was started by one of Dask's cluster classes.
 NAME_VARIABLE, LABELS_VARIABLE = "CSPBENCH_BOARD", "CSPBENCH_LABELS"
-Lock = Callable[[str], AbstractContextManager[None]]
-
-
-def check_label(text: str) -> str:
-    """Return a label or the name of a board.
-
-    Raises:
-        InputError: the text has another form.
-    """
-    if not LABEL.fullmatch(text) or text == EACH:
-        raise InputError(f"{text!r} is not a label: {LABEL_RULE}, and the word {EACH} is refused")
-    return text
+Lock = Callable[..., AbstractContextManager[None]]
+log = logging.getLogger("cspbench.agent")
 
 
 def own_name() -> str:
@@ -163,13 +155,29 @@ class Board:
         if missing:
             return encode("answer", {"status": "missing", "launch": launch, "missing": missing})
         what = f"{job.get('case', job['job'])} for the fleet"
-        asked = time.monotonic()
-        with self._alone, self._lock(what):
-            waited = time.monotonic() - asked
-            if waited > float(request["queue"]):  # the controller has given the launch up
-                raise WrongContent(f"the board was not free for {waited:.0f} s")
+        with self._to_itself(what, float(request["queue"])):
             began(launch)
             return self._measure(launch, job, int(request["threads"]), float(request["timeout"]))
+
+    @contextlib.contextmanager
+    def _to_itself(self, what: str, seconds: float) -> Iterator[None]:
+        """Have the machine, after a wait of at most ``seconds``: then the controller gives up.
+
+        Raises:
+            WrongContent: another launch or run did not end in time.
+        """
+        asked = time.monotonic()
+        if not self._alone.acquire(timeout=min(max(0.0, seconds), threading.TIMEOUT_MAX)):
+            raise WrongContent(f"another launch did not end within {seconds:.0f} s")
+        try:
+            left = seconds - (time.monotonic() - asked)
+            with self._lock(what, seconds=max(0.0, left), waiting=log.warning):
+                waited = time.monotonic() - asked
+                if waited > seconds:
+                    raise WrongContent(f"the board was not free for {waited:.0f} s")
+                yield
+        finally:
+            self._alone.release()
 
     def _place(self, job: Json) -> list[str]:
         """Replace content by paths of this board in the job; return the missing digests."""

@@ -7,14 +7,17 @@ import contextlib
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from cspbench.core.bounds import MOST
+from cspbench.core.text import first_line, printable
 from cspbench.errors import InputError
 from cspbench.fleet.agent import ANNOUNCEMENT, RESOURCE, serve
-from cspbench.fleet.devices import BoardInfo, read_announcement
-from cspbench.fleet.protocol import Json, ProtocolError, decode
+from cspbench.fleet.answers import Answer, read_answer
+from cspbench.fleet.devices import BoardInfo, read_board
+from cspbench.fleet.protocol import ProtocolError
 from cspbench.fleet.security import security_for
 
 if TYPE_CHECKING:
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
 CONNECT_SECONDS = 15.0
 #: How long a list of boards is used before it is read again. Events of Dask report changes sooner.
 FRESH_SECONDS = 10.0
+#: Longest address of a worker: a host's name has at most 253 characters.
+MAX_ADDRESS = 300
 #: Of two workers of one board name, the one that was silent this much longer is dead.
 SILENT_SECONDS = 10.0
 #: Python 3.10 has several errors of this name; from 3.11 on all are OSErrors.
@@ -68,6 +73,7 @@ class FleetClient:
         self.address = address
         self.session = uuid.uuid4().hex[:8]
         self.late: list[str] = []
+        self._given_up: set[str] = set()
         self._cluster = cluster
         self._connect_seconds = connect_seconds
         self._security = cluster.security if cluster else security_for(address, "client")
@@ -136,8 +142,13 @@ class FleetClient:
                        "its agent stopped, or the scheduler lost sight of it")  # fmt: skip
 
     def _on_launch(self, event: tuple[float, Any]) -> None:
-        pending = self._pending.get(str(event[1].get("launch")))
-        if pending is not None:
+        message = event[1]
+        if not isinstance(message, dict):
+            return
+        pending = self._pending.get(str(message.get("launch")))
+        # Dask notes which worker sent the event. A later event must not prolong the launch.
+        own = pending is not None and message.get("worker") == pending.board.address
+        if pending is not None and own and pending.began is None:
             pending.began = time.monotonic()
             pending.changed.set()
 
@@ -189,7 +200,7 @@ class FleetClient:
         launch: str = "",
         seconds: float,
         queue_seconds: float,
-    ) -> Json:
+    ) -> Answer:
         """Send a request to a board and wait for its answer.
 
         Args:
@@ -200,10 +211,8 @@ class FleetClient:
             seconds: bound of the work, from when the board has begun it.
             queue_seconds: bound of the wait until the board begins.
 
-        Returns:
-            the decoded answer.
-
         Raises:
+            BadAnswerError: the board sent what is no answer.
             LostRequestError: the board or the scheduler went away, or no answer came in time.
         """
         pending = PendingRequest(launch or self.new_launch(), board)
@@ -215,7 +224,11 @@ class FleetClient:
             if all(board.address != other.address for other in self.boards()):
                 raise LostRequestError("its agent stopped, or the scheduler lost sight of it")
             return self._await(pending, seconds, queue_seconds)
-        except (*UNREACHABLE, ProtocolError) as error:
+        except LostRequestError:
+            self._given_up.add(pending.launch)
+            raise
+        except UNREACHABLE as error:
+            self._given_up.add(pending.launch)
             raise LostRequestError(str(error)) from error
         finally:
             self._pending.pop(pending.launch, None)
@@ -239,11 +252,18 @@ class FleetClient:
     def _on_done(self, pending: PendingRequest) -> None:
         if pending.done:  # the request was given up: its answer is late and is not counted
             if pending.future is not None and pending.future.status == "finished":
-                self.late.append(pending.launch)
+                self.note_late([pending.launch])
             return
         pending.changed.set()
 
-    def _await(self, pending: PendingRequest, seconds: float, queue_seconds: float) -> Json:
+    def note_late(self, launches: Iterable[str]) -> None:
+        """Count launches that answered after they were given up; other ids are ignored."""
+        for launch in launches:
+            if launch in self._given_up:
+                self._given_up.remove(launch)
+                self.late.append(launch)
+
+    def _await(self, pending: PendingRequest, seconds: float, queue_seconds: float) -> Answer:
         future = pending.future
         assert future is not None
         submitted = time.monotonic()
@@ -261,7 +281,7 @@ class FleetClient:
             if time.monotonic() >= deadline:
                 raise LostRequestError(what)
 
-    def _answer(self, pending: PendingRequest) -> Json:
+    def _answer(self, pending: PendingRequest) -> Answer:
         future = pending.future
         assert future is not None
         if future.status != "finished":
@@ -272,13 +292,16 @@ class FleetClient:
             raise LostRequestError(
                 f"its answer could not be fetched ({type(error).__name__})"
             ) from error
-        return decode(text, f"the board {pending.board.name}")
+        return read_answer(text, pending.board.name)
 
 
 def _why(future: Future) -> str:
     if future.status == "error":
-        error = future.exception(timeout=5)
-        return f"its agent failed: {type(error).__name__}: {error}"[:500]
+        try:
+            error = future.exception(timeout=5)
+            return f"its agent failed: {type(error).__name__}: {printable(first_line(error))}"
+        except Exception as unreadable:
+            return f"its agent failed, and its error is unreadable ({type(unreadable).__name__})"
     return "the scheduler went away"
 
 
@@ -294,36 +317,81 @@ def read_workers(
         the boards by name, and for each worker that is refused as a board one sentence.
     """
     boards, refused = [], []
+    last_seen: dict[str, float] = {}
     for address, worker in workers.items():
         if ANNOUNCEMENT not in worker:
             continue  # a worker of another application
-        owned = {
-            name: float(number)
-            for name, number in (worker.get("resources") or {}).items()
-            if name.startswith(RESOURCE)
-        }
         try:
-            board = read_announcement(worker[ANNOUNCEMENT], address, owned)
+            if not address.isprintable() or len(address) > MAX_ADDRESS:
+                raise ValueError("its address is no address")
+            board = read_board(worker[ANNOUNCEMENT], address, _resources(worker))
+            last_seen[address] = _last_seen(worker)
+            threads = _threads(worker)
         except ProtocolError as error:
-            refused.append(str(error))
-        except (KeyError, TypeError, ValueError) as error:
-            refused.append(f"the announcement of the agent at {address} is malformed: {error!r}")
+            refused.append(printable(str(error)))
+        except ValueError as error:
+            place = address[:MAX_ADDRESS]
+            what = f"the announcement of the agent at {place} is malformed: {error}"
+            refused.append(printable(what))
         else:
-            if worker.get("nthreads") == 1:
+            if threads == 1:
                 boards.append(board)
             else:
                 refused.append(
-                    f"the worker of board {board.name} has {worker.get('nthreads')} threads, but a "
-                    "board runs one launch at a time: start it with one thread"
+                    f"the worker of board {board.name} has {threads} threads, but a board runs one "
+                    "launch at a time: start it with one thread"
                 )
-    return sorted(_living(boards, workers), key=lambda board: board.name), refused
+    living = _living(boards, last_seen)
+    refused += [
+        f"the agent of board {board.name} at {board.address} is silent, and another one of this "
+        "name is not: it is taken for dead"
+        for board in boards
+        if board not in living
+    ]
+    return sorted(living, key=lambda board: board.name), refused
 
 
-def _living(
-    boards: Sequence[BoardInfo], workers: Mapping[str, Mapping[str, Any]]
-) -> list[BoardInfo]:
+def _resources(worker: Mapping[str, Any]) -> dict[str, float]:
+    """The devices of a worker as Dask resources.
+
+    Raises:
+        ValueError: they are malformed.
+    """
+    owned = worker.get("resources") or {}
+    if not isinstance(owned, Mapping):
+        raise ValueError("its resources are no mapping")
+    devices = {name: number for name, number in owned.items() if str(name).startswith(RESOURCE)}
+    if any(number != 1 for number in devices.values()):
+        raise ValueError("a device is a resource of 1")
+    return devices
+
+
+def _threads(worker: Mapping[str, Any]) -> int:
+    """Number of threads of a worker.
+
+    Raises:
+        ValueError: it is no number of threads.
+    """
+    threads = worker.get("nthreads")
+    if not isinstance(threads, int) or not 0 < threads < 10**6:
+        raise ValueError("nthreads is no number of threads")
+    return threads
+
+
+def _last_seen(worker: Mapping[str, Any]) -> float:
+    """When the scheduler last heard of a worker.
+
+    Raises:
+        ValueError: it is no time. A worker can replace what the scheduler reports of it.
+    """
+    seen = worker.get("last_seen", 0)
+    if not isinstance(seen, int | float) or not 0 <= seen < MOST:
+        raise ValueError("last_seen is no time")
+    return float(seen)
+
+
+def _living(boards: Sequence[BoardInfo], last_seen: Mapping[str, float]) -> list[BoardInfo]:
     """Drop dead workers of boards that restarted before the scheduler missed them."""
-    last_seen = {b.address: float(workers[b.address].get("last_seen", 0)) for b in boards}
     newest: dict[str, float] = {}
     for board in boards:
         newest[board.name] = max(newest.get(board.name, 0.0), last_seen[board.address])

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from cspbench.errors import InputError
-from cspbench.fleet.security import check_address
+from cspbench.fleet.security import check_address, is_loopback
 
 KEYS = ("class", "arguments", "workers", "wait_seconds")
 PRELOAD = "cspbench.fleet.agent"
@@ -92,10 +92,31 @@ def started(path: Path, *, insecure: bool) -> Iterator[Any]:
             raise InputError(f"{path}: {settings['class']} does not start: {error}") from None
         with cluster:
             check_address(cluster.scheduler_address, insecure=insecure)
+            if not insecure:
+                _check_dashboard(cluster, path)
             if settings.get("workers"):
                 cluster.scale(settings["workers"])
                 cluster.wait_for_workers(settings["workers"], timeout=settings["wait_seconds"])
             yield cluster
+
+
+def _check_dashboard(cluster: Any, path: Path) -> None:
+    """Refuse a web server of a scheduler in this process that other machines reach.
+
+    Raises:
+        InputError: it answers them, and it asks for no certificate.
+    """
+    from distributed.comm import get_tcp_server_addresses
+
+    server = getattr(getattr(cluster, "scheduler", None), "http_server", None)
+    hosts = [host for host, *_ in get_tcp_server_addresses(server)] if server else []
+    open_to = [host for host in hosts if not is_loopback(host)]
+    if open_to:
+        raise InputError(
+            f"{path}: the scheduler's dashboard listens on {open_to[0]} and answers without a "
+            'certificate: give the class dashboard_address: "127.0.0.1:0" (docs/fleet.md), or '
+            "accept the risk with --insecure"
+        )
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ board is lost, and only for a board of the same label and the same conditions.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -16,7 +16,8 @@ from cspbench.backends.spec import BACKENDS
 from cspbench.core.case import Case
 from cspbench.core.text import matches, nearest
 from cspbench.errors import InputError
-from cspbench.fleet.protocol import Json, decode
+from cspbench.fleet.answers import read_announcement
+from cspbench.fleet.protocol import Json
 from cspbench.machine.comparability import Use, refusals
 from cspbench.runner.plan import Plan, PlannedCase, plan_case
 from cspbench.suite.suite import EACH, Suite
@@ -61,24 +62,24 @@ class BoardInfo:
         }
 
 
-def read_announcement(text: object, address: str, resources: Mapping[str, float]) -> BoardInfo:
-    """Read the announcement of a worker.
+def read_board(text: object, address: str, resources: Mapping[str, float]) -> BoardInfo:
+    """The board that a worker announces.
 
     Raises:
         ProtocolError: the agent speaks another protocol.
-        KeyError, TypeError, ValueError: the announcement is malformed.
+        ValueError: the announcement is malformed; the phrase says where.
     """
-    announced = decode(text, f"the agent at {address}")
+    announced = read_announcement(text, address)
     return BoardInfo(
-        name=str(announced["name"]),
+        name=announced.name,
         address=address,
-        labels=tuple(map(str, announced["labels"])),
-        session=str(announced["session"]),
-        devices=tuple(map(str, announced["devices"])),
-        backends=dict(announced["backends"]),
-        environment=dict(announced["environment"]),
+        labels=tuple(announced.labels),
+        session=announced.session,
+        devices=tuple(announced.devices),
+        backends=announced.backends,
+        environment=announced.environment,
         resources=dict(resources),
-        cspbench=str(announced["cspbench"]),
+        cspbench=announced.cspbench,
     )
 
 
@@ -103,7 +104,10 @@ def plan_fleet(suite: Suite, boards: Sequence[BoardInfo], only: Sequence[str] = 
         InputError: the fleet has no boards or two of one name, no board has a label that the
             suite names, or no case matches.
     """
-    _check_names(boards)
+    if not boards:
+        raise InputError(
+            "the scheduler has no boards: start one with cspbench agent ADDRESS --label LABEL"
+        )
     labels = _labels(suite, boards)
     cases = [
         replace(case, board=label) if label else case
@@ -117,7 +121,12 @@ def plan_fleet(suite: Suite, boards: Sequence[BoardInfo], only: Sequence[str] = 
 
 
 def place_cases(suite: Suite, cases: Iterable[Case], boards: Sequence[BoardInfo]) -> FleetPlan:
-    """Place every case on the least loaded board of its label that can run it."""
+    """Place every case on the least loaded board of its label that can run it.
+
+    Raises:
+        InputError: two boards have one name.
+    """
+    _check_names(boards)
     load: Counter[str] = Counter()
     placements: dict[str, str] = {}
     planned: list[PlannedCase] = []
@@ -153,14 +162,14 @@ def missing_backend(board: BoardInfo, name: str) -> str | None:
 
 
 def _check_names(boards: Sequence[BoardInfo]) -> None:
-    if not boards:
-        raise InputError(
-            "the scheduler has no boards: start one with cspbench agent ADDRESS --label LABEL"
-        )
-    for name, number in Counter(board.name for board in boards).items():
-        if number > 1:
+    addresses: dict[str, list[str]] = defaultdict(list)
+    for board in boards:
+        addresses[board.name].append(board.address)
+    for name, several in addresses.items():
+        if len(several) > 1:
             raise InputError(
-                f"{number} boards are named {name!r}: start each agent with a --name of its own"
+                f"{len(several)} boards are named {name!r} ({', '.join(several)}): start each "
+                "agent with a --name of its own"
             )
 
 

@@ -11,10 +11,12 @@ from typing import Any
 
 from cspbench.core.case import Case
 from cspbench.core.statuses import Status
+from cspbench.core.text import printable
+from cspbench.fleet.answers import Answer, BadAnswerError
 from cspbench.fleet.artifacts import Item, WrongContent, chunks, pair
 from cspbench.fleet.client import FleetClient, LostRequestError
 from cspbench.fleet.devices import BoardInfo, missing_backend
-from cspbench.fleet.protocol import Json, encode
+from cspbench.fleet.protocol import encode
 from cspbench.fleet.state import COOL_SECONDS
 from cspbench.jobs.spec import CaseRequest, Request
 from cspbench.runner.block_request import BlockRequest
@@ -91,7 +93,7 @@ class BoardExecutor:
         self._home = home
         self._files = files
         self._stop = stop
-
+        self._agent = home.session  # of the agent that answered last
         self._board_seconds = board_seconds
         self._abandoned = False
 
@@ -113,13 +115,14 @@ class BoardExecutor:
         except LostRequestError as error:
             reason = f"board {board.name}: {error}"
             outcome = Outcome(Status.LOST, reason, notes={"board": board.name, "launch": launch})
-        except WrongContent as error:
+        except (WrongContent, BadAnswerError) as error:
             reason = f"board {board.name}: {error}"
             outcome = Outcome(Status.FAILED, reason, notes={"board": board.name})
         if self._stop.is_set():
             raise Stopped
-        if outcome.status is Status.LOST:
-            outcome.seconds = time.monotonic() - started
+        elapsed = time.monotonic() - started
+        lost = outcome.status is Status.LOST
+        outcome.seconds = elapsed if lost else min(outcome.seconds, elapsed)
         return outcome
 
     def block(self, request: BlockRequest, timeout_seconds: float) -> Iterator[tuple[int, Outcome]]:
@@ -142,14 +145,21 @@ class BoardExecutor:
                 boards = self._client.boards()
             except OSError:  # the scheduler is lost too
                 boards = []
-            home = next((board for board in boards if board.name == self._home.name), None)
+            home = self._at_home(boards)
             if home is not None and self._home.alike(home):
-                self._abandoned = False
+                self._abandoned, self._agent = False, home.session
                 return home
             if home is not None or time.monotonic() >= deadline:
                 self._abandoned = True
                 return self._substitute(boards, case)
             self._stop.wait(_POLL_SECONDS)
+
+    def _at_home(self, boards: Sequence[BoardInfo]) -> BoardInfo | None:
+        """The home board: the known agent, or a new one if only one has the board's name."""
+        named = [board for board in boards if board.name == self._home.name]
+        known = [board for board in named if board.session == self._agent]
+        chosen = known or named
+        return chosen[0] if len(chosen) == 1 else None
 
     def _substitute(self, boards: Sequence[BoardInfo], case: Case | None) -> BoardInfo | None:
         """A board of the case's label with the same conditions; None without one."""
@@ -185,34 +195,47 @@ class BoardExecutor:
             answer = self._client.ask(
                 board, message, launch=launch, seconds=bound, queue_seconds=QUEUE_SECONDS
             )
-            if answer["status"] != "missing":
+            if answer.status != "missing":
                 break
-            self._send(board, [item for item in items if item.digest in answer["missing"]])
+            self._send(board, [item for item in items if item.digest in answer.missing])
             launch = content["launch"] = self._client.new_launch()
             message = encode("launch", content)
         return self._outcome(board, launch, answer)
 
-    def _outcome(self, board: BoardInfo, launch: str, answer: Mapping[str, Any]) -> Outcome:
-        if answer["status"] != "done":
-            reason = answer.get("reason", "files that were sent to it are missing there")
-            return Outcome(
-                Status.FAILED, f"board {board.name}: {reason}", notes={"board": board.name}
+    def _outcome(self, board: BoardInfo, launch: str, answer: Answer) -> Outcome:
+        """The outcome that a board reports; its envelope is the controller's.
+
+        Raises:
+            BadAnswerError: the answer is none to this launch.
+        """
+        if answer.status == "missing":
+            raise BadAnswerError("files that were sent to it are missing there")
+        if answer.status == "refused":
+            raise BadAnswerError(answer.reason or "it refused the launch")
+        if answer.outcome is None:
+            raise BadAnswerError(f"it answered {answer.status} to a launch")
+        if answer.launch != launch:
+            raise BadAnswerError(
+                f"it answered for launch {printable(answer.launch[:80])}, not {launch}"
             )
-        if answer["launch"] != launch:
-            raise LostRequestError(f"it answered for launch {answer['launch']}, not {launch}")
-        for late in answer.get("late", ()):
-            self._client.late.append(str(late))
-        try:
-            return _read_outcome(answer["outcome"], {"board": board.name, "launch": launch})
-        except (KeyError, TypeError, ValueError) as error:
-            reason = f"board {board.name}: its answer is malformed: {error}"
-            return Outcome(Status.FAILED, reason, notes={"board": board.name, "launch": launch})
+        self._client.note_late(answer.late)
+        reported = answer.outcome
+        return Outcome(
+            reported.status,
+            reported.reason,
+            reported.answer,
+            reported.log,
+            reported.seconds,
+            flags=reported.flags,
+            notes={**reported.notes, "board": board.name, "launch": launch},
+        )
 
     def _send(self, board: BoardInfo, items: Sequence[Item]) -> None:
         """Send files to a board, in parts.
 
         Raises:
             WrongContent: the board received another content.
+            BadAnswerError: it sent what is no answer.
             LostRequestError: the board went away.
         """
         for item in items:
@@ -221,21 +244,8 @@ class BoardExecutor:
                 answer = self._client.ask(
                     board, request, data=data, seconds=PART_SECONDS, queue_seconds=QUEUE_SECONDS
                 )
-                if answer["status"] != "ok":
-                    raise WrongContent(str(answer.get("reason")))
-
-
-def _read_outcome(reported: Mapping[str, Any], own_notes: Json) -> Outcome:
-    """Read the outcome that a board reports; the controller's own notes replace the board's."""
-    return Outcome(
-        Status(reported["status"]),
-        str(reported["reason"]),
-        dict(reported["answer"]),
-        str(reported["log"]),
-        float(reported["seconds"]),
-        flags=list(map(str, reported["flags"])),
-        notes={**reported["notes"], **own_notes},
-    )
+                if answer.status != "ok":
+                    raise WrongContent(answer.reason or f"it answered {answer.status} to a file")
 
 
 def launch_bound(job: Mapping[str, Any], timeout_seconds: float) -> float:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from cspbench.core.plain import parse_plain
 from cspbench.errors import CspbenchError
 
 #: Raise with every change that an older side would misread. Both sides must have the same.
@@ -42,12 +43,13 @@ def decode(text: object, sender: str) -> Json:
     Raises:
         ProtocolError: the text is no message, or one of another protocol version.
     """
-    if not isinstance(text, str) or len(text) > MAX_BYTES:
+    # `encode` writes ASCII only. Other text would grow when it is stored.
+    if not isinstance(text, str) or len(text) > MAX_BYTES or not text.isascii():
         raise ProtocolError(f"{sender} sent no message of cspbench")
     try:
-        message = json.loads(text)
-    except (ValueError, RecursionError):
-        raise ProtocolError(f"{sender} sent no message of cspbench") from None
+        message = parse_plain(text)
+    except ValueError as error:
+        raise ProtocolError(f"{sender} sent no message of cspbench: {error}") from None
     if not isinstance(message, dict) or not isinstance(message.get("kind"), str):
         raise ProtocolError(f"{sender} sent no message of cspbench")
     check_version(message.get("protocol"), sender)
@@ -60,11 +62,12 @@ def check_version(version: object, sender: str) -> None:
     Raises:
         ProtocolError: the versions differ; the message says which side to upgrade.
     """
-    if version == PROTOCOL:
+    if type(version) is int and version == PROTOCOL:
         return
-    newer = isinstance(version, int) and version > PROTOCOL
-    side = "this cspbench" if newer else sender
+    if type(version) is not int:
+        raise ProtocolError(f"{sender} sent a message without the version of its protocol")
+    side = "this cspbench" if version > PROTOCOL else sender
     raise ProtocolError(
-        f"{sender} speaks protocol {version!r} of cspbench's fleet, and this side speaks "
+        f"{sender} speaks protocol {version} of cspbench's fleet, and this side speaks "
         f"{PROTOCOL}: upgrade {side}"
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import socket
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
@@ -55,10 +56,23 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def listening_host(address: str) -> str | None:
-    """The host on which a worker listens: loopback if its scheduler is there, else None (all)."""
-    host = urlsplit(address).hostname or ""
-    return "127.0.0.1" if is_loopback(host) else None
+def listening_host(address: str) -> str:
+    """The address of this machine that a scheduler reaches; a worker listens on it alone.
+
+    Raises:
+        OSError: the scheduler's name is unknown, or no route leads to it.
+    """
+    parts = urlsplit(address)
+    host = parts.hostname or ""
+    if is_loopback(host):
+        return "127.0.0.1"
+    family, kind, protocol, _, target = socket.getaddrinfo(
+        host, parts.port, type=socket.SOCK_DGRAM
+    )[0]
+    with socket.socket(family, kind, protocol) as probe:
+        probe.connect(target)  # of a datagram socket: it chooses the route and sends nothing
+        own: str = probe.getsockname()[0]
+    return own
 
 
 def security_for(address: str, role: Role) -> Security | None:

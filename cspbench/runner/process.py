@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from cspbench.core.cache import cache_folder
+from cspbench.core.plain import check_plain
 from cspbench.core.programs import search_path
 from cspbench.core.statuses import Status
 from cspbench.jobs.spec import JOBS
@@ -69,6 +70,7 @@ class Outcome:
         if self.status is not Status.OK:
             return None
         try:
+            check_plain(self.answer)
             return JOBS.get(job).read(self.answer)
         except ValueError as error:
             self.status, self.reason = Status.FAILED, f"the worker's answer is malformed: {error}"

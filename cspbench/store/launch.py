@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Annotated, Any
 
-from cspbench.core.bounds import Amount, Checked, Number, Within, checked, short
+from cspbench.core.bounds import MOST, Amount, Checked, Number, Within, checked, short
 from cspbench.core.case import Case
 from cspbench.core.statuses import Status
 from cspbench.errors import InputError
@@ -21,6 +21,14 @@ def check_case_id(text: str) -> str:
     except InputError as error:
         raise ValueError(str(error)) from None
     return text
+
+
+def _durations(state: Json) -> Json:
+    for name in ("cooled_seconds", "window_s"):
+        value = state.get(name, 0)
+        if not isinstance(value, int | float) or not 0 <= value <= MOST:
+            raise ValueError(f"{name} is no duration")
+    return state
 
 
 #: Fields of the envelope that the executor, not the runner, fills.
@@ -63,9 +71,9 @@ class Launch:
     log: str = ""
     board: str | None = None
     launch: str | None = None
-    board_state: Json | None = None
+    board_state: Annotated[Json, Checked(_durations)] | None = None
     memory_bound: str | None = None
-    sensors: dict[str, Json] | None = None
+    sensors: dict[str, Annotated[Json, Checked(_durations)]] | None = None
     energy: Energy | None = None
     result: Any = None
 
@@ -109,13 +117,17 @@ def read_launch(data: object) -> Launch:
 
 
 def with_notes(launch: Launch, notes: Mapping[str, Any]) -> Launch:
-    """The launch with its executor's notes; only NOTES are accepted, as a board may send others."""
+    """The launch with its executor's notes; only NOTES are accepted, as a board may send others.
+
+    ``board`` and ``launch`` are always the controller's own, so malformed notes cost the others.
+    """
     known = {name: value for name, value in notes.items() if name in NOTES}
     try:
         return read_launch({**launch.to_json(), **known}) if known else launch
     except ValueError as error:
         reason = f"the notes on the launch are malformed: {error}"
-        return replace(launch, status=Status.FAILED, reason=reason, result=None)
+        failed = replace(launch, status=Status.FAILED, reason=reason, result=None)
+        return replace(failed, board=known.get("board"), launch=known.get("launch"))
 
 
 def counted(launches: Iterable[Launch], job: str) -> list[Launch]:

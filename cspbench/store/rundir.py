@@ -12,7 +12,9 @@ import contextlib
 import functools
 import gc
 import json
+import math
 import os
+import re
 import threading
 import zlib
 from collections.abc import Callable, Iterator
@@ -24,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic_core import from_json
 
 from cspbench.core.files import new_folder, no_follow, sync_directory, write_whole
+from cspbench.core.plain import without_surrogates
 from cspbench.errors import InputError, StoreError
 from cspbench.store.migrate import FORMAT, migrate
 
@@ -39,6 +42,8 @@ MAX_RUN_BYTES = 64 * 2**20
 MAX_LAUNCHES_BYTES = 2**30
 #: Longer durations of launches (thirty years) are malformed.
 MAX_SECONDS = 1e9
+#: A number that may be too large for Python.
+_HUGE = re.compile(rb"[eE]\+?\d{3,}\s*[,\]}]")
 
 
 @dataclass
@@ -119,7 +124,8 @@ class RunDirectory:
         """Add one launch; on return it is on disk.
 
         Raises:
-            StoreError: it cannot be written (the disk is full, the directory is gone).
+            StoreError: it cannot be written (the disk is full, the directory is gone, the run
+                is as large as a run may be).
         """
         try:
             # Not created here: a directory that was moved away must not reappear half empty.
@@ -128,8 +134,10 @@ class RunDirectory:
                 end = file.seek(0, os.SEEK_END)
                 # A torn line of a killed run stays one damaged line.
                 start = b"\n" if end and not _ends_with_newline(file) else b""
+                line = start + encode_line(launch)
+                self._check_size(end + len(line))
                 try:
-                    _write_all(file, start + encode_line(launch))
+                    _write_all(file, line)
                     os.fsync(file.fileno())
                 except OSError:
                     with contextlib.suppress(OSError):  # remove the half line
@@ -137,6 +145,14 @@ class RunDirectory:
                     raise
         except OSError as error:
             raise self._unwritable(LAUNCHES_FILE, error) from error
+
+    def _check_size(self, size: int) -> None:
+        """Refuse to write a file that would not be read."""
+        if size > MAX_LAUNCHES_BYTES:
+            raise StoreError(
+                f"{self._file} would grow beyond {MAX_LAUNCHES_BYTES // 2**20} MiB, and no larger "
+                "run is read; earlier launches are kept: measure the rest in a new run"
+            )
 
     def _unwritable(self, name: str, error: OSError) -> StoreError:
         return StoreError(
@@ -183,9 +199,26 @@ def _parse(text: bytes) -> Any:
     with contextlib.suppress(ValueError):
         return from_json(text, allow_inf_nan=False)  # in half of the time
     try:  # `from_json` refuses half surrogate pairs, which a log may contain
-        return json.loads(text, parse_constant=_no_constant)
+        return without_surrogates(json.loads(text, parse_constant=_no_constant))
     except RecursionError:
         raise ValueError("nested too deeply") from None
+
+
+def _parse_run(text: bytes) -> Any:
+    """Parse ``run.json``, which a resumed run writes again: 1e999 is read as infinity, no JSON."""
+    if _HUGE.search(text):
+        try:
+            json.loads(text, parse_float=_finite)
+        except RecursionError:
+            raise ValueError("nested too deeply") from None
+    return _parse(text)
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError(f"{text[:20]} is not finite")
+    return number
 
 
 def _no_constant(name: str) -> None:
@@ -226,7 +259,7 @@ def read_lines(path: Path) -> RawRun:
     problems: list[str] = []
     file = path / RUN_FILE
     try:
-        meta = _parse(_read(file, MAX_RUN_BYTES))
+        meta = _parse_run(_read(file, MAX_RUN_BYTES))
         if not isinstance(meta, dict) or type(meta.get("format")) is not int:
             raise InputError(f"{file} does not describe a run: it has no format number")
         if meta["format"] > FORMAT:

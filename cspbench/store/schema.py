@@ -13,16 +13,28 @@ from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 
 from cspbench.core.bounds import Amount, Checked, Count, Number, Seconds, checked
 from cspbench.core.statuses import Status
+from cspbench.errors import InputError
 from cspbench.jobs.ceilings import Ceilings
 from cspbench.store.launch import check_case_id
 from cspbench.store.migrate import split_gpu
-from cspbench.suite.suite import SETTINGS, Measure
+from cspbench.suite.suite import SETTINGS, Measure, check_label
 
 Json = dict[str, Any]
 
 #: Reports are named after runs.
 FileName: TypeAlias = Annotated[str, Field(max_length=255, pattern=r"^[^/\x00-\x1f\x7f-\x9f]*$")]
 CaseText: TypeAlias = Annotated[str, Field(max_length=2000), Checked(check_case_id)]
+
+
+def _board_label(text: str) -> str:
+    try:
+        return check_label(text)
+    except InputError as error:
+        raise ValueError(str(error)) from None
+
+
+#: Name or label of a board. It is part of ids and names of runs.
+BoardLabel: TypeAlias = Annotated[str, Checked(_board_label)]
 
 
 class _Part(BaseModel):
@@ -107,7 +119,7 @@ class _Analysis(_Part):
 class _Board(_Part):
     """A board of a fleet: labels, facts of the machine, ceilings by device and threads."""
 
-    labels: list[str] = []
+    labels: list[BoardLabel] = []
     environment: _Environment = _Environment()
     ceilings: dict[str, Ceilings] = {}
 
@@ -115,8 +127,8 @@ class _Board(_Part):
 class _Fleet(_Part):
     """Boards by name, and by case the name of its board (key ``seats``)."""
 
-    boards: dict[str, _Board] = {}
-    seats: dict[str, str] = {}
+    boards: dict[BoardLabel, _Board] = {}
+    seats: dict[str, BoardLabel] = {}
 
 
 class Meta(_Part):
@@ -151,6 +163,16 @@ def check_meta(data: object) -> Json:
     # Facts that this machine, board or version did not record stay missing.
     content["environment"] = _recorded(content["environment"], data.get("environment", {}))
     return _recorded(content, data)
+
+
+def check_environment(data: object) -> Json:
+    """Return the known facts of a machine that announces itself.
+
+    Raises:
+        ValueError: a fact is malformed; the phrase says where.
+    """
+    facts = checked(_Environment.model_validate, data)
+    return _recorded(facts.model_dump(include=set(_Environment.model_fields)), dict(data))  # type: ignore[call-overload]
 
 
 def _recorded(content: Json, data: Json) -> Json:

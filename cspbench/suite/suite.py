@@ -7,6 +7,7 @@ from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
 from cspbench.core.case import Case
+from cspbench.errors import InputError
 
 #: Stands in a suite in place of labels to measure on every board.
 EACH = "each"
@@ -16,6 +17,19 @@ LABEL_RULE = (
     "up to 63 small letters, digits, dots, hyphens and underscores are allowed, the first a letter "
     "or digit"
 )
+
+
+def check_label(text: str) -> str:
+    """Return a label or the name of a board.
+
+    Raises:
+        InputError: the text has another form.
+    """
+    if not LABEL.fullmatch(text) or text == EACH:
+        raise InputError(
+            f"{text[:80]!r} is not a label: {LABEL_RULE}, and the word {EACH} is refused"
+        )
+    return text
 
 
 def setting(default: Any, description: str, *, key: str = "", **bounds: float) -> Any:

@@ -111,6 +111,18 @@ def test_another_run_on_this_machine_is_waited_for_or_refused(cspbench, shared_e
     assert "another run measures on this machine" in result.stderr
 
 
+def test_a_run_that_waits_in_vain_is_3(cspbench, shared_environment):
+    from filelock import FileLock
+
+    with FileLock(f"{shared_environment['CSPBENCH_LOCK_DIR']}/cspbench-timing.lock"):
+        result = cspbench("run", ends(cspbench, "ok"), CSPBENCH_LOCK_SECONDS="0.1")
+    assert result.returncode == 3
+    assert "waiting for it, at most 0.1 s in all" in result.stderr
+    assert "and did not end within 0.1 s; end it if it hangs, or wait longer" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not (cspbench.folder / "results").exists()
+
+
 def test_a_wrong_usage_of_the_installed_command_is_2(cspbench):
     result = cspbench("run", "qick")
     assert (result.returncode, result.stdout) == (2, "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from cspbench.fleet.client import FleetClient
 from cspbench.jobs.prepare import PrepareRequest
 from cspbench.runner.executor import LocalExecutor
 from tests.fake_backend import install
-from tests.fleet.machines import eventually, machines
+from tests.fleet.machines import documented, eventually, machines
 
 MODEL = "yolov3-tiny-prn@96"
 SUITE = """
@@ -64,6 +65,15 @@ def exported(_home):
         (outcome,) = LocalExecutor().series([job], 300)
         assert all(spec.ready for spec in specs), outcome
     return {spec.kind: spec for spec in specs}
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory):
+    """An authority and a certificate, made by the commands of the documentation."""
+    folder = tmp_path_factory.mktemp("tls")
+    command = ["sh", "-ec", documented("tls")]
+    subprocess.run(command, cwd=folder, check=True, capture_output=True)
+    return folder
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -20,6 +21,23 @@ QUICK = {
     "DASK_DISTRIBUTED__COMM__TIMEOUTS__TCP": "15s",
     "OMP_NUM_THREADS": "1",
 }
+
+
+def documented(name: str) -> str:
+    """A block of commands of docs/fleet.md, as it is printed there."""
+    text = (ROOT / "docs" / "fleet.md").read_text()
+    block = re.search(rf"<!-- tested: {name} -->\n```sh\n(.*?)```", text, re.DOTALL)
+    assert block, f"docs/fleet.md has the commands {name!r}"
+    return block[1]
+
+
+def tls_settings(folder: Path, owner: str) -> dict[str, str]:
+    """Dask's own settings, as environment variables, with the certificate of an owner."""
+    variables = {"DASK_DISTRIBUTED__COMM__TLS__CA_FILE": str(folder / "ca.pem")}
+    for role in ("SCHEDULER", "WORKER", "CLIENT"):
+        variables[f"DASK_DISTRIBUTED__COMM__TLS__{role}__CERT"] = str(folder / f"{owner}.pem")
+        variables[f"DASK_DISTRIBUTED__COMM__TLS__{role}__KEY"] = str(folder / f"{owner}.key")
+    return variables
 
 
 def free_port() -> int:
@@ -80,6 +98,7 @@ class Machines:
         return self.start(
             "scheduler", sys.executable, "-m", "distributed.cli.dask_scheduler", "--host",
             f"{self._scheme}://{self._host}:{self.port}", "--no-dashboard",
+            "--dashboard-address", "127.0.0.1:0",
         )  # fmt: skip
 
     def agent(self, name: str, *options: str, **environment: str) -> subprocess.Popen[bytes]:

@@ -8,10 +8,12 @@ import pytest
 from cspbench.core.statuses import Status
 from cspbench.errors import InputError
 from cspbench.fleet.artifacts import Store, chunks, pair
-from cspbench.fleet.board import Board, Settings, check_label
+from cspbench.fleet.board import Board, Settings
 from cspbench.fleet.protocol import PROTOCOL, encode
 from cspbench.fleet.state import changed, cool_down
+from cspbench.machine.lock import timing_lock
 from cspbench.runner.process import Outcome
+from cspbench.suite.suite import check_label
 
 CASE = "yolov3-tiny-prn@96/fake/b1/t1/a"
 
@@ -103,6 +105,30 @@ def test_a_launch_that_had_to_wait_too_long_is_not_begun(board, executor, items)
     assert answer["status"] == "refused"
     assert "the board was not free for 0 s" in answer["reason"]
     assert executor.jobs == []
+
+
+def test_a_board_whose_machine_is_held_by_another_user_refuses_in_time(
+    executor, items, tmp_path, monkeypatch, caplog
+):
+    """Its controller waits no longer, and the next launch finds the board free again."""
+    monkeypatch.setenv("CSPBENCH_LOCK_DIR", str(tmp_path))
+    board = Board(Settings("pi", cool_seconds=0), executor, Store(tmp_path / "board"))
+    put(board, items)
+    with timing_lock("a local run"):
+        answer = launch(board, items, queue=0.2)
+    assert answer["status"] == "refused"
+    assert "a local run) and did not end within" in answer["reason"]
+    assert "a local run); waiting for it" in caplog.text
+    assert executor.jobs == []
+    assert launch(board, items)["status"] == "done"
+
+
+def test_a_launch_waits_for_the_one_before_it_within_its_bound(board, executor, items):
+    put(board, items)
+    with board._to_itself("the launch of a lost connection", 60):
+        answer = launch(board, items, queue=0.1)
+    assert (answer["status"], executor.jobs) == ("refused", [])
+    assert answer["reason"] == "another launch did not end within 0 s"
 
 
 def test_an_answer_that_had_no_way_back_is_told_with_the_next_one(board, items):

@@ -1,12 +1,13 @@
 """``--cluster FILE.yaml``: one of Dask's cluster classes starts the boards."""
 
 import json
+import re
 
 import pytest
 
 from cspbench.errors import InputError
 from cspbench.fleet.cluster import cluster_class, read_cluster
-from tests.fleet.machines import Machines
+from tests.fleet.machines import ROOT, Machines
 
 LOCAL = """
 class: distributed.LocalCluster
@@ -61,3 +62,31 @@ def test_a_wrong_file_is_refused(tmp_path, text, sentence):
 def test_only_cluster_classes_are_started(tmp_path, name, sentence):
     with pytest.raises(InputError, match=sentence):
         cluster_class(name, tmp_path)
+
+
+def test_the_documented_files_keep_web_servers_on_loopback(tmp_path):
+    """Dask's classes start scheduler and workers with web servers on all interfaces otherwise."""
+    files = re.findall(
+        r"```yaml\n(# .*?\nclass: .*?)```", (ROOT / "docs/fleet.md").read_text(), re.S
+    )
+    assert len(files) == 3
+    for text in files:
+        (tmp_path / "cluster.yaml").write_text(text)
+        arguments = read_cluster(tmp_path / "cluster.yaml")["arguments"]
+        worker = [*arguments.get("worker_extra_args", ()), *arguments.get("worker_command", ()),
+                  *arguments.get("worker_options", {}).values()]  # fmt: skip
+        assert "127.0.0.1:0" in worker
+        scheduler = arguments.get("scheduler_options", {})
+        in_kubernetes = "worker_command" in arguments  # its operator starts the scheduler
+        assert scheduler.get("dashboard_address") == "127.0.0.1:0" or in_kubernetes
+
+
+@pytest.mark.slow
+def test_a_dashboard_on_all_interfaces_is_refused(suite, tmp_path):
+    """Dask's classes open one by default; it answers without a certificate."""
+    (tmp_path / "open.yaml").write_text(LOCAL.replace("  dashboard_address: null\n", ""))
+    result = Machines(tmp_path).cspbench("run", str(suite), "--cluster", "open.yaml")
+    assert result.returncode == 2, result.stdout
+    assert "the scheduler's dashboard listens on " in result.stderr
+    assert "answers without a certificate: give the class dashboard_address" in result.stderr
+    assert "Traceback" not in result.stderr

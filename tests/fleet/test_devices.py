@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from cspbench.core.case import Case, Ref
 from cspbench.errors import InputError
 from cspbench.fleet.controller import new_fleet_run, resumable_fleet
-from cspbench.fleet.devices import BoardInfo, plan_fleet, read_announcement
+from cspbench.fleet.devices import BoardInfo, plan_fleet, read_board
 from cspbench.fleet.protocol import PROTOCOL, ProtocolError, encode
 from cspbench.suite.load import load_suite
 from cspbench.suite.suite import Measure, Suite
@@ -93,7 +93,7 @@ def test_an_agent_of_another_protocol_is_refused_with_a_sentence():
     with pytest.raises(
         ProtocolError, match=rf"agent at tcp://x speaks protocol {PROTOCOL + 1}.*upgrade this"
     ):
-        read_announcement(text, "tcp://x", {})
+        read_board(text, "tcp://x", {})
 
 
 def test_a_case_knows_its_board_in_its_id():

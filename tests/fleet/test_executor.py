@@ -10,6 +10,7 @@ import pytest
 from cspbench.core.case import Case
 from cspbench.core.statuses import Status
 from cspbench.fleet import executor as module
+from cspbench.fleet.answers import Answer, read_answer
 from cspbench.fleet.board import Board, Settings
 from cspbench.fleet.client import FleetClient, LostRequestError, PendingRequest, read_workers
 from cspbench.fleet.devices import BoardInfo
@@ -43,16 +44,20 @@ class FakeClient:
         message = json.loads(request)
         self.asked.append((board.name, message, data))
         if message["kind"] == "put":
-            return {"status": "ok", "complete": True}
+            return Answer("ok")
         answer = self.script.pop(0)
         if isinstance(answer, Exception):
             raise answer
-        return answer(message) if callable(answer) else answer
+        answer = answer(message) if callable(answer) else answer
+        return read_answer(encode("answer", answer), board.name)
+
+    def note_late(self, launches):
+        self.late += launches
 
 
 def done(message, late=()):
     outcome = {"status": "ok", "reason": "", "answer": {"load_ns": 5}, "log": "", "seconds": 2.0,
-               "flags": ["throttled"],
+               "flags": ["throttled"], "final": False,
                "notes": {"memory_bound": "cgroup", "board": "b9"}}  # fmt: skip
     return {"status": "done", "launch": message["launch"], "late": late, "outcome": outcome}
 
@@ -73,7 +78,8 @@ def executor(client, seconds=0.0, stop=None):
 def test_a_job_names_content_not_paths(job):
     client = FakeClient(done)
     outcome = executor(client).launch(job, 3, 9.0)
-    assert (outcome.status, outcome.seconds, outcome.answer) == (Status.OK, 2.0, {"load_ns": 5})
+    assert (outcome.status, outcome.answer) == (Status.OK, {"load_ns": 5})
+    assert 0 <= outcome.seconds < 2.0  # no launch takes longer than its controller waited
     assert outcome.flags == ["throttled"]
     # The controller notes board and launch; a board cannot overwrite them.
     assert outcome.notes == {"memory_bound": "cgroup", "board": "a1", "launch": "s-0"}
@@ -102,8 +108,8 @@ def test_what_a_board_lacks_is_sent_and_the_launch_asked_for_again(job):
         (LostRequestError("no answer within 9 s"), Status.LOST, "board a1: no answer within 9 s"),
         ({"status": "refused", "reason": "too old"}, Status.FAILED, "board a1: too old"),
         (
-            {"status": "done", "launch": "s-old"},
-            Status.LOST,
+            {**done({"launch": "s-old"}), "launch": "s-old"},
+            Status.FAILED,
             "board a1: it answered for launch s-old, not s-0",
         ),
     ],
@@ -125,13 +131,15 @@ def test_an_answer_after_the_launch_was_given_up_is_only_counted_as_late():
         status = "finished"
 
     client = FleetClient.__new__(FleetClient)
-    client.late = []
+    client.late, client._given_up = [], {"s-1"}
     pending = PendingRequest("s-1", HOME, Future())
     client._on_done(pending)
     assert pending.changed.is_set()
     assert client.late == []
     pending.done = True
     client._on_done(pending)
+    assert client.late == ["s-1"]
+    client.note_late(["s-1", "s-2"])  # counted already, and never asked for
     assert client.late == ["s-1"]
 
 
@@ -161,6 +169,39 @@ def test_a_case_of_one_board_by_its_name_never_moves(job):
     job = replace(job, case=Case.parse(CASE.replace("/a", "/a1")))
     outcome = executor(FakeClient(boards=(TWIN,))).launch(job, 1, 9.0)
     assert outcome.final
+
+
+def test_a_second_agent_does_not_take_the_name_of_a_board_that_is_there(job):
+    """A rogue agent calls itself as the home board does; launches stay with the known agent."""
+    known, rogue = replace(HOME, session="1"), replace(HOME, session="2", address="tcp://rogue")
+    client = FakeClient(done, done, boards=(rogue, known))
+    fleet = BoardExecutor(client, known, Files(), threading.Event(), board_seconds=0.0)
+    assert fleet._find(job.case) == known
+    client.present = [rogue]  # as when the agent of the board was started again
+    assert fleet._find(job.case) == rogue
+    client.present = [replace(rogue, session="3"), replace(rogue, session="4")]
+    assert fleet.launch(job, 1, 9.0).status is Status.LOST  # which one is the board?
+
+
+def test_the_start_of_a_launch_counts_once_and_from_its_own_board():
+    client = FleetClient.__new__(FleetClient)
+    pending = PendingRequest("s-1", HOME)
+    client._pending = {"s-1": pending}
+    for message in (
+        None,
+        "s-1",
+        ["launch"],
+        {"launch": ["s-1"], "worker": HOME.address},
+        {"launch": "s-1"},
+        {"launch": "s-1", "worker": "tcp://rogue"},
+    ):
+        client._on_launch((0.0, message))
+    assert pending.began is None
+    client._on_launch((0.0, {"launch": "s-1", "worker": HOME.address}))
+    first = pending.began
+    client._on_launch((0.0, {"launch": "s-1", "worker": HOME.address}))
+    assert first is not None
+    assert pending.began == first  # a second event does not prolong the launch
 
 
 def test_the_home_board_is_waited_for(job, monkeypatch):

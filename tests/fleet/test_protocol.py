@@ -6,11 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cspbench.core.plain import MAX_NUMBER
 from cspbench.fleet.protocol import PROTOCOL, ProtocolError, decode, encode
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text(),
+    st.none() | st.booleans() | st.integers(-MAX_NUMBER, MAX_NUMBER) | st.text()
+    | st.floats(-MAX_NUMBER, MAX_NUMBER),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
     max_leaves=8,
 )  # fmt: skip
@@ -25,7 +26,7 @@ def test_what_is_encoded_is_decoded(content):
 
 @given(st.text() | st.binary() | st.none() | JSON.map(json.dumps))
 def test_anything_else_is_refused_in_a_sentence(text):
-    with pytest.raises(ProtocolError, match=r"the board (sent no message|speaks protocol)"):
+    with pytest.raises(ProtocolError, match=r"the board (sent|speaks protocol)"):
         decode(text, "the board")
 
 

@@ -1,5 +1,7 @@
 """Plain TCP stays on this machine unless the user accepts the risk."""
 
+import socket
+
 import pytest
 
 from cspbench.errors import InputError
@@ -19,7 +21,19 @@ def test_plain_tcp_beyond_needs_leave_and_says_why(host):
     with pytest.raises(InputError, match=r"can run any code on every board.*--insecure"):
         check_address(address, insecure=False)
     assert check_address(address, insecure=True) == address
-    assert listening_host(address) is None
+
+
+def test_a_board_listens_on_the_address_that_its_scheduler_reaches():
+    """A datagram socket that is connected to a scheduler here has that very address."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))
+        except OSError:
+            pytest.skip("no route leads to another machine")
+        own = probe.getsockname()[0]
+    assert listening_host(f"tls://{own}:8786") == own
+    with pytest.raises(OSError, match=r".+"):
+        listening_host("tls://no-such-host.invalid:8786")
 
 
 @pytest.mark.parametrize("host", ["10.0.0.5", "localhost"])

@@ -5,42 +5,21 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-from pathlib import Path
 
 import pytest
 
-from tests.fleet.machines import eventually, machines
+from tests.fleet.machines import eventually, machines, tls_settings
 
-DOCS = Path(__file__).parents[2] / "docs" / "fleet.md"
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed"),
 ]
 
 
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory):
-    """Run the commands of the documentation, as they are printed there."""
-    folder = tmp_path_factory.mktemp("tls")
-    block = re.search(r"<!-- tested: tls -->\n```sh\n(.*?)```", DOCS.read_text(), re.DOTALL)
-    assert block, "docs/fleet.md has the recipe"
-    subprocess.run(["sh", "-ec", block[1]], cwd=folder, check=True, capture_output=True)
-    return folder
-
-
-def settings(folder, who):
-    """Dask's own settings, as environment variables."""
-    variables = {"DASK_DISTRIBUTED__COMM__TLS__CA_FILE": str(folder / "ca.pem")}
-    for role in ("SCHEDULER", "WORKER", "CLIENT"):
-        variables[f"DASK_DISTRIBUTED__COMM__TLS__{role}__CERT"] = str(folder / f"{who}.pem")
-        variables[f"DASK_DISTRIBUTED__COMM__TLS__{role}__KEY"] = str(folder / f"{who}.key")
-    return variables
-
-
 def test_a_fleet_over_tls_measures_and_turns_strangers_away(
     exported, certificates, suite, tmp_path
 ):
-    tls = settings(certificates, "fleet")
+    tls = tls_settings(certificates, "fleet")
     with machines(tmp_path, environment=tls, scheme="tls") as fleet:
         fleet.scheduler()
         fleet.agent("x1")
@@ -55,7 +34,7 @@ def test_a_fleet_over_tls_measures_and_turns_strangers_away(
         make = "openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=stranger -keyout"
         command = f"{make} stranger.key -out stranger.pem"
         subprocess.run(command, shell=True, cwd=certificates, check=True, capture_output=True)
-        for stranger in (settings(certificates, "stranger"), dict.fromkeys(tls, "")):
+        for stranger in (tls_settings(certificates, "stranger"), dict.fromkeys(tls, "")):
             result = fleet.cspbench(*words, **stranger)
             assert result.returncode == 2, result.stdout
             assert re.search("no Dask scheduler answers|needs a certificate", result.stderr)

@@ -3,16 +3,20 @@
 import contextlib
 import errno
 import fcntl
+import json
 import multiprocessing
 import os
 import signal
 import tempfile
 import threading
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 
-from cspbench.errors import InputError
+from cspbench.errors import BusyError, InputError
+from cspbench.machine import lock
 from cspbench.machine.lock import timing_lock
 from tests.cli.conftest import wait_until
 
@@ -53,7 +57,10 @@ def take():
 def test_the_second_one_is_refused_and_told_who_measures(folder):
     with timing_lock("edge, quick"):
         refused = in_child(take)
-    assert refused.startswith(f"another run measures on this machine (process {os.getpid()}, edge")
+    user = psutil.Process().username()
+    assert refused.startswith(
+        f"another run measures on this machine (process {os.getpid()} of user {user}, edge, quick)"
+    )
     assert "leave out --no-wait" in refused
     assert in_child(take) == "taken"
 
@@ -71,6 +78,76 @@ def test_the_second_one_waits_and_is_told_once(folder):
 def in_waiting(told):
     with timing_lock("second", waiting=told.append):
         told.append("in")
+
+
+def test_a_wait_has_a_bound_and_says_who_holds_the_lock(folder, monkeypatch):
+    """Any user can lock the file for ever: no run waits so long."""
+    monkeypatch.setenv("CSPBENCH_LOCK_SECONDS", "0.7")
+    told = []
+    with timing_lock("hanging"):
+        begin = time.monotonic()
+        sentence = in_child(lambda: give_up(told))
+        assert 0.7 <= time.monotonic() - begin < 30
+    told, end = sentence
+    holder = f"another run measures on this machine (process {os.getpid()} of user "
+    assert told[0].startswith(holder)
+    assert told[0].endswith("hanging); waiting for it, at most 0.7 s in all")
+    assert len(told) == 1
+    assert end.startswith(holder)
+    assert end.endswith(
+        "hanging) and did not end within 0.7 s; end it if it hangs, or wait longer with "
+        "CSPBENCH_LOCK_SECONDS"
+    )
+    assert in_child(take) == "taken"
+
+
+def give_up(told):
+    try:
+        in_waiting(told)
+    except BusyError as error:
+        return told, str(error)
+    raise AssertionError("it does not give up")
+
+
+def test_a_new_holder_is_told_too(folder):
+    told = []
+    file = folder / "cspbench-timing.lock"
+    with timing_lock("first"):
+        second = threading.Thread(target=lambda: in_waiting(told))
+        second.start()
+        wait_until(lambda: len(told) == 1)
+        file.write_text(json.dumps({"pid": os.getpid(), "what": "another"}))
+        wait_until(lambda: len(told) == 2)
+    second.join(60)
+    assert "first); waiting" in told[0]
+    assert "another); waiting" in told[1]
+
+
+def test_the_default_bound_is_a_day(monkeypatch):
+    monkeypatch.delenv("CSPBENCH_LOCK_SECONDS", raising=False)
+    assert lock.max_wait_seconds() == 24 * 3600
+
+
+@pytest.mark.parametrize("value", ["soon", "nan", "inf", "-1", "1e7"])
+def test_a_bound_that_is_none_is_refused(folder, monkeypatch, value):
+    monkeypatch.setenv("CSPBENCH_LOCK_SECONDS", value)
+    with pytest.raises(InputError, match=f"CSPBENCH_LOCK_SECONDS='{value}' is not a number of"):
+        take()
+
+
+def test_a_note_cannot_accuse_another_process(folder):
+    """The kernel knows who holds the lock; the note is any user's text."""
+    with timing_lock("mine"):
+        (folder / "cspbench-timing.lock").write_text('{"pid": 1, "what": "of init"}')
+        refused = in_child(take)
+    assert f"(process {os.getpid()} of user " in refused
+    assert "init" not in refused
+
+
+def test_where_the_kernel_does_not_tell_the_note_does(folder, monkeypatch):
+    monkeypatch.setattr(lock, "_LOCKS", folder / "none")
+    with timing_lock("mine"):
+        assert f"(process {os.getpid()} of user " in in_child(take)
 
 
 def test_a_holder_that_is_killed_holds_nothing(folder):
@@ -145,21 +222,23 @@ def test_a_link_or_a_pipe_in_its_place_is_refused_not_followed(folder):
 @pytest.mark.parametrize(
     ("note", "shown"),
     [
-        (b'{"pid": 1, "what": "a\\u001b[2Jb\\nc"}', "process 1, a�[2Jb�c"),
-        (b"[" * 5000, "unknown"),
-        (b"\xff\x00", "unknown"),
-        (b'{"pid": "x"}', "unknown"),
+        (b'{"pid": PID, "what": "a\\u001b[2Jb\\nc"}', ", a�[2Jb�c"),
+        (b"[" * 5000, ""),
+        (b"\xff\x00", ""),
+        (b'{"pid": "x"}', ""),
+        (b'{"pid": 1e400, "what": ""}', ""),
     ],
 )
 def test_the_note_of_a_stranger_is_only_text(folder, note, shown):
     file = folder / "cspbench-timing.lock"
     with file.open("w+b") as held:
-        held.write(note)
+        held.write(note.replace(b"PID", str(os.getpid()).encode()))
         held.flush()
         fcntl.flock(held, fcntl.LOCK_EX)
         with pytest.raises(InputError) as refused:
             take()
-    assert f"({shown})" in str(refused.value)
+    own = f"process {os.getpid()} of user {psutil.Process().username()}"
+    assert f"({own}{shown})" in str(refused.value)
 
 
 def test_a_lock_file_that_was_cleaned_away_is_made_again(folder):

@@ -599,3 +599,19 @@ def test_launches_for_memory_are_reserved_in_the_budget(tmp_path):
     Session(plan, directory, executor, Silent(), clock=lambda: executor.now).run([])
     jobs = [one.job for one, _, _ in executor.jobs]
     assert jobs == ["time"] * 8 + ["memory"]
+
+
+@pytest.mark.parametrize("fact", [float("nan"), float("inf"), 10**400, "\ud800"])
+def test_a_fact_of_a_backend_that_json_cannot_hold_costs_its_launch(tmp_path, fact):
+    """Facts have no type of their own: NaN there would end the run in a traceback."""
+    plan = plan_suite(suite("m/cpu", "n/cpu"))
+    run = new_run(plan, tmp_path)
+    odd = [good(backend={"fact": fact}) for _ in range(3)]
+    execute(plan, run, executor=FakeExecutor({"m/cpu": odd}))
+    first, second = load(run.path).records
+    assert second.status is Status.OK
+    if fact == "\ud800":
+        assert first.launches[0].result.backend == {"fact": "?"}
+    else:
+        assert first.status is Status.FAILED
+        assert "a number is not finite, or has over 64 bits" in first.reason

@@ -24,6 +24,7 @@ from cspbench.store.rundir import (
     find_run,
     list_runs,
     read_lines,
+    read_run,
 )
 
 IDS = [f"{name}@64/opencv-cpu/b1/t1" for name in "abc"]
@@ -348,3 +349,34 @@ def test_json_is_what_any_other_program_can_read(run):
     checksum, text = launches_file(run).read_text().splitlines()[0].split(" ", 1)
     assert json.loads(text) == A
     assert int(checksum, 16) == zlib.crc32(text.encode())
+
+
+def test_a_number_that_python_reads_as_infinity_is_refused_where_it_would_be_written_again(run):
+    file = run.path / RUN_FILE
+    whole = file.read_text()
+    for text in ("1e999", "-1E+400", "[[1e9999 ]]"):
+        file.write_text(whole.replace('"cases"', f'"stranger": {text}, "cases"'))
+        with pytest.raises(InputError, match="is not finite"):
+            read_run(run.path)
+    deep = "[" * 100_000 + "1e999" + "]" * 100_000
+    file.write_text(whole.replace('"cases"', f'"stranger": {deep}, "cases"'))
+    with pytest.raises(InputError, match="nested too deeply"):
+        read_run(run.path)
+    file.write_text(whole.replace('"cases"', '"stranger": [1e300, "e999"], "cases"'))
+    RunDirectory(run.path).update(lambda meta: None)
+    assert read_run(run.path).meta["stranger"] == [1e300, "e999"]
+
+
+def test_half_a_pair_of_surrogates_is_read_as_text_that_can_be_shown(run):
+    """JSON can hold it and UTF-8 cannot: no table or page of the run could be written."""
+    run.append({**A, "reason": "a\ud800b", "log": "\udfff"})
+    [launch] = read_run(run.path).launches
+    assert (launch.reason, launch.log) == ("a?b", "?")
+
+
+def test_a_run_that_would_be_too_large_to_read_is_not_written(run, monkeypatch):
+    monkeypatch.setattr("cspbench.store.rundir.MAX_LAUNCHES_BYTES", 500)
+    run.append(A)
+    with pytest.raises(StoreError, match="and no larger run is read; earlier launches are kept"):
+        run.append({**A, "log": "x" * 500})
+    assert len(read_run(run.path).launches) == 1

@@ -1,0 +1,147 @@
+"""What a board says, checked on arrival as an untrusted run is.
+
+A board announces itself and answers requests. The controller reads only these types. An
+announcement that does not fit costs the board, an answer that does not fit costs its launch.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar
+
+from cspbench.core.bounds import Amount, Checked, checked
+from cspbench.core.statuses import Status
+from cspbench.core.text import printable
+from cspbench.errors import CspbenchError
+from cspbench.fleet.protocol import Json, ProtocolError, decode
+from cspbench.runner.process import LOG_BYTES
+from cspbench.store.schema import BoardLabel, check_environment
+
+#: Longest announcement; a usual one has about 4 kB. Each board's facts are stored with the run.
+MAX_ANNOUNCEMENT = 2**16
+#: Longest reason; a longer one is cut.
+MAX_REASON = 2000
+#: How a launch can end on a board. Whether it is lost or was interrupted the controller sees.
+REPORTED = frozenset(Status) - {Status.LOST, Status.INTERRUPTED}
+T = TypeVar("T")
+
+
+class BadAnswerError(CspbenchError):
+    """A board sent what is no answer; the text says why."""
+
+
+def _reported(status: Status) -> Status:
+    if status not in REPORTED:
+        raise ValueError(f"a board cannot report the status {status}")
+    return status
+
+
+def _name(text: str) -> str:
+    if not re.fullmatch(r"[\w.:+-]{1,100}", text):
+        raise ValueError("not a name")
+    return text
+
+
+def _few(names: list[str]) -> list[str]:
+    if len(names) > 100:
+        raise ValueError("over 100 names")
+    return names
+
+
+def _cut(text: str) -> str:
+    return text[:MAX_REASON]
+
+
+def _end(text: str) -> str:
+    return text[-LOG_BYTES:]
+
+
+Name: TypeAlias = Annotated[str, Checked(_name)]
+
+
+@dataclass(frozen=True)
+class Announcement:
+    """Facts that a board announces; see `BoardInfo`."""
+
+    name: BoardLabel
+    labels: Annotated[list[BoardLabel], Checked(_few)]
+    session: Name
+    devices: Annotated[list[Name], Checked(_few)]
+    backends: dict[Name, str | None]
+    environment: Annotated[Json, Checked(check_environment)]
+    cspbench: Name
+
+
+@dataclass(frozen=True)
+class Report:
+    """How a launch ended on a board; the fields are those of `runner.process.Outcome`."""
+
+    status: Annotated[Status, Checked(_reported)]
+    reason: Annotated[str, Checked(_cut)]
+    answer: Json
+    log: Annotated[str, Checked(_end)]
+    seconds: Amount
+    flags: list[str]
+    notes: Json
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A board's answer to a request.
+
+    ``ok`` answers a part of a file, ``missing`` names the digests that the board lacks, ``done``
+    brings the outcome of ``launch``, and ``refused`` the reason. ``late`` are launches whose
+    answers had no way back.
+    """
+
+    status: Literal["ok", "missing", "done", "refused"]
+    reason: Annotated[str, Checked(_cut)] = ""
+    launch: str = ""
+    missing: list[str] = field(default_factory=list)
+    late: list[str] = field(default_factory=list)
+    outcome: Report | None = None
+
+
+@functools.cache
+def _reader(kind: Any) -> Any:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(kind)
+
+
+def _read(kind: Callable[..., T], message: Json) -> T:
+    found: T = checked(_reader(kind).validate_python, message)
+    return found
+
+
+def read_answer(text: object, board: str) -> Answer:
+    """Read the answer of a board.
+
+    Raises:
+        BadAnswerError: it is no answer.
+    """
+    try:
+        answer = _read(Answer, decode(text, f"the board {board}"))
+    except ProtocolError as error:
+        raise BadAnswerError(str(error)) from None
+    except ValueError as error:
+        raise BadAnswerError(f"its answer is malformed: {printable(str(error))}") from None
+    if answer.status == "done" and answer.outcome is None:
+        raise BadAnswerError("its answer is malformed: outcome: Field required")
+    return answer
+
+
+def read_announcement(text: object, address: str) -> Announcement:
+    """Read the announcement of the agent at an address.
+
+    Raises:
+        ProtocolError: the agent speaks another protocol.
+        ValueError: the announcement is malformed; the phrase says where.
+    """
+    message = decode(text, f"the agent at {address}")
+    if len(str(text)) > MAX_ANNOUNCEMENT:
+        raise ValueError(f"longer than {MAX_ANNOUNCEMENT // 2**10} KiB")
+    return _read(Announcement, message)
