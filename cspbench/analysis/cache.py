@@ -15,7 +15,14 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from cspbench.analysis.record import VERSION, Analysis
-from cspbench.core.files import cache_folder, file_digest, sources_digest, write_whole
+from cspbench.core.files import (
+    cache_folder,
+    file_digest,
+    make_folder,
+    open_input,
+    sources_digest,
+    write_whole,
+)
 from cspbench.models.identity import models_digest
 
 
@@ -54,7 +61,8 @@ def read(path: Path) -> Analysis | None:
         InputError: a metric of another package cannot be computed.
     """
     try:
-        head, _, rows = path.read_text(encoding="utf-8").partition("\n")
+        with open_input(path) as file:
+            head, _, rows = file.read().decode().partition("\n")
         stored = Analysis.from_parts(head, rows)
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -64,7 +72,7 @@ def read(path: Path) -> Analysis | None:
 def write(path: Path, analysis: Analysis) -> None:
     """Store an analysis; a cache that cannot be written is no error."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         write_whole(path, "\n".join(analysis.to_cache()).encode(), shared=True)
     except OSError:
         return

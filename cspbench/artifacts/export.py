@@ -12,7 +12,7 @@ from cspbench.artifacts.cache import ArtifactSpec
 from cspbench.artifacts.spec import ARTIFACTS
 from cspbench.artifacts.tensors import as_list, input_tensor
 from cspbench.core.case import ModelId
-from cspbench.core.files import replacing
+from cspbench.core.files import make_folder, replacing
 from cspbench.errors import Unsupported
 from cspbench.models.build import split_source
 from cspbench.models.identity import source_files
@@ -59,7 +59,7 @@ def prepare(spec: ArtifactSpec, module: torch.nn.Module | None = None) -> None:
     import torch
 
     module = module or build_model(spec.model, spec.seed)
-    spec.path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(spec.path.parent)
     example = torch.from_numpy(input_tensor(spec.input_shape, spec.seed, 0))
     with replacing(spec.path, shared=True) as path:
         ARTIFACTS.get(spec.kind).export(module, example, path)
@@ -81,7 +81,7 @@ def import_artifact(spec: ArtifactSpec, kind: str) -> None:
     if spec.kind != kind or import_file is None:
         raise Unsupported(f"{spec.model.model} runs only on backends that read {kind} files")
     (file,) = source_files(spec.model)
-    spec.path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(spec.path.parent)
     with replacing(spec.path, shared=True) as path:
         outputs = import_file(file, path, input_tensor(spec.input_shape, spec.seed, 0))
     _write_outputs(spec.reference, outputs)

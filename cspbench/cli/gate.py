@@ -10,6 +10,7 @@ import click
 
 from cspbench.cli.options import allow_code_option, format_option, only_option, results_option
 from cspbench.cli.reporter import Reporter, reporter_options
+from cspbench.core.files import write_output
 from cspbench.errors import InputError
 
 if TYPE_CHECKING:
@@ -107,13 +108,8 @@ def _write_files(
     from cspbench.gating.render.page import page_of
 
     for path, render in ((markdown, markdown_of), (junit, junit_of), (html, page_of)):
-        if path is None:
-            continue
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(render(report), encoding="utf-8")
-        except OSError as error:
-            raise InputError(f"cannot write {path}: {error.strerror}") from error
+        if path is not None:
+            write_output(path, render(report).encode(), folder=True)
 
 
 def _print(report: GateReport, form: str) -> None:

@@ -107,12 +107,12 @@ def _write(text: str) -> Path | None:
     """Write a file in the user's cache, else in the temporary folder; None if neither takes it."""
     import tempfile
 
-    from cspbench.core.files import cache_folder
+    from cspbench.core.files import cache_folder, make_folder
 
     for folder in (cache_folder() / "errors", None):  # None: the temporary folder
         with contextlib.suppress(OSError):
             if folder is not None:
-                folder.mkdir(parents=True, exist_ok=True)
+                make_folder(folder)
             with tempfile.NamedTemporaryFile(
                 "w", prefix="cspbench-error-", suffix=".txt", dir=folder, encoding="utf-8",
                 errors="replace", delete=False,

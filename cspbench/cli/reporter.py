@@ -16,6 +16,7 @@ from typing import Any, TextIO
 import click
 
 from cspbench.cli.options import at_most_one
+from cspbench.core.files import no_follow
 from cspbench.core.text import printable
 from cspbench.errors import InputError
 
@@ -75,7 +76,7 @@ def reporter_options(command: Callable[..., Any]) -> Callable[..., Any]:
         if log_json == "-":
             return command(*args, reporter=Reporter(quiet=True, log=sys.stderr), **options)
         try:
-            file = open(log_json, "a", encoding="utf-8")  # noqa: SIM115 - closed below
+            file = open(log_json, "a", encoding="utf-8", opener=no_follow)  # noqa: SIM115
         except OSError as error:
             raise InputError(f"cannot write {log_json}: {error.strerror}") from error
         with file:

@@ -14,7 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cspbench.artifacts.spec import ARTIFACTS, REFERENCE_SUFFIX
-from cspbench.core.files import cache_folder, file_digest
+from cspbench.core.files import (
+    cache_folder,
+    file_digest,
+    make_folder,
+    no_follow,
+    open_input,
+    write_whole,
+)
 from cspbench.errors import CspbenchError
 
 #: How much of a file one message carries.
@@ -75,7 +82,7 @@ def pair(artifact: Path, reference: Path) -> tuple[Item, Item]:
 def chunks(path: Path, size: int = CHUNK_BYTES) -> Iterator[tuple[int, bytes]]:
     """Offset and bytes of each part of a file; one empty part of an empty file."""
     offset = 0
-    with path.open("rb") as file:
+    with open_input(path) as file:
         while chunk := file.read(size):
             yield offset, chunk
             offset += len(chunk)
@@ -128,15 +135,15 @@ class Store:
         path = self.path(item)
         part = path.with_name(f"{path.name}.part")
         with self._lock:
-            self._folder.mkdir(parents=True, exist_ok=True)
+            make_folder(self._folder)
             if offset == 0:
-                part.write_bytes(b"")
+                write_whole(part, b"")
             size = part.stat().st_size if part.exists() else 0
             if size != offset or offset + len(data) > item.size:
                 raise WrongContent(
                     f"a part of {item.digest[:12]} at {offset} does not follow {size} bytes"
                 )
-            with part.open("ab") as file:
+            with open(part, "ab", opener=no_follow) as file:
                 file.write(data)
             if offset + len(data) < item.size:
                 return False

@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from cspbench.core.files import cache_folder
+from cspbench.core.files import cache_folder, make_folder, open_input
 from cspbench.core.git import repository_of, tree_of
 from cspbench.errors import InputError
 from cspbench.gating.sides import SideRequest
@@ -82,7 +82,8 @@ def changed_locks(base: Path, head: Path) -> list[str]:
 
     def content(path: Path) -> bytes | None:
         try:
-            return path.read_bytes()
+            with open_input(path) as file:
+                return file.read()
         except OSError:
             return None
 
@@ -117,7 +118,7 @@ def _environment(side: SideRequest, tree: Path, report: Callable[[str], None]) -
     assert file is not None, "_check_readable has checked"
     key, lasting = _key(side, tree)
     folder = cache_folder().resolve() / "environments" / key
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(folder.parent)
     python = folder / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
     complete = folder / "complete"
     with FileLock(f"{folder}.lock"):

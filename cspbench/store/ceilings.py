@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from cspbench.core.files import cache_folder, write_whole
+from cspbench.core.files import cache_folder, make_folder, open_input, write_whole
 from cspbench.jobs.ceilings import Ceilings
 from cspbench.machine.comparability import Use, identity
 from cspbench.machine.facts import fingerprint
@@ -64,7 +64,8 @@ def known_ceilings(
 ) -> Ceilings | None:
     """Ceilings measured earlier on this machine, or on one with ``facts``; None without any."""
     try:
-        return Ceilings(**json.loads(entry(device, threads, facts).read_text(encoding="utf-8")))
+        with open_input(entry(device, threads, facts)) as file:
+            return Ceilings(**json.load(file))
     except (OSError, ValueError, TypeError):
         return None
 
@@ -72,6 +73,6 @@ def known_ceilings(
 def keep_ceilings(device: str, ceilings: Ceilings) -> Path:
     """Write the ceilings of a device of this machine to the cache; return the file."""
     path = entry(device, ceilings.threads)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     write_whole(path, json.dumps(asdict(ceilings)).encode(), shared=True)
     return path

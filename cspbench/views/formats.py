@@ -6,6 +6,7 @@ Forms: ``table`` (terminal), ``json`` (records), ``csv``, ``md``, ``latex``, ``p
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
@@ -13,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cspbench.core.files import write_output
 from cspbench.core.text import printable
 from cspbench.errors import InputError
 
@@ -72,12 +74,12 @@ def write(frame: pd.DataFrame, form: str, path: Path) -> None:
     if form != "parquet":
         write_text(render(frame, form), path)
         return
+    content = io.BytesIO()
     try:
-        frame.to_parquet(path, index=False)
+        frame.to_parquet(content, index=False)
     except ImportError:
         raise InputError("parquet needs pyarrow: pip install pyarrow") from None
-    except OSError as error:  # pandas raises some of its own, without the system's words
-        raise InputError(f"cannot write {path}: {error.strerror or error}") from error
+    write_output(path, content.getvalue())
 
 
 def write_text(text: str, path: Path) -> None:
@@ -86,10 +88,7 @@ def write_text(text: str, path: Path) -> None:
     Raises:
         InputError: the file cannot be written.
     """
-    try:
-        path.write_text(f"{text}\n", encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror}") from error
+    write_output(path, f"{text}\n".encode())
 
 
 def records(frame: pd.DataFrame) -> list[dict[str, Any]]:

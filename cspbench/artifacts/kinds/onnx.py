@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cspbench.artifacts.spec import ARTIFACTS, ArtifactKind, Node
+from cspbench.core.files import inside_file
 from cspbench.core.text import first_line
 from cspbench.errors import Unavailable, Unsupported
+from cspbench.models.sources.files import regular_file
 
 if TYPE_CHECKING:
     import numpy as np
@@ -71,10 +74,45 @@ def import_file(file: Path, path: Path, first: np.ndarray) -> list[np.ndarray]:
     """
     import onnx
 
-    model = onnx.load(str(file))
+    model = onnx.load(str(regular_file(file, "an ONNX file")), load_external_data=False)
+    _check_external(model, file)
+    onnx.load_external_data_for_model(model, str(file.parent))
     _fix_input(model, first.shape)
     onnx.save_model(model, str(path))
     return _reference(path, first)
+
+
+def _check_external(model: onnx.ModelProto, file: Path) -> None:
+    """Refuse tensors whose data would be read from anywhere but files beside ``file``.
+
+    Raises:
+        Unsupported: a tensor names another place, or what is no regular file.
+    """
+    for tensor in _tensors(model):
+        if not tensor.external_data:
+            continue
+        named = [entry.value for entry in tensor.external_data if entry.key == "location"]
+        for name in named or [""]:
+            try:
+                inside_file(file.parent, name)
+            except OSError as error:
+                raise Unsupported(
+                    f"the ONNX file names {name[:80]!r} as data of a tensor: {error.strerror}"
+                ) from None
+
+
+def _tensors(message: Any) -> Iterator[onnx.TensorProto]:
+    """Every tensor of a message of ONNX: weights, constants, those of functions and branches."""
+    import onnx
+
+    for field, value in message.ListFields():
+        if field.message_type is None:
+            continue
+        for one in value if isinstance(value, Iterable) else [value]:
+            if isinstance(one, onnx.TensorProto):
+                yield one
+            else:
+                yield from _tensors(one)
 
 
 def _fix_input(model: onnx.ModelProto, shape: tuple[int, ...]) -> None:
