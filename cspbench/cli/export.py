@@ -10,6 +10,7 @@ import click
 from cspbench.artifacts.spec import ARTIFACTS
 from cspbench.cli.options import RegistryChoice, allow_code_option
 from cspbench.core.files import replacing
+from cspbench.core.output import say
 
 
 @click.command()
@@ -52,4 +53,4 @@ def command(model_id: str, kind: str, out: Path, batch: int, seed: int, allow_co
         raise InputError(f"{model_id} cannot be exported: {reason}") from None
     except OSError as error:
         raise InputError(f"cannot write {out}: {error.strerror}") from error
-    click.echo(str(out))
+    say(str(out))

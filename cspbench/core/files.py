@@ -28,6 +28,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from cspbench.core.text import inert
 from cspbench.errors import InputError
 
 #: Where runs lie unless the caller says otherwise, below the working directory.
@@ -75,17 +76,19 @@ def write_whole(path: Path, content: bytes, *, sync: bool = False, shared: bool 
         file.write(content)
 
 
-def write_output(path: Path, content: bytes, *, folder: bool = False) -> None:
+def write_output(path: Path, content: str | bytes, *, folder: bool = False) -> None:
     """Write an output of a command to the file that the user named.
 
     Args:
         path: the file, which is replaced.
-        content: all of it.
+        content: all of it; text is made inert.
         folder: make its folder first.
 
     Raises:
         InputError: it cannot be written.
     """
+    if isinstance(content, str):
+        content = inert(content).encode()
     try:
         if folder:
             make_folder(path.parent)

@@ -160,7 +160,7 @@ def save(figure: Figure, name: str, folder: Path, title: str = "") -> tuple[Path
     """
     svg, png = folder / f"{name}.svg", folder / f"{name}.png"
     page = svg_files.standalone(svg_bytes(figure, name), name, title or name)
-    write_output(svg, page.encode(), folder=True)
+    write_output(svg, page, folder=True)
     image = io.BytesIO()
     with house_style():
         figure.savefig(image, format="png", dpi=160, facecolor="white", metadata={"Software": None})

@@ -61,7 +61,7 @@ def write_report(runs: Sequence[Run], path: Path) -> Path:
         raise InputError("a report needs at least one run")
     with without_collections():  # they would look through all samples again and again
         page = render(runs, path.stem)
-    write_output(path, page.encode("utf-8", "replace"), folder=True)
+    write_output(path, page, folder=True)
     return path
 
 

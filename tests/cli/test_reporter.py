@@ -116,7 +116,7 @@ def said(capsys):
 
 
 def test_tell_goes_to_standard_error_made_harmless(said):
-    assert said() == ("result\n", "hello�[31m\n")
+    assert said() == ("result\n", "hello\\u001b[31m\n")
     assert said("--quiet") == ("result\n", "")
 
 

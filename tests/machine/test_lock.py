@@ -145,7 +145,7 @@ def test_a_link_or_a_pipe_in_its_place_is_refused_not_followed(folder):
 @pytest.mark.parametrize(
     ("note", "shown"),
     [
-        (b'{"pid": 1, "what": "a\\u001b[2Jb\\nc"}', "process 1, a�[2Jb�c"),
+        (b'{"pid": 1, "what": "a\\u001b[2Jb\\nc"}', "process 1, a\\u001b[2Jb\\nc"),
         (b"[" * 5000, "unknown"),
         (b"\xff\x00", "unknown"),
         (b'{"pid": "x"}', "unknown"),
