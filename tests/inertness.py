@@ -77,3 +77,29 @@ def text_of(text: str) -> str:
     tokens = MarkdownIt("commonmark").enable(["table", "strikethrough"]).parse(text)
     parts = [one.content for token in tokens for one in token.children or []]
     return "".join("".join(parts).split())
+
+
+class Runner:
+    """GitHub's runner, which reads the lines of a step: ``executed`` holds the commands it obeys.
+
+    The rules are those of its documentation: a line that begins, after spaces, with ``::``, or
+    holds ``##[``; stopped by ``stop-commands`` until the token comes as ``::token::``.
+    """
+
+    def __init__(self, log: str) -> None:
+        self.executed: list[str] = []
+        self.shown: list[str] = []
+        self.stops = 0
+        token = None
+        for line in re.split(r"\r\n|\r|\n", log):
+            command = line.lstrip()
+            if token is not None and command == f"::{token}::":
+                token = None
+            elif token is None and command.startswith("::stop-commands::"):
+                token = command.removeprefix("::stop-commands::")
+                self.stops += 1
+            elif token is None and (command.startswith("::") or re.search(r"##\[\w", line)):
+                self.executed.append(line)
+            else:
+                self.shown.append(line)
+        self.stopped = token is not None

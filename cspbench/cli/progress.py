@@ -192,7 +192,7 @@ class Bar(Silent):
                 """The bar and the line below it, which is cut where the terminal ends."""
                 yield self.make_tasks_table(self.tasks)
                 text = "  ".join(filter(None, (noise.text(), self.now)))
-                yield Text(text, no_wrap=True, overflow="ellipsis")
+                yield Text(printable(text), no_wrap=True, overflow="ellipsis")
 
         self._medians: dict[str, list[float]] = {}
         self._done = 0
@@ -223,7 +223,7 @@ class Bar(Silent):
         """Start the bar of launches."""
         self._start()
         self._done, self._bar.now = 0, ""
-        self._bar.reset(self._task, total=launches, description=plan.suite.name)
+        self._bar.reset(self._task, total=launches, description=printable(plan.suite.name))
 
     def launching(self, case_id: str) -> None:
         """Show the case with the median of its launches so far."""

@@ -89,10 +89,10 @@ class InertStream:
         self.raw.write(made)
         return len(text)
 
-    def end_line(self) -> None:
-        """End the line that was begun, if any."""
-        if self._line:
-            self.write("\n")
+    @property
+    def within_line(self) -> bool:
+        """Whether a line was begun and not ended."""
+        return bool(self._line)
 
     def _without_commands(self, text: str) -> str:
         before = self._line
@@ -199,8 +199,10 @@ def annotate(lines: Iterable[str]) -> None:
 
 
 def _begin_line() -> None:
-    if isinstance(sys.stderr, InertStream):
-        sys.stderr.end_line()
+    """Begin a line of standard error; both streams may end in one pipe (``2>&1``)."""
+    streams = [one for one in (sys.stdout, sys.stderr) if isinstance(one, InertStream)]
+    if sys.stderr is not None and any(stream.within_line for stream in streams):
+        sys.stderr.write("\n")
 
 
 def raw_stderr() -> TextIO | None:
@@ -209,7 +211,7 @@ def raw_stderr() -> TextIO | None:
     return stream.raw if isinstance(stream, InertStream) else cast("TextIO | None", stream)
 
 
-def event_stream() -> TextIO | None:
-    """Standard error for JSON lines of ASCII, and from now on for nothing else of ours."""
+def event_stream() -> TextIO:
+    """Standard error for JSON lines: it gets no command of ours, and no line can be one."""
     _commands.leave_on()
-    return raw_stderr()
+    return sys.stderr

@@ -18,6 +18,7 @@ from markupsafe import Markup
 
 import cspbench
 from cspbench.core.files import write_output
+from cspbench.core.text import inert
 from cspbench.errors import InputError
 from cspbench.figures.cases import plain
 from cspbench.figures.spec import FIGURES
@@ -130,6 +131,7 @@ def _environment(names: Mapping[str, Any]) -> jinja2.Environment:
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=lambda value: inert(value) if type(value) is str else value,
     )
     environment.filters["breakable"] = breakable
     environment.globals.update(names)

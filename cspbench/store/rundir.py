@@ -191,9 +191,20 @@ def _parse(text: bytes) -> Any:
     with contextlib.suppress(ValueError):
         return from_json(text, allow_inf_nan=False)  # in half of the time
     try:  # `from_json` refuses half surrogate pairs, which a log may contain
-        return json.loads(text, parse_constant=_no_constant)
+        return _encodable(json.loads(text, parse_constant=_no_constant))
     except RecursionError:
         raise ValueError("nested too deeply") from None
+
+
+def _encodable(value: Any) -> Any:
+    """The same values; half a surrogate pair, which no file can hold, becomes its escape."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, list):
+        return [_encodable(one) for one in value]
+    if isinstance(value, dict):
+        return {_encodable(key): _encodable(one) for key, one in value.items()}
+    return value
 
 
 def _no_constant(name: str) -> None:
