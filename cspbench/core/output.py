@@ -111,6 +111,11 @@ class _Commands:
         self._log = log if os.environ.get("GITHUB_ACTIONS") == "true" else None
         self._token: str | None = None
 
+    @property
+    def stopped(self) -> bool:
+        """Whether they are off."""
+        return self._token is not None
+
     def leave_on(self) -> None:
         """Write no more of our own: standard error has only events."""
         self._log = None
@@ -148,8 +153,7 @@ def inert_streams() -> Iterator[None]:
         yield
     finally:
         with contextlib.suppress(OSError):
-            _begin_line()
-            _commands.resume()
+            _resume()
         sys.stdout, sys.stderr = streams
         _commands = before
 
@@ -191,18 +195,19 @@ def annotate(lines: Iterable[str]) -> None:
     stream = raw_stderr()
     if stream is None:
         return
-    _begin_line()
-    _commands.resume()
+    _resume()
     for line in lines:
         stream.write(f"{printable(line)}\n")
     stream.flush()
 
 
-def _begin_line() -> None:
-    """Begin a line of standard error; both streams may end in one pipe (``2>&1``)."""
+def _resume() -> None:
+    """Switch commands on, on a line of its own; both streams may end in one pipe (``2>&1``)."""
     streams = [one for one in (sys.stdout, sys.stderr) if isinstance(one, InertStream)]
-    if sys.stderr is not None and any(stream.within_line for stream in streams):
+    stopped = _commands.stopped and sys.stderr is not None
+    if stopped and any(stream.within_line for stream in streams):
         sys.stderr.write("\n")
+    _commands.resume()
 
 
 def raw_stderr() -> TextIO | None:
