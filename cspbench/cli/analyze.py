@@ -128,7 +128,7 @@ def _print(tables: Tables, form: str, out: Path | None) -> None:
     if form == "json":
         emit_text(json.dumps(tables.objects), out)
     elif form == "table" and out is None:
-        show(str(tables))
+        show(str(tables), headed=not tables.blocks[0].before)
     else:
         import pandas as pd
 

@@ -19,8 +19,6 @@ from collections.abc import Iterable
 _INVISIBLE = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180d\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
 )
-_NOT_ASCII = re.compile("[^ -~]")
-_NOT_ASCII_LINES = re.compile("[^ -~\n]")
 _SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
@@ -52,16 +50,22 @@ def first_line(error: Exception, most: int = 300) -> str:
 
 def printable(text: str) -> str:
     """Inert text on one line: a line end is shown as its escape, too."""
-    return _NOT_ASCII.sub(_shown, text)
+    if text.isascii() and text.isprintable():  # most names are, and tables have many
+        return text
+    return _escaped(text)
 
 
 def inert(text: str) -> str:
     """Inert text that keeps its lines."""
-    return _NOT_ASCII_LINES.sub(_shown, text)
+    return _escaped(text, kept="\n")
 
 
-def _shown(match: re.Match[str]) -> str:
-    return _visible(match[0])
+def _escaped(text: str, kept: str = "") -> str:
+    hidden = "".join(one for one in set(text) if _visible(one) != one and one not in kept)
+    if not hidden:
+        return text
+    # In a page of megabytes a table of characters takes far longer than a search for these.
+    return re.sub(f"[{re.escape(hidden)}]", lambda found: _visible(found[0]), text)
 
 
 @functools.lru_cache(maxsize=4096)

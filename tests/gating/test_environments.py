@@ -1,6 +1,7 @@
 """Environments of two commits; what pip installs is a wheel in the repository: no network."""
 
 import contextlib
+import os
 import sys
 import zipfile
 from dataclasses import replace
@@ -11,7 +12,7 @@ import pytest
 import cspbench
 from cspbench.errors import InputError
 from cspbench.gating import job
-from cspbench.gating.environments import with_environments
+from cspbench.gating.environments import changed_locks, with_environments
 from cspbench.gating.sides import OpenSide, _only_cspbench, environment_facts, parse_side
 from cspbench.jobs.burst import LoadRequest
 from cspbench.runner.duet import ArmSpec, WorkerArm
@@ -121,6 +122,13 @@ def test_a_gate_runs_real_workers_in_both_environments(
         with contextlib.closing(WorkerArm(spec)) as arm:
             arm.start()
             assert arm.load().inference_ns > 0
+
+
+def test_a_lock_file_that_is_a_pipe_is_none_and_not_waited_for(tmp_path):
+    for side in ("base", "head"):
+        (tmp_path / side).mkdir()
+    os.mkfifo(tmp_path / "base" / "uv.lock")
+    assert changed_locks(tmp_path / "base", tmp_path / "head") == []
 
 
 def test_the_same_lock_file_needs_no_environment(suite):

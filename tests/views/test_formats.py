@@ -70,6 +70,17 @@ def test_latex_is_a_booktabs_table():
     assert r"a\_b \& 50 \% & 2.5" in text
 
 
+def test_no_latex_command_of_a_name_is_one():
+    text = render(
+        pd.DataFrame({"id": [r"\input{/etc/passwd} \write18{x} $x$ % ^^5cinput"]}), "latex"
+    )
+    row = text.split(r"\midrule")[1].split(r"\\")[0]
+    assert r"\input" not in row
+    assert r"\write" not in row
+    assert not re.search(r"(?<!\\)[$%]", row)
+    assert "^^" not in row
+
+
 def test_whole_numbers_of_a_column_with_gaps_print_without_decimals():
     """pandas makes floats of whole numbers where one is missing: a launch that failed."""
     frame = pd.DataFrame({"samples": [120, None]})
