@@ -162,11 +162,12 @@ def _exported(parsed: ModelId) -> Analysis:
 
     from cspbench.analysis.exported import analyze_program
     from cspbench.models.code import require_code
+    from cspbench.models.sources.files import regular_file
 
     require_code(parsed.model.name)
     path = parsed.model.name.partition(":")[2]
     try:
-        program = torch.export.load(path)
+        program = torch.export.load(regular_file(path, "an exported program"))
     except Exception as error:  # the loader has no error class of its own
         raise InputError(f"{path}: torch cannot load it ({first_line(error)})") from error
     return analyze_program(program)

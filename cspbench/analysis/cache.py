@@ -16,7 +16,7 @@ from pathlib import Path
 
 from cspbench.analysis.record import VERSION, Analysis
 from cspbench.core.cache import cache_folder, make_cache_folder
-from cspbench.core.files import file_digest, sources_digest, write_whole
+from cspbench.core.files import file_digest, open_input, sources_digest, write_whole
 from cspbench.models.identity import models_digest
 
 
@@ -55,7 +55,8 @@ def read(path: Path) -> Analysis | None:
         InputError: a metric of another package cannot be computed.
     """
     try:
-        head, _, rows = path.read_text(encoding="utf-8").partition("\n")
+        with open_input(path) as file:
+            head, _, rows = file.read().decode().partition("\n")
         stored = Analysis.from_parts(head, rows)
     except (OSError, ValueError, KeyError, TypeError):
         return None

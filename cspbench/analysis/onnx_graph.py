@@ -22,6 +22,7 @@ from cspbench.analysis.ops import OPS, UNSUPPORTED, kind_of
 from cspbench.analysis.record import Analysis, analysis_of
 from cspbench.analysis.recorder import Recorder, Storage, Value, Weight
 from cspbench.analysis.stages import stage_of_path
+from cspbench.core.files import open_input
 from cspbench.core.text import first_line
 from cspbench.errors import InputError
 
@@ -60,7 +61,8 @@ def analyze_onnx(path: str, input_shape: Sequence[int] | None = None) -> Analysi
 
 def _load(path: str) -> onnx.ModelProto:
     try:
-        model = onnx.load(path, load_external_data=False)
+        with open_input(path) as file:
+            model = onnx.load(file, load_external_data=False)
         if model.functions:
             model = onnx.inliner.inline_local_functions(model)
     except Exception as error:

@@ -16,6 +16,7 @@ from cspbench.cli.options import (
     emit_text,
     table_options,
 )
+from cspbench.core.output import say, show
 from cspbench.machine.devices.spec import DEVICES, HOST
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def command(
     from cspbench.views.analysis_tables import uncounted
 
     for warning in filter(None, map(uncounted, analyses)):
-        click.echo(warning, err=True)
+        say(warning, err=True)
 
 
 def _analyze(id_: str, batch: int, cache: bool) -> Analysis:
@@ -127,7 +128,7 @@ def _print(tables: Tables, form: str, out: Path | None) -> None:
     if form == "json":
         emit_text(json.dumps(tables.objects), out)
     elif form == "table" and out is None:
-        click.echo(str(tables))
+        show(str(tables), headed=not tables.blocks[0].before)
     else:
         import pandas as pd
 

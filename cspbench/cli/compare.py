@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from cspbench.cli.options import emit, results_option, table_options
+from cspbench.core.output import say
 
 
 @click.command()
@@ -20,10 +21,9 @@ def command(base: str, head: str, form: str, out: Path | None, results: Path) ->
     Separate runs are a poor way to find small changes: cspbench gate measures both sides in turn.
     """
     from cspbench.api import compare
-    from cspbench.core.text import printable
 
     comparison = compare(base, head, results)
     numbers = dict.fromkeys(("base_ms", "head_ms", "ratio", "ratio_low", "ratio_high"), ".3f")
     emit(comparison.table, form, out, numbers)
     for phrase in comparison.differences:
-        click.echo(printable(f"warning: not the same conditions: {phrase}"), err=True)
+        say(f"warning: not the same conditions: {phrase}", err=True)

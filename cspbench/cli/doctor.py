@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 import click
 
 from cspbench.cli.options import emit, table_options
+from cspbench.core.output import Styled, say
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from cspbench.machine.doctor import CheckResult
 
-_SIGNS = {"good": ("ok", "green"), "warn": ("warn", "yellow"), "info": ("-", None)}
+_SIGNS = {"good": ("ok", "green"), "warn": ("warn", "yellow"), "info": ("-", "")}
 
 
 @click.command()
@@ -49,8 +50,8 @@ def _print(results: Sequence[CheckResult]) -> None:
     width = max(len(result.check) for result in results)
     for result in results:
         sign, colour = _SIGNS[result.verdict]
-        click.echo(f"{click.style(f'{sign:4}', fg=colour)}  {result.check:{width}}  {result.value}")
+        say(Styled(f"{sign:4}", colour), f"  {result.check:{width}}  {result.value}")
         if result.remedy:
-            click.echo(f"{'':{width + 8}}{click.style(f'-> {result.remedy}', dim=True)}")
+            say(" " * (width + 8), Styled(f"-> {result.remedy}", "dim"))
     warnings = sum(result.verdict == "warn" for result in results)
-    click.echo(f"{warnings} warning{'' if warnings == 1 else 's'}")
+    say(f"{warnings} warning{'' if warnings == 1 else 's'}")

@@ -19,8 +19,8 @@ from cspbench.cli.options import (
     table_options,
 )
 from cspbench.cli.reporter import Reporter, reporter_options
+from cspbench.core.output import say, show
 from cspbench.core.statuses import ExitCode, Status
-from cspbench.core.text import printable
 from cspbench.errors import InputError, StoreError
 
 if TYPE_CHECKING:
@@ -85,12 +85,12 @@ def command(
             wait=not no_wait,
         )  # fmt: skip
     except StoreError as error:
-        click.echo(f"error: {error}", err=True)
+        say(f"error: {error}", err=True)
         return ExitCode.NOT_MEASURED
     reporter.report(f"run {stored.path}")
     bad = [record for record in stored.records if record.status is not Status.OK]
     for record in bad:
-        click.echo(printable(f"error: {record.case}: {record.status}: {record.reason}"), err=True)
+        say(f"error: {record.case}: {record.status}: {record.reason}", err=True)
     if bad:
         return ExitCode.NOT_MEASURED
     first, second = (record.case for record in stored.records)
@@ -141,11 +141,11 @@ def _show(explanation: Explanation, form: str, by: str | None, out: Path | None)
         emit(words.frame(explanation, by or "causes"), form, out, words.NUMBERS)
         return
     for sentence in words.sentences(explanation):
-        click.echo(printable(sentence))
-    click.echo("")
-    click.echo(render(words.frame(explanation, "causes"), form, words.NUMBERS))
-    click.echo("")
+        say(sentence)
+    say("")
+    show(render(words.frame(explanation, "causes"), form, words.NUMBERS), headed=True)
+    say("")
     groups = words.frame(explanation, "groups")
-    click.echo(render(groups.head(SHOWN_GROUPS), form, words.NUMBERS))
+    show(render(groups.head(SHOWN_GROUPS), form, words.NUMBERS), headed=True)
     if len(groups) > SHOWN_GROUPS:
-        click.echo(f"... and {len(groups) - SHOWN_GROUPS} more: --by groups")
+        say(f"... and {len(groups) - SHOWN_GROUPS} more: --by groups")

@@ -9,6 +9,8 @@ import click
 
 from cspbench.artifacts.spec import ARTIFACTS
 from cspbench.cli.options import RegistryChoice, allow_code_option
+from cspbench.core.files import replacing
+from cspbench.core.output import say
 
 
 @click.command()
@@ -45,9 +47,10 @@ def command(model_id: str, kind: str, out: Path, batch: int, seed: int, allow_co
     try:
         with allowing_code(allow_code):
             prepare(spec)
-        shutil.copyfile(spec.path, out)
+        with replacing(out) as new:
+            shutil.copyfile(spec.path, new)
     except Unsupported as reason:
         raise InputError(f"{model_id} cannot be exported: {reason}") from None
     except OSError as error:
         raise InputError(f"cannot write {out}: {error.strerror}") from error
-    click.echo(str(out))
+    say(str(out))

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from cspbench.cli.options import folder_was_out, load_runs, reports_option, results_option
+from cspbench.core.output import say
 
 
 @click.command()
@@ -28,7 +29,7 @@ def command(runs: tuple[str, ...], only: str, reports: Path, results: Path) -> N
         try:
             figure = spec.draw(loaded)
         except NoDataError as reason:
-            click.echo(f"{name}: not drawn: {reason}", err=True)
+            say(f"{name}: not drawn: {reason}", err=True)
             continue
         for path in save(figure, name, reports, spec.title):
-            click.echo(str(path))
+            say(str(path))

@@ -6,10 +6,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
-
 from cspbench.cli.measuring import check_suites, suites_of
-from cspbench.core.text import printable
+from cspbench.core.output import say
 from cspbench.errors import InputError, noting
 
 if TYPE_CHECKING:
@@ -56,7 +54,7 @@ def measure_on_fleet(
         with noting(f"what was measured is kept in {path}"):
             late = execute_fleet(fleet, path, client, local, before, progress)
         if late:
-            click.echo(f"{len(late)} launches came late and do not count", err=True)
+            say(f"{len(late)} launches came late and do not count", err=True)
 
 
 def boards_of(client: FleetClient) -> list[BoardInfo]:
@@ -70,7 +68,7 @@ def boards_of(client: FleetClient) -> list[BoardInfo]:
     except OSError as error:
         raise InputError(f"the scheduler at {client.address} went away: {error}") from error
     for sentence in client.refused:
-        click.echo(printable(f"refused: {sentence}"), err=True)
+        say(f"refused: {sentence}", err=True)
     if not boards and client.refused:
         raise InputError([f"no board can be used: {sentence}" for sentence in client.refused])
     return boards

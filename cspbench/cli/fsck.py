@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from cspbench.cli.options import results_option
+from cspbench.core.output import say
 from cspbench.core.statuses import ExitCode
 
 
@@ -25,11 +26,11 @@ def command(run: str, repair: bool, results: Path) -> int:
     path = find_run(run, results)
     report = fsck.check(path)
     for problem in report.problems:
-        click.echo(problem)
+        say(problem)
     if repair and report.repairable:
-        click.echo(f"moved {fsck.repair(path)} damaged lines to {path / fsck.DAMAGED_FILE}")
+        say(f"moved {fsck.repair(path)} damaged lines to {path / fsck.DAMAGED_FILE}")
         report = fsck.check(path)
     elif report.repairable:
-        click.echo("cspbench fsck --repair moves damaged lines out of the way")
-    click.echo(f"{path}: {report.launches} launches, {len(report.problems)} problems")
+        say("cspbench fsck --repair moves damaged lines out of the way")
+    say(f"{path}: {report.launches} launches, {len(report.problems)} problems")
     return ExitCode.NOT_MEASURED if report.problems else ExitCode.OK

@@ -10,6 +10,8 @@ import click
 
 from cspbench.cli.options import allow_code_option, format_option, only_option, results_option
 from cspbench.cli.reporter import Reporter, reporter_options
+from cspbench.core.files import write_output
+from cspbench.core.output import annotate, say, show
 from cspbench.errors import InputError
 
 if TYPE_CHECKING:
@@ -98,10 +100,10 @@ def command(
     if annotations:
         from cspbench.gating.render.annotations import annotations_of
 
-        click.echo("\n".join(annotations_of(report, str(suite_file(suite)))), err=True)
+        annotate(annotations_of(report, str(suite_file(suite))))
     _print(report, form)
     if form == "table":
-        click.echo(f"raw data  {folder}")
+        say(f"raw data  {folder}")
     return report.exit_code
 
 
@@ -113,20 +115,15 @@ def _write_files(
     from cspbench.gating.render.page import page_of
 
     for path, render in ((markdown, markdown_of), (junit, junit_of), (html, page_of)):
-        if path is None:
-            continue
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(render(report), encoding="utf-8")
-        except OSError as error:
-            raise InputError(f"cannot write {path}: {error.strerror}") from error
+        if path is not None:
+            write_output(path, render(report), folder=True)
 
 
 def _print(report: GateReport, form: str) -> None:
     from cspbench.gating.render.terminal import print_report
 
     if form == "json":
-        click.echo(json.dumps(report.as_dict(), allow_nan=False))
+        show(json.dumps(report.as_dict(), allow_nan=False))
     else:
         print_report(report, form)
 
@@ -139,7 +136,7 @@ def _self_test(
 
     result = run_self_test(suite, only, reporter.report, allow_code=allow_code)
     if form == "json":
-        click.echo(json.dumps(result.as_dict(), allow_nan=False))
+        show(json.dumps(result.as_dict(), allow_nan=False))
     else:
         print_self_test(result, form)
     return result.exit_code

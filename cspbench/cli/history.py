@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from cspbench.cli.options import emit, results_option, table_options
+from cspbench.core.output import say
 
 
 @click.command()
@@ -26,10 +27,10 @@ def command(patterns: tuple[str, ...], form: str, out: Path | None, results: Pat
     numbers = dict.fromkeys(("latency_ms", "latency_ms_low", "latency_ms_high"), ".3f")
     emit(frame, form, out, numbers)
     if not has_ruptures():
-        click.echo("no change points: pip install ruptures", err=True)
+        say("no change points: pip install ruptures", err=True)
         return
     if form == "table":
         for sentence in change_sentences(frame):
-            click.echo(f"new level: {sentence}")
+            say(f"new level: {sentence}")
     if frame["change_point"].isna().all():
-        click.echo(f"no change points: fewer than {FEWEST_RUNS} runs of each case", err=True)
+        say(f"no change points: fewer than {FEWEST_RUNS} runs of each case", err=True)

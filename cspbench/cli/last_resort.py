@@ -13,9 +13,8 @@ import sys
 from pathlib import Path
 from typing import TextIO
 
-import click
-
 import cspbench
+from cspbench.core.output import say, show
 from cspbench.core.statuses import ExitCode
 
 #: Of a write to what takes no more. An error of a file that is named comes with that name instead.
@@ -27,7 +26,7 @@ _LONGEST_MESSAGE = 300
 def print_error(text: str) -> None:
     """Print a line on standard error; where that fails, the exit code must do."""
     with contextlib.suppress(OSError):
-        click.echo(text, err=True)
+        say(text, err=True)
 
 
 def exit_code_of(error: BaseException) -> ExitCode:
@@ -70,19 +69,15 @@ def _reader_left() -> bool:
 
 
 def _report_fault(error: BaseException, kept: str) -> None:
-    from cspbench.core.text import printable
-
     what = " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
     if len(what) > _LONGEST_MESSAGE:
         what = f"{what[:_LONGEST_MESSAGE]}..."
     text = _report(error)
     place = _write(text)
     where = "follows" if place is None else f"is in {place}"
-    print_error(
-        printable(f"error: cspbench failed unexpectedly: {what}; the traceback {where}{kept}")
-    )
+    print_error(f"error: cspbench failed unexpectedly: {what}; the traceback {where}{kept}")
     if place is None:
-        print_error(text)
+        show(text, err=True)
 
 
 def _report(error: BaseException) -> str:
@@ -108,6 +103,7 @@ def _write(text: str) -> Path | None:
     import tempfile
 
     from cspbench.core.cache import cache_folder, make_cache_folder
+    from cspbench.core.text import inert
     from cspbench.errors import InputError
 
     for in_cache in (True, False):
@@ -119,6 +115,6 @@ def _write(text: str) -> Path | None:
                 "w", prefix="cspbench-error-", suffix=".txt", dir=folder, encoding="utf-8",
                 errors="replace", delete=False,
             ) as file:  # fmt: skip
-                file.write(text)
+                file.write(inert(text))
             return Path(file.name)
     return None

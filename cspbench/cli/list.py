@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from cspbench.cli.options import emit, emit_text, results_option, table_options
+from cspbench.core.output import say
 from cspbench.core.text import matches
 
 Row = dict[str, Any]
@@ -176,7 +177,7 @@ def command(kind: str, pattern: str, form: str, out: Path | None, results: Path)
         emit_text(json.dumps(rows, indent=1), out)
         return
     if not rows:
-        click.echo(f"no {kind} match {pattern!r}" if pattern != "*" else f"no {kind}", err=True)
+        say(f"no {kind} match {pattern!r}" if pattern != "*" else f"no {kind}", err=True)
         return
     import pandas as pd
 

@@ -12,6 +12,7 @@ import click
 
 import cspbench
 from cspbench.cli.last_resort import drop_unwritten, exit_code_of, print_error
+from cspbench.core.output import inert_streams
 from cspbench.core.statuses import ExitCode
 from cspbench.errors import BusyError, InputError
 
@@ -92,10 +93,11 @@ def main(arguments: list[str] | None = None) -> None:
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     if "_CSPBENCH_COMPLETE" in os.environ:  # a shell asks what can follow
         cli.main(prog_name="cspbench")
-    try:
-        code = _run(arguments)
-    except BaseException as error:
-        code = exit_code_of(error)
+    with inert_streams():
+        try:
+            code = _run(arguments)
+        except BaseException as error:
+            code = exit_code_of(error)
     drop_unwritten()
     sys.exit(code)
 
@@ -120,7 +122,8 @@ def _run(arguments: list[str] | None) -> int:
         print_error(f"error: {error}")
         return ExitCode.NOT_MEASURED
     except (click.Abort, KeyboardInterrupt):
-        print_error("\ninterrupted")  # below the terminal's ^C
+        print_error("")  # below the terminal's ^C
+        print_error("interrupted")
         return ExitCode.INTERRUPTED
     return result if isinstance(result, int) else ExitCode.OK
 

@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
-
 from cspbench.cli.options import parse_overrides
+from cspbench.core.output import say
 from cspbench.core.statuses import ExitCode
 from cspbench.errors import InputError, StoreError
 
@@ -47,7 +46,7 @@ def stoppable(reporter: Reporter, result: RunResult) -> Iterator[Display]:
     except KeyboardInterrupt:
         result.stopped = ExitCode.INTERRUPTED
     except StoreError as error:
-        click.echo(f"error: {error}", err=True)
+        say(f"error: {error}", err=True)
         result.stopped = ExitCode.NOT_MEASURED
     finally:
         display.close()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cspbench.core.files import RESULTS
+from cspbench.core.output import say, show
 from cspbench.errors import InputError
 from cspbench.views.formats import FORMATS, PRINTED, render, write, write_text
 
@@ -112,7 +113,7 @@ def folder_was_out(new: str) -> Callable[[Callable[..., Any]], Callable[..., Any
         def with_old_name(*args: Any, old: Path | None, **options: Any) -> Any:
             if old is not None:
                 reporter = options.get("reporter")
-                report = reporter.report if reporter else functools.partial(click.echo, err=True)
+                report = reporter.report if reporter else functools.partial(say, err=True)
                 report(f"--out is deprecated and goes with the next release: use --{new}")
                 options[new] = old
             return command(*args, **options)
@@ -180,10 +181,10 @@ def load_runs(names: Sequence[str], results: Path) -> list[Run]:
 def emit_text(text: str, out: Path | None) -> None:
     """Print a text, or write it to ``out`` and say where it is."""
     if out is None:
-        click.echo(text)
+        show(text)
     else:
         write_text(text, out)
-        click.echo(str(out))
+        say(str(out))
 
 
 def emit(
@@ -196,9 +197,9 @@ def emit(
     """Print a frame, or write it to ``out``; the other arguments are those of formats.render."""
     if out is not None:
         write(frame, form, out)
-        click.echo(str(out))
+        say(str(out))
     else:
-        click.echo(render(frame, form, numbers, low_priority))
+        show(render(frame, form, numbers, low_priority), headed=form == "table")
 
 
 def emit_cases(run: Run, form: str, out: Path | None = None) -> None:
@@ -218,6 +219,6 @@ def emit_cases(run: Run, form: str, out: Path | None = None) -> None:
         emit(timed.drop(columns=[] if len(set(timed["status"])) > 1 else "status"), form, None,
              numbers, case_low_priority())  # fmt: skip
     if len(timed) and len(reasons):
-        click.echo("")
+        say("")
     if len(reasons):
         emit(reasons, form, None)

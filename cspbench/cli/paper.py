@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cspbench.cli.options import emit, results_option, table_options
+from cspbench.core.output import say
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -57,9 +58,9 @@ def command(
         below = (", ".join(f"{count} {verdict}" for verdict, count in counts.items()),)
     emit(frame, form, out)
     if form == "table" and out is None:
-        click.echo("")
+        say("")
         for line in below:
-            click.echo(line)
+            say(line)
 
 
 def _load(names: Sequence[str], results: Path) -> list[Run]:

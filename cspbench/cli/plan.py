@@ -18,7 +18,7 @@ from cspbench.cli.options import (
     set_option,
     table_options,
 )
-from cspbench.core.text import printable
+from cspbench.core.output import Styled, say
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -113,18 +113,18 @@ def _print(
     for planned in plan.cases:
         if planned.status is None:
             place = placements.get(planned.id, "ready")
-            rows.append((printable(planned.id), place, f"{seconds[planned.id]:.0f} s"))
+            rows.append((planned.id, place, f"{seconds[planned.id]:.0f} s"))
         else:
             note = f"{planned.status} ({reasons.index(planned.reason) + 1})"
-            rows.append((printable(planned.id), note, "-"))
+            rows.append((planned.id, note, "-"))
     first, second, third = (max(map(len, column)) for column in zip(*rows, strict=True))
     for number, (case, here, about) in enumerate(rows):
         line = f"{case:{first}}  {here:{second}}  {about:>{third}}"
-        click.echo(click.style(line, bold=number == 0, dim=about == "-"))
+        say(Styled(line, "bold" if number == 0 else "dim" if about == "-" else ""))
     for number, reason in enumerate(reasons, start=1):
-        click.echo(f"({number}) {printable(reason)}")
+        say(f"({number}) {reason}")
     for text in plan.suite.notes:
-        click.echo(f"note: {printable(text)}")
+        say(f"note: {text}")
     earlier = f"from earlier runs for {known} of {len(seconds)} cases, else " if known else ""
     where, longest = "here", sum(seconds.values())
     if placements:  # boards work side by side: the busiest decides
@@ -136,7 +136,7 @@ def _print(
     measure = plan.suite.measure
     budget = measure.budget_seconds
     spent = "" if budget is None else f", budget {budget / 60:.1f} min"
-    click.echo(
+    say(
         f"{plan.suite.name}: {len(plan.runnable)} of {len(plan.cases)} cases can run {where}, "
         f"about {longest / 60:.1f} min for {measure.rounds} rounds{spent} "
         f"({earlier}from the time bounds)"

@@ -12,10 +12,9 @@ from dataclasses import asdict
 from statistics import median
 from typing import TYPE_CHECKING, Any, Protocol
 
-import click
-
 from cspbench.cli.reporter import Reporter
-from cspbench.core.text import printable
+from cspbench.core.output import guard_streams, raw_stderr, say
+from cspbench.core.text import inert, printable
 from cspbench.jobs.spec import JOBS, Policy
 from cspbench.jobs.time import TimeResult
 from cspbench.machine.sensors.proc import between, read_cpu_times
@@ -42,7 +41,7 @@ class Display(Progress, Protocol):
 def launch_text(launch: Launch) -> str:
     """What a launch found, in a few words."""
     if not launch.good:
-        return f"{launch.status}: {printable(launch.reason)}"
+        return f"{launch.status}: {launch.reason}"
     flags = f" [{', '.join(launch.flags)}]" if launch.flags else ""
     return f"{JOBS.get(launch.job).found(launch.result)}{flags}"
 
@@ -94,7 +93,7 @@ class Lines(Silent):
 
     def preparing(self, model: str, done: int, total: int) -> None:
         """A model is being exported."""
-        click.echo(f"preparing {done + 1}/{total} {printable(model)}", err=True)
+        say(f"preparing {done + 1}/{total} {model}", err=True)
 
     def started(self, plan: Plan, launches: int) -> None:
         """Remember how much there is to do."""
@@ -102,23 +101,23 @@ class Lines(Silent):
         self._cases, self._rounds = len(plan.runnable), plan.suite.measure.rounds
         skipped = len(plan.cases) - self._cases
         text = f"{plan.suite.name}: {self._cases} cases, {launches} launches"
-        click.echo(text + (f", {skipped} cases not runnable here" if skipped else ""), err=True)
+        say(text + (f", {skipped} cases not runnable here" if skipped else ""), err=True)
 
     def launched(self, launch: Launch, left: int) -> None:
         """Tell what stands now: a failure, a measured case, the end of a round."""
         if not launch.good:
-            click.echo(f"{printable(launch.case)}: {launch_text(launch)}", err=True)
+            say(f"{launch.case}: {launch_text(launch)}", err=True)
         elif isinstance(launch.result, TimeResult):
             medians = self._found.setdefault(launch.case, [])
             medians.append(launch.result.median_ms)
             if len(medians) == self._rounds:  # a disturbed launch may still be repeated
-                click.echo(f"{printable(launch.case)}: {_case_text(medians)}", err=True)
+                say(f"{launch.case}: {_case_text(medians)}", err=True)
         if not _counts(launch):
             return
         self._done += 1
         if left and self._cases and self._done % self._cases == 0:
             parts = [f"{self._done} of {self._done + left} launches", self._left(left)]
-            click.echo(f"  {', '.join(filter(None, [*parts, self._noise.text()]))}", err=True)
+            say(f"  {', '.join(filter(None, [*parts, self._noise.text()]))}", err=True)
 
     def _left(self, left: int) -> str:
         return f"{duration_text((time.monotonic() - self._start) / self._done * left)} left"
@@ -133,13 +132,13 @@ class LaunchLines(Lines):
     def launched(self, launch: Launch, left: int) -> None:
         """Print what it found, when all will be done, and what disturbed it."""
         if not _counts(launch):
-            click.echo(f"{printable(launch.case)}: {launch_text(launch)}", err=True)
+            say(f"{launch.case}: {launch_text(launch)}", err=True)
             return
         self._done += 1
         seconds = (time.monotonic() - self._start) / self._done * left
-        click.echo(
+        say(
             f"[{self._done}/{self._done + left}, {seconds:.0f} s left] "
-            f"{printable(launch.case)}: {launch_text(launch)}{_details(launch)}",
+            f"{launch.case}: {launch_text(launch)}{_details(launch)}",
             err=True,
         )
 
@@ -175,9 +174,16 @@ class Bar(Silent):
             TimeElapsedColumn,
             TimeRemainingColumn,
         )
+        from rich.segment import Segment
         from rich.text import Text
 
         noise = Noise()
+
+        class InertConsole(Console):
+            def render(self, renderable: Any, options: Any = None) -> Iterable[Segment]:
+                """What is drawn, its text inert; the sequences around it are rich's."""
+                for one in super().render(renderable, options):
+                    yield one if one.control else Segment(inert(one.text), one.style)
 
         class WithCase(Progress):
             now = ""
@@ -186,7 +192,7 @@ class Bar(Silent):
                 """The bar and the line below it, which is cut where the terminal ends."""
                 yield self.make_tasks_table(self.tasks)
                 text = "  ".join(filter(None, (noise.text(), self.now)))
-                yield Text(text, no_wrap=True, overflow="ellipsis")
+                yield Text(printable(text), no_wrap=True, overflow="ellipsis")
 
         self._medians: dict[str, list[float]] = {}
         self._done = 0
@@ -197,21 +203,25 @@ class Bar(Silent):
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
-            console=Console(stderr=True),
+            console=InertConsole(file=raw_stderr(), stderr=True),
             refresh_per_second=_FRAMES_A_SECOND,
             transient=True,
         )
         self._task = self._bar.add_task("", total=None, start=False)
 
+    def _start(self) -> None:
+        self._bar.start()
+        guard_streams()  # rich puts its own streams in their place until the bar stops
+
     def preparing(self, model: str, done: int, total: int) -> None:
         """Show which model is being exported."""
-        self._bar.start()  # not before: we may have waited for another run, and said so
-        self._bar.now = printable(model)
+        self._start()  # not before: we may have waited for another run, and said so
+        self._bar.now = model
         self._bar.update(self._task, description="preparing", completed=done, total=total)
 
     def started(self, plan: Plan, launches: int) -> None:
         """Start the bar of launches."""
-        self._bar.start()
+        self._start()
         self._done, self._bar.now = 0, ""
         self._bar.reset(self._task, total=launches, description=printable(plan.suite.name))
 
@@ -219,7 +229,7 @@ class Bar(Silent):
         """Show the case with the median of its launches so far."""
         seen = self._medians.get(case_id)
         so_far = f" {median(seen):.2f} ms so far" if seen else ""
-        self._bar.now = f"{printable(case_id)}{so_far}"
+        self._bar.now = f"{case_id}{so_far}"
 
     def taking_turns(self, case_ids: Sequence[str]) -> None:
         """Show how many cases live together."""
@@ -230,8 +240,8 @@ class Bar(Silent):
         if isinstance(launch.result, TimeResult):
             self._medians.setdefault(launch.case, []).append(launch.result.median_ms)
         elif not launch.good:
-            text = f"{printable(launch.case)}: {launch_text(launch)}"
-            self._bar.console.print(text, markup=False, highlight=False)
+            text = f"{launch.case}: {launch_text(launch)}"
+            self._bar.console.print(printable(text), markup=False, highlight=False)
         if _counts(launch):
             self._done += 1
             self._bar.update(self._task, completed=self._done, total=self._done + left)

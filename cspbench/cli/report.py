@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from cspbench.cli.options import REPORTS, load_runs, results_option
+from cspbench.core.output import say
 
 
 @click.command(name="report")
@@ -26,4 +27,4 @@ def command(runs: tuple[str, ...], out: Path | None, results: Path) -> None:
 
     loaded = load_runs(runs, results)
     names = "+".join(run.name for run in loaded)
-    click.echo(str(write_report(loaded, out or REPORTS / f"{names}.html")))
+    say(str(write_report(loaded, out or REPORTS / f"{names}.html")))

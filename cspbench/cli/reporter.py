@@ -9,14 +9,14 @@ from __future__ import annotations
 import datetime
 import functools
 import json
-import sys
 from collections.abc import Callable
 from typing import Any, TextIO
 
 import click
 
 from cspbench.cli.options import at_most_one
-from cspbench.core.text import printable
+from cspbench.core.files import no_follow
+from cspbench.core.output import event_stream, say
 from cspbench.errors import InputError
 
 
@@ -40,7 +40,7 @@ class Reporter:
         """Print a line."""
         self.event("message", text=text)
         if not self.quiet:
-            click.echo(printable(text), err=True)
+            say(text, err=True)
 
     def event(self, kind: str, **fields: Any) -> None:
         """Log an event with the time at which it happened."""
@@ -73,9 +73,9 @@ def reporter_options(command: Callable[..., Any]) -> Callable[..., Any]:
         if log_json is None:
             return command(*args, reporter=Reporter(quiet=quiet, verbose=verbose), **options)
         if log_json == "-":
-            return command(*args, reporter=Reporter(quiet=True, log=sys.stderr), **options)
+            return command(*args, reporter=Reporter(quiet=True, log=event_stream()), **options)
         try:
-            file = open(log_json, "a", encoding="utf-8")  # noqa: SIM115 - closed below
+            file = open(log_json, "a", encoding="utf-8", opener=no_follow)  # noqa: SIM115
         except OSError as error:
             raise InputError(f"cannot write {log_json}: {error.strerror}") from error
         with file:

@@ -27,6 +27,7 @@ from cspbench.cli.options import (
     set_option,
 )
 from cspbench.cli.reporter import Reporter, reporter_options
+from cspbench.core.output import say, show
 from cspbench.core.statuses import ExitCode, exit_code_for
 from cspbench.errors import InputError, noting
 
@@ -150,7 +151,7 @@ def _end(result: RunResult, reports: Path, form: str, reporter: Reporter) -> Exi
     except InputError as error:
         if stopped is None:
             raise
-        click.echo(f"error: {error}", err=True)
+        say(f"error: {error}", err=True)
         return stopped
     return measured if stopped is None else stopped
 
@@ -168,13 +169,13 @@ def _finish(paths: Sequence[Path], reports: Path, form: str, reporter: Reporter)
         "finished", runs=[str(path) for path in paths], report=str(report), code=int(code)
     )
     if form == "json":
-        click.echo(json.dumps(summary(runs, report), allow_nan=False))
+        show(json.dumps(summary(runs, report), allow_nan=False))
     else:
         print_runs(runs, form)
-        click.echo("")
+        say("")
         for run in runs:
-            click.echo(f"run     {run.path}")
-        click.echo(f"report  {report}")
+            say(f"run     {run.path}")
+        say(f"report  {report}")
     return code
 
 

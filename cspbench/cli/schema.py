@@ -6,10 +6,12 @@ import json
 
 import click
 
+from cspbench.core.output import show
+
 
 @click.command()
 def command() -> None:
     """Print the JSON Schema of suite files."""
     from cspbench.suite.json_schema import json_schema
 
-    click.echo(json.dumps(json_schema(), indent=1))
+    show(json.dumps(json_schema(), indent=1))

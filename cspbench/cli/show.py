@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from cspbench.cli.options import at_most_one, emit, emit_cases, results_option, table_options
+from cspbench.core.output import say
 
 
 @click.command()
@@ -37,7 +38,7 @@ def command(
 
     stored = load(find_run(run, results), relative_to)
     for problem in stored.stored.problems:
-        click.echo(f"warning: {problem}", err=True)
+        say(f"warning: {problem}", err=True)
     wide = form in ("json", "csv", "parquet")
     if not (samples or layers or layer_times or launches or ratios):
         if wide:

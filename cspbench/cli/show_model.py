@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cspbench.cli.options import allow_code_option, emit, format_option
+from cspbench.core.output import say, show
 
 if TYPE_CHECKING:
     from cspbench.analysis.record import Analysis
@@ -41,25 +42,25 @@ def command(model_id: str, form: str, allow_code: bool) -> None:
     if form == "json":
         about = {"id": str(full), "summary": spec.summary, "source": spec.source,
                  "confidence": spec.confidence}  # fmt: skip
-        click.echo(json.dumps({**about, "stages": stages, "published": compared}, indent=1))
+        show(json.dumps({**about, "stages": stages, "published": compared}, indent=1))
         return
     _head(str(full), spec, analysis)
     _print(stages, form)
-    click.echo("")
+    say("")
     if compared:
         _print(compared, form)
     else:
-        click.echo("published numbers: not found")
+        say("published numbers: not found")
 
 
 def _head(model: str, spec: ModelSpec, analysis: Analysis) -> None:
     from cspbench.models.spec import CONFIDENCE
 
-    click.echo(f"{model}: {spec.summary}")
-    click.echo(f"source: {spec.source}")
-    click.echo(f"confidence: {spec.confidence} ({CONFIDENCE[spec.confidence]})")
+    say(f"{model}: {spec.summary}")
+    say(f"source: {spec.source}")
+    say(f"confidence: {spec.confidence} ({CONFIDENCE[spec.confidence]})")
     totals = analysis.totals
-    click.echo(
+    say(
         f"{totals['params'] / 1e6:.3f} M parameters, {totals['macs'] / 1e9:.3f} GMACs, "
         f"{totals['bflops']:.3f} BFLOPs (the paper's), computed\n"
     )

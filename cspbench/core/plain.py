@@ -33,13 +33,13 @@ def parse_plain(text: str) -> Any:
 
 
 def without_surrogates(value: Any) -> Any:
-    """Replace halves of surrogate pairs, which JSON can hold and UTF-8 cannot.
+    """Replace halves of surrogate pairs, which JSON can hold and UTF-8 cannot, by their escapes.
 
     Raises:
         RecursionError: the value is nested too deeply.
     """
     if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode()
+        return value.encode("utf-8", "backslashreplace").decode()
     if isinstance(value, list):
         return [without_surrogates(one) for one in value]
     if isinstance(value, dict):

@@ -1,13 +1,25 @@
-"""Text helpers: patterns of ids, nearest names, printable text, percentages."""
+r"""Text helpers: patterns of ids, nearest names, inert text, percentages.
+
+Text is inert if it shows what it is and does nothing else. Names, reasons and logs come from
+strangers, so every character that controls a terminal, hides, or turns the writing direction is
+shown as its escape (``\u202e``); every visible character of any script stays. ``core/output.py``
+and ``core/files.py`` apply this to all that leaves, whoever wrote it; ``printable`` is for text
+that must stay on one line, or whose width counts.
+"""
 
 from __future__ import annotations
 
 import difflib
+import functools
 import re
+import unicodedata
 from collections.abc import Iterable
 
-#: Control characters, line separators, bidirectional overrides, halves of a surrogate pair.
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+#: Invisible characters that Unicode counts among letters and marks: joiners, fillers, selectors.
+_INVISIBLE = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180d\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
+)
+_SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
 def nearest(name: str, valid: list[str]) -> str:
@@ -37,8 +49,34 @@ def first_line(error: Exception, most: int = 300) -> str:
 
 
 def printable(text: str) -> str:
-    """Replace control characters, so that no name can control the terminal."""
-    return _CONTROL.sub("�", text)
+    """Inert text on one line: a line end is shown as its escape, too."""
+    if text.isascii() and text.isprintable():  # most names are, and tables have many
+        return text
+    return _escaped(text)
+
+
+def inert(text: str) -> str:
+    """Inert text that keeps its lines."""
+    return _escaped(text, kept="\n")
+
+
+def _escaped(text: str, kept: str = "") -> str:
+    hidden = "".join(one for one in set(text) if _visible(one) != one and one not in kept)
+    if not hidden:
+        return text
+    # In a page of megabytes a table of characters takes far longer than a search for these.
+    return re.sub(f"[{re.escape(hidden)}]", lambda found: _visible(found[0]), text)
+
+
+@functools.lru_cache(maxsize=4096)
+def _visible(character: str) -> str:
+    """The character if it can be seen or is a space, else its escape, as JSON writes it."""
+    # Not printable: Cc, Cf, Cs, Co, Cn, Zl, Zp, and Zs other than " ".
+    seen = character.isprintable() or unicodedata.category(character) == "Zs"
+    if seen and not _INVISIBLE.match(character):
+        return character
+    number = ord(character)
+    return _SHORT.get(character) or (f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}")
 
 
 def percent(share: float, digits: int = 0, *, signed: bool = False, minus: str = "-") -> str:

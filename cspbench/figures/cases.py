@@ -6,7 +6,6 @@ Light: works on the plain text of a case frame and on the registry of models.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -23,16 +22,11 @@ if TYPE_CHECKING:
 Row = Mapping[Any, Any]
 T = TypeVar("T")
 LABEL_LENGTH = 44
-_DIRECTION = re.compile(r"[\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
 def plain(text: object) -> str:
-    """Text that any file can hold and that shows what it is.
-
-    Control characters, half characters and those that turn the writing direction are replaced.
-    """
-    visible = _DIRECTION.sub("�", printable(str(text)))
-    return visible.encode("utf-8", "replace").decode("utf-8")
+    """Text that any file can hold and that shows what it is, on one line."""
+    return printable(str(text))
 
 
 def shorten(text: str, length: int = LABEL_LENGTH) -> str:

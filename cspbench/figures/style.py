@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec
 
+from cspbench.core.files import write_output
 from cspbench.figures import svg as svg_files
 
 if TYPE_CHECKING:
@@ -152,14 +153,18 @@ def svg_bytes(figure: Figure, name: str) -> bytes:
 
 
 def save(figure: Figure, name: str, folder: Path, title: str = "") -> tuple[Path, Path]:
-    """Write ``name.svg`` (light and dark) and ``name.png`` (white ground); return both paths."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write ``name.svg`` (light and dark) and ``name.png`` (white ground); return both paths.
+
+    Raises:
+        InputError: one cannot be written.
+    """
     svg, png = folder / f"{name}.svg", folder / f"{name}.png"
-    svg.write_text(
-        svg_files.standalone(svg_bytes(figure, name), name, title or name), encoding="utf-8"
-    )
+    page = svg_files.standalone(svg_bytes(figure, name), name, title or name)
+    write_output(svg, page, folder=True)
+    image = io.BytesIO()
     with house_style():
-        figure.savefig(png, format="png", dpi=160, facecolor="white", metadata={"Software": None})
+        figure.savefig(image, format="png", dpi=160, facecolor="white", metadata={"Software": None})
+    write_output(png, image.getvalue())
     return svg, png
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from cspbench.artifacts.spec import ARTIFACTS, REFERENCE_SUFFIX
 from cspbench.core.cache import cache_folder, make_cache_folder
-from cspbench.core.files import file_digest
+from cspbench.core.files import file_digest, no_follow, open_input, write_whole
 from cspbench.errors import CspbenchError
 
 #: How much of a file one message carries.
@@ -76,7 +76,7 @@ def pair(artifact: Path, reference: Path) -> tuple[Item, Item]:
 def chunks(path: Path, size: int = CHUNK_BYTES) -> Iterator[tuple[int, bytes]]:
     """Offset and bytes of each part of a file; one empty part of an empty file."""
     offset = 0
-    with path.open("rb") as file:
+    with open_input(path) as file:
         while chunk := file.read(size):
             yield offset, chunk
             offset += len(chunk)
@@ -131,13 +131,13 @@ class Store:
         with self._lock:
             make_cache_folder(self._folder)
             if offset == 0:
-                part.write_bytes(b"")
+                write_whole(part, b"")
             size = part.stat().st_size if part.exists() else 0
             if size != offset or offset + len(data) > item.size:
                 raise WrongContent(
                     f"a part of {item.digest[:12]} at {offset} does not follow {size} bytes"
                 )
-            with part.open("ab") as file:
+            with open(part, "ab", opener=no_follow) as file:
                 file.write(data)
             if offset + len(data) < item.size:
                 return False

@@ -13,12 +13,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from cspbench.core.files import open_input
 from cspbench.errors import InputError
 from cspbench.fleet.security import check_address, is_loopback
 
 KEYS = ("class", "arguments", "workers", "wait_seconds")
 PRELOAD = "cspbench.fleet.agent"
 WAIT_SECONDS = 300.0
+#: A cluster file is far smaller.
+MAX_BYTES = 1 << 20
 
 
 def read_cluster(path: Path) -> dict[str, Any]:
@@ -31,7 +34,8 @@ def read_cluster(path: Path) -> dict[str, Any]:
     from ruamel.yaml.error import YAMLError
 
     try:
-        content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+        with open_input(path) as file:
+            content = YAML(typ="safe", pure=True).load(file.read(MAX_BYTES).decode())
     except (OSError, UnicodeDecodeError, YAMLError) as error:
         raise InputError(f"{path}: cannot be read as YAML: {str(error).splitlines()[0]}") from None
     if not isinstance(content, dict) or not isinstance(content.get("class"), str):

@@ -20,6 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from cspbench.core.cache import cache_folder, make_cache_folder
+from cspbench.core.files import open_input
 from cspbench.core.git import repository_of, tree_of
 from cspbench.errors import InputError
 from cspbench.gating.sides import SideRequest
@@ -95,7 +96,8 @@ def changed_locks(base: Path, head: Path) -> list[str]:
 
     def content(path: Path) -> bytes | None:
         try:
-            return path.read_bytes()
+            with open_input(path) as file:
+                return file.read()
         except OSError:
             return None
 

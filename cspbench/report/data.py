@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cspbench.core.statuses import FLAGS
+from cspbench.core.text import inert
 from cspbench.figures.cases import plain
 from cspbench.figures.published import everything_of, published_by_model
 from cspbench.jobs.time import TimeResult
@@ -64,10 +65,21 @@ def page_data(runs: Sequence[Run], rows: Sequence[CaseRow], stem: str) -> Json:
 
 def to_script(data: Json) -> str:
     """JSON that can stand in a script element: no ``<``, ``>`` or ``&``, ASCII only."""
-    text = json.dumps(data, separators=(",", ":"), allow_nan=False)
+    text = json.dumps(_inert(data), separators=(",", ":"), allow_nan=False)
     for sign in "<>&":
         text = text.replace(sign, f"\\u{ord(sign):04x}")
     return text
+
+
+def _inert(value: Any) -> Any:
+    """The same values, their texts and names inert: the script shows them as they are."""
+    if isinstance(value, str):
+        return inert(value)
+    if isinstance(value, dict):
+        return {inert(str(key)): _inert(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_inert(one) for one in value]
+    return value
 
 
 def _run(run: Run) -> Json:

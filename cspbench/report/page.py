@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 import cspbench
-from cspbench.core.files import write_whole
+from cspbench.core.files import write_output
+from cspbench.core.text import inert
 from cspbench.errors import InputError
 from cspbench.figures.cases import plain
 from cspbench.figures.spec import FIGURES
@@ -61,11 +62,7 @@ def write_report(runs: Sequence[Run], path: Path) -> Path:
         raise InputError("a report needs at least one run")
     with without_collections():  # they would look through all samples again and again
         page = render(runs, path.stem)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, page.encode("utf-8", "replace"))
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror}") from error
+    write_output(path, page, folder=True)
     return path
 
 
@@ -134,6 +131,7 @@ def _environment(names: Mapping[str, Any]) -> jinja2.Environment:
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=lambda value: inert(value) if type(value) is str else value,
     )
     environment.filters["breakable"] = breakable
     environment.globals.update(names)

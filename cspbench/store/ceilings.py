@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from cspbench.core.cache import cache_folder, make_cache_folder
-from cspbench.core.files import write_whole
+from cspbench.core.files import open_input, write_whole
 from cspbench.jobs.ceilings import Ceilings
 from cspbench.machine.comparability import Use, identity
 from cspbench.machine.facts import fingerprint
@@ -65,7 +65,8 @@ def known_ceilings(
 ) -> Ceilings | None:
     """Ceilings measured earlier on this machine, or on one with ``facts``; None without any."""
     try:
-        return Ceilings(**json.loads(entry(device, threads, facts).read_text(encoding="utf-8")))
+        with open_input(entry(device, threads, facts)) as file:
+            return Ceilings(**json.load(file))
     except (OSError, ValueError, TypeError):
         return None
 

@@ -11,7 +11,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from cspbench.core.files import write_whole
+from cspbench.core.files import no_follow, refuse_link, write_whole
+from cspbench.errors import InputError
 from cspbench.store.rundir import (
     LAUNCHES_FILE,
     check_analyses,
@@ -56,10 +57,24 @@ def check(path: Path) -> FsckReport:
 
 
 def repair(path: Path) -> int:
-    """Move damaged lines out of ``launches.jsonl``; return how many."""
+    """Move damaged lines out of ``launches.jsonl``; return how many.
+
+    Raises:
+        InputError: a file of the run is no regular file, or cannot be written.
+    """
+    try:
+        return _repair(path)
+    except OSError as error:
+        raise InputError(f"cannot repair {path}: {error.strerror or error}") from error
+
+
+def _repair(path: Path) -> int:
     file = path / LAUNCHES_FILE
+    refuse_link(path)
+    with open(file, "rb", opener=no_follow) as lines:
+        content = lines.read()
     good, damaged = [], []
-    for line in file.read_bytes().split(b"\n"):
+    for line in content.split(b"\n"):
         if not line:
             continue
         try:
@@ -70,7 +85,7 @@ def repair(path: Path) -> int:
             good.append(line)
     if not damaged:
         return 0
-    with (path / DAMAGED_FILE).open("ab") as kept:
+    with open(path / DAMAGED_FILE, "ab", opener=no_follow) as kept:
         kept.write(b"".join(line + b"\n" for line in damaged))
         kept.flush()
         os.fsync(kept.fileno())

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic_core import from_json
 
-from cspbench.core.files import new_folder, no_follow, sync_directory, write_whole
+from cspbench.core.files import new_folder, no_follow, refuse_link, sync_directory, write_whole
 from cspbench.core.plain import without_surrogates
 from cspbench.errors import InputError, StoreError
 from cspbench.store.migrate import FORMAT, migrate
@@ -100,7 +100,15 @@ class RunDirectory:
         return read_run(self.path).meta
 
     def begin_session(self) -> None:
-        """Forget the facts of the last session: how many rounds its budget allowed."""
+        """Forget the facts of the last session: how many rounds its budget allowed.
+
+        Raises:
+            InputError: the run is a link to a directory elsewhere.
+        """
+        try:
+            refuse_link(self.path)
+        except OSError as error:
+            raise InputError(f"cannot continue {self.path}: {error.strerror}") from None
         self.meta.pop("rounds_in_budget", None)
 
     def update(self, change: Callable[[Json], object]) -> None:
@@ -382,5 +390,9 @@ def _is_run(path: Path) -> bool:
 
 
 def list_runs(out: Path) -> list[Path]:
-    """Run directories directly under ``out``, oldest first (names start with the time)."""
-    return sorted(path.parent for path in out.glob(f"*/{RUN_FILE}"))
+    """Run directories directly under ``out``, oldest first (names start with the time).
+
+    One that is a link is left out: it is read only by its name.
+    """
+    found = (path.parent for path in out.glob(f"*/{RUN_FILE}"))
+    return sorted(path for path in found if not path.is_symlink())

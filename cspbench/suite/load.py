@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from cspbench.core.files import open_input
 from cspbench.core.text import select
 from cspbench.errors import InputError
 from cspbench.suite.catalog import Catalog
@@ -60,7 +61,7 @@ def read_suite(path: Path) -> bytes:
     if path.is_dir():
         raise InputError(f"{path}: is a directory; name a suite file in it")
     try:
-        with path.open("rb") as file:
+        with open_input(path) as file:
             content = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
         raise InputError(f"{path}: no such suite file; see: cspbench list suites") from None

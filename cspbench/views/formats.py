@@ -6,6 +6,7 @@ Forms: ``table`` (terminal), ``json`` (records), ``csv``, ``md``, ``latex``, ``p
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
@@ -13,6 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cspbench.core.files import write_output
+from cspbench.core.markdown import markdown
 from cspbench.core.text import printable
 from cspbench.errors import InputError
 
@@ -27,11 +30,13 @@ _UNBOUNDED = 1000
 #: A table that would miss more columns than this folds its ids first.
 _LEFT_OUT_BEFORE_FOLDING = 3
 #: A spreadsheet takes a cell that starts with one of these for a formula.
-_FORMULA_START = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA_START = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
 
 def csv_cell(value: object) -> object:
     """Put an apostrophe before text that a spreadsheet would take for a formula."""
+    if isinstance(value, list):
+        value = ";".join(map(str, value))
     if not isinstance(value, str):
         return value
     return f"'{printable(value)}" if value.startswith(_FORMULA_START) else printable(value)
@@ -72,12 +77,12 @@ def write(frame: pd.DataFrame, form: str, path: Path) -> None:
     if form != "parquet":
         write_text(render(frame, form), path)
         return
+    content = io.BytesIO()
     try:
-        frame.to_parquet(path, index=False)
+        frame.to_parquet(content, index=False)
     except ImportError:
         raise InputError("parquet needs pyarrow: pip install pyarrow") from None
-    except OSError as error:  # pandas raises some of its own, without the system's words
-        raise InputError(f"cannot write {path}: {error.strerror or error}") from error
+    write_output(path, content.getvalue())
 
 
 def write_text(text: str, path: Path) -> None:
@@ -86,10 +91,7 @@ def write_text(text: str, path: Path) -> None:
     Raises:
         InputError: the file cannot be written.
     """
-    try:
-        path.write_text(f"{text}\n", encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror}") from error
+    write_output(path, f"{text}\n")
 
 
 def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
@@ -147,10 +149,11 @@ def text_table(
 
     from cspbench.views.table_width import GAP, fold_id, least_width, shown_columns
 
-    console = Console()
+    # Without colours: no text that a renderer returns may hold a sequence of a terminal.
+    console = Console(color_system=None)
     if not console.is_terminal and "COLUMNS" not in os.environ:
-        console = Console(width=_UNBOUNDED)
-    numbers, names = numbers or {}, [str(column) for column in columns]
+        console = Console(color_system=None, width=_UNBOUNDED)
+    numbers, names = numbers or {}, [printable(str(column)) for column in columns]
     cells = _readable(rows, columns, numbers, "-")
     by_column = [list(column) for column in zip(names, *cells, strict=True)]
     folds = [index > 0 and name not in numbers for index, name in enumerate(names)]
@@ -160,7 +163,7 @@ def text_table(
         by_column[0] = [fold_id(cell) for cell in by_column[0]]
         kept = shown_columns(by_column, folds, console.width, last)
     # Gaps are columns, since older versions of rich count padding into the least width.
-    table = Table(header_style="bold", box=None, padding=0)
+    table = Table(box=None, padding=0)
     for index in kept:
         if index:
             table.add_column(width=GAP)
@@ -186,21 +189,18 @@ def _json(frame: pd.DataFrame, numbers: dict[str, str]) -> str:  # noqa: ARG001 
 
 
 def _csv(frame: pd.DataFrame, numbers: dict[str, str]) -> str:  # noqa: ARG001 - exact values
-    joined = frame.map(
-        lambda value: ";".join(map(str, value)) if isinstance(value, list) else value
-    )
-    return str(joined.map(csv_cell).to_csv(index=False)).rstrip("\n")
+    return str(frame.map(csv_cell).to_csv(index=False)).rstrip("\n")
 
 
 def _markdown(frame: pd.DataFrame, numbers: dict[str, str]) -> str:
     from tabulate import tabulate
 
     rows = [
-        [cell.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;") for cell in row]
+        [markdown(cell) for cell in row]
         for row in _readable(frame.to_dict(orient="records"), list(frame.columns), numbers, "")
     ]
-    headers = [str(column) for column in frame.columns]
-    align = ["right" if column in numbers else "left" for column in headers]
+    headers = [markdown(str(column)) for column in frame.columns]
+    align = ["right" if column in numbers else "left" for column in frame.columns]
     return str(tabulate(rows, headers, tablefmt="pipe", disable_numparse=True, colalign=align))
 
 

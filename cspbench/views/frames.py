@@ -306,7 +306,7 @@ def _case_row(record: Record, totals: dict[str, Any]) -> dict[str, Any]:
         "threads": case.threads,
         "board": case.board,
         "status": record.status.value,
-        "reason": _encodable(record.reason),
+        "reason": record.reason,
         "flags": list(record.flags),
         "latency_ms": latency.estimate if latency else None,
         "latency_ms_low": latency.low if latency else None,
@@ -372,11 +372,6 @@ def _add_ratios(rows: Sequence[dict[str, Any]], ratios: Sequence[dict[str, Any]]
             row["flags"] = [flag for flag in FLAGS if flag in {*row["flags"], "untrusted"}]
 
 
-def _encodable(text: str) -> str:
-    """Text that any file can hold: JSON can smuggle in half of a surrogate pair."""
-    return text.encode("utf-8", "replace").decode()
-
-
 def _scaled(value: float | None, unit: float) -> float | None:
     return None if value is None else value / unit
 
@@ -386,7 +381,7 @@ def _launch_row(launch: Launch, median_ms: float | None) -> dict[str, Any]:
     row = {column: getattr(launch, column) for column in LAUNCH_FACTS}
     row["status"] = launch.status.value
     row["flags"] = list(launch.flags)
-    row["reason"] = _encodable(launch.reason)
+    row["reason"] = launch.reason
     result = launch.result
     if not isinstance(result, TimeResult):
         return row

@@ -33,6 +33,7 @@ class CommandLine:
 
     folder: Path
     environment: dict[str, str]
+    script = str(SCRIPT)
 
     def start(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
         """Start a command and return the process."""

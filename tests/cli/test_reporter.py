@@ -1,7 +1,10 @@
 """What a command says while it measures: quiet, verbose, lines, bar and the log of events."""
 
+import contextlib
 import io
 import json
+import re
+import sys
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 
@@ -10,10 +13,13 @@ import pytest
 
 from cspbench.cli.progress import Bar, LaunchLines, Lines, Logged, Quiet, duration_text
 from cspbench.cli.reporter import Reporter, reporter_options
+from cspbench.core.output import inert_streams
 from cspbench.errors import InputError
+from tests.inertness import commands, hidden
 from tests.launches import stored_launch
 
 CASE = "peleenet@64/opencv-cpu/b1/t1"
+EVIL = "::error::a\x1b[31m\x1b]0;owned\x07 \u202egnp\u200b\n::stop-commands::b\n##[error]c"
 
 
 @dataclass
@@ -81,6 +87,37 @@ def test_quiet_says_nothing_and_the_bar_leaves_nothing_behind_but_failures(capsy
     assert "crashed: SIGSEGV" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("shown", [Lines, LaunchLines, Bar])
+def test_no_display_lets_a_stranger_drive_the_terminal(shown, monkeypatch):
+    """The bar draws with sequences of its own, so that those of the stranger are looked for."""
+
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "500")
+    out, err = Terminal(), Terminal()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), inert_streams():
+        display = shown()
+        display.preparing(EVIL, 0, 1)
+        plan = Plan()
+        plan.suite.name = EVIL
+        display.started(plan, 2)
+        display.launching(EVIL)
+        print(EVIL)  # a library, below a bar
+        print(EVIL, file=sys.stderr)
+        display.launched(launch(0, status="crashed", reason=EVIL), 1)
+        display.launched(launch(10.0), 0)
+        display.close()
+    for stream in (out, err):
+        text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", stream.getvalue())  # of this form are rich's
+        assert not hidden(text, kept="\n\r")
+        assert "31m" not in stream.getvalue().replace(r"\u001b[31m", "")
+        assert shown is Bar or not commands(text)  # no log has a bar
+    assert r"\u202egnp" in err.getvalue()
+
+
 def test_every_event_is_one_line_of_json():
     log = io.StringIO()
     drive(Logged(Quiet(), Reporter(quiet=True, log=log)))
@@ -116,7 +153,7 @@ def said(capsys):
 
 
 def test_tell_goes_to_standard_error_made_harmless(said):
-    assert said() == ("result\n", "hello�[31m\n")
+    assert said() == ("result\n", "hello\\u001b[31m\n")
     assert said("--quiet") == ("result\n", "")
 
 

@@ -1,8 +1,11 @@
 """Text that several packages need."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from cspbench.core.text import percent
+from cspbench.core.text import inert, percent, printable
+from tests.inertness import GOOD, hidden
 
 
 @pytest.mark.parametrize(
@@ -17,3 +20,36 @@ from cspbench.core.text import percent
 )
 def test_shares_and_changes_in_percent(text, expected):
     assert text == expected
+
+
+# Inert text --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("x\x1b[2Jy\n", r"x\u001b[2Jy\n"),
+        ("a\u202eb", r"a\u202eb"),
+        ("a\u200b\u200d\ufeffb", r"a\u200b\u200d\ufeffb"),
+        ("\ud800\ue000\U000e0001", r"\ud800\ue000\U000e0001"),
+        ("\u3164\ufe0f", r"\u3164\ufe0f"),
+        (GOOD[0], GOOD[0]),
+        (GOOD[1], GOOD[1]),
+        ("[bold] \\u202e 1\u00a0000", "[bold] \\u202e 1\u00a0000"),
+    ],
+)
+def test_what_cannot_be_seen_is_shown_as_its_escape(text, shown):
+    assert printable(text) == shown
+
+
+def test_every_character_that_is_hidden_and_no_other_is_escaped():
+    """All of Unicode, as this Python knows it."""
+    for number in range(0x110000):
+        character = chr(number)
+        assert (printable(character) == character) == (not hidden(character, kept="")), number
+
+
+@given(st.text())
+def test_inert_text_is_printable_line_by_line(text):
+    assert inert(text).split("\n") == [printable(line) for line in text.split("\n")]
+    assert printable(printable(text)) == printable(text)

@@ -143,7 +143,7 @@ def test_a_mark_says_of_which_run_it_is_in_characters_that_xml_has() -> None:
     root = ET.fromstring(svg.inline(style.svg_bytes(draw(), "x"), "x", "t"))  # type: ignore[arg-type]
     marks = [element for element in root.iter() if "data-case" in element.attrib]
     assert {(mark.get("data-case"), mark.get("data-run")) for mark in marks} == {
-        ("a\ufffd", "r\ufffd"), ("b", None), ('"c\ufffd"', "<r>"),
+        (r"a\u0001", r"r\u001b"), ("b", None), (r'"c\ud800"', "<r>"),
     }  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 """``--cluster FILE.yaml``: one of Dask's cluster classes starts the boards."""
 
 import json
+import os
 import re
 
 import pytest
@@ -49,6 +50,12 @@ def test_a_wrong_file_is_refused(tmp_path, text, sentence):
     path.write_text(text)
     with pytest.raises(InputError, match=sentence):
         read_cluster(path)
+
+
+def test_a_named_pipe_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "cluster.yaml")
+    with pytest.raises(InputError, match="it is not a regular file"):
+        read_cluster(tmp_path / "cluster.yaml")
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from tests.gating.conftest import EXAMPLE, run_git
+from tests.inertness import Runner
 
 ROOT = Path(__file__).parents[2]
 ACTION = YAML(typ="safe").load(ROOT / "action.yml")
@@ -59,8 +60,11 @@ def gate_step(repository, runner, **inputs):
 
 
 def test_the_action_fails_a_pull_request_that_costs_more(repository, runner):
+    runner["GITHUB_ACTIONS"] = "true"
     done, outputs = gate_step(repository, runner, suite="suites/gate.yaml", base="main~1")
     assert done.returncode == 1, done.stderr
+    obeyed = {line.split(" ")[0] for line in Runner(done.stderr).executed}
+    assert obeyed == {"::error", "::notice"}
     assert outputs["exit-code"] == "1"
     files = Path(outputs["files"])
     assert {"gate.md", "gate.xml", "gate.html"} <= {path.name for path in files.iterdir()}
@@ -100,6 +104,13 @@ def test_the_action_installs_itself_and_its_input(tmp_path, inputs, installed):
     script = f'python() {{ echo "$@" >> {calls}; }}\n' + step("Install")["run"]
     assert run(script, tmp_path, **variables).returncode == 0
     assert calls.read_text() == installed
+
+
+def test_what_pip_prints_is_no_command(tmp_path):
+    variables = environment("Install", {"github.action_path": "/the/action"})
+    script = 'python() { echo "::set-env name=a::b"; }\n' + step("Install")["run"]
+    logs = [Runner(run(script, tmp_path, **variables).stdout) for _ in range(2)]
+    assert [(log.executed, log.stops, log.stopped) for log in logs] == [([], 1, False)] * 2
 
 
 def test_the_action_fetches_the_base_of_a_shallow_clone(repository, tmp_path):

@@ -1,6 +1,7 @@
 """Environments of two commits; what pip installs is a wheel in the repository: no network."""
 
 import contextlib
+import os
 import sys
 import zipfile
 from dataclasses import replace
@@ -12,7 +13,7 @@ import cspbench
 from cspbench.cli.main import main
 from cspbench.errors import InputError
 from cspbench.gating import job
-from cspbench.gating.environments import with_environments
+from cspbench.gating.environments import changed_locks, with_environments
 from cspbench.gating.sides import OpenSide, _only_cspbench, environment_facts, parse_side
 from cspbench.jobs.burst import LoadRequest
 from cspbench.runner.interleaved import ArmSpec, WorkerArm
@@ -148,6 +149,13 @@ def test_pip_is_not_taken_from_the_tree_that_it_installs(suite, repository, two_
     *_, steps = prepared(suite, "main", "set:")
     assert steps
     assert not (tmp_path / "trace").exists()
+
+
+def test_a_lock_file_that_is_a_pipe_is_none_and_not_waited_for(tmp_path):
+    for side in ("base", "head"):
+        (tmp_path / side).mkdir()
+    os.mkfifo(tmp_path / "base" / "uv.lock")
+    assert changed_locks(tmp_path / "base", tmp_path / "head") == []
 
 
 def test_the_same_lock_file_needs_no_environment(suite):

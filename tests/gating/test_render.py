@@ -1,17 +1,21 @@
 import html
 import re
+from dataclasses import replace
 from xml.etree import ElementTree as ET
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cspbench.gating.render.annotations import annotations_of
 from cspbench.gating.render.forest import forest_plot
 from cspbench.gating.render.junit import junit_of
-from cspbench.gating.render.markdown import MAX_BYTES, escape, markdown_of
+from cspbench.gating.render.markdown import MARKER, MAX_BYTES, markdown_of
 from cspbench.gating.render.page import page_of
 from cspbench.gating.report import GateReport, Skipped
 from cspbench.gating.static import StaticChange
 from cspbench.gating.verdict import CaseVerdict, Verdict
+from tests.inertness import ATTACKS, alive, hidden
 
 HOSTILE = "a|b`<script>alert(1)</script>\x1b[31m@everyone #1 %0A::error::x]]>&amp;"
 
@@ -68,7 +72,7 @@ def test_a_comment_on_500_cases_is_below_60_kb_and_shows_what_is_bad():
     text = markdown_of(report(*(verdict(name.format(i), *k) for i, k in enumerate(kinds))))
     assert len(text.encode()) < 60_000
     for i in range(40):
-        assert name.format(i).replace("|", "¦") in text
+        assert name.format(i) in text
     shown = len(set(re.findall(r"backbone-\d{3}", text)))
     assert shown == 500 or f"{500 - shown} more cases do not fit here" in text
     assert "20 slower, 20 inconclusive, 460 same" in text
@@ -79,15 +83,57 @@ def test_markdown_is_inert(mixed):
     mixed.notes.append(HOSTILE)
     text = markdown_of(mixed)
     assert "\x1b" not in text
-    outside_code = re.sub(r"`[^`]*`", "", text)
-    assert "<script>" not in outside_code
-    assert not re.search(r"@\w|#\d", outside_code)
+    inside = re.sub(r"<details><summary>[\w ]+</summary>|</details>", "", text.replace(MARKER, ""))
+    assert alive(inside) == []
     rows = [line for line in text.splitlines() if line.startswith("| ▲ slower")]
     assert {len(re.split(r"(?<!\\)\|", row)) for row in rows} == {8}
 
 
-def test_escape_keeps_the_words():
-    assert escape("slower by +5.1 % (95 % interval)") == r"slower by +5.1 % \(95 % interval\)"
+@given(st.lists(st.text(max_size=20), min_size=6, max_size=6))
+def test_no_text_is_alive_in_any_output_of_a_gate(texts):
+    made = hostile(*texts)
+    assert_inert(made)
+
+
+@pytest.mark.parametrize("text", ATTACKS)
+def test_no_attack_is_alive_in_any_output_of_a_gate(text):
+    assert_inert(hostile(*[text] * 6))
+
+
+def hostile(case, sentence, note, reason, fact, model):
+    """A gate with a stranger's text wherever one may stand."""
+    bad = verdict(case, Verdict.SLOWER, 1.5, "confirmed")
+    return report(
+        replace(bad, sentence=sentence), verdict(case),
+        static=[StaticChange(model, "macs", 100, 110, 0.1, 0.0, True, (sentence,))],
+        skipped=[Skipped(case, "unavailable", reason)], notes=[note],
+        facts={"base": {fact: note}, "head": {fact: reason}}, environment={"cpu": fact},
+    )  # fmt: skip
+
+
+def assert_inert(made):
+    text = markdown_of(made).replace(MARKER, "")
+    for fold in re.findall(r"<details><summary>[\w ]+</summary>|</details>", text):
+        text = text.replace(fold, "")
+    assert (alive(text), hidden(text)) == ([], [])
+    assert not hidden(page_of(made))
+    assert not hidden(junit_of(made))
+    ET.fromstring(junit_of(made))
+    lines = annotations_of(made, "suite.yaml")
+    assert [len(re.split(r"[\r\n]", line)) for line in lines] == [1] * len(lines)
+    assert not any(hidden(line) for line in lines)
+    begins = re.compile(r"::(error|notice)( [a-z]+=[^:,]*)?(,title=[^:,]*)?::")
+    assert all(begins.match(line) for line in lines)
+
+
+@pytest.mark.parametrize("most", range(200, 2500, 37))
+def test_a_comment_that_is_cut_off_is_inert_too(most):
+    """Half of a code span would be alive: whole lines are left out."""
+    text = markdown_of(hostile(*["`@everyone https://x.test` #1"] * 6), most)
+    assert len(text.encode()) <= most
+    for ours in (MARKER, *re.findall(r"<details><summary>[\w ]+</summary>|</details>", text)):
+        text = text.replace(ours, "")
+    assert alive(text) == []
 
 
 # JUnit

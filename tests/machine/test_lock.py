@@ -222,7 +222,7 @@ def test_a_link_or_a_pipe_in_its_place_is_refused_not_followed(folder):
 @pytest.mark.parametrize(
     ("note", "shown"),
     [
-        (b'{"pid": PID, "what": "a\\u001b[2Jb\\nc"}', ", a�[2Jb�c"),
+        (b'{"pid": PID, "what": "a\\u001b[2Jb\\nc"}', ", a\\u001b[2Jb\\nc"),
         (b"[" * 5000, ""),
         (b"\xff\x00", ""),
         (b'{"pid": "x"}', ""),

@@ -11,7 +11,8 @@ import pytest
 
 from cspbench.report import write_report
 from cspbench.views.frames import Run
-from tests.report.runs import bad_launch, good, time_launch, write_run
+from tests.inertness import ATTACKS, hidden
+from tests.report.runs import ENVIRONMENT, bad_launch, good, time_launch, write_run
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -283,6 +284,35 @@ def test_hostile_text_is_inert(open_page: Opener, tmp_path: Path) -> None:
     assert page.locator("img").count() == 0
     assert "owned" not in page.title().split("onerror")[0]
     assert "&lt;img" in page.locator("#case-table tbody").inner_html()
+
+
+def test_nothing_hidden_reaches_the_page(open_page: Opener, tmp_path: Path) -> None:
+    """As the browser reads it, after the script has shown the details of a case."""
+    evil = " ".join(ATTACKS) + " γ 3×3 漢字"
+    case = "peleenet@224/opencv-cpu/b1/t1"
+    run = write_run(
+        tmp_path,
+        {case: [time_launch(case, 0, [1.0, 1.2], stop=evil, log=f"{evil}\n{evil}")]},
+        suite={"name": evil, "description": evil, "path": evil},
+        environment={**ENVIRONMENT, "cpu": evil, "host": evil, "libraries": {evil: evil}},
+    )
+    page = open_page(write_report([run], tmp_path / "evil.html"))
+    page.locator("button.open").first.click()
+    assert page.get_by_role("dialog").is_visible()
+    values = page.evaluate(
+        """() => {
+          const texts = [document.documentElement.textContent, document.title];
+          for (const one of document.querySelectorAll("*"))
+            for (const attribute of one.attributes) texts.push(attribute.value);
+          JSON.stringify(JSON.parse(document.getElementById("report-data").textContent),
+            (name, value) => { texts.push(name, String(value)); return value; });
+          return texts;
+        }"""
+    )
+    assert hidden("\n".join(values)) == []
+    assert "漢字" in values[0]
+    assert r"\u202egnp.exe" in values[0]
+    assert page.locator("a[href^=http], img").count() == 0
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from cspbench.core.text import printable
 from cspbench.errors import InputError
 from cspbench.views.formats import FORMATS, records, render, write
+from tests.inertness import ATTACKS, alive, hidden
 
 FRAME = pd.DataFrame(
     {
@@ -41,10 +42,10 @@ def test_table_rounds_numbers_and_marks_what_is_missing():
 
 def test_markdown_is_a_pipe_table():
     assert lines(render(FRAME, "md", NUMBERS)) == [
-        "| id   |   latency_ms | flags              | status   |",
-        "|:-----|-------------:|:-------------------|:---------|",
-        "| a@64 |         1.23 | contended, resumed | ok       |",
-        "| b@64 |              |                    | failed   |",
+        "| id     |   latency_ms | flags              | status   |",
+        "|:-------|-------------:|:-------------------|:---------|",
+        "| `a@64` |         1.23 | contended, resumed | ok       |",
+        "| `b@64` |              |                    | failed   |",
     ]
 
 
@@ -67,6 +68,17 @@ def test_latex_is_a_booktabs_table():
     text = render(pd.DataFrame({"id": ["a_b & 50 %"], "fps": [2.5]}), "latex", {"fps": ".1f"})
     assert r"\toprule" in text
     assert r"a\_b \& 50 \% & 2.5" in text
+
+
+def test_no_latex_command_of_a_name_is_one():
+    text = render(
+        pd.DataFrame({"id": [r"\input{/etc/passwd} \write18{x} $x$ % ^^5cinput"]}), "latex"
+    )
+    row = text.split(r"\midrule")[1].split(r"\\")[0]
+    assert r"\input" not in row
+    assert r"\write" not in row
+    assert not re.search(r"(?<!\\)[$%]", row)
+    assert "^^" not in row
 
 
 def test_whole_numbers_of_a_column_with_gaps_print_without_decimals():
@@ -109,12 +121,6 @@ def test_a_file_that_cannot_be_written_is_one_sentence(tmp_path):
 ESCAPE = "x\x1b[2J\x9b31m\r\ny"
 
 
-def test_control_characters_become_replacement_characters():
-    assert printable("x\x1b[2Jy\n") == "x�[2Jy�"
-    assert printable("γ 3×3 [bold]") == "γ 3×3 [bold]"  # everything else stays
-    assert printable("a\u202eb") == "a�b"  # would write the rest from right to left
-
-
 @pytest.mark.parametrize("form", ["table", "json", "csv", "md", "latex"])
 def test_no_form_lets_a_name_drive_the_terminal(form):
     text = render(pd.DataFrame({"id": [ESCAPE], "flags": [[ESCAPE]]}), form)
@@ -143,8 +149,8 @@ def test_negative_numbers_stay_numbers_in_csv():
     ("cell", "shown"),
     [
         ("a|b", r"a\|b"),
-        ("a\\|b", r"a\\\|b"),  # else the backslash would free the pipe
-        ("<script>x</script>", "&lt;script>x&lt;/script>"),
+        ("a\\|b", r"`a\\u007cb`"),  # else the backslash would free the pipe
+        ("<script>x</script>", "`<script>x</script>`"),
     ],
 )
 def test_a_markdown_cell_ends_neither_its_cell_nor_the_page(cell, shown):
@@ -157,7 +163,23 @@ def test_a_markdown_row_has_as_many_cells_as_the_header(cell):
     assert len(text.splitlines()) == 3
     row = re.sub(r"\\.", "", text.splitlines()[-1])  # without what is escaped
     assert row.count("|") == 3
-    assert "<" not in row
+    assert not alive(text)
+
+
+@pytest.mark.parametrize("form", ["table", "csv", "md", "latex"])
+@given(st.text(max_size=30))
+def test_no_form_leaves_a_hidden_character(form, cell):
+    text = render(pd.DataFrame({"id": [cell], "flags": [[cell]]}, dtype=object), form)
+    assert not hidden(text)
+    assert form != "md" or not alive(text)
+
+
+@pytest.mark.parametrize("form", ["table", "csv", "md", "latex"])
+@pytest.mark.parametrize("cell", ATTACKS)
+def test_no_form_leaves_an_attack(form, cell):
+    text = render(pd.DataFrame({"id": [cell], "flags": [[cell]]}, dtype=object), form)
+    assert not hidden(text)
+    assert form != "md" or not alive(text)
 
 
 @given(st.text(max_size=30))

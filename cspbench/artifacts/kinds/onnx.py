@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from cspbench.artifacts.spec import ARTIFACTS, ArtifactKind, Node
 from cspbench.core.text import first_line
 from cspbench.errors import Unavailable, Unsupported
+from cspbench.models.sources.files import regular_file
 from cspbench.models.sources.onnx_data import embed
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def import_file(file: Path, path: Path, first: np.ndarray) -> list[np.ndarray]:
     """
     import onnx
 
-    model = onnx.load(str(file), load_external_data=False)
+    model = onnx.load(str(regular_file(file, "an ONNX file")), load_external_data=False)
     embed(model, file)
     _fix_input(model, first.shape)
     onnx.save_model(model, str(path))

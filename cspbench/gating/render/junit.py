@@ -6,20 +6,18 @@
 
 from __future__ import annotations
 
-import re
 from xml.etree import ElementTree as ET  # writes only
 
+from cspbench.core.text import printable
 from cspbench.gating.report import GateReport
 from cspbench.gating.verdict import CaseVerdict, Verdict
 
-#: Characters that XML 1.0 does not allow.
-_ILLEGAL = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _ERRORS = (Verdict.UNMEASURED, Verdict.INCOMPARABLE)
 _UNSURE = (Verdict.INCONCLUSIVE, Verdict.UNTRUSTED)
 
 
 def _text(value: object) -> str:
-    return _ILLEGAL.sub("�", str(value))
+    return printable(str(value))
 
 
 def junit_of(report: GateReport) -> str:

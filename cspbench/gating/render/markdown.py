@@ -6,10 +6,9 @@ The worst cases come first, and good ones are folded.
 from __future__ import annotations
 
 import bisect
-import re
 from collections.abc import Sequence
 
-from cspbench.core.text import printable
+from cspbench.core.markdown import code, markdown
 from cspbench.gating.render.text import SIGNS, change_text, ms_text, range_text
 from cspbench.gating.report import GateReport
 from cspbench.gating.verdict import CaseVerdict, Verdict
@@ -20,21 +19,7 @@ MAX_BYTES = 60_000
 OPEN_ROWS = 20
 #: A later run finds its own comment by this marker.
 MARKER = "<!-- cspbench gate -->"
-_ACTIVE = re.compile(r"([\\`*_{}\[\]()!|~$])")
-#: GitHub turns these into a mention or a reference, unless a word joiner follows.
-_LINKING = re.compile(r"([@#])")
 _GOOD = (Verdict.SAME, Verdict.FASTER)
-
-
-def escape(text: str) -> str:
-    """Text that Markdown shows as it is: no markup, no HTML, no mention, one line."""
-    shown = printable(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return _LINKING.sub("\\1\u2060", _ACTIVE.sub(r"\\\1", shown))
-
-
-def code(text: str) -> str:
-    """Text in backticks; its own backticks become quotes."""
-    return f"`{printable(text).replace('`', chr(39)).replace('|', '¦')}`"
 
 
 def markdown_of(report: GateReport, max_bytes: int = MAX_BYTES) -> str:
@@ -52,7 +37,10 @@ def markdown_of(report: GateReport, max_bytes: int = MAX_BYTES) -> str:
 
     # The most rows that fit: the first number that is too long, less one.
     keep = bisect.bisect_left(range(len(rows) + 1), True, key=too_long) - 1
-    return render(max(keep, 0)).encode()[:max_bytes].decode(errors="ignore")
+    whole = render(max(keep, 0)).encode()
+    if len(whole) > max_bytes:  # at a line's end: half of a code span would be alive
+        whole = whole[: whole.rfind(b"\n", 0, max_bytes) + 1]
+    return whole.decode()
 
 
 def _render(report: GateReport, rows: Sequence[CaseVerdict], left_out: int) -> str:
@@ -61,18 +49,18 @@ def _render(report: GateReport, rows: Sequence[CaseVerdict], left_out: int) -> s
     folded = rows[len(shown) :]
     parts = [
         MARKER,
-        f"### {escape(report.headline)}",
+        f"### {markdown(report.headline)}",
         _subtitle(report),
     ]
     if report.suite_changes:
-        lines = [f"- {escape(change)}" for change in report.suite_changes[:OPEN_ROWS]]
-        parts.append(f"**{escape(report.suite_headline.capitalize())}**\n\n" + "\n".join(lines))
+        lines = [f"- {markdown(change)}" for change in report.suite_changes[:OPEN_ROWS]]
+        parts.append(f"**{markdown(report.suite_headline.capitalize())}**\n\n" + "\n".join(lines))
     if shown:
         parts.append(_table(shown))
-        parts.append("\n".join(f"- {code(row.case)}: {escape(row.sentence)}" for row in shown))
+        parts.append("\n".join(f"- {code(row.case)}: {markdown(row.sentence)}" for row in shown))
     blocked = [change for change in report.static if change.blocked]
     if blocked:
-        lines = [f"- {code(c.model)}: {escape(c.sentence)}" for c in blocked[:OPEN_ROWS]]
+        lines = [f"- {code(c.model)}: {markdown(c.sentence)}" for c in blocked[:OPEN_ROWS]]
         parts.append("**Blocked by the static gate**\n\n" + "\n".join(lines))
     if folded:
         parts.append(_fold(f"{len(folded)} more cases", _table(folded)))
@@ -85,7 +73,7 @@ def _render(report: GateReport, rows: Sequence[CaseVerdict], left_out: int) -> s
 def _subtitle(report: GateReport) -> str:
     return (
         f"{code(report.suite)}: head {code(report.head)} against base {code(report.base)}, "
-        f"{report.seconds:.0f} s, method: {report.method}"
+        f"{report.seconds:.0f} s, method: {markdown(report.method)}"
     )
 
 
@@ -93,17 +81,18 @@ def _details(report: GateReport) -> list[str]:
     parts = []
     allowed = [change for change in report.static if not change.blocked]
     if allowed:
-        lines = [f"- {code(c.model)}: {escape(c.sentence)}" for c in allowed[:OPEN_ROWS]]
+        lines = [f"- {code(c.model)}: {markdown(c.sentence)}" for c in allowed[:OPEN_ROWS]]
         parts.append(_fold(f"{len(allowed)} static changes within the rules", "\n".join(lines)))
     if report.skipped:
         lines = [
-            f"- {code(s.case)}: {s.status}: {escape(s.reason)}" for s in report.skipped[:OPEN_ROWS]
+            f"- {code(s.case)}: {markdown(s.status)}: {markdown(s.reason)}"
+            for s in report.skipped[:OPEN_ROWS]
         ]
         parts.append(_fold(f"{len(report.skipped)} cases not gated", "\n".join(lines)))
     if report.differences:
         lines = ["| fact | base | head |", "| --- | --- | --- |"]
         lines += [
-            f"| {escape(name)} | {escape(str(old))} | {escape(str(new))} |"
+            f"| {markdown(name)} | {markdown(str(old))} | {markdown(str(new))} |"
             for name, (old, new) in list(report.differences.items())[:50]
         ]
         parts.append(_fold("Differences between the sides", "\n".join(lines)))
@@ -111,7 +100,7 @@ def _details(report: GateReport) -> list[str]:
     if report.null is not None:
         notes.insert(0, f"{report.null.case}: {report.null.sentence}")
     if notes:
-        parts.append("\n".join(f"- {escape(note)}" for note in notes))
+        parts.append("\n".join(f"- {markdown(note)}" for note in notes))
     return parts
 
 

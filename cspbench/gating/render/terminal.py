@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import click
-
-from cspbench.core.text import printable
+from cspbench.core.output import say, show
 from cspbench.gating.render.text import SIGNS, change_text, range_text
 from cspbench.views.formats import render
 
@@ -23,25 +21,25 @@ def print_report(report: GateReport, form: str) -> None:
     """Print the verdicts; as a table also static changes, measured rules and notes."""
     frame = _terminal_frame(report) if form == "table" else verdict_frame(report)
     if len(frame) or form != "table":
-        click.echo(render(frame, form, NUMBERS))
+        show(render(frame, form, NUMBERS), headed=form == "table")
     if form != "table":
         return
     for verdict in report.sorted:
-        click.echo(printable(f"{SIGNS[verdict.verdict]} {verdict.case}: {verdict.sentence}"))
+        say(f"{SIGNS[verdict.verdict]} {verdict.case}: {verdict.sentence}")
     for sentence in report.suite_changes:
-        click.echo(printable(f"suite: {sentence}"))
+        say(f"suite: {sentence}")
     for change in report.static:
         sign = "blocked" if change.blocked else "static"
-        click.echo(printable(f"{sign}: {change.model}: {change.short}"))
+        say(f"{sign}: {change.model}: {change.short}")
     for measured in report.measured:
-        click.echo(printable(f"{measured.job}: {measured.case}: {measured.sentence}"))
+        say(f"{measured.job}: {measured.case}: {measured.sentence}")
     for skipped in report.skipped:
-        click.echo(printable(f"not gated: {skipped.case}: {skipped.status}: {skipped.reason}"))
+        say(f"not gated: {skipped.case}: {skipped.status}: {skipped.reason}")
     if report.null is not None:
-        click.echo(printable(f"{report.null.case}: {report.null.sentence}"))
+        say(f"{report.null.case}: {report.null.sentence}")
     for note in report.notes:
-        click.echo(printable(f"note: {note}"))
-    click.echo(f"{report.headline}, {report.seconds:.0f} s")
+        say(f"note: {note}")
+    say(f"{report.headline}, {report.seconds:.0f} s")
 
 
 def verdict_frame(report: GateReport) -> pd.DataFrame:
@@ -70,7 +68,8 @@ def print_self_test(result: SelfTest, form: str) -> None:
     import pandas as pd
 
     frame = pd.DataFrame(result.rows())
-    click.echo(render(frame, form, {"injected": ".1f", "found": ".0f", "gates": ".0f"}))
+    numbers = {"injected": ".1f", "found": ".0f", "gates": ".0f"}
+    show(render(frame, form, numbers), headed=form == "table")
     if form == "table":
         for sentence in result.sentences():
-            click.echo(sentence)
+            say(sentence)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cspbench.core.options import Axis, Options
+from cspbench.core.text import printable
 from cspbench.errors import InputError
 
 if TYPE_CHECKING:
@@ -94,4 +95,4 @@ def load_checkpoint(module: nn.Module, path: Path) -> None:
 def _first_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = " ".join(lines[:2]) or type(error).__name__
-    return "".join(c if c.isprintable() else "?" for c in text)[:300]
+    return printable(text)[:300]

@@ -10,6 +10,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cspbench.core.files import open_input
 from cspbench.core.options import Options
 from cspbench.errors import InputError, Unsupported
 from cspbench.models.sources.files import image_side, regular_file
@@ -31,7 +32,7 @@ def input_shape(path: Path) -> tuple[int | None, ...]:
     Raises:
         InputError: not an ONNX file, or one without an image input.
     """
-    with path.open("rb") as file:
+    with open_input(path) as file:
         size = os.fstat(file.fileno()).st_size
         if not 0 < size < MAX_BYTES:
             raise InputError(f"{path}: has {size} bytes; an ONNX file has 1 to {MAX_BYTES - 1}")

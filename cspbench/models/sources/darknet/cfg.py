@@ -9,13 +9,12 @@ first section.
 
 from __future__ import annotations
 
-import os
 import re
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cspbench.core.files import open_input
 from cspbench.errors import InputError
 
 #: Bounds of what is read; the largest public configurations have 60 KB and 600 sections.
@@ -118,9 +117,7 @@ def read_sections(path: str | Path) -> tuple[Section, ...]:
         InputError: not a readable regular file, too large, or with a malformed line.
     """
     try:
-        with open(path, "rb", opener=_without_waiting) as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise InputError(f"{path}: is not a regular file")
+        with open_input(path) as file:
             data = file.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
@@ -128,11 +125,6 @@ def read_sections(path: str | Path) -> tuple[Section, ...]:
     if len(data) > MAX_BYTES:
         raise InputError(f"{path}: is larger than {MAX_BYTES // 2**20} MiB, so it is not a network")
     return parse_sections(data.decode("utf-8-sig", errors="replace"), str(path))
-
-
-def _without_waiting(path: str, flags: int) -> int:
-    """Open without waiting for the writer of a named pipe, which is refused afterwards."""
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def parse_sections(text: str, path: str = "<cfg>") -> tuple[Section, ...]:

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from cspbench.core.files import open_input, replacing
 from cspbench.errors import InputError
 from cspbench.models.sources.darknet import blocks, ops
 from cspbench.models.sources.darknet.module import DarknetModule
@@ -82,7 +83,7 @@ def read_weights(module: DarknetModule, path: str | Path) -> Header:
         InputError: the file cannot be read, or has fewer or more values than the network.
     """
     try:
-        with regular_file(path, "a weights file").open("rb") as file:
+        with open_input(regular_file(path, "a weights file")) as file:
             size = os.fstat(file.fileno()).st_size
             header = _read_header(file, path, size, module.network.params_file)
             for layer, part in zip(module.network.layers, module.layers, strict=True):
@@ -148,7 +149,7 @@ def write_weights(module: DarknetModule, path: str | Path, header: Header | None
     header = header or Header()
     counter = "<iiiQ" if header.wide else "<iiiI"
     try:
-        with Path(path).open("wb") as file:
+        with replacing(Path(path)) as new, new.open("xb") as file:
             file.write(
                 struct.pack(counter, header.major, header.minor, header.revision, header.seen)
             )

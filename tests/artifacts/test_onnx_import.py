@@ -1,0 +1,72 @@
+"""ONNX files of strangers: the data of tensors lie beside the file, and nowhere else."""
+
+import os
+
+import numpy as np
+import pytest
+
+from cspbench.artifacts.kinds.onnx import import_file
+from cspbench.errors import Unsupported
+
+onnx = pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+FIRST = np.ones((1, 3, 2, 2), dtype=np.float32)
+WEIGHTS = np.arange(3, dtype=np.float32)
+
+
+def make_model(path, location, *, where):
+    """A network whose weights, a constant or one of a branch, are data of another file."""
+    from onnx import helper
+
+    tensor = helper.make_tensor(
+        "w", onnx.TensorProto.FLOAT, (1, 3, 1, 1), WEIGHTS.tobytes(), raw=True
+    )
+    tensor.ClearField("raw_data")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    for key, value in (("location", location), ("offset", "0"), ("length", "12")):
+        tensor.external_data.add(key=key, value=value)
+    nodes = [helper.make_node("Mul", ["x", "w"], ["y"])]
+    if where == "constant":
+        nodes.insert(0, helper.make_node("Constant", [], ["w"], value=tensor))
+    image = helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1, 3, 2, 2])
+    result = helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1, 3, 2, 2])
+    weights = [tensor] if where == "initializer" else []
+    graph = helper.make_graph(nodes, "g", [image], [result], weights)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    path.write_bytes(model.SerializeToString())
+
+
+@pytest.mark.parametrize("where", ["initializer", "constant"])
+def test_data_beside_the_file_are_read(where, tmp_path):
+    (tmp_path / "w.bin").write_bytes(WEIGHTS.tobytes())
+    make_model(tmp_path / "a.onnx", "w.bin", where=where)
+    (output,) = import_file(tmp_path / "a.onnx", tmp_path / "copy.onnx", FIRST)
+    assert output[0, :, 0, 0].tolist() == WEIGHTS.tolist()
+
+
+@pytest.mark.parametrize("where", ["initializer", "constant"])
+@pytest.mark.parametrize(
+    ("location", "reason"),
+    [
+        ("../secret", "not below the folder"),
+        ("{secret}", "not below the folder"),
+        ("link", "a link is on its way"),
+        ("way/secret", "a link is on its way"),
+        ("pipe", "not a regular file"),
+        ("sub", "not a regular file"),
+        ("", "not a regular file"),
+        ("none", "No such file"),
+    ],
+)
+def test_data_elsewhere_are_refused(where, location, reason, tmp_path):
+    """Of no such file the content may come into an artifact, and a pipe is not waited for."""
+    (tmp_path / "secret").write_bytes(b"secret secret secret")
+    folder = tmp_path / "stranger"
+    (folder / "sub").mkdir(parents=True)
+    (folder / "link").symlink_to(tmp_path / "secret")
+    (folder / "way").symlink_to(tmp_path)
+    os.mkfifo(folder / "pipe")
+    make_model(folder / "a.onnx", location.format(secret=tmp_path / "secret"), where=where)
+    with pytest.raises(Unsupported, match=reason):
+        import_file(folder / "a.onnx", folder / "copy.onnx", FIRST)
+    assert not (folder / "copy.onnx").exists()
