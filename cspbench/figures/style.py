@@ -10,6 +10,8 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
+import os
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -78,8 +80,9 @@ P = ParamSpec("P")
 
 @contextlib.contextmanager
 def house_style() -> Iterator[None]:
-    """Use the house style, and nothing that the user's matplotlibrc says."""
-    import matplotlib
+    """Use the house style, and nothing that a matplotlibrc says."""
+    with _standing_elsewhere():  # matplotlib reads the one of the working directory when it loads
+        import matplotlib
 
     with matplotlib.rc_context(), warnings.catch_warnings():
         matplotlib.rcdefaults()
@@ -87,6 +90,20 @@ def house_style() -> Iterator[None]:
         # The page's own fonts may have what DejaVu Sans lacks; a box is shown otherwise.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         yield
+
+
+@contextlib.contextmanager
+def _standing_elsewhere() -> Iterator[None]:
+    """Leave the working directory until the block ends, unless matplotlib is loaded already."""
+    if "matplotlib" in sys.modules:
+        yield
+        return
+    here = Path.cwd()
+    os.chdir("/")
+    try:
+        yield
+    finally:
+        os.chdir(here)
 
 
 def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:

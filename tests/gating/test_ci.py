@@ -72,6 +72,27 @@ def test_the_action_fails_a_pull_request_that_costs_more(repository, runner):
     assert "::error file=" in done.stderr
 
 
+def test_a_pull_request_does_not_change_its_own_judgement(repository, runner, tmp_path):
+    """It brings laxer rules, modules by the names of libraries, and a run named as the base."""
+    base = run_git(repository, "rev-parse", "main~1")
+    suite = repository / "suites/gate.yaml"
+    suite.write_text(suite.read_text().replace(": 0%", ": 100%"))
+    for name in ("cv2", "click", "numpy", "torch", "sitecustomize", "json"):
+        (repository / f"{name}.py").write_text(f"open({str(tmp_path / 'trace')!r}, 'w')\n")
+    (repository / base).mkdir()
+    (repository / base / "run.json").write_text("{}")
+    run_git(repository, "add", ".")
+    run_git(repository, "commit", "-q", "-m", "a pull request")
+    by_event = {"github.event.pull_request.base.sha || 'HEAD~1'": base}
+    default = re.sub(r"\$\{\{ (.+?) \}\}", lambda m: by_event[m[1]],
+                     ACTION["inputs"]["base"]["default"])  # fmt: skip
+    done, outputs = gate_step(repository, runner, suite="suites/gate.yaml", base=default)
+    assert (done.returncode, outputs["exit-code"]) == (1, "1"), done.stderr
+    assert "the head's suite changes gate.macs from 0 %25 to 100 %25" in done.stderr
+    assert "The head changes the suite" in Path(runner["GITHUB_STEP_SUMMARY"]).read_text()
+    assert not (tmp_path / "trace").exists()
+
+
 def test_the_action_passes_what_changed_nothing(repository, runner):
     done, outputs = gate_step(
         repository, runner, suite="suites/gate.yaml", base="main", strict="true",
