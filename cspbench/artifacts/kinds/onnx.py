@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from cspbench.artifacts.spec import ARTIFACTS, ArtifactKind, Node
 from cspbench.core.text import first_line
 from cspbench.errors import Unavailable, Unsupported
+from cspbench.models.sources.onnx_nodes import check_nodes
 
 if TYPE_CHECKING:
     import numpy as np
@@ -66,12 +67,14 @@ def import_file(file: Path, path: Path, first: np.ndarray) -> list[np.ndarray]:
         the outputs of ONNX Runtime, the reference of an ONNX file, for ``first``.
 
     Raises:
+        InputError: it has more nodes than a model may have.
         Unsupported: the input has another shape in the file, or ONNX Runtime cannot run it.
         Unavailable: ONNX Runtime is not installed.
     """
     import onnx
 
     model = onnx.load(str(file))
+    check_nodes(model, str(file))
     _fix_input(model, first.shape)
     onnx.save_model(model, str(path))
     return _reference(path, first)

@@ -24,6 +24,8 @@ MAX_BYTES = 2**31
 #: Bounds of what is kept in memory: the length of a tensor's name, and how many fields are seen.
 MAX_NAME = 1 << 12
 MAX_FIELDS = 200_000
+#: Largest side of an input.
+MAX_SIDE = 1 << 14
 # Field numbers of onnx.proto (ModelProto, GraphProto, TensorProto, ValueInfoProto, TypeProto, ...).
 _GRAPH, _INITIALIZER, _INPUT, _TENSOR_NAME = 7, 5, 11, 8
 _VALUE_NAME, _VALUE_TYPE, _TENSOR_TYPE, _SHAPE, _DIM, _DIM_VALUE = 1, 2, 1, 2, 1, 1
@@ -140,6 +142,8 @@ def spec(target: str) -> ModelSpec:
     height, width = shape[2:]
     if height != width:
         raise InputError(f"{target}: its input of {height}x{width} is not square")
+    if height is not None and not 1 <= height <= MAX_SIDE:
+        raise InputError(f"{target}: its input of {height}x{width} is not 1 to {MAX_SIDE} a side")
     fixed = height is not None
     return ModelSpec(
         name=f"onnx:{target}",
