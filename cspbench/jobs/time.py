@@ -5,9 +5,9 @@ from __future__ import annotations
 import gc
 from dataclasses import dataclass, field
 from statistics import median
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
-from cspbench.core.bounds import Amount, Count, Latencies
+from cspbench.core.bounds import Amount, AtMost, Count, Latencies
 from cspbench.jobs.spec import JOBS, CaseRequest, JobFailedError, JobKind, PhaseReport, Policy
 from cspbench.machine.sensors.proc import Interference
 from cspbench.measure.agreement import Agreement
@@ -42,7 +42,7 @@ class TimeResult:
     backend: dict[str, Any] = field(default_factory=dict)
     interference: Interference | None = None
     drift: Drift | None = None
-    device: dict[str, Amount | None] | None = None
+    device: Annotated[dict[str, Amount | None], AtMost(1000)] | None = None
 
     @property
     def median_ms(self) -> float:
