@@ -2,13 +2,19 @@
 
 Exporters leave small computations on shapes in the graph (Shape, Gather, Div, Mul, Slice bounds).
 ``onnx.shape_inference`` follows only some of them, and what depends on the others then has no
-shape. Here every node whose inputs are small known numbers is evaluated with
+shape. Here every node of shape arithmetic whose inputs are small known numbers is evaluated with
 ``onnx.reference``, and shapes are inferred again, until nothing changes.
+
+The file may be hostile. Only the operators of ``onnx_sizes`` are evaluated, the size of a result is
+known before it is computed, and the work on one graph is bounded; what is left stays in the graph.
 """
 
 from __future__ import annotations
 
+import math
 import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,18 +22,36 @@ import onnx
 from onnx import numpy_helper, shape_inference
 from onnx.reference import ReferenceEvaluator
 
+from cspbench.analysis.onnx_sizes import RESULT_SIZES
+
 #: Larger tensors are data, not shape arithmetic.
 MAX_ELEMENTS = 1024
-_RANDOM = frozenset({"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike"})
-_ROUNDS = 64
+#: Bound of all folding of a graph: elements that are read and written. A large network has 1e5.
+MAX_WORK = 1 << 22
+#: Rounds of inference, and nodes that all rounds together may look at.
+MAX_ROUNDS = 64
+MAX_VISITS = 200_000
+#: What shapes are computed with: integers, floats (scales of Resize) and truth values.
+_KINDS = "iufb"
+
+
+@dataclass
+class _Folding:
+    """Values known so far, by name, and how many elements may still be read and written."""
+
+    known: dict[str, np.ndarray] = field(default_factory=dict)
+    work_left: int = MAX_WORK
 
 
 def infer(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return the model with every shape that can be inferred; folded nodes are gone."""
-    known = _given(model.graph)
-    for _ in range(_ROUNDS):
-        model = shape_inference.infer_shapes(model, data_prop=True)
-        if not _fold(model.graph, known):
+    folding = _Folding(_given(model.graph))
+    visits = 0
+    for _ in range(MAX_ROUNDS):
+        # Not with data_prop: it keeps an object for each element of every list of numbers.
+        model = shape_inference.infer_shapes(model)
+        visits += len(model.graph.node)
+        if visits > MAX_VISITS or not _fold(model.graph, folding):
             break
     return model
 
@@ -36,8 +60,7 @@ def _given(graph: Any) -> dict[str, np.ndarray]:
     """Small integers among the initializers: bounds, axes, target shapes."""
     known: dict[str, np.ndarray] = {}
     for tensor in graph.initializer:
-        size = int(np.prod(tensor.dims)) if tensor.dims else 1
-        if not _is_outside(tensor) and size <= MAX_ELEMENTS:
+        if not _is_outside(tensor) and math.prod(tensor.dims) <= MAX_ELEMENTS:
             array = numpy_helper.to_array(tensor)
             if array.dtype.kind in "iub":
                 known[tensor.name] = array
@@ -49,17 +72,17 @@ def _is_outside(tensor: onnx.TensorProto) -> bool:
     return tensor.data_location == onnx.TensorProto.EXTERNAL
 
 
-def _fold(graph: Any, known: dict[str, np.ndarray]) -> bool:
+def _fold(graph: Any, folding: _Folding) -> bool:
     """Evaluate what can be evaluated now; True if anything was."""
     shapes = _static_shapes(graph)
     left = []
     for node in graph.node:
-        results = _evaluate(node, known, shapes)
+        results = _evaluate(node, folding, shapes)
         if results is None:
             left.append(node)
             continue
         for name, array in zip(node.output, results, strict=False):
-            known[name] = array
+            folding.known[name] = array
             graph.initializer.append(numpy_helper.from_array(array, name))
     changed = len(left) < len(graph.node)
     if changed:
@@ -79,25 +102,38 @@ def _static_shapes(graph: Any) -> dict[str, tuple[int, ...]]:
 
 
 def _evaluate(
-    node: Any, known: dict[str, np.ndarray], shapes: dict[str, tuple[int, ...]]
+    node: Any, folding: _Folding, shapes: Mapping[str, tuple[int, ...]]
 ) -> list[np.ndarray] | None:
     """Results of a node, or None if they are not known or not small."""
-    inputs = [name for name in node.input if name]
-    if node.op_type == "Shape" and not node.attribute:
-        shape = shapes.get(inputs[0])
-        return None if shape is None else [np.array(shape, np.int64)]
-    subgraph = any(attribute.HasField("g") for attribute in node.attribute)
     # The evaluator would look for a data file in the working directory.
     outside = any(_is_outside(attribute.t) for attribute in node.attribute)
-    foreign = node.domain not in ("", "ai.onnx") or node.op_type in _RANDOM
-    unknown = not inputs and node.op_type != "Constant"
-    if subgraph or outside or foreign or unknown or any(name not in known for name in inputs):
+    if outside or node.domain not in ("", "ai.onnx"):
+        return None
+    if node.op_type == "Shape":
+        shape = shapes.get(node.input[0]) if node.input else None
+        return None if shape is None else [_part_of_shape(node, shape)]
+    size_of = RESULT_SIZES.get(node.op_type)
+    given = {name: folding.known.get(name) for name in node.input if name}
+    inputs = {name: array for name, array in given.items() if array is not None}
+    if size_of is None or len(inputs) < len(given):
         return None
     try:
+        size = size_of(node, [inputs[name] for name in node.input if name])
+        work = size + sum(array.size for array in inputs.values()) + 1
+        if size > MAX_ELEMENTS or work > folding.work_left:
+            return None
+        folding.work_left -= work
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            outputs = ReferenceEvaluator(node).run(None, {name: known[name] for name in inputs})
-    except Exception:  # the evaluator does not know every operator: then it stays in the graph
+            outputs = ReferenceEvaluator(node).run(None, inputs)
+    except Exception:  # a malformed node, or one that the evaluator does not know: it stays
         return None
     arrays = [np.asarray(array) for array in outputs]
-    return arrays if all(array.size <= MAX_ELEMENTS for array in arrays) else None
+    small = all(array.size <= MAX_ELEMENTS and array.dtype.kind in _KINDS for array in arrays)
+    return arrays if small else None
+
+
+def _part_of_shape(node: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """The result of a Shape node: all sides, or those from ``start`` to ``end``."""
+    bounds = {attribute.name: attribute.i for attribute in node.attribute}
+    return np.array(shape[bounds.get("start", 0) : bounds.get("end")], np.int64)

@@ -16,7 +16,7 @@ from onnx import helper
 
 from cspbench.analysis.layer import Shape
 from cspbench.analysis.metric import Facts
-from cspbench.analysis.onnx_fold import infer
+from cspbench.analysis.onnx_fold import MAX_ELEMENTS, infer
 from cspbench.analysis.onnx_ops import name_of
 from cspbench.analysis.ops import OPS, UNSUPPORTED, kind_of
 from cspbench.analysis.record import Analysis, analysis_of
@@ -25,10 +25,18 @@ from cspbench.analysis.stages import stage_of_path
 from cspbench.core.files import open_input
 from cspbench.core.text import first_line
 from cspbench.errors import InputError
+from cspbench.models.sources.onnx_nodes import check_nodes
 
 _FLOATS = frozenset(
     getattr(onnx.TensorProto, name) for name in ("FLOAT", "FLOAT16", "BFLOAT16", "DOUBLE")
 )
+#: No tensor of a network has more elements (four terabytes).
+MAX_TENSOR = 1 << 40
+#: Fields that hold the values of a tensor.
+_VALUES = (
+    "raw_data", "float_data", "int32_data", "int64_data", "double_data", "uint64_data",
+    "string_data",
+)  # fmt: skip
 _WINDOWS = frozenset({"max_pool2d", "avg_pool2d"})
 
 
@@ -63,13 +71,25 @@ def _load(path: str) -> onnx.ModelProto:
     try:
         with open_input(path) as file:
             model = onnx.load(file, load_external_data=False)
+        check_nodes(model, path)
+        _without_weights(model)
         if model.functions:
             model = onnx.inliner.inline_local_functions(model)
+    except InputError:
+        raise
     except Exception as error:
         raise InputError(f"{path}: is not a readable ONNX file ({first_line(error)})") from error
     if not model.graph.node:
         raise InputError(f"{path}: holds no graph")
     return model
+
+
+def _without_weights(model: onnx.ModelProto) -> None:
+    """Drop the values of large tensors: each step of the analysis copies the whole model."""
+    for tensor in model.graph.initializer:
+        if math.prod(tensor.dims) > MAX_ELEMENTS:
+            for values in _VALUES:
+                tensor.ClearField(values)
 
 
 def _fix(value: Any, shape: Sequence[int], path: str) -> None:
@@ -140,11 +160,17 @@ class _Walk:
         for tensor in self.graph.initializer:
             own = tensor.name in self.own_weights and tensor.data_type in _FLOATS
             role = "param" if own else "constant"
+            self._check_size(tensor.name, tensor.dims)
             weight = Weight(tuple(tensor.dims), _itemsize(tensor.data_type), role)
             if tensor.name in statistics:
                 weight.role = "buffer"
                 self.statistics += weight.elements
             self.weights[tensor.name] = weight
+
+    def _check_size(self, name: str, shape: Sequence[int]) -> None:
+        if min(shape, default=0) < 0 or math.prod(shape) > MAX_TENSOR:
+            sides = " x ".join(map(str, shape[:8]))
+            raise InputError(f"{self.path}: tensor {name[:80]!r} has the size {sides}")
 
     def _shape(self, name: str) -> Shape | None:
         info = self.types.get(name)
@@ -163,6 +189,7 @@ class _Walk:
         if of is not None:
             storage = of.storage
         else:
+            self._check_size(name, shape)
             storage = Storage(math.prod(shape) * itemsize)
             self.recorder.allocate(storage.nbytes)
         self._holders[storage] = self._holders.get(storage, 0) + 1

@@ -73,10 +73,13 @@ def command(
     at_most_one(**views, layers=layers and not views["compare"])
     view = next((name for name, chosen in views.items() if chosen), "overview")
     from cspbench.models.code import allowing_code
+    from cspbench.runner.files import analyze_models
     from cspbench.suite.targets import is_suite, model_ids
 
     with allowing_code(allow_code):
-        analyses = [_analyze(id_, batch, cache=not no_cache) for id_ in model_ids(targets)]
+        analyses = analyze_models(
+            model_ids(targets), batch=batch, cache=not no_cache, allow_code=allow_code
+        )
         if view == "stages" or (view == "overview" and layers and form != "json"):
             _frames(analyses, view == "stages", form, out)
         else:
@@ -90,16 +93,6 @@ def command(
 
     for warning in filter(None, map(uncounted, analyses)):
         say(warning, err=True)
-
-
-def _analyze(id_: str, batch: int, cache: bool) -> Analysis:
-    from cspbench.analysis.api import analyze_id
-    from cspbench.errors import InputError, Unavailable, Unsupported
-
-    try:
-        return analyze_id(id_, batch=batch, cache=cache)
-    except (Unavailable, Unsupported) as error:
-        raise InputError(f"{id_}: {error}") from error
 
 
 def _tables(

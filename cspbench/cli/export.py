@@ -37,20 +37,18 @@ from cspbench.core.output import say
 def command(model_id: str, kind: str, out: Path, batch: int, seed: int, allow_code: bool) -> None:
     """Write the model ID (such as csppeleenet+prn@416) as a backend measures it."""
     from cspbench.artifacts.cache import ArtifactSpec
-    from cspbench.errors import InputError, Unsupported
+    from cspbench.errors import InputError
     from cspbench.models.identity import canonical
 
     spec = ArtifactSpec(canonical(model_id), batch, kind, seed)
-    from cspbench.artifacts.export import prepare
     from cspbench.models.code import allowing_code
+    from cspbench.runner.files import export_model
 
     try:
         with allowing_code(allow_code):
-            prepare(spec)
+            export_model(spec, allow_code=allow_code)
         with replacing(out) as new:
             shutil.copyfile(spec.path, new)
-    except Unsupported as reason:
-        raise InputError(f"{model_id} cannot be exported: {reason}") from None
     except OSError as error:
         raise InputError(f"cannot write {out}: {error.strerror}") from error
     say(str(out))

@@ -26,16 +26,16 @@ _NUMBERS = {
 @allow_code_option
 def command(model_id: str, form: str, allow_code: bool) -> None:
     """Show a model's stages, its published numbers beside ours, and where it comes from."""
-    from cspbench.analysis.api import analyze_id
     from cspbench.analysis.stage_table import stage_rows
     from cspbench.models.build import spec_of
     from cspbench.models.code import allowing_code
     from cspbench.models.identity import canonical
     from cspbench.paper.published_rows import published_rows
+    from cspbench.runner.files import analyze_models
 
     with allowing_code(allow_code):
         full = canonical(model_id)
-        analysis = analyze_id(full)
+        [analysis] = analyze_models([str(full)], allow_code=allow_code)
     spec = spec_of(full)
     stages = stage_rows(analysis)
     compared = published_rows(full, analysis)

@@ -72,7 +72,8 @@ class Registry(Generic[T]):
         return sorted(self._distributions)
 
     def __iter__(self) -> Iterator[T]:
-        return iter([self.get(name) for name in self.names()])
+        self._discover()  # names() would compare each with a pattern, and every row of a table asks
+        return iter([self._entries[name] for name in sorted(self._entries)])
 
     def __contains__(self, name: object) -> bool:
         self._discover()

@@ -28,13 +28,35 @@ def nearest(name: str, valid: list[str]) -> str:
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 
-def matches(pattern: str, case_id: str) -> bool:
-    """True if ``pattern`` matches the whole id; only ``*`` and ``?`` are special."""
-    regex = re.compile(
-        "".join(".*" if c == "*" else "." if c == "?" else re.escape(c) for c in pattern),
-        re.DOTALL,
+def matches(pattern: str, text: str) -> bool:
+    """True if ``pattern`` matches the whole text; only ``*`` and ``?`` are special.
+
+    The parts between stars are looked for once, from left to right. Their first place is as good
+    as any, so many stars cost no more than one.
+    """
+    first, *parts = pattern.split("*")
+    if not parts:
+        return len(first) == len(text) and _find(first, text, 0, len(text)) == 0
+    last = parts.pop()
+    at, end = len(first), len(text) - len(last)
+    if at > end or _find(first, text, 0, at) or _find(last, text, end, len(text)) < 0:
+        return False
+    for part in parts:
+        place = _find(part, text, at, end)
+        if place < 0:
+            return False
+        at = place + len(part)
+    return True
+
+
+def _find(part: str, text: str, start: int, end: int) -> int:
+    """First place of ``part`` between ``start`` and ``end``; -1 without any."""
+    if "?" not in part:
+        return text.find(part, start, end)
+    found = re.compile(".".join(map(re.escape, part.split("?"))), re.DOTALL).search(
+        text, start, end
     )
-    return bool(regex.fullmatch(case_id))
+    return found.start() if found else -1
 
 
 def select(patterns: Iterable[str], case_ids: Iterable[str]) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
-from cspbench.core.bounds import Checked, Count, Positive
+from cspbench.core.bounds import Checked, Count, FirstWrong, Positive
 from cspbench.errors import Unsupported
 from cspbench.jobs.spec import JOBS, CaseRequest, JobKind, PhaseReport, Policy
 
@@ -37,8 +37,8 @@ class LayerTimes:
     ``total_ns`` is the median of the whole inference with the profiler at work.
     """
 
-    entries: list[Entry]
-    nodes: Annotated[list[NodeRow], Checked(_producers_exist)]
+    entries: Annotated[list[Entry], FirstWrong()]
+    nodes: Annotated[list[NodeRow], FirstWrong(), Checked(_producers_exist)]
     total_ns: Positive
     runs: Count = 0
     method: str = ""

@@ -7,7 +7,16 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Annotated, Any, ClassVar
 
-from cspbench.core.bounds import Amount, Checked, Count, Latencies, Positive, not_empty, short
+from cspbench.core.bounds import (
+    Amount,
+    AtMost,
+    Checked,
+    Count,
+    Latencies,
+    Positive,
+    not_empty,
+    short,
+)
 from cspbench.jobs.spec import JOBS, CaseRequest, JobFailedError, JobKind, PhaseReport, Policy
 from cspbench.machine.sensors.proc import Interference
 from cspbench.measure.agreement import Agreement
@@ -67,7 +76,7 @@ class TimeResult:
     backend: dict[str, Any] = field(default_factory=dict)
     interference: Interference | None = None
     drift: Drift | None = None
-    device: dict[str, Amount | None] | None = None
+    device: Annotated[dict[str, Amount | None], AtMost(1000)] | None = None
     turns: Turns | None = None
 
     def __post_init__(self) -> None:

@@ -16,6 +16,7 @@ import traceback
 from cspbench.core.statuses import Status
 from cspbench.core.text import first_line
 from cspbench.errors import InputError, Unavailable, Unsupported
+from cspbench.jobs._limits import limit_data
 from cspbench.jobs.spec import JOBS, JobFailedError, Json, PhaseReport
 
 #: What allocators say when there is no memory left, whatever the exception's type.
@@ -57,20 +58,6 @@ def to_line(message: Json) -> str:
         reason = f"the answer cannot be stored as JSON: {error}"
         failed = {"event": "answer", "status": Status.FAILED.value, "reason": reason}
         return json.dumps(failed) + "\n"
-
-
-def limit_data(limit: int | None) -> None:
-    """Bound this process's private memory, so that a runaway allocation fails in it alone.
-
-    RLIMIT_DATA counts what is allocated, not address space, which drivers reserve in terabytes.
-    """
-    if limit is None or sys.platform != "linux":
-        return
-    import resource
-
-    hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
-    soft = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
-    resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
 
 
 def no_core_dump() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Annotated, Any
 
-from cspbench.core.bounds import MOST, Amount, Checked, Number, Within, checked, short
+from cspbench.core.bounds import MOST, Amount, Checked, FirstWrong, Number, Within, checked, short
 from cspbench.core.case import Case
 from cspbench.core.statuses import Status
 from cspbench.errors import InputError
@@ -66,7 +66,7 @@ class Launch:
     status: Status
     ended: str = ""
     reason: str = ""
-    flags: list[str] = field(default_factory=list)
+    flags: Annotated[list[str], FirstWrong()] = field(default_factory=list)
     seconds: Amount = 0.0
     log: str = ""
     board: str | None = None

@@ -40,6 +40,16 @@ LAUNCHES_FILE = "launches.jsonl"
 #: Larger files are refused, because reading them could exhaust the memory.
 MAX_RUN_BYTES = 64 * 2**20
 MAX_LAUNCHES_BYTES = 2**30
+#: Bounds of what becomes an object of Python, since two bytes of text become a hundred of memory:
+#: lists and objects of ``run.json`` (an analysis has about 5,000) and its values except layers
+#: (a case has five); lists and objects of a launch and its values except samples; lines.
+MAX_RUN_CONTAINERS = 2_000_000
+MAX_RUN_VALUES = 200_000
+MAX_LAUNCH_CONTAINERS = 20_000
+MAX_LAUNCH_VALUES = 200_000
+MAX_LINES = 1_000_000
+#: How many problems of a run are named.
+MAX_PROBLEMS = 100
 #: Longer durations of launches (thirty years) are malformed.
 MAX_SECONDS = 1e9
 #: A number that may be too large for Python.
@@ -196,14 +206,23 @@ def decode_line(line: bytes) -> Json:
     checksum, _, text = line.partition(b" ")
     if len(checksum) != 8 or int(checksum, 16) != zlib.crc32(text):
         raise ValueError("checksum does not match")
-    launch = _parse(text)
+    launch = _parse(text, MAX_LAUNCH_CONTAINERS)
     if not isinstance(launch, dict):
         raise ValueError("not an object")
+    samples = launch.get("latencies_ns")
+    if text.count(b",") - (len(samples) if isinstance(samples, list) else 0) > MAX_LAUNCH_VALUES:
+        raise ValueError(f"it holds more than {MAX_LAUNCH_VALUES:,} values")
     return launch
 
 
-def _parse(text: bytes) -> Any:
-    """Parse standard JSON: NaN and infinity, which Python accepts, are refused."""
+def _parse(text: bytes, most_containers: int) -> Any:
+    """Parse standard JSON: NaN and infinity, which Python accepts, are refused.
+
+    Raises:
+        ValueError: it is none, is nested too deeply, or has too many lists and objects.
+    """
+    if text.count(b"[") + text.count(b"{") > most_containers:
+        raise ValueError(f"it holds more than {most_containers:,} lists and objects")
     with contextlib.suppress(ValueError):
         return from_json(text, allow_inf_nan=False)  # in half of the time
     try:  # `from_json` refuses half surrogate pairs, which a log may contain
@@ -219,7 +238,7 @@ def _parse_run(text: bytes) -> Any:
             json.loads(text, parse_float=_finite)
         except RecursionError:
             raise ValueError("nested too deeply") from None
-    return _parse(text)
+    return _parse(text, MAX_RUN_CONTAINERS)
 
 
 def _finite(text: str) -> float:
@@ -229,25 +248,61 @@ def _finite(text: str) -> float:
     return number
 
 
+def _values(meta: Json) -> int:
+    """How many values ``run.json`` holds except the layers of analyses."""
+    analyses = meta.get("analyses")
+    heads: list[Any] = []
+    if isinstance(analyses, dict):
+        meta = {**meta, "analyses": None}
+        heads = [{**one, "rows": None} for one in analyses.values() if isinstance(one, dict)]
+    number, left = 0, [meta, heads]
+    while left:
+        one = left.pop()
+        items = one.values() if isinstance(one, dict) else one
+        number += len(items)
+        left.extend(item for item in items if isinstance(item, dict | list))
+    return number
+
+
 def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
 def _launches(path: Path, problems: list[str]) -> Iterator[Json]:
-    lines = _read(path, MAX_LAUNCHES_BYTES).split(b"\n")
-    if not lines[-1]:  # the last line has its newline
-        lines.pop()
-        torn = 0
-    else:
-        torn = len(lines)
-    for number, line in enumerate(lines, start=1):
-        if not line:
+    for number, line in enumerate(_lines(path), start=1):
+        text = line.removesuffix(b"\n")
+        if not text:
             continue
         try:
-            yield decode_line(line)
+            yield decode_line(text)
         except ValueError:
-            what = "cut off in writing, dropped" if number == torn else "damaged, skipped"
-            problems.append(f"{path}:{number}: {what}")
+            whole = len(text) < len(line)
+            what = "damaged, skipped" if whole else "cut off in writing, dropped"
+            _note(problems, f"{path}:{number}: {what}")
+
+
+def _note(problems: list[str], problem: str) -> None:
+    """Add a problem; a file may have millions."""
+    if len(problems) < MAX_PROBLEMS:
+        problems.append(problem)
+    elif len(problems) == MAX_PROBLEMS:
+        problems.append(f"there are more than {MAX_PROBLEMS} problems; the others are not named")
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    """Lines of a file of launches, one after the other: never all of them at once.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is too large.
+    """
+    with open(path, "rb", opener=no_follow) as file:
+        if os.fstat(file.fileno()).st_size > MAX_LAUNCHES_BYTES:
+            raise ValueError(f"larger than {MAX_LAUNCHES_BYTES // 2**20} MiB")
+        for number, line in enumerate(file):
+            if number == MAX_LINES:
+                raise ValueError(f"it has more than {MAX_LINES:,} lines")
+            yield line
 
 
 def _read(path: Path, limit: int) -> bytes:
@@ -270,6 +325,8 @@ def read_lines(path: Path) -> RawRun:
         meta = _parse_run(_read(file, MAX_RUN_BYTES))
         if not isinstance(meta, dict) or type(meta.get("format")) is not int:
             raise InputError(f"{file} does not describe a run: it has no format number")
+        if _values(meta) > MAX_RUN_VALUES:
+            raise ValueError(f"it holds more than {MAX_RUN_VALUES:,} values")
         if meta["format"] > FORMAT:
             raise InputError(
                 f"{path} has run format {meta['format']}, this cspbench reads up to {FORMAT}: "
@@ -322,7 +379,7 @@ def read_run(path: Path) -> StoredRun:
         try:
             launches.append(read_launch(line))
         except ValueError as error:
-            problems.append(f"{path}: launch {number} is malformed, skipped: {error}")
+            _note(problems, f"{path}: launch {number} is malformed, skipped: {error}")
     return StoredRun(path, {**meta, "run": meta["run"] or path.name}, launches, problems)
 
 
@@ -348,20 +405,17 @@ def past_seconds(path: Path) -> Iterator[tuple[str, float]]:
     For estimates only, at a tenth of the cost of ``read_run``: ``run.json`` is not opened, only
     these two values of a launch are checked, and unreadable lines are skipped.
     """
-    try:
-        lines = _read(path / LAUNCHES_FILE, MAX_LAUNCHES_BYTES).split(b"\n")
-    except (OSError, ValueError):
-        return
-    for line in lines:
-        if b'"time"' not in line:  # skips the longest lines, those of other jobs
-            continue
-        with contextlib.suppress(ValueError):
-            launch = decode_line(line)
-            case, seconds = launch.get("case"), launch.get("seconds")
-            if launch.get("job") != "time" or not isinstance(case, str):
+    with contextlib.suppress(OSError, ValueError):
+        for line in _lines(path / LAUNCHES_FILE):
+            if b'"time"' not in line:  # skips the longest lines, those of other jobs
                 continue
-            if isinstance(seconds, float | int) and 0 <= seconds < MAX_SECONDS:
-                yield case, float(seconds)
+            with contextlib.suppress(ValueError):
+                launch = decode_line(line.removesuffix(b"\n"))
+                case, seconds = launch.get("case"), launch.get("seconds")
+                if launch.get("job") != "time" or not isinstance(case, str):
+                    continue
+                if isinstance(seconds, float | int) and 0 <= seconds < MAX_SECONDS:
+                    yield case, float(seconds)
 
 
 def find_run(argument: str, out: Path) -> Path:

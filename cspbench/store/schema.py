@@ -11,7 +11,7 @@ from typing import Annotated, Any, TypeAlias, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 
-from cspbench.core.bounds import Amount, Checked, Count, Number, Seconds, checked
+from cspbench.core.bounds import Amount, AtMost, Checked, Count, Number, Seconds, checked
 from cspbench.core.statuses import Status
 from cspbench.errors import InputError
 from cspbench.jobs.ceilings import Ceilings
@@ -20,6 +20,11 @@ from cspbench.store.migrate import split_gpu
 from cspbench.suite.suite import SETTINGS, Measure, check_label
 
 Json = dict[str, Any]
+
+#: Bounds of the parts of a run: each becomes an object, or a row of a table.
+MAX_CASES = 25_000
+MAX_MODELS = 10_000
+MAX_BOARDS = 5_000
 
 #: Reports are named after runs.
 FileName: TypeAlias = Annotated[str, Field(max_length=255, pattern=r"^[^/\x00-\x1f\x7f-\x9f]*$")]
@@ -79,6 +84,16 @@ class _Case(_Part):
     reason: str = ""
 
 
+def _different(cases: list[_Case]) -> list[_Case]:
+    """Refuse equal ids: each would be a row with all launches of the others."""
+    seen: set[str] = set()
+    for case in cases:
+        if case.id in seen:
+            raise ValueError(f"{case.id!r} occurs twice")
+        seen.add(case.id)
+    return cases
+
+
 class _Environment(_Part):
     """Facts of the machine; an unknown one is None."""
 
@@ -121,13 +136,13 @@ class _Board(_Part):
 
     labels: list[BoardLabel] = []
     environment: _Environment = _Environment()
-    ceilings: dict[str, Ceilings] = {}
+    ceilings: Annotated[dict[str, Ceilings], AtMost(MAX_BOARDS)] = {}
 
 
 class _Fleet(_Part):
     """Boards by name, and by case the name of its board (key ``seats``)."""
 
-    boards: dict[BoardLabel, _Board] = {}
+    boards: Annotated[dict[BoardLabel, _Board], AtMost(MAX_BOARDS)] = {}
     seats: dict[str, BoardLabel] = {}
 
 
@@ -139,10 +154,10 @@ class Meta(_Part):
     created: str = ""
     cspbench: str = ""
     suite: _Suite
-    cases: list[_Case]
+    cases: Annotated[list[_Case], Checked(_different), AtMost(MAX_CASES)]
     environment: _Environment = _Environment()
-    analyses: dict[str, _Analysis] = {}
-    ceilings: dict[str, Ceilings] = {}
+    analyses: Annotated[dict[str, _Analysis], AtMost(MAX_MODELS)] = {}
+    ceilings: Annotated[dict[str, Ceilings], AtMost(MAX_BOARDS)] = {}
     rounds_in_budget: Count | None = None
     reference: CaseText | None = None
     fleet: _Fleet | None = None

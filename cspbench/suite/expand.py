@@ -15,6 +15,8 @@ from cspbench.suite.settings import SettingReader, Settings
 from cspbench.suite.tree import Path, Tree
 
 MAX_CASES = 10_000
+#: How often a combination may be compared with a value of ``exclude``.
+MAX_COMPARISONS = 1_000_000
 
 
 @dataclass
@@ -181,13 +183,27 @@ class Expander:
             return None
         return axes if usable else None
 
+    def _few_comparisons(self, axes: list[list[Settings]], excludes: list[_Exclude]) -> bool:
+        """Whether the excludes can be compared with every combination in a few seconds."""
+        combinations = math.prod(map(len, axes))
+        values = sum(len(values) for item in excludes for values in item.entries)
+        few = combinations * values <= MAX_COMPARISONS
+        if not few:
+            self.problems.add(
+                self.tree.where(("exclude",), key=True),
+                f"{values:,} values for {combinations:,} combinations are "
+                f"{combinations * values:,} comparisons, more than the {MAX_COMPARISONS:,} that a "
+                "suite may need; exclude by fewer values, or shorten the matrix",
+            )
+        return few
+
     def _expand_matrix(self, resolver: Resolver, excludes: list[_Exclude]) -> None:
         where = self.tree.where(("matrix",), key=True)
         if not self.tree.at(("matrix",)):
             self.problems.add(where, "is empty; give at least model and backend")
             return
         axes = self._matrix()
-        if axes is None:
+        if axes is None or not self._few_comparisons(axes, excludes):
             return
         has_fp32 = any(
             settings["precision"].value == "fp32"

@@ -1,10 +1,13 @@
 """Text that several packages need."""
 
+import re
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cspbench.core.text import inert, percent, printable
+from cspbench.core.text import inert, matches, percent, printable
 from tests.inertness import GOOD, hidden
 
 
@@ -53,3 +56,26 @@ def test_every_character_that_is_hidden_and_no_other_is_escaped():
 def test_inert_text_is_printable_line_by_line(text):
     assert inert(text).split("\n") == [printable(line) for line in text.split("\n")]
     assert printable(printable(text)) == printable(text)
+
+
+def as_regex(pattern):
+    """The same pattern for Python's matcher, which may take exponential time."""
+    signs = {"*": ".*", "?": "."}
+    return "".join(signs.get(char, re.escape(char)) for char in pattern)
+
+
+@given(
+    pattern=st.text("ab*?\n.", max_size=8),
+    text=st.text("ab\n.", max_size=8),
+)
+def test_patterns_mean_what_the_same_regular_expression_means(pattern, text):
+    expected = re.fullmatch(as_regex(pattern), text, re.DOTALL) is not None
+    assert matches(pattern, text) is expected
+
+
+@pytest.mark.parametrize("part", ["a*", "*a?", "?*", "*"])
+def test_a_pattern_of_many_stars_costs_no_more_than_one(part):
+    text = "a" * 2000  # ids are no longer
+    begin = time.process_time()
+    assert not matches(part * 1000 + "b", text)
+    assert time.process_time() - begin < 0.5

@@ -128,6 +128,9 @@ HOSTILE = {
     "many includes": "name: x\ninclude:\n" + "  - {model: plane, backend: cpu}\n" * 1_000,
     "large": "#" * (MAX_BYTES + 1),
     "long keys": "".join(f"{' ' * i}{chr(97 + i) * 900}:\n" for i in range(26)),
+    "many excludes": "name: x\nmatrix:\n"
+    + "".join(f"  {axis}: {list(range(1, 101))}\n" for axis in ("batch", "threads"))
+    + "  model: [plain]\n  backend: [cpu]\nexclude:\n" + "  - {batch: 999}\n" * 4_000,
     "long text": f"name: {'a' * 200_000}",
     "long number": f"name: x\nmatrix: {{model: [plain], backend: [cpu], batch: [{'9' * 999}]}}",
 }  # fmt: skip

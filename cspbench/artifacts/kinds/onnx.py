@@ -11,6 +11,7 @@ from cspbench.core.text import first_line
 from cspbench.errors import Unavailable, Unsupported
 from cspbench.models.sources.files import regular_file
 from cspbench.models.sources.onnx_data import embed
+from cspbench.models.sources.onnx_nodes import check_nodes
 
 if TYPE_CHECKING:
     import numpy as np
@@ -70,13 +71,15 @@ def import_file(file: Path, path: Path, first: np.ndarray) -> list[np.ndarray]:
         the outputs of ONNX Runtime, the reference of an ONNX file, for ``first``.
 
     Raises:
-        InputError: a data file of the model cannot be trusted.
+        InputError: a data file of the model cannot be trusted, or it has more nodes than a model
+            may have.
         Unsupported: the input has another shape in the file, or ONNX Runtime cannot run it.
         Unavailable: ONNX Runtime is not installed.
     """
     import onnx
 
     model = onnx.load(str(regular_file(file, "an ONNX file")), load_external_data=False)
+    check_nodes(model, str(file))
     embed(model, file)
     _fix_input(model, first.shape)
     onnx.save_model(model, str(path))

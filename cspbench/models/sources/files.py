@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 #: The option of every source that can load weights.
 WEIGHTS = Axis("weights", "", "text", summary="file of weights; without it they are seeded")
 
+#: Largest side of an input.
+MAX_SIDE = 1 << 14
+
 
 def regular_file(path: str | Path, what: str) -> Path:
     """Return ``path`` if it is a regular file that exists.
@@ -44,6 +47,8 @@ def image_side(target: object, shape: Sequence[int | None]) -> int | None:
     height, width = shape[2:]
     if height != width:
         raise InputError(f"{target}: its input of {height}x{width} is not square")
+    if height is not None and not 1 <= height <= MAX_SIDE:
+        raise InputError(f"{target}: its input of {height}x{width} is not 1 to {MAX_SIDE} a side")
     return height
 
 
