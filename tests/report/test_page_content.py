@@ -266,10 +266,10 @@ def test_no_runs_and_unwritable_files_are_input_errors(tmp_path: Path, demo: Run
         write_report([demo], tmp_path / "file" / "r.html")
 
 
-def test_script_json_holds_no_markup() -> None:
+def test_script_json_holds_no_markup_and_nothing_hidden() -> None:
     text = to_script({"a": "</script><!--&\u2028"})
     assert not set("<>&\u2028") & set(text)
-    assert json.loads(text) == {"a": "</script><!--&\u2028"}
+    assert json.loads(text) == {"a": r"</script><!--&\u2028"}
 
 
 def test_trace_is_thinned_to_medians_of_stretches() -> None:
