@@ -98,6 +98,15 @@ def no_follow(path: str, flags: int) -> int:
     return descriptor
 
 
+def file_version(path: Path) -> tuple[int, ...]:
+    """What changes whenever a file does; empty if there is none."""
+    try:
+        facts = path.stat()
+    except OSError:
+        return ()
+    return facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns
+
+
 def file_digest(path: Path) -> str:
     """SHA-256 of a file in hexadecimal; empty if it cannot be read."""
     digest = hashlib.sha256()
