@@ -78,7 +78,7 @@ def test_every_kind_of_a_stored_launch_is_told():
     text = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
     [row] = re.findall(r"^\| `job` \|.*$", text, re.MULTILINE)
     stored = {kind.name for kind in JOBS if kind.policy is not Policy.ON_DEMAND}
-    assert set(re.findall(r"`(\w+)`", row)) == {"job", "prepare", *stored}
+    assert set(re.findall(r"`(\w+)`", row)) == {"job", "prepare", "check", *stored}
 
 
 def anchors(page):

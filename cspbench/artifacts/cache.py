@@ -18,7 +18,7 @@ from cspbench.artifacts.spec import ARTIFACTS, HASHES_SUFFIX, REFERENCE_SUFFIX
 from cspbench.core.cache import cache_folder
 from cspbench.core.case import ModelId
 from cspbench.core.files import file_digest, write_whole
-from cspbench.models.identity import models_digest, source_files
+from cspbench.models.identity import models_digest, source_digests
 
 #: Raise when the exporter or the layout of an artifact changes.
 FORMAT = 1
@@ -49,7 +49,7 @@ class ArtifactSpec:
             "opset": None,  # part of every key so far: existing artifacts keep their keys
             "torch": _version("torch"),
             "definition": models_digest(),
-            "files": [file_digest(path) for path in source_files(self.model)],
+            "files": source_digests(self.model),
             **ARTIFACTS.get(self.kind).identity(),
         }
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]

@@ -209,6 +209,15 @@ def open_input(path: Path | str) -> BinaryIO:
     return open(path, "rb", opener=regular)
 
 
+def file_version(path: Path) -> tuple[int, ...]:
+    """What changes whenever a file does; empty if there is none."""
+    try:
+        facts = path.stat()
+    except OSError:
+        return ()
+    return facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns
+
+
 def file_digest(path: Path) -> str:
     """SHA-256 of a file in hexadecimal; empty if it cannot be read."""
     digest = hashlib.sha256()

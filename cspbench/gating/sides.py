@@ -106,7 +106,11 @@ def parse_side(text: str, suite: Path, results: Path) -> SideRequest:
     if run is not None:
         return SideRequest(text, "run", str(run))
     runs = ", ".join(run.name for run in list_runs(results)[-3:]) or "none"
-    where = f"{repository} has no such commit" if repository else f"{suite} is in no git repository"
+    where = (
+        f"{repository} has no such commit"
+        if repository
+        else f"{suite} is in no git repository that git trusts"
+    )
     raise InputError(
         f"{text!r} is no side of a gate: write set:key=value,..., env:PATH, a git ref ({where}) "
         f"or a stored run (newest under {results}: {runs}); git: or run: before a name says which"

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from cspbench.core.case import ModelId, Ref
-from cspbench.core.files import sources_digest
+from cspbench.core.files import file_digest, file_version, sources_digest
 from cspbench.core.options import Axis, without_defaults
 from cspbench.models.build import (
     as_model_id,
@@ -41,6 +41,20 @@ def source_files(model: ModelId) -> tuple[Path, ...]:
     """Files that define a model of a source (``darknet:a.cfg``); none for a model of the zoo."""
     source = split_source(model.model.name)
     return source[0].files(source[1], dict(model.model.options)) if source else ()
+
+
+def source_digests(model: ModelId) -> list[str]:
+    """SHA-256 of each file that defines a model of a source; empty for one that cannot be read.
+
+    A file is read again only if it changed: every case of a plan asks.
+    """
+    return [_digest(path, *version) if (version := file_version(path)) else ""
+            for path in source_files(model)]  # fmt: skip
+
+
+@functools.lru_cache(maxsize=256)
+def _digest(path: Path, *_version: int) -> str:
+    return file_digest(path)
 
 
 @functools.cache

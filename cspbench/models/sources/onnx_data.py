@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, Any
 
-from cspbench.core.files import no_follow
+from cspbench.core.files import file_version, no_follow
 from cspbench.errors import InputError, Unsupported
 from cspbench.models.sources.protobuf import MAX_BYTES, Walker
 
@@ -57,7 +57,7 @@ def data_files(path: Path) -> tuple[Path, ...]:
     if not path.is_file():
         return ()
     files: dict[Path, None] = {}
-    for place in _places(path, *_version(path)):
+    for place in _places(path, *file_version(path)):
         file, size = _checked(path, place.location)
         _span(path, place, size)
         files[file] = None
@@ -102,12 +102,6 @@ def _tensors(message: Any) -> Iterator[onnx.TensorProto]:
         if field.message_type is not None:
             for part in [value] if hasattr(value, "ListFields") else value:
                 yield from _tensors(part)
-
-
-def _version(path: Path) -> tuple[int, ...]:
-    """Changes whenever the file does."""
-    facts = path.stat()
-    return facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns
 
 
 @functools.lru_cache(maxsize=64)
