@@ -194,3 +194,12 @@ def test_an_input_of_an_impossible_size(tmp_path):
     path = save(tmp_path / "a.onnx", [], shape=(1, 3, 2**40, 2**40))
     with pytest.raises(InputError, match=r"a\.onnx"):
         analyze_onnx(path)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "said"), [(["x"] * 4, "has 4 inputs; it must have 1 to 1"), ([], "has 0 inputs")]
+)
+def test_a_node_with_too_many_inputs_does_not_end_the_process(inputs, said, tmp_path):
+    # onnx's shape inference ends by a segmentation fault where such a node has four.
+    with pytest.raises(InputError, match=said):
+        analyze_onnx(save(tmp_path / "a.onnx", [node("RegexFullMatch", inputs, ["c"])]))
