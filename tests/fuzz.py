@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import sys
 import tempfile
@@ -25,7 +26,10 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["cspbench"]):
+    from cspbench.analysis.onnx_graph import analyze_onnx
+    from cspbench.analysis.onnx_sizes import RESULT_SIZES
     from cspbench.core.case import Case, ModelId
+    from cspbench.core.text import matches
     from cspbench.errors import InputError
     from cspbench.fleet.answers import BadAnswerError, read_answer
     from cspbench.fleet.board import Board, Settings
@@ -35,7 +39,14 @@ with atheris.instrument_imports(include=["cspbench"]):
     from cspbench.runner.process import Outcome
     from cspbench.store.launch import Launch, read_launch, with_notes
     from cspbench.store.records import records
-    from cspbench.store.rundir import LAUNCHES_FILE, RUN_FILE, decode_line, encode_line, read_run
+    from cspbench.store.rundir import (
+        LAUNCHES_FILE,
+        RUN_FILE,
+        check_analyses,
+        decode_line,
+        encode_line,
+        read_run,
+    )
     from cspbench.suite.load import load_suite
 
 _HOME = Path(os.environ.get("CSPBENCH_FUZZ") or Path(tempfile.gettempdir()) / "cspbench-fuzz")
@@ -80,9 +91,11 @@ def run(data: bytes) -> None:
         launches = b"".join(b"%08x %s\n" % (zlib.crc32(line), line) for line in lines)
     (_FOLDER / RUN_FILE).write_bytes(meta)
     (_FOLDER / LAUNCHES_FILE).write_bytes(launches)
-    for record in records(read_run(_FOLDER)):
+    stored = read_run(_FOLDER)
+    check_analyses(stored)
+    for record in records(stored):
         assert record.latency_ms is None or record.latency_ms.estimate > 0
-        _ = record.memory, record.layers, record.energy, record.compile_seconds
+        _ = record.memory, record.layers, record.energy, record.newest("compile")
         record.percentile_ms(0.9)
 
 
@@ -103,12 +116,82 @@ def board(data: bytes) -> None:
             read_launch(decode_line(encode_line(launch.to_json()).rstrip(b"\n")))
 
 
+def pattern(data: bytes) -> None:
+    """A pattern of ids and, after the first zero byte, an id: compared with a slow matcher."""
+    text, _, id_ = data.decode("utf-8", "replace").partition("\0")
+    assert matches(text, id_) is _matches_slowly(text, id_)
+
+
+def _matches_slowly(pattern: str, text: str) -> bool:
+    """By dynamic programming: where in the text each beginning of the pattern may end."""
+    ends = {0}
+    for sign in pattern:
+        if sign == "*":
+            ends = set(range(min(ends), len(text) + 1)) if ends else ends
+        else:
+            ends = {end + 1 for end in ends if end < len(text) and sign in ("?", text[end])}
+    return len(text) in ends
+
+
+def onnx_file(data: bytes) -> None:
+    """An ONNX file, or after ``+`` the shape arithmetic that the other bytes choose.
+
+    A fuzzer rarely finds a whole graph by itself, so most of the folding would never be reached.
+    """
+    path = _FOLDER / "a.onnx"
+    path.write_bytes(_graph(data[1:]) if data.startswith(b"+") else data)
+    analyze_onnx(str(path), (1, 3, 8, 8))
+
+
+#: What the nodes of a graph of the fuzzer are made of.
+_OPERATORS = [
+    *sorted(RESULT_SIZES), "Shape", "Relu", "Pad", "Resize", "OneHot", "TopK", "EyeLike", "Loop",
+    "RegexFullMatch", "Einsum", "HammingWindow", "Trilu", "SequenceAt", "If",
+]  # fmt: skip
+_NUMBERS = [0, 1, 2, 3, 7, 8, 64, 1000, 1025, 10**6, 2**31, 2**40, 2**62, -1, -2, -(2**63)]
+
+
+def _graph(data: bytes) -> bytes:
+    import onnx
+    from onnx import TensorProto, helper
+
+    source = atheris.FuzzedDataProvider(data)
+    names, nodes, weights = ["x"], [], []
+    for number in range(source.ConsumeIntInRange(0, 6)):
+        shape = [source.ConsumeIntInRange(0, 4) for _ in range(source.ConsumeIntInRange(0, 3))]
+        values = [source.PickValueInList(_NUMBERS) for _ in range(math.prod(shape))]
+        weights.append(helper.make_tensor(f"w{number}", TensorProto.INT64, shape, values))
+        names.append(f"w{number}")
+    for number in range(source.ConsumeIntInRange(1, 30)):
+        inputs = [
+            source.PickValueInList(names[-12:]) for _ in range(source.ConsumeIntInRange(0, 4))
+        ]
+        chosen = {
+            name: source.PickValueInList(_NUMBERS)
+            for name in ("axis", "keepdims", "start", "end", "to", "num_outputs", "value_int")
+            if source.ConsumeIntInRange(0, 7) == 0
+        }
+        nodes.append(
+            helper.make_node(source.PickValueInList(_OPERATORS), inputs, [f"n{number}"], **chosen)
+        )
+        names.append(f"n{number}")
+    graph = helper.make_graph(
+        nodes, "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 8, 8])],
+        [helper.make_tensor_value_info(names[-1], TensorProto.FLOAT, None)], weights,
+    )  # fmt: skip
+    model: onnx.ModelProto = helper.make_model(graph)
+    return bytes(model.SerializeToString())
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "suite": suite,
     "cfg": cfg,
     "id": model_id,
     "run": run,
     "board": board,
+    "pattern": pattern,
+    "onnx": onnx_file,
 }
 
 
@@ -161,7 +244,7 @@ gate: {threshold: 5%}
 _CASE = "csppeleenet[fusion=last,gamma=0.25]+prn@320x416/opencv-cpu[engine=new]/b1/t1"
 
 
-def _seeds(name: str) -> list[bytes]:
+def _seeds(name: str) -> list[bytes]:  # noqa: PLR0911 - one return a target
     """Good inputs to start from: random bytes alone never get past the first line."""
     if name == "suite":  # every section, in few words: a long file is slow to read
         return [_SUITE, _SUITE_INCLUDE]
@@ -179,6 +262,10 @@ def _seeds(name: str) -> list[bytes]:
         done = {"status": "done", "launch": "l", "late": [], "outcome": outcome}
         announced = Board(Settings("a", ("b",))).announce()
         return [f"{announced}\0{encode('answer', done)}".encode()]
+    if name == "pattern":
+        return [f"{part}\0{_CASE}".encode() for part in ("csp*/b?/*", "*a*a?*t1", _CASE)]
+    if name == "onnx":
+        return [b"+" + bytes(range(256)), b"+" + bytes(range(255, -1, -1)), _graph(bytes(64))]
     meta = {
         "format": 1,
         "run": "r",

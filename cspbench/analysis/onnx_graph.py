@@ -16,6 +16,7 @@ from onnx import helper
 
 from cspbench.analysis.layer import Shape
 from cspbench.analysis.metric import Facts
+from cspbench.analysis.onnx_arity import check_arity
 from cspbench.analysis.onnx_fold import MAX_ELEMENTS, infer
 from cspbench.analysis.onnx_ops import name_of
 from cspbench.analysis.ops import OPS, UNSUPPORTED, kind_of
@@ -75,6 +76,7 @@ def _load(path: str) -> onnx.ModelProto:
         _without_weights(model)
         if model.functions:
             model = onnx.inliner.inline_local_functions(model)
+        check_arity(model, path)
     except InputError:
         raise
     except Exception as error:

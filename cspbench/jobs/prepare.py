@@ -93,7 +93,7 @@ def _analysis(request: PrepareRequest) -> tuple[dict[str, Any] | None, str]:
     except CspbenchError as error:
         return None, str(error)
     except MemoryError:
-        return None, "its analysis needs more memory than it may take"
+        return None, f"{request.model}: its analysis needs more memory than it may take"
     except Exception as error:  # whatever a model does, it can be timed without being counted
         traceback.print_exc()
         return None, f"{type(error).__name__}: {error}"[:500]

@@ -316,3 +316,51 @@ def test_weights_never_run_code(tmp_path):
         with pytest.raises(InputError, match=message):
             load_checkpoint(module, tmp_path / name)
     assert not hasattr(sys, "cspbench_was_here")
+
+
+def compressed(source, target):
+    """The same archive, its members as small as can be."""
+    with (
+        zipfile.ZipFile(source) as plain,
+        zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as small,
+    ):
+        for member in plain.infolist():
+            small.writestr(member.filename, plain.read(member))
+    return target
+
+
+def test_a_checkpoint_that_would_become_far_larger_is_not_loaded(tmp_path, monkeypatch):
+    module = nn.Linear(1000, 1000)
+    torch.save({name: torch.zeros_like(v) for name, v in module.state_dict().items()},
+               tmp_path / "zeros.pt")  # fmt: skip
+    load_checkpoint(module, tmp_path / "zeros.pt")  # four megabytes that are four megabytes
+    bomb = compressed(tmp_path / "zeros.pt", tmp_path / "bomb.pt")
+    assert bomb.stat().st_size < 50_000
+    monkeypatch.setattr(torch, "load", None)
+    with pytest.raises(
+        InputError, match=r"bomb\.pt: its .* bytes would become .* store it uncompr"
+    ):
+        load_checkpoint(module, bomb)
+
+
+def test_a_checkpoint_that_is_compressed_as_weights_can_be_is_loaded(tmp_path):
+    module, other = nn.Linear(100, 100), nn.Linear(100, 100)
+    torch.save(other.state_dict(), tmp_path / "a.pt")
+    load_checkpoint(module, compressed(tmp_path / "a.pt", tmp_path / "b.pt"))
+    assert torch.equal(module.weight, other.weight)
+
+
+@pytest.mark.parametrize(
+    ("method", "part", "said"),
+    [
+        (zipfile.ZIP_DEFLATED, "[],", "store it uncompressed"),
+        (zipfile.ZIP_STORED, "[],", "its graph has more than"),
+        (zipfile.ZIP_STORED, "0,", "its graph has more than"),
+    ],
+)
+def test_a_program_whose_graph_would_become_far_larger_is_not_parsed(tmp_path, method, part, said):
+    text = "[" + part * (9_000_000 // len(part)) + "0]"
+    with zipfile.ZipFile(tmp_path / "a.pt2", "w", method) as archive:
+        archive.writestr("a/models/model.json", text)
+    with pytest.raises(InputError, match=said):
+        spec_of(f'"exported:{tmp_path / "a.pt2"}"')

@@ -15,7 +15,7 @@ from cspbench.core.options import Options
 from cspbench.core.text import first_line
 from cspbench.errors import InputError
 from cspbench.models.code import require_code
-from cspbench.models.sources.files import image_side, regular_file
+from cspbench.models.sources.files import check_archive, image_side, regular_file
 from cspbench.models.spec import SOURCES, ModelSpec, SourceSpec
 
 if TYPE_CHECKING:
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 #: Bound of the graph's JSON text; a network of a thousand operators has about 1 MB.
 MAX_GRAPH_BYTES = 64 * 1024 * 1024
+#: Bounds of its lists and objects and of its values, each of which becomes an object of Python.
+MAX_GRAPH_CONTAINERS = 2_000_000
+MAX_GRAPH_VALUES = 3_000_000
 
 
 def _graph(path: Path) -> dict[str, Any]:
@@ -31,6 +34,7 @@ def _graph(path: Path) -> dict[str, Any]:
     Raises:
         InputError: not an exported program, or one too large.
     """
+    check_archive(path)
     try:
         with zipfile.ZipFile(path) as archive:
             names = [n for n in archive.namelist() if n.endswith("models/model.json")]
@@ -40,6 +44,9 @@ def _graph(path: Path) -> dict[str, Any]:
                 text = file.read(MAX_GRAPH_BYTES + 1)
         if len(text) > MAX_GRAPH_BYTES:
             raise InputError(f"{path}: its graph is larger than {MAX_GRAPH_BYTES // 2**20} MiB")
+        many = text.count(b"[") + text.count(b"{") > MAX_GRAPH_CONTAINERS
+        if many or text.count(b",") > MAX_GRAPH_VALUES:
+            raise InputError(f"{path}: its graph has more than {MAX_GRAPH_CONTAINERS:,} parts")
         graph = json.loads(text)
     except (OSError, zipfile.BadZipFile, ValueError, RecursionError, NotImplementedError) as error:
         raise InputError(f"{path}: is not a readable exported program ({error})") from error

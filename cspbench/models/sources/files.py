@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,9 @@ from cspbench.errors import InputError
 if TYPE_CHECKING:
     from torch import nn
 
+#: An archive's members may be this many times larger than it, and this much in bytes besides.
+MAX_RATIO = 20
+MAX_SMALL = 2**20
 #: The option of every source that can load weights.
 WEIGHTS = Axis("weights", "", "text", summary="file of weights; without it they are seeded")
 
@@ -52,6 +56,27 @@ def image_side(target: object, shape: Sequence[int | None]) -> int | None:
     return height
 
 
+def check_archive(path: Path) -> None:
+    """Refuse an archive that becomes far larger than it is. torch writes its own uncompressed.
+
+    What is no archive passes: its reader says what is wrong.
+
+    Raises:
+        InputError: its members are larger than MAX_RATIO times the file.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = sum(member.file_size for member in archive.infolist())
+    except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError):
+        return
+    size = path.stat().st_size
+    if members > MAX_RATIO * size + MAX_SMALL:
+        raise InputError(
+            f"{path}: its {size:,} bytes would become {members:,}, more than {MAX_RATIO} times as "
+            "many; store it uncompressed, as torch does"
+        )
+
+
 def weights_file(options: Options, folder: Path | None = None) -> Path | None:
     """Return the file that the option ``weights`` names, or None without it.
 
@@ -76,10 +101,12 @@ def load_checkpoint(module: nn.Module, path: Path) -> None:
     become real.
 
     Raises:
-        InputError: not a checkpoint of plain tensors, or not this model's.
+        InputError: not a checkpoint of plain tensors, not this model's, or one that is compressed
+            beyond MAX_RATIO.
     """
     import torch
 
+    check_archive(path)
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load has no error class of its own

@@ -64,7 +64,7 @@ class _Counter:
                 "or in a circle"
             )
         count = total = 0
-        for node in _with_inner(nodes):
+        for node in with_inner(nodes):
             called = self._called(_key(node), depth) if self.functions else _Size()
             count += called.nodes + 1
             total += called.bytes + node.ByteSize() + _NAME_BYTES
@@ -85,11 +85,11 @@ def _key(item: Any) -> tuple[str, str, str]:
     return item.domain, name, getattr(item, "overload", "")
 
 
-def _with_inner(nodes: Iterable[Any]) -> Iterator[Any]:
+def with_inner(nodes: Iterable[Any]) -> Iterator[Any]:
     """Nodes, and those of the graphs in their attributes; protobuf bounds the depth."""
     for node in nodes:
         yield node
         for attribute in node.attribute:
             graphs = [attribute.g] if attribute.HasField("g") else list(attribute.graphs)
             for graph in graphs:
-                yield from _with_inner(graph.node)
+                yield from with_inner(graph.node)
