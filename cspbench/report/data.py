@@ -35,6 +35,7 @@ MAX_LAYER_TABLES = 60
 CASE_FACTS = (
     "index", "run", "id", "model_id", "family", "backend", "batch", "threads", "gamma", "status",
     "outcome", "reason", "flags", "latency_ms", "latency_low", "latency_high", "half_width",
+    "ratio", "ratio_low", "ratio_high", "ratio_of",
     "p90_ms", "p99_ms", "fps", "samples", "max_relative_error", "command",
 )  # fmt: skip
 LAYER_COLUMNS = (

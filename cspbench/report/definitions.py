@@ -38,6 +38,15 @@ DEFINITIONS: dict[str, Definition] = {
             "nothing about other machines. With two launches it is very wide.",
         ),
         Definition(
+            "ratio", "", "measured",
+            "Latency relative to the reference case, from bursts that both took in turn: the "
+            "median over the rounds of a block, then the mean over blocks, with half the width of "
+            "its 95 % interval. Cases that share a letter cannot be told apart. The reference "
+            "takes part twice: its own row is its ratio to itself (A/A).",
+            "It compares cases of one run on this machine. Quote the ratio for a comparison, and "
+            "the latency for what this machine gave.",
+        ),
+        Definition(
             "fps", "1/s", "measured",
             "1000 x batch / latency_ms. Its interval is the reciprocal of that of latency_ms.",
             "Inferences one after the other; not the throughput of a pipeline.",

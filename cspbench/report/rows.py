@@ -65,6 +65,18 @@ class CaseRow:
     command: str
     record: Record
     in_turn: InTurn
+    ratio: float | None = None
+    ratio_low: float | None = None
+    ratio_high: float | None = None
+    ratio_of: str | None = None
+    ratio_group: str | None = None
+
+    @property
+    def ratio_half_width(self) -> float | None:
+        """Half of the 95 % interval of the ratio as a share of it."""
+        if self.ratio is None or self.ratio_low is None or self.ratio_high is None:
+            return None
+        return (self.ratio_high - self.ratio_low) / 2 / self.ratio
 
     @property
     def half_width(self) -> float | None:
@@ -185,6 +197,11 @@ def _row(index: int, run: Run, record: Record, row: Mapping[Any, Any]) -> CaseRo
         command=repeat_command(run, record.case),
         record=record,
         in_turn=run.in_turn,
+        ratio=known(row["ratio"]),
+        ratio_low=known(row["ratio_low"]),
+        ratio_high=known(row["ratio_high"]),
+        ratio_of=row["ratio_of"],
+        ratio_group=row["ratio_group"],
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from markupsafe import Markup
 
 from cspbench.core.statuses import FLAGS
+from cspbench.figures.cases import plain
 from cspbench.report import marks, numbers
 from cspbench.report.data import published_accuracies
 from cspbench.report.definitions import DEFINITIONS, Definition
@@ -24,11 +25,14 @@ class Column(NamedTuple):
     kind: str = "num"
 
 
+#: Only where a run has ratios.
+RATIO = Column("Ratio", "ratio", DEFINITIONS["ratio"])
 COLUMNS = (
     Column("Network", "model_id", kind=""),
     Column("Backend", "backend", kind=""),
     Column("Latency, ms", "latency_ms", DEFINITIONS["latency_ms"]),
     Column("±95 %", "half_width", DEFINITIONS["interval"]),
+    RATIO,
     Column("Launches", "", DEFINITIONS["spread"], ""),
     Column("fps", "fps", DEFINITIONS["fps"]),
     Column("p90, ms", "p90_ms", DEFINITIONS["p90_ms"]),
@@ -81,6 +85,8 @@ def _table_row(row: CaseRow, accuracy: str | None, largest_fps: float) -> dict[s
         "extra": ", ".join(extra),
         "latency": numbers.milliseconds(row.latency_ms),
         "plus_minus": numbers.plus_minus(row.half_width),
+        "ratio": _ratio(row),
+        "group": row.ratio_group or "",
         "spread": _spread(row),
         "fps": numbers.short(row.fps),
         "fps_bar": "" if row.fps is None else marks.bar(row.fps, largest_fps),
@@ -93,6 +99,12 @@ def _table_row(row: CaseRow, accuracy: str | None, largest_fps: float) -> dict[s
     }
 
 
+def _ratio(row: CaseRow) -> str:
+    if row.ratio is None:
+        return numbers.MISSING
+    return f"{numbers.short(row.ratio)} {numbers.plus_minus(row.ratio_half_width)}"
+
+
 def _spread(row: CaseRow) -> Markup | str:
     if row.latency_ms is None:
         return ""
@@ -100,9 +112,14 @@ def _spread(row: CaseRow) -> Markup | str:
 
 
 def data(context: ReportContext) -> Mapping[str, Any]:
-    """Columns, rows and filters of the table."""
+    """Columns, rows and filters of the table, and the references of its ratios."""
+    has_ratios = any(row.ratio is not None for row in context.rows)
     return {
-        "columns": COLUMNS,
+        "columns": [column for column in COLUMNS if has_ratios or column is not RATIO],
+        "has_ratios": has_ratios,
+        "references": list(
+            dict.fromkeys(plain(run.reference) for run in context.runs if run.reference is not None)
+        ),
         "rows": _table_rows(context.rows),
         "filters": _filters(context.rows),
         "many_runs": len(context.runs) > 1,

@@ -201,6 +201,9 @@
     parts.push(keys([
       ["Latency, ms (measured)", number(one.latency_ms, 4)],
       ["95 % interval, ms", one.latency_low === null ? null : `${number(one.latency_low, 4)} to ${number(one.latency_high, 4)}`],
+      [`Ratio to the reference (${one.ratio_of ?? ""})`, one.ratio === null ? null
+        : one.ratio_low === null ? number(one.ratio, 4)
+        : `${number(one.ratio, 4)} (${number(one.ratio_low, 4)} to ${number(one.ratio_high, 4)})`],
       ["fps (measured)", number(one.fps)], ["90th percentile, ms", number(one.p90_ms, 4)],
       ["99th percentile, ms", number(one.p99_ms, 4)], ["Samples", one.samples ? String(one.samples) : null],
       ["Error against PyTorch", one.max_relative_error === null ? null : one.max_relative_error.toExponential(1)],
