@@ -37,8 +37,8 @@ START = (
     "import sys; sys.path[:] = [path for path in sys.path if path]; "
     "import runpy; runpy.run_module('cspbench.jobs.worker', run_name='__main__', alter_sys=True)"
 )
-#: Where a worker stands that reads no file of the user. Compilers and libraries look into their
-#: working directory: the linker that torch.compile starts takes ``libgcc_s.so.1`` from there.
+#: Where a worker stands that reads no file of the user, because libraries and compilers look into
+#: their working directory.
 NEUTRAL_FOLDER = "/"
 #: No answer is longer than this.
 MAX_MESSAGE_BYTES = 64 * 2**20

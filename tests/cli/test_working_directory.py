@@ -14,6 +14,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from cspbench.jobs.burst import FactsRequest
+from cspbench.runner.executor import LocalExecutor
+from cspbench.runner.process import WorkerProcess, worker_environment
+
 SCRIPT = Path(sys.executable).with_name("cspbench")
 SUITE = """name: gate
 defaults: {{input: 32, batch: 1, threads: 1}}
@@ -230,15 +234,42 @@ def test_a_commit_is_what_its_id_says(folder):
     assert "the head's suite changes gate.macs from no rule to 1 %" in done.stdout
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(not any(map(os.access, ["/usr/bin/g++"], [os.X_OK])), reason="no g++")
-def test_the_linker_takes_no_library_of_the_working_directory(folder, tmp_path):
-    """What torch.compile links is a program; ld takes a library of this name from where it runs."""
+def test_a_worker_that_measures_stands_in_no_folder_of_the_user(folder, monkeypatch):
+    """Its first job looks where it stands; the one that prepares models keeps to their folder."""
+    monkeypatch.chdir(folder)
+    seen = []
+    real = WorkerProcess.ask
+
+    def ask(worker, *arguments):
+        seen.append(os.readlink(f"/proc/{worker.pid}/cwd"))
+        return real(worker, *arguments)
+
+    monkeypatch.setattr(WorkerProcess, "ask", ask)
+    executor = LocalExecutor()
+    executor.launch(FactsRequest(), 1, 60.0)
+    list(executor.series([FactsRequest()], 60.0))
+    assert seen == ["/", str(folder)]
+
+
+def test_programs_of_torch_compile_lie_in_the_user_s_own_cache(folder, tmp_path):
+    """By itself torch keeps them in /tmp, under a name that another user can take first."""
     pytest.importorskip("torch")
-    (folder / "libgcc_s.so.1").write_text("no library")
-    (tmp_path / "a.cpp").write_text("int f() { throw 1; }")
-    link = ["g++", "-shared", "-fPIC", tmp_path / "a.cpp", "-o", tmp_path / "a.so"]
-    assert "libgcc_s.so.1" in run(folder, *link, code=1).stderr
-    text = SUITE.format(backends='"torch-cpu[mode=compile]"').replace("input: 32", "input: 64")
-    (folder / "suites/gate.yaml").write_text(text.replace('"onnx:../a.onnx"', "yolov3-tiny-prn"))
-    run(folder, SCRIPT, "run", "-q", "suites/gate.yaml")
+    code = "from torch._inductor.runtime.cache_dir_utils import cache_dir; print(cache_dir())"
+    plain = {k: v for k, v in os.environ.items() if k != "TORCHINDUCTOR_CACHE_DIR"}
+    for environment, place in [(plain, "/torchinductor_"), (worker_environment(1), "cache/ind")]:
+        done = subprocess.run([sys.executable, "-c", code], env=environment, text=True,
+                              capture_output=True, check=True)  # fmt: skip
+        assert place in done.stdout
+    assert str(tmp_path) in done.stdout
+
+
+def test_programs_are_not_looked_for_in_the_working_directory(folder, tmp_path, monkeypatch):
+    trace = tmp_path / "trace"
+    program(folder / "git", trace)
+    monkeypatch.setenv("PATH", f":{os.environ['PATH']}")  # an empty entry
+    run(folder, "sh", "-c", "git < /dev/null", code=None)
+    assert trace.exists()
+    trace.unlink()
+    run(folder, SCRIPT, "plan", "suites/gate.yaml")
+    run(folder, SCRIPT, "gate", "-q", "suites/gate.yaml", "--base", "git:none", code=2)
+    assert not trace.exists()
