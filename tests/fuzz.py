@@ -143,10 +143,11 @@ def onnx_file(data: bytes) -> None:
     analyze_onnx(str(path), (1, 3, 8, 8))
 
 
-#: What the nodes of a graph of the fuzzer are made of.
+#: What the nodes of a graph of the fuzzer are made of. Not RegexFullMatch: where the type of its
+#: input is unknown, onnx's own inference ends the process, for which commands have a worker.
 _OPERATORS = [
     *sorted(RESULT_SIZES), "Shape", "Relu", "Pad", "Resize", "OneHot", "TopK", "EyeLike", "Loop",
-    "RegexFullMatch", "Einsum", "HammingWindow", "Trilu", "SequenceAt", "If",
+    "Einsum", "HammingWindow", "Trilu", "SequenceAt", "If",
 ]  # fmt: skip
 _NUMBERS = [0, 1, 2, 3, 7, 8, 64, 1000, 1025, 10**6, 2**31, 2**40, 2**62, -1, -2, -(2**63)]
 

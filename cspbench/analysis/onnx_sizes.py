@@ -2,7 +2,7 @@
 
 Shapes are computed with the operators of this list. The others have no place there, and some of
 them cost minutes or gigabytes for a few bytes of input (a regular expression, a window function, a
-padding), so they are never evaluated.
+padding, GatherElements with large indices), so they are never evaluated.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _ELEMENTWISE = (
 #: Their results are a part of the inputs, or as many numbers.
 _REARRANGING = (
     "Concat", "CumSum", "Flatten", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd",
-    "ReduceSum", "Reshape", "ScatterElements", "ScatterND", "Size", "Slice", "Split", "Squeeze",
+    "ReduceSum", "Reshape", "ScatterND", "Size", "Slice", "Split", "Squeeze",
     "Transpose", "Unsqueeze",
 )  # fmt: skip
 
@@ -78,7 +78,6 @@ RESULT_SIZES: dict[str, ResultSize] = {
     "ConstantOfShape": lambda _node, inputs: _size(inputs[0].tolist()),
     "Expand": lambda _node, inputs: _broadcast(inputs[0].shape, inputs[1].tolist()),
     "Gather": _gather,
-    "GatherElements": lambda _node, inputs: inputs[1].size,
     "NonZero": lambda _node, inputs: inputs[0].size * max(inputs[0].ndim, 1),
     "Range": _range,
     "Tile": lambda _node, inputs: inputs[0].size * _size(inputs[1].tolist()),

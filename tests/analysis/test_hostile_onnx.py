@@ -112,6 +112,12 @@ def test_only_operators_of_shape_arithmetic_are_evaluated(tmp_path):
     assert "RegexFullMatch" in analysis.unsupported
 
 
+def test_indices_that_are_wrapped_one_round_at_a_time_are_not_followed(tmp_path):
+    # numpy.choose, by which onnx evaluates it, would subtract 4 from 1e12 until it is below 4.
+    gather = node("GatherElements", ["w", "w"], ["c"])
+    analyze_onnx(save(tmp_path / "a.onnx", [gather], [ints("w", [10**12] * 4)]))
+
+
 def test_folding_of_many_nodes_is_bounded(tmp_path):
     adds = [node("Add", ["o", "o"], [f"a{i}"]) for i in range(MAX_NODES - 10)]
     path = save(tmp_path / "a.onnx", adds, [ints("o", [1] * onnx_fold.MAX_ELEMENTS)])
@@ -226,7 +232,6 @@ INPUTS = {
     "ConstantOfShape": lambda _: st.tuples(numbers(3)),
     "Expand": lambda x: st.tuples(st.just(x), numbers(x.ndim + 1)),
     "Gather": lambda x: st.tuples(st.just(x), DATA),
-    "GatherElements": lambda x: st.tuples(st.just(x), numbers(x.shape, 0, 0)),
     "NonZero": lambda x: st.tuples(st.just(x)),
     "Range": lambda _: st.tuples(*[numbers((), -5, 20)] * 3),
     "ReduceSum": lambda x: st.tuples(st.just(x)),
@@ -245,7 +250,7 @@ INPUTS = {
 @given(data=st.data())
 def test_no_result_is_larger_than_was_said_before(name, data):
     inputs = data.draw(DATA.flatmap(INPUTS[name]))
-    axis = {"axis": 0} if name in ("Concat", "Gather", "GatherElements") else {}
+    axis = {"axis": 0} if name in ("Concat", "Gather") else {}
     operator = node(name, [f"i{number}" for number in range(len(inputs))], ["c"], **axis)
     try:
         results = ReferenceEvaluator(operator).run(

@@ -268,7 +268,7 @@ def test_an_answer_that_is_malformed_is_a_failed_launch_with_its_reason(tmp_path
     wrong = good(latencies_ns=["fast"])
     done = run(tmp_path, suite("a/cpu"), FakeExecutor({"a/cpu": [wrong] * 2}))
     assert list(done.cases["status"]) == ["failed"]
-    assert done.cases["reason"][0].startswith("the worker's answer is malformed: latencies_ns.0: ")
+    assert done.cases["reason"][0].startswith("the worker's answer is malformed: latencies_ns: ")
 
 
 def test_every_launch_is_on_disk_before_the_next_starts(tmp_path):

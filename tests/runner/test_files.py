@@ -37,13 +37,13 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-def save(path, nodes, initializers=(), inputs=()):
+def save(path, nodes, initializers=(), inputs=(), opset=18):
     graph = helper.make_graph(
         [*nodes, helper.make_node("Relu", ["x"], ["y"])], "g",
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, (1, 3, 8, 8)), *inputs],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)], list(initializers),
     )  # fmt: skip
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
     model.ir_version = 9
     onnx.save(model, path)
 
@@ -132,6 +132,17 @@ def test_a_reader_that_takes_all_time_is_ended_with_a_sentence(folder, monkeypat
         InputError, match=r"darknet:net\.cfg: cannot be analysed: .* ended by SIGXCPU"
     ):
         analyze_models(["darknet:net.cfg"])
+
+
+def test_a_reader_that_ends_its_process_ends_with_a_sentence(folder):
+    # Without an axis the Concat has no type, and onnx's inference reads it by a null pointer.
+    nodes = [
+        helper.make_node("Concat", ["x", "x"], ["c"]),
+        helper.make_node("RegexFullMatch", ["c"], ["r"], pattern="a"),
+    ]
+    save(folder / "a.onnx", nodes, opset=20)
+    with pytest.raises(InputError, match="ended by SIGSEGV"):
+        analyze_models(["onnx:a.onnx"])
 
 
 def test_an_engine_takes_no_more_than_the_model_explains(folder):
