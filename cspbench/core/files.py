@@ -10,8 +10,8 @@ The rule for links and for what is no file, here and nowhere else:
   continued or repaired.
 - **An input that the user names** (suite, model, weights, cluster file) may be a link, but it leads
   to a regular file. Nothing is waited for: a named pipe is refused, not read.
-- **A file that an input names in turn** (external data of an ONNX file) lies in the input's folder
-  and is a regular file without a link on the way.
+- **A file that an input names in turn** (external data of an ONNX file) lies in the input's folder,
+  is a regular file, and no link on its way leads out of that folder.
 
 A process that changes folders meanwhile is not held off: it runs as the user already.
 """

@@ -246,9 +246,7 @@ def run_block(
     """
     turns = Turns(all_or_none)
     with contextlib.ExitStack() as stack:
-        for arm in arms.values():
-            stack.callback(arm.close)
-        _load(arms, turns, room)
+        _load(arms, turns, room, stack)
         _leave_unlike(turns)
         live = [name for name in turns.loaded if name not in turns.lost]
         if not live:
@@ -268,6 +266,8 @@ def run_block(
             for order in islice(orders, total):
                 _round(arms, [names[number] for number in order], counts, turns)
         except KeyboardInterrupt:
+            if all_or_none:
+                raise
             turns.interrupted = True
             _keep_whole_rounds(turns)
             return turns
@@ -292,7 +292,12 @@ def _leaving(turns: Turns, name: str) -> Iterator[None]:
         turns.lost[name] = lost
 
 
-def _load(arms: Mapping[str, Arm], turns: Turns, room: Callable[[str], bool]) -> None:
+def _load(
+    arms: Mapping[str, Arm],
+    turns: Turns,
+    room: Callable[[str], bool],
+    stack: contextlib.ExitStack,
+) -> None:
     """Start and load the arms, as many at once as there are processors."""
     loading: dict[Future[Loaded], str] = {}
 
@@ -313,6 +318,7 @@ def _load(arms: Mapping[str, Arm], turns: Turns, room: Callable[[str], bool]) ->
                 continue
             with _leaving(turns, name):
                 # In this thread: Linux ends a worker with the thread that started it.
+                stack.callback(arm.close)
                 arm.start()
                 loading[pool.submit(arm.load)] = name
         collect(ALL_COMPLETED)

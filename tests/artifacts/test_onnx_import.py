@@ -1,12 +1,9 @@
 """ONNX files of strangers: the data of tensors lie beside the file, and nowhere else."""
 
-import os
-
 import numpy as np
 import pytest
 
 from cspbench.artifacts.kinds.onnx import import_file
-from cspbench.errors import Unsupported
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -42,31 +39,3 @@ def test_data_beside_the_file_are_read(where, tmp_path):
     make_model(tmp_path / "a.onnx", "w.bin", where=where)
     (output,) = import_file(tmp_path / "a.onnx", tmp_path / "copy.onnx", FIRST)
     assert output[0, :, 0, 0].tolist() == WEIGHTS.tolist()
-
-
-@pytest.mark.parametrize("where", ["initializer", "constant"])
-@pytest.mark.parametrize(
-    ("location", "reason"),
-    [
-        ("../secret", "not below the folder"),
-        ("{secret}", "not below the folder"),
-        ("link", "a link is on its way"),
-        ("way/secret", "a link is on its way"),
-        ("pipe", "not a regular file"),
-        ("sub", "not a regular file"),
-        ("", "not a regular file"),
-        ("none", "No such file"),
-    ],
-)
-def test_data_elsewhere_are_refused(where, location, reason, tmp_path):
-    """Of no such file the content may come into an artifact, and a pipe is not waited for."""
-    (tmp_path / "secret").write_bytes(b"secret secret secret")
-    folder = tmp_path / "stranger"
-    (folder / "sub").mkdir(parents=True)
-    (folder / "link").symlink_to(tmp_path / "secret")
-    (folder / "way").symlink_to(tmp_path)
-    os.mkfifo(folder / "pipe")
-    make_model(folder / "a.onnx", location.format(secret=tmp_path / "secret"), where=where)
-    with pytest.raises(Unsupported, match=reason):
-        import_file(folder / "a.onnx", folder / "copy.onnx", FIRST)
-    assert not (folder / "copy.onnx").exists()

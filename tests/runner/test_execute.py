@@ -611,7 +611,7 @@ def test_a_fact_of_a_backend_that_json_cannot_hold_costs_its_launch(tmp_path, fa
     first, second = load(run.path).records
     assert second.status is Status.OK
     if fact == "\ud800":
-        assert first.launches[0].result.backend == {"fact": "?"}
+        assert first.launches[0].result.backend == {"fact": "\\ud800"}
     else:
         assert first.status is Status.FAILED
         assert "a number is not finite, or has over 64 bits" in first.reason
