@@ -86,10 +86,12 @@ class LoadRequest(CaseRequest):
 class LoadResult:
     """A warm worker: median of an inference in the last warm-up window, and its conditions.
 
+    Without a warm-up ``inference_ns`` is the first inference.
+
     ``load_ns`` is the time to load the model, ``first_ns`` that of the first inference.
     """
 
-    inference_ns: Amount | None
+    inference_ns: Amount
     steady: bool
     agreement: Agreement
     backend: dict[str, Any]
@@ -220,7 +222,7 @@ def load(request: LoadRequest, phase: PhaseReport) -> LoadResult:
     gc.disable()
     _loaded = loaded
     return LoadResult(
-        inference_ns=warm.window_medians_ns[-1] if warm.window_medians_ns else None,
+        inference_ns=warm.window_medians_ns[-1] if warm.window_medians_ns else first_ns,
         steady=warm.steady,
         agreement=agreement,
         backend=dict(session.describe()),

@@ -166,3 +166,8 @@ def test_no_process_is_left_when_a_block_is_interrupted(request_of, monkeypatch)
         measured(request_of())
     assert len(pids) == 4
     assert not any(os.path.exists(f"/proc/{pid}") for pid in pids)
+
+
+def test_a_suite_may_do_without_a_warm_up(request_of):
+    outcomes = measured(request_of(count=2, warmup_seconds=0.0))
+    assert [outcome.status for _, outcome in outcomes] == [Status.OK] * 3
