@@ -38,15 +38,9 @@ with atheris.instrument_imports(include=["cspbench"]):
     from cspbench.models.sources.darknet.network import parse_network
     from cspbench.runner.process import Outcome
     from cspbench.store.launch import Launch, read_launch, with_notes
+    from cspbench.store.lines import decode_line, encode_line
     from cspbench.store.records import records
-    from cspbench.store.rundir import (
-        LAUNCHES_FILE,
-        RUN_FILE,
-        check_analyses,
-        decode_line,
-        encode_line,
-        read_run,
-    )
+    from cspbench.store.rundir import LAUNCHES_FILE, RUN_FILE, check_analyses, read_run
     from cspbench.suite.load import load_suite
 
 _HOME = Path(os.environ.get("CSPBENCH_FUZZ") or Path(tempfile.gettempdir()) / "cspbench-fuzz")

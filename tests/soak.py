@@ -196,7 +196,7 @@ class Soak:
 
 def _case(line: bytes) -> str:
     """The case of a stored line; the empty text if it is damaged."""
-    from cspbench.store.rundir import decode_line
+    from cspbench.store.lines import decode_line
 
     try:
         return str(decode_line(line)["case"])

@@ -16,7 +16,8 @@ from cspbench.machine.comparability import Use, identity
 from cspbench.machine.facts import fingerprint
 
 if TYPE_CHECKING:
-    from cspbench.store.rundir import Json, RunDirectory
+    from cspbench.store.lines import Json
+from cspbench.store.rundir import RunDirectory
 
 
 class CeilingsPort(Protocol):

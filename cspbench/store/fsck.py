@@ -13,13 +13,8 @@ from pathlib import Path
 
 from cspbench.core.files import no_follow, refuse_link, write_whole
 from cspbench.errors import InputError
-from cspbench.store.rundir import (
-    LAUNCHES_FILE,
-    check_analyses,
-    decode_line,
-    read_lines,
-    read_run,
-)
+from cspbench.store.lines import decode_line
+from cspbench.store.rundir import LAUNCHES_FILE, check_analyses, read_lines, read_run
 
 DAMAGED_FILE = "launches.damaged"
 

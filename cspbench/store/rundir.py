@@ -12,48 +12,33 @@ import contextlib
 import functools
 import gc
 import json
-import math
 import os
-import re
 import threading
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from io import RawIOBase
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from pydantic_core import from_json
+from typing import TYPE_CHECKING
 
 from cspbench.core.files import new_folder, no_follow, refuse_link, sync_directory, write_whole
-from cspbench.core.plain import without_surrogates
 from cspbench.errors import InputError, StoreError
+from cspbench.store.lines import Json, decode_line, encode_line, parse_run
 from cspbench.store.migrate import FORMAT, migrate
 
 if TYPE_CHECKING:
     from cspbench.store.launch import Launch
-
-Json = dict[str, Any]
 
 RUN_FILE = "run.json"
 LAUNCHES_FILE = "launches.jsonl"
 #: Larger files are refused, because reading them could exhaust the memory.
 MAX_RUN_BYTES = 64 * 2**20
 MAX_LAUNCHES_BYTES = 2**30
-#: Bounds of what becomes an object of Python, since two bytes of text become a hundred of memory:
-#: lists and objects of ``run.json`` (an analysis has about 5,000) and its values except layers
-#: (a case has five); lists and objects of a launch and its values except samples; lines.
-MAX_RUN_CONTAINERS = 2_000_000
-MAX_RUN_VALUES = 200_000
-MAX_LAUNCH_CONTAINERS = 20_000
-MAX_LAUNCH_VALUES = 200_000
+#: Lines of a file of launches.
 MAX_LINES = 1_000_000
 #: How many problems of a run are named.
 MAX_PROBLEMS = 100
 #: Longer durations of launches (thirty years) are malformed.
 MAX_SECONDS = 1e9
-#: A number that may be too large for Python.
-_HUGE = re.compile(rb"[eE]\+?\d{3,}\s*[,\]}]")
 
 
 @dataclass
@@ -191,83 +176,6 @@ def _ends_with_newline(file: RawIOBase) -> bool:
     return file.read(1) == b"\n"
 
 
-def encode_line(launch: Json) -> bytes:
-    """One line: CRC-32 of the JSON text in eight hexadecimal digits, a space, the text."""
-    text = json.dumps(launch, separators=(",", ":"), allow_nan=False).encode()
-    return b"%08x %s\n" % (zlib.crc32(text), text)
-
-
-def decode_line(line: bytes) -> Json:
-    """Inverse of :func:`encode_line`.
-
-    Raises:
-        ValueError: the line is torn or damaged.
-    """
-    checksum, _, text = line.partition(b" ")
-    if len(checksum) != 8 or int(checksum, 16) != zlib.crc32(text):
-        raise ValueError("checksum does not match")
-    launch = _parse(text, MAX_LAUNCH_CONTAINERS)
-    if not isinstance(launch, dict):
-        raise ValueError("not an object")
-    samples = launch.get("latencies_ns")
-    if text.count(b",") - (len(samples) if isinstance(samples, list) else 0) > MAX_LAUNCH_VALUES:
-        raise ValueError(f"it holds more than {MAX_LAUNCH_VALUES:,} values")
-    return launch
-
-
-def _parse(text: bytes, most_containers: int) -> Any:
-    """Parse standard JSON: NaN and infinity, which Python accepts, are refused.
-
-    Raises:
-        ValueError: it is none, is nested too deeply, or has too many lists and objects.
-    """
-    if text.count(b"[") + text.count(b"{") > most_containers:
-        raise ValueError(f"it holds more than {most_containers:,} lists and objects")
-    with contextlib.suppress(ValueError):
-        return from_json(text, allow_inf_nan=False)  # in half of the time
-    try:  # `from_json` refuses half surrogate pairs, which a log may contain
-        return without_surrogates(json.loads(text, parse_constant=_no_constant))
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
-
-
-def _parse_run(text: bytes) -> Any:
-    """Parse ``run.json``, which a resumed run writes again: 1e999 is read as infinity, no JSON."""
-    if _HUGE.search(text):
-        try:
-            json.loads(text, parse_float=_finite)
-        except RecursionError:
-            raise ValueError("nested too deeply") from None
-    return _parse(text, MAX_RUN_CONTAINERS)
-
-
-def _finite(text: str) -> float:
-    number = float(text)
-    if math.isinf(number):
-        raise ValueError(f"{text[:20]} is not finite")
-    return number
-
-
-def _values(meta: Json) -> int:
-    """How many values ``run.json`` holds except the layers of analyses."""
-    analyses = meta.get("analyses")
-    heads: list[Any] = []
-    if isinstance(analyses, dict):
-        meta = {**meta, "analyses": None}
-        heads = [{**one, "rows": None} for one in analyses.values() if isinstance(one, dict)]
-    number, left = 0, [meta, heads]
-    while left:
-        one = left.pop()
-        items = one.values() if isinstance(one, dict) else one
-        number += len(items)
-        left.extend(item for item in items if isinstance(item, dict | list))
-    return number
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
-
-
 def _launches(path: Path, problems: list[str]) -> Iterator[Json]:
     for number, line in enumerate(_lines(path), start=1):
         text = line.removesuffix(b"\n")
@@ -322,11 +230,9 @@ def read_lines(path: Path) -> RawRun:
     problems: list[str] = []
     file = path / RUN_FILE
     try:
-        meta = _parse_run(_read(file, MAX_RUN_BYTES))
+        meta = parse_run(_read(file, MAX_RUN_BYTES))
         if not isinstance(meta, dict) or type(meta.get("format")) is not int:
             raise InputError(f"{file} does not describe a run: it has no format number")
-        if _values(meta) > MAX_RUN_VALUES:
-            raise ValueError(f"it holds more than {MAX_RUN_VALUES:,} values")
         if meta["format"] > FORMAT:
             raise InputError(
                 f"{path} has run format {meta['format']}, this cspbench reads up to {FORMAT}: "

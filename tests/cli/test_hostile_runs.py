@@ -21,7 +21,8 @@ from cspbench.analysis.record import Analysis, check_stored, is_current
 from cspbench.cli.main import cli
 from cspbench.errors import InputError
 from cspbench.store.launch import read_launch
-from cspbench.store.rundir import LAUNCHES_FILE, RUN_FILE, decode_line, encode_line
+from cspbench.store.lines import decode_line, encode_line
+from cspbench.store.rundir import LAUNCHES_FILE, RUN_FILE
 from cspbench.store.schema import check_meta
 from tests.inertness import alive, hidden
 from tests.report.runs import demo_run, full_run

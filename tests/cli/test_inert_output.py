@@ -9,7 +9,8 @@ import subprocess
 
 import pytest
 
-from cspbench.store.rundir import LAUNCHES_FILE, RUN_FILE, decode_line, encode_line
+from cspbench.store.lines import decode_line, encode_line
+from cspbench.store.rundir import LAUNCHES_FILE, RUN_FILE
 from tests.gating.test_stored import CASES, around, make_run
 from tests.inertness import ATTACKS, Runner, alive, commands, hidden
 from tests.report.runs import demo_run

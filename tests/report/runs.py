@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cspbench.store.rundir import LAUNCHES_FILE, RunDirectory, encode_line
+from cspbench.store.lines import encode_line
+from cspbench.store.rundir import LAUNCHES_FILE, RunDirectory
 from cspbench.views.frames import Run, load
 
 ENVIRONMENT: dict[str, Any] = {

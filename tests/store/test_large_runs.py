@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cspbench.errors import InputError
-from cspbench.store import rundir, schema
+from cspbench.store import lines, rundir, schema
 from cspbench.store.rundir import LAUNCHES_FILE, RUN_FILE, read_run
 from tests.spent import spent
 
@@ -44,7 +44,7 @@ def timing(samples: str) -> str:
 
 def layers() -> str:
     text = launch(job="layers", status="ok", layers={"method": "m", "entries": [HERE], "nodes": []})
-    return filled(text, "[]", size=3 * (rundir.MAX_LAUNCH_CONTAINERS - 10))
+    return filled(text, "[]", size=3 * (lines.MAX_LAUNCH_CONTAINERS - 10))
 
 
 RUNS = {

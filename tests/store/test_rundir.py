@@ -14,13 +14,12 @@ from hypothesis import strategies as st
 
 from cspbench.errors import InputError, StoreError
 from cspbench.store import fsck
+from cspbench.store.lines import decode_line, encode_line
 from cspbench.store.rundir import (
     FORMAT,
     LAUNCHES_FILE,
     RUN_FILE,
     RunDirectory,
-    decode_line,
-    encode_line,
     find_run,
     list_runs,
     read_lines,

@@ -9,8 +9,9 @@ import pytest
 from cspbench.errors import InputError
 from cspbench.runner.run import stored_plan
 from cspbench.store import migrate, rundir
+from cspbench.store.lines import encode_line
 from cspbench.store.records import records
-from cspbench.store.rundir import LAUNCHES_FILE, RUN_FILE, encode_line, read_run
+from cspbench.store.rundir import LAUNCHES_FILE, RUN_FILE, read_run
 
 CASE = "peleenet@64/opencv-cpu/b1/t1"
 META = {"format": 2, "suite": {"measure": {"rounds": 1}}, "cases": [{"id": CASE}]}
