@@ -135,7 +135,11 @@ def _print(
         )
     measure = plan.suite.measure
     budget = measure.budget_seconds
-    spent = "" if budget is None else f", budget {budget / 60:.1f} min"
+    if budget is not None:
+        spent = f", budget {budget / 60:.1f} min"
+    else:
+        scattering = measure.together != 1 and len(plan.runnable) > 1
+        spent = ", more where ratios scatter" if scattering else ""
     say(
         f"{plan.suite.name}: {len(plan.runnable)} of {len(plan.cases)} cases can run {where}, "
         f"about {longest / 60:.1f} min for {measure.rounds} rounds{spent} "
