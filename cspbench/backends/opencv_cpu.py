@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cspbench.backends.spec import (
+    ALLOCATOR,
     BACKENDS,
     SCOPE,
     BackendSpec,
@@ -169,4 +170,8 @@ class OpenCvSession(HostSession):
         self._net = None
 
 
-BACKENDS.add(OpenCvCpu("opencv-cpu", "OpenCV dnn on the CPU, ONNX", "cv2", "onnx", (ENGINE, SCOPE)))
+BACKENDS.add(
+    OpenCvCpu(
+        "opencv-cpu", "OpenCV dnn on the CPU, ONNX", "cv2", "onnx", (ALLOCATOR, ENGINE, SCOPE)
+    )
+)

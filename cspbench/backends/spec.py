@@ -27,6 +27,33 @@ SCOPE = Axis(
 )
 
 
+#: What becomes of memory that an inference frees, for backends that take theirs from malloc.
+ALLOCATOR = Axis(
+    "allocator",
+    "system",
+    "choice",
+    ("system", "retained"),
+    "system: as users get it; retained: large blocks stay with the process, which saves the page "
+    "faults of getting them anew",
+)
+#: Keeps them in glibc (mallopt(3)): no block is mapped by itself, and the heap is never trimmed.
+RETAINED = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**40)}
+
+
+def worker_environment(options: Options) -> Mapping[str, str]:
+    """Variables that a worker of a backend with these options needs before it starts."""
+    return RETAINED if options.get(ALLOCATOR.name) == "retained" else {}
+
+
+def unsupported_option(options: Options) -> str | None:
+    """Why this system cannot do what an option asks of the worker; None if it can."""
+    import platform
+
+    if worker_environment(options) and platform.libc_ver()[0] != "glibc":
+        return "allocator=retained needs glibc, whose malloc it sets"
+    return None
+
+
 class Session(Protocol):
     """A loaded model inside one worker process; the clock surrounds ``run``."""
 

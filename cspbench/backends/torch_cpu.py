@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cspbench.backends._compiling import InductorSpec
-from cspbench.backends.spec import BACKENDS, SCOPE, LayerProfile, Workload
+from cspbench.backends.spec import ALLOCATOR, BACKENDS, SCOPE, LayerProfile, Workload
 from cspbench.core.options import Axis, Options, resolve
 from cspbench.core.programs import find_program
 from cspbench.errors import Unavailable, Unsupported
@@ -79,6 +79,6 @@ BACKENDS.add(
         "PyTorch on the CPU, exported program",
         "torch",
         "pt2",
-        (LAYOUT, MODE, PRECISION, SCOPE),
+        (ALLOCATOR, LAYOUT, MODE, PRECISION, SCOPE),
     )
 )

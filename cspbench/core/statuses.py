@@ -65,6 +65,13 @@ FLAGS: dict[str, Flag] = {
             "raise measure.rounds or measure.max_seconds",
         ),
         Flag(
+            "page_faults",
+            "over 5 % of the time went to the kernel, mostly to put pages in place that the "
+            "process had given back after the inference before",
+            "to see the network without it measure with allocator: retained; as users get it, it "
+            "is part of the latency",
+        ),
+        Flag(
             "resumed",
             "the launches of this case come from more than one session",
             "measure the case again in one session if small differences matter",

@@ -123,7 +123,7 @@ def _launch(side: OpenSide, prepared: Prepared, job: str) -> Any:
     )
     worker = WorkerProcess(
         prepared.case.threads, python=side.python, path=side.path, folder=NEUTRAL_FOLDER,
-        extra=kind.environment,
+        extra={**request.environment, **kind.environment},
     )  # fmt: skip
     try:
         outcome = worker.ask(request.to_json(), measure.timeout_seconds)

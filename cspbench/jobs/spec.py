@@ -98,6 +98,13 @@ class CaseRequest(Request):
         return dict(self.case.backend.options)
 
     @property
+    def environment(self) -> Mapping[str, str]:
+        """Variables that the worker of the case needs before it starts."""
+        from cspbench.backends.spec import worker_environment
+
+        return worker_environment(self.options)
+
+    @property
     def backend(self) -> Backend:
         """The backend of the case."""
         from cspbench.backends.spec import BACKENDS

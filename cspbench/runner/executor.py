@@ -62,9 +62,8 @@ class LocalExecutor:
     def launch(self, request: Request, threads: int, timeout_seconds: float) -> Outcome:
         """Start a worker, ask it once, end it; sensors are read while it samples."""
         monitor = self._observer.monitor(request)
-        worker = WorkerProcess(
-            threads, folder=NEUTRAL_FOLDER, extra=JOBS.get(request.job).environment
-        )
+        extra = {**getattr(request, "environment", {}), **JOBS.get(request.job).environment}
+        worker = WorkerProcess(threads, folder=NEUTRAL_FOLDER, extra=extra)
         try:
             outcome = worker.ask(
                 {**request.to_json(), **self._limits(request)}, timeout_seconds, monitor.phase

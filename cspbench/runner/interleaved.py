@@ -147,7 +147,11 @@ class WorkerArm:
         """Begin a fresh process."""
         spec = self._spec
         self._worker = WorkerProcess(
-            spec.request.case.threads, python=spec.python, path=spec.path, folder=NEUTRAL_FOLDER
+            spec.request.case.threads,
+            python=spec.python,
+            path=spec.path,
+            folder=NEUTRAL_FOLDER,
+            extra=spec.request.environment,
         )
 
     def load(self) -> Loaded:

@@ -9,7 +9,13 @@ from pathlib import Path
 
 from cspbench.artifacts.cache import ArtifactSpec
 from cspbench.artifacts.spec import ARTIFACTS
-from cspbench.backends.spec import BACKENDS, Backend, device_of, unknown_precision
+from cspbench.backends.spec import (
+    BACKENDS,
+    Backend,
+    device_of,
+    unknown_precision,
+    unsupported_option,
+)
 from cspbench.core.cache import cache_folder
 from cspbench.core.case import Case
 from cspbench.core.options import Options
@@ -107,6 +113,9 @@ def plan_case(case: Case, seed: int, reason: str | None) -> PlannedCase:
         if source[0].artifact not in (None, kind):
             answer = f"{case.backend.name} does not read {source[0].name} files"
             return PlannedCase(case, artifact, Status.UNSUPPORTED, answer)
+    missing = unsupported_option(options)
+    if missing is not None:
+        return PlannedCase(case, artifact, Status.UNAVAILABLE, missing)
     unjudged = unknown_precision(backend, options)
     if unjudged is not None:
         return PlannedCase(case, artifact, Status.UNSUPPORTED, unjudged)

@@ -35,8 +35,25 @@ MAX_BAD_ENDS = 2
 #: A launch that was lost with its machine is repeated more often, because the case did not fail.
 MAX_LOST = 5
 
+#: Faults in an inference, and share of its time in the kernel, from which on a case is flagged.
+FAULTS, FAULT_SHARE = 100, 0.05
+
 #: A launch with one of these flags is repeated.
 DISTURBED = frozenset({"contended", "throttled"})
+
+
+@dataclass(frozen=True)
+class KernelWork:
+    """Page faults in an inference, and the share of its time in the kernel; None if unknown."""
+
+    faults_per_inference: float | None = None
+    system_share: float | None = None
+
+    @property
+    def is_faulting(self) -> bool:
+        """Whether memory that is given back and taken anew costs a noticeable part of the time."""
+        faults, share = self.faults_per_inference, self.system_share
+        return bool(faults and share and faults > FAULTS and share > FAULT_SHARE)
 
 
 @dataclass(frozen=True)
@@ -95,6 +112,11 @@ class Record:
         )
 
     @property
+    def kernel_work(self) -> KernelWork:
+        """Of the launches that took turns."""
+        return _kernel_work(self.times)
+
+    @property
     def latency_ms(self) -> Interval | None:
         """Median over launches of the launch medians with its 95 % interval; None if unmeasured."""
         if not self.good:
@@ -123,6 +145,17 @@ class Record:
         if not self.good or (share >= 0.99 and len(self._ordered_ns) < P99_MIN_SAMPLES):
             return None
         return percentile_of_ordered(self._ordered_ns, share) / 1e6
+
+
+def _kernel_work(times: Iterable[TimeResult]) -> KernelWork:
+    in_turn = [(result, result.turns) for result in times if result.turns is not None]
+    count = sum(len(result.latencies_ns) for result, _ in in_turn)
+    faults = [turns.minor_faults for _, turns in in_turn if turns.minor_faults is not None]
+    system = [turns.system_ns for _, turns in in_turn if turns.system_ns is not None]
+    if not in_turn or not len(in_turn) == len(faults) == len(system):
+        return KernelWork()
+    total_ns = sum(sum(result.latencies_ns) for result, _ in in_turn)
+    return KernelWork(sum(faults) / count, sum(system) / total_ns)
 
 
 def records(run: StoredRun) -> list[Record]:
@@ -204,6 +237,8 @@ def _flags(good: Iterable[Launch]) -> tuple[str, ...]:
         flags.add("resumed")
     if len({launch.board for launch in good if launch.board}) > 1:
         flags.add("moved")
+    if _kernel_work(launch.result for launch in good).is_faulting:
+        flags.add("page_faults")
     if good and len(good) < FEW_LAUNCHES:
         flags.add("few_samples")
     return tuple(flag for flag in FLAGS if flag in flags)

@@ -318,22 +318,11 @@ def _case_row(record: Record, totals: dict[str, Any]) -> dict[str, Any]:
         "samples": sum(len(result.latencies_ns) for result in record.times),
         "max_relative_error": max(errors, default=None),
         **{column: getattr(record.energy, column, None) for column in ENERGY_COLUMNS},
-        **_kernel_work(record),
+        "faults_per_inference": record.kernel_work.faults_per_inference,
+        "system_share": record.kernel_work.system_share,
         "scope": dict(case.backend.options).get(SCOPE.name, SCOPE.default),
         **_of_jobs(record, case),
     }
-
-
-def _kernel_work(record: Record) -> dict[str, float | None]:
-    """Page faults an inference, and the share of time in the kernel, of launches in turns."""
-    turns = [(result, result.turns) for result in record.times if result.turns is not None]
-    count = sum(len(result.latencies_ns) for result, _ in turns)
-    faults = [taken.minor_faults for _, taken in turns if taken.minor_faults is not None]
-    system = [taken.system_ns for _, taken in turns if taken.system_ns is not None]
-    if not turns or not len(turns) == len(faults) == len(system):
-        return {}
-    total = sum(sum(result.latencies_ns) for result, _ in turns)
-    return {"faults_per_inference": sum(faults) / count, "system_share": sum(system) / total}
 
 
 def _of_jobs(record: Record, case: Case) -> dict[str, Any]:

@@ -171,3 +171,20 @@ def test_no_process_is_left_when_a_block_is_interrupted(request_of, monkeypatch)
 def test_a_suite_may_do_without_a_warm_up(request_of):
     outcomes = measured(request_of(count=2, warmup_seconds=0.0))
     assert [outcome.status for _, outcome in outcomes] == [Status.OK] * 3
+
+
+def test_a_worker_of_a_retaining_allocator_is_told_before_it_starts(request_of, monkeypatch):
+    seen, burst = [], WorkerArm.burst
+
+    def noting(arm, count):
+        with open(f"/proc/{arm.pid}/environ", "rb") as file:
+            seen.append((arm._spec.request.case.id, b"MALLOC_MMAP_MAX_=0" in file.read()))
+        return burst(arm, count)
+
+    monkeypatch.setattr(WorkerArm, "burst", noting)
+    case = "yolov3-tiny-prn@96/opencv-cpu[allocator=retained]/b1/t1"
+    request = request_of(count=2)
+    arms = (request.arms[0], TimeRequest.from_json({**request.arms[0].to_json(), "case": case}))
+    outcomes = measured(BlockRequest("7", arms, reference=0, seed="s"))
+    assert [outcome.status for _, outcome in outcomes] == [Status.OK] * 3
+    assert dict(seen) == {arms[0].case.id: False, case: True}

@@ -5,6 +5,7 @@ import math
 import pytest
 
 from cspbench.store.ratios import DEVICE, ELAPSED, RUNNING, InTurn
+from cspbench.store.records import _kernel_work
 from tests.launches import MS, stored_launch
 
 A, B, C = "a@64/cpu/b1/t1", "b@64/cpu/b1/t1", "c@64/cpu/b1/t2"
@@ -134,3 +135,13 @@ def test_launches_without_turns_have_no_ratio():
 def test_malformed_turns_are_refused(turns):
     with pytest.raises(ValueError, match=r"turns|bursts"):
         stored_launch(A, ms=[1, 2, 3, 4], turns=turns)
+
+
+def test_page_faults_that_cost_a_part_of_the_time_are_flagged():
+    """500 faults an inference; 2 of 20 ms in the kernel are 10 %."""
+    turns = {"block": "0", "counts": [2], "minor_faults": 1000, "system_ns": 2 * MS}
+    launch = stored_launch(A, ms=[10, 10], turns=turns)
+    work = _kernel_work([launch.result])
+    assert (work.faults_per_inference, work.system_share) == (500, pytest.approx(0.1))
+    assert work.is_faulting
+    assert not _kernel_work([stored_launch(A).result]).is_faulting  # alone: not known
