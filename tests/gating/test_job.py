@@ -315,7 +315,9 @@ def test_models_without_room_for_both_are_measured_by_pairs_of_processes(suite, 
     (made,) = [blocks for name, blocks in report.generations.items() if "itself" not in name]
     assert [block["schedule"] for block in made] == ["pairs", "pairs"]
     # The attempt to have both, then two blocks of A B B A, one at a time.
-    assert [number for number in together if number][:10] == [2, 2] + [1] * 8
+    alive_at_load = [number for number in together if number]
+    assert max(alive_at_load[:2]) == 2  # side by side: the first may ask before both live
+    assert alive_at_load[2:10] == [1] * 8
     assert any("which is less precise" in note for note in report.notes)
 
 
