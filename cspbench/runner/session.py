@@ -215,8 +215,9 @@ class Session:
         left = blocks.remaining().total() + self._extras_left(cases)
         self._progress.started(self._plan, left)
         for case_ids in blocks:
-            for case_id, outcome, launch in self._block(cases, case_ids):
-                launched += 1
+            ended = list(self._block(cases, case_ids))
+            launched += len(ended)
+            for case_id, outcome, launch in ended:
                 if launch.job != CHECK_JOB and case_id in case_ids:
                     blocks.report(
                         case_id,

@@ -615,3 +615,32 @@ def test_a_fact_of_a_backend_that_json_cannot_hold_costs_its_launch(tmp_path, fa
     else:
         assert first.status is Status.FAILED
         assert "a number is not finite, or has over 64 bits" in first.reason
+
+
+class InTurnExecutor(SlowExecutor):
+    """All cases of a block end together, 40 s after it began."""
+
+    takes_turns = True
+
+    def block(self, request, timeout_seconds):
+        now = self.now
+        ended = list(one_at_a_time(self, request, timeout_seconds))
+        self.now = now + 40.0
+        return iter(ended)
+
+
+def test_the_launches_of_a_block_share_its_time_in_the_budget(tmp_path):
+    """8 cases, 5 blocks of 40 s and 8 launches for memory, 10 s each: 280 s of 300 s.
+
+    A block's first launch alone would look like 40 s, and 8 such launches for memory like 320 s.
+    """
+    measure = replace(MEASURE, rounds=5, budget_seconds=300.0, memory=True, target_ratio=0.9)
+    cases = suite(*(f"{name}/cpu" for name in "abcdefgh"), measure=measure)
+    plan = plan_suite(cases)
+    directory = new_run(plan, tmp_path / "results")
+    executor = InTurnExecutor()
+    Session(plan, directory, executor, Silent(), clock=lambda: executor.now).run([])
+    timed = [case for (request, _, _), case in zip(executor.jobs, executor.order, strict=True)
+             if request.job == "time"]  # fmt: skip
+    assert Counter(timed) == dict.fromkeys(executor.order, 5)
+    assert "rounds_in_budget" not in load(directory.path).stored.meta
