@@ -141,7 +141,7 @@ def test_nothing_is_installed_without_leave_to_run_code(suite, repository, two_v
 
 
 def test_pip_is_not_taken_from_the_tree_that_it_installs(suite, repository, two_versions, tmp_path):
-    for folder in (repository, *repository.glob("*/")):
+    for folder in (repository, *filter(Path.is_dir, repository.iterdir())):
         (folder / "pip").mkdir(exist_ok=True)
         (folder / "pip/__init__.py").touch()
         (folder / "pip/__main__.py").write_text(f"open({str(tmp_path / 'trace')!r}, 'w')\n")
