@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -148,7 +149,12 @@ def block_traffic(test: Mapping[str, Any], evidence: Evidence) -> RuleResult:
     parts = [Comparison("", missing=missing)] if missing else []
     for block in [] if missing else test["blocks"]:
         whole, half = (block_cio(evidence.analyses[model], block) for model in (dense, partial))
-        base, growth, layers = block_form(evidence.analyses[dense], block)
+        form = block_form(evidence.analyses[dense], block)
+        if form is None or not whole:
+            text = f"the analysis of {dense} has no dense block {block}"
+            parts.append(Comparison("", missing=text))
+            continue
+        base, growth, layers = form
         formula = 100 * (
             1 - partial_dense_cio(base, growth, layers) / dense_cio(base, growth, layers)
         )
@@ -185,16 +191,22 @@ def block_cio(analysis: Analysis, block: str) -> int:
     )
 
 
-def block_form(analysis: Analysis, block: str) -> tuple[int, int, int]:
+def block_form(analysis: Analysis, block: str) -> tuple[int, int, int] | None:
     """Base channels c, growth d and number of layers m of a dense block, read off its layers.
 
     A layer ``block.i`` reads the channels of all before it: the first reads c, the second c + d.
+
+    Returns:
+        None if the analysis, which may be a stranger's, has no such block of two growing layers.
     """
     read: dict[int, int] = {}
+    name = re.compile(rf"{re.escape(block)}\.(\d{{1,4}})(\.|$)")
     for layer in analysis.layers:
-        if layer.name.startswith(f"{block}.") and layer.kind in CONV_KINDS:
-            number = int(layer.name.removeprefix(f"{block}.").split(".")[0])
-            read.setdefault(number, layer.input_shapes[0][1])
+        found = name.match(layer.name)
+        if found and layer.kind in CONV_KINDS and layer.input_shapes and layer.input_shapes[0][1:]:
+            read.setdefault(int(found[1]), layer.input_shapes[0][1])
+    if read.get(0, 0) < 1 or read.get(1, 0) <= read[0]:
+        return None
     return read[0], read[1] - read[0], len(read)
 
 

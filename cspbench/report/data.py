@@ -43,6 +43,8 @@ LAYER_COLUMNS = (
 )  # fmt: skip
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from cspbench.analysis import Layer
 
 Json = dict[str, Any]
@@ -90,14 +92,15 @@ def _run(run: Run) -> Json:
 
 def _case(row: CaseRow, accuracy: str | None) -> Json:
     values = metric_values(row.totals)
-    samples = [value / 1e6 for one in row.record.times for value in one.latencies_ns]
+    times = [np.array(one.latencies_ns, np.int64) for one in row.record.times]
+    samples = np.concatenate(times) / 1e6 if times else np.empty(0)
     facts = {name: getattr(row, name) for name in CASE_FACTS}
     return {name: _rounded(v) if isinstance(v, float) else v for name, v in facts.items()} | {
         "bflops": values["bflops"],
         "params_m": values["params_m"],
         "metrics": {column: values[column] for column in other_columns(CASE_COLUMNS)},
         "accuracy": accuracy,
-        "histogram": histogram(samples) if samples else None,
+        "histogram": histogram(samples) if len(samples) else None,
         "launches": [_launch(launch) for launch in row.record.launches],
     }
 
@@ -147,15 +150,14 @@ def trace(latencies_ns: Sequence[int]) -> list[float]:
     return [float(f"{value / 1e6:.4g}") for value in medians]
 
 
-def histogram(samples: Sequence[float]) -> Json:
+def histogram(samples: Sequence[float] | NDArray[np.float64]) -> Json:
     """Counts of samples in HISTOGRAM_BINS equal bins from the fastest to the 99th percentile."""
-    ordered = sorted(samples)
+    ordered = np.sort(np.asarray(samples, np.float64))
     kept = ordered[: max(1, math.ceil(len(ordered) * HISTOGRAM_SHARE))]
-    low, high = kept[0], kept[-1]
+    low, high = float(kept[0]), float(kept[-1])
     width = (high - low) / HISTOGRAM_BINS or 1.0
-    counts = [0] * HISTOGRAM_BINS
-    for value in kept:
-        counts[min(int((value - low) / width), HISTOGRAM_BINS - 1)] += 1
+    bins = np.minimum(((kept - low) / width).astype(np.int64), HISTOGRAM_BINS - 1)
+    counts = np.bincount(bins, minlength=HISTOGRAM_BINS).tolist()
     return {"low": _rounded(low, 4), "high": _rounded(high, 4), "counts": counts}
 
 

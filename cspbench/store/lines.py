@@ -22,6 +22,8 @@ MAX_RUN_CONTAINERS = 2_000_000
 MAX_RUN_VALUES = 200_000
 MAX_LAUNCH_CONTAINERS = 20_000
 MAX_LAUNCH_VALUES = 200_000
+#: Cases of a run: each is a row of a table.
+MAX_CASES = 10_000
 #: A number that may be too large for Python.
 _HUGE = re.compile(rb"[eE]\+?\d{3,}\s*[,\]}]")
 

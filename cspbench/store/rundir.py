@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from cspbench.core.files import new_folder, no_follow, refuse_link, sync_directory, write_whole
 from cspbench.errors import InputError, StoreError
-from cspbench.store.lines import Json, decode_line, encode_line, parse_run
+from cspbench.store.lines import MAX_CASES, Json, decode_line, encode_line, parse_run
 from cspbench.store.migrate import FORMAT, migrate
 
 if TYPE_CHECKING:
@@ -76,8 +76,13 @@ class RunDirectory:
         """Make ``out/name`` (or ``name-2`` ...) with its ``run.json``.
 
         Raises:
-            InputError: the directory cannot be made or written.
+            InputError: the directory cannot be made or written, or the run has too many cases.
         """
+        if len(meta.get("cases", ())) > MAX_CASES:
+            raise InputError(
+                f"the run would have {len(meta['cases']):,} cases, and at most {MAX_CASES:,} are "
+                "read again: split the suite (--only), or name fewer devices"
+            )
         try:
             path = new_folder(out, name)
             run = RunDirectory(path)

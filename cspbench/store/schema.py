@@ -16,13 +16,13 @@ from cspbench.core.statuses import Status
 from cspbench.errors import InputError
 from cspbench.jobs.ceilings import Ceilings
 from cspbench.store.launch import check_case_id
+from cspbench.store.lines import MAX_CASES
 from cspbench.store.migrate import split_gpu
 from cspbench.suite.suite import SETTINGS, Measure, check_label
 
 Json = dict[str, Any]
 
 #: Bounds of the parts of a run: each becomes an object, or a row of a table.
-MAX_CASES = 25_000
 MAX_MODELS = 10_000
 MAX_BOARDS = 5_000
 

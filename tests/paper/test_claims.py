@@ -330,3 +330,13 @@ def test_turning_a_ratio_round_turns_what_it_says(first, s1, second, s2):
     says = above_one(there)
     assert above_one(back) is (None if says is None else not says)
     assert meets_ratio(there, there.estimate) is not False
+
+
+def test_an_analysis_without_the_dense_blocks_misses_them_instead_of_failing():
+    """A stranger's run may hold any layers under a network's name."""
+    known = [analysis("peleenet@224"), analysis("csppeleenet@224")]
+    blocks = {"dense": "peleenet@224", "partial": "csppeleenet@224", "blocks": ["stages.0.blocks"],
+              "rule": "about"}  # fmt: skip
+    found = check(claim("block_traffic", **blocks), evidence(analyses=known))
+    assert found.verdict == "not testable here"
+    assert "no dense block stages.0.blocks" in str(found)

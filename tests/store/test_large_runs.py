@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from cspbench.errors import InputError
-from cspbench.store import lines, rundir, schema
-from cspbench.store.rundir import LAUNCHES_FILE, RUN_FILE, read_run
+from cspbench.store import lines, rundir
+from cspbench.store.rundir import LAUNCHES_FILE, RUN_FILE, RunDirectory, read_run
 from tests.spent import spent
 
 CASE = "peleenet@224/opencv-cpu/b1/t1"
@@ -103,9 +103,16 @@ def test_a_run_with_two_equal_cases_is_refused(tmp_path):
 def test_as_many_cases_as_a_run_may_have_are_read(tmp_path):
     cases = [
         {"id": f"peleenet@224/opencv-cpu/b1/t{i + 1}", "key": "k", "status": None, "reason": ""}
-        for i in range(schema.MAX_CASES)
+        for i in range(lines.MAX_CASES)
     ]
     assert len(read_run(write(tmp_path / "run", meta(cases=cases), "")).meta["cases"]) == len(cases)
+
+
+def test_a_run_with_more_cases_is_not_begun(tmp_path):
+    cases = [{"id": CASE}] * (lines.MAX_CASES + 1)
+    with pytest.raises(InputError, match="10,001 cases, and at most 10,000 are read again"):
+        RunDirectory.create(tmp_path, "run", json.loads(meta(cases=cases)))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_first_problems_of_many_are_named(tmp_path):
