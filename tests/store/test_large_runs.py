@@ -94,6 +94,26 @@ def test_a_run_costs_little_to_show(tmp_path, name):
     assert cost.modest, (cost.seconds, cost.peak_mb)
 
 
+def many_cases(number: int) -> list[dict[str, object]]:
+    return [
+        {"id": f"peleenet@224/opencv-cpu/b1/t{i + 1}", "key": "k", "status": None, "reason": ""}
+        for i in range(number)
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["cases", "samples"])
+def test_a_report_of_a_large_run_costs_little(tmp_path, name):
+    described, launches = RUNS["samples"]()
+    if name == "cases":
+        described, launches = meta(cases=many_cases(lines.MAX_CASES)), ""
+    path = write(tmp_path / "run", described, launches)
+    program = Path(sys.executable).with_name("cspbench")
+    cost = spent(program, "report", path, "--out", tmp_path / "page.html")
+    assert cost.code == 0, cost.output
+    assert cost.modest, (cost.seconds, cost.peak_mb)
+
+
 def test_a_run_with_two_equal_cases_is_refused(tmp_path):
     path = write(tmp_path / "run", meta(cases=[{"id": CASE}, {"id": CASE}]), "")
     with pytest.raises(InputError, match="occurs twice"):
@@ -101,10 +121,7 @@ def test_a_run_with_two_equal_cases_is_refused(tmp_path):
 
 
 def test_as_many_cases_as_a_run_may_have_are_read(tmp_path):
-    cases = [
-        {"id": f"peleenet@224/opencv-cpu/b1/t{i + 1}", "key": "k", "status": None, "reason": ""}
-        for i in range(lines.MAX_CASES)
-    ]
+    cases = many_cases(lines.MAX_CASES)
     assert len(read_run(write(tmp_path / "run", meta(cases=cases), "")).meta["cases"]) == len(cases)
 
 
