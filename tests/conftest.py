@@ -124,8 +124,7 @@ def opencv_artifact():
     case = Case.parse(OPENCV_CASE)
     spec = ArtifactSpec(case.model_id, 1, "onnx", 0)
     if not spec.ready:
-        item = {"batch": 1, "kind": "onnx", "key": spec.key}
-        request = PrepareRequest(str(case.model_id), 0, [item])
+        request = PrepareRequest(str(case.model_id), 0, [spec.item])
         (outcome,) = LocalExecutor().series([request], 300)
         assert spec.ready, outcome
     return spec

@@ -55,6 +55,11 @@ class ArtifactSpec:
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
 
     @property
+    def item(self) -> dict[str, int | str]:
+        """What a request to prepare the model says of this artifact."""
+        return {"batch": self.batch, "kind": self.kind, "key": self.key}
+
+    @property
     def input_shape(self) -> tuple[int, int, int, int]:
         """(batch, 3, height, width)."""
         assert self.model.input is not None, "an artifact has a definite input"

@@ -18,7 +18,6 @@ from cspbench.core.case import Case
 from cspbench.core.files import RESULTS
 from cspbench.core.text import matches, nearest
 from cspbench.errors import InputError
-from cspbench.measure.statistics import Interval
 from cspbench.store.records import Record
 
 if TYPE_CHECKING:
@@ -94,9 +93,7 @@ def explainable(run: Run, case: str) -> bool:
 def _explain_pair(run: Run, a: str, b: str, others: Sequence[Explanation] = ()) -> Explanation:
     notes = [*notes_on(a, b), *_disturbances(run, (a, b))]
     found = run.in_turn.ratio(b, a)
-    ratio = None
-    if found is not None:
-        ratio = Interval(found.ratio.estimate, found.ratio.low, found.ratio.high)
+    ratio = None if found is None else found.ratio.interval
     return attribute(side_of(run, a), side_of(run, b), notes, others, ratio)
 
 

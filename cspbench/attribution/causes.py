@@ -207,15 +207,12 @@ def attribute(
     ``ratio`` is b / a of cases that took turns. The difference is then that of a's latency and this
     ratio, with its interval; without it, it is that of two separate latencies.
     """
-    if ratio is not None:
-        b = replace(b, latency=_scaled(a.latency.estimate, ratio))
+    of_a, ms = a.latency, a.latency.estimate
+    if ratio is not None:  # all uncertainty is the ratio's
+        of_a, b = Interval(ms, ms, ms), replace(b, latency=_scaled(ms, ratio))
     prices = fit_prices(a.entries, b.entries)
     costs = tuple(tuple(components(entry, prices) for entry in side.entries) for side in (a, b))
-    low, high = (
-        difference_interval(a.latency, b.latency)
-        if ratio is None
-        else difference_interval(_scaled(a.latency.estimate, Interval(1, 1, 1)), b.latency)
-    )
+    low, high = difference_interval(of_a, b.latency)
     return Explanation(
         a, b, low, high,
         parts=tuple(_parts(a, b, costs)),

@@ -40,7 +40,7 @@ ALLOCATOR = Axis(
 RETAINED = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**40)}
 
 
-def worker_environment(options: Options) -> Mapping[str, str]:
+def allocator_environment(options: Options) -> Mapping[str, str]:
     """Variables that a worker of a backend with these options needs before it starts."""
     return RETAINED if options.get(ALLOCATOR.name) == "retained" else {}
 
@@ -49,7 +49,7 @@ def unsupported_option(options: Options) -> str | None:
     """Why this system cannot do what an option asks of the worker; None if it can."""
     import platform
 
-    if worker_environment(options) and platform.libc_ver()[0] != "glibc":
+    if allocator_environment(options) and platform.libc_ver()[0] != "glibc":
         return "allocator=retained needs glibc, whose malloc it sets"
     return None
 

@@ -3,7 +3,7 @@
 The rule for links and for what is no file, here and nowhere else:
 
 - **An output is replaced, never followed.** A link of its name is replaced by the file. No folder
-  of its path below the working directory may be a link, because a stranger's tree may bring one
+  of its path below the working directory may be a link, because an untrusted tree may bring one
   that leads out of it; folders above are the user's own. A device, pipe, socket or folder of the
   output's name is refused. A log that grows is opened only if it is a regular file and no link.
 - **A file inside a stored run** is a regular file and no link, nor is the folder of a run that is
@@ -163,7 +163,7 @@ def _refuse_links(folder: Path) -> None:
 
 
 def refuse_link(folder: Path) -> None:
-    """Refuse a stored run that is a link: a stranger's folder would choose where is written.
+    """Refuse a stored run that is a link: an untrusted folder would choose what is overwritten.
 
     Raises:
         OSError: it is a link.

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from enum import Enum
 from statistics import fmean, median
 
-from cspbench.measure.statistics import between_runs
+from cspbench.measure.statistics import between_runs, deviation
 
 
 class Finding(str, Enum):
@@ -71,12 +71,6 @@ class Decision:
     blocks: int
 
 
-def stdev(values: Sequence[float]) -> float:
-    """Sample standard deviation (n - 1), faster than the exact arithmetic of ``statistics``."""
-    centre = fmean(values)
-    return math.sqrt(math.fsum((value - centre) ** 2 for value in values) / (len(values) - 1))
-
-
 @functools.cache
 def _student_quantile(freedom: int, confidence: float) -> float:
     from scipy.special import stdtrit
@@ -95,14 +89,14 @@ def student_bound(values: Sequence[float], confidence: float) -> float:
     if len(values) < 2:
         raise ValueError("an interval needs two values")
     quantile = _student_quantile(len(values) - 1, confidence)
-    return quantile * stdev(values) / math.sqrt(len(values))
+    return quantile * deviation(values) / math.sqrt(len(values))
 
 
 def p_value(values: Sequence[float]) -> float:
     """One-sided p-value of Student's test that the mean is at most 0."""
     if len(values) < 2:
         return 1.0
-    centre, spread = fmean(values), stdev(values)
+    centre, spread = fmean(values), deviation(values)
     if spread == 0:
         return 0.0 if centre > 0 else 1.0
     from scipy.special import stdtr

@@ -18,12 +18,13 @@ from typing import TYPE_CHECKING, Any
 
 from cspbench.core.statuses import ExitCode
 from cspbench.errors import InputError
-from cspbench.gating.decide import Decision, Finding, stdev
+from cspbench.gating.decide import Decision, Finding
 from cspbench.gating.duet import MakeArm, Side, measure_blocks
 from cspbench.gating.measure import CaseData, elapsed_estimate, load_request, measure_case
 from cspbench.gating.prepare import Prepared, prepare_cases
 from cspbench.gating.verdict import Unmeasured, percent
 from cspbench.machine.lock import timing_lock
+from cspbench.measure.statistics import deviation
 from cspbench.models.code import allowing_code
 from cspbench.runner.executor import Executor, LocalExecutor
 from cspbench.runner.interleaved import ArmLostError, ArmSpec, Loaded, WorkerArm
@@ -77,7 +78,7 @@ class SelfTest:
     def spread(self) -> float | None:
         """Standard deviation of one block, as a log-ratio; None if nothing was measured."""
         variances = [
-            stdev(data.estimates) ** 2 for _, data in self.outcomes if len(data.blocks) >= 2
+            deviation(data.estimates) ** 2 for _, data in self.outcomes if len(data.blocks) >= 2
         ]
         return math.sqrt(fmean(variances)) if variances else None
 
@@ -296,7 +297,7 @@ def calibrate(result: SelfTest, guess: Injection) -> Callable[[float], MakeArm]:
     """
     checks = [_estimates(guess.arms(share), CHECK_BLOCKS) for share in CHECKED_SHARES]
     result.seen = tuple(math.expm1(fmean(estimates)) for estimates in checks)
-    variance = fmean(stdev(estimates) ** 2 for estimates in checks)
+    variance = fmean(deviation(estimates) ** 2 for estimates in checks)
     result.seen_error = math.sqrt(variance / CHECK_BLOCKS)
     injection = corrected(guess, result.seen, result.seen_error)
     result.inference_ms = injection.inference_ns / 1e6

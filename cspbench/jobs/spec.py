@@ -100,9 +100,9 @@ class CaseRequest(Request):
     @property
     def environment(self) -> Mapping[str, str]:
         """Variables that the worker of the case needs before it starts."""
-        from cspbench.backends.spec import worker_environment
+        from cspbench.backends.spec import allocator_environment
 
-        return worker_environment(self.options)
+        return allocator_environment(self.options)
 
     @property
     def backend(self) -> Backend:

@@ -20,6 +20,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
 
+from cspbench.measure.statistics import Interval, deviation
+
 #: Confidence of all intervals.
 CONFIDENCE = 0.95
 
@@ -62,11 +64,14 @@ class Ratio:
         return len(self.per_block)
 
     @property
+    def interval(self) -> Interval:
+        """The estimate with its own 95 % bounds."""
+        return Interval(self.estimate, self.low, self.high)
+
+    @property
     def half_width(self) -> float | None:
         """Half the width of the 95 % interval as a share of the estimate."""
-        if self.low is None or self.high is None:
-            return None
-        return (self.high - self.low) / 2 / self.estimate
+        return self.interval.relative_half_width
 
 
 def ratio_of(per_block: Sequence[float], comparisons: int = 1) -> Ratio:
@@ -100,16 +105,10 @@ def bounds(
     count = len(per_block)
     if count < 2:
         return None, None
-    error = _deviation(per_block) / math.sqrt(count)
+    error = deviation(per_block) / math.sqrt(count)
     reach = dunnett_quantile(comparisons, count - 1, confidence) * error
     centre = fmean(per_block)
     return math.exp(centre - reach), math.exp(centre + reach)
-
-
-def _deviation(values: Sequence[float]) -> float:
-    """Sample standard deviation (n - 1), faster than the exact arithmetic of ``statistics``."""
-    centre = fmean(values)
-    return math.sqrt(math.fsum((value - centre) ** 2 for value in values) / (len(values) - 1))
 
 
 @functools.cache
@@ -189,7 +188,7 @@ def told_apart(logs: Mapping[str, Mapping[str, float]]) -> set[frozenset[str]]:
             shifts = [logs[one][block] - logs[other][block] for block in common]
             if len(shifts) < 2:
                 continue
-            reach = tukey_quantile(len(names), len(shifts) - 1) * _deviation(shifts)
+            reach = tukey_quantile(len(names), len(shifts) - 1) * deviation(shifts)
             if abs(fmean(shifts)) > reach / math.sqrt(len(shifts)):
                 found.add(frozenset((one, other)))
     return found

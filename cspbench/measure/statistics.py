@@ -41,6 +41,15 @@ class Interval:
         return (self.high - self.low) / 2 / self.estimate
 
 
+def deviation(values: Sequence[float]) -> float:
+    """Sample standard deviation (n - 1).
+
+    Not statistics.stdev, whose exact fractions take longer than reading the launches.
+    """
+    centre = fmean(values)
+    return math.sqrt(math.fsum((value - centre) ** 2 for value in values) / (len(values) - 1))
+
+
 def between_launches(medians: Sequence[float]) -> Interval:
     """Median of the launch medians with a Student interval on their logs.
 
@@ -62,9 +71,7 @@ def between_launches(medians: Sequence[float]) -> Interval:
 
     logs = [math.log(value) for value in medians]
     centre = fmean(logs)
-    # Not statistics.stdev, whose exact fractions take longer than reading the launches.
-    deviation = math.sqrt(math.fsum((log - centre) ** 2 for log in logs) / (len(logs) - 1))
-    half = float(stdtrit(len(logs) - 1, 0.975)) * deviation / math.sqrt(len(logs))
+    half = float(stdtrit(len(logs) - 1, 0.975)) * deviation(logs) / math.sqrt(len(logs))
     return Interval(
         estimate, min(math.exp(centre - half), estimate), max(math.exp(centre + half), estimate)
     )

@@ -197,7 +197,7 @@ def block_form(analysis: Analysis, block: str) -> tuple[int, int, int] | None:
     A layer ``block.i`` reads the channels of all before it: the first reads c, the second c + d.
 
     Returns:
-        None if the analysis, which may be a stranger's, has no such block of two growing layers.
+        None if the analysis, which may be untrusted, has no such block of two growing layers.
     """
     read: dict[int, int] = {}
     name = re.compile(rf"{re.escape(block)}\.(\d{{1,4}})(\.|$)")

@@ -196,7 +196,7 @@ def speed_ratio(first: MeasuredCase, second: MeasuredCase) -> Interval:
     if first.run == second.run and first.in_turn is not None:
         found = first.in_turn.ratio(second.case, first.case)
         if found is not None:
-            return Interval(found.ratio.estimate, found.ratio.low, found.ratio.high)
+            return found.ratio.interval
     return quotient(second.latency_ms, first.latency_ms)
 
 

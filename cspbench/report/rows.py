@@ -74,16 +74,12 @@ class CaseRow:
     @property
     def ratio_half_width(self) -> float | None:
         """Half of the 95 % interval of the ratio as a share of it."""
-        if self.ratio is None or self.ratio_low is None or self.ratio_high is None:
-            return None
-        return (self.ratio_high - self.ratio_low) / 2 / self.ratio
+        return _half_width(self.ratio, self.ratio_low, self.ratio_high)
 
     @property
     def half_width(self) -> float | None:
         """Half of the 95 % interval as a share of the estimate."""
-        if self.latency_ms is None or self.latency_low is None or self.latency_high is None:
-            return None
-        return (self.latency_high - self.latency_low) / 2 / self.latency_ms
+        return _half_width(self.latency_ms, self.latency_low, self.latency_high)
 
     @property
     def outcome(self) -> str:
@@ -98,6 +94,10 @@ class CaseRow:
         """An analysis total by its name, None if the model was not analysed."""
         value = self.totals.get(name)
         return None if value is None else float(value)
+
+
+def _half_width(estimate: float | None, low: float | None, high: float | None) -> float | None:
+    return None if estimate is None else Interval(estimate, low, high).relative_half_width
 
 
 def case_rows(runs: Sequence[Run]) -> list[CaseRow]:

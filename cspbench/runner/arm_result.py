@@ -44,7 +44,7 @@ def arm_outcome(
     """
     result, results = loaded.result, _results(bursts)
     assert result is not None, "a real worker reports its load"
-    problem = _wrong_threads(request, result.backend.get("threads"), results)
+    problem = _wrong_threads(request, result.backend.get("threads"), bursts)
     if problem:
         return Outcome(Status.FAILED, problem)
     samples = [ns for burst in results for ns in burst.latencies_ns]
@@ -103,17 +103,15 @@ def _sum(values: Sequence[int | None]) -> int | None:
     return None if None in values else sum(value for value in values if value is not None)
 
 
-def _wrong_threads(
-    request: TimeRequest, reported: object, results: Sequence[BurstResult]
-) -> str | None:
+def _wrong_threads(request: TimeRequest, reported: object, bursts: Sequence[Burst]) -> str | None:
     if not DEVICES.get(request.device).on_host:
         return None
     used = Interference(
-        seconds=sum(burst.wall_ns or 0 for burst in results) / 1e9,
+        seconds=sum(result.wall_ns or 0 for result in _results(bursts)) / 1e9,
         foreign_cpu_s=0.0,
         steal_s=0.0,
         load_1m_before=0.0,
         load_1m_after=0.0,
-        own_cpu_s=sum(burst.own_ns or 0 for burst in results) / 1e9,
+        own_cpu_s=own_seconds(bursts),
     )
     return wrong_threads(request.case.threads, reported, used)

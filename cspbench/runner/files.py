@@ -1,4 +1,4 @@
-"""Models of files, which may be a stranger's: analysed and exported in a worker with bounds.
+"""Models of files, which may be untrusted: analysed and exported in a worker with bounds.
 
 Their readers are libraries of millions of lines. Whatever a file does to them, the command goes on
 and ends with a sentence. Models of the zoo are our own, so they need no worker.
@@ -105,9 +105,8 @@ def _problem(spec: ArtifactSpec) -> str:
 
 
 def _problem_in_worker(spec: ArtifactSpec, allow_code: bool) -> str:
-    item = {"batch": spec.batch, "kind": spec.kind, "key": spec.key}
     request = _request(str(spec.model), spec.batch, cache=True)
-    request = replace(request, seed=spec.seed, artifacts=[item])
+    request = replace(request, seed=spec.seed, artifacts=[spec.item])
     [outcome] = LocalExecutor(allow_code=allow_code).series([request], PREPARE_TIMEOUT_SECONDS)
     result: PrepareResult | None = outcome.checked(PrepareRequest.job)
     return outcome.reason if result is None else result.unsupported.get(spec.key, "")

@@ -14,7 +14,6 @@ sides are a block of two. This module only measures: who lives together is decid
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
@@ -32,6 +31,7 @@ from cspbench.jobs.burst import (
     LoadResult,
 )
 from cspbench.jobs.spec import Request
+from cspbench.machine.facts import usable_cores
 from cspbench.runner.block_request import MEMORY_SHARE, available_bytes
 from cspbench.runner.process import NEUTRAL_FOLDER, Outcome, WorkerProcess
 
@@ -312,7 +312,7 @@ def _load(
             with _leaving(turns, name):
                 turns.loaded[name] = future.result()
 
-    at_once = usable_processors()
+    at_once = usable_cores()
     with ThreadPoolExecutor(at_once) as pool:
         for number, (name, arm) in enumerate(arms.items()):
             if len(loading) == at_once:
@@ -327,13 +327,6 @@ def _load(
                 loading[pool.submit(arm.load)] = name
         collect(ALL_COMPLETED)
     turns.loaded = {name: turns.loaded[name] for name in arms if name in turns.loaded}
-
-
-def usable_processors() -> int:
-    """Processors that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _round(

@@ -61,14 +61,8 @@ class Observer:
         result = outcome.checked(request.job) if JOBS.get(request.job).observed else None
         if result is None or not monitor.traces:
             return
-        outcome.notes["sensors"] = summarise(monitor.traces)
-        device, setting = _conditions(request)
-        window, idle = power(monitor.traces, device), self._idle.get((device, setting))
-        used = energy(window, idle, result.sample_seconds or 0.0, len(result.latencies_ns))
-        if used is not None:
-            outcome.notes["energy"] = used
-        if throttled(monitor.traces, device):
-            outcome.flags.append("throttled")
+        window = PowerWindow(monitor.traces, result.sample_seconds or 0.0, len(result.latencies_ns))
+        self.add_shared(request, monitor.traces, window, outcome)
 
     def powered(self, request: Request) -> bool:
         """Whether a sensor gives the power of the request's device."""

@@ -69,8 +69,7 @@ def prepare(
 
 
 def _request(model: str, specs: Iterable[ArtifactSpec], seed: int) -> PrepareRequest:
-    items = [{"batch": spec.batch, "kind": spec.kind, "key": spec.key} for spec in specs]
-    return PrepareRequest(model, seed, items)
+    return PrepareRequest(model, seed, [spec.item for spec in specs])
 
 
 def _note(found: Preparation, model: str, keys: Iterable[str], outcome: Outcome) -> None:

@@ -91,8 +91,8 @@ class Session:
         self._ceilings = ceilings or MachineCeilings(directory)
         self._name = uuid.uuid4().hex[:8]
         self._blocks = 0
-        self._in_turns = executor.takes_turns and self._measure.together != 1
-        self._seen: list[Launch] = []  # of this session and those before it
+        self._takes_turns = executor.takes_turns and self._measure.together != 1
+        self._in_turn = InTurn()  # launches of this session and those before it
         self._reference = directory.meta.get("reference")
         self._numbers: Counter[str] = Counter()  # next launch number of a case
         self._timed: Counter[str] = Counter()  # good timing launches of a case
@@ -117,7 +117,7 @@ class Session:
             # Not a count: a damaged line of the file leaves a gap.
             self._numbers[launch.case] = max(self._numbers[launch.case], launch.number + 1)
             self._remember(launch)
-            self._seen.append(launch)
+            self._in_turn.add(launch)
 
     def prepare(self) -> list[PlannedCase]:
         """Make what artifacts and analyses are missing; return the cases still to be launched."""
@@ -208,7 +208,7 @@ class Session:
             measure.rounds,
             measure.seed,
             self._timed,
-            together=measure.together if self._in_turns else 1,
+            together=measure.together if self._takes_turns else 1,
             scattering=lambda: self._scattering(cases),
             out_of_time=out_of_time,
         )
@@ -239,7 +239,7 @@ class Session:
     ) -> Iterator[tuple[str, Outcome, Launch]]:
         """Time cases together, with the reference among them; store each launch."""
         members, reference = list(case_ids), None
-        if self._in_turns and len(cases) > 1:
+        if self._takes_turns and len(cases) > 1:
             reference = self._reference if self._reference in cases else None
         if reference is not None and reference not in members:
             members.insert(0, reference)
@@ -259,19 +259,23 @@ class Session:
             checking = number == CHECK
             case_id = str(reference) if checking else members[number]
             launch = self._store(case_id, CHECK_JOB if checking else "time", outcome)
-            self._seen.append(launch)
+            self._in_turn.add(launch)
             yield case_id, outcome, launch
 
     def _scattering(self, cases: Mapping[str, PlannedCase]) -> list[str]:
         """Cases whose ratio is not as sharp as the suite asks for."""
         if self._reference is None:
             return []
-        found = InTurn(self._seen).relative_to(self._reference).cases
+        found = {
+            case_id: self._in_turn.ratio(case_id, self._reference)
+            for case_id in cases
+            if case_id != self._reference
+        }
         target = self._measure.target_ratio
         return [
             case_id
-            for case_id in cases
-            if case_id in found and (found[case_id].ratio.half_width or 0.0) > target
+            for case_id, one in found.items()
+            if one is not None and (one.ratio.half_width or 0.0) > target
         ]
 
     def _look_for_ceilings(self, cases: Iterable[PlannedCase]) -> None:

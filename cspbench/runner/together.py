@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 
 from cspbench.core.statuses import Status
 from cspbench.jobs.burst import LoadRequest
@@ -185,12 +185,8 @@ class _Block:
             raise KeyboardInterrupt
 
     def _worker(self, name: str, arm: TimeRequest) -> WorkerArm:
-        known = {item.name for item in fields(LoadRequest)}
-        values = {item.name: getattr(arm, item.name) for item in fields(arm) if item.name in known}
-        spec = ArmSpec(
-            name, LoadRequest(**values), self.of.timeout_seconds, limits=self.of.limits(arm)
-        )
-        return WorkerArm(spec)
+        load = LoadRequest.from_json(arm.to_json())
+        return WorkerArm(ArmSpec(name, load, self.of.timeout_seconds, limits=self.of.limits(arm)))
 
     def _room(self, name: str) -> bool:
         """Whether there is memory for one more arm."""

@@ -74,17 +74,40 @@ class _Arm:
 
 @dataclass
 class _Block:
-    """Arms of a block by case; ``check`` is the run's reference with its second arm."""
+    """Arms of a block by case; ``again`` is the run's reference with its second arm."""
 
     arms: dict[str, _Arm] = field(default_factory=dict)
-    check: tuple[_Arm, _Arm] | None = None
+    again: tuple[str, _Arm] | None = None
+
+    @property
+    def check(self) -> tuple[_Arm, _Arm] | None:
+        """Both arms of the reference; None if one of them is missing."""
+        if self.again is None or self.again[0] not in self.arms:
+            return None
+        return self.arms[self.again[0]], self.again[1]
 
 
 class InTurn:
     """The launches of a run that took turns, and what their blocks say of any two cases."""
 
-    def __init__(self, launches: Iterable[Launch]) -> None:
-        self._blocks = _blocks(launches)
+    def __init__(self, launches: Iterable[Launch] = ()) -> None:
+        self._blocks: dict[str, _Block] = defaultdict(_Block)
+        for launch in launches:
+            self.add(launch)
+
+    def add(self, launch: Launch) -> None:
+        """Take in one more launch; one that took no turns says nothing."""
+        result = launch.result
+        if not launch.good or not isinstance(result, TimeResult) or result.turns is None:
+            return
+        block, arm = (
+            self._blocks[f"{launch.session}/{result.turns.block}"],
+            _arm(launch.case, result),
+        )
+        if launch.job == CHECK_JOB:
+            block.again = (launch.case, arm)
+        else:
+            block.arms[launch.case] = arm
 
     def ratio(self, case: str, base: str, comparisons: int = 1) -> CaseRatio | None:
         """``case`` / ``base`` over the blocks that both were in; None if there is none.
@@ -113,24 +136,6 @@ class InTurn:
         )
 
 
-def _blocks(launches: Iterable[Launch]) -> dict[str, _Block]:
-    blocks: dict[str, _Block] = defaultdict(_Block)
-    second: list[tuple[_Block, str, _Arm]] = []
-    for launch in launches:
-        result = launch.result
-        if not launch.good or not isinstance(result, TimeResult) or result.turns is None:
-            continue
-        block, arm = blocks[f"{launch.session}/{result.turns.block}"], _arm(launch.case, result)
-        if launch.job == CHECK_JOB:
-            second.append((block, launch.case, arm))
-        else:
-            block.arms[launch.case] = arm
-    for block, case_id, arm in second:
-        if case_id in block.arms:
-            block.check = (block.arms[case_id], arm)
-    return blocks
-
-
 def _arm(case_id: str, result: TimeResult) -> _Arm:
     turns = result.turns
     assert turns is not None
@@ -155,7 +160,7 @@ def _ratio(pairs: Sequence[tuple[_Arm, _Arm]], comparisons: int) -> CaseRatio:
     if any(base.running is None or head.running is None for base, head in pairs):
         on_device = all(base.on_device and head.on_device for base, head in pairs)
         return CaseRatio(ratio_of(elapsed, comparisons), DEVICE if on_device else ELAPSED)
-    running = [_estimate(base.running or [], head.running or []) for base, head in pairs]
+    running = [_log(base, head) for base, head in pairs]
     shift = ratio_of([a - b for a, b in zip(elapsed, running, strict=True)], comparisons)
     waited = shift.all_low is not None and not shift.all_low <= 1 <= (shift.all_high or math.inf)
     return CaseRatio(ratio_of(running, comparisons), RUNNING, shift.estimate - 1, waited)
@@ -181,6 +186,7 @@ def _letters(shared: Mapping[str, _Block], reference: str) -> dict[str, str]:
 
 
 def _log(base: _Arm, head: _Arm) -> float:
+    """What a block shows, of running time where both arms know it."""
     if base.running is not None and head.running is not None:
         return _estimate(base.running, head.running)
     return _estimate(base.elapsed, head.elapsed)

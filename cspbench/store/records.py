@@ -60,7 +60,8 @@ class KernelWork:
 class Record:
     """A case of a run: how it ended and every launch of it.
 
-    ``good`` are the launches that measured; numbers come from them only.
+    ``good`` are the launches that measured; numbers come from them only. ``kernel_work`` is of
+    those that took turns.
     """
 
     case: str
@@ -69,6 +70,7 @@ class Record:
     flags: tuple[str, ...]
     launches: tuple[Launch, ...]
     good: tuple[Launch, ...]
+    kernel_work: KernelWork = KernelWork()
 
     def newest(self, job: str) -> Any:
         """Result of the newest good launch of a kind; None if there is none."""
@@ -110,11 +112,6 @@ class Record:
             median(idle) if idle else None,
             method,
         )
-
-    @property
-    def kernel_work(self) -> KernelWork:
-        """Of the launches that took turns."""
-        return _kernel_work(self.times)
 
     @property
     def latency_ms(self) -> Interval | None:
@@ -171,7 +168,8 @@ def records(run: StoredRun) -> list[Record]:
 def _record(case: dict[str, Any], launches: Sequence[Launch], rounds: int, enough: int) -> Record:
     good = undisturbed_first(counted(launches, "time"), rounds)
     status, reason = _status(case, launches, len(good), enough)
-    return Record(case["id"], status, reason, _flags(good), tuple(launches), good)
+    work = _kernel_work([launch.result for launch in good])
+    return Record(case["id"], status, reason, _flags(good, work), tuple(launches), good, work)
 
 
 def decides(job: str) -> bool:
@@ -230,14 +228,13 @@ def _bad_ends(bad: Sequence[Launch]) -> str:
     return "; ".join(f"a launch was repeated: {launch.reason}" for launch in bad)
 
 
-def _flags(good: Iterable[Launch]) -> tuple[str, ...]:
-    good = list(good)
+def _flags(good: Sequence[Launch], work: KernelWork) -> tuple[str, ...]:
     flags = {flag for launch in good for flag in launch.flags}
     if len({launch.session for launch in good}) > 1:
         flags.add("resumed")
     if len({launch.board for launch in good if launch.board}) > 1:
         flags.add("moved")
-    if _kernel_work(launch.result for launch in good).is_faulting:
+    if work.is_faulting:
         flags.add("page_faults")
     if good and len(good) < FEW_LAUNCHES:
         flags.add("few_samples")

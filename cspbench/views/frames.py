@@ -318,8 +318,7 @@ def _case_row(record: Record, totals: dict[str, Any]) -> dict[str, Any]:
         "samples": sum(len(result.latencies_ns) for result in record.times),
         "max_relative_error": max(errors, default=None),
         **{column: getattr(record.energy, column, None) for column in ENERGY_COLUMNS},
-        "faults_per_inference": record.kernel_work.faults_per_inference,
-        "system_share": record.kernel_work.system_share,
+        **vars(record.kernel_work),
         "scope": dict(case.backend.options).get(SCOPE.name, SCOPE.default),
         **_of_jobs(record, case),
     }

@@ -60,7 +60,7 @@ def exported(_home):
     model = ModelId.parse(MODEL)
     specs = [ArtifactSpec(model, 1, kind, 0) for kind in ("pt2", "onnx")]
     if not all(spec.ready for spec in specs):
-        items = [{"batch": 1, "kind": spec.kind, "key": spec.key} for spec in specs]
+        items = [spec.item for spec in specs]
         job = PrepareRequest(MODEL, 0, items)
         (outcome,) = LocalExecutor().series([job], 300)
         assert all(spec.ready for spec in specs), outcome

@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 #: Dask notices lost workers within seconds here, not minutes.
 QUICK = {
@@ -143,3 +145,13 @@ def machines(folder: Path, **options: object) -> Iterator[Machines]:
         yield fleet
     finally:
         fleet.close()
+
+
+def own_address():
+    """The address of this machine that others reach; without one the test is skipped."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))
+        except OSError:
+            pytest.skip("this machine has no address beside loopback")
+        return probe.getsockname()[0]

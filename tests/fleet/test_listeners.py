@@ -17,6 +17,7 @@ from tests.fleet.machines import (
     eventually,
     free_port,
     machines,
+    own_address,
     tls_settings,
 )
 
@@ -51,16 +52,6 @@ def listening(process):
         for connection in process.net_connections("inet")
         if connection.status == psutil.CONN_LISTEN
     }
-
-
-def own_address():
-    """The address of this machine that others reach; without one the test is skipped."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect(("192.0.2.1", 9))
-        except OSError:
-            pytest.skip("this machine has no address beside loopback")
-        return probe.getsockname()[0]
 
 
 def test_on_one_machine_nothing_listens_beyond_loopback(words, connect, tmp_path):
