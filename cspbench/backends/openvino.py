@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import time
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,27 +43,39 @@ class OpenVino(BackendSpec):
         return OpenVinoSession(*self._compiled(artifact, threads))
 
     def profile_layers(self, work: Workload) -> LayerProfile:
-        """Times by ``InferRequest.get_profiling_info``, in whole microseconds."""
-        from cspbench.backends._layers import profile
+        """Times by ``InferRequest.get_profiling_info``, in whole microseconds.
+
+        The engine's counters are means over all inferences since the model was compiled, rounded
+        down (``Graph::GetPerfData`` of the CPU plugin), so they are read twice: after the first
+        runs, which warm up, and after the last one.
+        """
+        from cspbench.backends._layers import WARM_RUNS, repeat
 
         openvino, compiled = self._compiled(work.artifact, work.threads, PERF_COUNT=True)
-        members = _original_names(compiled)
         request = compiled.create_infer_request()
+        totals: list[int] = []
+        warm: list[Any] = []
 
-        def run(array: np.ndarray) -> tuple[int, list[LayerTime]]:
+        def run(array: np.ndarray) -> None:
             request.set_input_tensor(openvino.Tensor(array, shared_memory=True))
             start = time.perf_counter_ns()
             request.infer()
-            total = time.perf_counter_ns() - start
-            return total, [
-                LayerTime(info.node_name, info.node_type,
-                          round(info.real_time.total_seconds() * 1e9),
-                          members.get(info.node_name, ()))
-                for info in request.get_profiling_info()
-                if info.status.name == "EXECUTED"  # 2024.4 does not export the enumeration
-            ]  # fmt: skip
+            totals.append(time.perf_counter_ns() - start)
+            if len(totals) == WARM_RUNS:
+                warm.extend(request.get_profiling_info())
 
-        return profile(run, work, "OpenVINO's profiling info")
+        repeat(run, work)
+        measured = totals[WARM_RUNS:]
+        members = _original_names(compiled)
+        entries = tuple(
+            LayerTime(info.node_name, info.node_type,
+                      mean_between(_mean_ns(before), WARM_RUNS, _mean_ns(info), len(totals)),
+                      members.get(info.node_name, ()))
+            for before, info in zip(warm, request.get_profiling_info(), strict=True)
+            if info.status.name == "EXECUTED"  # 2024.4 does not export the enumeration
+        )  # fmt: skip
+        mean = round(sum(measured) / len(measured))
+        return LayerProfile(entries, mean, len(measured), "OpenVINO's profiling info")
 
     def throughput(self, work: Workload) -> Throughput:
         """Asynchronous requests, as many as OpenVINO recommends for throughput on ``threads``."""
@@ -97,6 +110,19 @@ class OpenVino(BackendSpec):
         except RuntimeError as error:
             raise Unsupported(f"OpenVINO cannot load the model: {error}") from error
         return openvino, compiled
+
+
+def mean_between(mean_before: int, before: int, mean_after: int, after: int) -> int:
+    """Mean of the runs from number ``before`` to number ``after``, of two running means in ns.
+
+    >>> mean_between(30, 2, 14, 10)  # (10 * 14 - 2 * 30) / 8
+    10
+    """
+    return max(0, round((after * mean_after - before * mean_before) / (after - before)))
+
+
+def _mean_ns(info: Any) -> int:
+    return 1000 * int(info.real_time / timedelta(microseconds=1))
 
 
 def _original_names(compiled: Any) -> dict[str, tuple[str, ...]]:

@@ -145,7 +145,8 @@ class LayerProfile:
     """Result of a profiler: the median time of every entry, in the order of execution.
 
     ``total_ns`` is the median of the whole inference by cspbench's clock, with the profiler on. Its
-    part that no entry covers is time that the backend spends between layers.
+    part that no entry covers is time that the backend spends between layers. Where a profiler tells
+    means alone (OpenVINO's), both are means.
     """
 
     entries: tuple[LayerTime, ...]

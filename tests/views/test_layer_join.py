@@ -12,6 +12,7 @@ from cspbench.artifacts.export import build_model, prepare
 from cspbench.artifacts.spec import Node
 from cspbench.backends._layers import combine
 from cspbench.backends.onnxruntime import kernel_times
+from cspbench.backends.openvino import mean_between
 from cspbench.backends.spec import BACKENDS, LayerProfiler, LayerTime
 from cspbench.core.case import Case, ModelId
 from cspbench.jobs.layers import LayerTimes
@@ -186,6 +187,34 @@ def test_medians_are_taken_entry_by_entry():
     assert [(entry.name, entry.ns, entry.members) for entry in profile.entries] == [
         ("a", 7, ("a",)), ("b", 1, ()),
     ]  # fmt: skip
+
+
+def test_running_means_of_openvino_become_the_mean_of_the_measured_runs():
+    # 2 warm runs of 30 us each, then 8 of 10 us: the mean of all ten is (60 + 80) / 10 = 14 us.
+    assert mean_between(30_000, 2, 14_000, 10) == 10_000
+    # Rounded down to whole us: 3 runs of 1.9 us read as 1 us, and the fourth of 0.1 us as 1 us.
+    assert mean_between(1_000, 3, 1_000, 4) == 1_000
+    assert mean_between(9_000, 3, 1_000, 4) == 0  # never below 0
+
+
+def test_layer_times_of_openvino_leave_out_its_cold_first_inference(monkeypatch, tmp_path):
+    """One thread runs the nodes, so their means sum to less than the mean of the whole."""
+    if (reason := BACKENDS.get("openvino").available()) is not None:
+        pytest.skip(reason)
+    monkeypatch.setenv("CSPBENCH_CACHE", str(tmp_path))
+    model = ModelId.parse("mobilenet-v2@32")
+    spec = ArtifactSpec(model, 1, "onnx", 0)
+    prepare(spec, build_model(model, 0))
+    job = {"job": "layers", "case": f"{model}/openvino/b1/t1", "seed": 0, "max_seconds": 0.001,
+           "artifact": str(spec.path)}  # fmt: skip
+    for _ in range(5):
+        answer = json.loads(json.dumps(perform(job, lambda phase: None)))
+        assert answer["status"] == "ok", answer
+        profile = JOBS.get("layers").read(answer).layers
+        spent = sum(ns for _, _, ns, _ in profile.entries)
+        assert 0.3 * profile.total_ns < spent
+        # 5 runs after 2: rounding down to 1 us makes an entry at most 2 us / 5 too long.
+        assert spent < profile.total_ns + 400 * len(profile.entries)
 
 
 def test_kernels_of_an_onnx_runtime_profile_by_run():
