@@ -1,8 +1,7 @@
 """The false alarms of the gate and its power to find 5 %: a campaign that can be resumed.
 
-The campaign runs real processes and a real OpenCV model. Arm B does real extra work (products of
-small matrices after every inference, calibrated once for the campaign). A trial has the same code
-on both sides (``aa``) or a slower arm B (``slow``). It runs on an idle machine (``quiet``), beside
+The campaign runs real processes and a real OpenCV model. Arm B does extra work: its thread stays
+busy after every inference for 5 % of the time that it took. A trial has the same code on both sides (``aa``) or a slower arm B (``slow``). It runs on an idle machine (``quiet``), beside
 a random co-tenant (``loaded``), or beside a co-tenant and all other load of the machine
 (``crowded``). Kinds of trial take turns in proportion to their numbers, so that they share the
 machine's good and bad hours, and a campaign that ends early has fair numbers of each. Every trial
@@ -33,27 +32,24 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import itertools
 import math
 import sys
 import time
 from collections import Counter
-from dataclasses import replace
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
-from statistics import fmean, stdev
 
 from gate_power_report import append, pack, report, rows_of
-from gate_power_rivals import compare_fail_mean, pyperf_t_test
+from gate_power_rivals import Arms, compare_fail_mean, pyperf_t_test
 from tenants import company
 
 from cspbench.backends.spec import libraries
 from cspbench.core.case import Case
-from cspbench.gating.decide import INTERIM_ANALYSES, Decision
-from cspbench.gating.duet import measure_blocks
-from cspbench.gating.measure import CaseData, elapsed_estimate, measure_case
+from cspbench.gating.decide import Decision
+from cspbench.gating.measure import CaseData, measure_case
 from cspbench.gating.prepare import prepare_cases
-from cspbench.gating.selftest import Injection, guess_injection
+from cspbench.gating.selftest import planted_arms
 from cspbench.machine.facts import fingerprint
 from cspbench.machine.lock import timing_lock
 from cspbench.machine.sensors.proc import between, read_cpu_times
@@ -65,71 +61,24 @@ from cspbench.suite.suite import Gate, Measure, Suite
 CASE = "peleenet@64/opencv-cpu/b1/t1"
 SLOWDOWN = 0.05
 KINDS = ("quiet-aa", "quiet-slow", "loaded-aa", "loaded-slow", "crowded-aa", "crowded-slow")
-#: Rounds of calibration, and the most blocks of a round.
-CALIBRATION_ROUNDS = 4
-CALIBRATION_BLOCKS = 48
-#: Largest distance from 5 %, and largest standard error (16 blocks of a quiet machine: 0.3 %).
-CALIBRATED_WITHIN = 0.007
-CALIBRATED_ERROR = 0.004
 
 
-def ready(case_id: str) -> Injection:
-    """Prepare the case."""
+def ready(case_id: str) -> Arms:
+    """Prepare the case, and return what makes the arms of a trial with a share of extra work."""
     measure = Measure(warmup_seconds=1.0)
     suite = Suite("gate-power", (Case.parse(case_id),), measure)
     (prepared,) = prepare_cases(plan_suite(suite), LocalExecutor())
     if prepared.status is not None:
         sys.exit(f"{case_id}: {prepared.status}: {prepared.reason}")
-    return Injection(prepared, measure, 1.0, 1.0)
+    return partial(planted_arms, prepared, measure)
 
 
-def calibrated(start: Injection) -> tuple[Injection, dict]:
-    """Guess the extra work, then correct it by the slowdowns that duets with it show.
-
-    Units timed in a row cost less than units between inferences, so the first guess is too large.
-    The campaign ends on a machine that is too busy to measure the slowdown, because trials with a
-    slowdown of unknown size would show nothing.
-    """
-    injection = guess_injection(start.prepared, start.measure, times=5)
-    target = math.log1p(SLOWDOWN)
-    for _ in range(CALIBRATION_ROUNDS):
-        estimates: list[float] = []
-        error = math.inf
-        stream = measure_blocks(injection.arms(SLOWDOWN))
-        with contextlib.closing(stream):
-            for block in itertools.islice(stream, CALIBRATION_BLOCKS):
-                estimates.append(elapsed_estimate(block))
-                if len(estimates) >= INTERIM_ANALYSES[1].blocks:
-                    error = stdev(estimates) / math.sqrt(len(estimates))
-                if error <= CALIBRATED_ERROR:
-                    break
-        seen = fmean(estimates)
-        print(f"calibration: {injection.units_per_inference:.1f} units an inference, "
-              f"{math.expm1(seen) * 100:+.2f} % seen in {len(estimates)} blocks, "
-              f"standard error {error * 100:.2f} %", flush=True)  # fmt: skip
-        if error > CALIBRATED_ERROR:
-            break
-        if abs(seen - target) <= CALIBRATED_WITHIN:
-            facts = {
-                "inference_ms": injection.inference_ns / 1e6,
-                "units_per_inference": injection.units_per_inference,
-                "seen": math.expm1(seen),
-                "seen_error": error,
-            }
-            return injection, facts
-        factor = min(max(target / max(seen, target / 3), 0.5), 2.0)
-        injection = replace(injection, units_per_inference=injection.units_per_inference * factor)
-    sys.exit(
-        "this machine is too busy to calibrate the extra work; run the campaign when it is quiet"
-    )
-
-
-def gate_trial(setup: Injection, share: float) -> dict:
+def gate_trial(arms: Arms, share: float) -> dict:
     """One gate as a user runs it: a case, and again from scratch if it is found slower."""
     gate = Gate()
-    runs = [measure_case(setup.arms(share), gate)]
+    runs = [measure_case(arms(share), gate)]
     if finding_of(runs[0]) == "slower":
-        runs.append(measure_case(setup.arms(share), gate))
+        runs.append(measure_case(arms(share), gate))
     return {
         "first": finding_of(runs[0]),
         "verdict": verdict(runs),
@@ -153,7 +102,7 @@ def verdict(runs: list[CaseData]) -> str:
     return finding_of(runs[0])
 
 
-def step(setup: Injection, kind: str, number: int, rivals: bool) -> dict:
+def step(arms: Arms, kind: str, number: int, rivals: bool) -> dict:
     """Run one trial of a kind."""
     share = SLOWDOWN if kind.endswith("slow") else 0.0
     crowded = kind.startswith("crowded")
@@ -161,7 +110,7 @@ def step(setup: Injection, kind: str, number: int, rivals: bool) -> dict:
     with lock, company(0 if kind.startswith("quiet") else 1, number):
         before = read_cpu_times()
         started = time.monotonic()
-        row = {"kind": kind, "number": number, "at": now(), "gate": gate_trial(setup, share)}
+        row = {"kind": kind, "number": number, "at": now(), "gate": gate_trial(arms, share)}
         seconds = time.monotonic() - started
         usage = between(before, read_cpu_times())
         row["seconds"] = round(seconds, 2)
@@ -169,8 +118,8 @@ def step(setup: Injection, kind: str, number: int, rivals: bool) -> dict:
             row["foreign_cpus"] = round(usage.foreign_cpu_s / usage.seconds, 3)
             row["steal_cpus"] = round(usage.steal_s / usage.seconds, 3)
         if rivals:
-            row["pytest_benchmark"] = compare_fail_mean(setup, share, seconds)
-            row["pyperf"] = pyperf_t_test(setup, share, seconds)
+            row["pytest_benchmark"] = compare_fail_mean(arms, share, seconds)
+            row["pyperf"] = pyperf_t_test(arms, share, seconds)
     return row
 
 
@@ -179,28 +128,18 @@ def now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
-def begun(file: Path, case: str, targets: dict[str, int]) -> Injection:
-    """The case to measure, with the extra work of the campaign's file or one calibrated now.
-
-    Loaded trials do the same extra work, although its cost may differ beside a co-tenant.
-    """
-    rows, setup = rows_of(file), ready(case)
-    entries = {row["kind"]: row for row in rows if row["kind"] in ("campaign", "calibration")}
+def begun(file: Path, case: str) -> Arms:
+    """What makes the arms of the campaign; its file is begun, or goes on."""
+    entries = {row["kind"]: row for row in rows_of(file) if row["kind"] in ("campaign", "calibration")}
     if "campaign" not in entries:
         file.parent.mkdir(parents=True, exist_ok=True)
         append(file, {"kind": "campaign", "case": case, "at": now(),
                       "environment": fingerprint(libraries())})  # fmt: skip
     elif entries["campaign"]["case"] != case:
         sys.exit(f"{file} is a campaign on {entries['campaign']['case']}")
-    if not any(targets[kind] for kind in KINDS if kind.endswith("slow")):
-        return setup
-    if "calibration" not in entries:
-        with timing_lock("gate power: calibration"):
-            _, facts = calibrated(setup)
-        entries["calibration"] = {"kind": "calibration", "at": now(), **facts}
-        append(file, entries["calibration"])
-    facts = entries["calibration"]
-    return replace(setup, units_per_inference=facts["units_per_inference"])
+    if "calibration" in entries:
+        sys.exit(f"{file} is a campaign with extra work of another kind: name another --file")
+    return ready(case)
 
 
 def next_kind(done: Counter[str], targets: dict[str, int]) -> str | None:
@@ -213,7 +152,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Run the missing trials, until all are done or the time is up."""
     end = time.monotonic() + 60 * arguments.minutes
     targets = {kind: getattr(arguments, kind.replace("-", "_")) for kind in KINDS}
-    setup = begun(arguments.file, arguments.case, targets)
+    arms = begun(arguments.file, arguments.case)
     rows = rows_of(arguments.file)
     done = Counter(row["kind"] for row in rows)
     compared = Counter(row["kind"] for row in rows if "pyperf" in row)
@@ -222,7 +161,7 @@ def run(arguments: argparse.Namespace) -> None:
         rivals = compared[kind] * targets[kind] < arguments.rivals * (done[kind] + 0.5)
         rivals = rivals and compared[kind] < arguments.rivals
         try:
-            row = step(setup, kind, sum(done.values()), rivals)
+            row = step(arms, kind, sum(done.values()), rivals)
         except ArmLostError as lost:  # of a rival: those of the gate end in a verdict
             append(arguments.file, {"kind": "lost", "of": kind, "at": now(), "text": str(lost)})
             continue

@@ -7,9 +7,10 @@ through the same workers as the gate.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from statistics import fmean, stdev
 
-from cspbench.gating.selftest import Injection
+from cspbench.gating.duet import MakeArm
 from cspbench.measure.clock import MonotonicClock
 from cspbench.runner.interleaved import BURST_NS
 
@@ -17,10 +18,13 @@ from cspbench.runner.interleaved import BURST_NS
 PROCESSES = 20
 START_SECONDS = 0.8
 
+#: Makes the arms of a trial in which the head does so much more work.
+Arms = Callable[[float], MakeArm]
 
-def one_process(setup: Injection, share: float, side: str, seconds: float) -> list[float]:
+
+def one_process(arms: Arms, share: float, side: str, seconds: float) -> list[float]:
     """Burst means (ns an inference) of one fresh process of a side that runs for ``seconds``."""
-    arm = setup.arms(share)("head" if side == "head" else "base")
+    arm = arms(share)("head" if side == "head" else "base")
     clock = MonotonicClock()
     try:
         arm.start()
@@ -34,14 +38,14 @@ def one_process(setup: Injection, share: float, side: str, seconds: float) -> li
     return means
 
 
-def compare_fail_mean(setup: Injection, share: float, seconds: float) -> dict:
+def compare_fail_mean(arms: Arms, share: float, seconds: float) -> dict:
     """pytest-benchmark: fail if the mean of the new run is 5 % above that of the stored one."""
     half = max(1.0, seconds / 2 - START_SECONDS)
-    means = [fmean(one_process(setup, share, side, half)) for side in ("base", "head")]
+    means = [fmean(one_process(arms, share, side, half)) for side in ("base", "head")]
     return {"ratio": means[1] / means[0], "slower": means[1] > 1.05 * means[0]}
 
 
-def pyperf_t_test(setup: Injection, share: float, seconds: float) -> dict:
+def pyperf_t_test(arms: Arms, share: float, seconds: float) -> dict:
     """pyperf: two-sided Student t-test at 95 % on the values of both runs, and a larger mean.
 
     A run of pyperf is 20 processes of 3 values each. Here it has as many as fit into the time.
@@ -52,7 +56,7 @@ def pyperf_t_test(setup: Injection, share: float, seconds: float) -> dict:
     for side in ("base", "head"):
         values = []
         for _ in range(processes):
-            bursts = one_process(setup, share, side, each)
+            bursts = one_process(arms, share, side, each)
             third = max(1, len(bursts) // 3)
             values += [fmean(bursts[i * third : (i + 1) * third] or bursts) for i in range(3)]
         runs.append(values)

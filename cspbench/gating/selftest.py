@@ -1,17 +1,15 @@
 """The self-test: which slowdowns the gate detects on this machine, and how long that takes.
 
-The base is a case. The head is the same case, alone or with real extra work of a known share of an
-inference. The amount of extra work is first guessed, by timing it in turn with inferences, and then
-corrected by the slowdowns that a few blocks with it show.
+The base is a case. The head is the same case, alone or with extra work: its thread stays busy after
+each inference for a known share of the time that the inference took.
 """
 
 from __future__ import annotations
 
-import contextlib
-import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from statistics import fmean, median
 from typing import TYPE_CHECKING, Any
@@ -19,15 +17,15 @@ from typing import TYPE_CHECKING, Any
 from cspbench.core.statuses import ExitCode
 from cspbench.errors import InputError
 from cspbench.gating.decide import Decision, Finding
-from cspbench.gating.duet import MakeArm, Side, measure_blocks
-from cspbench.gating.measure import CaseData, elapsed_estimate, load_request, measure_case
+from cspbench.gating.duet import MakeArm, Side
+from cspbench.gating.measure import CaseData, load_request, measure_case
 from cspbench.gating.prepare import Prepared, prepare_cases
-from cspbench.gating.verdict import Unmeasured, percent
+from cspbench.gating.verdict import percent
 from cspbench.machine.lock import timing_lock
 from cspbench.measure.statistics import deviation
 from cspbench.models.code import allowing_code
 from cspbench.runner.executor import Executor, LocalExecutor
-from cspbench.runner.interleaved import ArmLostError, ArmSpec, Loaded, WorkerArm
+from cspbench.runner.interleaved import ArmSpec, WorkerArm
 from cspbench.runner.plan import plan_suite
 from cspbench.suite.load import load_suite
 from cspbench.suite.suite import Gate, Measure, Suite
@@ -37,27 +35,14 @@ if TYPE_CHECKING:
 
 #: Injected slowdowns, in this order. The same code against itself comes most often.
 SHARES = (0.0, 0.05, 0.0, 0.10, 0.0, 0.03)
-#: Shares of guessed extra work by which the guess is corrected, and the blocks of each.
-CHECKED_SHARES = (0.03, 0.10)
-CHECK_BLOCKS = 4
-#: Largest standard error of these blocks, as a share, with which they correct the guess.
-MAX_CHECK_ERROR = 0.01
 
 
 @dataclass
 class SelfTest:
-    """Outcomes by injected share.
-
-    ``seen`` are the slowdowns that CHECKED_SHARES of the guessed extra work showed, and
-    ``seen_error`` is their standard error. They are empty and None without a check.
-    """
+    """Outcomes by injected share."""
 
     case: str
     gate: Gate
-    inference_ms: float | None = None
-    units_per_inference: float | None = None
-    seen: tuple[float, ...] = ()
-    seen_error: float | None = None
     outcomes: list[tuple[float, CaseData]] = field(default_factory=list)
 
     def rows(self) -> list[dict[str, Any]]:
@@ -73,6 +58,15 @@ class SelfTest:
             for share in sorted({share for share, _ in self.outcomes})
             if (gates := [data for other, data in self.outcomes if other == share])
         ]
+
+    @property
+    def inference_ms(self) -> float | None:
+        """Median time of an inference without extra work; None if nothing was measured."""
+        times = [
+            ns for _, data in self.outcomes for block in data.blocks
+            for ns in block.inference_ns("base")
+        ]  # fmt: skip
+        return median(times) / 1e6 if times else None
 
     @property
     def spread(self) -> float | None:
@@ -120,7 +114,6 @@ class SelfTest:
         )
         lines = [
             f"{self.case}{time_text}",
-            *self._injection(),
             (
                 f"false alarms: {self.false_alarms} of {same} (so few gates show gross faults "
                 "only; docs/gate.md has a campaign)"
@@ -136,22 +129,11 @@ class SelfTest:
         lines.append(f"time: {each:.0f} s a case (median), {total:.0f} s for this test")
         return lines
 
-    def _injection(self) -> list[str]:
-        """The precision of the injected slowdowns."""
-        if self.seen_error is None:
-            return []
-        if self.seen_error > MAX_CHECK_ERROR:
-            return ["the injected slowdowns are guesses: this machine is too noisy to check them"]
-        error = 200 * self.seen_error
-        return [f"the injected slowdowns are exact to within ± {error:.1f} % of an inference"]
-
     def as_dict(self) -> dict[str, Any]:
         """The object that ``--format json`` prints."""
         return {
             "case": self.case,
             "inference_ms": self.inference_ms,
-            "units_per_inference": self.units_per_inference,
-            "check": {"guessed": CHECKED_SHARES, "seen": self.seen, "error": self.seen_error},
             "false_alarms": self.false_alarms,
             "generation_sd": self.spread,
             "smallest_effect": self.smallest_effect,
@@ -179,76 +161,15 @@ def _outcome_text(data: CaseData) -> str:
     return f"unmeasured: {data.outcome.text}"
 
 
-@dataclass(frozen=True)
-class Injection:
-    """A prepared case and the cost of extra work beside it.
+def planted_arms(prepared: Prepared, measure: Measure, share: float) -> MakeArm:
+    """Make arms: the base runs the case, the head the same with a share of extra work."""
+    request = replace(load_request(prepared, measure), clock="host")
 
-    ``fixed_share`` is the cost of any amount of extra work, as a share of an inference.
-    """
+    def make(side: Side) -> WorkerArm:
+        extra = share if side == "head" else 0.0
+        return WorkerArm(ArmSpec(side, replace(request, extra_share=extra)))
 
-    prepared: Prepared
-    measure: Measure
-    inference_ns: float
-    units_per_inference: float
-    fixed_share: float = 0.0
-
-    def units(self, share: float) -> float:
-        """Units of extra work after each inference that add ``share`` to its time."""
-        return max(0.0, share - self.fixed_share) * self.units_per_inference
-
-    def arms(self, share: float) -> MakeArm:
-        """Make arms: the base runs the case, the head the same with extra work."""
-
-        def make(side: Side) -> WorkerArm:
-            units = self.units(share) if side == "head" and share else 0.0
-            request = load_request(self.prepared, self.measure)
-            return WorkerArm(ArmSpec(side, replace(request, clock="host", extra_units=units)))
-
-        return make
-
-
-def guess_injection(prepared: Prepared, measure: Measure, times: int = 3) -> Injection:
-    """Guess the amount of extra work: medians over fresh processes.
-
-    Raises:
-        ArmLostError: a worker cannot load the case.
-    """
-    loaded = []
-    for _ in range(times):
-        request = replace(load_request(prepared, measure), calibrate=True)
-        arm = WorkerArm(ArmSpec("head", request))
-        with contextlib.closing(arm):
-            arm.start()
-            loaded.append(arm.load())
-    return Injection(
-        prepared,
-        measure,
-        median(arm.inference_ns for arm in loaded),
-        median(_units(arm) for arm in loaded),
-    )
-
-
-def _units(arm: Loaded) -> float:
-    """Units of extra work that take as long as an inference; the arm was asked to calibrate."""
-    assert arm.result is not None
-    assert arm.result.units_per_inference is not None
-    return arm.result.units_per_inference
-
-
-def corrected(guess: Injection, seen: Sequence[float], error: float) -> Injection:
-    """Correct the guess by the slowdowns ``seen`` at CHECKED_SHARES.
-
-    The guess times units in a row. Between inferences a unit reads its data from slower caches, and
-    the first unit its code as well. The cost is therefore a line with a fixed part, and two points
-    determine it. A check with a large ``error`` (a share) corrects nothing.
-    """
-    if error > MAX_CHECK_ERROR:
-        return guess
-    low, high = CHECKED_SHARES
-    slope = min(max((seen[1] - seen[0]) / (high - low), 0.25), 4.0)
-    fixed = min(max(seen[0] - slope * low, 0.0), 0.05)
-    units = guess.units_per_inference / slope
-    return replace(guess, units_per_inference=units, fixed_share=fixed)
+    return make
 
 
 def quickest_case(suite: Suite, only: Sequence[str], executor: Executor) -> Prepared:
@@ -279,35 +200,8 @@ def run_self_test(
         case = quickest_case(suite, only, LocalExecutor(allow_code=allow_code))
     result = SelfTest(case.id, suite.gate)
     with timing_lock(f"self-test of the gate, {case.id}", waiting=report):
-        try:
-            report(f"calibrating {case.id}")
-            arms = calibrate(result, guess_injection(case, suite.measure))
-        except ArmLostError as lost:
-            result.outcomes.append((0.0, CaseData(Unmeasured(lost.reason, str(lost)))))
-        else:
-            run_gates(result, arms, report, SHARES)
+        run_gates(result, partial(planted_arms, case, suite.measure), report, SHARES)
     return result
-
-
-def calibrate(result: SelfTest, guess: Injection) -> Callable[[float], MakeArm]:
-    """Check the guess by a few blocks, and return the function that makes the arms of a share.
-
-    Raises:
-        ArmLostError: an arm was lost.
-    """
-    checks = [_estimates(guess.arms(share), CHECK_BLOCKS) for share in CHECKED_SHARES]
-    result.seen = tuple(math.expm1(fmean(estimates)) for estimates in checks)
-    variance = fmean(deviation(estimates) ** 2 for estimates in checks)
-    result.seen_error = math.sqrt(variance / CHECK_BLOCKS)
-    injection = corrected(guess, result.seen, result.seen_error)
-    result.inference_ms = injection.inference_ns / 1e6
-    result.units_per_inference = injection.units_per_inference
-    return injection.arms
-
-
-def _estimates(make_arm: MakeArm, count: int) -> list[float]:
-    with contextlib.closing(measure_blocks(make_arm)) as stream:  # type: ignore[type-var]
-        return [elapsed_estimate(block) for block in itertools.islice(stream, count)]
 
 
 def run_gates(

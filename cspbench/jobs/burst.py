@@ -16,7 +16,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from resource import RUSAGE_SELF, getrusage
-from statistics import median
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from cspbench.backends.spec import DeviceTimes
@@ -28,58 +27,39 @@ from cspbench.measure.sampling import WarmUp
 if TYPE_CHECKING:
     from cspbench.backends.spec import Session
 
-#: Side of the square matrices whose product is one unit of extra work: about 10 us of one core.
-UNIT_SIDE = 48
-#: How many units give a first guess of a unit's time, and how often an inference is then compared.
-UNITS_TIMED = 100
-UNIT_ROUNDS = 61
-
 _TASKS = Path("/proc/self/task")
 
 
-class ExtraWork:
-    """Real work beside an inference: products of small matrices, done by the same thread.
+def with_extra_work(infer: Callable[[], None], share: float) -> Callable[[], None]:
+    """The same inference, after which its thread is busy for a share of the time that it took.
 
-    With it a slowdown of known size is injected, to see what the gate can see. ``units`` are
-    products for each inference; fractions are carried over to the next one.
+    So a slowdown of a size that is known exactly is injected, to see what an instrument can see. It
+    holds at any speed of the machine.
     """
+    now = time.perf_counter_ns
 
-    def __init__(self, units: float) -> None:
-        import numpy as np
+    def slower() -> None:
+        start = now()
+        infer()
+        end = now()
+        until = end + share * (end - start)
+        while now() < until:
+            pass
 
-        self._units = units
-        self._owed = 0.0
-        self._factors = np.random.default_rng(0).random((2, UNIT_SIDE, UNIT_SIDE), np.float32)
-        self._product = np.empty((UNIT_SIDE, UNIT_SIDE), np.float32)
-
-    def work(self, units: int) -> None:
-        """Do so many products."""
-        import numpy as np
-
-        left, right = self._factors
-        for _ in range(units):
-            np.matmul(left, right, out=self._product)
-
-    def after_inference(self) -> None:
-        """Do what one inference owes."""
-        self._owed += self._units
-        whole = int(self._owed)
-        self._owed -= whole
-        self.work(whole)
+    return slower
 
 
 @dataclass(frozen=True)
 class LoadRequest(CaseRequest):
     """Load and warm up one case, and keep it.
 
-    With ``clock`` "host" a device's own events are not used, so that ``extra_units`` of the host
-    count. ``calibrate`` asks how many of these units take as long as one inference.
+    With ``clock`` "host" a device's own events are not used, so that work of the host counts, too:
+    ``extra_share`` injects so much more of it, as a share of the time of each inference.
     """
 
     job: ClassVar[str] = "load"
     clock: str = "device"
-    extra_units: float = 0.0
-    calibrate: bool = False
+    extra_share: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -97,7 +77,6 @@ class LoadResult:
     backend: dict[str, Any]
     affinity: list[int] | None
     nice: int
-    units_per_inference: Amount | None = None
     load_ns: Count = 0
     first_ns: Count = 0
     warmup: WarmUp | None = None
@@ -203,21 +182,14 @@ def load(request: LoadRequest, phase: PhaseReport) -> LoadResult:
     feed, infer = timed_parts(session, case, pool)
     on_host = DEVICES.get(device_of(backend, options)).on_host
     loaded = _Loaded(session, feed, infer, case.threads, clock, on_host)
-    if request.extra_units:
-        extra = ExtraWork(request.extra_units)
-
-        def with_extra_work() -> None:
-            infer()
-            extra.after_inference()
-
-        loaded.infer = with_extra_work
+    if request.extra_share:
+        loaded.infer = with_extra_work(infer, request.extra_share)
     phase("warm-up")
     first_ns = sampling.timed(session.run, lambda _: session.set_input(pool[0]), monotonic, 0)
     precision = precision_of(backend, options)
     agreement = check_agreement(session.outputs(), request.reference, precision)
     warm = sampling.warm_up(loaded.infer, loaded.feed, monotonic, request.warmup_seconds)
     now = conditions()
-    units = _units_per_inference(feed, infer) if request.calibrate else None
     gc.collect()
     gc.disable()
     _loaded = loaded
@@ -228,36 +200,10 @@ def load(request: LoadRequest, phase: PhaseReport) -> LoadResult:
         backend=dict(session.describe()),
         affinity=now.affinity,
         nice=now.nice,
-        units_per_inference=units,
         load_ns=load_ns,
         first_ns=first_ns,
         warmup=warm,
     )
-
-
-def _units_per_inference(feed: Callable[[int], None], infer: Callable[[], None]) -> float:
-    """How many units of extra work take as long as one inference.
-
-    Inferences and batches of units of about the same length take turns, and the median of their
-    ratios counts: other processes then disturb both alike.
-    """
-    extra = ExtraWork(0.0)
-    now = time.perf_counter_ns
-
-    def units_ns(units: int) -> int:
-        start = now()
-        extra.work(units)
-        return now() - start
-
-    def inference_ns(number: int) -> int:
-        feed(number)
-        start = now()
-        infer()
-        return now() - start
-
-    unit_ns = min(units_ns(UNITS_TIMED) for _ in range(5)) / UNITS_TIMED
-    batch = max(1, round(min(inference_ns(number) for number in range(5)) / unit_ns))
-    return median(inference_ns(i) / units_ns(batch) * batch for i in range(UNIT_ROUNDS))
 
 
 def burst(request: BurstRequest, _phase: PhaseReport) -> BurstResult:

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from cspbench.jobs import burst
-from cspbench.jobs.burst import BurstRequest, ExtraWork, _Loaded, conditions
+from cspbench.jobs.burst import BurstRequest, _Loaded, conditions, with_extra_work
 from cspbench.jobs.spec import to_plain
 
 
@@ -82,14 +82,13 @@ def test_a_device_has_its_own_clock(load):
     assert ask(4).ns >= 4_000_000
 
 
-def test_fractions_of_extra_work_are_carried_over(monkeypatch):
-    done = []
-    extra = ExtraWork(0.4)
-    monkeypatch.setattr(extra, "work", done.append)
-    for _ in range(10):
-        extra.after_inference()
-    # 0.4 units each: a unit in the 3rd, 5th, 8th and 10th inference.
-    assert done == [0, 0, 1, 0, 1, 0, 0, 1, 0, 1]
+def test_extra_work_takes_a_share_of_the_time_of_each_inference():
+    times = [0.002, 0.006]
+    slower = with_extra_work(lambda: time.sleep(times.pop()), 0.5)
+    for least_ns in (9_000_000, 3_000_000):  # 1.5 times 6 ms, 1.5 times 2 ms
+        start = time.perf_counter_ns()
+        slower()
+        assert time.perf_counter_ns() - start >= least_ns
 
 
 def test_conditions_are_those_of_the_process():

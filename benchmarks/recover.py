@@ -1,0 +1,100 @@
+"""Is known extra work found? Three of eight cases that take turns do 2, 5 and 10 % more.
+
+    python benchmarks/recover.py --trials 20 [--tenants 1]
+
+A planted arm runs the reference's case, and its thread stays busy after each inference for a share
+of the time that it took, so its true ratio to the reference is known exactly. Five other arms take
+turns beside these three: the reference, and four other networks. A trial is four blocks of fresh
+processes, as a run takes them, and its ratio is the one that a run would print.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from tenants import company
+
+from cspbench.gating.measure import load_request
+from cspbench.gating.prepare import prepare_cases
+from cspbench.jobs.burst import LoadRequest
+from cspbench.measure.orders import balanced_orders
+from cspbench.measure.ratios import block_estimate, ratio_of
+from cspbench.runner.executor import LocalExecutor
+from cspbench.runner.interleaved import ArmSpec, WorkerArm, run_block
+from cspbench.runner.plan import plan_suite
+from cspbench.runner.together import WARM_ROUNDS
+from cspbench.suite.load import load_suite
+
+#: The reference.
+TWIN = "peleenet@64"
+OTHERS = ["yolov3-tiny-prn@96", "csppeleenet@96", "mobilenet-v2@96", "yolov3-tiny@128"]
+SHARES = {"2 %": 0.02, "5 %": 0.05, "10 %": 0.10}
+BLOCKS, ROUNDS = 4, 24
+WITHIN = 0.01
+OUT = Path("results/recover.jsonl")
+
+
+def requests(folder: Path) -> dict[str, LoadRequest]:
+    """Prepare the networks, and return the request of each arm."""
+    file = folder / "recover.yaml"
+    models = ", ".join([TWIN, *OTHERS])
+    file.write_text(
+        "name: recover\ndefaults: {batch: 1, threads: 1}\n"
+        f"matrix: {{model: [{models}], backend: [opencv-cpu]}}\nmeasure: {{warmup: 0.3}}\n"
+    )
+    suite = load_suite(file)
+    prepared = prepare_cases(plan_suite(suite), LocalExecutor())
+    made = {str(case.case.model_id): load_request(case, suite.measure) for case in prepared}
+    planted = {name: replace(made[TWIN], extra_share=share) for name, share in SHARES.items()}
+    return made | planted
+
+
+def trial(arms: Mapping[str, LoadRequest], seed: str) -> dict[str, list[float]]:
+    """Logs of the ratios to the reference, block by block."""
+    found: dict[str, list[float]] = {name: [] for name in SHARES}
+    for block in range(BLOCKS):
+        workers = {name: WorkerArm(ArmSpec(name, request)) for name, request in arms.items()}
+        orders = balanced_orders(len(workers), seed, block * (ROUNDS + WARM_ROUNDS))
+        turns = run_block(workers, orders, lambda _: ROUNDS, warm_rounds=WARM_ROUNDS)
+        for name in SHARES:
+            twin, planted = turns.bursts[TWIN], turns.bursts[name]
+            found[name].append(
+                block_estimate([b.running_ns for b in twin], [b.running_ns for b in planted])
+            )
+    return found
+
+
+def main() -> None:
+    """Measure, and say how often each share was found."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--trials", type=int, default=20)
+    parser.add_argument("--tenants", type=int, default=0, choices=(0, 1, 2))
+    parser.add_argument("--out", type=Path, default=OUT)
+    options = parser.parse_args()
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    near = dict.fromkeys(SHARES, 0)
+    held = dict.fromkeys(SHARES, 0)
+    with tempfile.TemporaryDirectory() as folder, company(options.tenants, 0):
+        arms = requests(Path(folder))
+        for number in range(options.trials):
+            line = {"trial": number, "tenants": options.tenants}
+            for name, logs in trial(arms, f"recover {number}").items():
+                ratio, true = ratio_of(logs), 1 + SHARES[name]
+                near[name] += abs(ratio.estimate / true - 1) <= WITHIN
+                held[name] += ratio.low <= true <= ratio.high
+                line[name] = [round(value, 5) for value in (ratio.estimate, ratio.low, ratio.high)]
+            with options.out.open("a") as file:
+                file.write(json.dumps(line) + "\n")
+            print(line, flush=True)
+    for name in SHARES:
+        print(f"{name} more work: within 1 % in {near[name]} of {options.trials}, "
+              f"the interval holds the truth in {held[name]} of {options.trials}")  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
