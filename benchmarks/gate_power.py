@@ -1,7 +1,8 @@
 """The false alarms of the gate and its power to find 5 %: a campaign that can be resumed.
 
 The campaign runs real processes and a real OpenCV model. Arm B does extra work: its thread stays
-busy after every inference for 5 % of the time that it took. A trial has the same code on both sides (``aa``) or a slower arm B (``slow``). It runs on an idle machine (``quiet``), beside
+busy after every inference for 5 % of the time that it took. A trial has the same code on both sides
+(``aa``) or a slower arm B (``slow``). It runs on an idle machine (``quiet``), beside
 a random co-tenant (``loaded``), or beside a co-tenant and all other load of the machine
 (``crowded``). Kinds of trial take turns in proportion to their numbers, so that they share the
 machine's good and bad hours, and a campaign that ends early has fair numbers of each. Every trial
@@ -130,7 +131,8 @@ def now() -> str:
 
 def begun(file: Path, case: str) -> Arms:
     """What makes the arms of the campaign; its file is begun, or goes on."""
-    entries = {row["kind"]: row for row in rows_of(file) if row["kind"] in ("campaign", "calibration")}
+    heads = ("campaign", "calibration")
+    entries = {row["kind"]: row for row in rows_of(file) if row["kind"] in heads}
     if "campaign" not in entries:
         file.parent.mkdir(parents=True, exist_ok=True)
         append(file, {"kind": "campaign", "case": case, "at": now(),

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     )
     from cspbench.artifacts.spec import ARTIFACTS, ArtifactKind, Node
     from cspbench.artifacts.tensors import as_list
+    from cspbench.backends.common.profiling import RecordingSession
     from cspbench.backends.spec import (
         BACKENDS,
         PRECISIONS,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
         HostSession,
         LayerProfile,
         LayerProfiler,
+        LayerSession,
         LayerTime,
         Pipelines,
         Precision,
@@ -101,9 +103,10 @@ _HOMES = {
     # Backends.
     "cspbench.backends.spec": (
         "BACKENDS PRECISIONS SCOPE Backend BackendSpec ChoosesDevice Compiles DeviceMemory "
-        "DeviceTimes HostSession LayerProfile LayerProfiler LayerTime Pipelines Precision Session "
-        "Throughput Warms Workload"
+        "DeviceTimes HostSession LayerProfile LayerProfiler LayerSession LayerTime Pipelines "
+        "Precision Session Throughput Warms Workload"
     ),
+    "cspbench.backends.common.profiling": "RecordingSession",
     # Kinds of artifact and devices, which a backend's own file may bring.
     "cspbench.artifacts.spec": "ARTIFACTS ArtifactKind Node",
     "cspbench.artifacts.tensors": "as_list",
@@ -131,12 +134,13 @@ __all__ = [
     "CaseRow", "ChoosesDevice", "Classifier", "Compiles", "ConvBnAct", "CspbenchError",
     "Definition", "Device", "DeviceMemory", "DeviceTimes", "Facts", "FigureSpec", "GraphMetric",
     "HostSession", "InputError", "JobKind", "LayerMetric", "LayerProfile", "LayerProfiler",
-    "LayerTime", "MeasuredRule", "ModelSpec", "NeckSpec", "NoDataError", "Node", "PhaseReport",
-    "Pipelines", "Place", "Policy", "PowerSource", "Precision", "Probe", "Publishes", "Reader",
-    "Reading", "Registry", "ReportContext", "Request", "SectionSpec", "Sensor", "Session",
-    "SourceSpec", "Stage", "StaticRule", "Throughput", "TotalMetric", "Unavailable", "Unsupported",
-    "Warms", "Workload", "act_axis", "as_list", "at", "attach", "csp", "det", "grew", "mark_case",
-    "mark_points", "numbers", "read_number", "read_text", "resolve", "style",
+    "LayerSession", "LayerTime", "MeasuredRule", "ModelSpec", "NeckSpec", "NoDataError", "Node",
+    "PhaseReport", "Pipelines", "Place", "Policy", "PowerSource", "Precision", "Probe", "Publishes",
+    "Reader", "Reading", "RecordingSession", "Registry", "ReportContext", "Request", "SectionSpec",
+    "Sensor", "Session", "SourceSpec", "Stage", "StaticRule", "Throughput", "TotalMetric",
+    "Unavailable", "Unsupported", "Warms", "Workload", "act_axis", "as_list", "at", "attach", "csp",
+    "det", "grew", "mark_case", "mark_points", "numbers", "read_number", "read_text", "resolve",
+    "style",
 ]  # fmt: skip
 
 if not TYPE_CHECKING:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from cspbench.analysis.layer import Layer
 from cspbench.analysis.roofline import Peak, peak_of
+from cspbench.attribution.blocks import BlockSides, Ground
 from cspbench.attribution.causes import Explanation, Side, attribute
 from cspbench.attribution.pair import measure_plan, plan_pair
 from cspbench.attribution.work import at_batch, entries_of
@@ -91,10 +92,15 @@ def explainable(run: Run, case: str) -> bool:
 
 
 def _explain_pair(run: Run, a: str, b: str, others: Sequence[Explanation] = ()) -> Explanation:
-    notes = [*notes_on(a, b), *_disturbances(run, (a, b))]
+    notes = notes_on(a, b)
     found = run.in_turn.ratio(b, a)
     ratio = None if found is None else found.ratio.interval
-    return attribute(side_of(run, a), side_of(run, b), notes, others, ratio)
+    blocks = run.in_turn.shared(a, b)
+    if ratio is None or not blocks:
+        notes += _disturbances(run, (a, b))
+        return attribute(side_of(run, a), side_of(run, b), notes, others, ratio)
+    sides = BlockSides(_ground_of(run, a), _ground_of(run, b), blocks, ratio)
+    return attribute(*sides.mean(), notes, others, ratio, sides.each())
 
 
 def _disturbances(run: Run, cases: Sequence[str]) -> list[str]:
@@ -153,28 +159,34 @@ def side_of(run: Run, case: str) -> Side:
 
 
 def _read_side(run: Run, case: str) -> Side:
-    record = next((record for record in run.records if record.case == case), None)
-    if record is None:
-        raise InputError(f"run {run.name} has no case {case}")
+    ground = _ground_of(run, case)
+    record = record_of(run, case)
+    if record.layers is None:
+        raise InputError(_no_layers(run, record))
+    entries = tuple(entries_of(record.layers, ground.layers, ground.peak))
+    return ground.side(entries, record.layers)
+
+
+def _ground_of(run: Run, case: str) -> Ground:
+    record = record_of(run, case)
     latency = record.latency_ms
     if latency is None:
         why = f" ({record.reason})" if record.reason else ""
         raise InputError(f"{case} was not measured: {record.status}{why}")
-    if record.layers is None:
-        raise InputError(_no_layers(run, record))
     parsed = Case.parse(case)
-    layers = _layers(run, parsed)
-    entries = tuple(entries_of(record.layers, layers, _peak(run, case)))
-    return Side(
-        case=case,
-        latency=latency,
-        batch=parsed.batch,
-        macs=sum(int(layer["macs"]) for layer in layers),
-        traffic_bytes=sum(int(layer["traffic_bytes_fused"]) for layer in layers),
-        entries=entries,
-        profiled_ms=record.layers.total_ns / 1e6,
-        method=record.layers.method,
-    )
+    return Ground(case, latency, parsed.batch, tuple(_layers(run, parsed)), _peak(run, case))
+
+
+def record_of(run: Run, case: str) -> Record:
+    """The record of a case.
+
+    Raises:
+        InputError: the run has no such case.
+    """
+    record = next((record for record in run.records if record.case == case), None)
+    if record is None:
+        raise InputError(f"run {run.name} has no case {case}")
+    return record
 
 
 def _no_layers(run: Run, record: Record) -> str:

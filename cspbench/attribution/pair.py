@@ -45,8 +45,9 @@ def plan_pair(
     if cases[0] == cases[1]:
         raise InputError(f"A and B are the same case, {cases[0].id}: name two different ones")
     measure = Measure(
-        rounds=rounds, max_seconds=MAX_SECONDS, memory=False, ceilings=True, layers=True
-    )
+        rounds=rounds, max_seconds=MAX_SECONDS, memory=False, ceilings=True, layers=True,
+        replay=True,
+    )  # fmt: skip
     plan = plan_suite(Suite("explain", cases, measure, f"{cases[0].id} against {cases[1].id}"))
     for planned in plan.cases:
         if planned.status is not None:

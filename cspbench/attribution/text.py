@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cspbench.attribution.causes import (
@@ -16,6 +16,7 @@ from cspbench.attribution.causes import (
     Group,
     Side,
 )
+from cspbench.attribution.work import Entry
 from cspbench.core.case import Case
 from cspbench.core.text import percent
 
@@ -28,18 +29,23 @@ MOST_CAUSES = 5
 #: The sentences do not name places that make less than this share of a cause.
 LEAST_PLACE = 0.1
 
-CAUSE_COLUMNS = ("part", "cause", "a_ms", "b_ms", "difference_ms", "share")
+CAUSE_COLUMNS = (
+    "part", "cause", "a_ms", "b_ms", "difference_ms", "difference_ms_low", "difference_ms_high",
+    "share",
+)  # fmt: skip
 GROUP_COLUMNS = (
-    "stage", "role", "a_entries", "b_entries", "a_ms", "b_ms", "difference_ms", "main_cause",
+    "stage", "role", "a_entries", "b_entries", "a_ms", "b_ms", "difference_ms",
+    "difference_ms_low", "difference_ms_high", "main_cause",
 )  # fmt: skip
 #: What the time of an entry may be made of.
-LAYER_CAUSES = (*CAUSES, "rate", "unjoined")
+LAYER_CAUSES = (*(cause for cause in CAUSES if cause != "faults"), "rate", "unjoined")
 LAYER_COLUMNS = (
-    "case", "position", "entry", "stage", "role", "ms", "macs", "traffic_bytes", "layers",
-    *LAYER_CAUSES,
+    "case", "position", "entry", "stage", "role", "shape", "ms", "replay_ms", "macs",
+    "traffic_bytes", "layers", *LAYER_CAUSES,
 )  # fmt: skip
 NUMBERS = {
-    "a_ms": ".3f", "b_ms": ".3f", "difference_ms": "+.3f", "share": "+.0%", "ms": ".3f",
+    "a_ms": ".3f", "b_ms": ".3f", "difference_ms": "+.3f", "difference_ms_low": "+.3f",
+    "difference_ms_high": "+.3f", "share": "+.0%", "ms": ".3f", "replay_ms": ".3f",
     "a_entries": "d", "b_entries": "d",
 } | dict.fromkeys(LAYER_CAUSES, "+.3f")  # fmt: skip
 
@@ -47,7 +53,7 @@ NUMBERS = {
 def sentences(explanation: Explanation) -> list[str]:
     """The explanation in words, most important first; one sentence or two an item."""
     it = explanation
-    texts = [_headline(it), _work(it), *it.notes]
+    texts = [_headline(it), _work(it), _profiler(it), *it.notes]
     texts += [f"{_reasons(it)}.", _residual(it), _judgement(it)]
     texts += [_other_batch(it, other) for other in it.others]
     return [sentence for sentence in texts if sentence]
@@ -91,6 +97,22 @@ def _work(it: Explanation) -> str:
     )
 
 
+def _profiler(it: Explanation) -> str:
+    """What the profiler costs, where profiled bursts took turns with plain ones."""
+    a, b = it.a.profiled, it.b.profiled
+    if a is None or b is None:
+        return ""
+    alone = [
+        entry for side in (it.a, it.b) for entry in side.entries if entry.replay_ms is not None
+    ]
+    replayed = f", {len(alone)} of them also timed alone" if alone else ""
+    return (
+        f"Layer times are from {it.blocks} blocks{replayed}. With the profiler at work an "
+        f"inference of A takes {a:.2f} and one of B {b:.2f} times as long; layer times are scaled "
+        "to the plain latency."
+    )
+
+
 def _change(noun: str, before: float, after: float) -> str:
     if before <= 0:
         return ""
@@ -120,8 +142,15 @@ def _worth(parts: list[DifferencePart]) -> list[DifferencePart]:
 
 def _reason(it: Explanation, part: DifferencePart) -> str:
     where = _where(it, part)
-    change = f"{signed(part.difference_ms)} ms {part.label}"
+    change = f"{measured(part)} ms {part.label}"
     return f"{change} ({where})" if where else change
+
+
+def measured(part: DifferencePart) -> str:
+    """``+4.10 ± 0.32``; without an interval ``+4.10``."""
+    if part.low is None or part.high is None:
+        return signed(part.difference_ms)
+    return f"{signed(part.difference_ms)} ± {_digits((part.high - part.low) / 2)}"
 
 
 def _where(it: Explanation, part: DifferencePart) -> str:
@@ -132,12 +161,41 @@ def _where(it: Explanation, part: DifferencePart) -> str:
     same = [(own, group) for own, group in same if abs(own) > least]
     same.sort(key=lambda pair: -abs(pair[0]))
     places = [f"{signed(own)} in {name_of(group)}" for own, group in same[:2] if name_of(group)]
+    if part.key == "size" and same:
+        places.append(_slowest(it, part, same[0][1]))
     counts = ""
     if part.key == "concatenation":
         counts = f"{_entries(it.a, part.key, it)} in A, {_entries(it.b, part.key, it)} in B"
     if part.key in ("overhead", "small"):
         counts = f"{_entries(it.a, part.key, it)} layers in A, {_entries(it.b, part.key, it)} in B"
     return "; ".join(filter(None, [counts, ", ".join(places)]))
+
+
+def _slowest(it: Explanation, part: DifferencePart, group: Group) -> str:
+    """The shape of a group with the most time beyond the common price, and the rates it reaches."""
+    side, costs = (it.b, it.costs[1]) if part.difference_ms > 0 else (it.a, it.costs[0])
+    pairs = [
+        (cost.get("size", 0.0), entry)
+        for entry, cost in zip(side.entries, costs, strict=True)
+        if (entry.stage, entry.role) == (group.stage, group.role) and entry.macs and entry.replay_ms
+    ]
+    if not pairs:
+        return ""
+    own, entry = max(pairs, key=lambda pair: pair[0])
+    usual = cost_of(entry, costs, side)
+    if own <= 0 or usual <= 0 or not entry.replay_ms:
+        return ""
+    gflop = 2 * entry.macs / 1e6
+    return (
+        f"{entry.role} {entry.shape}: {gflop / entry.replay_ms:.0f} instead of "
+        f"{gflop / usual:.0f} GFLOP/s"
+    )
+
+
+def cost_of(entry: Entry, costs: Sequence[Mapping[str, float]], side: Side) -> float:
+    """What an entry would take at the common price."""
+    cost = costs[side.entries.index(entry)]
+    return cost.get("compute", 0.0) + cost.get("intensity", 0.0) + cost.get("overhead", 0.0)
 
 
 def _entries(side: Side, cause: str, it: Explanation) -> int:
@@ -153,7 +211,7 @@ def name_of(group: Group) -> str:
 def _residual(it: Explanation) -> str:
     share = it.residual_share
     parts = [part for part in it.parts if part.residual]
-    residuals = ", ".join(f"{signed(part.difference_ms)} ms {part.label}" for part in parts)
+    residuals = ", ".join(f"{measured(part)} ms {part.label}" for part in parts)
     of = ""
     if share is not None and it.verdict is not ExplanationVerdict.INDISTINGUISHABLE:
         of = f", {percent(share)} of the difference at most"
@@ -207,7 +265,10 @@ def as_dict(explanation: Explanation) -> dict[str, Any]:
         "difference_ms_low": it.low,
         "difference_ms_high": it.high,
         "verdict": it.verdict.value,
+        "blocks": it.blocks,
         "residual_ms": it.residual_ms,
+        "residual_ms_low": it.residual_low,
+        "residual_ms_high": it.residual_high,
         "residual_share": it.residual_share,
         "parts": cause_rows(it),
         "groups": group_rows(it),
@@ -223,6 +284,8 @@ def _side(side: Side) -> dict[str, Any]:
         "latency_ms_low": side.latency.low,
         "latency_ms_high": side.latency.high,
         "profiled_ms": side.profiled_ms,
+        "profiled_ratio": side.profiled,
+        "page_faults_ms": side.faults_ms,
         "layers_ms": math.fsum(entry.ms for entry in side.entries),
         "entries": len(side.entries),
         "macs": side.macs,
@@ -240,6 +303,8 @@ def cause_rows(it: Explanation) -> list[dict[str, Any]]:
             "a_ms": part.a_ms,
             "b_ms": part.b_ms,
             "difference_ms": part.difference_ms,
+            "difference_ms_low": part.low,
+            "difference_ms_high": part.high,
             "share": _share(part.difference_ms, it),
         }
         for part in it.parts
@@ -261,6 +326,8 @@ def group_rows(it: Explanation) -> list[dict[str, Any]]:
             "a_ms": group.a_ms,
             "b_ms": group.b_ms,
             "difference_ms": group.difference_ms,
+            "difference_ms_low": group.low,
+            "difference_ms_high": group.high,
             "main_cause": (CAUSES | RESIDUALS)[group.main_cause],
         }
         for group in it.groups
@@ -276,7 +343,8 @@ def layer_rows(it: Explanation) -> list[dict[str, Any]]:
             rows.append(
                 {
                     "case": side.case, "position": position, "entry": entry.name,
-                    "stage": entry.stage, "role": entry.role, "ms": entry.ms,
+                    "stage": entry.stage, "role": entry.role, "shape": entry.shape,
+                    "ms": entry.ms, "replay_ms": entry.replay_ms,
                     "macs": entry.macs, "traffic_bytes": entry.traffic_bytes,
                     "layers": list(entry.layers),
                     **{cause: components.get(cause, 0.0) for cause in LAYER_CAUSES},

@@ -17,11 +17,10 @@ from cspbench.analysis.roofline import Peak
 from cspbench.analysis.stages import HOLDERS
 from cspbench.artifacts.spec import Node
 from cspbench.jobs.layers import LayerTimes
+from cspbench.jobs.replay import LAYOUT_WORDS
 from cspbench.views.layer_join import LayerRow, join, kind_of_node
 
 _CONCATENATIONS = frozenset({"cat", "concat", "concatenate"})
-#: Parts of the names that backends give to what they insert to change a memory layout.
-_LAYOUT_WORDS = ("layout", "reorder", "permute", "transpose")
 _ROLES = {
     "linear": "linear", "matmul": "matrix product", "attention": "attention",
     "norm": "norm", "activation": "activation", "elementwise": "addition",
@@ -49,6 +48,8 @@ class Entry:
     ``compute_ms`` and ``memory_ms`` are its arithmetic and its fused traffic at the device's
     ceilings, ``overhead_ms`` the part of ``ms`` that dispatching one operator costs. ``role`` says
     what it is in words (``1x1 convolution``), ``layers`` the module paths that it computes.
+    ``replay_ms`` is what its layers take alone, each as a graph of its own; None where they were
+    not replayed. ``shape`` tells its channels and output (``64 to 128 channels at 16x16``).
     """
 
     name: str
@@ -63,6 +64,8 @@ class Entry:
     macs: int = 0
     traffic_bytes: int = 0
     layers: tuple[str, ...] = ()
+    replay_ms: float | None = None
+    shape: str = ""
 
     @property
     def roof_ms(self) -> float:
@@ -76,8 +79,8 @@ class Entry:
 
     @property
     def own_ms(self) -> float:
-        """Its time without the dispatch."""
-        return self.ms - self.overhead_ms
+        """Its time, alone where that is known, without the dispatch."""
+        return (self.ms if self.replay_ms is None else self.replay_ms) - self.overhead_ms
 
 
 def at_batch(layers: Sequence[Layer], batch: int) -> list[Layer]:
@@ -106,24 +109,73 @@ def _grown(shapes: tuple[Shape, ...], batch: int) -> tuple[Shape, ...]:
     return tuple((shape[0] * batch, *shape[1:]) if shape else shape for shape in shapes)
 
 
-def entries_of(times: LayerTimes, layers: Sequence[Layer], peak: Peak) -> list[Entry]:
+def entries_of(
+    times: LayerTimes,
+    layers: Sequence[Layer],
+    peak: Peak,
+    scale: float = 1.0,
+    replayed: Sequence[ReplayedLayer] = (),
+) -> list[Entry]:
     """Entries of a stored profile that took time, in their order.
 
-    ``layers`` are the Analysis's at the case's batch, ``peak`` the device's ceilings. An entry that
-    is not a known layer counts to the stage of the entry before it.
+    An entry that is not a known layer counts to the stage of the entry before it.
+
+    Args:
+        times: the profile.
+        layers: those of the Analysis at the case's batch.
+        peak: the device's ceilings.
+        scale: factor of all times of the profile.
+        replayed: layers of the same network that were timed alone.
     """
+    rows = [row for row in join(times, layers) if row.ns > 0]
+    alone = replay_ms(rows, layers, replayed)
     entries: list[Entry] = []
-    for row in join(times, layers):
-        if row.ns > 0:
-            stage = entries[-1].stage if entries else ""
-            entries.append(_entry(row, layers, peak, stage))
+    for row, replay in zip(rows, alone, strict=True):
+        stage = entries[-1].stage if entries else ""
+        entries.append(_entry(row, layers, peak, stage, scale * row.ns / 1e6, replay))
     return entries
 
 
-def _entry(row: LayerRow, layers: Sequence[Layer], peak: Peak, before: str) -> Entry:
+@dataclass(frozen=True)
+class ReplayedLayer:
+    """A layer that was timed alone: the positions of its nodes' layers in the Analysis."""
+
+    ms: float
+    layers: frozenset[int]
+
+
+def replay_ms(
+    rows: Sequence[LayerRow], layers: Sequence[Layer], replayed: Sequence[ReplayedLayer]
+) -> list[float | None]:
+    """Time that the layers of each row take alone; None where its main layer was not replayed.
+
+    A replayed layer that a backend splits into several entries is shared out by their times.
+    """
+    found: list[float | None] = [None] * len(rows)
+    for one in replayed:
+        own = [number for number, row in enumerate(rows) if one.layers & set(row.layers)]
+        total = sum(rows[number].ns for number in own)
+        for number in own:
+            share = one.ms * rows[number].ns / total
+            found[number] = (found[number] or 0.0) + share
+    covered = frozenset[int]().union(*(one.layers for one in replayed))
+    return [
+        time if row.layers and _main_position(row, layers) in covered else None
+        for row, time in zip(rows, found, strict=True)
+    ]
+
+
+def _main_position(row: LayerRow, layers: Sequence[Layer]) -> int:
+    main = _main([layers[number] for number in row.layers])
+    return next(number for number in row.layers if layers[number] is main)
+
+
+def _entry(
+    row: LayerRow, layers: Sequence[Layer], peak: Peak, before: str, ms: float,
+    replay: float | None,
+) -> Entry:  # fmt: skip
     """An entry; ``before`` is the stage of the one before it."""
     parts = [layers[number] for number in row.layers]
-    ms = row.ns / 1e6
     if not parts:
         return _unjoined(row, ms, peak, before)
     main = _main(parts)
@@ -138,11 +190,23 @@ def _entry(row: LayerRow, layers: Sequence[Layer], peak: Peak, before: str) -> E
         ms=ms,
         compute_ms=1e3 * flops / peak.flops_per_s,
         memory_ms=1e3 * moved / peak.bytes_per_s,
-        overhead_ms=min(ms, 1e3 * peak.overhead_s),
+        overhead_ms=min(ms if replay is None else replay, 1e3 * peak.overhead_s),
         macs=flops // 2,
         traffic_bytes=moved,
         layers=tuple(layer.name for layer in parts),
+        replay_ms=replay,
+        shape=_shape(main),
     )
+
+
+def _shape(layer: Layer) -> str:
+    """``64 to 128 channels at 16x16``; empty where that does not describe it."""
+    if layer.kind != "conv" or len(layer.weight_shape) < 2 or not layer.output_shapes:
+        return ""
+    outputs = layer.output_shapes[0]
+    size = "x".join(map(str, outputs[2:]))
+    channels = layer.weight_shape[1] * (layer.groups or 1)
+    return f"{channels} to {outputs[1]} channels at {size}"
 
 
 def _main(parts: Sequence[Layer]) -> Layer:
@@ -180,7 +244,7 @@ def _unjoined(row: LayerRow, ms: float, peak: Peak, stage: str) -> Entry:
     family, role = Family.UNKNOWN, f"not joined: {row.op or 'unnamed'}"
     if op in _CONCATENATIONS:
         family, role = Family.CONCATENATION, "concatenation"
-    elif any(word in op for word in _LAYOUT_WORDS) or kind in FREE_KINDS:
+    elif any(word in op for word in LAYOUT_WORDS) or kind in FREE_KINDS:
         family, role = Family.LAYOUT, "slice or layout change"
     elif kind == "copy":
         family, role = Family.LAYOUT, "copy"

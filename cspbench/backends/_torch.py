@@ -16,7 +16,8 @@ import torch
 from cspbench.artifacts.program import CPU, load_program
 from cspbench.artifacts.tensors import as_list
 from cspbench.backends._torch_fold import fold_batch_norms
-from cspbench.backends.spec import HostSession, LayerProfile, LayerTime, Workload
+from cspbench.backends.common.profiling import Profiled, RecordingSession
+from cspbench.backends.spec import HostSession, LayerTime
 
 if TYPE_CHECKING:
     import numpy as np
@@ -107,24 +108,31 @@ class OperatorClock(torch.fx.Interpreter):
         return result
 
 
-def profile_operators(
-    graph: torch.fx.GraphModule,
-    to_input: Callable[[np.ndarray], torch.Tensor],
-    work: Workload,
-    synchronise: Callable[[], None] = lambda: None,
-) -> LayerProfile:
-    """Time every operator of a graph, one after the other."""
-    from cspbench.backends._layers import profile
+class ProfiledProgram(RecordingSession):
+    """A graph whose operators are timed one after the other, each to its end.
 
-    def run(array: np.ndarray) -> tuple[int, list[LayerTime]]:
-        clock = OperatorClock(graph, synchronise)
-        tensor = to_input(array)
-        start = time.perf_counter_ns()
+    The Python between them is this clock's, not the network's: an inference is their sum.
+    """
+
+    method = "torch, operator by operator"
+
+    def __init__(
+        self,
+        graph: torch.fx.GraphModule,
+        to_input: Callable[[np.ndarray], torch.Tensor],
+        synchronise: Callable[[], None] = lambda: None,
+    ) -> None:
+        super().__init__()
+        self._graph = graph
+        self._to_input = to_input
+        self._synchronise = synchronise
+
+    def once(self, array: np.ndarray) -> Profiled:
+        """One inference."""
+        clock = OperatorClock(self._graph, self._synchronise)
         with torch.inference_mode():
-            clock.run(tensor)
-        return time.perf_counter_ns() - start, clock.entries
-
-    return profile(run, work, "torch, operator by operator")
+            clock.run(self._to_input(array))
+        return sum(entry.ns for entry in clock.entries), clock.entries
 
 
 class TorchCpuSession(HostSession):

@@ -14,16 +14,19 @@ import re
 import tempfile
 import threading
 import time
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cspbench.backends.common.profiling import combine
 from cspbench.backends.spec import (
     BACKENDS,
     SCOPE,
     BackendSpec,
     HostSession,
     LayerProfile,
+    LayerSession,
     LayerTime,
     Throughput,
     Workload,
@@ -104,28 +107,13 @@ class OnnxRuntime(BackendSpec):
                 finish=finish,
             )  # fmt: skip
 
-    def profile_layers(self, work: Workload) -> LayerProfile:
+    def load_profiled(self, artifact: Path, options: Options, threads: int) -> LayerSession:
         """Times of its kernels from its profile, in whole microseconds."""
-        from cspbench.backends._layers import WARM_RUNS, combine, repeat
-
-        if self.device_with(work.options) != "cpu":
+        if self.device_with(options) != "cpu":
             raise Unsupported("ONNX Runtime's profile shows when kernels were submitted, not run")
-        with tempfile.TemporaryDirectory() as folder:
-            _, session = self._session(
-                work.artifact, work.options, work.threads, f"{folder}/profile"
-            )
-            name = session.get_inputs()[0].name
-            totals: list[int] = []
-
-            def run(array: np.ndarray) -> None:
-                start = time.perf_counter_ns()
-                session.run(None, {name: array})
-                totals.append(time.perf_counter_ns() - start)
-
-            repeat(run, work)
-            events = json.loads(Path(session.end_profiling()).read_text())
-        kernels = kernel_times(events)[WARM_RUNS:]
-        return combine(totals[WARM_RUNS:], kernels, "ONNX Runtime's profile")
+        folder = tempfile.TemporaryDirectory()
+        _, session = self._session(artifact, options, threads, f"{folder.name}/profile")
+        return ProfiledSession(session, folder)
 
     def _session(
         self, artifact: Path, options: Options, threads: int, profile: str | None
@@ -165,20 +153,24 @@ def kernel_times(events: Sequence[dict[str, Any]]) -> list[list[LayerTime]]:
 
     A kernel bears the name of the last node that was fused into it, with marks of the layout.
     """
-    runs: list[list[LayerTime]] = []
     spans = [event for event in events if event.get("name") == "model_run"]
     kernels = [
         event
         for event in events
         if event.get("cat") == "Node" and event["name"].endswith("_kernel_time")
     ]
-    for span in sorted(spans, key=lambda event: int(event["ts"])):
-        begin, end = span["ts"], span["ts"] + span["dur"]
-        inside = [event for event in kernels if begin <= event["ts"] <= end]
-        runs.append(
-            [_kernel(event) for event in sorted(inside, key=lambda event: int(event["ts"]))]
-        )
+    kernels.sort(key=_begin)
+    begins = [_begin(event) for event in kernels]
+    runs = []
+    for span in sorted(spans, key=_begin):
+        first = bisect_left(begins, _begin(span))
+        last = bisect_right(begins, _begin(span) + int(span["dur"]))
+        runs.append([_kernel(event) for event in kernels[first:last]])
     return runs
+
+
+def _begin(event: dict[str, Any]) -> int:
+    return int(event["ts"])
 
 
 def _kernel(event: dict[str, Any]) -> LayerTime:
@@ -186,6 +178,34 @@ def _kernel(event: dict[str, Any]) -> LayerTime:
     node = re.sub(r"(_output_\d+)?(_nchwc)?(_token_\d+)?$", "", name)
     op = str(event["args"].get("op_name", ""))
     return LayerTime(name, op, int(event["dur"]) * 1000, (node,))
+
+
+class ProfiledSession:
+    """A session with its profiler on, which writes a file when it is told to end."""
+
+    def __init__(self, session: Any, folder: tempfile.TemporaryDirectory[str]) -> None:
+        self._session = session
+        self._folder = folder  # it holds the file, and goes with this object
+        self._name = session.get_inputs()[0].name
+        self._totals: list[int] = []
+        self._warm = 0
+
+    def run(self, array: np.ndarray) -> int:
+        """One inference."""
+        start = time.perf_counter_ns()
+        self._session.run(None, {self._name: array})
+        self._totals.append(time.perf_counter_ns() - start)
+        return self._totals[-1]
+
+    def begin(self) -> None:
+        """Forget the inferences so far."""
+        self._warm = len(self._totals)
+
+    def profile(self) -> LayerProfile:
+        """Means over the faster inferences since `begin`."""
+        events = json.loads(Path(self._session.end_profiling()).read_text())
+        runs = list(zip(self._totals, kernel_times(events), strict=True))
+        return combine(runs[self._warm :], "ONNX Runtime's profile")
 
 
 class OnnxRuntimeSession(HostSession):

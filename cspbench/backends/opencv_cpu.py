@@ -13,15 +13,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from cspbench.backends.common.profiling import Profiled, RecordingSession
 from cspbench.backends.spec import (
     ALLOCATOR,
     BACKENDS,
     SCOPE,
     BackendSpec,
     HostSession,
-    LayerProfile,
+    LayerSession,
     LayerTime,
-    Workload,
 )
 from cspbench.core.options import Axis, Options, Value, resolve
 from cspbench.errors import Unsupported
@@ -50,34 +50,42 @@ class OpenCvCpu(BackendSpec):
         choice = str(resolve(self.axes, options)["engine"])
         return OpenCvSession(cv2, _read(cv2, artifact, choice), threads)
 
-    def profile_layers(self, work: Workload) -> LayerProfile:
+    def load_profiled(self, artifact: Path, options: Options, threads: int) -> LayerSession:
         """Times by ``Net.getPerfProfile``; an entry that was fused into another one reads 0."""
         import cv2
 
-        from cspbench.backends._layers import profile
+        cv2.setNumThreads(threads)
+        return ProfiledNet(cv2, _read(cv2, artifact, str(resolve(self.axes, options)["engine"])))
 
-        cv2.setNumThreads(work.threads)
-        choice = str(resolve(self.axes, work.options)["engine"])
-        net, engine, _ = _read(cv2, work.artifact, choice)
-        outputs = net.getUnconnectedOutLayersNames()
-        names, kinds = net.getLayerNames(), _layer_types(cv2, net)
 
-        def run(array: np.ndarray) -> tuple[int, list[LayerTime]]:
-            net.setInput(array)
-            start = time.perf_counter_ns()
-            net.forward(outputs)
-            total = time.perf_counter_ns() - start
-            ticks = net.getPerfProfile()[1].ravel()
-            if len(ticks) != len(names):
-                raise Unsupported(f"getPerfProfile has {len(ticks)} times for {len(names)} layers")
-            scale = 1e9 / cv2.getTickFrequency()
-            return total, [
-                LayerTime(name.removeprefix("onnx_node!"), kinds.get(name, ""), int(tick * scale),
-                          (name.removeprefix("onnx_node!"),))
-                for name, tick in zip(names, ticks, strict=True)
-            ]  # fmt: skip
+class ProfiledNet(RecordingSession):
+    """A net whose layers are timed by ``Net.getPerfProfile``, which every inference fills in."""
 
-        return profile(run, work, f"OpenCV getPerfProfile, {engine} engine")
+    def __init__(self, cv2: Any, read: _Read) -> None:
+        super().__init__()
+        self._net = read.net
+        self.method = f"OpenCV getPerfProfile, {read.engine} engine"
+        self._outputs = self._net.getUnconnectedOutLayersNames()
+        self._names = self._net.getLayerNames()
+        self._kinds = _layer_types(cv2, self._net)
+        self._tick_ns = 1e9 / cv2.getTickFrequency()
+
+    def once(self, array: np.ndarray) -> Profiled:
+        """One inference."""
+        self._net.setInput(array)
+        start = time.perf_counter_ns()
+        self._net.forward(self._outputs)
+        total = time.perf_counter_ns() - start
+        ticks = self._net.getPerfProfile()[1].ravel()
+        if len(ticks) != len(self._names):
+            raise Unsupported(
+                f"getPerfProfile has {len(ticks)} times for {len(self._names)} layers"
+            )
+        names = [name.removeprefix("onnx_node!") for name in self._names]
+        return total, [
+            LayerTime(name, self._kinds.get(full, ""), int(tick * self._tick_ns), (name,))
+            for full, name, tick in zip(self._names, names, ticks, strict=True)
+        ]
 
 
 def _layer_types(cv2: Any, net: Any) -> dict[str, str]:

@@ -18,6 +18,7 @@ from cspbench.backends.spec import (
     BackendSpec,
     HostSession,
     LayerProfile,
+    LayerSession,
     LayerTime,
     Throughput,
     Workload,
@@ -42,40 +43,9 @@ class OpenVino(BackendSpec):
         """Compile the model for latency on ``threads`` threads."""
         return OpenVinoSession(*self._compiled(artifact, threads))
 
-    def profile_layers(self, work: Workload) -> LayerProfile:
-        """Times by ``InferRequest.get_profiling_info``, in whole microseconds.
-
-        The engine's counters are means over all inferences since the model was compiled, rounded
-        down (``Graph::GetPerfData`` of the CPU plugin), so they are read twice: after the first
-        runs, which warm up, and after the last one.
-        """
-        from cspbench.backends._layers import WARM_RUNS, repeat
-
-        openvino, compiled = self._compiled(work.artifact, work.threads, PERF_COUNT=True)
-        request = compiled.create_infer_request()
-        totals: list[int] = []
-        warm: list[Any] = []
-
-        def run(array: np.ndarray) -> None:
-            request.set_input_tensor(openvino.Tensor(array, shared_memory=True))
-            start = time.perf_counter_ns()
-            request.infer()
-            totals.append(time.perf_counter_ns() - start)
-            if len(totals) == WARM_RUNS:
-                warm.extend(request.get_profiling_info())
-
-        repeat(run, work)
-        measured = totals[WARM_RUNS:]
-        members = _original_names(compiled)
-        entries = tuple(
-            LayerTime(info.node_name, info.node_type,
-                      mean_between(_mean_ns(before), WARM_RUNS, _mean_ns(info), len(totals)),
-                      members.get(info.node_name, ()))
-            for before, info in zip(warm, request.get_profiling_info(), strict=True)
-            if info.status.name == "EXECUTED"  # 2024.4 does not export the enumeration
-        )  # fmt: skip
-        mean = round(sum(measured) / len(measured))
-        return LayerProfile(entries, mean, len(measured), "OpenVINO's profiling info")
+    def load_profiled(self, artifact: Path, options: Options, threads: int) -> LayerSession:  # noqa: ARG002 - none is the engine's
+        """Times by ``InferRequest.get_profiling_info``, in whole microseconds."""
+        return ProfiledRequest(*self._compiled(artifact, threads, PERF_COUNT=True))
 
     def throughput(self, work: Workload) -> Throughput:
         """Asynchronous requests, as many as OpenVINO recommends for throughput on ``threads``."""
@@ -110,6 +80,53 @@ class OpenVino(BackendSpec):
         except RuntimeError as error:
             raise Unsupported(f"OpenVINO cannot load the model: {error}") from error
         return openvino, compiled
+
+
+class ProfiledRequest:
+    """A request of a model that was compiled with performance counters.
+
+    The counters are means over all inferences since the model was compiled, rounded down
+    (``Graph::GetPerfData`` of the CPU plugin), so they are read twice: when the first inferences
+    have warmed up, and at the end.
+    """
+
+    def __init__(self, openvino: Any, compiled: Any) -> None:
+        self._tensor = openvino.Tensor
+        self._request = compiled.create_infer_request()
+        self._members = _original_names(compiled)
+        self._before: dict[str, int] = {}
+        self._totals: list[int] = []
+        self._warm = 0
+
+    def run(self, array: np.ndarray) -> int:
+        """One inference."""
+        self._request.set_input_tensor(self._tensor(array, shared_memory=True))
+        start = time.perf_counter_ns()
+        self._request.infer()
+        self._totals.append(time.perf_counter_ns() - start)
+        return self._totals[-1]
+
+    def begin(self) -> None:
+        """Forget the inferences so far."""
+        self._warm = len(self._totals)
+        self._before = {
+            info.node_name: _mean_ns(info) for info in self._request.get_profiling_info()
+        }
+
+    def profile(self) -> LayerProfile:
+        """Means of the inferences since `begin`."""
+        count = len(self._totals)
+        measured = self._totals[self._warm :]
+        entries = tuple(
+            LayerTime(info.node_name, info.node_type,
+                      mean_between(self._before.get(info.node_name, 0), self._warm,
+                                   _mean_ns(info), count),
+                      self._members.get(info.node_name, ()))
+            for info in self._request.get_profiling_info()
+            if info.status.name == "EXECUTED"  # 2024.4 does not export the enumeration
+        )  # fmt: skip
+        mean = sum(measured) // len(measured)
+        return LayerProfile(entries, mean, len(measured), "OpenVINO's profiling info")
 
 
 def mean_between(mean_before: int, before: int, mean_after: int, after: int) -> int:

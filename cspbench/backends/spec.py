@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
@@ -117,7 +117,7 @@ class DeviceMemory(Protocol):
 
 @dataclass(frozen=True)
 class Workload:
-    """What profilers and overlapped inferences run: ``inputs`` in turn, for about ``seconds``."""
+    """What overlapped inferences run: ``inputs`` in turn, for about ``seconds``."""
 
     artifact: Path
     options: Options
@@ -142,11 +142,10 @@ class LayerTime:
 
 @dataclass(frozen=True)
 class LayerProfile:
-    """Result of a profiler: the median time of every entry, in the order of execution.
+    """Mean times of ``runs`` inferences, by entry in the order of execution.
 
-    ``total_ns`` is the median of the whole inference by cspbench's clock, with the profiler on. Its
-    part that no entry covers is time that the backend spends between layers. Where a profiler tells
-    means alone (OpenVINO's), both are means.
+    ``total_ns`` is the mean of the whole inferences by cspbench's clock, with the profiler on. Its
+    part that no entry covers is time that the backend spends between layers.
     """
 
     entries: tuple[LayerTime, ...]
@@ -155,16 +154,56 @@ class LayerProfile:
     method: str
 
 
+class LayerSession(Protocol):
+    """A loaded model with the backend's own profiler at work."""
+
+    def run(self, array: np.ndarray) -> int:
+        """One inference; returns its time in ns, which holds what the profiler itself costs."""
+
+    def begin(self) -> None:
+        """Forget the inferences so far: they warmed up."""
+
+    def profile(self) -> LayerProfile:
+        """Of the inferences since `begin`; there were some. It ends the session."""
+
+
 @runtime_checkable
 class LayerProfiler(Protocol):
     """Optional for backends with a profiler of their own."""
 
-    def profile_layers(self, work: Workload) -> LayerProfile:
-        """Load the artifact with the profiler on, and run the work.
+    def load_profiled(self, artifact: Path, options: Options, threads: int) -> LayerSession:
+        """Load the artifact with the profiler on.
 
         Raises:
             Unsupported: single layers cannot be timed with these options.
         """
+
+
+@dataclass(frozen=True)
+class SingleLayer:
+    """One layer of a network that a backend can run alone.
+
+    Layers with the same ``key`` take the same time. ``nodes`` are those of the artifact. ``load``
+    makes it ready, with the backend's profiler on, for inputs of the ``shape``.
+    """
+
+    key: str
+    nodes: tuple[str, ...]
+    shape: tuple[int, ...]
+    load: Callable[[], LayerSession]
+
+
+@runtime_checkable
+class SingleLayers(Protocol):
+    """Optional for backends that run single layers of a network in a way of their own.
+
+    Of ONNX files every layer profiler can do it.
+    """
+
+    def single_layers(
+        self, artifact: Path, options: Options, threads: int
+    ) -> Iterable[SingleLayer]:
+        """The layers of an artifact, in its order."""
 
 
 @runtime_checkable

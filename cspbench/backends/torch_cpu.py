@@ -7,11 +7,12 @@ where the precision asks for it, before the clock starts.
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cspbench.backends._compiling import InductorSpec
-from cspbench.backends.spec import ALLOCATOR, BACKENDS, SCOPE, LayerProfile, Workload
+from cspbench.backends.spec import ALLOCATOR, BACKENDS, SCOPE, LayerSession, SingleLayer
 from cspbench.core.options import Axis, Options, resolve
 from cspbench.core.programs import find_program
 from cspbench.errors import Unavailable, Unsupported
@@ -59,18 +60,33 @@ class TorchCpu(InductorSpec):
         call = _torch.in_mode(graph, str(chosen["mode"]), dtype, layout)
         return _torch.TorchCpuSession(call, chosen, dtype, layout)
 
-    def profile_layers(self, work: Workload) -> LayerProfile:
+    def load_profiled(self, artifact: Path, options: Options, threads: int) -> LayerSession:
         """Times of the graph's operators, one after the other."""
         from cspbench.backends import _torch
 
-        chosen = resolve(self.axes, work.options)
+        chosen = resolve(self.axes, options)
         if chosen["mode"] == "compile":
             raise Unsupported("a compiled program has no single operators to time")
-        graph, dtype, layout = _torch.read_program(work.artifact, chosen, work.threads)
+        graph, dtype, layout = _torch.read_program(artifact, chosen, threads)
         _torch.in_mode(graph, str(chosen["mode"]), dtype, layout)
-        return _torch.profile_operators(
-            graph, lambda array: _torch.to_input(array, dtype, layout), work
-        )
+        return _torch.ProfiledProgram(graph, lambda array: _torch.to_input(array, dtype, layout))
+
+    def single_layers(
+        self, artifact: Path, options: Options, threads: int
+    ) -> Iterator[SingleLayer]:
+        """Each operator of the graph that computes."""
+        import torch
+
+        from cspbench.backends import _torch, _torch_layers
+
+        chosen = resolve(self.axes, options)
+        if chosen["mode"] == "compile":
+            raise Unsupported("a compiled program has no single operators to time")
+        graph, dtype, layout = _torch.read_program(artifact, chosen, threads)
+        _torch.in_mode(graph, str(chosen["mode"]), dtype, layout)
+        (image,) = (node for node in graph.graph.nodes if node.op == "placeholder")
+        example = torch.rand(image.meta["val"].shape).to(dtype).contiguous(memory_format=layout)
+        return _torch_layers.operators_of(graph, example)
 
 
 BACKENDS.add(

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cspbench.backends._compiling import InductorSpec
-from cspbench.backends.spec import BACKENDS, SCOPE, LayerProfile, Throughput, Workload
+from cspbench.backends.spec import BACKENDS, SCOPE, LayerSession, Throughput, Workload
 from cspbench.backends.torch_cpu import LAYOUT
 from cspbench.core.options import Axis, Options, resolve
 from cspbench.errors import Unavailable, Unsupported
@@ -73,14 +73,14 @@ class TorchCuda(InductorSpec):
             call, chosen, dtype, layout, captured=captured, flush_l2=chosen["flush_l2"] is True
         )
 
-    def profile_layers(self, work: Workload) -> LayerProfile:
+    def load_profiled(self, artifact: Path, options: Options, threads: int) -> LayerSession:
         """Times of the graph's operators by the host's clock, each to its end on the device."""
         import torch
 
         from cspbench.backends import _torch
 
-        chosen = resolve(self.axes, work.options)
-        graph, dtype, layout = self._program(work.artifact, chosen, work.threads)
+        chosen = resolve(self.axes, options)
+        graph, dtype, layout = self._program(artifact, chosen, threads)
         if chosen["mode"] in ("compile", "cudagraph"):
             raise Unsupported(f"mode {chosen['mode']} has no single operators to time")
         if chosen["flush_l2"] is True:
@@ -90,7 +90,7 @@ class TorchCuda(InductorSpec):
         def to_input(array: np.ndarray) -> torch.Tensor:
             return _torch.to_input(array, dtype, layout).cuda()
 
-        return _torch.profile_operators(graph, to_input, work, torch.cuda.synchronize)
+        return _torch.ProfiledProgram(graph, to_input, torch.cuda.synchronize)
 
     def throughput(self, work: Workload) -> Throughput:
         """Inferences submitted to one stream without waiting for each, inputs on the device."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
@@ -25,6 +25,8 @@ from cspbench.errors import InputError, StoreError
 
 if TYPE_CHECKING:
     from cspbench.attribution import Explanation
+    from cspbench.attribution.ladder import StageLadder
+    from cspbench.runner.plan import Plan
     from cspbench.views.frames import Run
 
 #: Rows of the table of groups that a terminal shows.
@@ -37,8 +39,9 @@ SHOWN_GROUPS = 12
 @click.option("--run", "run", metavar="RUN", help="Explain two cases of this stored run.")
 @click.option(
     "--by",
-    type=click.Choice(("causes", "groups", "layers")),
-    help="Rows of the table: causes, stages and roles, or single layers.",
+    type=click.Choice(("causes", "groups", "layers", "stages")),
+    help="Rows of the table: causes, stages and roles, or single layers. stages: measure hybrids "
+    "of A and B that exchange one stage at a time.",
 )
 @click.option(
     "--backend", default="opencv-cpu", show_default=True, help="Backend of model ids, measured now."
@@ -75,19 +78,34 @@ def command(
     from cspbench.store.rundir import find_run
     from cspbench.views.frames import load
 
+    if by == "stages" and run is not None:
+        raise InputError("--by stages measures hybrids of A and B: leave out --run")
     if run is not None:
         _refuse_settings()
         _show(api.explain(a, b, load(find_run(run, results))), form, by, out)
         return ExitCode.OK
+    from cspbench.attribution.ladder import ladder_times, plan_ladder
+    from cspbench.attribution.pair import plan_pair
+    from cspbench.models.code import allowing_code
+
+    ladder = None
     try:
-        stored = _measure(
-            (a, b), backend, batch, threads, rounds, results, reporter, allow_code=allow_code,
-            wait=not no_wait,
-        )  # fmt: skip
+        with allowing_code(allow_code):
+            settings: Any = {
+                "backend": backend, "batch": batch, "threads": threads, "rounds": rounds,
+            }  # fmt: skip
+            if by == "stages":
+                plan, ladder = plan_ladder(a, b, **settings)
+            else:
+                plan = plan_pair(a, b, **settings)
+            stored = _measure(plan, results, reporter, allow_code=allow_code, wait=not no_wait)
     except StoreError as error:
         say(f"error: {error}", err=True)
         return ExitCode.NOT_MEASURED
     reporter.report(f"run {stored.path}")
+    if ladder is not None:
+        _show_ladder(ladder_times(stored, ladder), form, out)
+        return ExitCode.OK
     bad = [record for record in stored.records if record.status is not Status.OK]
     for record in bad:
         say(f"error: {record.case}: {record.status}: {record.reason}", err=True)
@@ -112,22 +130,28 @@ def _refuse_settings() -> None:
         )
 
 
-def _measure(
-    ids: tuple[str, str], backend: str, batch: int, threads: int, rounds: int, results: Path,
-    reporter: Reporter, *, allow_code: bool, wait: bool,
-) -> Run:  # fmt: skip
-    from cspbench.attribution.pair import measure_plan, plan_pair
+def _measure(plan: Plan, results: Path, reporter: Reporter, *, allow_code: bool, wait: bool) -> Run:
+    from cspbench.attribution.pair import measure_plan
     from cspbench.cli.progress import display_for
-    from cspbench.models.code import allowing_code
     from cspbench.runner.executor import LocalExecutor
 
-    with allowing_code(allow_code):
-        plan = plan_pair(*ids, backend=backend, batch=batch, threads=threads, rounds=rounds)
-        with contextlib.closing(display_for(reporter)) as display:
-            executor = LocalExecutor(allow_code=allow_code)
-            return measure_plan(
-                plan, results, executor, display, wait=wait, waiting=reporter.report
-            )
+    with contextlib.closing(display_for(reporter)) as display:
+        executor = LocalExecutor(allow_code=allow_code)
+        return measure_plan(plan, results, executor, display, wait=wait, waiting=reporter.report)
+
+
+def _show_ladder(ladder: StageLadder, form: str, out: Path | None) -> None:
+    import pandas as pd
+
+    from cspbench.attribution import ladder as words
+    from cspbench.attribution.text import NUMBERS
+
+    if form == "table" and out is None:
+        for sentence in words.sentences(ladder):
+            say(sentence)
+        say("")
+    numbers = NUMBERS | {"from_a_ms": "+.3f", "from_b_ms": "+.3f"}
+    emit(pd.DataFrame(ladder.rows(), columns=list(words.STEP_COLUMNS)), form, out, numbers)
 
 
 def _show(explanation: Explanation, form: str, by: str | None, out: Path | None) -> None:
@@ -143,7 +167,9 @@ def _show(explanation: Explanation, form: str, by: str | None, out: Path | None)
     for sentence in words.sentences(explanation):
         say(sentence)
     say("")
-    show(render(words.frame(explanation, "causes"), form, words.NUMBERS), headed=True)
+    causes = words.frame(explanation, "causes")
+    causes = causes[(causes["a_ms"] != 0) | (causes["b_ms"] != 0)]
+    show(render(causes, form, words.NUMBERS), headed=True)
     say("")
     groups = words.frame(explanation, "groups")
     show(render(groups.head(SHOWN_GROUPS), form, words.NUMBERS), headed=True)

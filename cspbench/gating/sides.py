@@ -21,7 +21,7 @@ from cspbench.core.cache import cache_folder
 from cspbench.core.git import commit_of, has_file, repository_of, tree_of
 from cspbench.errors import InputError
 from cspbench.gating.prepare import Prepared, prepare_cases
-from cspbench.jobs.burst import FactsRequest
+from cspbench.jobs.facts import FactsRequest
 from cspbench.jobs.spec import to_plain
 from cspbench.machine.facts import library_versions
 from cspbench.models.code import allowing_code

@@ -8,24 +8,33 @@ it lives in.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
-import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from resource import RUSAGE_SELF, getrusage
+from statistics import fmean
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from cspbench.backends.spec import DeviceTimes
 from cspbench.core.bounds import Amount, Count, Positive
+from cspbench.errors import Unsupported
+from cspbench.jobs.layers import LayerTimes, layer_times, load_profiled, warm_up
+from cspbench.jobs.replay import Replays, load_replays
 from cspbench.jobs.spec import JOBS, CaseRequest, JobKind, PhaseReport, Request
 from cspbench.measure.agreement import Agreement
 from cspbench.measure.sampling import WarmUp
 
 if TYPE_CHECKING:
-    from cspbench.backends.spec import Session
+    import numpy as np
+
+    from cspbench.backends.spec import LayerSession, Session
+
+#: Most profiled inferences of a burst, and of all bursts: some profilers keep every event.
+PROFILED_A_BURST, MOST_PROFILED = 20, 1000
 
 _TASKS = Path("/proc/self/task")
 
@@ -53,13 +62,26 @@ def with_extra_work(infer: Callable[[], None], share: float) -> Callable[[], Non
 class LoadRequest(CaseRequest):
     """Load and warm up one case, and keep it.
 
-    With ``clock`` "host" a device's own events are not used, so that work of the host counts, too:
-    ``extra_share`` injects so much more of it, as a share of the time of each inference.
+    With ``layers`` the case is loaded once more with its backend's profiler on, and bursts
+    alternate with profiled ones. With ``artifacts``, those of the networks ``cases``, their single
+    layers are kept instead. With ``clock`` "host" a device's own events are not used, so that work
+    of the host counts, too: ``extra_share`` injects so much more of it, as a share of the time of
+    each inference.
     """
 
     job: ClassVar[str] = "load"
     clock: str = "device"
     extra_share: float = 0.0
+    layers: bool = False
+    cases: tuple[str, ...] = ()
+    artifacts: tuple[str, ...] = ()
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """Variables that the worker needs. Replays keep their memory, so no page faults count."""
+        from cspbench.backends.spec import RETAINED
+
+        return RETAINED if self.artifacts else super().environment
 
 
 @dataclass(frozen=True)
@@ -69,17 +91,19 @@ class LoadResult:
     Without a warm-up ``inference_ns`` is the first inference.
 
     ``load_ns`` is the time to load the model, ``first_ns`` that of the first inference.
+    ``profiles`` says that the worker can be asked for times of layers.
     """
 
     inference_ns: Amount
     steady: bool
-    agreement: Agreement
     backend: dict[str, Any]
     affinity: list[int] | None
     nice: int
+    agreement: Agreement | None = None
     load_ns: Count = 0
     first_ns: Count = 0
     warmup: WarmUp | None = None
+    profiles: bool = False
 
 
 @dataclass(frozen=True)
@@ -98,7 +122,8 @@ class BurstResult:
     does not say, and by a device's events. ``latencies_ns`` are the inferences by the host's
     clock. ``minor_faults`` (pages that the kernel put in place), ``system_ns`` (time in the kernel)
     and ``own_ns`` (processor time of all threads) are the process's over the whole burst, which
-    took ``wall_ns`` with the feeding of inputs.
+    took ``wall_ns`` with the feeding of inputs. ``profiled`` is how many times longer an inference
+    of the profiled burst beside it took.
     """
 
     ns: Count
@@ -109,6 +134,22 @@ class BurstResult:
     system_ns: Count | None = None
     own_ns: Count | None = None
     wall_ns: Count | None = None
+    profiled: Amount | None = None
+
+
+@dataclass(frozen=True)
+class ProfileRequest(Request):
+    """Report the times of layers over all bursts; they end."""
+
+    job: ClassVar[str] = "profile"
+
+
+@dataclass(frozen=True)
+class ProfileResult:
+    """Times of layers; of replayed layers ``skipped`` says which could not be."""
+
+    layers: LayerTimes
+    skipped: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -126,33 +167,30 @@ class Conditions:
     nice: int
 
 
-@dataclass(frozen=True)
-class FactsRequest(Request):
-    """Describe the environment that the worker lives in."""
-
-    job: ClassVar[str] = "facts"
-
-
-@dataclass(frozen=True)
-class FactsResult:
-    """Versions in the environment of a worker."""
-
-    python: str
-    executable: str
-    libraries: dict[str, str]
-
-
 @dataclass
 class _Loaded:
-    """The model that this worker keeps."""
+    """What this worker keeps: a model, or layers to replay (then ``session`` is None).
 
-    session: Session
+    ``profiled`` is the model once more, with its backend's profiler on.
+    """
+
+    request: LoadRequest
+    session: Session | None
     feed: Callable[[int], None]
     infer: Callable[[], None]
-    threads: int
     clock: str
     on_host: bool = True
+    profiled: LayerSession | None = None
+    inputs: Sequence[np.ndarray] = ()
+    replays: Replays | None = None
     done: int = 0
+    bursts: int = 0
+    profiled_done: int = 0
+
+    @property
+    def threads(self) -> int:
+        """Of the case."""
+        return self.request.case.threads
 
 
 _loaded: _Loaded | None = None
@@ -163,7 +201,9 @@ def load(request: LoadRequest, phase: PhaseReport) -> LoadResult:
 
     A device's events are not used either where the scope of the case is more than its work.
     """
-    global _loaded  # noqa: PLW0603 - one worker holds one model
+    if request.artifacts:
+        phase("load")
+        return _load_replays(request)
     from cspbench.backends.spec import device_of, precision_of
     from cspbench.machine.devices.spec import DEVICES
     from cspbench.measure import sampling
@@ -181,14 +221,44 @@ def load(request: LoadRequest, phase: PhaseReport) -> LoadResult:
     clock = request.clock if scope_of(options) == INFERENCE else "host"
     feed, infer = timed_parts(session, case, pool)
     on_host = DEVICES.get(device_of(backend, options)).on_host
-    loaded = _Loaded(session, feed, infer, case.threads, clock, on_host)
+    loaded = _Loaded(request, session, feed, infer, clock, on_host, inputs=pool)
     if request.extra_share:
         loaded.infer = with_extra_work(infer, request.extra_share)
     phase("warm-up")
     first_ns = sampling.timed(session.run, lambda _: session.set_input(pool[0]), monotonic, 0)
     precision = precision_of(backend, options)
     agreement = check_agreement(session.outputs(), request.reference, precision)
-    warm = sampling.warm_up(loaded.infer, loaded.feed, monotonic, request.warmup_seconds)
+    if request.layers:
+        with contextlib.suppress(Unsupported):  # the job `layers` says why
+            loaded.profiled = load_profiled(request)
+            warm_up(loaded.profiled, pool)
+    return _keep(loaded, load_ns, first_ns, agreement)
+
+
+def _load_replays(request: LoadRequest) -> LoadResult:
+    """Load the layers to replay, and run the first passes."""
+    now = time.perf_counter_ns
+    start = now()
+    replays = load_replays(
+        request.backend, request.options, request.case.threads, request.artifacts
+    )
+    load_ns = now() - start
+    start = now()
+    replays.run()
+    first_ns = now() - start
+    replays.warm_up()
+    loaded = _Loaded(request, None, lambda _: None, replays.run, "host", replays=replays)
+    return _keep(loaded, load_ns, first_ns, None)
+
+
+def _keep(loaded: _Loaded, load_ns: int, first_ns: int, agreement: Agreement | None) -> LoadResult:
+    """Warm up what was loaded, and keep it."""
+    global _loaded  # noqa: PLW0603 - one worker holds one model
+    from cspbench.measure import sampling
+    from cspbench.measure.clock import MonotonicClock
+
+    seconds = loaded.request.warmup_seconds
+    warm = sampling.warm_up(loaded.infer, loaded.feed, MonotonicClock(), seconds)
     now = conditions()
     gc.collect()
     gc.disable()
@@ -197,42 +267,71 @@ def load(request: LoadRequest, phase: PhaseReport) -> LoadResult:
         inference_ns=warm.window_medians_ns[-1] if warm.window_medians_ns else first_ns,
         steady=warm.steady,
         agreement=agreement,
-        backend=dict(session.describe()),
+        backend=dict(loaded.session.describe()) if loaded.session is not None else {},
         affinity=now.affinity,
         nice=now.nice,
         load_ns=load_ns,
         first_ns=first_ns,
         warmup=warm,
+        profiles=loaded.profiled is not None or loaded.replays is not None,
     )
 
 
 def burst(request: BurstRequest, _phase: PhaseReport) -> BurstResult:
-    """Run the inferences; inputs are put in place outside the timed part."""
+    """Run the inferences; inputs are put in place outside the timed part.
+
+    The profiled burst, if the case has one, is before and after the plain one in turn.
+    """
     assert _loaded is not None, "load comes before burst"
+    profiled_first = _loaded.bursts % 2 == 1
+    profiled_ns = _profiled_burst(_loaded, request.count) if profiled_first else None
+    plain = _plain_burst(_loaded, request.count)
+    if not profiled_first:
+        profiled_ns = _profiled_burst(_loaded, request.count)
+    _loaded.bursts += 1
+    if profiled_ns is None:
+        return plain
+    return replace(plain, profiled=profiled_ns * plain.count / max(1, sum(plain.latencies_ns)))
+
+
+def _profiled_burst(loaded: _Loaded, count: int) -> float | None:
+    """Mean time of a few inferences with the profiler on; None without one, or with enough."""
+    count = min(count, PROFILED_A_BURST, MOST_PROFILED - loaded.profiled_done)
+    if loaded.profiled is None or count <= 0:
+        return None
+    first = loaded.profiled_done
+    loaded.profiled_done += count
+    inputs = loaded.inputs
+    return fmean(
+        loaded.profiled.run(inputs[number % len(inputs)]) for number in range(first, first + count)
+    )
+
+
+def _plain_burst(loaded: _Loaded, count: int) -> BurstResult:
     now = time.perf_counter_ns
     latencies = []
     used, waited, ran = getrusage(RUSAGE_SELF), _waited_ns(), time.process_time_ns()
     begun = now()
-    for _ in range(request.count):
-        _loaded.feed(_loaded.done)
-        _loaded.done += 1
+    for _ in range(count):
+        loaded.feed(loaded.done)
+        loaded.done += 1
         start = now()
-        _loaded.infer()
+        loaded.infer()
         latencies.append(now() - start)
     wall = now() - begun
     ran = time.process_time_ns() - ran
     after, used_after = _waited_ns(), getrusage(RUSAGE_SELF)
-    device_ns = _device_ns(_loaded, request.count)
+    device_ns = _device_ns(loaded, count)
     total = sum(latencies)
     lost = None
     if device_ns is None and waited is not None and after is not None:
         lost = max((after.get(task, 0) - before for task, before in waited.items()), default=0)
-        if _loaded.threads == 1 and _loaded.on_host:  # elsewhere it waits for a device
+        if loaded.threads == 1 and loaded.on_host:  # elsewhere it waits for a device
             lost = max(lost, wall - ran)  # stopped, or throttled by a quota: not even waiting
         lost = min(max(lost, 0), total)
     return BurstResult(
         ns=total if device_ns is None else device_ns,
-        count=request.count,
+        count=count,
         lost_ns=lost,
         latencies_ns=latencies,
         minor_faults=used_after.ru_minflt - used.ru_minflt,
@@ -260,27 +359,27 @@ def _waited_ns() -> dict[str, int] | None:
         return None
 
 
+def profile(_request: ProfileRequest, _phase: PhaseReport) -> ProfileResult:
+    """Times of layers over all bursts so far; there are no more bursts after it."""
+    assert _loaded is not None, "load comes before profile"
+    if _loaded.replays is not None:
+        return ProfileResult(_loaded.replays.times(), _loaded.replays.skipped)
+    assert _loaded.profiled is not None, "the case was loaded without a profiler"
+    return ProfileResult(layer_times(_loaded.request, _loaded.profiled.profile()))
+
+
 def conditions() -> Conditions:
     """Those of this process."""
     affinity = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
     return Conditions(affinity, os.nice(0))
 
 
-def _facts(_request: FactsRequest, _phase: PhaseReport) -> FactsResult:
-    from cspbench.backends.spec import libraries
-    from cspbench.machine.facts import library_versions
-
-    return FactsResult(sys.version.split()[0], sys.executable, library_versions(libraries()))
-
-
 JOBS.add(JobKind("load", "load and warm up a case, and keep it", LoadRequest, LoadResult, load))
 JOBS.add(JobKind("burst", "a few inferences of it", BurstRequest, BurstResult, burst))
+JOBS.add(JobKind("profile", "times of its layers", ProfileRequest, ProfileResult, profile))
 JOBS.add(
     JobKind(
         "conditions", "affinity and priority of the worker now", ConditionsRequest, Conditions,
         lambda _request, _phase: conditions(),
     )
 )  # fmt: skip
-JOBS.add(
-    JobKind("facts", "versions in the worker's environment", FactsRequest, FactsResult, _facts)
-)

@@ -17,6 +17,7 @@ from cspbench.core.bounds import (
     not_empty,
     short,
 )
+from cspbench.jobs.layers import LayerTimes
 from cspbench.jobs.spec import JOBS, CaseRequest, JobFailedError, JobKind, PhaseReport, Policy
 from cspbench.machine.sensors.proc import Interference
 from cspbench.measure.agreement import Agreement
@@ -25,9 +26,14 @@ from cspbench.measure.sampling import Drift, WarmUp
 
 @dataclass(frozen=True)
 class TimeRequest(CaseRequest):
-    """Time one case."""
+    """Time one case.
+
+    With ``layers`` bursts with the backend's profiler alternate with plain ones, where cases take
+    turns.
+    """
 
     job: ClassVar[str] = "time"
+    layers: bool = False
 
 
 @dataclass(frozen=True)
@@ -38,7 +44,8 @@ class Turns:
     of each burst, which divide ``latencies_ns``. ``lost_ns`` is how long the process was ready in
     each but did not run; None where the system does not tell. ``device_ns`` are the bursts' times
     by the device's events, where it has some. ``minor_faults`` (pages that the kernel put in place)
-    and ``system_ns`` (time in the kernel) are sums over all bursts.
+    and ``system_ns`` (time in the kernel) are sums over all bursts. ``profiled`` is, for bursts
+    beside a profiled one, how many times longer an inference took with the profiler at work.
     """
 
     block: Annotated[str, Checked(short)]
@@ -47,6 +54,7 @@ class Turns:
     device_ns: list[Count] | None = None
     minor_faults: Count | None = None
     system_ns: Count | None = None
+    profiled: list[Amount] | None = None
 
     def __post_init__(self) -> None:
         for values in (self.lost_ns, self.device_ns):
@@ -61,7 +69,8 @@ class TimeResult:
     ``latencies_ns`` are the samples in order. The first inference (``first_ns``) and the check are
     those of a plain inference, whatever the scope. ``stop`` says why sampling stopped. ``device``
     holds medians in ns by what they are of, where the device has a clock of its own. ``turns`` says
-    how the samples divide into bursts if the launch took turns with others.
+    how the samples divide into bursts if the launch took turns with others, ``layers`` what the
+    backend's profiler saw meanwhile.
     """
 
     latencies_ns: Latencies
@@ -78,6 +87,7 @@ class TimeResult:
     drift: Drift | None = None
     device: Annotated[dict[str, Amount | None], AtMost(1000)] | None = None
     turns: Turns | None = None
+    layers: LayerTimes | None = None
 
     def __post_init__(self) -> None:
         if self.turns is not None and sum(self.turns.counts) != len(self.latencies_ns):

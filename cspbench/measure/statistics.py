@@ -50,6 +50,18 @@ def deviation(values: Sequence[float]) -> float:
     return math.sqrt(math.fsum((value - centre) ** 2 for value in values) / (len(values) - 1))
 
 
+def student_bounds(values: Sequence[float]) -> tuple[float | None, float | None]:
+    """Bounds of the 95 % Student interval of a mean; None with fewer than two values."""
+    count = len(values)
+    if count < 2:
+        return None, None
+    from scipy.special import stdtrit
+
+    centre = math.fsum(values) / count
+    reach = float(stdtrit(count - 1, 0.975)) * deviation(values) / math.sqrt(count)
+    return centre - reach, centre + reach
+
+
 def between_launches(medians: Sequence[float]) -> Interval:
     """Median of the launch medians with a Student interval on their logs.
 

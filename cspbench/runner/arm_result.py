@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from statistics import median
 
 from cspbench.core.statuses import Status
-from cspbench.jobs.burst import BurstResult
+from cspbench.jobs.burst import BurstResult, ProfileResult
+from cspbench.jobs.replay import ReplayRequest, ReplayResult
 from cspbench.jobs.spec import to_plain
 from cspbench.jobs.time import TimeRequest, TimeResult, Turns
 from cspbench.machine.devices.spec import DEVICES
@@ -31,6 +32,7 @@ def arm_outcome(
     bursts: Sequence[Burst],
     drift: Drift | None,
     interference: Interference | None,
+    profile: ProfileResult | None = None,
 ) -> Outcome:
     """The outcome of a launch that took turns.
 
@@ -41,9 +43,13 @@ def arm_outcome(
         bursts: one a round.
         drift: of the case against the others of its rounds.
         interference: what other processes took while turns were taken.
+        profile: times of its layers, if it had a profiler at work.
     """
     result, results = loaded.result, _results(bursts)
     assert result is not None, "a real worker reports its load"
+    if isinstance(request, ReplayRequest):
+        return _replay_outcome(request, block, results, profile)
+    assert result.agreement is not None, "only replays have no reference"
     problem = _wrong_threads(request, result.backend.get("threads"), bursts)
     if problem:
         return Outcome(Status.FAILED, problem)
@@ -66,8 +72,27 @@ def arm_outcome(
         drift=drift,
         device=_device_times(results),
         turns=_turns(block, results),
+        layers=profile.layers if profile is not None else None,
     )
     return Outcome(Status.OK, answer=to_plain(timed))
+
+
+def _replay_outcome(
+    request: ReplayRequest,
+    block: str,
+    results: Sequence[BurstResult],
+    profile: ProfileResult | None,
+) -> Outcome:
+    if profile is None:
+        return Outcome(Status.FAILED, "the worker was lost before it told the layers' times")
+    replayed = ReplayResult(
+        cases=list(request.cases),
+        latencies_ns=[ns for burst in results for ns in burst.latencies_ns],
+        turns=_turns(block, results),
+        layers=profile.layers,
+        skipped=profile.skipped,
+    )
+    return Outcome(Status.OK, answer=to_plain(replayed))
 
 
 def _results(bursts: Sequence[Burst]) -> list[BurstResult]:
@@ -95,6 +120,7 @@ def _turns(block: str, results: Sequence[BurstResult]) -> Turns:
         device_ns=[burst.ns for burst in results] if _on_device(results) else None,
         minor_faults=_sum([burst.minor_faults for burst in results]),
         system_ns=_sum([burst.system_ns for burst in results]),
+        profiled=[burst.profiled for burst in results if burst.profiled is not None] or None,
     )
 
 

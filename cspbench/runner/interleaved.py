@@ -29,6 +29,8 @@ from cspbench.jobs.burst import (
     ConditionsRequest,
     LoadRequest,
     LoadResult,
+    ProfileRequest,
+    ProfileResult,
 )
 from cspbench.jobs.spec import Request
 from cspbench.machine.facts import usable_cores
@@ -40,6 +42,8 @@ BURST_NS = 40_000_000
 #: A worker hangs if its burst takes longer than this plus this multiple of its expected time.
 BURST_TIMEOUT_SECONDS = 5.0
 BURST_TIMEOUT_FACTOR = 50.0
+#: A profiler may have to write and read a file of all its events.
+PROFILE_TIMEOUT_SECONDS = 120.0
 
 
 class ArmLostError(CspbenchError):
@@ -173,6 +177,11 @@ class WorkerArm:
     def conditions(self) -> Conditions:
         """Affinity and priority of the process now."""
         result: Conditions = self._ask(ConditionsRequest(), BURST_TIMEOUT_SECONDS)
+        return result
+
+    def profile(self) -> ProfileResult:
+        """Times of its layers over all bursts; there are none after it."""
+        result: ProfileResult = self._ask(ProfileRequest(), PROFILE_TIMEOUT_SECONDS)
         return result
 
     def _ask(

@@ -7,12 +7,15 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
-from cspbench.backends.spec import BACKENDS, device_of
+from cspbench.backends.spec import BACKENDS, LayerProfiler, device_of
 from cspbench.core.statuses import FLAGS, NOT_RUNNABLE, Status
 from cspbench.jobs.ceilings import CeilingsRequest
+from cspbench.jobs.replay import ReplayRequest, can_replay
 from cspbench.jobs.spec import JOBS, Json, Policy, kinds_with
+from cspbench.jobs.time import TimeRequest
 from cspbench.runner.block_request import CHECK, BlockRequest
 from cspbench.runner.blocks import Blocks
 from cspbench.runner.executor import Executor
@@ -27,6 +30,8 @@ from cspbench.store.rundir import RunDirectory
 
 #: Orders of rounds that a block is taken to use: the next block goes on in the design from there.
 ORDERS_A_BLOCK = 7
+#: More blocks are for the cases whose interval is at least this share of the widest one.
+LEAST_OF_WORST = 0.5
 
 
 class Progress(Protocol):
@@ -163,7 +168,9 @@ class Session:
             self._before[launch.job].add(launch.case)
         elif policy is Policy.ROUNDS and launch.good:
             self._timed[launch.case] += 1
-        elif policy is not None and launch.status in NOT_RUNNABLE:
+            if launch.result.layers is not None:  # profiled beside its plain bursts
+                self._extras.get("layers", set()).add(launch.case)
+        elif policy not in (None, Policy.ON_DEMAND) and launch.status in NOT_RUNNABLE:
             self._refused.add(launch.case)  # asking again gives the same answer
 
     def _wants(self, kind: str, case_id: str) -> bool:
@@ -218,7 +225,7 @@ class Session:
             ended = list(self._block(cases, case_ids))
             launched += len(ended)
             for case_id, outcome, launch in ended:
-                if launch.job != CHECK_JOB and case_id in case_ids:
+                if launch.job == "time" and case_id in case_ids:
                     blocks.report(
                         case_id,
                         good=launch.good,
@@ -245,7 +252,10 @@ class Session:
             members.insert(0, reference)
         request = BlockRequest(
             name=str(self._blocks),
-            arms=tuple(self._request(cases[case_id], "time") for case_id in members),
+            arms=(
+                *(self._timed_in_turn(cases[case_id]) for case_id in members),
+                *self._replays([cases[case_id] for case_id in members]),
+            ),
             reference=None if reference is None else members.index(reference),
             seed=f"{self._measure.seed}/{len(members)}",
             skip=self._blocks * ORDERS_A_BLOCK,
@@ -256,14 +266,44 @@ class Session:
         else:
             self._progress.taking_turns(members)
         for number, outcome in self._executor.block(request, self._measure.timeout_seconds):
-            checking = number == CHECK
-            case_id = str(reference) if checking else members[number]
-            launch = self._store(case_id, CHECK_JOB if checking else "time", outcome)
+            arm = request.arms[request.reference or 0 if number == CHECK else number]
+            case_id, job = arm.case.id, CHECK_JOB if number == CHECK else arm.job
+            launch = self._store(case_id, job, outcome)
             self._in_turn.add(launch)
             yield case_id, outcome, launch
 
+    def _timed_in_turn(self, planned: PlannedCase) -> TimeRequest:
+        """A case of a block, with its layers where the suite asks for them."""
+        request: TimeRequest = self._request(planned, "time")
+        backend = BACKENDS.get(planned.case.backend.name)
+        profiled = self._measure.layers and isinstance(backend, LayerProfiler)
+        return replace(request, layers=profiled)
+
+    def _replays(self, block: Sequence[PlannedCase]) -> list[ReplayRequest]:
+        """What replays the layers of a block's cases: a worker a backend and number of threads."""
+        on_boards = any(planned.case.board for planned in block)  # they have other files
+        if not self._measure.replay or len(block) < 2 or on_boards:
+            return []
+        alike: dict[tuple[str, int], list[PlannedCase]] = {}
+        for planned in block:
+            if can_replay(BACKENDS.get(planned.case.backend.name)):
+                key = str(planned.case.backend), planned.case.threads
+                alike.setdefault(key, []).append(planned)
+        return [
+            replace(
+                self._request(group[0], "replay"),
+                cases=tuple(planned.id for planned in group),
+                artifacts=tuple(str(planned.artifact.path) for planned in group),
+            )
+            for group in alike.values()
+        ]
+
     def _scattering(self, cases: Mapping[str, PlannedCase]) -> list[str]:
-        """Cases whose ratio is not as sharp as the suite asks for."""
+        """Cases whose ratio is not as sharp as the suite asks for, of these the least sharp.
+
+        A few cases scatter much more than all others (a process of theirs has several modes). More
+        blocks for them alone are quick, because few processes have to load.
+        """
         if self._reference is None:
             return []
         found = {
@@ -271,12 +311,13 @@ class Session:
             for case_id in cases
             if case_id != self._reference
         }
-        target = self._measure.target_ratio
-        return [
-            case_id
+        widths = {
+            case_id: one.ratio.half_width or 0.0
             for case_id, one in found.items()
-            if one is not None and (one.ratio.half_width or 0.0) > target
-        ]
+            if one is not None and (one.ratio.half_width or 0.0) > self._measure.target_ratio
+        }
+        least = LEAST_OF_WORST * max(widths.values(), default=0.0)
+        return [case_id for case_id, width in widths.items() if width >= least]
 
     def _look_for_ceilings(self, cases: Iterable[PlannedCase]) -> None:
         """Note the devices' ceilings; measure them where the suite asks and they are unknown."""

@@ -11,9 +11,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from cspbench.core.statuses import Status
-from cspbench.jobs.burst import LoadRequest
+from cspbench.jobs.burst import LoadRequest, ProfileResult
+from cspbench.jobs.replay import ReplayRequest
 from cspbench.jobs.spec import Json, Request
 from cspbench.jobs.time import TimeRequest
 from cspbench.machine.sensors.monitor import Trace
@@ -108,22 +110,32 @@ class Together:
             blocks += [(arm,) for arm in block.without_room]
 
     def arm(self, number: int) -> TimeRequest:
-        """The request of an arm; CHECK is the reference's."""
+        """The request of an arm; CHECK is the reference's, without a profiler."""
         if number == CHECK:
             assert self.request.reference is not None
-            return self.request.arms[self.request.reference]
+            return replace(self.request.arms[self.request.reference], layers=False)
         return self.request.arms[number]
 
     def needs_bytes(self, arm: TimeRequest) -> int:
         """Memory that the worker of an arm is expected to take."""
-        known = self.resident.get(arm.case.id)
+        known = self.resident.get(_kept_as(arm))
         if known is not None:
             return known
-        try:
-            size = arm.artifact.stat().st_size
-        except OSError:  # the worker says so
-            size = 0
-        return WORKER_BYTES + MODEL_COPIES * size
+        files = arm.artifacts if isinstance(arm, ReplayRequest) else [arm.artifact]
+        copies = MODEL_COPIES * (2 if arm.layers else 1)
+        return WORKER_BYTES + copies * sum(map(_size, files))
+
+
+def _kept_as(arm: TimeRequest) -> str:
+    """By what the memory of an arm's worker is remembered."""
+    return f"{arm.job} {arm.layers} {arm.case.id}"
+
+
+def _size(file: str | Path) -> int:
+    try:
+        return Path(file).stat().st_size
+    except OSError:  # the worker says so
+        return 0
 
 
 @dataclass
@@ -140,12 +152,16 @@ class _Block:
         self._workers: dict[str, WorkerArm] = {}
         self._bounds: dict[str, str] = {}
         self._power: dict[str, PowerWindow] = {}
+        self._profiles: dict[str, ProfileResult] = {}
+        self._loaded: Mapping[str, Loaded] = {}
         self._before: CpuTimes | None = None
         self._window: Interference | None = None
         self._traces: Sequence[Trace] = ()
 
     def _arm_name(self, number: int) -> str:
-        return self.of.arm(number).case.id + (" (again)" if number == CHECK else "")
+        arm = self.of.arm(number)
+        mark = "again" if number == CHECK else "layers" if isinstance(arm, ReplayRequest) else ""
+        return f"{arm.case.id} ({mark})" if mark else arm.case.id
 
     def run(self) -> Iterator[tuple[int, Outcome]]:
         """Take turns; the outcomes come when all processes have ended."""
@@ -195,14 +211,22 @@ class _Block:
 
     def _rounds(self, loaded: Mapping[str, Loaded]) -> int:
         """So many that the block samples for as long as its cases may together."""
+        self._loaded = loaded
         resident = self.of.resident
         for name in loaded:
-            case, worker = self._requests[name].case.id, self._workers[name]
-            resident[case] = max(worker.resident_bytes, resident.get(case, 0))
+            kept, worker = _kept_as(self._requests[name]), self._workers[name]
+            resident[kept] = max(worker.resident_bytes, resident.get(kept, 0))
             self._bounds[name] = worker.memory_bound
         seconds = sum(self._requests[name].max_seconds for name in loaded)
-        one = sum(burst_count(arm.inference_ns) * arm.inference_ns for arm in loaded.values())
+        one = sum(
+            burst_count(arm.inference_ns) * arm.inference_ns * (2 if self._profiled(name) else 1)
+            for name, arm in loaded.items()
+        )
         return min(max(round(seconds * 1e9 / one), MIN_ROUNDS), MAX_ROUNDS)
+
+    def _profiled(self, name: str) -> bool:
+        """Whether profiled bursts of an arm take turns with plain ones."""
+        return self._requests[name].layers
 
     def _phase(self, phase: str) -> None:
         """The turns begin or end: read the sensors and the machine's counters."""
@@ -215,7 +239,13 @@ class _Block:
             self._traces = self._monitor.traces
 
     def _afterwards(self, name: str, arm: Arm, inference_ns: float) -> None:
-        """Measure power: a sensor cannot resolve a burst, so the arm works alone for a second."""
+        """Read the profile, and measure power.
+
+        A sensor cannot resolve a burst, so the arm works alone for a second.
+        """
+        worker, loaded = self._workers[name], self._loaded[name]
+        if loaded.result is not None and loaded.result.profiles:
+            self._profiles[name] = worker.profile()
         if not self.of.observer.powered(self._requests[name]):
             return
         self._monitor.start()
@@ -244,8 +274,9 @@ class _Block:
                 voluntary_switches=None, involuntary_switches=None,
             )  # fmt: skip
         outcome = arm_outcome(
-            request, self.name, turns.loaded[name], bursts, drifts.get(name), window
-        )
+            request, self.name, turns.loaded[name], bursts, drifts.get(name), window,
+            self._profiles.get(name),
+        )  # fmt: skip
         outcome.notes["memory_bound"] = self._bounds[name]
         self.of.observer.add_shared(request, self._traces, self._power.get(name), outcome)
         return outcome

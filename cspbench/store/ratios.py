@@ -12,9 +12,11 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from statistics import fmean
+from statistics import fmean, median
 
 from cspbench.core.case import Case
+from cspbench.jobs.layers import LayerTimes
+from cspbench.jobs.replay import ReplayResult
 from cspbench.jobs.time import TimeResult
 from cspbench.measure.ratios import Ratio, block_estimate, bounds, groups, ratio_of, told_apart
 from cspbench.store.launch import Launch
@@ -64,12 +66,44 @@ class Ratios:
 
 
 @dataclass(frozen=True)
+class ProfiledArm:
+    """What a block says of the layers of one of its cases.
+
+    ``profiled`` is how many times longer an inference took with the profiler at work. ``system`` is
+    the share of its time that the kernel took, ``faults`` are minor page faults an inference; None
+    where the system does not tell.
+    """
+
+    layers: LayerTimes
+    profiled: float
+    system: float | None = None
+    faults: float | None = None
+
+
+@dataclass(frozen=True)
+class SharedBlock:
+    """What one block says of two cases, a and b, that were profiled in it.
+
+    ``ratio`` is b / a. ``replay`` are the layers that were replayed beside them, whose pass took
+    ``replay_ratio`` times as long as an inference of a.
+    """
+
+    name: str
+    ratio: float
+    a: ProfiledArm
+    b: ProfiledArm
+    replay: ReplayResult | None = None
+    replay_ratio: float = 0.0
+
+
+@dataclass(frozen=True)
 class _Arm:
     """Time of an inference in each round of a block, in ns."""
 
     elapsed: list[float]
     running: list[float] | None
     on_device: bool
+    result: TimeResult | ReplayResult
 
 
 @dataclass
@@ -78,6 +112,7 @@ class _Block:
 
     arms: dict[str, _Arm] = field(default_factory=dict)
     again: tuple[str, _Arm] | None = None
+    replays: list[_Arm] = field(default_factory=list)
 
     @property
     def check(self) -> tuple[_Arm, _Arm] | None:
@@ -98,13 +133,17 @@ class InTurn:
     def add(self, launch: Launch) -> None:
         """Take in one more launch; one that took no turns says nothing."""
         result = launch.result
-        if not launch.good or not isinstance(result, TimeResult) or result.turns is None:
+        if not launch.good or not isinstance(result, TimeResult | ReplayResult):
+            return
+        if result.turns is None:
             return
         block, arm = (
             self._blocks[f"{launch.session}/{result.turns.block}"],
             _arm(launch.case, result),
         )
-        if launch.job == CHECK_JOB:
+        if isinstance(result, ReplayResult):
+            block.replays.append(arm)
+        elif launch.job == CHECK_JOB:
             block.again = (launch.case, arm)
         else:
             block.arms[launch.case] = arm
@@ -121,6 +160,28 @@ class InTurn:
         ]
         return _ratio(pairs, comparisons) if pairs else None
 
+    def shared(self, a: str, b: str) -> list[SharedBlock]:
+        """The blocks in which both cases were profiled."""
+        found = []
+        for name, block in self._blocks.items():
+            if a in block.arms and b in block.arms:
+                arms = block.arms[a], block.arms[b]
+                profiles = [_profiled(arm) for arm in arms]
+                if profiles[0] is not None and profiles[1] is not None:
+                    ratio = math.exp(_log(*arms))
+                    found.append(
+                        SharedBlock(name, ratio, profiles[0], profiles[1], *_replay(block, a, b))
+                    )
+        return found
+
+    def together(self, base: str, cases: Sequence[str]) -> list[dict[str, float]]:
+        """Of each block that holds all of these cases: their times relative to ``base``."""
+        return [
+            {case: math.exp(_log(block.arms[base], block.arms[case])) for case in cases}
+            for block in self._blocks.values()
+            if {base, *cases} <= block.arms.keys()
+        ]
+
     def relative_to(self, reference: str) -> Ratios:
         """The ratios of all cases that shared blocks with the reference."""
         shared = {name: block for name, block in self._blocks.items() if reference in block.arms}
@@ -136,7 +197,28 @@ class InTurn:
         )
 
 
-def _arm(case_id: str, result: TimeResult) -> _Arm:
+def _profiled(arm: _Arm) -> ProfiledArm | None:
+    result, turns = arm.result, arm.result.turns
+    if not isinstance(result, TimeResult) or result.layers is None or turns is None:
+        return None
+    count, total = len(result.latencies_ns), sum(result.latencies_ns)
+    return ProfiledArm(
+        result.layers,
+        median(turns.profiled) if turns.profiled else 1.0,
+        None if turns.system_ns is None else turns.system_ns / max(total, 1),
+        None if turns.minor_faults is None else turns.minor_faults / count,
+    )
+
+
+def _replay(block: _Block, a: str, b: str) -> tuple[ReplayResult | None, float]:
+    """The layers of both cases that were replayed in a block, and their pass / a."""
+    for arm in block.replays:
+        if isinstance(arm.result, ReplayResult) and {a, b} <= set(arm.result.cases):
+            return arm.result, math.exp(_log(block.arms[a], arm))
+    return None, 0.0
+
+
+def _arm(case_id: str, result: TimeResult | ReplayResult) -> _Arm:
     turns = result.turns
     assert turns is not None
     sums, start = [], 0
@@ -151,7 +233,7 @@ def _arm(case_id: str, result: TimeResult) -> _Arm:
             for total, lost, count in zip(sums, turns.lost_ns, turns.counts, strict=True)
         ]
     means = [max(total, 1) / count for total, count in zip(elapsed, turns.counts, strict=True)]
-    return _Arm(means, running, turns.device_ns is not None)
+    return _Arm(means, running, turns.device_ns is not None, result)
 
 
 def _ratio(pairs: Sequence[tuple[_Arm, _Arm]], comparisons: int) -> CaseRatio:

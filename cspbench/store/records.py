@@ -90,7 +90,10 @@ class Record:
 
     @property
     def layers(self) -> LayerTimes | None:
-        """Layer times by the newest good launch of the layer profiler; None if there is none."""
+        """Layer times by the newest good launch that has some; None if there is none."""
+        in_turn = [result.layers for result in self.times if result.layers is not None]
+        if in_turn:
+            return in_turn[-1]
         result: LayersResult | None = self.newest("layers")
         return result.layers if result else None
 

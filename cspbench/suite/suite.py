@@ -84,7 +84,14 @@ class Measure:
     timeout_seconds: float = setting(300.0, "bound of every phase of a launch", gt=0, le=86400)
     memory: bool = setting(True, "one more launch a case measures its peak memory")
     ceilings: bool = setting(False, "measure the ceilings of the device once, for the roofline")
-    layers: bool = setting(False, "one more launch a case profiles its layers")
+    layers: bool = setting(
+        False,
+        "profile layers: in bursts beside the plain ones, or in one more launch of a case that "
+        "takes no turns",
+    )
+    replay: bool = setting(
+        False, "time each distinct layer alone, in the same turns (ONNX backends with a profiler)"
+    )
     throughput: bool = setting(
         False, "one more launch a case overlaps inferences where its backend can"
     )

@@ -6,14 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cspbench.attribution.causes import (
-    SMALL,
-    ExplanationVerdict,
-    attribute,
-    components,
-    difference_interval,
-    fit_prices,
-)
+from cspbench.attribution.causes import ExplanationVerdict, attribute, difference_interval
+from cspbench.attribution.prices import SMALL, components, fit_prices
 from cspbench.attribution.work import Family
 from cspbench.measure.statistics import Interval
 from tests.attribution.sides import OVERHEAD_MS, concatenation, entry, parts_of, side
@@ -22,18 +16,18 @@ from tests.attribution.sides import OVERHEAD_MS, concatenation, entry, parts_of,
 def two_layers():
     """A: 10 ms of arithmetic at the ceiling and a short concatenation; B: 6 ms and a long one."""
     a = side("plain", 21.6, [entry("3x3", 20.1, compute=10, memory=2), concatenation(1.0)])
-    b = side("csp", 17.1, [entry("3x3", 12.1, compute=6, memory=2), concatenation(4.0)])
+    b = side("csp", 17.0, [entry("3x3", 12.1, compute=6, memory=2), concatenation(4.0)])
     return a, b
 
 
 def test_two_layers_by_hand():
     # Without 0.1 ms of dispatch each, 20 + 12 ms for 10 + 6 ms of arithmetic: the price is 2.
     # Arithmetic 2 x 6 - 2 x 10 = -8; concatenation 4 - 1 = +3;
-    # outside the layers (17.1 - 16.1) - (21.6 - 21.1) = +0.5. In all 17.1 - 21.6 = -4.5.
+    # outside the layers (17.0 - 16.1) - (21.6 - 21.1) = +0.4. In all 17.0 - 21.6 = -4.6.
     it = attribute(*two_layers())
-    assert parts_of(it) == {"compute": -8.0, "concatenation": 3.0, "outside": 0.5}
-    assert it.difference_ms == pytest.approx(-4.5)
-    assert it.residual_share == pytest.approx(0.5 / 4.5)
+    assert parts_of(it) == {"compute": -8.0, "concatenation": 3.0, "outside": 0.4}
+    assert it.difference_ms == pytest.approx(-4.6)
+    assert it.residual_share == pytest.approx(0.4 / 4.6)
     assert it.verdict is ExplanationVerdict.EXPLAINED
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cspbench.jobs.burst import FactsRequest
+from cspbench.jobs.facts import FactsRequest
 from cspbench.runner.process import WorkerProcess
 
 ROOT = Path(__file__).parents[2]

@@ -14,7 +14,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from cspbench.jobs.burst import FactsRequest
+from cspbench.jobs.facts import FactsRequest
 from cspbench.runner.executor import LocalExecutor
 from cspbench.runner.process import WorkerProcess, worker_environment
 
@@ -46,8 +46,9 @@ def folder(tmp_path, monkeypatch):
     image = helper.make_tensor_value_info("image", TensorProto.FLOAT, (1, 3, 32, 32))
     out = helper.make_tensor_value_info("y", TensorProto.FLOAT, (1, 2, 32, 32))
     weight = helper.make_tensor("w", TensorProto.FLOAT, (2, 3, 1, 1), [0.5] * 6)
-    graph = helper.make_graph([helper.make_node("Conv", ["image", "w"], ["y"])], "g", [image],
-                              [out], [weight])  # fmt: skip
+    # OpenCV before 4.11 wants the size of the kernel told.
+    conv = helper.make_node("Conv", ["image", "w"], ["y"], kernel_shape=[1, 1])
+    graph = helper.make_graph([conv], "g", [image], [out], [weight])
     opset = [helper.make_opsetid("", 17)]
     onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), made / "a.onnx")
     git(made, "init", "-q", "-b", "main")

@@ -12,3 +12,9 @@ from tests.report import runs
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """See :func:`tests.report.runs.demo_run`."""
     return runs.demo_run(tmp_path_factory.mktemp("results"))
+
+
+@pytest.fixture(scope="session")
+def together(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """See :func:`tests.report.runs.together_run`."""
+    return runs.together_run(tmp_path_factory.mktemp("together"))

@@ -43,17 +43,24 @@ def test_series_differ_in_shape_where_colours_repeat() -> None:
     assert len({look[1] for look in looks}) == len(style.PALETTE) == len(style.HATCHES)
 
 
-def draw_all(demo: Run) -> dict[str, bytes]:
-    return {spec.name: style.svg_bytes(spec.draw([demo]), spec.name) for spec in FIGURES}
+def draw_all(demo: Run, together: Run) -> dict[str, bytes]:
+    """Every figure; those of an explanation are of a run whose cases were profiled together."""
+    drawn = {}
+    for spec in FIGURES:
+        run = together if spec.section == "explain" else demo
+        drawn[spec.name] = style.svg_bytes(spec.draw([run]), spec.name)
+    return drawn
 
 
 @pytest.fixture(scope="module")
-def drawn(demo: Run) -> dict[str, bytes]:
-    return draw_all(demo)
+def drawn(demo: Run, together: Run) -> dict[str, bytes]:
+    return draw_all(demo, together)
 
 
-def test_same_data_same_bytes(demo: Run, drawn: dict[str, bytes], tmp_path: Path) -> None:
-    assert draw_all(demo) == drawn
+def test_same_data_same_bytes(
+    demo: Run, together: Run, drawn: dict[str, bytes], tmp_path: Path
+) -> None:
+    assert draw_all(demo, together) == drawn
     spec = FIGURES.get("fps_bars")
     first = [path.read_bytes() for path in style.save(spec.draw([demo]), "f", tmp_path / "1")]
     second = [path.read_bytes() for path in style.save(spec.draw([demo]), "f", tmp_path / "2")]

@@ -3,12 +3,25 @@
 import json
 import os
 import time
+from pathlib import Path
 
 import pytest
 
+from cspbench.backends.spec import LayerProfile
+from cspbench.core.case import Case
 from cspbench.jobs import burst
-from cspbench.jobs.burst import BurstRequest, _Loaded, conditions, with_extra_work
+from cspbench.jobs.burst import (
+    MOST_PROFILED,
+    PROFILED_A_BURST,
+    BurstRequest,
+    LoadRequest,
+    _Loaded,
+    conditions,
+    with_extra_work,
+)
 from cspbench.jobs.spec import to_plain
+
+REQUEST = LoadRequest(Case.parse("peleenet@64/opencv-cpu/b1/t1"), Path("none.onnx"))
 
 
 class Session:
@@ -38,7 +51,7 @@ def load(monkeypatch):
         def feed(number):
             session.set_input(number % 3)
 
-        loaded = _Loaded(session, feed, session.run, 1, clock, on_host)
+        loaded = _Loaded(REQUEST, session, feed, session.run, clock, on_host)
         monkeypatch.setattr(burst, "_loaded", loaded)
         return session
 
@@ -80,6 +93,43 @@ def test_a_device_has_its_own_clock(load):
     assert (ask(4).ns, ask(4).lost_ns) == (1_000_000, None)
     load(DeviceSession(), clock="host")
     assert ask(4).ns >= 4_000_000
+
+
+class Profiled:
+    """A profiled inference takes 3 ms; it writes down when it ran beside the plain ones."""
+
+    def __init__(self, plain):
+        self._plain = plain
+        self.after = []
+
+    def run(self, array):
+        self.after.append(self._plain.runs)
+        time.sleep(0.003)
+        return 3_000_000
+
+    def profile(self):
+        return LayerProfile((), 3_000_000, len(self.after), "a clock")
+
+
+def test_profiled_bursts_are_behind_and_before_the_plain_ones_in_turn(load):
+    session = load(Session())
+    loaded = burst._loaded
+    loaded.profiled, loaded.inputs = Profiled(session), [None]
+    answers = [ask(2) for _ in range(3)]
+    # Plain 1 and 2, profiled; profiled, plain 3 and 4; plain 5 and 6, profiled.
+    assert loaded.profiled.after == [2, 2, 2, 2, 6, 6]
+    # About 3 ms for a plain inference of at least 1 ms.
+    assert all(1 < answer.profiled <= 3 for answer in answers)
+
+
+def test_profiled_inferences_are_bounded(load):
+    session = load(Session())
+    loaded = burst._loaded
+    loaded.profiled, loaded.inputs = Profiled(session), [None]
+    ask(PROFILED_A_BURST + 5)
+    assert len(loaded.profiled.after) == PROFILED_A_BURST
+    loaded.profiled_done = MOST_PROFILED
+    assert ask(1).profiled is None
 
 
 def test_extra_work_takes_a_share_of_the_time_of_each_inference():

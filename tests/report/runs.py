@@ -202,6 +202,28 @@ def full_run(folder: Path) -> Run:
     )  # fmt: skip
 
 
+def together_run(folder: Path) -> Run:
+    """A plain and a partial network that were profiled in the same three blocks."""
+    plain, split = (f"{name}@224/opencv-cpu/b1/t1" for name in ("peleenet", "csppeleenet"))
+    cases = {
+        case: [
+            time_launch(
+                case, block, [ms * (1 + 0.01 * block)] * 8, layers=profile_launch(case)["layers"],
+                turns={"block": str(block), "counts": [2] * 4},
+            )
+            for block in range(3)
+        ]
+        for case, ms in ((plain, 12.0), (split, 10.0))
+    }  # fmt: skip
+    analyses = {
+        "peleenet@224": analysis("peleenet@224", [100, 400, 200, 100]),
+        "csppeleenet@224": analysis("csppeleenet@224", [100, 200, 200, 100]),
+    }
+    rates = {"gflops": {"fp32": 80.0}, "bandwidth_gbs": {"triad": 4.0},
+             "cache_bandwidth_gbs": {"L2": 20.0}, "overhead_us": 1.0}  # fmt: skip
+    return write_run(folder, cases, analyses=analyses, ceilings={"cpu/t1": rates})
+
+
 def demo_run(folder: Path) -> Run:
     """Two backends, a plain and a partial network with variants, a skipped and a failed case."""
     opencv, torch = "opencv-cpu/b1/t1", "torch-cpu/b1/t1"

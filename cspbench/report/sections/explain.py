@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from cspbench.attribution import explain_measured
-from cspbench.attribution.text import sentences, signed
+from cspbench.attribution.causes import DifferencePart
+from cspbench.attribution.text import measured, sentences
 from cspbench.errors import InputError
 from cspbench.figures.cases import plain
 from cspbench.report import numbers
@@ -93,12 +94,16 @@ def _why(run: Run, a: CaseRow, b: CaseRow) -> Why:
     it = explain_measured(run, *cases)
     difference = it.difference_ms
 
-    def line(label: str, a_ms: float, b_ms: float, *, residual: bool = False) -> PartLine:
-        share = round((b_ms - a_ms) / difference, 2) + 0.0 if difference else None  # no -0 %
+    def line(part: DifferencePart) -> PartLine:
+        change = part.difference_ms
+        share = round(change / difference, 2) + 0.0 if difference else None  # no -0 %
         return PartLine(
-            label, _ms(a_ms), _ms(b_ms), _minus(signed(b_ms - a_ms)), numbers.percent(share),
-            residual,
+            part.label, _ms(part.a_ms), _ms(part.b_ms), _minus(measured(part)),
+            numbers.percent(share), part.residual,
         )  # fmt: skip
+
+    latencies = it.a.latency.estimate, it.b.latency.estimate
+    total = DifferencePart("", "Latency", *latencies, low=it.low, high=it.high)
 
     return Why(
         a=a.model_id,
@@ -106,12 +111,8 @@ def _why(run: Run, a: CaseRow, b: CaseRow) -> Why:
         setting=b.setting,
         verdict=it.verdict.value,
         sentences=tuple(_minus(plain(sentence)) for sentence in sentences(it)),
-        parts=tuple(
-            line(part.label, part.a_ms, part.b_ms, residual=part.residual)
-            for part in it.parts
-            if part.a_ms or part.b_ms
-        ),
-        total=line("Latency", it.a.latency.estimate, it.b.latency.estimate),
+        parts=tuple(line(part) for part in it.parts if part.a_ms or part.b_ms),
+        total=line(total),
         command=plain(shlex.join(["cspbench", "explain", *cases, "--run", run.path.name])),
     )
 

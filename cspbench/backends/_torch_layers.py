@@ -1,0 +1,84 @@
+"""Single operators of a program, each with inputs of its own, as a replay runs them."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from cspbench.backends.common.profiling import Profiled, RecordingSession
+from cspbench.backends.spec import LayerTime, SingleLayer
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+class OneOperator(RecordingSession):
+    """One call of an operator, again and again with the same tensors."""
+
+    method = "torch, operator by operator"
+
+    def __init__(self, name: str, target: Any, call: Callable[[], Any]) -> None:
+        super().__init__()
+        self._name, self._target, self._call = name, str(target), call
+
+    def once(self, array: np.ndarray) -> Profiled:  # noqa: ARG002 - its inputs are its own
+        """One call."""
+        with torch.inference_mode():
+            start = time.perf_counter_ns()
+            self._call()
+            took = time.perf_counter_ns() - start
+        return took, [LayerTime(self._name, self._target, took, (self._name,))]
+
+
+class _Calls(torch.fx.Interpreter):
+    """Runs a graph once, and keeps what each operator was called with."""
+
+    def __init__(self, graph: torch.fx.GraphModule) -> None:
+        super().__init__(graph)
+        self.calls: list[tuple[torch.fx.Node, tuple[Any, ...], dict[str, Any]]] = []
+
+    def run_node(self, n: torch.fx.Node) -> Any:
+        if n.op == "call_function" and _computes(n.target):
+            self.calls.append((n, *self.fetch_args_kwargs_from_env(n)))
+        return super().run_node(n)
+
+
+def _computes(target: Any) -> bool:
+    """Whether an operator makes a tensor of its own, and no view of another one."""
+    schema = getattr(target, "_schema", None)
+    if schema is None or len(schema.returns) != 1:
+        return False
+    return schema.returns[0].alias_info is None and str(schema.returns[0].type) == "Tensor"
+
+
+def operators_of(graph: torch.fx.GraphModule, example: torch.Tensor) -> Iterator[SingleLayer]:
+    """Each operator of a graph that computes, with inputs as they come in one inference."""
+    run = _Calls(graph)
+    with torch.inference_mode():
+        run.run(example)
+    for node, arguments, keywords in run.calls:
+        text = repr((str(node.target), _told(arguments), _told(keywords)))
+        target: Any = node.target
+        call = partial(target, *arguments, **keywords)
+        yield SingleLayer(
+            hashlib.sha256(text.encode()).hexdigest()[:32],
+            (node.name,),
+            (1,),
+            partial(OneOperator, node.name, node.target, call),
+        )
+
+
+def _told(value: Any) -> Any:
+    """Arguments without the values of tensors."""
+    if isinstance(value, torch.Tensor):
+        return str(value.dtype), tuple(value.shape), value.stride()
+    if isinstance(value, dict):
+        return [(name, _told(item)) for name, item in sorted(value.items())]
+    if isinstance(value, (list, tuple)):
+        return [_told(item) for item in value]
+    return value
