@@ -86,9 +86,10 @@ class Invented:
 def serve_boards(address: str, number: int, seconds: float) -> None:
     """Be so many boards, until killed."""
     from cspbench.fleet.agent import work
-    from cspbench.fleet.artifacts import Store
+    from cspbench.fleet.artifacts import Store, suffixes
     from cspbench.fleet.board import Board, Settings
 
+    suffixes()  # finds the kinds of artifacts before many threads do, which one agent has not
     store = Store()
     announcement = json.loads(Board(Settings("x")).announce())
 
