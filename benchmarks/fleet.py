@@ -1,9 +1,10 @@
 """What a fleet costs: simulated boards against a real scheduler, and a fleet of one against none.
 
-``simulate`` runs the whole path but the launch itself: a real Dask scheduler, boards that are Dask
-workers of one process, and a controller that writes a real run directory. A board answers a launch
-of the fake backend with invented latencies after ``--seconds``. It prints processor time and
-memory of controller and scheduler, at a quarter, half and all of the boards, so that growth shows.
+``simulate`` runs the whole path but the launches themselves: a real Dask scheduler, boards that are
+Dask workers of one process, and a controller that writes a real run directory. A board answers a
+block of cases of the fake backend with invented latencies, ``--seconds`` a launch later. It prints
+processor time and memory of controller and scheduler, at a quarter, half and all of the boards, so
+that growth shows.
 
 ``same`` lets a worker of an agent and a local one take bursts in turn (``fleet_same.py``), and
 prints the ratio of the latencies with its 95 % interval.
@@ -32,8 +33,8 @@ sys.path.insert(0, str(ROOT))
 MODEL = "yolov3-tiny-prn@96"
 #: Cases a board: axes of the fake backend.
 CASES_A_BOARD = 5
-#: Samples of an invented launch: as many as a real one of some milliseconds has.
-SAMPLES = 400
+#: Rounds and inferences a burst of an invented launch: as a real one of some milliseconds has.
+ROUNDS, BURST = 80, 5
 #: A launch on a real board takes about so long; what saturates is counted for it.
 REAL_LAUNCH_SECONDS = 10.0
 
@@ -42,24 +43,34 @@ REAL_LAUNCH_SECONDS = 10.0
 
 
 class Invented:
-    """An executor whose launches take a while and return invented results."""
+    """An executor whose blocks take a while and return invented results."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._random = random.Random(0)
 
-    def launch(self, *_: Any) -> Any:
+    def block(self, request: Any, _: float) -> Iterator[tuple[int, Any]]:
+        """An outcome for each arm, and for the reference's second arm."""
+        from cspbench.runner.block_request import CHECK
+
+        arms = [*range(len(request.arms)), *([] if request.reference is None else [CHECK])]
+        time.sleep(self._seconds * len(arms))
+        for arm in arms:
+            yield arm, self._outcome(request.name)
+
+    def _outcome(self, block: str) -> Any:
         from cspbench.core.statuses import Status
         from cspbench.runner.process import Outcome
 
-        time.sleep(self._seconds)
         base = 10_000_000
         answer = {
-            "load_ns": base, "first_ns": base, "stop": "target_ci", "relative_half_width": 0.01,
-            "latencies_ns": [base + self._random.randrange(10**5) for _ in range(SAMPLES)],
+            "load_ns": base, "first_ns": base, "stop": "max_seconds", "relative_half_width": 0.01,
+            "latencies_ns": [base + self._random.randrange(10**5) for _ in range(ROUNDS * BURST)],
             "warmup": {"count": 9, "window_medians_ns": [base] * 5, "steady": True},
             "agreement": {"max_relative_error": 0.0, "tolerance": 1e-4},
-            "backend": {"version": "1"}, "interference": None, "flags": [],
+            "backend": {"version": "1"}, "interference": None,
+            "turns": {"block": block, "counts": [BURST] * ROUNDS, "lost_ns": [0] * ROUNDS,
+                      "minor_faults": 0, "system_ns": 0},
         }  # fmt: skip
         return Outcome(Status.OK, answer=answer, seconds=self._seconds)
 
@@ -75,9 +86,10 @@ class Invented:
 def serve_boards(address: str, number: int, seconds: float) -> None:
     """Be so many boards, until killed."""
     from cspbench.fleet.agent import work
-    from cspbench.fleet.artifacts import Store
+    from cspbench.fleet.artifacts import Store, suffixes
     from cspbench.fleet.board import Board, Settings
 
+    suffixes()  # finds the kinds of artifacts before many threads do, which one agent has not
     store = Store()
     announcement = json.loads(Board(Settings("x")).announce())
 
@@ -119,8 +131,8 @@ def control(address: str, boards: int, launches: int, out: Path, scheduler: int)
         Case(Ref("yolov3-tiny-prn"), (96, 96), Ref.of("fake", {"ms": ms} if ms > 1 else {}))
         for ms in range(1, CASES_A_BOARD + 1)
     )
-    rounds = max(1, launches // (boards * CASES_A_BOARD))
-    measure = Measure(rounds=rounds, memory=False, sensors="none")
+    rounds = max(1, launches // (boards * (CASES_A_BOARD + 1)))  # and the reference again
+    measure = Measure(rounds=rounds, target_ratio=0.99, memory=False, sensors="none")
     client = FleetClient(address, connect_seconds=60)
     while len(client.boards()) < boards:
         time.sleep(0.2)

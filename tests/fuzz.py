@@ -94,14 +94,13 @@ def run(data: bytes) -> None:
 
 
 def board(data: bytes) -> None:
-    """A worker's announcement up to the first zero byte, a board's answer to a launch after it."""
+    """A worker's announcement up to the first zero byte, a board's answer to a block after it."""
     announced, _, answered = (data.decode("utf-8", "replace")).partition("\0")
     worker = {"cspbench": announced, "nthreads": 1, "resources": {"cspbench:cpu": 1.0}}
     boards, refused = read_workers({"tcp://127.0.0.1:1": worker})
     assert len(boards) + len(refused) == 1
     with contextlib.suppress(BadAnswerError):
-        reported = read_answer(answered, "a").outcome
-        if reported is not None:
+        for reported in read_answer(answered, "a").outcomes:
             outcome = Outcome(reported.status, reported.reason, reported.answer)
             launch = Launch(_CASE, "time", 0, "s", reported.status, seconds=reported.seconds,
                             log=reported.log, result=outcome.checked("time"))  # fmt: skip
@@ -248,13 +247,18 @@ def _seeds(name: str) -> list[bytes]:  # noqa: PLR0911 - one return a target
     if name == "id":
         return [_CASE.encode(), b'"darknet:a/b.cfg"[weights="c.weights"]@96/torch-cpu/b1/t2']
     if name == "board":
-        outcome = {"status": "ok", "reason": "", "log": "", "seconds": 1.0, "flags": [],
+        outcome = {"arm": 0, "status": "ok", "reason": "", "log": "", "seconds": 1.0, "flags": [],
                    "answer": {"latencies_ns": [1, 2], "load_ns": 1, "first_ns": 1,
                               "warmup": {"count": 1, "steady": True},
                               "agreement": {"max_relative_error": 0.0}},
                    "notes": {"memory_bound": "cgroup", "board_state": {"cooled_seconds": 0.0},
                              "sensors": {"x": {"window_s": 1.0}}}}  # fmt: skip
-        done = {"status": "done", "launch": "l", "late": [], "outcome": outcome}
+        done = {
+            "status": "done",
+            "launch": "l",
+            "late": [],
+            "outcomes": [outcome, {**outcome, "arm": -1}],
+        }
         announced = Board(Settings("a", ("b",))).announce()
         return [f"{announced}\0{encode('answer', done)}".encode()]
     if name == "pattern":

@@ -1,7 +1,8 @@
 """What a board says, checked on arrival as an untrusted run is.
 
 A board announces itself and answers requests. The controller reads only these types. An
-announcement that does not fit costs the board, an answer that does not fit costs its launch.
+announcement that does not fit costs the board, an answer that does not fit costs the launches that
+it should have brought.
 """
 
 from __future__ import annotations
@@ -12,12 +13,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
-from cspbench.core.bounds import Amount, Checked, checked
+from cspbench.core.bounds import Amount, AtMost, Checked, FirstWrong, Within, checked
 from cspbench.core.statuses import Status
 from cspbench.core.text import printable
 from cspbench.errors import CspbenchError
 from cspbench.fleet.protocol import Json, ProtocolError, decode
+from cspbench.runner.block_request import CHECK
 from cspbench.runner.process import LOG_BYTES
+from cspbench.store.lines import MAX_CASES
 from cspbench.store.schema import BoardLabel, check_environment
 
 #: Longest announcement; a usual one has about 4 kB. Each board's facts are stored with the run.
@@ -77,8 +80,12 @@ class Announcement:
 
 @dataclass(frozen=True)
 class Report:
-    """How a launch ended on a board; the fields are those of `runner.process.Outcome`."""
+    """How a launch ended on a board; the fields are those of `runner.process.Outcome`.
 
+    ``arm`` is the number of its job in the request, or CHECK for the reference's second arm.
+    """
+
+    arm: Annotated[int, Within(CHECK, MAX_CASES)]
     status: Annotated[Status, Checked(_reported)]
     reason: Annotated[str, Checked(_cut)]
     answer: Json
@@ -93,8 +100,8 @@ class Answer:
     """A board's answer to a request.
 
     ``ok`` answers a part of a file, ``missing`` names the digests that the board lacks, ``done``
-    brings the outcome of ``launch``, and ``refused`` the reason. ``late`` are launches whose
-    answers had no way back.
+    brings the outcomes of the request ``launch``, and ``refused`` the reason. ``late`` are requests
+    whose answers had no way back.
     """
 
     status: Literal["ok", "missing", "done", "refused"]
@@ -102,7 +109,10 @@ class Answer:
     launch: str = ""
     missing: list[str] = field(default_factory=list)
     late: list[str] = field(default_factory=list)
-    outcome: Report | None = None
+    #: One for each arm, and one for the reference's second arm.
+    outcomes: Annotated[list[Report], FirstWrong(), AtMost(MAX_CASES + 1)] = field(
+        default_factory=list
+    )
 
 
 @functools.cache
@@ -124,14 +134,11 @@ def read_answer(text: object, board: str) -> Answer:
         BadAnswerError: it is no answer.
     """
     try:
-        answer = _read(Answer, decode(text, f"the board {board}"))
+        return _read(Answer, decode(text, f"the board {board}"))
     except ProtocolError as error:
         raise BadAnswerError(str(error)) from None
     except ValueError as error:
         raise BadAnswerError(f"its answer is malformed: {printable(str(error))}") from None
-    if answer.status == "done" and answer.outcome is None:
-        raise BadAnswerError("its answer is malformed: outcome: Field required")
-    return answer
 
 
 def read_announcement(text: object, address: str) -> Announcement:

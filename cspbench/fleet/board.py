@@ -13,7 +13,7 @@ import re
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 
@@ -22,12 +22,15 @@ from cspbench.backends.spec import BACKENDS, libraries
 from cspbench.core.statuses import Status
 from cspbench.errors import CspbenchError
 from cspbench.fleet.artifacts import Item, Store, WrongContent
-from cspbench.fleet.protocol import Json, decode, encode
+from cspbench.fleet.protocol import MAX_BYTES, Json, decode, encode
 from cspbench.fleet.state import COOL_SECONDS, COOL_TO_C, changed, cool_down, state
-from cspbench.jobs.spec import JOBS
+from cspbench.jobs.spec import JOBS, Request
+from cspbench.jobs.time import TimeRequest
 from cspbench.machine.facts import fingerprint
 from cspbench.machine.lock import timing_lock
+from cspbench.runner.block_request import BlockRequest
 from cspbench.runner.executor import Executor, LocalExecutor
+from cspbench.runner.process import Outcome
 from cspbench.suite.suite import check_label
 
 #: Name and labels of a board whose worker was started by one of Dask's cluster classes.
@@ -71,13 +74,13 @@ class Settings:
 
 
 class Board:
-    """Answers requests, one launch at a time.
+    """Answers requests, one at a time: a launch, or a block of launches that take turns.
 
     Args:
         settings: name, labels, bounds.
-        executor: runs launches; by default in worker processes on this machine.
+        executor: runs them; by default in worker processes on this machine.
         store: cache of artifacts.
-        lock: taken by a launch to have the machine to itself.
+        lock: taken to have the machine to itself.
     """
 
     def __init__(
@@ -92,7 +95,7 @@ class Board:
         self._executor = executor
         self._store = store or Store()
         self._lock = lock
-        self._alone = threading.Lock()  # a launch of a lost connection may still be at work
+        self._alone = threading.Lock()  # what a lost connection asked for may still be at work
         self._undelivered: list[str] = []
 
     def announce(self) -> str:
@@ -126,7 +129,7 @@ class Board:
         Args:
             text: the request.
             data: bytes of a file that belong to it.
-            began: called with the id of a launch when it has the board to itself.
+            began: called with the id of a launch or block when it has the board to itself.
             delivered: whether the connection to the controller still exists.
         """
         try:
@@ -135,8 +138,8 @@ class Board:
             if request["kind"] == "put":
                 complete = self._store.put(Item(**request["item"]), int(request["offset"]), data)
                 return encode("answer", {"status": "ok", "complete": complete})
-            if request["kind"] == "launch":
-                answer = self._launch(request, began)
+            if request["kind"] in ("launch", "block"):
+                answer = self._work(request, began)
                 if not delivered():
                     self._undelivered.append(str(request["launch"]))
                 return answer
@@ -147,24 +150,47 @@ class Board:
             reason = f"the request is malformed: {error}"
             return encode("answer", {"status": "refused", "reason": reason})
 
-    def _launch(self, request: Json, began: Callable[[str], None]) -> str:
-        launch, job = str(request["launch"]), dict(request["job"])
-        if job.get("job") not in JOBS or not JOBS.get(str(job["job"])).on_board:
-            raise WrongContent(f"a board cannot run the job {job.get('job')!r}")
-        missing = self._place(job)
+    def _work(self, request: Json, began: Callable[[str], None]) -> str:
+        launch, jobs = str(request["launch"]), [dict(job) for job in request["jobs"]]
+        measure = {"launch": self._launch, "block": self._block}[request["kind"]]
+        for job in jobs:
+            if job.get("job") not in JOBS or not JOBS.get(str(job["job"])).on_board:
+                raise WrongContent(f"a board cannot run the job {job.get('job')!r}")
+        missing = [digest for job in jobs for digest in self._place(job)]
         if missing:
             return encode("answer", {"status": "missing", "launch": launch, "missing": missing})
-        what = f"{job.get('case', job['job'])} for the fleet"
-        with self._to_itself(what, float(request["queue"])):
+        requests = [JOBS.get(job["job"]).request.from_json(job) for job in jobs]
+        what = str(jobs[0].get("case", jobs[0]["job"])) if len(jobs) == 1 else f"{len(jobs)} cases"
+        with self._to_itself(f"{what} for the fleet", float(request["queue"])):
             began(launch)
-            return self._measure(launch, job, int(request["threads"]), float(request["timeout"]))
+            return self._measure(launch, lambda: measure(request, requests))
+
+    def _launch(self, message: Json, requests: Sequence[Request]) -> list[tuple[int, Outcome]]:
+        [request] = requests
+        threads, timeout = int(message["threads"]), float(message["timeout"])
+        return [(0, self._workers().launch(request, threads, timeout))]
+
+    def _block(self, message: Json, requests: Sequence[Request]) -> list[tuple[int, Outcome]]:
+        """Let cases take turns. What does not fit into memory beside the others is left out."""
+        reference = message["reference"]
+        block = BlockRequest(
+            name=str(message["name"]),
+            arms=tuple(request for request in requests if isinstance(request, TimeRequest)),
+            reference=None if reference is None else int(reference),
+            seed=str(message["seed"]),
+            skip=int(message["skip"]),
+            first_only=True,
+        )
+        if len(block.arms) < len(requests):
+            raise WrongContent("only cases that are timed take turns")
+        return list(self._workers().block(block, float(message["timeout"])))
 
     @contextlib.contextmanager
     def _to_itself(self, what: str, seconds: float) -> Iterator[None]:
         """Have the machine, after a wait of at most ``seconds``: then the controller gives up.
 
         Raises:
-            WrongContent: another launch or run did not end in time.
+            WrongContent: what was asked for before did not end in time.
         """
         asked = time.monotonic()
         if not self._alone.acquire(timeout=min(max(0.0, seconds), threading.TIMEOUT_MAX)):
@@ -190,26 +216,38 @@ class Board:
                     missing.append(item.digest)
         return missing
 
-    def _measure(self, launch: str, job: Json, threads: int, timeout: float) -> str:
+    def _measure(self, launch: str, work: Callable[[], list[tuple[int, Outcome]]]) -> str:
+        """Work, and answer with the outcomes and the board's state before and after.
+
+        Raises:
+            WrongContent: one answer cannot hold the results.
+        """
         settings = self.settings
         cooled = cool_down(settings.cool_to_c, settings.cool_seconds)
         before = state()
-        request = JOBS.get(job["job"]).request.from_json(job)
-        outcome = self._workers().launch(request, threads, timeout)
+        outcomes = work()
         after = state()
-        outcome.notes["board_state"] = {
-            "before": before, "after": after, "cooled_seconds": cooled,
-        }  # fmt: skip
-        if outcome.status is Status.OK and changed(before, after):
-            outcome.flags.append("board_changed")
-        late, self._undelivered = self._undelivered, []
+        for _, outcome in outcomes:
+            outcome.notes["board_state"] = {
+                "before": before, "after": after, "cooled_seconds": cooled,
+            }  # fmt: skip
+            if outcome.status is Status.OK and changed(before, after):
+                outcome.flags.append("board_changed")
         message = {
             "status": "done",
             "launch": launch,
-            "late": late,
-            "outcome": {**asdict(outcome), "status": outcome.status.value},
+            "late": self._undelivered,
+            "outcomes": [_report(arm, outcome) for arm, outcome in outcomes],
         }
-        return encode("answer", message)
+        answer = encode("answer", message)
+        if len(answer) > MAX_BYTES:
+            raise WrongContent(
+                f"the results of {len(outcomes)} launches fill {len(answer) / 2**20:.0f} MiB, and "
+                f"an answer holds {MAX_BYTES // 2**20}: measure fewer cases in turns "
+                "(measure.together), or for a shorter time (measure.max_seconds)"
+            )
+        self._undelivered = []
+        return answer
 
     def _workers(self) -> Executor:
         if self._executor is None:
@@ -218,3 +256,9 @@ class Board:
                 settings.memory_limit_bytes, allow_code=settings.allow_code
             )
         return self._executor
+
+
+def _report(arm: int, outcome: Outcome) -> Json:
+    """An outcome as it is sent. Without a good end its answer is of no use and may be no JSON."""
+    answer = outcome.answer if outcome.status is Status.OK else {}
+    return {**asdict(outcome), "arm": arm, "status": outcome.status.value, "answer": answer}

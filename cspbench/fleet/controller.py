@@ -19,7 +19,7 @@ from cspbench.jobs.ceilings import Ceilings
 from cspbench.machine.comparability import Use, refusals
 from cspbench.runner.executor import Executor
 from cspbench.runner.plan import Plan, PlannedCase
-from cspbench.runner.run import changed_cases, describe, stored_plan
+from cspbench.runner.run import changed_cases, describe, reference, stored_plan
 from cspbench.runner.session import Progress, Session, Silent
 from cspbench.store.launch import Launch
 from cspbench.store.rundir import RunDirectory, StoredRun, read_run
@@ -34,13 +34,24 @@ def new_fleet_run(fleet: FleetPlan, out: Path) -> RunDirectory:
     now = datetime.datetime.now(datetime.timezone.utc)
     meta = describe(fleet.plan, now)
     boards = {name: board.describe() for name, board in fleet.boards.items()}
+    meta["fleet"] = {"boards": boards, "seats": dict(fleet.placements)}
     if len(boards) == 1:
         [only] = boards.values()
         meta["environment"] = only["environment"]
-    else:  # each board has an environment of its own
+    else:  # each board has an environment and a reference of its own
         meta["environment"] = {"host": platform.node(), "boards": sorted(boards)}
-    meta["fleet"] = {"boards": boards, "seats": dict(fleet.placements)}
+        meta["reference"] = None
+        meta["fleet"]["references"] = references(fleet)
     return RunDirectory.create(out, f"{now:%Y%m%d-%H%M%S}-{fleet.plan.suite.name}", meta)
+
+
+def references(fleet: FleetPlan) -> dict[str, str]:
+    """By board the case that ratios are relative to: cases of two boards never took turns."""
+    cases: dict[str, list[PlannedCase]] = defaultdict(list)
+    for planned in fleet.plan.runnable:
+        cases[fleet.placements[planned.id]].append(planned)
+    plans = {board: Plan(fleet.plan.suite, tuple(planned)) for board, planned in cases.items()}
+    return {board: str(reference(plan)) for board, plan in plans.items()}
 
 
 def resumable_fleet(

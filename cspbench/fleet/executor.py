@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from cspbench.core.case import Case
 from cspbench.core.statuses import Status
 from cspbench.core.text import printable
-from cspbench.fleet.answers import Answer, BadAnswerError
+from cspbench.fleet.answers import Answer, BadAnswerError, Report
 from cspbench.fleet.artifacts import Item, WrongContent, chunks, pair
 from cspbench.fleet.client import FleetClient, LostRequestError
 from cspbench.fleet.devices import BoardInfo, missing_backend
 from cspbench.fleet.protocol import encode
-from cspbench.fleet.state import COOL_SECONDS
+from cspbench.fleet.work import Remaining, Work, in_turns, single
 from cspbench.jobs.spec import CaseRequest, Request
 from cspbench.runner.block_request import BlockRequest
-from cspbench.runner.executor import one_at_a_time
-from cspbench.runner.process import Outcome, phase_seconds
+from cspbench.runner.process import Outcome
 
-#: Phases of a job, each of which has the suite's time-out.
-PHASES = 6
-#: Time of a launch outside its phases: process start, idle power, transfer of the answer.
-SLACK_SECONDS = 60.0
 #: How long a launch may wait for a board that another run uses.
 QUEUE_SECONDS = 3600.0
 #: How long the transfer of one part of an artifact may take.
@@ -79,8 +74,6 @@ class BoardExecutor:
         board_seconds: how long to wait for a lost board.
     """
 
-    takes_turns = False  # not yet: a board is asked for one launch at a time
-
     def __init__(
         self,
         client: FleetClient,
@@ -103,31 +96,36 @@ class BoardExecutor:
         Raises:
             Stopped: the run is ending.
         """
-        started = time.monotonic()
-        case = request.case if isinstance(request, CaseRequest) else None
-        board = self._find(case)
+        board = self._find(request.case if isinstance(request, CaseRequest) else None)
         if board is None:
-            reason = f"board {self._home.name} is lost, and no other board may take its cases"
-            return Outcome(Status.LOST, reason, final=True)
-        launch = self._client.new_launch()
-        try:
-            outcome = self._on(board, launch, request, threads, timeout_seconds)
-        except LostRequestError as error:
-            reason = f"board {board.name}: {error}"
-            outcome = Outcome(Status.LOST, reason, notes={"board": board.name, "launch": launch})
-        except (WrongContent, BadAnswerError) as error:
-            reason = f"board {board.name}: {error}"
-            outcome = Outcome(Status.FAILED, reason, notes={"board": board.name})
-        if self._stop.is_set():
-            raise Stopped
-        elapsed = time.monotonic() - started
-        lost = outcome.status is Status.LOST
-        outcome.seconds = elapsed if lost else min(outcome.seconds, elapsed)
-        return outcome
+            return self._lost_for_good()
+        return self._measured(board, single(request, threads), timeout_seconds)[0]
 
     def block(self, request: BlockRequest, timeout_seconds: float) -> Iterator[tuple[int, Outcome]]:
-        """The cases of a block, one launch after the other."""
-        return one_at_a_time(self, request, timeout_seconds)
+        """Let the board measure the cases in as few blocks as fit into its memory.
+
+        Each block is a request of its own, so that a board that is lost costs the block under way
+        and nothing before it.
+
+        Raises:
+            Stopped: the run is ending.
+        """
+        left = Remaining(request)
+        for number, arm in enumerate(request.arms):
+            try:
+                self._files.pair(str(arm.artifact), str(arm.reference))
+            except WrongContent as error:  # it costs no other case its launch
+                yield left.drop(number), Outcome(Status.FAILED, str(error))
+        while first := left.next:
+            board = self._find(first.case)
+            if board is None:
+                yield left.drop(), self._lost_for_good()
+                continue
+            part = left.part(functools.partial(self._takes, board))
+            outcomes = self._measured(board, in_turns(part.request), timeout_seconds)
+            left.ended(part, outcomes)
+            for number, outcome in outcomes.items():
+                yield part.number(number), outcome
 
     def series(self, requests: Sequence[Request], timeout_seconds: float) -> Iterator[Outcome]:
         """Not supported: boards build and export nothing."""
@@ -163,72 +161,111 @@ class BoardExecutor:
 
     def _substitute(self, boards: Sequence[BoardInfo], case: Case | None) -> BoardInfo | None:
         """A board of the case's label with the same conditions; None without one."""
-        if case is None:
-            return None
-        for board in boards:
-            if (
-                board.name != self._home.name
-                and case.board in board.labels
-                and missing_backend(board, case.backend.name) is None
-                and self._home.alike(board)
-            ):
-                return board
-        return None
+        others = [board for board in boards if board.name != self._home.name]
+        return next((b for b in others if case is not None and self._takes(b, case)), None)
 
-    # -- one launch ------------------------------------------------------------------------------
+    def _takes(self, board: BoardInfo, case: Case) -> bool:
+        """Whether a board may measure a case: the home board, or one of its kind and label."""
+        return board.name == self._home.name or (
+            case.board in board.labels
+            and missing_backend(board, case.backend.name) is None
+            and self._home.alike(board)
+        )
 
-    def _on(
-        self, board: BoardInfo, launch: str, request: Request, threads: int, timeout: float
-    ) -> Outcome:
-        items: tuple[Item, ...] = ()
-        sent = request.to_json()
-        if isinstance(request, CaseRequest):
-            items = self._files.pair(str(request.artifact), str(request.reference))
-            sent |= {"artifact": asdict(items[0]), "reference": asdict(items[1])}
+    def _lost_for_good(self) -> Outcome:
+        reason = f"board {self._home.name} is lost, and no other board may take its cases"
+        return Outcome(Status.LOST, reason, final=True)
+
+    # -- one request -----------------------------------------------------------------------------
+
+    def _measured(self, board: BoardInfo, work: Work, timeout: float) -> dict[int, Outcome]:
+        """Let a board work.
+
+        Returns:
+            the outcomes by arm. Without an answer each arm is lost, after a bad answer failed.
+
+        Raises:
+            Stopped: the run is ending.
+        """
+        started = time.monotonic()
+        launch = self._client.new_launch()
+        outcomes: dict[int, Outcome] = {}
+        status, reason = Status.FAILED, ""
+        try:
+            launch, answer = self._ask(board, launch, work, timeout)
+            outcomes = self._outcomes(launch, work, answer)
+        except LostRequestError as error:
+            status, reason = Status.LOST, f"board {board.name}: {error}"
+        except (WrongContent, BadAnswerError) as error:
+            reason = f"board {board.name}: {error}"
+        if self._stop.is_set():
+            raise Stopped
+        seconds = time.monotonic() - started
+        if reason:
+            each = seconds / len(work.jobs)
+            arms = range(len(work.jobs))
+            outcomes = {arm: Outcome(status, reason, seconds=each) for arm in arms}
+        for arm, outcome in outcomes.items():
+            outcome.seconds = min(outcome.seconds, seconds)
+            outcome.notes |= {"board": board.name, "launch": work.launch(launch, arm)}
+        return outcomes
+
+    def _ask(self, board: BoardInfo, launch: str, work: Work, timeout: float) -> tuple[str, Answer]:
+        """Ask a board, and ask again after the missing files were sent.
+
+        Returns:
+            the id of the request that was answered, and the answer.
+        """
+        items: dict[Item, None] = {}  # in order, each once
+        jobs = []
+        for job in work.jobs:
+            sent = job.to_json()
+            if isinstance(job, CaseRequest):
+                files = self._files.pair(str(job.artifact), str(job.reference))
+                items |= dict.fromkeys(files)
+                sent |= {"artifact": asdict(files[0]), "reference": asdict(files[1])}
+            jobs.append(sent)
         content = {
-            "launch": launch, "job": sent, "threads": threads, "timeout": timeout,
+            **work.content, "launch": launch, "jobs": jobs, "timeout": timeout,
             "queue": QUEUE_SECONDS,
         }  # fmt: skip
-        message = encode("launch", content)
-        bound = launch_bound(sent, timeout)
-        for _ in range(2):  # the second time after the missing files were sent
+        for _ in range(2):
             answer = self._client.ask(
-                board, message, launch=launch, seconds=bound, queue_seconds=QUEUE_SECONDS
+                board,
+                encode(work.kind, content),
+                launch=launch,
+                seconds=work.seconds(timeout),
+                queue_seconds=QUEUE_SECONDS,
             )
             if answer.status != "missing":
                 break
             self._send(board, [item for item in items if item.digest in answer.missing])
             launch = content["launch"] = self._client.new_launch()
-            message = encode("launch", content)
-        return self._outcome(board, launch, answer)
+        return launch, answer
 
-    def _outcome(self, board: BoardInfo, launch: str, answer: Answer) -> Outcome:
-        """The outcome that a board reports; its envelope is the controller's.
+    def _outcomes(self, launch: str, work: Work, answer: Answer) -> dict[int, Outcome]:
+        """The outcomes that a board reports, by arm.
 
         Raises:
-            BadAnswerError: the answer is none to this launch.
+            BadAnswerError: the answer is none to this request.
         """
         if answer.status == "missing":
             raise BadAnswerError("files that were sent to it are missing there")
         if answer.status == "refused":
-            raise BadAnswerError(answer.reason or "it refused the launch")
-        if answer.outcome is None:
-            raise BadAnswerError(f"it answered {answer.status} to a launch")
+            raise BadAnswerError(answer.reason or f"it refused the {work.kind}")
+        if answer.status != "done":
+            raise BadAnswerError(f"it answered {answer.status} to a {work.kind}")
         if answer.launch != launch:
             raise BadAnswerError(
                 f"it answered for launch {printable(answer.launch[:80])}, not {launch}"
             )
+        arms = [report.arm for report in answer.outcomes]
+        if len(set(arms)) < len(arms) or not set(arms) <= set(work.arms):
+            raise BadAnswerError("it answered for launches that it was not asked for")
+        if not arms and len(work.jobs) == 1:
+            raise BadAnswerError("it answered without an outcome")
         self._client.note_late(answer.late)
-        reported = answer.outcome
-        return Outcome(
-            reported.status,
-            reported.reason,
-            reported.answer,
-            reported.log,
-            reported.seconds,
-            flags=reported.flags,
-            notes={**reported.notes, "board": board.name, "launch": launch},
-        )
+        return {report.arm: _outcome(report, work.name) for report in answer.outcomes}
 
     def _send(self, board: BoardInfo, items: Sequence[Item]) -> None:
         """Send files to a board, in parts.
@@ -248,7 +285,17 @@ class BoardExecutor:
                     raise WrongContent(answer.reason or f"it answered {answer.status} to a file")
 
 
-def launch_bound(job: Mapping[str, Any], timeout_seconds: float) -> float:
-    """Upper bound of a launch on a working board, in seconds from when it has begun."""
-    measuring = phase_seconds(dict(job), "warm-up") + phase_seconds(dict(job), "sample")
-    return PHASES * timeout_seconds + measuring + COOL_SECONDS + SLACK_SECONDS
+def _outcome(report: Report, block: str | None) -> Outcome:
+    """A reported outcome. Who took turns with whom is the controller's to say."""
+    turns = report.answer.pop("turns", None)
+    if isinstance(turns, dict) and block is not None:
+        report.answer["turns"] = {**turns, "block": block}
+    return Outcome(
+        report.status,
+        report.reason,
+        report.answer,
+        report.log,
+        report.seconds,
+        flags=report.flags,
+        notes=report.notes,
+    )

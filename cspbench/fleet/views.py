@@ -38,6 +38,7 @@ def by_board(run: Run) -> list[Run]:
             "cases": cases,
             "environment": facts.get("environment", {}),
             "ceilings": facts.get("ceilings", {}),
+            "reference": fleet.get("references", {}).get(board) or meta.get("reference"),
         }
         launches = [launch for launch in run.stored.launches if launch.case in ids]
         problems = run.stored.problems if not views else []

@@ -18,6 +18,7 @@ class BlockRequest:
 
     ``name`` is common to their launches. ``reference`` is the arm that ratios are relative to; it
     takes part twice. ``seed`` draws the orders of the rounds, ``skip`` of them were used before.
+    ``first_only`` ends with the first block: arms that did not fit into it have no outcome.
     """
 
     name: str
@@ -25,6 +26,7 @@ class BlockRequest:
     reference: int | None = None
     seed: str = ""
     skip: int = 0
+    first_only: bool = False
 
 
 def available_bytes() -> int:

@@ -13,12 +13,7 @@ from cspbench.runner.process import NEUTRAL_FOLDER, Outcome, WorkerProcess
 
 
 class Executor(Protocol):
-    """Does what is requested; each ``launch`` is a fresh process that does one job.
-
-    ``takes_turns`` says that the cases of a block live together.
-    """
-
-    takes_turns: bool
+    """Does what is requested; each ``launch`` is a fresh process that does one job."""
 
     def launch(self, request: Request, threads: int, timeout_seconds: float) -> Outcome:
         """Run one job in a process of its own."""
@@ -50,8 +45,6 @@ class LocalExecutor:
         memory_limit_bytes: bound of a worker's memory; by default MEMORY_SHARE of what is free.
         allow_code: leave to run code that a model brings (``--allow-code``).
     """
-
-    takes_turns = True
 
     def __init__(self, memory_limit_bytes: int | None = None, *, allow_code: bool = False) -> None:
         self._allow_code = allow_code

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -107,9 +107,10 @@ def describe(plan: Plan, now: datetime.datetime) -> dict[str, Any]:
 
 def reference(plan: Plan) -> str | None:
     """The case that ratios are relative to: the suite's, or else the first, of those that run."""
-    runnable = [planned.id for planned in plan.runnable]
-    named = plan.suite.reference
-    return named if named in runnable else next(iter(runnable), None)
+    runnable = [planned.case for planned in plan.runnable]
+    # A suite names it without the board that a fleet measures it on.
+    named = [case for case in runnable if replace(case, board=None).id == plan.suite.reference]
+    return next((case.id for case in named + runnable), None)
 
 
 def _describe_case(planned: PlannedCase) -> dict[str, Any]:

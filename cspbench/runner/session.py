@@ -24,7 +24,7 @@ from cspbench.runner.prepare import prepare
 from cspbench.runner.process import Outcome
 from cspbench.store.ceilings import CeilingsPort, MachineCeilings
 from cspbench.store.launch import Launch, with_notes
-from cspbench.store.ratios import CHECK_JOB, InTurn
+from cspbench.store.ratios import CHECK_JOB, InTurn, reference_of
 from cspbench.store.records import MAX_LOST, is_disturbed
 from cspbench.store.rundir import RunDirectory
 
@@ -96,9 +96,9 @@ class Session:
         self._ceilings = ceilings or MachineCeilings(directory)
         self._name = uuid.uuid4().hex[:8]
         self._blocks = 0
-        self._takes_turns = executor.takes_turns and self._measure.together != 1
         self._in_turn = InTurn()  # launches of this session and those before it
-        self._reference = directory.meta.get("reference")
+        first = next((planned.id for planned in plan.cases), "")
+        self._reference = reference_of(directory.meta, first)  # common to the cases of a machine
         self._numbers: Counter[str] = Counter()  # next launch number of a case
         self._timed: Counter[str] = Counter()  # good timing launches of a case
         self._extras: dict[str, set[str]] = {  # kind of launch -> cases that had theirs
@@ -215,7 +215,7 @@ class Session:
             measure.rounds,
             measure.seed,
             self._timed,
-            together=measure.together if self._takes_turns else 1,
+            together=measure.together,
             scattering=lambda: self._scattering(cases),
             out_of_time=out_of_time,
         )
@@ -246,7 +246,7 @@ class Session:
     ) -> Iterator[tuple[str, Outcome, Launch]]:
         """Time cases together, with the reference among them; store each launch."""
         members, reference = list(case_ids), None
-        if self._takes_turns and len(cases) > 1:
+        if self._measure.together != 1 and len(cases) > 1:
             reference = self._reference if self._reference in cases else None
         if reference is not None and reference not in members:
             members.insert(0, reference)

@@ -107,6 +107,8 @@ class Together:
         for number, arms in enumerate(blocks):
             block = _Block(self, arms, f"{self.request.name}.{number}")
             yield from block.run()
+            if self.request.first_only:
+                return
             blocks += [(arm,) for arm in block.without_room]
 
     def arm(self, number: int) -> TimeRequest:

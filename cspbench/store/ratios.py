@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean, median
+from typing import Any
 
 from cspbench.core.case import Case
 from cspbench.jobs.layers import LayerTimes
@@ -120,6 +121,19 @@ class _Block:
         if self.again is None or self.again[0] not in self.arms:
             return None
         return self.arms[self.again[0]], self.again[1]
+
+
+def reference_of(meta: Mapping[str, Any], case: str) -> str | None:
+    """The case that the ratio of a case is relative to.
+
+    Args:
+        meta: of the run; of a fleet of several boards each has a reference of its own.
+        case: id of a case.
+    """
+    fleet = meta.get("fleet") or {}
+    board = fleet.get("seats", {}).get(case)
+    of_board: str | None = fleet.get("references", {}).get(board)
+    return of_board or meta.get("reference")
 
 
 class InTurn:

@@ -140,10 +140,14 @@ class _Board(_Part):
 
 
 class _Fleet(_Part):
-    """Boards by name, and by case the name of its board (key ``seats``)."""
+    """Boards by name, and by case the name of its board (key ``seats``).
+
+    ``references`` are the cases that ratios are relative to by board, if there are several boards.
+    """
 
     boards: Annotated[dict[BoardLabel, _Board], AtMost(MAX_BOARDS)] = {}
     seats: dict[str, BoardLabel] = {}
+    references: Annotated[dict[BoardLabel, CaseText], AtMost(MAX_BOARDS)] = {}
 
 
 class Meta(_Part):

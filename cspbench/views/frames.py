@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -25,7 +26,7 @@ from cspbench.jobs.time import TimeResult
 from cspbench.measure.memory import MemoryUse
 from cspbench.store.ceilings import known_ceilings
 from cspbench.store.launch import Launch
-from cspbench.store.ratios import InTurn
+from cspbench.store.ratios import InTurn, reference_of
 from cspbench.store.records import Record, records
 from cspbench.store.rundir import StoredRun, check_analyses, read_run, without_collections
 from cspbench.views.metric_columns import metric_columns, metric_values, other_columns
@@ -84,12 +85,13 @@ class Run:
     """A stored run: ``cases``, ``ratios``, ``launches``, ``samples`` and ``layers`` as frames.
 
     ``reference`` is the id of the case that ratios are relative to; by default the one that the run
-    noted.
+    noted. In the run of several boards it is None by default, because each board has its own.
     """
 
     def __init__(self, stored: StoredRun, reference: str | None = None) -> None:
         self.stored = stored
         self.reference: str | None = reference or stored.meta.get("reference")
+        self._relative_to = reference
 
     @property
     def path(self) -> Path:
@@ -127,9 +129,25 @@ class Run:
 
     @functools.cached_property
     def _ratio_rows(self) -> list[dict[str, Any]]:
-        if self.reference is None:
-            return []
-        return ratio_rows(self.records, self.in_turn.relative_to(self.reference))
+        groups = self._by_reference()
+        rows = []
+        for reference, group in groups.items():
+            launches = (launch for record in group for launch in record.launches)
+            in_turn = self.in_turn if len(groups) == 1 else InTurn(launches)
+            rows += ratio_rows(group, in_turn.relative_to(reference))
+        place = {record.case: number for number, record in enumerate(self.records)}
+        return sorted(rows, key=lambda row: place[row["case"]])
+
+    def _by_reference(self) -> dict[str, list[Record]]:
+        """Records by the case that their ratios are relative to, which is one of their board."""
+        meta = self.stored.meta
+        seats = (meta.get("fleet") or {}).get("seats", {})
+        groups: dict[str, list[Record]] = defaultdict(list)
+        for record in self.records:
+            reference = self._relative_to or reference_of(meta, record.case)
+            if reference is not None and seats.get(reference) == seats.get(record.case):
+                groups[reference].append(record)
+        return groups
 
     @functools.cached_property
     def in_turn(self) -> InTurn:

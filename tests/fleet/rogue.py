@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +17,7 @@ from cspbench.core.case import Case
 from cspbench.core.statuses import Status
 from cspbench.fleet.agent import stay
 from cspbench.fleet.board import Board, Settings
+from cspbench.runner.block_request import BlockRequest
 from cspbench.runner.process import Outcome
 from tests.launches import TIMED
 
@@ -32,9 +33,9 @@ def put(path: str, value: object) -> Callable[[Json], str]:
 
     def way(answer: Json) -> str:
         *above, last = path.split(".")
-        part = answer
+        part: Any = answer
         for name in above:
-            part = part[name]
+            part = part[int(name) if isinstance(part, list) else name]
         part[last] = value
         return json.dumps(answer)
 
@@ -47,7 +48,7 @@ def anything(value: object) -> Callable[[Json], object]:
 
 
 def crashes(answer: Json) -> str:
-    answer["outcome"] |= {"status": "crashed", "reason": ESCAPES, "log": ESCAPES}
+    answer["outcomes"][0] |= {"status": "crashed", "reason": ESCAPES, "log": ESCAPES}
     return json.dumps(answer)
 
 
@@ -58,19 +59,19 @@ def fails(_: Json) -> str:
 WAYS: tuple[Callable[[Json], Any], ...] = (
     anything(""),  # no case has 0 ms
     json.dumps,  # 1: an honest form
-    put("outcome.answer.latencies_ns", [float("nan")] * 50),
-    put("outcome.seconds", -5.0),
-    put("outcome.seconds", float("nan")),
-    put("outcome.status", "victorious"),
-    put("outcome.status", "lost"),
+    put("outcomes.0.answer.latencies_ns", [float("nan")] * 50),
+    put("outcomes.0.seconds", -5.0),
+    put("outcomes.0.seconds", float("nan")),
+    put("outcomes.0.status", "victorious"),
+    put("outcomes.0.status", "lost"),
     put("launch", "another-launch"),
-    put("outcome.notes.board_state.cooled_seconds", float("inf")),
-    put("outcome.notes", {"sensors": {"x": {"window_s": 10**400}}}),
-    put("outcome.notes", {"energy": {"power_w": -1}}),
-    put("outcome.reason", 7),
+    put("outcomes.0.notes.board_state.cooled_seconds", float("inf")),
+    put("outcomes.0.notes", {"sensors": {"x": {"window_s": 10**400}}}),
+    put("outcomes.0.notes", {"energy": {"power_w": -1}}),
+    put("outcomes.0.reason", 7),
     anything({"status": "done"}),
     anything("x" * (65 * 2**20)),
-    anything('{"protocol": 2, "kind": "answer", "status": "missing", "missing": 5}'),
+    anything('{"protocol": 3, "kind": "answer", "status": "missing", "missing": 5}'),
     anything("[" * 10_000),
     crashes,
     fails,
@@ -83,19 +84,20 @@ CLAIMS = {"case": "peleenet@224/opencv-cpu/b1/t1/good", "number": 77, "board": "
 class Inventor:
     """An executor that finds a million frames a second, for a case of another board."""
 
-    def launch(self, request: Any, threads: int, timeout_seconds: float) -> Outcome:
+    def block(self, request: BlockRequest, timeout_seconds: float) -> Iterator[tuple[int, Outcome]]:
         notes = {**CLAIMS, "memory_bound": "cgroup"}
-        return Outcome(Status.OK, answer={**FAST, **CLAIMS}, seconds=0.01, notes=notes)
+        for arm in range(len(request.arms)):
+            yield arm, Outcome(Status.OK, answer={**FAST, **CLAIMS}, seconds=0.01, notes=notes)
 
 
 class Rogue(Board):
-    """A board that answers launches in the ways above."""
+    """A board that answers blocks of one case in the ways above."""
 
     def serve(self, text: str, *arguments: Any, **options: Any) -> Any:
         answer = json.loads(super().serve(text, *arguments, **options))
         if answer["status"] != "done":
             return json.dumps(answer)
-        case = Case.parse(json.loads(text)["job"]["case"])
+        case = Case.parse(json.loads(text)["jobs"][0]["case"])
         return WAYS[int(dict(case.backend.options).get("ms", 1))](answer)
 
 

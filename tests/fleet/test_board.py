@@ -12,6 +12,7 @@ from cspbench.fleet.board import Board, Settings
 from cspbench.fleet.protocol import PROTOCOL, encode
 from cspbench.fleet.state import changed, cool_down
 from cspbench.machine.lock import timing_lock
+from cspbench.runner.block_request import CHECK
 from cspbench.runner.process import Outcome
 from cspbench.suite.suite import check_label
 
@@ -22,7 +23,13 @@ class FakeExecutor:
     """An executor that remembers its jobs and answers the same."""
 
     def __init__(self):
-        self.jobs = []
+        self.jobs, self.blocks = [], []
+
+    def block(self, request, timeout_seconds):
+        self.blocks.append((request, timeout_seconds))
+        ended = range(len(request.arms)) if request.reference is None else [0, CHECK, 1]
+        for arm in ended:
+            yield arm, Outcome(Status.OK, answer={"latencies_ns": [arm + 5]}, seconds=0.5)
 
     def launch(self, request, threads, timeout_seconds):
         self.jobs.append((request, threads, timeout_seconds))
@@ -58,9 +65,22 @@ def ask(board, kind, data=b"", **content):
 def launch(board, items, job="time", queue=60.0, **options):
     artifact, reference = (asdict(item) for item in items)
     request = {"job": job, "case": CASE, "artifact": artifact, "reference": reference}
-    text = encode("launch", {"launch": "s-1", "job": request, "threads": 2, "timeout": 9.0,
+    text = encode("launch", {"launch": "s-1", "jobs": [request], "threads": 2, "timeout": 9.0,
                               "queue": queue})  # fmt: skip
     return json.loads(board.serve(text, **options))
+
+
+def block(board, items, jobs=("time", "time", "time"), reference=0, **options):
+    """Ask for a block of cases that share the files but have different threads."""
+    artifact, reference_file = (asdict(item) for item in items)
+    jobs = [
+        {"job": job, "case": CASE.replace("t1", f"t{number}"), "artifact": artifact,
+         "reference": reference_file}
+        for number, job in enumerate(jobs, start=1)
+    ]  # fmt: skip
+    content = {"launch": "s-1", "jobs": jobs, "name": "4.0", "reference": reference, "seed": "7/3",
+               "skip": 14, "timeout": 9.0, "queue": 60.0}  # fmt: skip
+    return json.loads(board.serve(encode("block", content), **options))
 
 
 def put(board, items):
@@ -91,12 +111,64 @@ def test_a_launch_says_what_it_lacks_and_works_once_it_has_it(board, executor, i
     answer = launch(board, items, began=began.append)
     assert began == ["s-1"]
     assert (answer["status"], answer["launch"], answer["late"]) == ("done", "s-1", [])
-    outcome = answer["outcome"]
-    assert (outcome["status"], outcome["seconds"]) == ("ok", 1.5)
+    [outcome] = answer["outcomes"]
+    assert (outcome["arm"], outcome["status"], outcome["seconds"]) == (0, "ok", 1.5)
     assert outcome["notes"]["board_state"]["cooled_seconds"] == 0.0
     [(job, threads, timeout)] = executor.jobs
     assert (threads, timeout) == (2, 9.0)
     assert job.artifact.suffix == ".pt2"  # a path of the board
+
+
+def test_a_block_has_the_board_to_itself_and_an_outcome_for_each_arm(board, executor, items):
+    """Of three cases one finds no room beside the others: the controller asks for it again."""
+    answer = block(board, items)
+    assert answer["status"] == "missing"
+    assert set(answer["missing"]) == {item.digest for item in items}
+    put(board, items)
+    began = []
+    answer = block(board, items, began=began.append)
+    assert began == ["s-1"]
+    assert (answer["status"], answer["launch"]) == ("done", "s-1")
+    assert [outcome["arm"] for outcome in answer["outcomes"]] == [0, CHECK, 1]
+    for outcome in answer["outcomes"]:
+        assert outcome["answer"] == {"latencies_ns": [outcome["arm"] + 5]}
+        assert outcome["notes"]["board_state"]["cooled_seconds"] == 0.0
+    [(request, timeout)] = executor.blocks
+    assert (request.name, request.reference, request.seed, request.skip) == ("4.0", 0, "7/3", 14)
+    assert [arm.case.threads for arm in request.arms] == [1, 2, 3]
+    assert all(arm.artifact.is_file() for arm in request.arms)  # paths of the board
+    assert request.first_only
+    assert (timeout, executor.jobs) == (9.0, [])
+
+
+@pytest.mark.parametrize("job", ["memory", "prepare", "load"])
+def test_only_cases_that_are_timed_take_turns(board, executor, items, job):
+    put(board, items)
+    answer = block(board, items, ("time", job))
+    assert answer["status"] == "refused"
+    assert "take turns" in answer["reason"] or "cannot run the job" in answer["reason"]
+    assert executor.blocks == []
+
+
+@pytest.mark.parametrize("value", [float("nan"), {"fact": object}])
+def test_an_arm_whose_answer_is_no_json_costs_no_other_arm(board, executor, items, value):
+    """A backend may answer anything. Of a launch that failed no answer is sent."""
+    bad = Outcome(Status.FAILED, "the worker's answer is malformed", {"backend": value})
+    good = Outcome(Status.OK, answer={"latencies_ns": [5]})
+    executor.block = lambda request, timeout: iter([(0, bad), (1, good)])
+    put(board, items)
+    answer = block(board, items, reference=None)
+    assert [(one["status"], one["answer"]) for one in answer["outcomes"]] == [
+        ("failed", {}), ("ok", {"latencies_ns": [5]}),
+    ]  # fmt: skip
+
+
+def test_results_that_no_answer_can_hold_are_refused_with_the_remedy(board, items, monkeypatch):
+    monkeypatch.setattr("cspbench.fleet.board.MAX_BYTES", 100)
+    put(board, items)
+    answer = block(board, items)
+    assert answer["status"] == "refused"
+    assert "measure fewer cases in turns (measure.together)" in answer["reason"]
 
 
 def test_a_launch_that_had_to_wait_too_long_is_not_begun(board, executor, items):
@@ -144,9 +216,11 @@ def test_an_answer_that_had_no_way_back_is_told_with_the_next_one(board, items):
         (encode("format", {}), "cannot answer requests of kind 'format'"),
         (encode("launch", {}), "the request is malformed"),
         (
-            encode("launch", {"launch": "x", "job": {"job": "prepare"}}),
+            encode("launch", {"launch": "x", "jobs": [{"job": "prepare"}]}),
             "a board cannot run the job 'prepare'",
         ),
+        (encode("block", {"launch": "x"}), "the request is malformed"),
+        (encode("block", {"launch": "x", "jobs": [{"job": "time"}]}), "the request is malformed"),
         (json.dumps({"protocol": 99, "kind": "launch"}), "the controller speaks protocol 99"),
         ("__import__('os')", "sent no message"),
     ],
@@ -162,7 +236,15 @@ def test_a_change_of_power_mode_during_a_launch_is_flagged(board, items, monkeyp
     states = iter([{"governor": "performance"}, {"governor": "powersave"}])
     monkeypatch.setattr("cspbench.fleet.board.state", lambda: next(states))
     put(board, items)
-    assert launch(board, items)["outcome"]["flags"] == ["board_changed"]
+    assert launch(board, items)["outcomes"][0]["flags"] == ["board_changed"]
+
+
+def test_a_change_during_a_block_flags_all_its_launches(board, items, monkeypatch):
+    states = iter([{"governor": "performance"}, {"governor": "powersave"}])
+    monkeypatch.setattr("cspbench.fleet.board.state", lambda: next(states))
+    put(board, items)
+    flags = [outcome["flags"] for outcome in block(board, items)["outcomes"]]
+    assert flags == [["board_changed"]] * 3
 
 
 def test_cooling_down_is_bounded():

@@ -11,6 +11,8 @@ from cspbench.errors import InputError
 from cspbench.fleet.controller import new_fleet_run, resumable_fleet
 from cspbench.fleet.devices import BoardInfo, plan_fleet, read_board
 from cspbench.fleet.protocol import PROTOCOL, ProtocolError, encode
+from cspbench.store.ratios import reference_of
+from cspbench.store.rundir import read_run
 from cspbench.suite.load import load_suite
 from cspbench.suite.suite import Measure, Suite
 
@@ -54,6 +56,42 @@ def test_a_case_goes_where_its_backend_is():
     [case] = alone.plan.cases
     assert (case.status.value, case.reason) == ("unavailable", "a1: no OpenCV")
     assert alone.placements == {}
+
+
+@pytest.mark.parametrize(
+    ("named", "of_a2"),
+    [
+        (None, "peleenet@64/opencv-cpu/b1/t1/a2"),  # the first of the board
+        ("csppeleenet@64/opencv-cpu/b1/t1", "csppeleenet@64/opencv-cpu/b1/t1/a2"),
+    ],
+)
+def test_each_board_has_a_reference_of_its_own(named, of_a2, tmp_path):
+    """The suite names a case without a board; each board has its own of it."""
+    cases = replace(suite("peleenet", "csppeleenet", devices=("each",)), reference=named)
+    fleet = plan_fleet(cases, [board("a1"), board("a2")])
+    meta = new_fleet_run(fleet, tmp_path).meta
+    assert meta["reference"] is None  # no case stands for all boards
+    assert meta["fleet"]["references"] == {"a1": of_a2.replace("a2", "a1"), "a2": of_a2}
+    stored = read_run(new_fleet_run(fleet, tmp_path).path).meta
+    for case, placed in fleet.placements.items():
+        assert reference_of(stored, case) == meta["fleet"]["references"][placed]
+
+
+def test_a_board_that_lacks_the_reference_takes_the_first_of_its_cases(tmp_path):
+    """Boards of a label share its cases out, so one of them has the suite's reference."""
+    cases = replace(suite("peleenet", "csppeleenet", devices=("a",)),
+                    reference="csppeleenet@64/opencv-cpu/b1/t1")  # fmt: skip
+    fleet = plan_fleet(cases, [board("a1", "a"), board("a2", "a")])
+    assert new_fleet_run(fleet, tmp_path).meta["fleet"]["references"] == {
+        "a1": "peleenet@64/opencv-cpu/b1/t1/a", "a2": "csppeleenet@64/opencv-cpu/b1/t1/a",
+    }  # fmt: skip
+
+
+def test_the_only_board_has_the_reference_of_the_run(tmp_path):
+    fleet = plan_fleet(suite("peleenet", devices=("a",)), [board("a1", "a")])
+    meta = new_fleet_run(fleet, tmp_path).meta
+    assert meta["reference"] == "peleenet@64/opencv-cpu/b1/t1/a"
+    assert "references" not in meta["fleet"]
 
 
 @pytest.mark.parametrize("pattern", ["peleenet@64/opencv-cpu/b1/t1", "peleenet*/a", "pel*"])

@@ -14,9 +14,11 @@ from cspbench.fleet.answers import Answer, read_answer
 from cspbench.fleet.board import Board, Settings
 from cspbench.fleet.client import FleetClient, LostRequestError, PendingRequest, read_workers
 from cspbench.fleet.devices import BoardInfo
-from cspbench.fleet.executor import BoardExecutor, Files, Stopped, launch_bound
+from cspbench.fleet.executor import BoardExecutor, Files, Stopped
 from cspbench.fleet.protocol import PROTOCOL, encode
+from cspbench.fleet.work import in_turns, single
 from cspbench.jobs.time import TimeRequest
+from cspbench.runner.block_request import CHECK, BlockRequest
 
 CASE = "yolov3-tiny-prn@96/fake/b1/t1/a"
 MACHINE = {"cpu": "A", "gpu": "NVIDIA GeForce RTX 3090", "gpu_uuid": "1"}
@@ -55,11 +57,21 @@ class FakeClient:
         self.late += launches
 
 
-def done(message, late=()):
-    outcome = {"status": "ok", "reason": "", "answer": {"load_ns": 5}, "log": "", "seconds": 2.0,
-               "flags": ["throttled"], "final": False,
-               "notes": {"memory_bound": "cgroup", "board": "b9"}}  # fmt: skip
-    return {"status": "done", "launch": message["launch"], "late": late, "outcome": outcome}
+def report(arm=0, **changes):
+    """What a board says of a launch; the answer is another one for each arm."""
+    return {"arm": arm, "status": "ok", "reason": "", "answer": {"load_ns": 5 + arm}, "log": "",
+            "seconds": 2.0, "flags": ["throttled"], "final": False,
+            "notes": {"memory_bound": "cgroup", "board": "b9"}} | changes  # fmt: skip
+
+
+def done(message, late=(), arms=(0,), **changes):
+    outcomes = [report(arm, **changes) for arm in arms]
+    return {"status": "done", "launch": message["launch"], "late": late, "outcomes": outcomes}
+
+
+def with_arms(*arms, **changes):
+    """An answer to a block that brings outcomes of these arms."""
+    return lambda message: done(message, arms=arms, **changes)
 
 
 @pytest.fixture
@@ -69,6 +81,15 @@ def job(tmp_path):
     return TimeRequest(
         Case.parse(CASE), tmp_path / "m.pt2", tmp_path / "m.npz", warmup_seconds=2, max_seconds=6
     )
+
+
+@pytest.fixture
+def block(job):
+    """Four cases, of which the second is the reference; the last one has a label of its own."""
+    labels = ("t1/a", "t2/a", "t3/a", "t4/big")
+    cases = [Case.parse(CASE.replace("t1/a", label)) for label in labels]
+    arms = tuple(replace(job, case=case) for case in cases)
+    return BlockRequest("4", arms, reference=1, seed="7/4", skip=14)
 
 
 def executor(client, seconds=0.0, stop=None):
@@ -85,13 +106,13 @@ def test_a_job_names_content_not_paths(job):
     assert outcome.notes == {"memory_bound": "cgroup", "board": "a1", "launch": "s-0"}
     [(board, message, _)] = client.asked
     assert (board, message["threads"], message["timeout"]) == ("a1", 3, 9.0)
-    assert message["job"]["artifact"]["suffix"] == "pt2"
+    assert message["jobs"][0]["artifact"]["suffix"] == "pt2"
     assert "m.pt2" not in json.dumps(message)
 
 
 def test_what_a_board_lacks_is_sent_and_the_launch_asked_for_again(job):
     def lacks(message):
-        missing = [message["job"]["reference"]["digest"]]
+        missing = [message["jobs"][0]["reference"]["digest"]]
         return {"status": "missing", "launch": message["launch"], "missing": missing}
 
     client = FakeClient(lacks, done)
@@ -118,6 +139,146 @@ def test_an_answer_without_an_outcome_gives_its_reason(job, answer, status, reas
     outcome = executor(FakeClient(answer)).launch(job, 1, 9.0)
     assert (outcome.status, outcome.reason) == (status, reason)
     assert outcome.notes["board"] == "a1"
+
+
+# Blocks
+
+
+def ended(client, block, **options):
+    """The arms in the order in which their outcomes came, and the outcomes."""
+    outcomes = list(executor(client, **options).block(block, 9.0))
+    return [number for number, _ in outcomes], [outcome for _, outcome in outcomes]
+
+
+def sent(client):
+    """Threads of the cases of each request, and which of them was the reference."""
+    messages = [message for _, message, _ in client.asked if message["kind"] == "block"]
+    return [
+        ([Case.parse(job["case"]).threads for job in message["jobs"]], message["reference"])
+        for message in messages
+    ]
+
+
+def test_a_block_is_one_request_with_an_outcome_for_each_arm(block):
+    turns = {"block": "0.0", "counts": [1]}
+    client = FakeClient(with_arms(3, 1, CHECK, 0, 2, answer={"turns": turns}))
+    arms, outcomes = ended(client, block)
+    assert arms == [3, 1, CHECK, 0, 2]
+    assert sent(client) == [([1, 2, 3, 4], 1)]
+    [(board, message, _)] = client.asked
+    assert (board, message["seed"], message["skip"], message["timeout"]) == ("a1", "7/4", 14, 9.0)
+    # Launches of one name are compared with each other: the controller names the block.
+    assert (
+        {outcome.answer["turns"]["block"] for outcome in outcomes} == {"4.0"} == {message["name"]}
+    )
+    assert [outcome.notes["launch"] for outcome in outcomes] == [
+        "s-0.3", "s-0.1", "s-0.check", "s-0.0", "s-0.2",
+    ]  # fmt: skip
+    assert {outcome.notes["board"] for outcome in outcomes} == {"a1"}
+
+
+def test_a_file_of_several_cases_is_sent_once(block):
+    def lacks(message):
+        missing = [job[name]["digest"] for job in message["jobs"] for name in ("artifact",)]
+        return {"status": "missing", "launch": message["launch"], "missing": missing}
+
+    client = FakeClient(lacks, with_arms(0, 1, 2, 3, CHECK))
+    assert sorted(ended(client, block)[0]) == [CHECK, 0, 1, 2, 3]
+    assert [message["kind"] for _, message, _ in client.asked] == ["block", "put", "block"]
+
+
+def test_what_did_not_fit_is_asked_for_again_beside_the_reference(block):
+    client = FakeClient(with_arms(0, 1, CHECK), with_arms(0, 2, CHECK), with_arms(0, 1, CHECK))
+    arms, _ = ended(client, block)
+    assert arms == [0, 1, CHECK, 2, 1, CHECK, 3, 1, CHECK]
+    assert sent(client) == [([1, 2, 3, 4], 1), ([3, 4, 2], 2), ([4, 2], 1)]
+    assert [message["name"] for _, message, _ in client.asked] == ["4.0", "4.1", "4.2"]
+
+
+@pytest.mark.parametrize(
+    ("answers", "alone"),
+    [
+        ([with_arms()], [1, 2, 3, 4]),
+        ([with_arms(1)], [1, 3, 4]),  # no room for the reference's second arm
+        ([with_arms(1, CHECK), with_arms(3, CHECK)], [1, 3, 4]),  # no room beside both
+    ],
+)
+def test_what_finds_no_room_beside_the_reference_is_measured_alone(block, answers, alone):
+    client = FakeClient(*answers, *[done] * len(alone))
+    arms, _ = ended(client, block)
+    assert set(arms) - {CHECK} == {0, 1, 2, 3}
+    assert sent(client)[len(answers) :] == [([threads], None) for threads in alone]
+
+
+def test_a_block_that_is_lost_costs_only_what_was_under_way(block):
+    client = FakeClient(with_arms(0, 1, CHECK), LostRequestError("gone"))
+    arms, outcomes = ended(client, block)
+    assert arms == [0, 1, CHECK, 2, 3, 1]
+    assert [outcome.status for outcome in outcomes] == [Status.OK] * 3 + [Status.LOST] * 3
+    assert {outcome.reason for outcome in outcomes[3:]} == {"board a1: gone"}
+    ids = [outcome.notes["launch"] for outcome in outcomes]
+    assert len(set(ids)) == len(ids)
+
+
+def test_a_lost_board_gives_each_case_to_a_board_of_its_label(block):
+    """The case of another label is measured by no board, and the others keep their reference."""
+    client = FakeClient(with_arms(0, 1, 2, CHECK), boards=(TWIN,))
+    arms, outcomes = ended(client, block)
+    assert arms == [0, 1, 2, CHECK, 3]
+    assert [board for board, _, _ in client.asked] == ["a2"]
+    assert sent(client) == [([1, 2, 3], 1)]
+    assert (outcomes[-1].status, outcomes[-1].final) == (Status.LOST, True)
+
+
+def test_a_case_whose_file_is_gone_costs_no_other_case(block, tmp_path):
+    gone = replace(block.arms[2], artifact=tmp_path / "gone.pt2")
+    block = replace(block, arms=(*block.arms[:2], gone, block.arms[3]))
+    arms, outcomes = ended(FakeClient(with_arms(0, 1, 2, CHECK)), block)
+    assert arms == [2, 0, 1, 3, CHECK]
+    assert [outcome.status for outcome in outcomes] == [Status.FAILED] + [Status.OK] * 4
+    assert "gone.pt2" in outcomes[0].reason
+
+
+@pytest.mark.parametrize(
+    ("arms", "reason"),
+    [
+        ((0, 0), "board a1: it answered for launches that it was not asked for"),
+        ((0, 4), "board a1: it answered for launches that it was not asked for"),
+        ((0, -2), "board a1: its answer is malformed: outcomes.1.arm: "),
+        (range(20_000), "board a1: its answer is malformed: outcomes: "),
+    ],
+)
+def test_outcomes_that_were_not_asked_for_cost_the_block(block, arms, reason):
+    _, outcomes = ended(FakeClient(with_arms(*arms)), block)
+    assert [outcome.status for outcome in outcomes] == [Status.FAILED] * 4
+    assert all(outcome.reason.startswith(reason) for outcome in outcomes)
+
+
+def test_without_a_reference_no_arm_is_its_second(block):
+    _, outcomes = ended(FakeClient(with_arms(0, 1, 2, 3, CHECK)), replace(block, reference=None))
+    assert [outcome.status for outcome in outcomes] == [Status.FAILED] * 4
+
+
+def test_a_launch_that_took_no_turns_brings_none(job):
+    """Else a board could put a single launch into a block, and a ratio with it."""
+    client = FakeClient(with_arms(0, answer={"load_ns": 5, "turns": {"block": "0.0"}}))
+    assert executor(client).launch(job, 1, 9.0).answer == {"load_ns": 5}
+
+
+def test_a_run_that_ends_asks_for_no_further_block(block):
+    stop = threading.Event()
+
+    def ends(message):
+        stop.set()
+        return done(message)
+
+    client = FakeClient(ends)
+    with pytest.raises(Stopped):
+        list(executor(client, stop=stop).block(block, 9.0))
+    assert len(client.asked) == 1
+
+
+# Lost and late
 
 
 def test_a_late_answer_is_reported_and_not_counted(job):
@@ -222,7 +383,12 @@ def test_a_run_that_ends_launches_no_more(job):
 def test_a_launch_is_bounded_by_its_phases(job):
     # 6 phases of 10 s, 2 s of warm-up and 6 s of sampling on top of theirs, 120 s to cool down,
     # and 60 s for the rest.
-    assert launch_bound(job.to_json(), 10.0) == 60 + 8 + 120 + 60
+    assert single(job, 1).seconds(10.0) == 60 + 8 + 120 + 60
+
+
+def test_a_block_is_bounded_by_its_arms(block):
+    # 4 cases and the reference's second arm; the board cools down once.
+    assert in_turns(block).seconds(10.0) == 5 * (60 + 8 + 60) + 120
 
 
 def worker(announcement, **facts):

@@ -23,6 +23,8 @@ CASES = {
     for ms in ("[ms=20]", "[ms=30]")
     for board in ("a", "b")
 }
+#: Of the board b1, the only one with two cases.
+REFERENCE = "yolov3-tiny-prn@96/fake[ms=20]/b1/t1/b"
 #: Launches of about a second, so that something is always under way.
 LONG = SUITE.replace("[1, 2]", "[20, 30]").replace("max_seconds: 0.05", "max_seconds: 1")
 
@@ -68,14 +70,17 @@ def assert_undisturbed(run):
     """The rows of a run to which nothing happened: all of them, none twice."""
     assert set(run.cases["id"]) == CASES
     assert list(run.cases["status"]) == ["ok"] * 4
-    assert list(run.cases["launches"]) == [ROUNDS] * 4
+    assert (run.cases["launches"] >= ROUNDS).all()
     assert check(run.path).problems == ()
     ids = [launch.launch for launch in run.stored.launches if launch.launch]
     assert len(ids) == len(set(ids))
     good = run.launches[(run.launches["job"] == "time") & (run.launches["status"] == "ok")]
     disturbed = good["flags"].map(lambda flags: "contended" in flags)
-    # Nothing that finished was repeated, but for what the load of this machine disturbed.
-    assert (~disturbed).groupby(good["case"]).sum().max() <= ROUNDS
+    # Nothing that finished was repeated, but for what the load of this machine disturbed. The
+    # reference is measured again beside whatever is.
+    quiet = (~disturbed).groupby(good["case"]).sum()
+    assert quiet.drop(REFERENCE).max() <= ROUNDS
+    assert quiet[REFERENCE] <= ROUNDS + 2
 
 
 def test_an_agent_is_killed_for_good_and_its_case_moves_within_the_label(fleet, connect):
@@ -96,6 +101,27 @@ def test_an_agent_is_killed_for_good_and_its_case_moves_within_the_label(fleet, 
     flagged = {record.case: "moved" in record.flags for record in run.records}
     counted = {record.case: {one.board for one in record.good} for record in run.records}
     assert flagged == {name: len(boards) > 1 for name, boards in counted.items()}
+
+
+def test_a_board_that_dies_in_a_block_loses_that_block_only(fleet, connect):
+    """b1 measures two cases in turns: what was complete stays, and b1 returns for the rest."""
+    controller = control(fleet, connect)
+    eventually(lambda: len(launches(fleet, "b1")) >= 3)
+    time.sleep(0.5)  # in the second block
+    fleet.kill("b1")
+    kept = [launch for launch in launches(fleet, "b1") if launch.good]
+    eventually(lambda: [one for one in launches(fleet, "b1") if one.status is Status.LOST])
+    fleet.agent("b1", "--label", "b")
+    run = finish(fleet, controller)
+    assert_undisturbed(run)
+    assert [one for one in run.stored.launches if one in kept] == kept
+    lost = run.launches[run.launches["status"] == "lost"]
+    assert sorted(lost["case"]) == sorted(case for case in CASES if case.endswith("/b"))
+    # Both cases are measured again in one block, with the reference twice.
+    after = [one for one in run.stored.launches if one.board == "b1" and one not in kept]
+    after = [one for one in after if one.good][:3]
+    assert len({one.result.turns.block for one in after}) == 1
+    assert sorted(one.job for one in after) == ["check", "time", "time"]
 
 
 def test_scheduler_and_controller_are_killed_and_resumed(fleet, connect):

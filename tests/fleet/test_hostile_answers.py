@@ -49,6 +49,7 @@ BAD = (
     [], {}, [NAN], [None], {"a": [{}]}, {"\x1b[2J": "\x1b[2J"}, {"case": "peleenet@64"}, DEEP,
 )  # fmt: skip
 REPORTED = {
+    "arm": 0,
     "status": "ok",
     "reason": "",
     "answer": {
@@ -73,7 +74,7 @@ REPORTED = {
                         "after": {"temperature_c": 51.0}, "cooled_seconds": 0.0},
     },
 }  # fmt: skip
-DONE = {"status": "done", "launch": "s-0", "late": ["s-9"], "outcome": REPORTED}
+DONE = {"status": "done", "launch": "s-0", "late": ["s-9"], "outcomes": [REPORTED]}
 
 
 def places(value, path=()):
@@ -98,15 +99,15 @@ def changed(value, path, new):
 
 def text_of(message):
     """JSON as a rogue may send it: with NaN and infinity."""
-    return json.dumps({"protocol": 2, "kind": "answer", **message})
+    return json.dumps({"protocol": 3, "kind": "answer", **message})
 
 
 CHANGES = [
     (path, new) for path in places(DONE) if path for new in BAD
 ]  # a launch's answer in each place with each value
 RAW = [
-    None, 5, b"{}", "", "{", "[]", "null", "1e999", "[" * 100_000, '{"protocol": 2}',
-    '{"protocol": 2, "kind": "answer"}', text_of({"status": "ok"}), text_of({"status": ["done"]}),
+    None, 5, b"{}", "", "{", "[]", "null", "1e999", "[" * 100_000, '{"protocol": 3}',
+    '{"protocol": 3, "kind": "answer"}', text_of({"status": "ok"}), text_of({"status": ["done"]}),
     text_of({"status": "missing", "missing": 7}), text_of({"status": "missing", "missing": ["x"]}),
     text_of({"status": "refused", "reason": ["no"]}), text_of({"status": "refused"}),
     json.dumps({"protocol": True, "kind": "answer", **DONE}), '{"protocol": 1e999, "kind": "x"}',
@@ -136,7 +137,7 @@ class RogueClient:
         message = json.loads(request)
         if message["kind"] == "put":
             return read_answer(text_of({"status": "ok"}), board.name)
-        case = Case.parse(message["job"].get("case", "yolov3-tiny-prn@96/fake/b1/t1"))
+        case = Case.parse(message["jobs"][0].get("case", "yolov3-tiny-prn@96/fake/b1/t1"))
         text = self._answers[dict(case.backend.options).get("ms", 1)]
         return read_answer(text(message["launch"]) if callable(text) else text, board.name)
 
@@ -171,7 +172,7 @@ def measured(home, answers, folder):
         Case.parse(f"yolov3-tiny-prn@96/fake{f'[ms={n}]' if n > 1 else ''}/b1/t1")
         for n in range(1, len(texts) + 1)
     )
-    measure = Measure(rounds=1, warmup_seconds=0, max_seconds=0, memory=False)
+    measure = Measure(rounds=1, together=1, warmup_seconds=0, max_seconds=0, memory=False)
     plan = plan_suite(Suite("rogue", cases, measure))
     directory = new_run(plan, folder)
     client = RogueClient(home, dict(enumerate(texts, start=1)))
@@ -200,7 +201,7 @@ def test_a_bad_answer_costs_its_launch_and_the_run_is_read(home, tmp_path):
             if launch.status is Status.FAILED and change not in CHANGES:
                 assert launch.reason.startswith("board a1: "), what
         if record.status is not Status.OK:
-            assert record.reason or change[0] == ("outcome", "status"), what
+            assert record.reason or change[0] == ("outcomes", 0, "status"), what
             assert len(record.reason) <= 2100, what
     kept = [record for record in others if record.status is Status.OK]
     assert len(case_table(run)) == len(run.records)
@@ -227,7 +228,7 @@ def test_bad_ceilings_are_none_or_the_run_is_read(home, path, tmp_path):
     assert JOBS.get("ceilings").read(CEILINGS)
     for number, new in enumerate(BAD):
         reported = {**REPORTED, "answer": changed(CEILINGS, path, new), "notes": {}}
-        answers = {1: answering((("outcome",), reported))}
+        answers = {1: answering((("outcomes",), [reported]))}
         executor = BoardExecutor(RogueClient(home, answers), home, NoFiles(), threading.Event())
         found = executor.launch(CeilingsRequest("cpu", 1), 1, 9.0).checked("ceilings")
         if found is None:
@@ -258,8 +259,7 @@ JSON = st.recursive(
 def test_any_value_is_an_answer_or_is_refused(path, new):
     answer, sentence = read(text_of(changed(DONE, path, new)))
     assert sentence.isprintable()
-    if answer and answer.outcome:
-        reported = answer.outcome
+    for reported in answer.outcomes if answer else ():
         assert 0 <= reported.seconds <= 10**18
         json.dumps([reported.answer, reported.notes], allow_nan=False)
 

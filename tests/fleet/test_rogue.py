@@ -30,7 +30,7 @@ def measured(exported, tmp_path_factory):
     """A run of an honest board and a rogue one, and what was printed."""
     folder = tmp_path_factory.mktemp("rogues")
     every = ", ".join(map(str, range(1, len(WAYS))))
-    text = SUITE.replace("[1, 2]", f"[{every}]").replace("rounds: 3", "rounds: 1")
+    text = SUITE.replace("[1, 2]", f"[{every}]").replace("rounds: 3", "rounds: 1, together: 1")
     (folder / "tiny.yaml").write_text(text + "devices: [good, evil]\n")
     with machines(folder, environment={"PYTHONPATH": _path()}) as fleet:
         fleet.scheduler()

@@ -29,8 +29,8 @@ from cspbench.views.frames import load
 from tests.launches import MS, TIMED
 
 MEASURE = Measure(
-    rounds=3, warmup_seconds=0.5, target_ci=0.05, max_seconds=0.25, timeout_seconds=42.0,
-    memory=False, seed=7,
+    rounds=3, together=1, warmup_seconds=0.5, target_ci=0.05, max_seconds=0.25,
+    timeout_seconds=42.0, memory=False, seed=7,
 )  # fmt: skip
 
 
@@ -99,8 +99,6 @@ class FakeExecutor:
         prepares: model id -> outcome of its preparation; good by default.
         directory: if given, every launch before must be on disk when the next one starts.
     """
-
-    takes_turns = False
 
     def __init__(self, launches=None, prepares=None, directory=None):
         self._launches = {id_of(text): list(found) for text, found in (launches or {}).items()}
@@ -556,7 +554,7 @@ def test_run_json_says_what_was_planned_where(tmp_path):
     assert (meta["format"], meta["run"], meta["schedule"]) == (
         FORMAT,
         done.path.name,
-        "interleaved",
+        "rounds",
     )
     assert meta["suite"]["name"] == "tiny"
     assert meta["suite"]["measure"] == {**vars(MEASURE), "extras": []}
@@ -620,8 +618,6 @@ def test_a_fact_of_a_backend_that_json_cannot_hold_costs_its_launch(tmp_path, fa
 class InTurnExecutor(SlowExecutor):
     """All cases of a block end together, 40 s after it began."""
 
-    takes_turns = True
-
     def block(self, request, timeout_seconds):
         now = self.now
         ended = list(one_at_a_time(self, request, timeout_seconds))
@@ -634,7 +630,9 @@ def test_the_launches_of_a_block_share_its_time_in_the_budget(tmp_path):
 
     A block's first launch alone would look like 40 s, and 8 such launches for memory like 320 s.
     """
-    measure = replace(MEASURE, rounds=5, budget_seconds=300.0, memory=True, target_ratio=0.9)
+    measure = replace(
+        MEASURE, rounds=5, together=None, budget_seconds=300.0, memory=True, target_ratio=0.9
+    )
     cases = suite(*(f"{name}/cpu" for name in "abcdefgh"), measure=measure)
     plan = plan_suite(cases)
     directory = new_run(plan, tmp_path / "results")

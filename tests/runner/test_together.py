@@ -3,6 +3,7 @@
 import itertools
 import os
 import signal
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -137,6 +138,10 @@ def test_a_machine_without_room_for_more_measures_the_rest_alone(request_of, mon
     assert [number for number, _ in outcomes] == [0, CHECK, 1, 2]
     blocks = [outcome.checked("time").turns.block for _, outcome in outcomes]
     assert blocks == ["7.0", "7.0", "7.0", "7.1"]
+
+    # A board of a fleet ends here: its controller asks for the rest again.
+    request = replace(request_of(count=3), first_only=True)
+    assert [number for number, _ in measured(request)] == [0, CHECK, 1]
 
 
 def test_ctrl_c_keeps_the_rounds_that_were_complete(request_of, monkeypatch):

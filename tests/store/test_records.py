@@ -48,6 +48,15 @@ def ok(count, **changes):
             "failed", "NaN", id="two bad ends: the last one tells",
         ),
         pytest.param(
+            [*ok(2), launch(2, status="crashed", job="check")],
+            "interrupted", "the run ended after 2 of 3 launches",
+            id="the second arm of the reference crashed: nothing of its case is missing",
+        ),
+        pytest.param(
+            [*ok(3), launch(3, status="crashed", job="check")], "ok", "",
+            id="and nothing was repeated",
+        ),
+        pytest.param(
             [*ok(2), launch(2, status="oom"), launch(3, status="oom", reason="again")],
             "oom", "again", id="given up with good launches before",
         ),
