@@ -47,9 +47,11 @@ def listeners(fleet):
 
 def listening(process):
     """(address, port) of the sockets on which one process listens."""
+    # Its name before psutil 6.
+    connections = getattr(process, "net_connections", None) or process.connections
     return {
         connection.laddr[:2]
-        for connection in process.net_connections("inet")
+        for connection in connections("inet")
         if connection.status == psutil.CONN_LISTEN
     }
 
