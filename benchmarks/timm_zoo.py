@@ -49,7 +49,8 @@ def built(name: str, size: int) -> Any:
 
 def counted(row: dict[str, str]) -> dict[str, Any]:
     """What an analysis says of one pair, and whether that is right."""
-    from cspbench import InputError, analyze
+    from cspbench import analyze
+    from cspbench.errors import InputError
 
     size = int(row["size"])
     result: dict[str, Any] = {"model": row["model"], "size": size}
@@ -77,7 +78,7 @@ def main() -> None:
     asked = [row for row in rows() if not families or family(row["model"]) in families]
     with path.open("a", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, FIELDS)
-        if not known:
+        if not file.tell():
             writer.writeheader()
         for row in asked:
             key = row["model"], row["size"]

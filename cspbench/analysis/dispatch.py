@@ -40,7 +40,17 @@ def fallback(tracer: Tracer, func: Any, args: tuple[Any, ...], kwargs: dict[str,
     elif not tensors and getattr(func, "__name__", "") in _FACTORIES:
         kwargs = {**kwargs, "device": "meta"}
     with _Recording(tracer):
-        return func(*args, **kwargs)
+        result = func(*args, **kwargs)
+    if not tensors or getattr(func, "__name__", "") == "new_tensor":
+        _adopt_constants(tracer, result)
+    return result
+
+
+def _adopt_constants(tracer: Tracer, result: Any) -> None:
+    """Follow what was made of plain numbers, which may come without a call that a mode sees."""
+    for leaf in tree_flatten(result)[0]:
+        if _is_tensor(leaf) and leaf.is_meta and getattr(leaf, "_cspbench_value", None) is None:
+            tracer.adopt(leaf, Weight(tuple(leaf.shape), leaf.element_size(), "constant"))
 
 
 class _Recording(TorchDispatchMode):

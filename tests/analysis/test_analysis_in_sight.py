@@ -75,6 +75,7 @@ def test_a_rule_that_is_wrong_is_told(monkeypatch):
         tracer.recorder.record("linear", (tracer.value(args[0]),), (result,))
         return out
 
+    monkeypatch.setattr(trace, "_COMPARED", set())
     monkeypatch.setitem(trace.RULES, F.linear, wrong)
     assert trace.RULES is RULES
     with pytest.raises(InputError, match=r"linear gives .*by our rule"):
@@ -235,6 +236,22 @@ def test_a_plain_tensor_of_the_module_is_a_constant(device):
     assert analysis.coverage == 100.0
     assert analysis.macs == 3 * 36 * 9
     assert analysis.layers[0].live_bytes == 4 * (3 * 64 + 3 * 36)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda x: torch.as_tensor([0.5, 0.2, 0.1], device=x.device)[:, None, None],
+        lambda x: torch.tensor(0.5, device=x.device),
+        lambda x: x.new_tensor([0.5])[:, None],
+        lambda x: torch.full((1,), 0.5, device=x.device),
+    ],
+    ids=["as_tensor", "tensor", "new_tensor", "full"],
+)
+def test_what_is_made_of_plain_numbers_is_a_constant(make):
+    analysis = analyze(Call(lambda m, x: x * make(x)), (1, 3, 8, 8), cache=False)
+    assert analysis.unsupported == {}
+    assert analysis.layers[-1].input_shapes == ((1, 3, 8, 8),)
 
 
 class Detector(nn.Module):
