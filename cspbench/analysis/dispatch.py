@@ -12,19 +12,20 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
 
+from cspbench.analysis import autocast
+from cspbench.analysis.calls import check_types, check_writable, record_call
 from cspbench.analysis.errors import DataDependentError, NoMetaKernelError
 from cspbench.analysis.ops import MAC_KINDS, OPS, UNSUPPORTED, kind_of
-from cspbench.analysis.recorder import Value, Weight
+from cspbench.analysis.recorder import Weight
 from cspbench.analysis.tracer import Tracer
 
 #: Fused kernels that ATen chooses for attention, by prefix.
 _ATTENTION = ("_scaled_dot_product", "_efficient_attention", "_flash_attention")
 #: Factories whose values no operator can need: their memory is not allocated.
 _FACTORIES = frozenset({"zeros", "ones", "empty", "full", "rand", "randn"})
-#: Products whose first two operands are the factors, and those that add the first one.
-_ADDING = ("addmm", "baddbmm", "addmv")
-_PRODUCTS = ("mm", "bmm", "mv", "dot", "vdot", "matmul", *_ADDING)
 _NEEDS_VALUES = (torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape)
+#: Look-ups, whose result's shape depends on values only where an index is a mask.
+_LOOKUPS = ("index", "_unsafe_index")
 
 
 def fallback(tracer: Tracer, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -39,7 +40,17 @@ def fallback(tracer: Tracer, func: Any, args: tuple[Any, ...], kwargs: dict[str,
     elif not tensors and getattr(func, "__name__", "") in _FACTORIES:
         kwargs = {**kwargs, "device": "meta"}
     with _Recording(tracer):
-        return func(*args, **kwargs)
+        result = func(*args, **kwargs)
+    if not tensors or getattr(func, "__name__", "") == "new_tensor":
+        _adopt_constants(tracer, result)
+    return result
+
+
+def _adopt_constants(tracer: Tracer, result: Any) -> None:
+    """Follow what was made of plain numbers, which may come without a call that a mode sees."""
+    for leaf in tree_flatten(result)[0]:
+        if _is_tensor(leaf) and leaf.is_meta and getattr(leaf, "_cspbench_value", None) is None:
+            tracer.adopt(leaf, Weight(tuple(leaf.shape), leaf.element_size(), "constant"))
 
 
 class _Recording(TorchDispatchMode):
@@ -48,14 +59,26 @@ class _Recording(TorchDispatchMode):
     def __init__(self, tracer: Tracer) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._tracer = tracer
+        self._autocast = autocast.in_force()
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
+        tracer = self._tracer
+        name = aten_name(func)
+        if self._autocast is not None:
+            dtype = self._autocast.dtype_of(name)
+            if dtype is not None:
+                args, kwargs = tree_map(lambda leaf: _cast(tracer, leaf, dtype), (args, kwargs))
         operands = [leaf for leaf in tree_flatten((args, kwargs))[0] if _is_tensor(leaf)]
+        if name == "_to_copy" and _leaves_for_meta(operands[0], kwargs):
+            return tracer.on_meta(operands[0])  # keeps the values of a constant at hand
         if any(tag in func.tags for tag in _NEEDS_VALUES) and any(t.is_meta for t in operands):
-            raise DataDependentError(f"{aten_name(func)} needs the values of a tensor")
+            if name in _LOOKUPS:
+                args = (args[0], _without_masks(tracer, args[0], args[1]), *args[2:])
+            else:
+                return _on_known_values(tracer, func, name, args, kwargs, operands)
         try:
             result = func(*args, **kwargs)
         except NotImplementedError as error:
@@ -63,8 +86,84 @@ class _Recording(TorchDispatchMode):
                 f"operator {func._schema.name} cannot tell its output's shape without running: "
                 "register a fake kernel for it (torch.library.register_fake)"
             ) from error
-        _record(self._tracer, func, args, operands, result)
+        _record(tracer, func, args, operands, result)
         return result
+
+
+def _leaves_for_meta(tensor: torch.Tensor, kwargs: dict[str, Any]) -> bool:
+    """True for a real constant that is only moved to where the activations are."""
+    device, dtype = kwargs.get("device"), kwargs.get("dtype")
+    there = device is not None and torch.device(device).type == "meta"
+    return there and not tensor.is_meta and dtype in (None, tensor.dtype)
+
+
+def _cast(tracer: Tracer, leaf: Any, dtype: torch.dtype) -> Any:
+    """A floating operand as autocast gives it to a kernel; a parameter is cast once."""
+    if (
+        not _is_tensor(leaf)
+        or not leaf.dtype.is_floating_point
+        or leaf.dtype
+        in (
+            dtype,
+            torch.float64,
+        )
+    ):
+        return leaf
+    known: torch.Tensor | None = tracer.casts.get((id(leaf), dtype))
+    if known is not None:
+        return known
+    values, weights = tracer.split([leaf])
+    out: torch.Tensor = leaf.to(dtype)
+    role = "derived" if any(w.role in ("param", "derived") for w in weights) else "constant"
+    constant = None if values else Weight(tuple(out.shape), out.element_size(), role)
+    tracer.recorder.record("_to_copy", values, (tracer.adopt(out, constant),), others=weights)
+    if tracer.weight(leaf) is not None:
+        tracer.casts[id(leaf), dtype] = out
+    return out
+
+
+def _without_masks(tracer: Tracer, tensor: torch.Tensor, indices: Any) -> list[Any]:
+    """Indices with each mask whose values are known as the integers that it stands for.
+
+    Raises:
+        DataDependentError: the values of a mask are not known.
+    """
+    result: list[Any] = []
+    for index in indices:
+        if index is None or index.dtype not in (torch.bool, torch.uint8):
+            result.append(index)
+            continue
+        mask = tracer.real(index)
+        if mask is None:
+            raise DataDependentError("indexing by a boolean mask needs the values of a tensor")
+        sides = tuple(tensor.shape[len(result) : len(result) + mask.dim()])
+        if sides != tuple(mask.shape):
+            raise IndexError(f"a mask of {tuple(mask.shape)} does not fit sides of {sides}")
+        result.extend(tracer.on_meta(places) for places in mask.nonzero(as_tuple=True))
+    return result
+
+
+def _on_known_values(
+    tracer: Tracer,
+    func: Any,
+    name: str,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    operands: list[torch.Tensor],
+) -> Any:
+    """An operator whose result depends on values, of constants alone.
+
+    Raises:
+        DataDependentError: it asks for the values of an activation.
+    """
+    if any(tracer.real(operand) is None for operand in operands):
+        raise DataDependentError(f"{name} needs the values of a tensor")
+    args, kwargs = tree_map(
+        lambda leaf: tracer.real(leaf) if _is_tensor(leaf) else leaf, (args, kwargs)
+    )
+    return tree_map(
+        lambda leaf: tracer.on_meta(leaf) if _is_tensor(leaf) else leaf, func(*args, **kwargs)
+    )
 
 
 def _is_tensor(leaf: object) -> bool:
@@ -95,12 +194,17 @@ def _record(
     role = "derived" if any(w.role in ("param", "derived") for w in weights) else "constant"
     if not mutates and any(item.alias_info is not None for item in func._schema.returns):
         owner = weights[0] if weights and not values else None
-        outputs = [tracer.adopt(part, owner) for part in results]
+        outputs = [tracer.adopt_view(part, owner) for part in results]
         if values:
             tracer.recorder.record(name, values, outputs, kind="view")
         return
+    if torch.Tag.inplace_view in func.tags:  # the tensor is the same, its shape another
+        outputs = [tracer.adopt_view(part, None if values else weights[0]) for part in results]
+        tracer.recorder.record(name, values, outputs, kind="view")
+        return
     in_place = mutates and any(results[0] is operand for operand in operands)
     if in_place:
+        check_writable(results[0])
         outputs = [tracer.rewritten(part, bool(values)) for part in results]
     else:
         outputs = [
@@ -111,6 +215,7 @@ def _record(
             for part in results
         ]
     kind = kind_of(name)
+    check_types(name, operands)
     if kind in MAC_KINDS and not values:
         # A product of weights or constants alone (an initial state): one of them must be the input.
         inputs = [t for t in operands if _is_constant(tracer, t)] or operands[:1]
@@ -124,83 +229,3 @@ def _record(
 def _is_constant(tracer: Tracer, tensor: torch.Tensor) -> bool:
     weight = tracer.filter(tensor)
     return weight is not None and weight.role == "constant"
-
-
-def record_call(
-    tracer: Tracer,
-    name: str,
-    kind: str,
-    args: tuple[Any, ...],
-    values: list[Value],
-    weights: list[Weight],
-    outputs: list[Value],
-    in_place: bool,
-) -> None:
-    """Record a call by its ATen operands."""
-    recorder = tracer.recorder
-    if kind == "conv":
-        main = weights[0] if weights else None
-        filter_shape = main.shape if main else values[1].shape
-        # A convolution of another library has other arguments: its filter says what it costs.
-        ours = name in ("convolution", "_convolution")
-        recorder.record(
-            name,
-            values,
-            outputs,
-            main,
-            kind=kind,
-            bias=weights[1] if len(weights) > 1 else None,
-            weight_shape=filter_shape,
-            kernel=filter_shape[2:],
-            stride=tuple(args[3]) if ours else (),
-            dilation=tuple(args[5]) if ours else (),
-            transposed=bool(args[6]) if ours else False,
-            groups=int(args[8]) if ours else 1,
-        )
-    elif kind in ("linear", "matmul") and weights and values:
-        _record_product(tracer, name, kind, args, values, weights, outputs)
-    else:
-        layer = recorder.record(
-            name,
-            values,
-            outputs,
-            None,
-            weights,
-            kind=kind,
-            copied=kind == "copy",
-            in_place=in_place,
-        )
-        if kind == "index" and layer.weight_elements > layer.output_elements:
-            # A look-up reads the rows that it returns, not the table.
-            layer.weight_elements, layer.weight_bytes = layer.output_elements, layer.output_bytes
-
-
-def _record_product(
-    tracer: Tracer,
-    name: str,
-    kind: str,
-    args: tuple[Any, ...],
-    values: list[Value],
-    weights: list[Weight],
-    outputs: list[Value],
-) -> None:
-    """Record a product of activations and weights: linear if a weight is one of its factors."""
-    # addmm and baddbmm add their first operand to the product of the other two.
-    factors = [arg for arg in (args[1:3] if name in _ADDING else args[:2]) if _is_tensor(arg)]
-    matrices = [factor for factor in factors if tracer.filter(factor) in weights]
-    if name in _PRODUCTS and not matrices:  # only what is added is a weight
-        tracer.recorder.record(name, values, outputs, None, weights, kind=kind)
-        return
-    matrix = max(weights, key=lambda weight: len(weight.shape))
-    if matrices:
-        matrix = next(weight for weight in weights if weight is tracer.filter(matrices[-1]))
-        active = [tracer.value(factor) for factor in factors if factor is not matrices[-1]]
-        values = [*active, *(value for value in values if value not in active)]
-    rest = [weight for weight in weights if weight is not matrix]
-    # A batched product keeps its name: other tools count it apart from linear layers.
-    op = name if name in ("bmm", "baddbmm") else "linear"
-    layer = tracer.recorder.record(
-        op, values, outputs, matrix, kind="linear", bias=rest[0] if rest else None
-    )
-    if matrices:  # as this call sees it, which may be a view
-        layer.weight_shape = tuple(matrices[-1].shape)

@@ -25,9 +25,11 @@ class Inventory:
         weights: parameters and buffers by ``id``.
         training: submodules in training mode.
         tensors: parameters and buffers themselves.
+        root: the module.
     """
 
     def __init__(self, root: nn.Module) -> None:
+        self.root = root
         self.paths: dict[int, str] = {}
         self.stages: dict[str, str] = {}
         self.weights: dict[int, Weight] = {}

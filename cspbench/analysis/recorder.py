@@ -18,25 +18,29 @@ _UNKNOWN = OpInfo(UNSUPPORTED)
 class Storage:
     """Memory behind one or more activations.
 
-    ``maxout_of`` is the storage whose slices this is the maximum of, if it is (maxout).
+    ``maxout_of`` is the storage whose slices this is the maximum of, if it is (maxout);
+    ``weight`` what it holds, where that is no activation.
     """
 
-    __slots__ = ("maxout_of", "nbytes", "saved")
+    __slots__ = ("maxout_of", "nbytes", "saved", "weight")
 
     def __init__(self, nbytes: int) -> None:
         self.nbytes = nbytes
         self.saved = False
         self.maxout_of: Storage | None = None
+        self.weight: Weight | None = None
 
 
 class Weight:
     """What a layer reads besides activations; counted where it is used first.
 
     ``role``: ``param``, ``buffer``, ``derived`` (computed from parameters in the forward pass) or
-    ``constant`` (made there from nothing).
+    ``constant`` (made there from nothing). A view has the ``shape`` that its reader sees,
+    ``elements`` are those that the reader reads, and ``base`` is the whole weight, whose parameters
+    count once whatever its views.
     """
 
-    __slots__ = ("counted", "elements", "itemsize", "role", "shape")
+    __slots__ = ("base", "counted", "elements", "itemsize", "role", "shape")
 
     def __init__(self, shape: Shape, itemsize: int, role: str) -> None:
         self.shape = shape
@@ -44,6 +48,18 @@ class Weight:
         self.itemsize = itemsize
         self.role = role
         self.counted = False
+        self.base: Weight | None = None
+
+    def seen_as(self, shape: Shape, strides: Shape, itemsize: int) -> Weight:
+        """This weight through a view of that shape; a stride of 0 reads the same elements again."""
+        if shape == self.shape and itemsize == self.itemsize:
+            return self
+        view = Weight(shape, itemsize, self.role)
+        view.base = self.base or self
+        view.elements = math.prod(
+            side for side, stride in zip(shape, strides, strict=True) if stride or not side
+        )
+        return view
 
 
 class Value:
@@ -151,19 +167,21 @@ class Recorder:
         if weight is not None:
             weight_elements = weight.elements
             weight_bytes = weight.elements * weight.itemsize
-            if not weight.counted:
-                weight.counted = True
-                if weight.role == "param":
-                    params = weight.elements
-                if family in CONV_KINDS and weight.role in ("param", "derived"):
-                    params_conv = weight.elements
+            whole = weight.base or weight
+            if not whole.counted:
+                whole.counted = True
+                if whole.role == "param":
+                    params = whole.elements
+                if family in CONV_KINDS and whole.role in ("param", "derived"):
+                    params_conv = whole.elements
         for other in (*others, bias) if bias is not None else others:
             weight_elements += other.elements
             weight_bytes += other.elements * other.itemsize
-            if not other.counted:
-                other.counted = True
-                if other.role == "param":
-                    params += other.elements
+            whole = other.base or other
+            if not whole.counted:
+                whole.counted = True
+                if whole.role == "param":
+                    params += whole.elements
         live = self.live_bytes + temporary_bytes
         index = len(self.layers)
         if live > self.peak_live_bytes:

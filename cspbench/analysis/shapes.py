@@ -12,10 +12,16 @@ from cspbench.analysis.layer import Shape
 
 
 def tuple_of(value: int | Sequence[int], dims: int) -> Shape:
-    """``3`` -> ``(3, 3)``, ``[3]`` -> ``(3, 3)``, ``(3, 5)`` as it is, for two dimensions."""
+    """``3`` -> ``(3, 3)``, ``[3]`` -> ``(3, 3)``, ``(3, 5)`` as it is, for two dimensions.
+
+    Raises:
+        ValueError: another number of values.
+    """
     if isinstance(value, int):
         return (value,) * dims
     values = tuple(value)
+    if len(values) not in (1, dims):
+        raise ValueError(f"{values} are not the values of {dims} dimensions")
     return values * dims if len(values) == 1 else values
 
 

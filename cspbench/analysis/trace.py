@@ -13,26 +13,38 @@ import os
 import threading
 import traceback
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import nn
+from torch.distributions import Distribution
 from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves, tree_map
 
 from cspbench.analysis.dispatch import fallback
 from cspbench.analysis.errors import DataDependentError, NoMetaKernelError
 from cspbench.analysis.inventory import Inventory
 from cspbench.analysis.layer import Layer, Shape
 from cspbench.analysis.metric import Facts
+from cspbench.analysis.partial import is_detector, record_rest
 from cspbench.analysis.recorder import Recorder
-from cspbench.analysis.rules import RULES
-from cspbench.analysis.tracer import META, Tracer
+from cspbench.analysis.rules import CHECKED, RULES
+from cspbench.analysis.tracer import META, STORED_AS, Tracer
 from cspbench.errors import InputError
 
 _PATCH = threading.RLock()
 _TORCH_DIR = os.path.dirname(os.path.abspath(torch.__file__)) + os.sep
 _OWN_DIR = os.path.dirname(os.path.abspath(__file__)) + os.sep
+
+
+#: Asked at each call, so kept at hand.
+_gradients, _autocast = torch.is_grad_enabled, torch._C._is_any_autocast_enabled
+_transform = torch._C._functorch.maybe_current_level
+#: Calls that were compared with torch's meta kernels in this process, by function and arguments.
+_COMPARED: set[Any] = set()
+_MOST_COMPARED = 10_000
 
 
 class _FunctionMode(TorchFunctionMode):
@@ -41,14 +53,61 @@ class _FunctionMode(TorchFunctionMode):
     def __init__(self, tracer: Tracer) -> None:
         super().__init__()
         self._tracer = tracer
+        self._unchecked = set(CHECKED)
 
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         rule = RULES.get(func)
-        if rule is None:
+        if rule is None or _is_special():
             return fallback(self._tracer, func, args, kwargs or {})
-        return rule(self._tracer, func, args, kwargs or {})
+        result = rule(self._tracer, func, args, kwargs or {})
+        if func in self._unchecked and isinstance(result, torch.Tensor):
+            self._unchecked.discard(func)
+            self._check(func, args, kwargs or {}, result)
+        return result
+
+    def _check(self, func: Any, args: Any, kwargs: dict[str, Any], result: torch.Tensor) -> None:
+        """Compare what a rule put out with what torch's own meta kernel puts out, unrecorded.
+
+        Raises:
+            RuntimeError: they differ, so a count made of them would be wrong.
+        """
+        tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
+        if any(tensor.layout is not torch.strided for tensor in tensors):
+            return
+        key = (func, repr(tree_map(_outline, (args, kwargs))))
+        if key in _COMPARED or len(_COMPARED) > _MOST_COMPARED:
+            return
+        args, kwargs = tree_map(
+            lambda leaf: self._tracer.on_meta(leaf) if isinstance(leaf, torch.Tensor) else leaf,
+            (args, kwargs),
+        )
+        try:
+            expected = func(*args, **kwargs)
+        except NotImplementedError:  # a kernel that has no meta form
+            return
+        if (expected.shape, expected.dtype) != (result.shape, result.dtype):
+            name = getattr(func, "__name__", func)
+            raise RuntimeError(
+                f"{name} gives {tuple(expected.shape)} of {expected.dtype} in torch, and "
+                f"{tuple(result.shape)} of {result.dtype} by our rule: report it to cspbench"
+            )
+        _COMPARED.add(key)
+
+
+def _outline(leaf: Any) -> Any:
+    """Shape and type of a tensor; anything else as it is."""
+    return (tuple(leaf.shape), leaf.dtype) if isinstance(leaf, torch.Tensor) else leaf
+
+
+def _is_special() -> bool:
+    """True where torch does more than the call says, which the rules do not know.
+
+    Gradients that the forward pass asks for, ``torch.func`` transforms (their tensors are wrapped)
+    and autocast.
+    """
+    return _gradients() or _transform() is not None or _autocast()
 
 
 @contextmanager
@@ -79,6 +138,45 @@ def _module_paths(inventory: Inventory, recorder: Recorder) -> Iterator[None]:
             yield
         finally:
             nn.Module.__call__ = original  # type: ignore[method-assign]
+
+
+@contextmanager
+def _in_sight(tracer: Tracer) -> Iterator[None]:
+    """What the two levels would not see is brought before them for the while, in this thread only.
+
+    Scripted functions run outside of Python: their operators go to the second level. What a thread
+    pool is given runs at once. Distributions do not check the values of their arguments.
+    """
+    owner = threading.get_ident()
+    scripted, submit = torch.jit.ScriptFunction.__call__, ThreadPoolExecutor.submit
+    checked = Distribution._validate_args
+
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if threading.get_ident() != owner:
+            return scripted(self, *args, **kwargs)
+        with torch._C.DisableTorchFunction():
+            return fallback(tracer, lambda *a, **k: scripted(self, *a, **k), args, kwargs)
+
+    def run(self: Any, function: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+        if threading.get_ident() != owner:
+            return submit(self, function, *args, **kwargs)
+        future: Future[Any] = Future()
+        try:
+            future.set_result(function(*args, **kwargs))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+    with _PATCH:
+        torch.jit.ScriptFunction.__call__ = call  # type: ignore[method-assign]
+        ThreadPoolExecutor.submit = run  # type: ignore[method-assign]
+        Distribution._validate_args = False
+        try:
+            yield
+        finally:
+            torch.jit.ScriptFunction.__call__ = scripted  # type: ignore[method-assign]
+            ThreadPoolExecutor.submit = submit  # type: ignore[method-assign]
+            Distribution._validate_args = checked
 
 
 @contextmanager
@@ -131,13 +229,17 @@ def trace(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> T
     recorder.peak_live_bytes = recorder.live_bytes
     mode = _FunctionMode(tracer)
     try:
-        with _inference(inventory), _module_paths(inventory, recorder), mode:
-            result = module(*args, **kwargs)
+        with _inference(inventory), _module_paths(inventory, recorder), _in_sight(tracer):
+            with mode:
+                result = module(*args, **kwargs)
+            _check_outputs(tracer, result)
+        del result
     except InputError:
         raise
     except Exception as error:
-        raise InputError(_explain(error)) from error
-    del result
+        if not (_depends_on_data(error) and is_detector(module)):
+            raise InputError(_explain(error)) from error
+        record_rest(inventory, recorder)
     return Trace(recorder, tuple(shapes), inventory)
 
 
@@ -147,12 +249,27 @@ def _on_meta(tracer: Tracer, tree: Any, shapes: list[Shape]) -> Any:
     def convert(leaf: Any) -> Any:
         if not isinstance(leaf, torch.Tensor):
             return leaf
-        twin = torch.empty(tuple(leaf.shape), dtype=leaf.dtype, device=META)
+        if leaf.layout is not torch.strided or leaf.is_nested:
+            raise InputError("an example input must be a dense tensor, neither sparse nor nested")
+        dtype = STORED_AS.get(leaf.dtype, leaf.dtype)
+        twin = torch.empty(tuple(leaf.shape), dtype=dtype, device=META)
         tracer.adopt(twin)
         shapes.append(tuple(leaf.shape))
         return twin
 
-    return torch.utils._pytree.tree_map(convert, tree)
+    return tree_map(convert, tree)
+
+
+def _check_outputs(tracer: Tracer, result: Any) -> None:
+    """Each result must have come from a recorded call; one that did not is told as untraced."""
+    for leaf in tree_leaves(result):
+        if isinstance(leaf, torch.Tensor) and tracer.weight(leaf) is None:
+            tracer.value(leaf)
+
+
+def _depends_on_data(error: Exception) -> bool:
+    """True if values were asked for, be it where no mode sees it: the end of a slice."""
+    return isinstance(error, DataDependentError) or "cannot be called on meta tensors" in str(error)
 
 
 def _explain(error: Exception) -> str:
@@ -163,7 +280,9 @@ def _explain(error: Exception) -> str:
             where = f"{frame.filename}:{frame.lineno} ({frame.line})"
             break
     text = str(error).strip().split("\n")[0] or type(error).__name__
-    if isinstance(error, DataDependentError):
+    if _depends_on_data(error):
+        if not isinstance(error, DataDependentError):
+            text = "a plain number needs the values of a tensor"
         return (
             f"{where}: {text}, and an analysis knows shapes only: "
             "the forward pass must not depend on data"

@@ -8,15 +8,22 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
+from torch.utils._pytree import tree_leaves
 
 from cspbench.analysis.inventory import Inventory
 from cspbench.analysis.layer import Shape
+from cspbench.analysis.ops import UNSUPPORTED
 from cspbench.analysis.recorder import Recorder, Storage, Value, Weight
 
 META = torch.device("meta")
+#: What a tensor is called that no recorded call put out: its cost is unknown.
+UNTRACED = "untraced"
+#: Types by which quantised numbers are stored.
+STORED_AS = {torch.qint8: torch.int8, torch.quint8: torch.uint8, torch.qint32: torch.int32}
 
 
 class _StorageRef(weakref.ref):  # type: ignore[type-arg]
@@ -34,7 +41,10 @@ class Tracer:
         self.recorder = Recorder()
         self.storages: dict[int, _StorageRef] = {}
         self.weights = inventory.weights
-        self._meta_twins: dict[int, torch.Tensor] = {}
+        #: What autocast made of a parameter, by its id and type.
+        self.casts: dict[tuple[int, torch.dtype], torch.Tensor] = {}
+        self._inventory = inventory
+        self._twins: dict[int, torch.Tensor] = {}
         self._keep: list[Any] = []  # ids stay valid only while their objects live
 
     # -- tensors ------------------------------------------------------------------------------
@@ -44,10 +54,51 @@ class Tracer:
         known: Value | None = getattr(tensor, "_cspbench_value", None)
         if known is not None and known.owner is self.recorder:
             return known
-        constant = None
+        return self._newcomer(tensor, known)
+
+    def _newcomer(self, tensor: torch.Tensor, earlier: Value | None) -> Value:
+        """Follow a tensor that no recorded call put out.
+
+        That is a constant, a view that was made out of sight, or what modules kept (``earlier`` is
+        its value in an earlier pass). Whatever else it is, an operator was missed: a call of
+        unknown cost tells that.
+        """
+        shape, itemsize = tuple(tensor.shape), tensor.element_size()
+        if tensor.layout is not torch.strided:
+            constant = None if tensor.device.type == "meta" else Weight(shape, itemsize, "constant")
+            value = Value(
+                self.recorder.new_id(), shape, itemsize, Storage(0), constant, self.recorder
+            )
+            tensor._cspbench_value = value  # type: ignore[attr-defined]
+            return value
         if tensor.device.type != "meta":
-            constant = Weight(tuple(tensor.shape), tensor.element_size(), "constant")
-        return self.adopt(tensor, constant)
+            if id(tensor) in self._kept:
+                self._hold(tensor)
+            return self.adopt(tensor, Weight(shape, itemsize, "constant"))
+        known = self.storages.get(tensor.untyped_storage()._cdata)
+        if known is not None:
+            return self.adopt_view(tensor, known.storage.weight)
+        if earlier is not None or id(tensor) in self._kept:
+            weight = earlier.weight if earlier is not None else None
+            derived = weight is not None and weight.role in ("param", "derived")
+            self._hold(tensor)
+            return self.adopt(tensor, Weight(shape, itemsize, "derived" if derived else "constant"))
+        value = self.adopt(tensor)
+        self.recorder.record(UNTRACED, (), (value,), kind=UNSUPPORTED)
+        return value
+
+    @cached_property
+    def _kept(self) -> set[int]:
+        """Ids of the tensors in plain attributes of the modules, neither parameter nor buffer."""
+        special = ("_parameters", "_buffers", "_modules")
+        return {
+            id(leaf)
+            for module in self._inventory.root.modules()
+            for name, attribute in module.__dict__.items()
+            if name not in special
+            for leaf in tree_leaves(attribute)
+            if isinstance(leaf, torch.Tensor)
+        }
 
     def weight(self, tensor: object) -> Weight | None:
         """The parameter or buffer that a tensor is, or None."""
@@ -106,7 +157,15 @@ class Tracer:
         """Start to follow a tensor that came from elsewhere (a meta kernel, a constant, a view)."""
         value = self._attach(tensor, tuple(tensor.shape), tensor.element_size())
         value.weight = weight
+        if weight is not None:
+            value.storage.weight = weight.base or weight
         return value
+
+    def adopt_view(self, tensor: torch.Tensor, weight: Weight | None = None) -> Value:
+        """Start to follow a view; ``weight`` is what it is a view of, if that is no activation."""
+        if weight is not None:
+            weight = weight.seen_as(tuple(tensor.shape), tensor.stride(), tensor.element_size())
+        return self.adopt(tensor, weight)
 
     def rewritten(self, tensor: torch.Tensor, with_values: bool = True) -> Value:
         """The new value of a tensor that an in-place operator has overwritten.
@@ -115,6 +174,8 @@ class Tracer:
         """
         old = self.value(tensor)
         weight = None if with_values else old.weight
+        if with_values:
+            old.storage.weight = None
         number = self.recorder.new_id()
         value = Value(number, old.shape, old.itemsize, old.storage, weight, self.recorder)
         tensor._cspbench_value = value  # type: ignore[attr-defined]
@@ -142,25 +203,78 @@ class Tracer:
         return tensor.untyped_storage()._cdata in self.storages
 
     def on_meta(self, tensor: torch.Tensor) -> torch.Tensor:
-        """A meta twin of a weight or constant, the same one at each call."""
-        known = self._meta_twins.get(id(tensor))
+        """A meta twin of a weight or constant; of a weight the same one at each call."""
+        known = self._twins.get(id(tensor))
         if known is not None:
             return known
         weight = self.weights.get(id(tensor))
-        if tensor.device.type == "meta" and weight is None:
-            return tensor
-        twin = tensor
-        if tensor.device.type != "meta":
-            twin = torch.empty_strided(
-                tuple(tensor.shape), tensor.stride(), dtype=tensor.dtype, device=META
-            )
-        if weight is not None:
-            self.weights[id(twin)] = weight
-            # Not an activation: its memory must not count as alive.
-            memory = twin.untyped_storage()
-            reference = _StorageRef(memory)
-            reference.key, reference.storage = memory._cdata, Storage(0)
-            self.storages[reference.key] = reference
-        self._meta_twins[id(tensor)] = self._meta_twins[id(twin)] = twin
+        if torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+            return self._wrapped_on_meta(tensor)
+        if weight is None:
+            return tensor if tensor.device.type == "meta" else self._constant_twin(tensor)
+        twin = tensor if tensor.device.type == "meta" else _meta_like(tensor)
+        if twin is not tensor:
+            twin._cspbench_real = tensor  # type: ignore[attr-defined]
+            if tensor.requires_grad and torch._C._functorch.maybe_current_level() is None:
+                twin.requires_grad_()
+        self.weights[id(twin)] = weight
+        self._hold(twin)
+        self.adopt(twin, weight)
+        self._twins[id(tensor)] = self._twins[id(twin)] = twin
         self._keep.extend((tensor, twin))
         return twin
+
+    def _wrapped_on_meta(self, tensor: torch.Tensor) -> torch.Tensor:
+        """The same for a tensor inside of a ``torch.func`` transform.
+
+        Raises:
+            ValueError: a transform of real tensors that is no ``vmap``.
+        """
+        functorch = torch._C._functorch
+        if tensor.device.type == "meta":
+            return tensor
+        if not functorch.is_batchedtensor(tensor):
+            raise ValueError("a torch.func transform of weights can be followed for vmap only")
+        inner = self.on_meta(functorch.get_unwrapped(tensor))
+        level, place = functorch.maybe_get_level(tensor), functorch.maybe_get_bdim(tensor)
+        return functorch._add_batch_dim(inner, place, level)
+
+    def _constant_twin(self, tensor: torch.Tensor) -> torch.Tensor:
+        """A meta twin of a real constant, which it keeps alive."""
+        reference = getattr(tensor, "_cspbench_twin", None)
+        known: torch.Tensor | None = None if reference is None else reference()
+        if known is None:
+            known = _meta_like(tensor)
+            known._cspbench_real = tensor  # type: ignore[attr-defined]
+            tensor._cspbench_twin = weakref.ref(known)  # type: ignore[attr-defined]
+        owner = getattr(known, "_cspbench_value", None)
+        if owner is None or owner.owner is not self.recorder:
+            self._hold(known)
+            self.adopt(known, self.value(tensor).weight)
+        return known
+
+    def _hold(self, tensor: torch.Tensor) -> None:
+        """Follow memory that never counts as alive: a weight's, or what was there before."""
+        memory = tensor.untyped_storage()
+        reference = _StorageRef(memory, self._freed)
+        reference.key, reference.storage = memory._cdata, Storage(0)
+        self.storages[reference.key] = reference
+
+    @staticmethod
+    def real(tensor: torch.Tensor) -> torch.Tensor | None:
+        """The tensor with its values: itself, or what a meta twin stands for; None if unknown."""
+        if tensor.device.type != "meta":
+            return tensor
+        return getattr(tensor, "_cspbench_real", None)
+
+
+def _meta_like(tensor: torch.Tensor) -> torch.Tensor:
+    """An empty meta tensor of the same shape, strides and type.
+
+    Raises:
+        ValueError: a sparse tensor, whose operators are followed by rules of their own only.
+    """
+    if tensor.layout is not torch.strided:
+        raise ValueError(f"a tensor of layout {tensor.layout} cannot be followed in this call")
+    dtype = STORED_AS.get(tensor.dtype, tensor.dtype)
+    return torch.empty_strided(tuple(tensor.shape), tensor.stride(), dtype=dtype, device=META)

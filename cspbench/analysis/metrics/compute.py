@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import zip_longest
 
 from cspbench.analysis.layer import Layer, Shape
 from cspbench.analysis.metric import (
@@ -16,6 +17,7 @@ from cspbench.analysis.metric import (
 from cspbench.analysis.ops import CONV_KINDS, MAC_KINDS
 
 _PAPER = "CSPNet, arXiv 1911.11929; Darknet's own count (AlexeyAB/darknet)"
+_RADOSAVOVIC = "activations of RegNet, arXiv 2003.13678; fvcore, timm's Macts"
 #: Families whose operations the paper's convention counts.
 PAPER_KINDS = CONV_KINDS | {"max_pool"}
 
@@ -39,14 +41,39 @@ def macs(layer: Layer) -> int:
     if kind == "matmul":
         return _matmul_macs(layer)
     if kind == "attention":
-        query, keys, values = layer.input_shapes[:3]
-        return math.prod(query[:-1]) * keys[-2] * (query[-1] + values[-1])
+        return _attention_rows(layer) * sum(_attention_widths(layer))
     return 0
 
 
+def _attention_rows(layer: Layer) -> int:
+    """Pairs of a query and a key: heads x L x S; fewer heads of one operand serve all of another.
+
+    Leading dimensions broadcast; grouped queries share the heads of keys and values.
+    """
+    if not layer.output_elements:
+        return 0
+    query, keys, values = layer.input_shapes[:3]
+    leading = (reversed(shape[:-2]) for shape in (query, keys, values))
+    heads = math.prod(max(sides) for sides in zip_longest(*leading, fillvalue=1))
+    return heads * query[-2] * keys[-2]
+
+
+def _attention_widths(layer: Layer) -> tuple[int, int]:
+    """Lengths of the two products of attention's pairs: E of a query, V of a value."""
+    query, _, values = layer.input_shapes[:3]
+    return query[-1], values[-1]
+
+
 def _linear_macs(layer: Layer) -> int:
-    return layer.output_elements * _contracted(
-        layer.input_shapes[0], layer.weight_shape, layer.output_shapes[0]
+    if layer.op == "bilinear":  # x1 W, then its product with x2
+        _, first, second = layer.weight_shape
+        return layer.output_elements * (first + 1) * second
+    if layer.op == "sparse_mm":  # each stored element times each column
+        return layer.weight_elements * layer.output_shapes[0][-1]
+    return (
+        layer.output_elements
+        * _summed(layer, layer.weight_shape)
+        * _contracted(layer.input_shapes[0], layer.weight_shape, layer.output_shapes[0])
     )
 
 
@@ -65,7 +92,23 @@ def _contracted(left: Shape, right: Shape, out: Shape) -> int:
 def _matmul_macs(layer: Layer) -> int:
     # addmm and baddbmm carry the added matrix first.
     left = layer.input_shapes[-2] if len(layer.input_shapes) > 1 else layer.input_shapes[0]
-    return layer.output_elements * (left[-1] if left else 1)
+    return layer.output_elements * (left[-1] if left else 1) * _summed(layer, left)
+
+
+def _summed(layer: Layer, factor: Shape) -> int:
+    """Products that are summed into one result: ``addbmm`` sums those of its batch."""
+    return factor[0] if layer.op == "addbmm" else 1
+
+
+def activations(layer: Layer) -> int:
+    """Elements that the products of one call put out, weights of attention included.
+
+    A fused attention puts out heads x L x S of its first product and heads x L x V of its second,
+    as the two matrix products do that it stands for.
+    """
+    if layer.kind == "attention":
+        return _attention_rows(layer) + layer.output_elements
+    return layer.output_elements if layer.kind in MAC_KINDS else 0
 
 
 def paper_flops(layer: Layer) -> int:
@@ -94,6 +137,9 @@ for _metric in (
     LayerMetric("macs", "MAC", "multiply-accumulates", "definition", macs),
     LayerMetric("flops", "FLOP", "2 x MACs", "definition", lambda layer: 2 * macs(layer)),
     LayerMetric("paper_flops", "FLOP", "operations as the paper counts", _PAPER, paper_flops),
+    LayerMetric(
+        "activations", "elements", "elements that products put out", _RADOSAVOVIC, activations
+    ),
     LayerMetric(
         "bflops", "1e9 FLOP", "paper_flops / 1e9", _PAPER, lambda layer: paper_flops(layer) / 1e9
     ),
@@ -169,6 +215,17 @@ for _total in (
         column="bflops",
         group="compute",
         places=at(overview=4, cases=3, compare=2, conventions=16),
+    ),
+    TotalMetric(
+        "activations",
+        "elements",
+        "elements that convolutions, linear layers and matrix products put out",
+        _RADOSAVOVIC,
+        lambda layers, _: _sum("activations", layers),
+        MAC_KINDS,
+        sum_of="activations",
+        group="compute",
+        places=at(conventions=18),
     ),
     TotalMetric(
         "max_layer_bflops",

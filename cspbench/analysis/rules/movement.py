@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import gt
 from typing import Any
 
 import torch
 
 from cspbench.analysis import shapes
+from cspbench.analysis.calls import check_writable
 from cspbench.analysis.dispatch import fallback
-from cspbench.analysis.rules.simple import Arguments, Keywords, Rule, bind, is_activation
+from cspbench.analysis.rules.simple import (
+    Arguments,
+    Keywords,
+    Rule,
+    bind,
+    is_activation,
+    rejected,
+)
 from cspbench.analysis.tracer import Tracer
 
 
@@ -20,6 +29,9 @@ def _cat(tracer: Tracer, func: Any, args: Arguments, kwargs: Keywords) -> Any:
     values, weights = tracer.split(tensors)
     uniform = len({t.dtype for t in tensors}) == 1
     if weights or not values or not uniform or "out" in bound or not isinstance(axis, int):
+        return fallback(tracer, func, args, kwargs)
+    rank = len(values[0].shape)
+    if not -rank <= axis < rank or any(len(value.shape) != rank for value in values):
         return fallback(tracer, func, args, kwargs)
     out, result = tracer.like(tensors[0], shapes.concatenate([v.shape for v in values], axis))
     tracer.recorder.record("cat", values, (result,), copied=True)
@@ -32,7 +44,14 @@ def _pad(tracer: Tracer, func: Any, args: Arguments, kwargs: Keywords) -> Any:
     if not is_activation(tracer, x) or not all(type(side) is int for side in bound["pad"]):
         return fallback(tracer, func, args, kwargs)
     value = tracer.value(x)
-    out, result = tracer.like(x, shapes.padded(value.shape, bound["pad"]))
+    shape = shapes.padded(value.shape, bound["pad"])
+    mode, pads = bound.get("mode", "constant"), bound["pad"]
+    # A mirrored border takes from the other side of the edge, which must be there.
+    limits = [side - (mode == "reflect") for side in reversed(value.shape) for _ in (0, 1)]
+    beyond = mode in ("reflect", "circular") and any(map(gt, pads, limits))
+    if beyond or len(pads) % 2 or len(pads) > len(limits) or min(shape, default=0) < 0:
+        rejected(tracer, func, args, kwargs, f"{value.shape} cannot be padded by {tuple(pads)}")
+    out, result = tracer.like(x, shape)
     tracer.recorder.record("pad", (value,), (result,), copied=True)
     return out
 
@@ -52,7 +71,7 @@ def _view(op: str) -> Rule:
             return result
         parts = result if isinstance(result, (tuple, list)) else (result,)
         copied = bool(parts) and not tracer.shares_memory(parts[0])
-        outputs = [tracer.adopt(part, value.weight) for part in parts]
+        outputs = [tracer.adopt_view(part, value.weight) for part in parts]
         if value.weight is None:
             name = "reshape_copy" if copied and op in ("reshape", "flatten") else op
             tracer.recorder.record(name, (value,), outputs, copied=copied)
@@ -73,16 +92,42 @@ def _is_plain(index: object) -> bool:
     )
 
 
+def _without_places(index: object) -> Any:
+    """The index with 0 for each single place that is not known: whichever it is, a view of it.
+
+    A list of numbers becomes a constant, because torch would make it one out of sight.
+    """
+    if isinstance(index, tuple):
+        return tuple(_without_places(part) for part in index)
+    if isinstance(index, list) and index and {*map(type, index)} <= {int, bool}:
+        return torch.tensor(index)
+    if not isinstance(index, torch.Tensor) or index.dim() or Tracer.real(index) is not None:
+        return index
+    return index if index.dtype in (torch.bool, torch.uint8) else 0
+
+
 def _getitem(tracer: Tracer, func: Any, args: Arguments, kwargs: Keywords) -> Any:
-    rule = _slice if _is_plain(args[1]) else fallback
-    return rule(tracer, func, args, kwargs)
+    if _is_plain(args[1]):
+        return _slice(tracer, func, args, kwargs)
+    index = _without_places(args[1])
+    rule = _slice if _is_plain(index) else fallback
+    return rule(tracer, func, (args[0], index), kwargs)
 
 
 def _setitem(tracer: Tracer, func: Any, args: Arguments, kwargs: Keywords) -> Any:
     target, index, source = args
+    index = _without_places(index)
     if not _is_plain(index) or target.device.type != "meta":
-        return fallback(tracer, func, args, kwargs)
-    region = tracer.adopt(target[index])
+        return fallback(tracer, func, (target, index, source), kwargs)
+    part = target[index]
+    if isinstance(source, torch.Tensor):
+        sides = tuple(source.shape)
+        while len(sides) > part.dim() and sides[0] == 1:
+            sides = sides[1:]
+        if shapes.broadcast([tuple(part.shape), sides]) != tuple(part.shape):
+            raise ValueError(f"{tuple(source.shape)} cannot be written to {tuple(part.shape)}")
+    check_writable(target)
+    region = tracer.adopt(part)
     values, weights = tracer.split((source,))
     tracer.recorder.record("copy", values, (region,), others=weights, copied=True, in_place=True)
     tracer.rewritten(target)

@@ -8,9 +8,18 @@ from typing import Any
 import torch
 
 from cspbench.analysis import shapes
+from cspbench.analysis.calls import check_writable
 from cspbench.analysis.dispatch import fallback
-from cspbench.analysis.recorder import Value
-from cspbench.analysis.rules.simple import Arguments, Keywords, Rule, bind, is_activation
+from cspbench.analysis.layer import Shape
+from cspbench.analysis.recorder import Value, Weight
+from cspbench.analysis.rules.simple import (
+    Arguments,
+    Keywords,
+    Rule,
+    bind,
+    is_activation,
+    rejected,
+)
 from cspbench.analysis.tracer import Tracer
 
 
@@ -24,6 +33,9 @@ def _normalise(op: str, names: tuple[str, ...]) -> Rule:
         if values or not is_activation(tracer, x):
             return fallback(tracer, func, args, kwargs)
         value = tracer.value(x)
+        wrong = _misfit(op, value, bound, weights)
+        if wrong:
+            rejected(tracer, func, args, kwargs, f"{op} of an input of {value.shape}: {wrong}")
         out, result = tracer.like(x, value.shape)
         tracer.recorder.record(
             op,
@@ -35,6 +47,39 @@ def _normalise(op: str, names: tuple[str, ...]) -> Rule:
         return out
 
     return rule
+
+
+def _misfit(op: str, value: Value, bound: dict[str, Any], weights: list[Weight]) -> str:
+    """What torch refuses of a normalisation, which its shape would let pass; "" if nothing."""
+    shape = value.shape
+    if op in ("layer_norm", "rms_norm"):
+        expected: Shape = tuple(bound["normalized_shape"])
+        if not expected or shape[-len(expected) :] != expected:
+            return f"it ends with other sides than {expected}"
+    else:
+        expected = shape[1:2]
+        wrong = _channel_misfit(op, value, bound) if expected else "it has no channels"
+        if wrong:
+            return wrong
+    for weight in weights:
+        if weight.shape != expected:
+            return f"weights of {weight.shape} do not fit {expected}"
+    return ""
+
+
+def _channel_misfit(op: str, value: Value, bound: dict[str, Any]) -> str:
+    """The same of a normalisation over channels."""
+    shape = value.shape
+    if op == "group_norm":
+        groups = bound["num_groups"]
+        return f"{groups} groups do not divide its channels" if shape[1] % groups else ""
+    training = bound.get("training", op == "instance_norm")
+    if bound.get("use_input_stats", training):
+        alone = value.elements == shape[1] * (1 if op == "batch_norm" else shape[0])
+        return "one value a channel has no deviation" if alone else ""
+    if op == "batch_norm" and bound.get("running_mean") is None:
+        return "it needs running statistics"
+    return ""
 
 
 def _kept_statistics(op: str, value: Value, bound: dict[str, Any]) -> int:
@@ -54,10 +99,11 @@ def _kept_statistics(op: str, value: Value, bound: dict[str, Any]) -> int:
 def _activation(op: str, in_place: bool = False) -> Rule:
     def rule(tracer: Tracer, func: Any, args: Arguments, kwargs: Keywords) -> Any:
         x = args[0] if args else kwargs.get("input")
-        if not isinstance(x, torch.Tensor) or not is_activation(tracer, x):
+        if not isinstance(x, torch.Tensor) or not is_activation(tracer, x) or "out" in kwargs:
             return fallback(tracer, func, args, kwargs)
         value = tracer.value(x)
         if in_place:
+            check_writable(x)
             tracer.recorder.record(op, (value,), (tracer.rewritten(x),), in_place=True)
             return x
         out, result = tracer.like(x, value.shape)
@@ -81,11 +127,15 @@ def _with_flag(op: str, position: int) -> Rule:
 def _softmax(op: str) -> Rule:
     def rule(tracer: Tracer, func: Any, args: Arguments, kwargs: Keywords) -> Any:
         x = args[0] if args else kwargs.get("input")
-        if kwargs.get("dtype") is not None or not isinstance(x, torch.Tensor):
+        converts = any(isinstance(arg, torch.dtype) for arg in (*args[2:], *kwargs.values()))
+        if converts or not isinstance(x, torch.Tensor) or "out" in kwargs:
             return fallback(tracer, func, args, kwargs)
         if not is_activation(tracer, x):
             return fallback(tracer, func, args, kwargs)
         value = tracer.value(x)
+        dim = args[1] if len(args) > 1 else kwargs.get("dim")
+        if dim is not None and not -len(value.shape) <= dim < len(value.shape):
+            rejected(tracer, func, args, kwargs, f"{op} over dimension {dim} of {value.shape}")
         out, result = tracer.empty(value.shape, x.dtype, value.itemsize)
         tracer.recorder.record(op, (value,), (result,))
         return out
@@ -102,7 +152,7 @@ def _elementwise(op: str, in_place: bool = False, compares: bool = False) -> Rul
         if not dtype.is_floating_point or any(t.dtype is not dtype for t in tensors):
             return fallback(tracer, func, args, kwargs)
         values, weights = tracer.split(tensors)
-        if not values or "out" in kwargs:
+        if not values or "out" in kwargs or any(type(operand) is complex for operand in operands):
             return fallback(tracer, func, args, kwargs)
         shape = values[0].shape
         if len(tensors) > 1:
@@ -111,6 +161,7 @@ def _elementwise(op: str, in_place: bool = False, compares: bool = False) -> Rul
             target = args[0]
             if target.shape != shape or tracer.weight(target) is not None:
                 return fallback(tracer, func, args, kwargs)
+            check_writable(target)
             tracer.recorder.record(
                 op, values, (tracer.rewritten(target),), others=weights, in_place=True
             )
@@ -122,6 +173,18 @@ def _elementwise(op: str, in_place: bool = False, compares: bool = False) -> Rul
             out, result = tracer.like(source, shape)
         tracer.recorder.record(op, values, (result,), others=weights)
         return out
+
+    return rule
+
+
+def _clamp(in_place: bool) -> Rule:
+    """Bounds may be tensors, with which the shape broadcasts."""
+    plain = _activation("clamp", in_place)
+
+    def rule(tracer: Tracer, func: Any, args: Arguments, kwargs: Keywords) -> Any:
+        bounds = (*args[1:], *kwargs.values())
+        numbers = not any(isinstance(bound, torch.Tensor) for bound in bounds)
+        return (plain if numbers else fallback)(tracer, func, args, kwargs)
 
     return rule
 
@@ -168,6 +231,7 @@ def _rules() -> dict[str, Rule]:
     for name in ("sigmoid", "tanh", "gelu", "softplus", "exp", "sqrt", "rsqrt", "abs", "clamp"):
         rules[name] = _activation(name)
         rules[f"{name}_"] = _activation(name, in_place=True)
+    rules["clamp"], rules["clamp_"] = _clamp(False), _clamp(True)
     for name in ("add", "sub", "mul", "div", "maximum", "minimum", "pow", "square", "neg"):
         rules[name] = _elementwise(name)
         rules[f"{name}_"] = _elementwise(name, in_place=True)
@@ -181,7 +245,7 @@ def _rules() -> dict[str, Rule]:
 
 RULES: dict[str, Rule] = _rules()
 
-_ATEN_NORM = ("input", "weight", "bias", "running_mean", "running_var")
+_ATEN_NORM = ("input", "weight", "bias", "running_mean", "running_var", "training")
 #: Where ATen orders the arguments in another way than ``torch.nn.functional``.
 ATEN_RULES: dict[str, Rule] = {
     "batch_norm": _normalise("batch_norm", _ATEN_NORM),

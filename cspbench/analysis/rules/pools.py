@@ -9,11 +9,29 @@ import torch
 
 from cspbench.analysis import shapes
 from cspbench.analysis.dispatch import fallback
-from cspbench.analysis.rules.simple import Arguments, Keywords, Rule, bind, is_activation
+from cspbench.analysis.rules.simple import (
+    Arguments,
+    Keywords,
+    Rule,
+    bind,
+    is_activation,
+    rejected,
+)
 from cspbench.analysis.tracer import Tracer
 
 _MAX = ("input", "kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices")
 _AVG = ("input", "kernel_size", "stride", "padding", "ceil_mode", "count_include_pad")
+
+
+_INTERPOLATE = ("input", "size", "scale_factor", "mode")
+#: Spatial dimensions that a mode of interpolation takes.
+_MODES = {
+    **dict.fromkeys(("nearest", "nearest-exact", "area"), (1, 2, 3)),
+    "linear": (1,),
+    "bilinear": (2,),
+    "bicubic": (2,),
+    "trilinear": (3,),
+}
 
 
 def _pool(op: str, dims: int, maximum: bool) -> Rule:
@@ -35,6 +53,11 @@ def _pool(op: str, dims: int, maximum: bool) -> Rule:
         size = tuple(map(shapes.pool_size, shape[2:], kernel, stride, padding, dilation, ceil))
         if min(size) < 1:
             raise ValueError(f"a window of {kernel} does not fit into an input of {shape[2:]}")
+        if any(
+            pad < 0 or 2 * pad > d * (k - 1) + 1
+            for pad, d, k in zip(padding, dilation, kernel, strict=True)
+        ):
+            rejected(tracer, func, args, kwargs, f"{padding} pads more than half of {kernel}")
         out, result = tracer.like(x, (*shape[:2], *size))
         indices = 8 * result.elements if maximum else 0  # int64, dropped at once in inference
         tracer.recorder.record(
@@ -97,6 +120,10 @@ def _reduction(op: str) -> Rule:
             return fallback(tracer, func, args, kwargs)
         value = tracer.value(x)
         rank = len(value.shape)
+        if not all(-rank <= axis < rank for axis in axes):
+            return fallback(tracer, func, args, kwargs)
+        if len({axis % rank for axis in axes}) != len(axes):
+            rejected(tracer, func, args, kwargs, f"{op} over the same dimension twice: {axes}")
         shape = shapes.reduced(value.shape, axes, bool(bound.get("keepdim", False)))
         out, result = tracer.empty(shape, x.dtype, value.itemsize)
         places = {axis % rank for axis in axes}
@@ -116,25 +143,32 @@ def _reduction(op: str) -> Rule:
     return rule
 
 
-def _interpolate(tracer: Tracer, func: Any, args: Arguments, kwargs: Keywords) -> Any:
-    bound = bind(("input", "size", "scale_factor"), args, kwargs)
-    x, size, scale = bound["input"], bound.get("size"), bound.get("scale_factor")
-    if not is_activation(tracer, x) or (size is None and scale is None):
-        return fallback(tracer, func, args, kwargs)
-    shape = tracer.value(x).shape
-    dims = len(shape) - 2
-    if size is not None:
-        sides = shapes.tuple_of(size, dims)
-    else:
-        factors = scale if isinstance(scale, (tuple, list)) else (scale or 1,) * dims
-        sides = tuple(math.floor(s * f) for s, f in zip(shape[2:], factors, strict=True))
-    out, result = tracer.like(x, (*shape[:2], *sides))
-    tracer.recorder.record("interpolate", (tracer.value(x),), (result,))
-    return out
+def _interpolate(names: tuple[str, ...]) -> Rule:
+    def rule(tracer: Tracer, func: Any, args: Arguments, kwargs: Keywords) -> Any:
+        bound = bind(names, args, kwargs)
+        x, size, scale = bound["input"], bound.get("size"), bound.get("scale_factor")
+        if not is_activation(tracer, x) or (size is None and scale is None):
+            return fallback(tracer, func, args, kwargs)
+        shape = tracer.value(x).shape
+        dims = len(shape) - 2
+        if names is _INTERPOLATE:
+            mode = bound.get("mode", "nearest")
+            if dims not in _MODES.get(mode, ()) or (size is not None and scale is not None):
+                rejected(tracer, func, args, kwargs, f"{mode} interpolation of {shape}")
+        if size is not None:
+            sides = shapes.tuple_of(size, dims)
+        else:
+            factors = scale if isinstance(scale, (tuple, list)) else (scale or 1,) * dims
+            sides = tuple(math.floor(s * f) for s, f in zip(shape[2:], factors, strict=True))
+        out, result = tracer.like(x, (*shape[:2], *sides))
+        tracer.recorder.record("interpolate", (tracer.value(x),), (result,))
+        return out
+
+    return rule
 
 
 def _rules() -> dict[str, Rule]:
-    rules: dict[str, Rule] = {"interpolate": _interpolate}
+    rules: dict[str, Rule] = {"interpolate": _interpolate(_INTERPOLATE)}
     for dims in (1, 2, 3):
         adaptive = f"adaptive_avg_pool{dims}d"
         rules[f"max_pool{dims}d"] = _pool(f"max_pool{dims}d", dims, maximum=True)
@@ -146,3 +180,12 @@ def _rules() -> dict[str, Rule]:
 
 
 RULES: dict[str, Rule] = _rules()
+
+#: As ATen takes the arguments.
+ATEN_RULES: dict[str, Rule] = {
+    **{f"upsample_nearest{n}d": _interpolate(("input", "size", "scale_factor")) for n in (1, 2, 3)},
+    **dict.fromkeys(
+        ("upsample_bilinear2d", "upsample_bicubic2d"),
+        _interpolate(("input", "size", "align_corners", "scale_factor")),
+    ),
+}

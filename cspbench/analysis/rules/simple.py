@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
 import torch
 
 from cspbench.analysis.dispatch import fallback
 from cspbench.analysis.errors import DataDependentError
 from cspbench.analysis.tracer import Tracer
+from cspbench.core.text import first_line
 
 Arguments: TypeAlias = tuple[Any, ...]
 Keywords: TypeAlias = dict[str, Any]
@@ -34,6 +35,19 @@ def is_activation(tracer: Tracer, tensor: object) -> bool:
     )
 
 
+def rejected(tracer: Tracer, func: Any, args: Arguments, kwargs: Keywords, why: str) -> NoReturn:
+    """Refuse what torch refuses, with its own reason where its meta kernel gives one.
+
+    Raises:
+        ValueError: always.
+    """
+    try:
+        fallback(tracer, func, args, kwargs)
+    except Exception as error:  # whatever torch raises
+        raise ValueError(f"{why}; torch: {first_line(error)}") from error
+    raise ValueError(why)
+
+
 def ask(_: Tracer, func: Any, args: Arguments, kwargs: Keywords) -> Any:
     """Shape, type and layout: known, free, not operators."""
     return func(*args, **kwargs)
@@ -49,6 +63,13 @@ def _dropout(tracer: Tracer, func: Any, args: Arguments, kwargs: Keywords) -> An
     if bound.get("training", True):
         return fallback(tracer, func, args, kwargs)
     return bound["input"]
+
+
+def _type(tracer: Tracer, func: Any, args: Arguments, kwargs: Keywords) -> Any:
+    """``tensor.type()`` asks, ``tensor.type(dtype)`` converts."""
+    if len(args) > 1 or kwargs:
+        return fallback(tracer, func, args, kwargs)
+    return func(*args)
 
 
 def _value_of(what: str) -> Rule:
@@ -68,13 +89,14 @@ RULES: dict[str, Rule] = {
         (
             *("size", "dim", "numel", "stride", "is_contiguous", "element_size", "get_device"),
             *("is_floating_point", "is_complex", "nelement", "ndimension", "storage_offset"),
-            *("is_tensor", "__len__", "__hash__", "__repr__", "__format__", "type"),
+            *("is_tensor", "__len__", "__hash__", "__repr__", "__format__"),
         ),
         ask,
     ),
     **{name: _value_of(f"{name}()") for name in ("item", "tolist", "numpy", "nonzero")},
-    **{name: _value_of(f"{name}()") for name in ("unique", "masked_select", "bincount")},
+    **{name: _value_of(f"{name}()") for name in ("unique", "bincount")},
     **{name: _value_of(f"{name}()") for name in ("equal", "allclose", "unique_consecutive")},
+    "type": _type,
     "__bool__": _value_of("a condition (bool)"),
     "__int__": _value_of("int()"),
     "__float__": _value_of("float()"),
