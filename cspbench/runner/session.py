@@ -13,7 +13,6 @@ from typing import Any, Protocol
 from cspbench.backends.spec import BACKENDS, LayerProfiler, device_of
 from cspbench.core.statuses import FLAGS, NOT_RUNNABLE, Status
 from cspbench.jobs.ceilings import CeilingsRequest
-from cspbench.jobs.replay import ReplayRequest, can_replay
 from cspbench.jobs.spec import JOBS, Json, Policy, kinds_with
 from cspbench.jobs.time import TimeRequest
 from cspbench.runner.block_request import CHECK, BlockRequest
@@ -22,6 +21,7 @@ from cspbench.runner.executor import Executor
 from cspbench.runner.plan import Plan, PlannedCase
 from cspbench.runner.prepare import prepare
 from cspbench.runner.process import Outcome
+from cspbench.runner.replays import replays_of
 from cspbench.store.ceilings import CeilingsPort, MachineCeilings
 from cspbench.store.launch import Launch, with_notes
 from cspbench.store.ratios import CHECK_JOB, InTurn, reference_of
@@ -250,12 +250,11 @@ class Session:
             reference = self._reference if self._reference in cases else None
         if reference is not None and reference not in members:
             members.insert(0, reference)
+        block = [cases[case_id] for case_id in members]
+        replays = replays_of(block, self._request) if self._measure.replay else []
         request = BlockRequest(
             name=str(self._blocks),
-            arms=(
-                *(self._timed_in_turn(cases[case_id]) for case_id in members),
-                *self._replays([cases[case_id] for case_id in members]),
-            ),
+            arms=(*map(self._timed_in_turn, block), *replays),
             reference=None if reference is None else members.index(reference),
             seed=f"{self._measure.seed}/{len(members)}",
             skip=self._blocks * ORDERS_A_BLOCK,
@@ -278,25 +277,6 @@ class Session:
         backend = BACKENDS.get(planned.case.backend.name)
         profiled = self._measure.layers and isinstance(backend, LayerProfiler)
         return replace(request, layers=profiled)
-
-    def _replays(self, block: Sequence[PlannedCase]) -> list[ReplayRequest]:
-        """What replays the layers of a block's cases: a worker a backend and number of threads."""
-        on_boards = any(planned.case.board for planned in block)  # they have other files
-        if not self._measure.replay or len(block) < 2 or on_boards:
-            return []
-        alike: dict[tuple[str, int], list[PlannedCase]] = {}
-        for planned in block:
-            if can_replay(BACKENDS.get(planned.case.backend.name)):
-                key = str(planned.case.backend), planned.case.threads
-                alike.setdefault(key, []).append(planned)
-        return [
-            replace(
-                self._request(group[0], "replay"),
-                cases=tuple(planned.id for planned in group),
-                artifacts=tuple(str(planned.artifact.path) for planned in group),
-            )
-            for group in alike.values()
-        ]
 
     def _scattering(self, cases: Mapping[str, PlannedCase]) -> list[str]:
         """Cases whose ratio is not as sharp as the suite asks for, of these the least sharp.
