@@ -143,7 +143,7 @@ class Group:
         return max(self.causes, key=lambda cause: abs(self.causes[cause]))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Explanation:
     """Why ``b`` takes another time than ``a``.
 
@@ -162,6 +162,10 @@ class Explanation:
     costs: tuple[tuple[dict[str, float], ...], tuple[dict[str, float], ...]]
     notes: tuple[str, ...] = ()
     others: tuple[Explanation, ...] = field(default=())
+
+    def __repr__(self) -> str:
+        pair = f"{self.b.case} - {self.a.case}"
+        return f"Explanation({pair}: {self.difference_ms:+.3f} ms, {self.verdict})"
 
     @property
     def difference_ms(self) -> float:

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 from cspbench.backends.spec import LayerProfile, LayerTime, Workload
 
 if TYPE_CHECKING:
-    import numpy as np
+    from cspbench.artifacts.tensors import Feed
 
 #: Fewest and most profiled runs.
 MIN_RUNS, MAX_RUNS = 5, 200
 WARM_RUNS = 2
 
 
-def repeat(run: Callable[[np.ndarray], object], work: Workload) -> None:
+def repeat(run: Callable[[Feed], object], work: Workload) -> None:
     """Call ``run`` with the inputs in turn, until the time is over.
 
     The first WARM_RUNS calls do not count.
@@ -35,7 +35,7 @@ def repeat(run: Callable[[np.ndarray], object], work: Workload) -> None:
 
 
 def profile(
-    run: Callable[[np.ndarray], tuple[int, Sequence[LayerTime]]], work: Workload, method: str
+    run: Callable[[Feed], tuple[int, Sequence[LayerTime]]], work: Workload, method: str
 ) -> LayerProfile:
     """Repeat a profiled run, and take the median of every entry.
 
@@ -44,8 +44,8 @@ def profile(
     totals: list[int] = []
     profiles: list[Sequence[LayerTime]] = []
 
-    def once(array: np.ndarray) -> None:
-        total, entries = run(array)
+    def once(feed: Feed) -> None:
+        total, entries = run(feed)
         totals.append(total)
         profiles.append(entries)
 

@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cspbench.artifacts.tensors import arrays_of
 from cspbench.backends.spec import (
     BACKENDS,
     SCOPE,
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     import numpy as np
+
+    from cspbench.artifacts.tensors import Feed
 
 PROVIDERS = {
     "cpu": "CPUExecutionProvider",
@@ -78,19 +81,19 @@ class OnnxRuntime(BackendSpec):
         callers = work.threads if on_cpu else DEVICE_CALLERS
         threads = 1 if on_cpu else work.threads
         _, session = self._session(work.artifact, work.options, threads, None)
-        name = session.get_inputs()[0].name
+        names = _input_names(session)
         slots = threading.Semaphore(callers)
         futures: list[Future[None]] = []
 
-        def one(array: np.ndarray) -> None:
+        def one(feed: Feed) -> None:
             try:
-                session.run(None, {name: array})
+                session.run(None, dict(zip(names, arrays_of(feed), strict=True)))
             finally:
                 slots.release()
 
-        def submit(array: np.ndarray) -> None:
+        def submit(feed: Feed) -> None:
             slots.acquire()
-            futures.append(pool.submit(one, array))
+            futures.append(pool.submit(one, feed))
 
         def finish() -> None:
             wait(futures)
@@ -114,12 +117,13 @@ class OnnxRuntime(BackendSpec):
             _, session = self._session(
                 work.artifact, work.options, work.threads, f"{folder}/profile"
             )
-            name = session.get_inputs()[0].name
+            names = _input_names(session)
             totals: list[int] = []
 
-            def run(array: np.ndarray) -> None:
+            def run(feed: Feed) -> None:
+                named = dict(zip(names, arrays_of(feed), strict=True))
                 start = time.perf_counter_ns()
-                session.run(None, {name: array})
+                session.run(None, named)
                 totals.append(time.perf_counter_ns() - start)
 
             repeat(run, work)
@@ -160,6 +164,10 @@ class OnnxRuntime(BackendSpec):
         return onnxruntime.__version__, session
 
 
+def _input_names(session: Any) -> list[str]:
+    return [one.name for one in session.get_inputs()]
+
+
 def kernel_times(events: Sequence[dict[str, Any]]) -> list[list[LayerTime]]:
     """Kernels of every run in an ONNX Runtime profile, in the order of execution.
 
@@ -189,18 +197,18 @@ def _kernel(event: dict[str, Any]) -> LayerTime:
 
 
 class OnnxRuntimeSession(HostSession):
-    """A session with its input's name."""
+    """A session with the names of its inputs."""
 
     def __init__(self, version: str, session: Any, threads: int) -> None:
         self._version = version
         self._session = session
         self._threads = threads
-        self._input_name = session.get_inputs()[0].name
+        self._names = _input_names(session)
         self._feed: dict[str, Any] = {}
         self._outputs: list[Any] = []
 
-    def set_input(self, array: np.ndarray) -> None:
-        self._feed = {self._input_name: array}
+    def set_input(self, feed: Feed) -> None:
+        self._feed = dict(zip(self._names, arrays_of(feed), strict=True))
 
     def run(self) -> None:
         self._outputs = self._session.run(None, self._feed)
@@ -231,20 +239,23 @@ class OnnxRuntimeBoundSession(OnnxRuntimeSession):
 
         self._where = where
         self._identity = first_device()
-        self._value: Any = None
+        self._values: list[Any] = []
         self._binding = session.io_binding()
 
-    def set_input(self, array: np.ndarray) -> None:
+    def set_input(self, feed: Feed) -> None:
         """Copy to the device, always into the same memory; outputs are bound once."""
         import onnxruntime
 
-        if self._value is None:
-            self._value = onnxruntime.OrtValue.ortvalue_from_numpy(array, self._where, 0)
-            self._binding.bind_ortvalue_input(self._input_name, self._value)
+        if not self._values:
+            for name, array in zip(self._names, arrays_of(feed), strict=True):
+                value = onnxruntime.OrtValue.ortvalue_from_numpy(array, self._where, 0)
+                self._values.append(value)
+                self._binding.bind_ortvalue_input(name, value)
             for output in self._session.get_outputs():
                 self._binding.bind_output(output.name, self._where, 0)
         else:
-            self._value.update_inplace(array)
+            for value, array in zip(self._values, arrays_of(feed), strict=True):
+                value.update_inplace(array)
         self._binding.synchronize_inputs()
 
     def run(self) -> None:

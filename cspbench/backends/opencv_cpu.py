@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from cspbench.artifacts.tensors import arrays_of
 from cspbench.backends.spec import (
     ALLOCATOR,
     BACKENDS,
@@ -25,9 +26,12 @@ from cspbench.backends.spec import (
 )
 from cspbench.core.options import Axis, Options, Value, resolve
 from cspbench.errors import Unsupported
+from cspbench.models.sources.onnx import stated_inputs
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from cspbench.artifacts.tensors import Feed
 
 
 ENGINE = Axis("engine", "auto", "choice", ("auto", "classic", "new"), "OpenCV 5's two dnn engines")
@@ -48,7 +52,7 @@ class OpenCvCpu(BackendSpec):
 
         cv2.setNumThreads(threads)
         choice = str(resolve(self.axes, options)["engine"])
-        return OpenCvSession(cv2, _read(cv2, artifact, choice), threads)
+        return OpenCvSession(cv2, _read(cv2, artifact, choice), threads, _input_names(artifact))
 
     def profile_layers(self, work: Workload) -> LayerProfile:
         """Times by ``Net.getPerfProfile``; an entry that was fused into another one reads 0."""
@@ -61,9 +65,10 @@ class OpenCvCpu(BackendSpec):
         net, engine, _ = _read(cv2, work.artifact, choice)
         outputs = net.getUnconnectedOutLayersNames()
         names, kinds = net.getLayerNames(), _layer_types(cv2, net)
+        inputs = _input_names(work.artifact)
 
-        def run(array: np.ndarray) -> tuple[int, list[LayerTime]]:
-            net.setInput(array)
+        def run(feed: Feed) -> tuple[int, list[LayerTime]]:
+            _set_inputs(net, inputs, feed)
             start = time.perf_counter_ns()
             net.forward(outputs)
             total = time.perf_counter_ns() - start
@@ -78,6 +83,28 @@ class OpenCvCpu(BackendSpec):
             ]  # fmt: skip
 
         return profile(run, work, f"OpenCV getPerfProfile, {engine} engine")
+
+
+def _input_names(artifact: Path) -> list[str]:
+    """Names of the inputs, which a net does not tell.
+
+    Raises:
+        Unsupported: an input has a type that OpenCV's matrices or its importer do not have.
+    """
+    stated = stated_inputs(artifact)
+    for one in stated:
+        if one.dtype != "float32":
+            raise Unsupported(f"OpenCV reads inputs of float32; {one.name!r} is {one.dtype}")
+    return [one.name for one in stated]
+
+
+def _set_inputs(net: Any, names: Sequence[str], feed: Feed) -> None:
+    arrays = arrays_of(feed)
+    if len(arrays) == 1:
+        net.setInput(arrays[0])
+        return
+    for name, array in zip(names, arrays, strict=True):
+        net.setInput(array, name)
 
 
 def _layer_types(cv2: Any, net: Any) -> dict[str, str]:
@@ -126,15 +153,16 @@ def _read(cv2: Any, artifact: Path, choice: str) -> _Read:
 class OpenCvSession(HostSession):
     """A net with its output names."""
 
-    def __init__(self, cv2: Any, read: _Read, threads: int) -> None:
+    def __init__(self, cv2: Any, read: _Read, threads: int, inputs: Sequence[str] = ()) -> None:
         self._cv2 = cv2
+        self._inputs = inputs
         self._net, self._engine, self._fallback = read
         self._threads = threads
         self._names = self._net.getUnconnectedOutLayersNames()
         self._outputs: Sequence[Any] = ()
 
-    def set_input(self, array: np.ndarray) -> None:
-        self._net.setInput(array)
+    def set_input(self, feed: Feed) -> None:
+        _set_inputs(self._net, self._inputs, feed)
 
     def run(self) -> None:
         self._outputs = self._net.forward(self._names)

@@ -12,6 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cspbench.artifacts.tensors import arrays_of
 from cspbench.backends.spec import (
     BACKENDS,
     SCOPE,
@@ -27,6 +28,8 @@ from cspbench.errors import Unsupported
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from cspbench.artifacts.tensors import Feed
 
 
 class OpenVino(BackendSpec):
@@ -56,8 +59,8 @@ class OpenVino(BackendSpec):
         totals: list[int] = []
         warm: list[Any] = []
 
-        def run(array: np.ndarray) -> None:
-            request.set_input_tensor(openvino.Tensor(array, shared_memory=True))
+        def run(feed: Feed) -> None:
+            _set_inputs(openvino, request, feed)
             start = time.perf_counter_ns()
             request.infer()
             totals.append(time.perf_counter_ns() - start)
@@ -88,7 +91,8 @@ class OpenVino(BackendSpec):
         in_flight = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
         queue = openvino.AsyncInferQueue(compiled, in_flight)
         return run_for(
-            lambda array: queue.start_async({0: array}, share_inputs=True), work.inputs,
+            lambda feed: queue.start_async(dict(enumerate(arrays_of(feed))), share_inputs=True),
+            work.inputs,
             work.seconds, in_flight=in_flight, method="asynchronous requests",
             finish=queue.wait_all,
         )  # fmt: skip
@@ -110,6 +114,11 @@ class OpenVino(BackendSpec):
         except RuntimeError as error:
             raise Unsupported(f"OpenVINO cannot load the model: {error}") from error
         return openvino, compiled
+
+
+def _set_inputs(openvino: Any, request: Any, feed: Feed) -> None:
+    for number, array in enumerate(arrays_of(feed)):
+        request.set_input_tensor(number, openvino.Tensor(array, shared_memory=True))
 
 
 def mean_between(mean_before: int, before: int, mean_after: int, after: int) -> int:
@@ -142,8 +151,8 @@ class OpenVinoSession(HostSession):
         self._compiled = compiled
         self._request = compiled.create_infer_request()
 
-    def set_input(self, array: np.ndarray) -> None:
-        self._request.set_input_tensor(self._openvino.Tensor(array, shared_memory=True))
+    def set_input(self, feed: Feed) -> None:
+        _set_inputs(self._openvino, self._request, feed)
 
     def run(self) -> None:
         self._request.infer()
