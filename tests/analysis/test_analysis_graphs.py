@@ -137,7 +137,7 @@ def test_an_open_input_is_fixed_by_the_id(tmp_path):
     with pytest.raises(InputError, match="is open"):
         analyze_onnx(str(path))
     with pytest.raises(InputError, match="not"):
-        analyze_onnx(str(path), (1, 4, 8, 8))
+        analyze_onnx(str(path), [(1, 4, 8, 8)])
 
 
 def test_what_is_no_onnx_file(tmp_path):
