@@ -39,8 +39,7 @@ __all__ = [
 if TYPE_CHECKING:
     from cspbench import errors
     from cspbench.analysis import Analysis
-    from cspbench.analysis.api import analyze
-    from cspbench.api import compare, gate, plan, run
+    from cspbench.api import analyze, compare, gate, plan, run
     from cspbench.attribution import Explanation, explain
     from cspbench.core.case import Case
     from cspbench.gating.report import GateReport
@@ -62,7 +61,7 @@ else:
             "Run": "cspbench.views.frames",
             "RunComparison": "cspbench.views.compare",
             "Suite": "cspbench.suite.suite",
-            "analyze": "cspbench.analysis.api",
+            "analyze": "cspbench.api",
             "build": "cspbench.models.build",
             "compare": "cspbench.api",
             "errors": "cspbench",

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from cspbench.core.files import RESULTS
 from cspbench.errors import InputError
 
 if TYPE_CHECKING:
+    from cspbench.analysis.record import Analysis
     from cspbench.gating.report import GateReport
     from cspbench.gating.sides import SideRequest
     from cspbench.runner.plan import Plan
@@ -20,8 +23,40 @@ if TYPE_CHECKING:
     from cspbench.views.frames import Run
 
 
+def analyze(
+    model: Any, example_input: Any = None, cache: bool = True, *, allow_code: bool = False
+) -> Analysis:
+    """Analyse a model without running it: what it computes, moves and holds, layer by layer.
+
+    Args:
+        model: a ``torch.nn.Module`` or an exported program, which stays as it is; or an id or the
+            path of a model's file, which is read in a worker with bounds.
+        example_input: of a module: a tensor, a shape such as ``(1, 3, 224, 224)`` (float32), a
+            tuple of positional inputs, or a mapping of keyword inputs. An id has its size behind
+            an @, or else its model's own.
+        cache: whether an earlier analysis will do.
+        allow_code: allow an id whose model runs code that is not cspbench's.
+
+    Raises:
+        InputError: not a model, no usable input, or a forward pass that cannot be followed (with
+            the model's file and line).
+    """
+    if not isinstance(model, str | os.PathLike):
+        from cspbench.analysis.api import analyze as analyze_module
+
+        return analyze_module(model, example_input, cache)
+    from cspbench.models.code import allowing_code
+    from cspbench.runner.files import analyze_models
+
+    if example_input is not None:
+        raise InputError(f"{model}: write the size behind the model, such as @224 or @640x384")
+    with allowing_code(allow_code):
+        [analysis] = analyze_models([os.fsdecode(model)], cache=cache, allow_code=allow_code)
+    return analysis
+
+
 def plan(
-    suite: str | Path | Suite,
+    suite: str | Path | Mapping[str, object] | Suite,
     *,
     only: Sequence[str] = (),
     settings: Mapping[str, object] | None = None,
@@ -29,7 +64,9 @@ def plan(
     """Say which cases of a suite this machine can run, and why not the others; nothing is run.
 
     Args:
-        suite: a YAML file, the name of an installed suite, or an expanded ``Suite``.
+        suite: a YAML file, the name of an installed suite, the sections of a suite as a mapping,
+            or an expanded ``Suite``. A model (its file or its id) stands for itself with all
+            backends of this machine's processor, one thread and all.
         only: patterns of case ids to keep (``*`` and ``?``); all cases without patterns.
         settings: settings of the suite's file to change, such as ``{"threads": 2}``.
 
@@ -38,41 +75,57 @@ def plan(
             case matches.
     """
     from cspbench.runner.plan import plan_suite
-    from cspbench.suite.load import load_suite
     from cspbench.suite.suite import Suite
 
     if not isinstance(suite, Suite):
-        suite = load_suite(suite_file(suite), dict(settings or {}))
+        suite = _suite_of(suite, dict(settings or {}))
     elif settings:
         raise InputError("settings change the file of a suite; this suite is expanded already")
     return plan_suite(suite, only)
 
 
+def _suite_of(named: str | Path | Mapping[str, object], settings: dict[str, object]) -> Suite:
+    from cspbench.suite.adhoc import Choice, adhoc_suite
+    from cspbench.suite.load import load_suite
+    from cspbench.suite.targets import is_model
+
+    if isinstance(named, Mapping):
+        content = json.dumps(named, default=str).encode()  # JSON is YAML, too
+        return replace(load_suite(Path("suite"), settings, content=content), path="")
+    if is_model(os.fsdecode(named)):
+        return adhoc_suite([named], Choice(), settings).suite
+    return load_suite(suite_file(named), settings)
+
+
 def run(
-    suite: str | Path | Suite,
+    suite: str | Path | Mapping[str, object] | Suite,
     results: str | Path = RESULTS,
     *,
     only: Sequence[str] = (),
     settings: Mapping[str, object] | None = None,
+    allow_code: bool = False,
 ) -> Run:
-    """Measure a suite on this machine and return the stored run.
+    """Measure a suite or a model on this machine and return the stored run.
 
     While another run measures on this machine this one waits, with a warning.
 
     Args:
-        suite: a YAML file, the name of an installed suite, or an expanded ``Suite``.
+        suite: as `plan` takes it.
         results: directory for run directories.
         only: patterns of case ids to measure; all cases without patterns.
         settings: settings of the suite's file to change.
+        allow_code: allow models that run code which is not cspbench's.
 
     Raises:
         InputError: as `plan`, or the run cannot be written.
     """
+    from cspbench.runner.executor import LocalExecutor
     from cspbench.runner.measure import RunTask, measure
     from cspbench.views.frames import load
 
     task = RunTask(plan(suite, only=only, settings=settings))
-    [path] = measure([task], Path(results), waiting=warnings.warn)
+    executor = LocalExecutor(allow_code=allow_code)
+    [path] = measure([task], Path(results), executor, waiting=warnings.warn)
     return load(path)
 
 
@@ -93,13 +146,14 @@ def gate(
     results: str | Path = RESULTS,
     report: Callable[[str], None] = lambda _text: None,
 ) -> GateReport:
-    """Say whether the cases of a suite are slower on side ``head`` than on side ``base``.
+    """Say whether a suite or a model is slower on side ``head`` than on side ``base``.
 
     A side is ``set:key=value,...`` (the suite with other settings), ``env:PATH`` (another Python
     environment), a git ref of the repository that holds the suite, or a stored run.
 
     Args:
-        suite: a YAML file or the name of an installed suite.
+        suite: a YAML file or the name of an installed suite; or a model (its file or its id), which
+            all backends of this machine's processor run with one thread.
         base: the side to compare with.
         head: the side to judge; the suite as it is by default.
         base_env: Python environment of the base's workers.
@@ -124,7 +178,7 @@ def gate(
     from cspbench.gating.sides import parse_side
     from cspbench.gating.stored import run_stored_gate
 
-    file = suite_file(suite)
+    file, content = _gated(suite)
     base_side, head_side = (
         _with_env(parse_side(text, file, Path(results)), env)
         for text, env in ((base, base_env), (head, head_env))
@@ -138,10 +192,30 @@ def gate(
         allow_code=allow_code,
         results=Path(results),
         rules=rules,
+        content=content,
     )
     if "run" in (base_side.kind, head_side.kind):
+        if content is not None:
+            raise InputError(
+                "a stored run is judged by a suite: write one with cspbench run MODEL --save-suite"
+            )
         return run_stored_gate(file, base_side, head_side, settings, report)
     return run_gate(file, base_side, head_side, settings, report)
+
+
+def _gated(named: str | Path) -> tuple[Path, bytes | None]:
+    """The file of a suite; or where the suite of a model would lie, and its text."""
+    from cspbench.models.build import as_model_id
+    from cspbench.models.identity import source_files
+    from cspbench.suite.adhoc import Choice, adhoc_suite
+    from cspbench.suite.targets import is_model
+
+    if not is_model(os.fsdecode(named)):
+        return suite_file(named), None
+    files = source_files(as_model_id(named))
+    file = (files[0].parent if files else Path()) / "model.cspbench.yaml"
+    made = adhoc_suite([named], Choice(threads=(1,)), file=file)
+    return file, made.text.encode()
 
 
 def _with_env(side: SideRequest, env: str | None) -> SideRequest:

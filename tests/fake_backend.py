@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -28,6 +30,15 @@ DOINGS = (
     "child", "child-segfault", "once", "hang-in-c", "stop", "garbage", "flood", "exhaust", "spam",
     "raise-on-close", "hang-on-close",
 )  # fmt: skip
+
+
+def write_program(path: Path) -> None:
+    """A ``.pt2`` file that states its input, (1, 3, 32, 32) in float32, and holds nothing else."""
+    arg = {"user_input": {"arg": {"as_tensor": {"name": "x"}}}}
+    value = {"dtype": 7, "sizes": [{"as_int": side} for side in (1, 3, 32, 32)]}
+    module = {"graph": {"tensor_values": {"x": value}}, "signature": {"input_specs": [arg]}}
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a/models/model.json", json.dumps({"graph_module": module}))
 
 
 @dataclass(frozen=True)

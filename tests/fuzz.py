@@ -133,7 +133,7 @@ def onnx_file(data: bytes) -> None:
     """
     path = _FOLDER / "a.onnx"
     path.write_bytes(_graph(data[1:]) if data.startswith(b"+") else data)
-    analyze_onnx(str(path), (1, 3, 8, 8))
+    analyze_onnx(str(path), [(1, 3, 8, 8)])
 
 
 #: What the nodes of a graph of the fuzzer are made of. Not RegexFullMatch: where the type of its

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from cspbench.analysis.record import Analysis, analysis_of
 from cspbench.core.case import ModelId
 from cspbench.core.text import first_line
 from cspbench.errors import InputError
+from cspbench.models.build import as_model_id
 
 if TYPE_CHECKING:
     from torch import nn
@@ -91,8 +93,10 @@ def _traced(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
     return analysis_of(type(module).__name__, "torch", seen.input_shapes, seen.layers, seen.facts)
 
 
-def analyze_id(model: str | ModelId, *, batch: int = 1, cache: bool = True) -> Analysis:
-    """Analyse a model by its id: ``csppeleenet[gamma=0.25]@224``, ``onnx:a.onnx``.
+def analyze_id(
+    model: str | os.PathLike[str] | ModelId, *, batch: int = 1, cache: bool = True
+) -> Analysis:
+    """Analyse a model by its id or its file: ``csppeleenet[gamma=0.25]@224``, ``nets/a.onnx``.
 
     Without ``@`` the model's own input is taken. Analyses are kept in the user's cache
     (``$CSPBENCH_CACHE``); one that is there comes back without importing torch.
@@ -100,7 +104,7 @@ def analyze_id(model: str | ModelId, *, batch: int = 1, cache: bool = True) -> A
     Raises:
         InputError: an unknown model or option, or a file that cannot be read.
     """
-    parsed = ModelId.parse(model) if isinstance(model, str) else model
+    parsed = as_model_id(model)
     name = parsed.model.name
     from_file = name.startswith(_FILE_SOURCES)
     if not cache or (":" in name and not from_file):
@@ -121,7 +125,7 @@ def cached_analysis(model: str | ModelId, *, batch: int = 1) -> Analysis | None:
     """The analysis that `analyze_id` would find in the cache; None if it would have to work."""
     from cspbench.analysis import cache as store
 
-    return store.read(_entry(ModelId.parse(model) if isinstance(model, str) else model, batch))
+    return store.read(_entry(as_model_id(model), batch))
 
 
 def _entry(parsed: ModelId, batch: int) -> Path:
@@ -134,22 +138,21 @@ def _entry(parsed: ModelId, batch: int) -> Path:
 
 def _analyze_id(parsed: ModelId, batch: int) -> tuple[Analysis, bool]:
     """The analysis, and whether the model's definition is all ours, so that the key names it."""
-    from cspbench.models.build import build, spec_of
+    from cspbench.models.build import build, inputs_of, spec_of
     from cspbench.models.identity import canonical
     from cspbench.models.spec import NECKS
 
     full = canonical(parsed)
-    height, width = full.input or (0, 0)
-    shape = (batch, 3, height, width)
+    inputs = inputs_of(full, batch)
     name = parsed.model.name
     if name.startswith("onnx:"):
         from cspbench.analysis.onnx_graph import analyze_onnx
 
-        analysis = analyze_onnx(name.partition(":")[2], shape)
+        analysis = analyze_onnx(name.partition(":")[2], [one.sides for one in inputs])
     elif name.startswith("exported:"):
         analysis = _exported(parsed)
     else:
-        analysis = analyze(build(full, weights=False), shape, cache=False)
+        analysis = analyze(build(full, weights=False), inputs[0].sides, cache=False)
     specs = [spec_of(parsed)]
     ours = all(_is_ours(spec.build) for spec in specs)
     if parsed.neck is not None:

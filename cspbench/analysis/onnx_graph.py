@@ -41,12 +41,12 @@ _VALUES = (
 _WINDOWS = frozenset({"max_pool2d", "avg_pool2d"})
 
 
-def analyze_onnx(path: str, input_shape: Sequence[int] | None = None) -> Analysis:
+def analyze_onnx(path: str, input_shapes: Sequence[Sequence[int]] = ()) -> Analysis:
     """Analyse an ONNX file.
 
     Args:
         path: the file.
-        input_shape: shape of the first input, where the file leaves it open.
+        input_shapes: shapes of the inputs in order, where the file leaves axes open.
 
     Raises:
         InputError: not a readable ONNX file, or one whose input stays open.
@@ -57,8 +57,8 @@ def analyze_onnx(path: str, input_shape: Sequence[int] | None = None) -> Analysi
     inputs = [value for value in graph.input if value.name not in weights]
     if not inputs:
         raise InputError(f"{path}: has no input")
-    if input_shape is not None:
-        _fix(inputs[0], input_shape, path)
+    for value, shape in zip(inputs, input_shapes, strict=False):
+        _fix(value, shape, path)
     try:
         model = infer(model)
     except Exception as error:  # protobuf and onnx raise classes of their own
@@ -99,7 +99,7 @@ def _fix(value: Any, shape: Sequence[int], path: str) -> None:
     if len(dims) != len(shape):
         raise InputError(f"{path}: its input has {len(dims)} dimensions, not {len(shape)}")
     for dim, side in zip(dims, shape, strict=True):
-        if dim.HasField("dim_value") and dim.dim_value not in (0, side):
+        if dim.HasField("dim_value") and 0 < dim.dim_value != side:
             fixed = tuple(d.dim_value or "open" for d in dims)
             raise InputError(f"{path}: its input is {fixed}, which {tuple(shape)} is not")
         dim.dim_value = side

@@ -81,7 +81,7 @@ def check_stored(data: Mapping[str, Any]) -> None:
     check_rows(rows)
 
 
-@dataclass
+@dataclass(repr=False)
 class Analysis:
     """What is known of a model without running it.
 
@@ -102,8 +102,15 @@ class Analysis:
     ignored: dict[str, dict[str, int]] = field(default_factory=dict)
     places: dict[str, str] = field(default_factory=dict)
     source: str = "torch"
-    _layers: list[Layer] | None = field(default=None, repr=False)
-    _rows: str | list[Any] = field(default="[]", repr=False)
+    _layers: list[Layer] | None = field(default=None)
+    _rows: str | list[Any] = field(default="[]")
+
+    def __repr__(self) -> str:
+        shapes = " and ".join("x".join(map(str, shape)) for shape in self.input)
+        return (
+            f"Analysis({self.id!r}: {self.totals.get('params', 0) / 1e6:.3f} M parameters, "
+            f"{self.totals.get('macs', 0) / 1e9:.3f} GMACs on {shapes})"
+        )
 
     @property
     def layers(self) -> list[Layer]:

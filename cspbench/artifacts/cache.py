@@ -18,7 +18,9 @@ from cspbench.artifacts.spec import ARTIFACTS, HASHES_SUFFIX, REFERENCE_SUFFIX
 from cspbench.core.cache import cache_folder
 from cspbench.core.case import ModelId
 from cspbench.core.files import file_digest, write_whole
+from cspbench.models.build import inputs_of
 from cspbench.models.identity import models_digest, source_digests
+from cspbench.models.inputs import TensorInput
 
 #: Raise when the exporter or the layout of an artifact changes.
 FORMAT = 1
@@ -60,10 +62,13 @@ class ArtifactSpec:
         return {"batch": self.batch, "kind": self.kind, "key": self.key}
 
     @property
-    def input_shape(self) -> tuple[int, int, int, int]:
-        """(batch, 3, height, width)."""
-        assert self.model.input is not None, "an artifact has a definite input"
-        return (self.batch, 3, *self.model.input)
+    def inputs(self) -> tuple[TensorInput, ...]:
+        """What the model reads.
+
+        Raises:
+            InputError: the model's file does not take this batch.
+        """
+        return inputs_of(self.model, self.batch)
 
     @property
     def path(self) -> Path:

@@ -6,11 +6,11 @@ This runs in a worker process of its own. Only building a model imports torch.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cspbench.artifacts.cache import ArtifactSpec
-from cspbench.artifacts.spec import ARTIFACTS
-from cspbench.artifacts.tensors import as_list, input_tensor
+from cspbench.artifacts.spec import ARTIFACTS, FROZEN_BRANCH
+from cspbench.artifacts.tensors import arrays_of, as_list, input_feed
 from cspbench.core.cache import make_cache_folder
 from cspbench.core.case import ModelId
 from cspbench.core.files import replacing
@@ -40,7 +40,7 @@ def build_model(model: ModelId, seed: int) -> torch.nn.Module:
     """Build with seeded weights, in inference mode."""
     from cspbench.models.build import build
 
-    return build(model, seed=seed).eval()
+    return build(model, seed=seed)
 
 
 def prepare(spec: ArtifactSpec, module: torch.nn.Module | None = None) -> None:
@@ -57,14 +57,41 @@ def prepare(spec: ArtifactSpec, module: torch.nn.Module | None = None) -> None:
         return
     import torch
 
+    from cspbench.artifacts.branches import BranchWatch
+
     module = module or build_model(spec.model, spec.seed)
     make_cache_folder(spec.path.parent)
-    example = torch.from_numpy(input_tensor(spec.input_shape, spec.seed, 0))
+    feed = input_feed(spec.inputs, spec.seed, 0)
+    examples = tuple(map(torch.from_numpy, arrays_of(feed)))
+    with torch.inference_mode(), BranchWatch(examples) as watch:
+        result = module(*examples)
+        outputs = [tensor.numpy() for tensor in as_list(result)]
+    flat = module if _is_plain(result) else _flattened(module)
     with replacing(spec.path, shared=True) as path:
-        ARTIFACTS.get(spec.kind).export(module, example, path)
-    with torch.inference_mode():
-        outputs = [tensor.numpy() for tensor in as_list(module(example))]
-    _write_outputs(spec, outputs)
+        ARTIFACTS.get(spec.kind).export(flat, examples if len(examples) > 1 else examples[0], path)
+    _write_outputs(spec, outputs, frozen=watch.depends)
+
+
+def _is_plain(result: Any) -> bool:
+    """Whether exporters take a model's result as it is."""
+    if isinstance(result, list | tuple):
+        return all(map(_is_plain, result))
+    return hasattr(result, "element_size")
+
+
+def _flattened(module: torch.nn.Module) -> torch.nn.Module:
+    """The same network with its outputs as a tuple of tensors."""
+    import torch
+
+    class Flattened(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.module = module
+
+        def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            return tuple(as_list(self.module(*inputs)))
+
+    return Flattened().eval()
 
 
 def import_artifact(spec: ArtifactSpec, kind: str) -> None:
@@ -82,14 +109,17 @@ def import_artifact(spec: ArtifactSpec, kind: str) -> None:
     file, *_ = source_files(spec.model)
     make_cache_folder(spec.path.parent)
     with replacing(spec.path, shared=True) as path:
-        outputs = import_file(file, path, input_tensor(spec.input_shape, spec.seed, 0))
+        outputs = import_file(file, path, input_feed(spec.inputs, spec.seed, 0))
     _write_outputs(spec, outputs)
 
 
-def _write_outputs(spec: ArtifactSpec, outputs: Sequence[np.ndarray]) -> None:
+def _write_outputs(
+    spec: ArtifactSpec, outputs: Sequence[np.ndarray], *, frozen: bool = False
+) -> None:
     """Store reference outputs, in order, as ``.npz``; then the artifact is ready."""
     import numpy as np
 
+    notes: dict[str, Any] = {FROZEN_BRANCH: np.empty(0)} if frozen else {}
     with replacing(spec.reference, shared=True) as temporary:
-        np.savez(temporary, *outputs)
+        np.savez(temporary, *outputs, **notes)
     spec.note_hashes()

@@ -7,7 +7,7 @@ in another package.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,11 +16,20 @@ from cspbench.core.options import Value
 from cspbench.core.registry import Registry
 
 if TYPE_CHECKING:
+    from typing import TypeAlias
+
     import numpy as np
     import torch
 
+    from cspbench.artifacts.tensors import Feed
+    from cspbench.models.inputs import TensorInput
+
+    Example: TypeAlias = torch.Tensor | tuple[torch.Tensor, ...]
+
 #: Suffix of the reference outputs that lie beside an artifact.
 REFERENCE_SUFFIX = "npz"
+#: Name of an empty entry among them: the model's branches depend on its input, and one was frozen.
+FROZEN_BRANCH = "frozen_branch"
 #: Suffix of the hashes of both.
 HASHES_SUFFIX = "sha256"
 _SUFFIX = re.compile(r"[a-z0-9]{1,16}")
@@ -45,7 +54,11 @@ class ArtifactKind:
     """A form in which backends load models; its functions import heavy packages when called.
 
     ``export(module, example, path)`` writes a torch module in inference mode as one file, with the
-    shape of the example input (batch, 3, height, width), or raises Unsupported.
+    shapes of the example: a tensor, or a tuple of them for several inputs. It may raise
+    Unsupported.
+
+    ``inputs(path)`` are the inputs that an artifact states, in order; a kind without it has one
+    image of three colours. A worker calls it, so it imports nothing heavy.
 
     ``nodes(path)`` are the nodes of an artifact in their order. By them the entries of a backend's
     layer profile are joined to the layers of an Analysis; without a reader they are not joined.
@@ -54,20 +67,22 @@ class ArtifactKind:
     part of the cache key of every artifact of the kind. It is called often and must be quick.
 
     ``import_file(file, path, first)`` serves sources whose file is of this kind already
-    (``SourceSpec.artifact``): it writes the user's file to ``path`` with the shape of the input
-    ``first``, and returns the model's outputs for it. It raises Unsupported or Unavailable.
+    (``SourceSpec.artifact``): it writes the user's file to ``path`` with the shapes of ``first``
+    (an array, or a tuple of them), and returns the model's outputs for it. It raises
+    Unsupported or Unavailable.
 
     ``suffix`` is that of its files; the kind's name unless given.
     """
 
     name: str
     summary: str
-    export: Callable[[torch.nn.Module, torch.Tensor, Path], None] = field(compare=False)
+    export: Callable[[torch.nn.Module, Example, Path], None] = field(compare=False)
     nodes: Callable[[Path], list[Node]] | None = field(default=None, compare=False)
     identity: Callable[[], Mapping[str, Value]] = field(default=dict, compare=False)
-    import_file: Callable[[Path, Path, np.ndarray], list[np.ndarray]] | None = field(
+    import_file: Callable[[Path, Path, Feed], list[np.ndarray]] | None = field(
         default=None, compare=False
     )
+    inputs: Callable[[Path], Sequence[TensorInput]] | None = field(default=None, compare=False)
     suffix: str = ""
 
     def __post_init__(self) -> None:

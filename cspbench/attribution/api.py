@@ -19,6 +19,7 @@ from cspbench.core.case import Case
 from cspbench.core.files import RESULTS
 from cspbench.core.text import matches, nearest
 from cspbench.errors import InputError
+from cspbench.models.typed import parse_model
 from cspbench.store.records import Record
 
 if TYPE_CHECKING:
@@ -141,8 +142,13 @@ def find_case(run: Run, text: str) -> str:
 
 
 def _model_is(case: str, text: str) -> bool:
+    """Whether a text, as people type models, is the model of a case (with its size or without)."""
     model = Case.parse(case).model_id
-    return text in (str(model), str(model).split("@")[0])
+    try:
+        typed = parse_model(text)
+    except InputError:  # a pattern
+        return False
+    return typed in (model, replace(model, input=None))
 
 
 def side_of(run: Run, case: str) -> Side:

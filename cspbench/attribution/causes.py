@@ -130,7 +130,7 @@ class Group:
         return max(self.causes, key=lambda cause: abs(self.causes[cause]))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Explanation:
     """Why ``b`` takes another time than ``a``.
 
@@ -153,6 +153,10 @@ class Explanation:
     blocks: int = 0
     residual_low: float | None = None
     residual_high: float | None = None
+
+    def __repr__(self) -> str:
+        pair = f"{self.b.case} - {self.a.case}"
+        return f"Explanation({pair}: {self.difference_ms:+.3f} ms, {self.verdict})"
 
     @property
     def difference_ms(self) -> float:

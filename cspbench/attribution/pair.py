@@ -89,16 +89,13 @@ def case_of(text: str, backend: str, batch: int, threads: int) -> Case:
     """
     from cspbench.backends.spec import BACKENDS
     from cspbench.core.case import Case
-    from cspbench.models.build import checked_options, spec_of
+    from cspbench.models.build import checked_options, refuses_input, spec_of
     from cspbench.models.identity import canonical
-    from cspbench.suite.settings import refuses_input
+    from cspbench.models.typed import parse_case
 
-    if _is_case(text):
-        parsed = Case.parse(text)
-        model = canonical(parsed.model_id)
-    else:
-        parsed = Case.parse(f"x@32/{backend}/b{batch}/t{threads}")  # for its settings only
-        model = canonical(text)
+    typed, own = parse_case(text)
+    parsed = own or Case.parse(f"m@1/{backend}/b{batch}/t{threads}")  # for its settings only
+    model = canonical(typed)
     assert model.input is not None, "canonical fills the input in"
     spec = spec_of(model)
     reason = refuses_input(spec, model.input)
@@ -116,8 +113,3 @@ def case_of(text: str, backend: str, batch: int, threads: int) -> Case:
         batch=parsed.batch,
         threads=parsed.threads,
     )
-
-
-def _is_case(text: str) -> bool:
-    """True if there is a slash outside of quotes: a model id has none."""
-    return any("/" in part for part in text.split('"')[::2])

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 
 from cspbench.artifacts.program import CPU, load_program
-from cspbench.artifacts.tensors import as_list
+from cspbench.artifacts.tensors import arrays_of, as_list
 from cspbench.backends._torch_fold import fold_batch_norms
 from cspbench.backends.common.profiling import Profiled, RecordingSession
 from cspbench.backends.spec import HostSession, LayerTime
@@ -22,6 +22,7 @@ from cspbench.backends.spec import HostSession, LayerTime
 if TYPE_CHECKING:
     import numpy as np
 
+    from cspbench.artifacts.tensors import Feed
     from cspbench.core.options import Options, Value
 
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
@@ -29,7 +30,7 @@ DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
 def in_mode(
     graph: torch.fx.GraphModule, mode: str, dtype: torch.dtype, layout: torch.memory_format
-) -> Callable[[torch.Tensor], Any]:
+) -> Callable[..., Any]:
     """Return the graph ready to run in ``mode``: eager, fused, or compile.
 
     Fused: batch norms are folded into the convolutions before them. Compile: folded, then
@@ -41,7 +42,7 @@ def in_mode(
     graph.to(dtype=dtype, memory_format=layout)  # type: ignore[call-overload]
     if mode != "compile":
         return graph
-    compiled: Callable[[torch.Tensor], Any] = torch.compile(graph, fullgraph=True, dynamic=False)
+    compiled: Callable[..., Any] = torch.compile(graph, fullgraph=True, dynamic=False)
     return compiled
 
 
@@ -127,11 +128,11 @@ class ProfiledProgram(RecordingSession):
         self._to_input = to_input
         self._synchronise = synchronise
 
-    def once(self, array: np.ndarray) -> Profiled:
+    def once(self, feed: Feed) -> Profiled:
         """One inference."""
         clock = OperatorClock(self._graph, self._synchronise)
         with torch.inference_mode():
-            clock.run(self._to_input(array))
+            clock.run(*(self._to_input(array) for array in arrays_of(feed)))
         return sum(entry.ns for entry in clock.entries), clock.entries
 
 
@@ -140,7 +141,7 @@ class TorchCpuSession(HostSession):
 
     def __init__(
         self,
-        call: Callable[[torch.Tensor], Any],
+        call: Callable[..., Any],
         facts: Mapping[str, Value],
         dtype: torch.dtype,
         layout: torch.memory_format,
@@ -149,23 +150,24 @@ class TorchCpuSession(HostSession):
         self._facts = facts
         self._dtype = dtype
         self._layout = layout
-        self._input = torch.empty(0)
+        self._inputs: tuple[torch.Tensor, ...] = ()
         self._result: Any = None
 
-    def set_input(self, array: np.ndarray) -> None:
-        self._input = to_input(array, self._dtype, self._layout)
+    def set_input(self, feed: Feed) -> None:
+        self._inputs = tuple(to_input(one, self._dtype, self._layout) for one in arrays_of(feed))
 
     def run(self) -> None:
         with torch.inference_mode():
-            self._result = self._call(self._input)
+            self._result = self._call(*self._inputs)
 
     def views(self) -> Sequence[np.ndarray]:
         return [tensor.float().numpy() for tensor in as_list(self._result)]
 
-    def infer(self, array: np.ndarray) -> Sequence[np.ndarray]:
+    def infer(self, feed: Feed) -> Sequence[np.ndarray]:
         """As a program would be called: the array is shared, unless its type or layout differ."""
-        tensor = torch.from_numpy(array).to(self._dtype)
-        self._input = tensor.contiguous(memory_format=self._layout)
+        self._inputs = tuple(
+            in_form(torch.from_numpy(array), self._dtype, self._layout) for array in arrays_of(feed)
+        )
         self.run()
         return self.views()
 
@@ -177,6 +179,16 @@ class TorchCpuSession(HostSession):
         self._result = None
 
 
+def in_form(tensor: torch.Tensor, dtype: torch.dtype, layout: torch.memory_format) -> torch.Tensor:
+    """The tensor itself if it has the program's type and layout, else a copy that has.
+
+    Whole numbers keep their type, and only images have a layout.
+    """
+    kind = dtype if tensor.is_floating_point() else tensor.dtype
+    order = layout if tensor.dim() == 4 else torch.contiguous_format
+    return tensor.to(kind).contiguous(memory_format=order)
+
+
 def to_input(array: np.ndarray, dtype: torch.dtype, layout: torch.memory_format) -> torch.Tensor:
     """A copy of the array in the program's type and layout."""
-    return torch.from_numpy(array).to(dtype).clone(memory_format=layout)
+    return in_form(torch.from_numpy(array), dtype, layout).clone()

@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from cspbench.artifacts.tensors import as_list
+from cspbench.artifacts.tensors import arrays_of, as_list
+from cspbench.backends._torch import in_form
 from cspbench.backends.spec import HostSession
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from cspbench.artifacts.tensors import Feed
     from cspbench.core.options import Value
 
 #: Runs before a CUDA graph is captured, on a side stream as torch's documentation asks.
@@ -46,7 +48,7 @@ class TorchCudaSession(HostSession):
 
     def __init__(
         self,
-        call: Callable[[torch.Tensor], Any],
+        call: Callable[..., Any],
         facts: Mapping[str, Value],
         dtype: torch.dtype,
         layout: torch.memory_format,
@@ -68,40 +70,46 @@ class TorchCudaSession(HostSession):
         self._device_ns: list[int] = []
         self._enqueue_ns: list[int] = []
         self._transfer_ns: list[int] = []
-        self._input = torch.empty(0)
+        self._inputs: tuple[torch.Tensor, ...] = ()
         self._result: Any = None
         self._submitted: deque[torch.cuda.Event] = deque()
 
-    def set_input(self, array: np.ndarray) -> None:
+    def set_input(self, feed: Feed) -> None:
         """Copy to the device; a captured graph reads always the same memory."""
         self._harvest()
         torch.cuda.synchronize(self._device)
         start = time.perf_counter_ns()
-        tensor = torch.from_numpy(array).to(self._device)
+        there = [torch.from_numpy(array).to(self._device) for array in arrays_of(feed)]
         torch.cuda.synchronize(self._device)
         if len(self._transfer_ns) < _TRANSFERS:
             self._transfer_ns.append(time.perf_counter_ns() - start)
-        tensor = tensor.to(self._dtype).contiguous(memory_format=self._layout)
         if self._graph is not None:
-            self._input.copy_(tensor)
+            self._copy_in(there)
         else:
-            self._input = tensor.clone(memory_format=self._layout)
+            self._inputs = tuple(
+                in_form(tensor, self._dtype, self._layout).clone() for tensor in there
+            )
             if self._captured:
                 self._capture()
         if self._flush.numel():
             self._flush.zero_()
         torch.cuda.synchronize(self._device)
 
+    def _copy_in(self, tensors: Sequence[torch.Tensor]) -> None:
+        """Put other values into the memory of the inputs; type and layout stay."""
+        for place, tensor in zip(self._inputs, tensors, strict=True):
+            place.copy_(tensor)
+
     def _capture(self) -> None:
         side = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
         side.wait_stream(torch.cuda.current_stream(self._device))
         with torch.inference_mode(), torch.cuda.stream(side):
             for _ in range(_WARM_RUNS):
-                self._call(self._input)
+                self._call(*self._inputs)
         torch.cuda.current_stream(self._device).wait_stream(side)
         graph = torch.cuda.CUDAGraph()
         with torch.inference_mode(), torch.cuda.graph(graph):
-            self._result = self._call(self._input)
+            self._result = self._call(*self._inputs)
         self._graph = graph
 
     def _forward(self) -> None:
@@ -109,7 +117,7 @@ class TorchCudaSession(HostSession):
             self._graph.replay()
         else:
             with torch.inference_mode():
-                self._result = self._call(self._input)
+                self._result = self._call(*self._inputs)
 
     def run(self) -> None:
         start = time.perf_counter_ns()
@@ -121,23 +129,25 @@ class TorchCudaSession(HostSession):
         self._enqueue_ns.append(enqueued - start)
         self._pending = True
 
-    def infer(self, array: np.ndarray) -> Sequence[np.ndarray]:
+    def infer(self, feed: Feed) -> Sequence[np.ndarray]:
         """Copy in from pageable memory, run, copy out; ``set_input`` came once before."""
-        self._input.copy_(torch.from_numpy(array))
+        self._copy_in([torch.from_numpy(array) for array in arrays_of(feed)])
         self._forward()
         return self.views()
 
-    def to_device(self, array: np.ndarray) -> torch.Tensor:
-        """An input on the device in the program's type and layout."""
-        tensor = torch.from_numpy(array).to(self._device, self._dtype)
-        return tensor.contiguous(memory_format=self._layout)
+    def to_device(self, feed: Feed) -> tuple[torch.Tensor, ...]:
+        """The inputs of an inference on the device in the program's type and layout."""
+        return tuple(
+            in_form(torch.from_numpy(array).to(self._device), self._dtype, self._layout)
+            for array in arrays_of(feed)
+        )
 
-    def submit(self, there: torch.Tensor) -> None:
-        """Queue an inference of an input on the device; waits while IN_FLIGHT are queued."""
+    def submit(self, there: tuple[torch.Tensor, ...]) -> None:
+        """Queue an inference of inputs on the device; waits while IN_FLIGHT are queued."""
         if self._graph is not None:
-            self._input.copy_(there)
+            self._copy_in(there)
         else:
-            self._input = there
+            self._inputs = there
         self._forward()
         done = torch.cuda.Event()  # type: ignore[no-untyped-call]
         done.record()

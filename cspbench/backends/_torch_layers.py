@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from cspbench.backends.common.profiling import Profiled, RecordingSession
 from cspbench.backends.spec import LayerTime, SingleLayer
 
 if TYPE_CHECKING:
-    import numpy as np
+    from cspbench.artifacts.tensors import Feed
 
 
 class OneOperator(RecordingSession):
@@ -26,7 +26,7 @@ class OneOperator(RecordingSession):
         super().__init__()
         self._name, self._target, self._call = name, str(target), call
 
-    def once(self, array: np.ndarray) -> Profiled:  # noqa: ARG002 - its inputs are its own
+    def once(self, feed: Feed) -> Profiled:  # noqa: ARG002 - its inputs are its own
         """One call."""
         with torch.inference_mode():
             start = time.perf_counter_ns()
@@ -56,11 +56,13 @@ def _computes(target: Any) -> bool:
     return schema.returns[0].alias_info is None and str(schema.returns[0].type) == "Tensor"
 
 
-def operators_of(graph: torch.fx.GraphModule, example: torch.Tensor) -> Iterator[SingleLayer]:
+def operators_of(
+    graph: torch.fx.GraphModule, examples: Sequence[torch.Tensor]
+) -> Iterator[SingleLayer]:
     """Each operator of a graph that computes, with inputs as they come in one inference."""
     run = _Calls(graph)
     with torch.inference_mode():
-        run.run(example)
+        run.run(*examples)
     for node, arguments, keywords in run.calls:
         text = repr((str(node.target), _told(arguments), _told(keywords)))
         target: Any = node.target

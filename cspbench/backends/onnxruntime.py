@@ -19,6 +19,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cspbench.artifacts.tensors import arrays_of
 from cspbench.backends.common.profiling import combine
 from cspbench.backends.spec import (
     BACKENDS,
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     import numpy as np
+
+    from cspbench.artifacts.tensors import Feed
 
 PROVIDERS = {
     "cpu": "CPUExecutionProvider",
@@ -81,19 +84,19 @@ class OnnxRuntime(BackendSpec):
         callers = work.threads if on_cpu else DEVICE_CALLERS
         threads = 1 if on_cpu else work.threads
         _, session = self._session(work.artifact, work.options, threads, None)
-        name = session.get_inputs()[0].name
+        names = _input_names(session)
         slots = threading.Semaphore(callers)
         futures: list[Future[None]] = []
 
-        def one(array: np.ndarray) -> None:
+        def one(feed: Feed) -> None:
             try:
-                session.run(None, {name: array})
+                session.run(None, dict(zip(names, arrays_of(feed), strict=True)))
             finally:
                 slots.release()
 
-        def submit(array: np.ndarray) -> None:
+        def submit(feed: Feed) -> None:
             slots.acquire()
-            futures.append(pool.submit(one, array))
+            futures.append(pool.submit(one, feed))
 
         def finish() -> None:
             wait(futures)
@@ -148,6 +151,10 @@ class OnnxRuntime(BackendSpec):
         return onnxruntime.__version__, session
 
 
+def _input_names(session: Any) -> list[str]:
+    return [one.name for one in session.get_inputs()]
+
+
 def kernel_times(events: Sequence[dict[str, Any]]) -> list[list[LayerTime]]:
     """Kernels of every run in an ONNX Runtime profile, in the order of execution.
 
@@ -186,14 +193,15 @@ class ProfiledSession:
     def __init__(self, session: Any, folder: tempfile.TemporaryDirectory[str]) -> None:
         self._session = session
         self._folder = folder  # it holds the file, and goes with this object
-        self._name = session.get_inputs()[0].name
+        self._names = _input_names(session)
         self._totals: list[int] = []
         self._warm = 0
 
-    def run(self, array: np.ndarray) -> int:
+    def run(self, feed: Feed) -> int:
         """One inference."""
+        named = dict(zip(self._names, arrays_of(feed), strict=True))
         start = time.perf_counter_ns()
-        self._session.run(None, {self._name: array})
+        self._session.run(None, named)
         self._totals.append(time.perf_counter_ns() - start)
         return self._totals[-1]
 
@@ -209,18 +217,18 @@ class ProfiledSession:
 
 
 class OnnxRuntimeSession(HostSession):
-    """A session with its input's name."""
+    """A session with the names of its inputs."""
 
     def __init__(self, version: str, session: Any, threads: int) -> None:
         self._version = version
         self._session = session
         self._threads = threads
-        self._input_name = session.get_inputs()[0].name
+        self._names = _input_names(session)
         self._feed: dict[str, Any] = {}
         self._outputs: list[Any] = []
 
-    def set_input(self, array: np.ndarray) -> None:
-        self._feed = {self._input_name: array}
+    def set_input(self, feed: Feed) -> None:
+        self._feed = dict(zip(self._names, arrays_of(feed), strict=True))
 
     def run(self) -> None:
         self._outputs = self._session.run(None, self._feed)
@@ -251,20 +259,23 @@ class OnnxRuntimeBoundSession(OnnxRuntimeSession):
 
         self._where = where
         self._identity = first_device()
-        self._value: Any = None
+        self._values: list[Any] = []
         self._binding = session.io_binding()
 
-    def set_input(self, array: np.ndarray) -> None:
+    def set_input(self, feed: Feed) -> None:
         """Copy to the device, always into the same memory; outputs are bound once."""
         import onnxruntime
 
-        if self._value is None:
-            self._value = onnxruntime.OrtValue.ortvalue_from_numpy(array, self._where, 0)
-            self._binding.bind_ortvalue_input(self._input_name, self._value)
+        if not self._values:
+            for name, array in zip(self._names, arrays_of(feed), strict=True):
+                value = onnxruntime.OrtValue.ortvalue_from_numpy(array, self._where, 0)
+                self._values.append(value)
+                self._binding.bind_ortvalue_input(name, value)
             for output in self._session.get_outputs():
                 self._binding.bind_output(output.name, self._where, 0)
         else:
-            self._value.update_inplace(array)
+            for value, array in zip(self._values, arrays_of(feed), strict=True):
+                value.update_inplace(array)
         self._binding.synchronize_inputs()
 
     def run(self) -> None:

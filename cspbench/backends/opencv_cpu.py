@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from cspbench.artifacts.tensors import arrays_of
 from cspbench.backends.common.profiling import Profiled, RecordingSession
 from cspbench.backends.spec import (
     ALLOCATOR,
@@ -25,9 +26,12 @@ from cspbench.backends.spec import (
 )
 from cspbench.core.options import Axis, Options, Value, resolve
 from cspbench.errors import Unsupported
+from cspbench.models.sources.onnx import stated_inputs
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from cspbench.artifacts.tensors import Feed
 
 
 ENGINE = Axis("engine", "auto", "choice", ("auto", "classic", "new"), "OpenCV 5's two dnn engines")
@@ -48,31 +52,32 @@ class OpenCvCpu(BackendSpec):
 
         cv2.setNumThreads(threads)
         choice = str(resolve(self.axes, options)["engine"])
-        return OpenCvSession(cv2, _read(cv2, artifact, choice), threads)
+        return OpenCvSession(cv2, _read(cv2, artifact, choice), threads, _input_names(artifact))
 
     def load_profiled(self, artifact: Path, options: Options, threads: int) -> LayerSession:
         """Times by ``Net.getPerfProfile``; an entry that was fused into another one reads 0."""
         import cv2
 
         cv2.setNumThreads(threads)
-        return ProfiledNet(cv2, _read(cv2, artifact, str(resolve(self.axes, options)["engine"])))
+        choice = str(resolve(self.axes, options)["engine"])
+        return ProfiledNet(cv2, _read(cv2, artifact, choice), _input_names(artifact))
 
 
 class ProfiledNet(RecordingSession):
     """A net whose layers are timed by ``Net.getPerfProfile``, which every inference fills in."""
 
-    def __init__(self, cv2: Any, read: _Read) -> None:
+    def __init__(self, cv2: Any, read: _Read, inputs: Sequence[str]) -> None:
         super().__init__()
-        self._net = read.net
+        self._net, self._inputs = read.net, inputs
         self.method = f"OpenCV getPerfProfile, {read.engine} engine"
         self._outputs = self._net.getUnconnectedOutLayersNames()
         self._names = self._net.getLayerNames()
         self._kinds = _layer_types(cv2, self._net)
         self._tick_ns = 1e9 / cv2.getTickFrequency()
 
-    def once(self, array: np.ndarray) -> Profiled:
+    def once(self, feed: Feed) -> Profiled:
         """One inference."""
-        self._net.setInput(array)
+        _set_inputs(self._net, self._inputs, feed)
         start = time.perf_counter_ns()
         self._net.forward(self._outputs)
         total = time.perf_counter_ns() - start
@@ -86,6 +91,28 @@ class ProfiledNet(RecordingSession):
             LayerTime(name, self._kinds.get(full, ""), int(tick * self._tick_ns), (name,))
             for full, name, tick in zip(self._names, names, ticks, strict=True)
         ]
+
+
+def _input_names(artifact: Path) -> list[str]:
+    """Names of the inputs, which a net does not tell.
+
+    Raises:
+        Unsupported: an input has a type that OpenCV's matrices or its importer do not have.
+    """
+    stated = stated_inputs(artifact)
+    for one in stated:
+        if one.dtype != "float32":
+            raise Unsupported(f"OpenCV reads inputs of float32; {one.name!r} is {one.dtype}")
+    return [one.name for one in stated]
+
+
+def _set_inputs(net: Any, names: Sequence[str], feed: Feed) -> None:
+    arrays = arrays_of(feed)
+    if len(arrays) == 1:
+        net.setInput(arrays[0])
+        return
+    for name, array in zip(names, arrays, strict=True):
+        net.setInput(array, name)
 
 
 def _layer_types(cv2: Any, net: Any) -> dict[str, str]:
@@ -134,15 +161,16 @@ def _read(cv2: Any, artifact: Path, choice: str) -> _Read:
 class OpenCvSession(HostSession):
     """A net with its output names."""
 
-    def __init__(self, cv2: Any, read: _Read, threads: int) -> None:
+    def __init__(self, cv2: Any, read: _Read, threads: int, inputs: Sequence[str] = ()) -> None:
         self._cv2 = cv2
+        self._inputs = inputs
         self._net, self._engine, self._fallback = read
         self._threads = threads
         self._names = self._net.getUnconnectedOutLayersNames()
         self._outputs: Sequence[Any] = ()
 
-    def set_input(self, array: np.ndarray) -> None:
-        self._net.setInput(array)
+    def set_input(self, feed: Feed) -> None:
+        _set_inputs(self._net, self._inputs, feed)
 
     def run(self) -> None:
         self._outputs = self._net.forward(self._names)

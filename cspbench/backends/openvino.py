@@ -12,6 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cspbench.artifacts.tensors import arrays_of
 from cspbench.backends.spec import (
     BACKENDS,
     SCOPE,
@@ -28,6 +29,8 @@ from cspbench.errors import Unsupported
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from cspbench.artifacts.tensors import Feed
 
 
 class OpenVino(BackendSpec):
@@ -58,7 +61,8 @@ class OpenVino(BackendSpec):
         in_flight = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
         queue = openvino.AsyncInferQueue(compiled, in_flight)
         return run_for(
-            lambda array: queue.start_async({0: array}, share_inputs=True), work.inputs,
+            lambda feed: queue.start_async(dict(enumerate(arrays_of(feed))), share_inputs=True),
+            work.inputs,
             work.seconds, in_flight=in_flight, method="asynchronous requests",
             finish=queue.wait_all,
         )  # fmt: skip
@@ -91,16 +95,16 @@ class ProfiledRequest:
     """
 
     def __init__(self, openvino: Any, compiled: Any) -> None:
-        self._tensor = openvino.Tensor
+        self._openvino = openvino
         self._request = compiled.create_infer_request()
         self._members = _original_names(compiled)
         self._before: dict[str, int] = {}
         self._totals: list[int] = []
         self._warm = 0
 
-    def run(self, array: np.ndarray) -> int:
+    def run(self, feed: Feed) -> int:
         """One inference."""
-        self._request.set_input_tensor(self._tensor(array, shared_memory=True))
+        _set_inputs(self._openvino, self._request, feed)
         start = time.perf_counter_ns()
         self._request.infer()
         self._totals.append(time.perf_counter_ns() - start)
@@ -127,6 +131,11 @@ class ProfiledRequest:
         )  # fmt: skip
         mean = sum(measured) // len(measured)
         return LayerProfile(entries, mean, len(measured), "OpenVINO's profiling info")
+
+
+def _set_inputs(openvino: Any, request: Any, feed: Feed) -> None:
+    for number, array in enumerate(arrays_of(feed)):
+        request.set_input_tensor(number, openvino.Tensor(array, shared_memory=True))
 
 
 def mean_between(mean_before: int, before: int, mean_after: int, after: int) -> int:
@@ -159,8 +168,8 @@ class OpenVinoSession(HostSession):
         self._compiled = compiled
         self._request = compiled.create_infer_request()
 
-    def set_input(self, array: np.ndarray) -> None:
-        self._request.set_input_tensor(self._openvino.Tensor(array, shared_memory=True))
+    def set_input(self, feed: Feed) -> None:
+        _set_inputs(self._openvino, self._request, feed)
 
     def run(self) -> None:
         self._request.infer()

@@ -15,6 +15,8 @@ from cspbench.machine.devices.spec import HOST
 if TYPE_CHECKING:
     import numpy as np
 
+    from cspbench.artifacts.tensors import Feed
+
 #: The work that a latency spans (docs/backends.md). Every backend of cspbench has this axis, so it
 #: is part of a case's id.
 SCOPE = Axis(
@@ -57,8 +59,12 @@ def unsupported_option(options: Options) -> str | None:
 class Session(Protocol):
     """A loaded model inside one worker process; the clock surrounds ``run``."""
 
-    def set_input(self, array: np.ndarray) -> None:
-        """Put one input (batch, 3, height, width; float32) where ``run`` reads it; not timed."""
+    def set_input(self, feed: Feed) -> None:
+        """Put the input of one inference where ``run`` reads it; not timed.
+
+        An array, or a tuple of arrays where the model has several inputs, in their order. A network
+        for images reads (batch, 3, height, width), float32.
+        """
 
     def run(self) -> None:
         """One inference; returns when its result is complete."""
@@ -82,9 +88,9 @@ class HostSession(Session, Protocol):
     def outputs(self) -> Sequence[np.ndarray]:
         return [view.copy() for view in self.views()]
 
-    def infer(self, array: np.ndarray) -> Sequence[np.ndarray]:
+    def infer(self, feed: Feed) -> Sequence[np.ndarray]:
         """Scope ``end_to_end``: from an input in host memory to outputs in host memory."""
-        self.set_input(array)
+        self.set_input(feed)
         self.run()
         return self.views()
 
@@ -122,7 +128,7 @@ class Workload:
     artifact: Path
     options: Options
     threads: int
-    inputs: Sequence[np.ndarray]
+    inputs: Sequence[Feed]
     seconds: float
 
 
@@ -157,7 +163,7 @@ class LayerProfile:
 class LayerSession(Protocol):
     """A loaded model with the backend's own profiler at work."""
 
-    def run(self, array: np.ndarray) -> int:
+    def run(self, feed: Feed) -> int:
         """One inference; returns its time in ns, which holds what the profiler itself costs."""
 
     def begin(self) -> None:

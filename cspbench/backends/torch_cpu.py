@@ -84,9 +84,17 @@ class TorchCpu(InductorSpec):
             raise Unsupported("a compiled program has no single operators to time")
         graph, dtype, layout = _torch.read_program(artifact, chosen, threads)
         _torch.in_mode(graph, str(chosen["mode"]), dtype, layout)
-        (image,) = (node for node in graph.graph.nodes if node.op == "placeholder")
-        example = torch.rand(image.meta["val"].shape).to(dtype).contiguous(memory_format=layout)
-        return _torch_layers.operators_of(graph, example)
+        examples = []
+        for node in graph.graph.nodes:
+            if node.op == "placeholder":
+                stated = node.meta["val"]
+                example = torch.rand(stated.shape)
+                if not stated.dtype.is_floating_point:
+                    example = example.to(stated.dtype)
+                elif example.dim() == 4:
+                    example = example.to(dtype).contiguous(memory_format=layout)
+                examples.append(example)
+        return _torch_layers.operators_of(graph, examples)
 
 
 BACKENDS.add(

@@ -101,7 +101,7 @@ class TorchCuda(InductorSpec):
         session = self.load(work.artifact, work.options, work.threads)
         session.set_input(work.inputs[0])
         session.run()
-        there = [session.to_device(array) for array in work.inputs]
+        there = [session.to_device(feed) for feed in work.inputs]
         throughput = run_for(
             session.submit, there, work.seconds, in_flight=session.IN_FLIGHT,
             method="one CUDA stream", finish=session.finish,

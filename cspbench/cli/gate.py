@@ -22,7 +22,7 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 
 
 @click.command()
-@click.argument("suite", required=False)
+@click.argument("suite", required=False, metavar="[MODEL|SUITE]")
 @click.option("--base", "base", metavar="X", help="Side to compare with.")
 @click.option(
     "--head", "head", metavar="Y", default="set:", show_default="the suite as it is",
@@ -77,7 +77,9 @@ def command(
     form: str,
     reporter: Reporter,
 ) -> int:
-    """Decide whether the cases of SUITE are slower on side Y than on side X.
+    """Decide whether MODEL, or a case of SUITE, is slower on side Y than on side X.
+
+    A MODEL is a file or an id; every backend of this machine's processor runs it with one thread.
 
     A side is set:key=value,... (the suite with other settings), env:PATH (another Python
     environment), a git ref of the repository that holds the suite, or a stored run. Both sides are
@@ -89,7 +91,9 @@ def command(
     if self_test:
         return _self_test(suite_file(suite or "quick"), only, form, allow_code, reporter)
     if suite is None or base is None:
-        raise InputError("name a suite and what to compare with: cspbench gate SUITE --base main")
+        raise InputError(
+            "name a model or a suite and what to compare with: cspbench gate model.onnx --base main"
+        )
     report = gate(
         suite, base, head, base_env=base_env, head_env=head_env, only=only, strict=strict,
         static=not no_static, keep_going=keep_going, measure_identical=measure_identical,
@@ -99,8 +103,9 @@ def command(
     _write_files(report, markdown, junit, html)
     if annotations:
         from cspbench.gating.render.annotations import annotations_of
+        from cspbench.suite.targets import is_model
 
-        annotate(annotations_of(report, str(suite_file(suite))))
+        annotate(annotations_of(report, suite if is_model(suite) else str(suite_file(suite))))
     _print(report, form)
     if form == "table":
         say(f"raw data  {folder}")

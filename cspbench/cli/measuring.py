@@ -16,6 +16,7 @@ from cspbench.errors import InputError, StoreError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from cspbench.cli.model_arguments import ModelArguments
     from cspbench.cli.progress import Display
     from cspbench.cli.reporter import Reporter
     from cspbench.runner.plan import Plan
@@ -52,20 +53,37 @@ def stoppable(reporter: Reporter, result: RunResult) -> Iterator[Display]:
         display.close()
 
 
-def suites_of(names: Sequence[str], settings: Sequence[str]) -> list[Suite]:
-    """Read every suite, so that no mistake surfaces after the start.
+def suites_of(
+    names: Sequence[str], settings: Sequence[str], arguments: ModelArguments | None = None
+) -> list[Suite]:
+    """Read every suite, so that no mistake surfaces after the start; models are one more suite.
+
+    Args:
+        names: suites and models.
+        settings: settings of the command line.
+        arguments: what to vary of models; the defaults without.
 
     Raises:
         InputError: none is named, or a mistake in one.
     """
+    from cspbench.cli.model_arguments import ModelArguments
+    from cspbench.suite.adhoc import Choice
     from cspbench.suite.find import find_suites
     from cspbench.suite.load import load_suite
+    from cspbench.suite.targets import is_model
 
-    paths = [path for name in names for path in find_suites(name)]
-    if not paths:
-        raise InputError("name a suite to run, such as: cspbench run suites/edge.yaml")
+    models = [name for name in names if is_model(name)]
+    paths = [path for name in names if name not in models for path in find_suites(name)]
     overrides = parse_overrides(settings)
-    return [load_suite(path, overrides) for path in paths]
+    of_models = (arguments or ModelArguments(Choice(), None)).suite(models, overrides)
+    suites = [load_suite(path, overrides) for path in paths]
+    suites += [] if of_models is None else [of_models]
+    if not suites:
+        raise InputError(
+            "name a model or a suite to run, such as: cspbench run model.onnx, or "
+            "cspbench run suites/edge.yaml"
+        )
+    return suites
 
 
 def check_suites(names: Sequence[str], plan: Plan, stored: StoredRun) -> None:

@@ -10,6 +10,7 @@ import click
 
 from cspbench.cli.fleet_options import fleet_of, insecure_option, scheduler_option
 from cspbench.cli.measuring import suites_of
+from cspbench.cli.model_arguments import model_options
 from cspbench.cli.options import (
     emit,
     emit_text,
@@ -23,11 +24,13 @@ from cspbench.core.output import Styled, say
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from cspbench.cli.model_arguments import ModelArguments
     from cspbench.runner.plan import Plan
 
 
 @click.command()
-@click.argument("suites", nargs=-1, required=True, metavar="SUITE...")
+@click.argument("suites", nargs=-1, required=True, metavar="[MODEL|SUITE]...")
+@model_options
 @only_option
 @set_option
 @table_options
@@ -37,8 +40,9 @@ if TYPE_CHECKING:
 def command(
     suites: tuple[str, ...], only: tuple[str, ...], overrides: tuple[str, ...], form: str,
     out: Path | None, scheduler: str | None, insecure: bool, results: Path,
+    arguments: ModelArguments,
 ) -> None:  # fmt: skip
-    """Show the cases of the SUITEs, which of them this machine can run, and how long they take.
+    """Show the cases of MODELs and SUITEs, which this machine can run, and how long they take.
 
     With --scheduler it shows which board of the fleet each case goes to.
     """
@@ -50,11 +54,12 @@ def command(
         from cspbench.cli.fleet_run import boards_of
         from cspbench.cli.fleet_run import plans as fleet_plans
 
+        arguments.refuse_fleet()
         with fleet_of(scheduler, None, insecure=insecure) as client:
             fleets = fleet_plans(suites, boards_of(client), only, overrides)
         plans, placements = [fleet.plan for fleet in fleets], [fleet.placements for fleet in fleets]
     else:
-        plans = [api.plan(suite, only=only) for suite in suites_of(suites, overrides)]
+        plans = [api.plan(suite, only=only) for suite in suites_of(suites, overrides, arguments)]
         placements = [{} for _ in plans]
     history = launch_seconds(results)
     seconds = [

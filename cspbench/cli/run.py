@@ -15,6 +15,7 @@ from cspbench.cli.fleet_options import (
     scheduler_option,
 )
 from cspbench.cli.measuring import RunResult, check_suites, stoppable, suites_of
+from cspbench.cli.model_arguments import model_options
 from cspbench.cli.options import (
     allow_code_option,
     folder_was_out,
@@ -34,13 +35,16 @@ from cspbench.errors import InputError, noting
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from cspbench.cli.model_arguments import ModelArguments
     from cspbench.cli.progress import Display
     from cspbench.runner.measure import RunTask
+    from cspbench.views.answer import Answer
     from cspbench.views.frames import Run
 
 
 @click.command()
-@click.argument("suites", nargs=-1, metavar="SUITE...")
+@click.argument("suites", nargs=-1, metavar="[MODEL|SUITE]...")
+@model_options
 @results_option
 @reports_option
 @only_option
@@ -76,12 +80,17 @@ def command(
     insecure: bool,
     form: str,
     reporter: Reporter,
+    arguments: ModelArguments,
 ) -> int:
-    """Measure every case of the SUITEs on this machine, store the run, write the report.
+    """Measure MODELs, or every case of SUITEs, on this machine; store the run, write the report.
 
-    With --scheduler or --cluster the boards of a fleet measure instead.
+    A MODEL is a file (model.onnx, net.cfg, program.pt2, net.py:factory) or an id
+    (timm:resnet50@224). It is measured with each backend and number of threads, and the answer at
+    the end says which is fastest. --save-suite writes the suite that was run.
 
     A SUITE is a YAML file, the name of an installed suite, or a directory with suites.
+
+    With --scheduler or --cluster the boards of a fleet measure instead.
     """
     from cspbench.runner.executor import LocalExecutor
 
@@ -96,6 +105,7 @@ def command(
     if scheduler is not None or cluster is not None:
         from cspbench.cli.fleet_run import fleet_tasks, measure_on_fleet
 
+        arguments.refuse_fleet()
         with fleet_of(scheduler, cluster, insecure=insecure) as client:
             fleet = fleet_tasks(client, suites, only, settings, results, resume, force=force)
             result = _measured(
@@ -104,7 +114,7 @@ def command(
     else:
         from cspbench.runner.measure import measure
 
-        tasks = _tasks(suites, only, settings, results, resume, force=force)
+        tasks = _tasks(suites, only, settings, results, resume, arguments, force=force)
         result = _measured(
             reporter,
             lambda display: measure(
@@ -116,7 +126,7 @@ def command(
 
 def _tasks(
     suites: Sequence[str], only: Sequence[str], settings: Sequence[str], results: Path,
-    resume: str | None, *, force: bool,
+    resume: str | None, arguments: ModelArguments, *, force: bool,
 ) -> list[RunTask]:  # fmt: skip
     """The runs to measure on this machine: of every suite, or what is missing of a stored one."""
     from cspbench.api import plan
@@ -125,7 +135,10 @@ def _tasks(
     from cspbench.store.rundir import find_run
 
     if resume is None:
-        return [RunTask(plan(suite, only=only)) for suite in suites_of(suites, settings)]
+        named = suites_of(suites, settings, arguments)
+        return [RunTask(plan(suite, only=only)) for suite in named]
+    if arguments.given:
+        raise InputError("--resume goes on with what the run planned: leave out options of models")
     planned, stored = resumable(find_run(resume, results), force=force)
     check_suites(suites, planned, stored)
     return [RunTask(planned, stored)]
@@ -173,10 +186,27 @@ def _finish(paths: Sequence[Path], reports: Path, form: str, reporter: Reporter)
     else:
         print_runs(runs, form)
         say("")
+        for sentence in _answer(runs) if form == "table" else ():
+            say(sentence)
         for run in runs:
             say(f"run     {run.path}")
         say(f"report  {report}")
     return code
+
+
+def _answer(runs: Sequence[Run]) -> Iterator[str]:
+    """What is fastest, for each model of the runs that are of models."""
+    from cspbench.views.answer import sentences
+
+    for answer in _answers(runs):
+        yield from (*sentences(answer), "")
+
+
+def _answers(runs: Sequence[Run]) -> list[Answer]:
+    from cspbench.views.answer import answers
+
+    return [answer for run in runs if not run.stored.meta["suite"]["path"]
+            for answer in answers(run)]  # fmt: skip
 
 
 def print_runs(runs: Sequence[Run], form: str) -> None:
@@ -198,4 +228,5 @@ def summary(runs: Sequence[Run], report: Path) -> dict[str, Any]:
         "runs": [str(run.path) for run in runs],
         "report": str(report),
         "cases": [row for run in runs for row in records(run.cases[columns])],
+        "answers": [answer.as_dict() for answer in _answers(runs)],
     }

@@ -49,7 +49,7 @@ def command(model_id: str, form: str, allow_code: bool) -> None:
     say("")
     if compared:
         _print(compared, form)
-    else:
+    elif spec.confidence != "own":
         say("published numbers: not found")
 
 
@@ -58,7 +58,8 @@ def _head(model: str, spec: ModelSpec, analysis: Analysis) -> None:
 
     say(f"{model}: {spec.summary}")
     say(f"source: {spec.source}")
-    say(f"confidence: {spec.confidence} ({CONFIDENCE[spec.confidence]})")
+    if spec.confidence != "own":  # there is nothing to be sure of
+        say(f"confidence: {spec.confidence} ({CONFIDENCE[spec.confidence]})")
     totals = analysis.totals
     say(
         f"{totals['params'] / 1e6:.3f} M parameters, {totals['macs'] / 1e9:.3f} GMACs, "

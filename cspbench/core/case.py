@@ -1,4 +1,4 @@
-"""Cases and models by their readable stable ids: parse and format.
+r"""Cases and models by their readable stable ids: parse and format.
 
 Grammar (design)::
 
@@ -7,11 +7,17 @@ Grammar (design)::
     ref    = name [ "[" key "=" value { "," key "=" value } "]" ]
     input  = side | height "x" width
     board  = the label of boards of a fleet, or the name of one; a run on one machine has none
-    name   = a plain name, or a quoted one where it holds any of / @ + [ ] " or a space
+    name   = a plain name, or a quoted one where it holds any of / @ + [ ] ", a space, or what is
+             not printable
     value  = true, false, a number, plain text, or quoted text (a path, or what reads as another)
 
-The suite, which makes the ids, sorts keys and leaves out options at their default. In patterns only
-``*`` and ``?`` are special.
+Inside quotes a backslash begins an escape: ``\\`` and ``\"`` are the characters themselves,
+``\x0a`` is a control character, ``\xe9`` a byte of a file's name that is no UTF-8, ``\u202e`` and
+``\U000e0001`` are other characters that cannot be seen.
+
+This is the canonical form; ``cspbench/models/typed.py`` reads what people type. The suite, which
+makes the ids, sorts keys and leaves out options at their default. In patterns only ``*`` and ``?``
+are special.
 """
 
 from __future__ import annotations
@@ -25,6 +31,10 @@ from cspbench.core.options import Value
 from cspbench.errors import InputError
 
 _NEEDS_QUOTES = re.compile(r'[/@+\[\]"\s]')
+_QUOTED = re.compile(r'((?:[^"\\]|\\.)*)"', re.DOTALL)
+_ESCAPE = re.compile(
+    r'\\(?:([\\"])|x([0-9a-f]{2})|u([0-9a-f]{4})|U(000[0-9a-f]{5}|0010[0-9a-f]{4}))'
+)
 _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]+)?")
 _OPTION_TEXT = re.compile(r"[A-Za-z0-9_.:~-]+")
 _CASE_END = re.compile(r"/b([1-9][0-9]{0,5})/t([1-9][0-9]{0,5})(?:/([a-z0-9][a-z0-9._-]{0,62}))?")
@@ -44,7 +54,8 @@ class Ref:
         return Ref(name, tuple(sorted((options or {}).items())))
 
     def __str__(self) -> str:
-        name = f'"{self.name}"' if _NEEDS_QUOTES.search(self.name) else self.name
+        quoted = _NEEDS_QUOTES.search(self.name) or not self.name.isprintable()
+        name = quote(self.name) if quoted else self.name
         if not self.options:
             return name
         inner = ",".join(f"{key}={_format_option(value)}" for key, value in self.options)
@@ -139,7 +150,31 @@ def format_value(value: Value) -> str:
 def _format_option(value: Value) -> str:
     text = format_value(value)
     plain = _OPTION_TEXT.fullmatch(text) and parse_value(text) == value
-    return text if plain or not isinstance(value, str) else f'"{text}"'
+    return text if plain or not isinstance(value, str) else quote(text)
+
+
+def quote(text: str) -> str:
+    """A name or a text in quotes, as ids hold it."""
+    return f'"{"".join(map(_escaped, text))}"'
+
+
+def _escaped(character: str) -> str:
+    number = ord(character)
+    if character in '"\\':
+        return f"\\{character}"
+    if character.isprintable():
+        return character
+    if number < 0x80 or 0xDC80 <= number <= 0xDCFF:  # the latter stand for bytes (PEP 383)
+        return f"\\x{number & 0xFF:02x}"
+    return f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"
+
+
+def _unescaped(found: re.Match[str]) -> str:
+    itself, byte, short, long = found.groups()
+    if itself:
+        return itself
+    number = int(byte or short or long, 16)
+    return chr(number + 0xDC00 if byte and number >= 0x80 else number)
 
 
 def parse_value(text: str) -> Value:
@@ -199,13 +234,16 @@ class _Reader:
             self.at += 1
         return self.text[start : self.at]
 
+    def quoted(self) -> str:
+        """The text up to the closing quote, which is taken too."""
+        found = _QUOTED.match(self.text, self.at)
+        if not found:
+            raise self.fail('a closing "')
+        self.at = found.end()
+        return _ESCAPE.sub(_unescaped, found[1])
+
     def ref(self, stops: str) -> Ref:
-        if self.take('"'):
-            name = self.until('"')
-            if not self.take('"'):
-                raise self.fail('a closing "')
-        else:
-            name = self.until(stops + '[]"')
+        name = self.quoted() if self.take('"') else self.until(stops + '[]"')
         if not name:
             raise self.fail("a name")
         return Ref.of(name, self.options() if self.take("[") else None)
@@ -229,10 +267,7 @@ class _Reader:
 
     def value(self) -> Value:
         if self.take('"'):
-            text = self.until('"')
-            if not self.take('"'):
-                raise self.fail('a closing "')
-            return text
+            return self.quoted()
         text = self.until(",]")
         if not _OPTION_TEXT.fullmatch(text):
             raise self.fail('a value of letters, digits and . _ : ~ -, or one in "quotes"')

@@ -98,6 +98,13 @@ FLAGS: dict[str, Flag] = {
             "the engine that the backend takes first cannot hold the model, so another one ran",
             "name one engine for all cases that are compared, such as engine: classic",
         ),
+        Flag(
+            "frozen_branch",
+            "the model takes a branch by the values that it reads, and the one of its first input "
+            "is measured, whatever the input",
+            "measure each branch as a model of its own, or write the choice with operators such as "
+            "torch.where",
+        ),
     )
 }
 

@@ -50,6 +50,7 @@ class GateSettings:
     and ``pairs`` of bursts in a block are the schedule. ``only`` holds patterns of case ids.
     ``allow_code`` permits code that a model brings. ``results`` is the folder for a side that is
     measured now and compared with a stored run. ``rules`` is the side whose suite decides.
+    ``content`` is the text of a suite that is no file, and then decides on both sides.
     """
 
     strict: bool = False
@@ -62,6 +63,7 @@ class GateSettings:
     allow_code: bool = False
     results: Path = Path("results")
     rules: Rules = "base"
+    content: bytes | None = None
 
 
 def run_gate(
@@ -122,9 +124,9 @@ def _open(
         )  # fmt: skip
 
     if settings.rules == "base":
-        base_side = open_side(base, head, None)
+        base_side = open_side(base, head, settings.content)
         return base_side, open_side(head, base, base_side.content)
-    head_side = open_side(head, base, None)
+    head_side = open_side(head, base, settings.content)
     # The base keeps its own suite where it has one: it may lack models that the head adds.
     content = None if has_suite(base, suite) else head_side.content
     return open_side(base, head, content), head_side
@@ -182,6 +184,8 @@ class _Job:
 
     def _compare_suites(self) -> None:
         """Report what the head's suite changes."""
+        if self._settings.content is not None:
+            return
         base, head, report = self._base, self._head, self.report
         if head.own is None:
             report.suite_changes.append(f"{head.request.text} has no suite of this name")

@@ -29,8 +29,7 @@ from cspbench.measure.agreement import Agreement
 from cspbench.measure.sampling import WarmUp
 
 if TYPE_CHECKING:
-    import numpy as np
-
+    from cspbench.artifacts.tensors import Feed
     from cspbench.backends.spec import LayerSession, Session
 
 #: Most profiled inferences of a burst, and of all bursts: some profilers keep every event.
@@ -181,7 +180,7 @@ class _Loaded:
     clock: str
     on_host: bool = True
     profiled: LayerSession | None = None
-    inputs: Sequence[np.ndarray] = ()
+    inputs: Sequence[Feed] = ()
     replays: Replays | None = None
     done: int = 0
     bursts: int = 0

@@ -39,11 +39,11 @@ def perform(request: CompileRequest, phase: PhaseReport) -> CompileResult:
     clock = MonotonicClock()
     backend = request.backend
     importlib.import_module(backend.library)
-    [array] = request.inputs(1)
+    [feed] = request.inputs(1)
     phase("compile")
     start = clock.now_ns()
     session = request.load()
-    session.set_input(array)
+    session.set_input(feed)
     session.run()
     seconds = (clock.now_ns() - start) / 1e9
     session.close()

@@ -12,8 +12,7 @@ from cspbench.errors import Unsupported
 from cspbench.jobs.spec import JOBS, CaseRequest, JobKind, PhaseReport, Policy
 
 if TYPE_CHECKING:
-    import numpy as np
-
+    from cspbench.artifacts.tensors import Feed
     from cspbench.backends.spec import LayerProfile, LayerSession
 
 #: Fewest and most profiled inferences, and those before the first that counts.
@@ -93,7 +92,7 @@ def load_profiled(request: CaseRequest) -> LayerSession:
     return backend.load_profiled(request.artifact, request.options, request.case.threads)
 
 
-def warm_up(session: LayerSession, inputs: Sequence[np.ndarray]) -> None:
+def warm_up(session: LayerSession, inputs: Sequence[Feed]) -> None:
     """Run the first inferences, which do not count."""
     for count in range(WARM_RUNS):
         session.run(inputs[count % len(inputs)])

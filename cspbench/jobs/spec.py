@@ -23,8 +23,7 @@ from cspbench.errors import CspbenchError
 from cspbench.machine.devices.spec import HOST
 
 if TYPE_CHECKING:
-    import numpy as np
-
+    from cspbench.artifacts.tensors import Feed
     from cspbench.backends.spec import Backend, Session, Workload
 
 Json = dict[str, Any]
@@ -115,11 +114,19 @@ class CaseRequest(Request):
         """Load the artifact."""
         return self.backend.load(self.artifact, self.options, self.case.threads)
 
-    def inputs(self, count: int | None = None) -> list[np.ndarray]:
-        """So many different inputs of the case; the usual pool by default."""
-        from cspbench.artifacts.tensors import POOL_SIZE, input_pool
+    def inputs(self, count: int | None = None) -> list[Feed]:
+        """So many different inputs, as the artifact states them; the usual pool by default.
 
-        return input_pool(self.case.input_shape, self.seed, count or POOL_SIZE)
+        Raises:
+            InputError: the artifact is damaged.
+        """
+        from cspbench.artifacts.spec import ARTIFACTS
+        from cspbench.artifacts.tensors import POOL_SIZE, input_feed
+        from cspbench.models.inputs import IMAGE
+
+        stated = ARTIFACTS.get(self.backend.artifact).inputs
+        inputs = stated(self.artifact) if stated else [IMAGE.at(self.case.batch, self.case.input)]
+        return [input_feed(inputs, self.seed, index) for index in range(count or POOL_SIZE)]
 
     def workload(self) -> Workload:
         """What to run for ``max_seconds``."""

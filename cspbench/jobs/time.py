@@ -172,6 +172,7 @@ def flags(result: TimeResult) -> list[str]:
         "not_steady": not result.warmup.steady or (drift is not None and drift.slow),
         "contended": interference is not None and interference.contended(),
         "fallback_engine": "fallback" in result.backend,
+        "frozen_branch": result.agreement.frozen_branch,
     }
     return [flag for flag, holds in spoilt.items() if holds]
 

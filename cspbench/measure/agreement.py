@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cspbench.artifacts.spec import FROZEN_BRANCH
 from cspbench.backends.spec import PRECISIONS
 from cspbench.core.bounds import Amount
 from cspbench.errors import CspbenchError
@@ -27,22 +28,30 @@ def relative_error(output: np.ndarray, reference: np.ndarray) -> float:
     """
     import numpy as np
 
+    reference = reference.astype(np.float64)
     if not np.isfinite(reference).all():
         raise Disagreement("torch's own output holds NaN or infinity")
     if output.size != reference.size:
         raise Disagreement(f"an output has shape {output.shape}, torch has {reference.shape}")
     if not np.isfinite(output).all():
         raise Disagreement("an output holds NaN or infinity")
+    if not reference.size:
+        return 0.0
     error = np.abs(output.reshape(reference.shape).astype(np.float64) - reference)
     return float(error.max() / max(float(np.abs(reference).max()), 1e-30))
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """Largest error of any output as a share of its largest value, and the allowed error."""
+    """Largest error of any output as a share of its largest value, and the allowed error.
+
+    ``frozen_branch`` says that the model takes branches by what it reads, and that the artifact has
+    the one of input 0.
+    """
 
     max_relative_error: Amount
     tolerance: Amount | None = None
+    frozen_branch: bool = False
 
 
 def check_agreement(
@@ -62,7 +71,8 @@ def check_agreement(
 
     tolerance = PRECISIONS.get(precision).tolerance
     with np.load(reference, allow_pickle=False) as stored:
-        expected = [stored[name] for name in stored.files]
+        expected = [stored[name] for name in stored.files if name != FROZEN_BRANCH]
+        frozen = FROZEN_BRANCH in stored.files
     if len(outputs) != len(expected):
         raise Disagreement(f"{len(outputs)} outputs, torch has {len(expected)}")
     worst = max(relative_error(*pair) for pair in zip(outputs, expected, strict=True))
@@ -70,4 +80,4 @@ def check_agreement(
         raise Disagreement(
             f"outputs differ from torch's by {worst:.2g} of the largest (allowed {tolerance:g})"
         )
-    return Agreement(worst, tolerance)
+    return Agreement(worst, tolerance, frozen)

@@ -24,7 +24,7 @@ from cspbench.backends.spec import DeviceMemory, Session
 from cspbench.core.bounds import Count
 
 if TYPE_CHECKING:
-    import numpy as np
+    from cspbench.artifacts.tensors import Feed
 
 #: Settings of glibc, which must be set before the process starts.
 MALLOC_ENVIRONMENT = {"MALLOC_MMAP_THRESHOLD_": "4096", "MALLOC_TRIM_THRESHOLD_": "0"}
@@ -120,7 +120,7 @@ def parse_nvmap(text: str, pid: int) -> int | None:
     return sum(sizes) if sizes else None
 
 
-def measure(load: Callable[[], Session], inputs: Sequence[np.ndarray]) -> MemoryUse:
+def measure(load: Callable[[], Session], inputs: Sequence[Feed]) -> MemoryUse:
     """Load a model and run it twice, and measure resident memory.
 
     Args:

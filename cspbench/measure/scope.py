@@ -12,10 +12,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from cspbench.backends.spec import SCOPE
+from cspbench.errors import Unsupported
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from cspbench.artifacts.tensors import Feed
     from cspbench.backends.spec import HostSession, Session
     from cspbench.core.case import Case, ModelId
     from cspbench.core.options import Value
@@ -35,10 +37,13 @@ class Timed(NamedTuple):
     infer: Callable[[], None]
 
 
-def timed_parts(session: Session, case: Case, pool: Sequence[np.ndarray]) -> Timed:
+def timed_parts(session: Session, case: Case, pool: Sequence[Feed]) -> Timed:
     """The two halves of the loop around a loaded session, for the scope of the case.
 
     Scopes other than ``inference`` need a session of a backend that has the axis.
+
+    Raises:
+        Unsupported: scope ``pipeline`` of a model that reads no image in three colours.
     """
     scope = scope_of(dict(case.backend.options))
     if scope == INFERENCE:
@@ -46,11 +51,17 @@ def timed_parts(session: Session, case: Case, pool: Sequence[np.ndarray]) -> Tim
     whole = cast("HostSession", session)
     if scope == "end_to_end":
         return _on(pool, whole.infer)
+    if (
+        isinstance(pool[0], tuple)
+        or pool[0].shape != case.input_shape
+        or pool[0].dtype != "float32"
+    ):
+        raise Unsupported("scope pipeline is for models of one image in three colours, float32")
     return _pipeline(whole, case)
 
 
-def _on(pool: Sequence[np.ndarray], work: Callable[[np.ndarray], object]) -> Timed:
-    """Feeding selects the next array; the clock surrounds all work on it."""
+def _on(pool: Sequence[Any], work: Callable[[Any], object]) -> Timed:
+    """Feeding selects the next input; the clock surrounds all work on it."""
     current = [pool[0]]
 
     def feed(i: int) -> None:

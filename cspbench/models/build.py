@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from cspbench.core.case import ModelId, Ref
+from cspbench.core.case import ModelId, Ref, format_input
 from cspbench.core.options import Axis, Value, resolve
 from cspbench.errors import InputError
+from cspbench.models.inputs import Size, TensorInput
 from cspbench.models.spec import MODELS, NECKS, SOURCES, ModelSpec, SourceSpec
+from cspbench.models.typed import parse_model
 
 if TYPE_CHECKING:
     from torch import nn
@@ -17,9 +20,9 @@ if TYPE_CHECKING:
 DETECTION_INPUT = 416
 
 
-def as_model_id(model: str | ModelId) -> ModelId:
-    """Parse where it is text."""
-    return ModelId.parse(model) if isinstance(model, str) else model
+def as_model_id(model: str | os.PathLike[str] | ModelId) -> ModelId:
+    """Parse where it is a text or a path, as people type it."""
+    return model if isinstance(model, ModelId) else parse_model(model)
 
 
 def split_source(name: str) -> tuple[SourceSpec, str] | None:
@@ -32,7 +35,7 @@ def split_source(name: str) -> tuple[SourceSpec, str] | None:
     return (SOURCES.get(prefix), target) if colon else None
 
 
-def spec_of(model: str | ModelId) -> ModelSpec:
+def spec_of(model: str | os.PathLike[str] | ModelId) -> ModelSpec:
     """Return the light spec of a model (of its backbone, where it has a neck).
 
     Raises:
@@ -43,23 +46,79 @@ def spec_of(model: str | ModelId) -> ModelSpec:
     return source[0].spec(source[1]) if source else MODELS.get(name)
 
 
-def default_input(model: str | ModelId) -> tuple[int, int]:
-    """(height, width): the id's own, or the published side; 416 for a backbone with a neck."""
+def default_input(model: str | os.PathLike[str] | ModelId) -> tuple[int, int]:
+    """(height, width): the id's own, or the model's; 416 for a backbone with a neck.
+
+    Raises:
+        InputError: the id names none, and the model's file leaves it open.
+    """
     parsed = as_model_id(model)
     if parsed.input is not None:
         return parsed.input
-    side = DETECTION_INPUT if parsed.neck is not None else spec_of(parsed).input
-    return side, side
+    if parsed.neck is not None:
+        return DETECTION_INPUT, DETECTION_INPUT
+    spec = spec_of(parsed)
+    if spec.size is None:
+        raise InputError(f"{spec.name}: {spec.open_size}")
+    return spec.size
+
+
+def inputs_of(model: ModelId, batch: int) -> tuple[TensorInput, ...]:
+    """What a model of a definite size reads, at a batch size.
+
+    Raises:
+        InputError: an unknown model, or a file with another number of images at a time.
+    """
+    assert model.input is not None, "the caller has filled the size in"
+    spec = spec_of(model)
+    if spec.batch not in (None, batch):
+        raise InputError(f"{spec.name}: its batch is fixed to {spec.batch}, not {batch}")
+    return tuple(one.at(batch, model.input) for one in spec.inputs)
+
+
+def refuses_fixed(spec: ModelSpec, size: Size) -> str | None:
+    """Why a model whose file fixes a side cannot take (height, width); None if it can."""
+    if all(fixed in (None, side) for fixed, side in zip(spec.fixed, size, strict=True)):
+        return None
+    own = "x".join("any" if side is None else str(side) for side in spec.fixed)
+    own = format_input(spec.size) if spec.size else own
+    return f"must be {own}, which the model fixes, not {format_input(size)}"
+
+
+def refuses_input(spec: ModelSpec, size: Size) -> str | None:
+    """Why a model cannot take an input of (height, width) pixels; None if it can."""
+    if size == spec.size:
+        return None
+    fixed = refuses_fixed(spec, size)
+    if fixed is not None:
+        return fixed
+    for side in (side for side, own in zip(size, spec.fixed, strict=True) if own is None):
+        if side < spec.min_input:
+            return f"must be at least {spec.min_input} pixels a side, not {side}"
+        if side % spec.stride:
+            below = side - side % spec.stride
+            near = [n for n in (below, below + spec.stride) if n >= spec.min_input]
+            return (
+                f"must be a multiple of {spec.stride}, not {side}; "
+                f"nearest: {' or '.join(str(n) for n in near)}"
+            )
+    return None
 
 
 def checked_options(kind: str, ref: Ref, axes: Iterable[Axis]) -> dict[str, Value]:
     """Every axis with the value of ``ref``, or its default.
 
+    Other ``csp.`` options imply a fusion, as in a suite.
+
     Raises:
-        InputError: an unknown option, or a value that its axis refuses.
+        InputError: an unknown option, a value that its axis refuses, or an option without effect.
     """
+    options = dict(ref.options)
+    others = [name for name in options if name.startswith("csp.") and name != "csp.fusion"]
+    if others and options.setdefault("csp.fusion", "csp") == "none":
+        raise InputError(f"{kind} {ref.name!r}: {others[0]} has no effect with csp.fusion=none")
     try:
-        return resolve(axes, dict(ref.options))
+        return resolve(axes, options)
     except ValueError as error:
         raise InputError(f"{kind} {ref.name!r}: {error}") from None
 
@@ -88,11 +147,14 @@ def _body(ref: Ref, spec: ModelSpec) -> nn.Module:
         return csp.apply(module, gamma=float(options["csp.gamma"]), fusion=fusion, split=split)
 
 
-def build(model: str | ModelId, *, seed: int = 0, weights: bool = True) -> nn.Module:
+def build(
+    model: str | os.PathLike[str] | ModelId, *, seed: int = 0, weights: bool = True
+) -> nn.Module:
     """Build a network in evaluation mode.
 
     Args:
-        model: a model id (``name[options]+neck``); an input size in it is not used.
+        model: a model id (``name[options]+neck``) or the path of a model's file; an input size in
+            it is not used.
         seed: of the weights, for parameters that the model does not bring along.
         weights: False leaves parameters on the meta device (shapes only), which is cheap.
 

@@ -3,34 +3,41 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
 from cspbench.core.case import ModelId, Ref
 from cspbench.core.files import file_digest, file_version, sources_digest
 from cspbench.core.options import Axis, without_defaults
+from cspbench.errors import InputError
 from cspbench.models.build import (
     as_model_id,
     checked_options,
     default_input,
+    refuses_fixed,
     spec_of,
     split_source,
 )
 from cspbench.models.spec import NECKS
 
 
-def canonical(model: str | ModelId) -> ModelId:
+def canonical(model: str | os.PathLike[str] | ModelId) -> ModelId:
     """Return the id with its input filled in, checked options, and no option at its default.
 
     Raises:
-        InputError: an unknown model, neck or option.
+        InputError: an unknown model, neck or option, or a size that the model's file does not take.
     """
     parsed = as_model_id(model)
     spec = spec_of(parsed)
+    size = default_input(parsed)
+    refused = refuses_fixed(spec, size)
+    if refused:
+        raise InputError(f"{spec.name}: the input {refused}")
     neck = None
     if parsed.neck is not None:
         neck = _trim("neck", parsed.neck, NECKS.get(parsed.neck.name).axes)
-    return ModelId(_trim("model", parsed.model, spec.all_axes), neck, default_input(parsed))
+    return ModelId(_trim("model", parsed.model, spec.all_axes), neck, size)
 
 
 def _trim(kind: str, ref: Ref, axes: Iterable[Axis]) -> Ref:

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Literal
 
 from cspbench.core.options import Axis, Options
 from cspbench.core.registry import Registry
+from cspbench.models.inputs import IMAGE, Size, TensorInput
 
 if TYPE_CHECKING:
     from torch import nn
 
-Confidence = Literal["confirmed", "solved", "searched", "open"]
+Confidence = Literal["confirmed", "solved", "searched", "open", "own"]
 Task = Literal["classification", "detection"]
 
 #: How certain it is that a definition is the authors' own; shown in every list of models.
@@ -26,6 +27,7 @@ CONFIDENCE: dict[Confidence, str] = {
     "solved": "solved from the published numbers with one or two hypotheses, and it closes",
     "searched": "picked out of an enumeration because it meets the published numbers",
     "open": "does not meet the published numbers, or there are none to meet",
+    "own": "the definition is the file, the code or the library itself; nothing is compared",
 }
 
 #: Activations that a network's ``act`` option can choose.
@@ -49,8 +51,11 @@ CSP_AXES: tuple[Axis, ...] = (
 class ModelSpec:
     """A network by name.
 
-    ``input`` is the published input side, ``stride`` what an input side must be a multiple of,
-    ``min_input`` the smallest legal side. ``necks`` says that it offers detection features.
+    ``input`` is the published input side, or its (height, width); None where a file leaves it open.
+    ``stride`` is what an input side must be a multiple of, unless it is the model's own;
+    ``min_input`` is the smallest legal side. ``fixed`` are the height and width where only one
+    value is legal, ``batch`` is the only batch size if there is one, ``inputs`` is what the model
+    reads. ``necks`` says that it offers detection features.
     ``staged`` says that it has stages, so ``csp.*`` options apply. ``check`` says in one sentence
     what is wrong with a resolved combination of options, or returns None; it must be as light as
     the spec.
@@ -63,13 +68,35 @@ class ModelSpec:
     build: Callable[[Options], nn.Module] = field(compare=False)
     family: str = ""
     task: Task = "classification"
-    input: int = 224
+    input: int | Size | None = 224
     stride: int = 32
     min_input: int = 64
+    fixed: tuple[int | None, int | None] = (None, None)
+    batch: int | None = None
+    inputs: tuple[TensorInput, ...] = (IMAGE,)
     axes: tuple[Axis, ...] = ()
     necks: bool = False
     staged: bool = False
     check: Callable[[Options], str | None] | None = field(default=None, compare=False)
+
+    @property
+    def size(self) -> Size | None:
+        """The model's own (height, width); None where a file leaves one of them open."""
+        return (self.input, self.input) if isinstance(self.input, int) else self.input
+
+    @property
+    def open_size(self) -> str:
+        """What to do about a size that the model's file leaves open, in a sentence."""
+        sides = [
+            name for name, side in zip(("height", "width"), self.fixed, strict=True) if side is None
+        ]
+        size = "x".join(
+            str(side or example) for side, example in zip(self.fixed, (384, 640), strict=True)
+        )
+        return (
+            f"the {' and the '.join(sides)} of its input {'are' if len(sides) > 1 else 'is'} open: "
+            f"write the size (height x width) behind the model, @{size}, or give --input {size}"
+        )
 
     @property
     def all_axes(self) -> tuple[Axis, ...]:
@@ -107,6 +134,9 @@ class SourceSpec:
     ``files(target, options)`` are the files that define the model, so that a changed file is
     another model; ``available()`` is None or why this machine lacks the source; ``artifact`` is
     the artifact kind of the only file, where backends load it as it is and no module is built.
+    ``endings`` are those of its files (small letters), by which a path alone is a model of it;
+    ``member`` says that a target goes on with the name of something in the file
+    (``net.py:network``).
     """
 
     name: str
@@ -120,6 +150,8 @@ class SourceSpec:
     )
     available: Callable[[], str | None] = field(default=lambda: None, compare=False)
     artifact: str | None = None
+    endings: tuple[str, ...] = ()
+    member: bool = False
 
 
 MODELS: Registry[ModelSpec] = Registry(

@@ -43,11 +43,15 @@ def set_gain(module: nn.Module, act: str, scale: float = 1.0) -> None:
 
 
 def damp(module: nn.Module, scale: float = DAMPING) -> nn.Module:
-    """Mark the last normalisation (or else layer) of a residual branch; returns ``module``."""
+    """Mark the last normalisation (or else layer) of a residual branch; returns ``module``.
+
+    A branch that has no layer of its own, because it shares one, stays as it is.
+    """
     layers = list(module.modules())
     norms: list[nn.Module] = [m for m in layers if isinstance(m, nn.BatchNorm2d)]
     last = norms or [m for m in layers if isinstance(m, nn.Conv2d)]
-    last[-1].weight_scale = scale  # type: ignore[assignment]
+    if last:
+        last[-1].weight_scale = scale  # type: ignore[assignment]
     return module
 
 

@@ -16,7 +16,7 @@ from cspbench.artifacts.export import prepare as export_here
 from cspbench.core.case import ModelId
 from cspbench.errors import InputError, Unavailable, Unsupported
 from cspbench.jobs.prepare import PrepareRequest, PrepareResult
-from cspbench.models.build import split_source
+from cspbench.models.build import as_model_id, split_source
 from cspbench.models.identity import source_files
 from cspbench.runner.executor import LocalExecutor
 from cspbench.runner.prepare import PREPARE_TIMEOUT_SECONDS
@@ -43,7 +43,7 @@ def analyze_models(
     """Analyse models in their order, those of files in one worker.
 
     Args:
-        models: ids.
+        models: ids, or paths of models' files.
         batch: batch size.
         cache: whether kept analyses will do.
         allow_code: whether models may run code that is not cspbench's.
@@ -51,6 +51,7 @@ def analyze_models(
     Raises:
         InputError: a model cannot be analysed.
     """
+    models = [str(as_model_id(model)) for model in models]
     known = {model: cached_analysis(model, batch=batch) if cache else None for model in models}
     missing = [
         model for model, one in known.items() if one is None and is_of_file(ModelId.parse(model))

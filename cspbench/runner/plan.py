@@ -24,7 +24,7 @@ from cspbench.core.text import select
 from cspbench.errors import InputError
 from cspbench.jobs.spec import Policy, kinds_with
 from cspbench.machine.devices.spec import DEVICES
-from cspbench.models.build import split_source
+from cspbench.models.build import refuses_fixed, spec_of, split_source
 from cspbench.store.rundir import list_runs, past_seconds
 from cspbench.suite.suite import Measure, Suite
 
@@ -103,23 +103,42 @@ def plan_case(case: Case, seed: int, reason: str | None) -> PlannedCase:
     _check_registered(backend, options)
     kind = backend.artifact
     artifact = ArtifactSpec(case.model_id, case.batch, kind, seed)
-    if reason is not None:
-        return PlannedCase(case, artifact, Status.UNAVAILABLE, reason)
+    if reason is None:
+        status, why = _not_here(case, backend, options)
+    else:
+        status, why = Status.UNAVAILABLE, reason
+    return PlannedCase(case, artifact, status, why)
+
+
+def _not_here(case: Case, backend: Backend, options: Options) -> tuple[Status | None, str]:
+    """Why a backend that is there cannot run a case; None and nothing if it can."""
     source = split_source(case.model.name)
     if source is not None:
         missing = source[0].available()
         if missing:
-            return PlannedCase(case, artifact, Status.UNAVAILABLE, missing)
-        if source[0].artifact not in (None, kind):
-            answer = f"{case.backend.name} does not read {source[0].name} files"
-            return PlannedCase(case, artifact, Status.UNSUPPORTED, answer)
+            return Status.UNAVAILABLE, missing
+        if source[0].artifact not in (None, backend.artifact):
+            return Status.UNSUPPORTED, f"{case.backend.name} does not read {source[0].name} files"
+        refused = _refuses(case)
+        if refused:
+            return Status.UNSUPPORTED, refused
     missing = unsupported_option(options)
     if missing is not None:
-        return PlannedCase(case, artifact, Status.UNAVAILABLE, missing)
+        return Status.UNAVAILABLE, missing
     unjudged = unknown_precision(backend, options)
-    if unjudged is not None:
-        return PlannedCase(case, artifact, Status.UNSUPPORTED, unjudged)
-    return PlannedCase(case, artifact)
+    return (Status.UNSUPPORTED, unjudged) if unjudged is not None else (None, "")
+
+
+def _refuses(case: Case) -> str | None:
+    """Why the model's file takes neither the batch nor the size of the case; None if it does."""
+    try:
+        spec = spec_of(case.model_id)
+    except InputError:  # a run is resumed and the file is gone: exporting says so
+        return None
+    if spec.batch not in (None, case.batch):
+        return f"the batch of {spec.name} is fixed to {spec.batch}"
+    refused = refuses_fixed(spec, case.input)
+    return f"the input {refused}" if refused else None
 
 
 def _check_registered(backend: Backend, options: Options) -> None:

@@ -8,10 +8,11 @@ from typing import NamedTuple, NoReturn
 
 from cspbench.core.case import Case, Ref
 from cspbench.core.options import Axis, Value, without_defaults
+from cspbench.models.build import refuses_input
 from cspbench.models.spec import ModelSpec
 from cspbench.suite.catalog import Catalog
 from cspbench.suite.problems import Problems, SourceLocation
-from cspbench.suite.settings import Setting, Settings, refuses_input, without_name
+from cspbench.suite.settings import Setting, Settings, without_name
 
 _FUSION, _CSP = "csp.fusion", "csp."
 
@@ -195,7 +196,9 @@ class Resolver:
         fixed = model.value.input
         setting = choice.get("input", Setting(fixed, model.where) if fixed else None)
         if setting is None:
-            return (spec.input, spec.input)
+            if spec.size is None:
+                self._wrong(model.where, spec.open_size, spec.name)
+            return spec.size
         reason = refuses_input(spec, setting.value)
         if reason:
             self._wrong(setting.where, reason, spec.name)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import pathlib
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
@@ -18,7 +17,8 @@ from cspbench.core.case import ModelId, Ref, parse_input
 from cspbench.core.options import Axis, Value
 from cspbench.core.text import nearest
 from cspbench.errors import InputError
-from cspbench.models.spec import ModelSpec
+from cspbench.models.build import refuses_input
+from cspbench.models.typed import moved, parse_model
 from cspbench.suite.catalog import CORE_AXES, Catalog
 from cspbench.suite.problems import Problems, SourceLocation, shown
 from cspbench.suite.tree import Path, Tree
@@ -26,7 +26,6 @@ from cspbench.suite.tree import Path, Tree
 #: A case id holds up to six digits.
 LARGEST = 999_999
 FP32 = Axis("precision", "fp32", "choice", ("fp32",))
-_SOURCE = re.compile(r'([a-z][a-z0-9_]*:[^"\[\]+@]+)(.*)', re.DOTALL)
 
 
 class Setting(NamedTuple):
@@ -98,12 +97,8 @@ class SettingReader:
 
     def _model(self, value: object) -> ModelId:
         text = _text(value, "the name of a model")
-        source = _SOURCE.fullmatch(text)
-        if source:
-            text = f'"{source[1]}"{source[2]}'
-        model = ModelId.parse(text)
-        name, colon, target = model.model.name.partition(":")
-        ref = Ref(f"{name}:{self._file(target)}" if colon else name, model.model.options)
+        model = parse_model(text, self.catalog.sources)
+        ref = moved(model.model, self._file, self.catalog.sources)
         spec = self.catalog.model(ref.name)
         ref = self._options(ref, spec.all_axes)
         neck = model.neck
@@ -166,21 +161,6 @@ class SettingReader:
                 )
             options[name] = self._checked(known[name], value)
         return Ref.of(ref.name, options)
-
-
-def refuses_input(spec: ModelSpec, size: tuple[int, int]) -> str | None:
-    """Why a model cannot take an input of (height, width) pixels; None if it can."""
-    for side in size:
-        if side < spec.min_input:
-            return f"must be at least {spec.min_input} pixels a side, not {side}"
-        if side % spec.stride:
-            below = side - side % spec.stride
-            near = [n for n in (below, below + spec.stride) if n >= spec.min_input]
-            return (
-                f"must be a multiple of {spec.stride}, not {side}; "
-                f"nearest: {' or '.join(str(n) for n in near)}"
-            )
-    return None
 
 
 def without_name(error: ValueError, axis: str) -> str:

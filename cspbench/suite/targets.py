@@ -6,9 +6,9 @@ import itertools
 from collections.abc import Iterable
 from pathlib import Path
 
-from cspbench.core.case import ModelId
 from cspbench.core.text import nearest
 from cspbench.errors import InputError
+from cspbench.models.typed import names_file, parse_model
 
 
 def model_ids(targets: Iterable[str]) -> list[str]:
@@ -37,11 +37,29 @@ def is_suite(target: str) -> bool:
     suites = [suite_name(path) for path in list_suites()]
     if target in suites:
         return True
-    name = ModelId.parse(target).model.name
+    name = parse_model(target).model.name
     if ":" in name or name in MODELS:
         return False
     hint = nearest(name, [*MODELS.names(), *suites])
     raise InputError(f"{target!r} is neither a model nor a suite{hint}")
+
+
+def is_model(target: str) -> bool:
+    """True for a model, False for what may name a suite."""
+    if (target.endswith((".yaml", ".yml")) and ":" not in target) or Path(target).is_dir():
+        return False
+    if names_file(target):
+        return True
+    try:
+        name = parse_model(target).model.name
+    except InputError:
+        return False
+    if ":" in name:
+        return True
+    from cspbench.models.spec import MODELS
+    from cspbench.suite.find import list_suites, suite_name
+
+    return name in MODELS and target not in map(suite_name, list_suites())
 
 
 def _suite_ids(target: str) -> list[str]:

@@ -19,6 +19,7 @@ import pandas as pd
 
 from cspbench.backends.spec import BACKENDS, SCOPE, device_of, precision_of
 from cspbench.core.case import Case
+from cspbench.core.files import RESULTS
 from cspbench.core.statuses import FLAGS
 from cspbench.errors import CspbenchError
 from cspbench.jobs.spec import JOBS
@@ -28,7 +29,13 @@ from cspbench.store.ceilings import known_ceilings
 from cspbench.store.launch import Launch
 from cspbench.store.ratios import InTurn, reference_of
 from cspbench.store.records import Record, records
-from cspbench.store.rundir import StoredRun, check_analyses, read_run, without_collections
+from cspbench.store.rundir import (
+    StoredRun,
+    check_analyses,
+    find_run,
+    read_run,
+    without_collections,
+)
 from cspbench.views.metric_columns import metric_columns, metric_values, other_columns
 from cspbench.views.ratios import (
     CASE_RATIO_COLUMNS,
@@ -92,6 +99,10 @@ class Run:
         self.stored = stored
         self.reference: str | None = reference or stored.meta.get("reference")
         self._relative_to = reference
+
+    def __repr__(self) -> str:
+        measured = sum(bool(record.good) for record in self.records)
+        return f"Run({self.name!r}: {measured} of {len(self.records)} cases measured)"
 
     @property
     def path(self) -> Path:
@@ -273,17 +284,19 @@ class Run:
         return dict(analysis.get("totals", {}))
 
 
-def load(path: str | Path, relative_to: str | None = None) -> Run:
-    """Load a run directory.
+def load(path: str | Path, relative_to: str | None = None, *, results: str | Path = RESULTS) -> Run:
+    """Load a stored run.
 
     Args:
-        path: the directory.
+        path: its directory, its name under ``results``, or ``latest``.
         relative_to: pattern of the one case that ratios are to be relative to.
+        results: directory that holds the runs.
 
     Raises:
-        InputError: no run there, or not one case matches.
+        InputError: no such run, or not one case matches.
     """
-    stored = read_run(Path(path))
+    named = isinstance(path, str) and "/" not in path and not Path(path).exists()
+    stored = read_run(find_run(str(path), Path(results)) if named else Path(path))
     if relative_to is None:
         return Run(stored)
     return Run(stored, find_reference(relative_to, [case["id"] for case in stored.meta["cases"]]))

@@ -133,11 +133,11 @@ def test_an_open_input_is_fixed_by_the_id(tmp_path):
     onnx.save(
         model(nodes, [("x", ("n", 3, "h", "w_"))], [("y", ("n", 4, "h", "w_"))], [weight]), path
     )
-    assert analyze_onnx(str(path), (1, 3, 8, 8)).macs == 4 * 64 * 27
+    assert analyze_onnx(str(path), [(1, 3, 8, 8)]).macs == 4 * 64 * 27
     with pytest.raises(InputError, match="is open"):
         analyze_onnx(str(path))
     with pytest.raises(InputError, match="not"):
-        analyze_onnx(str(path), (1, 4, 8, 8))
+        analyze_onnx(str(path), [(1, 4, 8, 8)])
 
 
 def test_what_is_no_onnx_file(tmp_path):

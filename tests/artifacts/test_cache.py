@@ -16,11 +16,15 @@ from cspbench.artifacts.spec import ARTIFACTS, ArtifactKind
 from cspbench.core.cache import cache_folder
 from cspbench.core.case import ModelId
 from cspbench.errors import InputError, Unsupported
+from cspbench.models.spec import MODELS, ModelSpec
 
 
 @pytest.fixture(autouse=True)
-def _own_cache(tmp_path, monkeypatch):
+def _own_cache_and_model(tmp_path, monkeypatch):
     monkeypatch.setenv("CSPBENCH_CACHE", str(tmp_path / "cache"))
+    assert "peleenet" in MODELS  # discovered, so that discovery does not meet the model below
+    model = ModelSpec("m", "invented", "no paper", "open", lambda options: Two())
+    monkeypatch.setitem(MODELS._entries, "m", model)
 
 
 def spec(model="m@32", batch=1, kind="onnx", seed=0):

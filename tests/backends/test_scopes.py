@@ -184,10 +184,10 @@ def test_bound_inputs_and_outputs(made):
     answers = []
     for array in (first, second, first):
         session.set_input(array.copy())  # a value on the processor shares its array's memory
-        place = session._value.data_ptr()
+        place = session._values[0].data_ptr()
         session.run()
         answers.append(session.outputs())
-        assert session._value.data_ptr() == place
+        assert session._values[0].data_ptr() == place
     check_agreement(answers[0], made["onnx"].reference)
     assert np.array_equal(answers[0][0], answers[2][0])
     assert not np.array_equal(answers[0][0], answers[1][0])

@@ -53,7 +53,7 @@ def test_one_bad_end_in_between_is_made_up_for_0(cspbench):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["run"], "name a suite to run"),
+        (["run"], "name a model or a suite to run"),
         (["run", "qick"], "did you mean 'quick'?"),
         (["run", "quick", "--only", "nothing"], "no case of 'quick' matches 'nothing'"),
         (["run", "quick", "--set", "nonsense"], "write key=value"),

@@ -255,7 +255,7 @@ def test_reading_imports_nothing_heavy(tmp_path):
         "import sys\n"
         "from cspbench.models.spec import SOURCES\n"
         f"spec = SOURCES.get('darknet').spec({str(file)!r})\n"
-        "assert spec.input == 16, spec\n"
+        "assert spec.size == (16, 16), spec\n"
         "heavy = {'torch', 'cv2', 'pandas', 'matplotlib', 'numpy', 'onnx'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )

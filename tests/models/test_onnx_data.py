@@ -10,6 +10,7 @@ from onnx import TensorProto, helper
 from cspbench.analysis.onnx_fold import infer
 from cspbench.artifacts import export
 from cspbench.artifacts.cache import ArtifactSpec
+from cspbench.artifacts.tensors import input_tensor
 from cspbench.cli.main import main
 from cspbench.core.case import ModelId
 from cspbench.errors import InputError, Unsupported
@@ -67,7 +68,7 @@ def test_a_tensor_is_read_from_its_place(folder):
     assert tensor.data_location == TensorProto.DEFAULT
     assert tensor.raw_data == WEIGHTS.tobytes()
     with np.load(spec.reference) as stored:  # what ONNX Runtime makes of these weights
-        image = export.input_tensor((1, 3, 32, 32), 0, 0)
+        image = input_tensor((1, 3, 32, 32), 0, 0)
         expected = np.einsum("oi,nihw->nohw", WEIGHTS.reshape(2, 3), image)
         np.testing.assert_allclose(stored["arr_0"], expected, rtol=1e-5)
 

@@ -37,7 +37,7 @@ def fake_distribution(tmp_path_factory):
 def job(tmp_path, monkeypatch, fake_distribution):
     """Return a function: what the fake backend shall do -> a ``time`` job for it."""
     monkeypatch.setenv("PYTHONPATH", str(fake_distribution))
-    (tmp_path / "model.pt2").touch()
+    fake_backend.write_program(tmp_path / "model.pt2")
     np.savez(tmp_path / "model.npz", OUTPUT)
 
     def make(do="ok", **changes):
@@ -91,7 +91,11 @@ def test_a_good_launch_answers_with_everything_a_worker_can_know(job):
     assert answer["first_ns"] >= 1_000_000
     assert answer["stop"] in ("target_ci", "max_seconds")
     assert answer["warmup"]["count"] >= 3
-    assert answer["agreement"] == {"max_relative_error": 0.0, "tolerance": 1e-4}
+    assert answer["agreement"] == {
+        "max_relative_error": 0.0,
+        "tolerance": 1e-4,
+        "frozen_branch": False,
+    }
     assert answer["interference"]["seconds"] > 0
     kind = JOBS.get("time")
     assert set(kind.flags(kind.read(answer))) <= {"not_steady", "contended"}

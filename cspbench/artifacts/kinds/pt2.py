@@ -8,18 +8,23 @@ from typing import TYPE_CHECKING
 from cspbench.artifacts.spec import ARTIFACTS, ArtifactKind, Node
 from cspbench.core.text import first_line
 from cspbench.errors import Unsupported
+from cspbench.models.inputs import TensorInput, signature
+from cspbench.models.sources.exported import stated_inputs
 
 if TYPE_CHECKING:
     import torch
 
+    from cspbench.artifacts.spec import Example
 
-def export(module: torch.nn.Module, example: torch.Tensor, path: Path) -> None:
+
+def export(module: torch.nn.Module, example: Example, path: Path) -> None:
     """Write a ``torch.export`` program."""
     import torch
 
+    examples = example if isinstance(example, tuple) else (example,)
     with torch.no_grad():
         try:
-            program = torch.export.export(module, (example,))
+            program = torch.export.export(module, examples)
         except Exception as error:  # its errors share no base class
             raise Unsupported(f"torch.export refuses the model: {first_line(error)}") from error
     torch.export.save(program, path)
@@ -41,4 +46,9 @@ def nodes(path: Path) -> list[Node]:
     ]
 
 
-ARTIFACTS.add(ArtifactKind("pt2", "program of torch.export", export, nodes))
+def inputs(path: Path) -> tuple[TensorInput, ...]:
+    """The inputs of an artifact, whose shapes are all numbers; torch is not imported."""
+    return signature(path, stated_inputs(path)).inputs
+
+
+ARTIFACTS.add(ArtifactKind("pt2", "program of torch.export", export, nodes, inputs=inputs))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from cspbench.backends.spec import LayerProfile, LayerTime
 
 if TYPE_CHECKING:
-    import numpy as np
+    from cspbench.artifacts.tensors import Feed
 
 #: Share of the inferences, the fastest, that a profile is the mean of: a disturbed one would
 #: stretch single layers.
@@ -30,12 +30,12 @@ class RecordingSession(ABC):
         self._runs: list[Profiled] = []
 
     @abstractmethod
-    def once(self, array: np.ndarray) -> Profiled:
+    def once(self, feed: Feed) -> Profiled:
         """One inference: its time in ns and its entries."""
 
-    def run(self, array: np.ndarray) -> int:
+    def run(self, feed: Feed) -> int:
         """One inference; its time in ns."""
-        self._runs.append(self.once(array))
+        self._runs.append(self.once(feed))
         return self._runs[-1][0]
 
     def begin(self) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 from cspbench.backends.spec import Backend, Throughput, Workload
 
 if TYPE_CHECKING:
-    import numpy as np
+    from cspbench.artifacts.tensors import Feed
 
 T = TypeVar("T")
 #: Inferences before the clock starts, as a multiple of what is under way at a time.
@@ -52,8 +52,8 @@ def back_to_back(backend: Backend, work: Workload) -> Throughput:
     """Run one inference after the other, each with its own input, without overlap."""
     session = backend.load(work.artifact, work.options, work.threads)
 
-    def one(array: np.ndarray) -> None:
-        session.set_input(array)
+    def one(feed: Feed) -> None:
+        session.set_input(feed)
         session.run()
 
     throughput = run_for(one, work.inputs, work.seconds, in_flight=1, method="back to back")

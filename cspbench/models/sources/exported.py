@@ -6,16 +6,20 @@ file can run any code.
 
 from __future__ import annotations
 
+import functools
 import json
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cspbench.core.files import file_version
 from cspbench.core.options import Options
 from cspbench.core.text import first_line
 from cspbench.errors import InputError
 from cspbench.models.code import require_code
-from cspbench.models.sources.files import check_archive, image_side, regular_file
+from cspbench.models.inputs import Signature, StatedInput, signature
+from cspbench.models.sources.files import check_archive, regular_file
 from cspbench.models.spec import SOURCES, ModelSpec, SourceSpec
 
 if TYPE_CHECKING:
@@ -26,6 +30,13 @@ MAX_GRAPH_BYTES = 64 * 1024 * 1024
 #: Bounds of its lists and objects and of its values, each of which becomes an object of Python.
 MAX_GRAPH_CONTAINERS = 2_000_000
 MAX_GRAPH_VALUES = 3_000_000
+#: Where archives have it: since torch 2.7, and before.
+_GRAPH_FILES = ("models/model.json", "serialized_exported_program.json")
+#: torch._export.serde.schema.ScalarType, by numpy's names where numpy has the type.
+_TYPES = {
+    1: "uint8", 2: "int8", 3: "int16", 4: "int32", 5: "int64", 6: "float16", 7: "float32",
+    8: "float64", 12: "bool", 13: "bfloat16",
+}  # fmt: skip
 
 
 def _graph(path: Path) -> dict[str, Any]:
@@ -37,9 +48,9 @@ def _graph(path: Path) -> dict[str, Any]:
     check_archive(path)
     try:
         with zipfile.ZipFile(path) as archive:
-            names = [n for n in archive.namelist() if n.endswith("models/model.json")]
+            names = [n for n in archive.namelist() if n.endswith(_GRAPH_FILES)]
             if not names:
-                raise InputError(f"{path}: contains no exported program (models/model.json)")
+                raise InputError(f"{path}: contains no exported program ({_GRAPH_FILES[0]})")
             with archive.open(names[0]) as file:
                 text = file.read(MAX_GRAPH_BYTES + 1)
         if len(text) > MAX_GRAPH_BYTES:
@@ -53,43 +64,58 @@ def _graph(path: Path) -> dict[str, Any]:
     return graph if isinstance(graph, dict) else {}
 
 
-def input_shape(path: Path) -> tuple[int, ...]:
-    """Return the shape of the program's first input, as the archive states it.
+def stated_inputs(path: Path) -> tuple[StatedInput, ...]:
+    """The program's tensor inputs in order, as the archive states them.
 
     Raises:
-        InputError: the archive does not state it.
+        InputError: the archive does not state them.
     """
     try:
         module = _graph(path)["graph_module"]
-        user = [s["user_input"] for s in module["signature"]["input_specs"] if "user_input" in s]
-        name = user[0]["arg"]["as_tensor"]["name"]
-        sizes = module["graph"]["tensor_values"][name]["sizes"]
-        shape = tuple(int(size["as_int"]) for size in sizes)
+        values = module["graph"]["tensor_values"]
+        names = [
+            spec["user_input"]["arg"]["as_tensor"]["name"]
+            for spec in module["signature"]["input_specs"]
+            if "user_input" in spec and "as_tensor" in spec["user_input"]["arg"]
+        ]
+        return tuple(_stated(name, values[name]) for name in names)
     except (KeyError, IndexError, TypeError, ValueError) as error:
-        raise InputError(f"{path}: does not state the fixed shape of its input") from error
-    if not all(1 <= side <= 1 << 14 for side in shape):
-        raise InputError(f"{path}: its input is {shape}; only sides of 1 to {1 << 14} are measured")
-    return shape
+        raise InputError(f"{path}: does not state its inputs") from error
+
+
+def _stated(name: str, value: Mapping[str, Any]) -> StatedInput:
+    """A tensor; an axis of another size at each call has no number, but an expression."""
+    shape = tuple(int(size["as_int"]) if "as_int" in size else None for size in value["sizes"])
+    return StatedInput(str(name), shape, _TYPES.get(value["dtype"], f"number {value['dtype']}"))
+
+
+@functools.lru_cache(maxsize=64)
+def _signature(path: Path, *_version: int) -> Signature:
+    """A plan asks for it with every case."""
+    return signature(path, stated_inputs(path))
 
 
 def spec(target: str) -> ModelSpec:
-    """Describe the program without torch; its input size is fixed.
+    """Describe the program without torch; sizes that it fixes are the only legal ones.
 
     Raises:
-        InputError: not an exported program of one image input.
+        InputError: not an exported program, or one whose inputs cannot be made.
     """
-    side = image_side(target, input_shape(regular_file(target, "an exported program")))
-    assert side is not None, "an exported program's input is fixed"
+    path = regular_file(target, "an exported program")
+    read = _signature(path, *file_version(path))
     return ModelSpec(
         name=f"exported:{target}",
         summary="a program written by torch.export",
         source=target,
-        confidence="confirmed",
+        confidence="own",
         build=lambda options: build(target, options),
         family="exported",
-        input=side,
-        stride=side,
-        min_input=side,
+        input=read.size,
+        fixed=read.fixed,
+        batch=read.batch,
+        inputs=read.inputs,
+        stride=1,
+        min_input=1,
     )
 
 
@@ -104,14 +130,31 @@ def build(target: str, _options: Options) -> nn.Module:
     path = regular_file(target, "an exported program")
     require_code(f"exported:{target}")
     try:
-        return torch.export.load(path).module()
+        program = torch.export.load(path).module()
     except Exception as error:  # the loader has no error class of its own
         raise InputError(f"{target}: torch cannot load it ({first_line(error)})") from error
+
+    class Program(torch.nn.Module):
+        """The program stays in the mode in which it was exported; torch's refuses any other."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.program = program
+
+        def forward(self, *inputs: torch.Tensor) -> Any:
+            return self.program(*inputs)
+
+        def train(self, mode: bool = True) -> Program:
+            self.training = mode
+            return self
+
+    return Program()
 
 
 SOURCES.add(
     SourceSpec(
         name="exported", summary="a program written by torch.export.save: path of its .pt2 file",
         spec=spec, build=build, runs_code=True, files=lambda target, _options: (Path(target),),
+        endings=(".pt2",),
     )
 )  # fmt: skip

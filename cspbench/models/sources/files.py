@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,9 +19,6 @@ MAX_SMALL = 2**20
 #: The option of every source that can load weights.
 WEIGHTS = Axis("weights", "", "text", summary="file of weights; without it they are seeded")
 
-#: Largest side of an input.
-MAX_SIDE = 1 << 14
-
 
 def regular_file(path: str | Path, what: str) -> Path:
     """Return ``path`` if it is a regular file that exists.
@@ -36,24 +32,6 @@ def regular_file(path: str | Path, what: str) -> Path:
     except (OSError, ValueError):  # too long, or with a null character
         pass
     raise InputError(f"{path}: there is no such file ({what})")
-
-
-def image_side(target: object, shape: Sequence[int | None]) -> int | None:
-    """Return the side of a model's square image input; None where it is not fixed.
-
-    Raises:
-        InputError: the input is another one than (batch, 3, side, side).
-    """
-    if len(shape) != 4 or shape[1] not in (3, None):
-        raise InputError(
-            f"{target}: its input is {shape}; only (batch, 3, height, width) is measured"
-        )
-    height, width = shape[2:]
-    if height != width:
-        raise InputError(f"{target}: its input of {height}x{width} is not square")
-    if height is not None and not 1 <= height <= MAX_SIDE:
-        raise InputError(f"{target}: its input of {height}x{width} is not 1 to {MAX_SIDE} a side")
-    return height
 
 
 def check_archive(path: Path) -> None:

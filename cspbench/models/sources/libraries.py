@@ -1,22 +1,24 @@
 """Models of other libraries by name: ``timm:NAME`` and ``torchvision:NAME``.
 
-Where the library is missing, the case is unavailable with that reason. Weights are drawn by the
-library's own initialisation from seed 0, or loaded from the option ``weights``; nothing is
-downloaded.
+The input is the size that the library states for the model. Where the library is missing or cannot
+be imported, the case is unavailable with that reason. Weights are drawn by the library's own
+initialisation from seed 0, or loaded from the option ``weights``; nothing is downloaded.
 """
 
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cspbench.core.options import Options
-from cspbench.core.text import nearest
+from cspbench.core.text import first_line, nearest
 from cspbench.errors import InputError, Unavailable
+from cspbench.models.inputs import IMAGE
+from cspbench.models.sources._library_facts import MODULES, facts_of, problem
 from cspbench.models.sources.files import WEIGHTS, load_checkpoint, weights_file
 from cspbench.models.spec import SOURCES, ModelSpec, SourceSpec
 
@@ -26,44 +28,46 @@ if TYPE_CHECKING:
 _NAME = re.compile(r"[A-Za-z0-9_.\-]{1,100}")
 
 
-def _missing(library: str) -> str | None:
-    if importlib.util.find_spec(library) is None:
-        return f"{library} is not installed (pip install {library})"
-    return None
-
-
 def _spec(library: str, name: str) -> ModelSpec:
     if not _NAME.fullmatch(name):
         raise InputError(f"{library}:{name!r} must name a model of {library}")
+    facts = facts_of(library, name)
+    prepared = f" (its images: {facts.preprocessing})" if facts.preprocessing else ""
     return ModelSpec(
         name=f"{library}:{name}",
-        summary=f"{name} of {library}",
+        summary=f"{name} of {library}{prepared}",
         source=library,
-        confidence="confirmed",
+        confidence="own",
         build=lambda options: _build(library, name, options),
         family=library,
+        input=facts.size or 224,
+        fixed=facts.size if facts.fixed and facts.size else (None, None),
+        inputs=(replace(IMAGE, shape=("N", facts.channels, "H", "W")),),
+        stride=1,
         min_input=32,
         axes=(WEIGHTS,),
     )
 
 
-#: Library -> its module with ``list_models``, and what makes a model there without its weights.
-_LIBRARIES: dict[str, tuple[str, Callable[[Any, str], nn.Module]]] = {
-    "timm": ("timm", lambda timm, name: timm.create_model(name, pretrained=False)),
-    "torchvision": (
-        "torchvision.models",
-        lambda models, name: models.get_model(name, weights=None),
-    ),
+#: Library -> what makes a model of its module without its weights.
+_CREATE: dict[str, Callable[[Any, str], nn.Module]] = {
+    "timm": lambda timm, name: timm.create_model(name, pretrained=False),
+    "torchvision": lambda models, name: models.get_model(name, weights=None),
 }
 
 
 def _create(library: str, name: str) -> nn.Module:
-    module, create = _LIBRARIES[library]
-    models = importlib.import_module(module)
+    try:
+        models = importlib.import_module(MODULES[library])
+    except Exception as error:  # built for another torch: any class
+        raise Unavailable(f"{library} cannot be imported: {first_line(error)}") from error
     names = list(models.list_models())
     if name not in names:
         raise InputError(f"{library} has no model {name!r}{nearest(name, names)}")
-    return create(models, name)
+    try:
+        return _CREATE[library](models, name)
+    except (ImportError, OSError) as error:
+        raise Unavailable(f"{library} cannot be imported: {first_line(error)}") from error
 
 
 def _build(library: str, name: str, options: Options) -> nn.Module:
@@ -75,16 +79,13 @@ def _build(library: str, name: str, options: Options) -> nn.Module:
     """
     import torch
 
-    reason = _missing(library)
+    reason = problem(library)
     if reason:
         raise Unavailable(reason)
     path = weights_file(options)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        try:
-            module = _create(library, name)
-        except (ImportError, OSError) as error:  # built for another torch
-            raise Unavailable(f"{library} cannot be imported: {error}") from error
+        module = _create(library, name)
     if path is not None:
         load_checkpoint(module, path)
     return module
@@ -103,9 +104,9 @@ def _source(library: str) -> SourceSpec:
         build=lambda name, options: _build(library, name, options),
         axes=(WEIGHTS,),
         files=_files,
-        available=lambda: _missing(library),
+        available=lambda: problem(library),
     )
 
 
-for _library in _LIBRARIES:
+for _library in MODULES:
     SOURCES.add(_source(_library))

@@ -1,19 +1,21 @@
 """ONNX files: ``onnx:path.onnx``. The file itself is the artifact and ONNX Runtime the reference.
 
-The input's shape is read by walking the file's protobuf fields and seeking over everything else, so
-that planning costs neither the memory of the weights nor an import.
+The inputs are read by walking the file's protobuf fields and seeking over everything else, so that
+planning costs neither the memory of the weights nor an import.
 """
 
 from __future__ import annotations
 
+import functools
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cspbench.core.files import open_input
+from cspbench.core.files import file_version, open_input
 from cspbench.core.options import Options
 from cspbench.errors import InputError, Unsupported
-from cspbench.models.sources.files import image_side, regular_file
+from cspbench.models.inputs import Signature, StatedInput, signature
+from cspbench.models.sources.files import regular_file
 from cspbench.models.sources.onnx_data import data_files
 from cspbench.models.sources.protobuf import MAX_BYTES, Walker
 from cspbench.models.spec import SOURCES, ModelSpec, SourceSpec
@@ -23,14 +25,23 @@ if TYPE_CHECKING:
 
 # Field numbers of onnx.proto (ModelProto, GraphProto, TensorProto, ValueInfoProto, TypeProto, ...).
 _GRAPH, _INITIALIZER, _INPUT, _TENSOR_NAME = 7, 5, 11, 8
-_VALUE_NAME, _VALUE_TYPE, _TENSOR_TYPE, _SHAPE, _DIM, _DIM_VALUE = 1, 2, 1, 2, 1, 1
+_VALUE_NAME, _VALUE_TYPE, _TENSOR_TYPE, _ELEMENT, _SHAPE, _DIM = 1, 2, 1, 1, 2, 1
+_DIM_VALUE, _DIM_NAME = 1, 2
+#: TensorProto.DataType, by numpy's names where numpy has the type.
+_TYPES = {
+    1: "float32", 2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64",
+    8: "string", 9: "bool", 10: "float16", 11: "float64", 12: "uint32", 13: "uint64",
+    14: "complex64", 15: "complex128", 16: "bfloat16",
+}  # fmt: skip
+#: A negative size, which some exporters write for an open one, as an unsigned number of 64 bits.
+_NEGATIVE = 1 << 63
 
 
-def input_shape(path: Path) -> tuple[int | None, ...]:
-    """Return the shape of the first input that is not a weight; None where it is not fixed.
+def stated_inputs(path: Path) -> tuple[StatedInput, ...]:
+    """The inputs that are no weights, in order, as the file states them.
 
     Raises:
-        InputError: not an ONNX file, or one without an image input.
+        InputError: not an ONNX file, or an input of unknown rank.
     """
     with open_input(path) as file:
         size = os.fstat(file.fileno()).st_size
@@ -43,46 +54,68 @@ def input_shape(path: Path) -> tuple[int | None, ...]:
         # Lists: an inner walk must not move the file while an outer one is under way.
         tensors = list(walker.inside(*graphs[0], _INITIALIZER))
         weights = {walker.name(tensor, _TENSOR_NAME) for tensor in tensors}
-        for value in list(walker.inside(*graphs[0], _INPUT)):
-            if walker.name(value, _VALUE_NAME) not in weights:
-                return _shape(walker, value)
-    raise InputError(f"{path}: has no input")
+        values = list(walker.inside(*graphs[0], _INPUT))
+        named = [(walker.name(value, _VALUE_NAME), value) for value in values]
+        return tuple(_stated(walker, *one) for one in named if one[0] not in weights)
 
 
-def _shape(walker: Walker, value: tuple[int, int]) -> tuple[int | None, ...]:
-    shape: list[int | None] = []
+def _stated(walker: Walker, name: bytes, value: tuple[int, int]) -> StatedInput:
+    text = name.decode(errors="replace")
     for kind in list(walker.inside(*value, _VALUE_TYPE)):
         for tensor in list(walker.inside(*kind, _TENSOR_TYPE)):
-            for dims in list(walker.inside(*tensor, _SHAPE)):
-                for start, end in list(walker.inside(*dims, _DIM)):
-                    walker.file.seek(start)
-                    numbers = [
-                        v for n, v, stop in walker.fields(end) if n == _DIM_VALUE and stop < 0
-                    ]
-                    shape.append(numbers[0] if numbers else None)
-    return tuple(shape)
+            element = _number(walker, tensor, _ELEMENT)
+            dtype = _TYPES.get(element or 0, f"number {element}")
+            shapes = list(walker.inside(*tensor, _SHAPE))
+            if not shapes and dtype != "string":
+                raise InputError(f"{walker.path}: does not state how many axes {text!r} has")
+            dims = [dim for shape in shapes for dim in walker.inside(*shape, _DIM)]
+            return StatedInput(text, tuple(_axis(walker, dim) for dim in dims), dtype)
+    return StatedInput(text, (), "of no tensor")
+
+
+def _axis(walker: Walker, dim: tuple[int, int]) -> int | str | None:
+    """The size of an axis, its name if it is open, or None."""
+    number = _number(walker, dim, _DIM_VALUE)
+    if number is not None and 0 < number < _NEGATIVE:
+        return number
+    return walker.name(dim, _DIM_NAME).decode(errors="replace") or None
+
+
+def _number(walker: Walker, message: tuple[int, int], wanted: int) -> int | None:
+    walker.file.seek(message[0])
+    numbers = [v for n, v, stop in walker.fields(message[1]) if n == wanted and stop < 0]
+    return numbers[0] if numbers else None
+
+
+@functools.lru_cache(maxsize=64)
+def _signature(path: Path, *_version: int) -> Signature:
+    """A plan asks for it with every case."""
+    return signature(path, stated_inputs(path))
 
 
 def spec(target: str) -> ModelSpec:
-    """Describe the file without torch or onnx: a fixed input size is the only legal one.
+    """Describe the file without torch or onnx: sizes that it states are the only legal ones.
 
     Raises:
-        InputError: not an ONNX file whose input is (batch, 3, height, width), or one whose data
-            files cannot be trusted.
+        InputError: not an ONNX file, one whose inputs cannot be made, or one whose data files
+            cannot be trusted.
     """
     path = regular_file(target, "an ONNX file")
-    side = image_side(target, input_shape(path))
+    read = _signature(path, *file_version(path))
     data_files(path)
     return ModelSpec(
         name=f"onnx:{target}",
-        summary="an ONNX file" if side is not None else "an ONNX file of any input size",
+        summary="an ONNX file" if read.size is not None else "an ONNX file of any input size",
         source=target,
-        confidence="confirmed",
+        confidence="own",
         build=lambda options: build(target, options),
         family="onnx",
-        input=side or 224,
-        stride=side or 1,
-        min_input=side or 1,
+        input=read.size,
+        fixed=read.fixed,
+        batch=read.batch,
+        inputs=read.inputs,
+        stride=1,
+        min_input=1,
     )
 
 
@@ -98,7 +131,7 @@ def build(target: str, _options: Options) -> nn.Module:
 SOURCES.add(
     SourceSpec(
         name="onnx", summary="an ONNX file by its path; backends read it as it is", spec=spec,
-        build=build, artifact="onnx",
+        build=build, artifact="onnx", endings=(".onnx",),
         files=lambda target, _options: (Path(target), *data_files(Path(target))),
     )
 )  # fmt: skip

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import functools
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cspbench.core.options import Options
 from cspbench.errors import InputError
+from cspbench.models.inputs import IMAGE
 from cspbench.models.sources.files import WEIGHTS, load_checkpoint, weights_file
 from cspbench.models.spec import SOURCES, ModelSpec, SourceSpec
 
@@ -28,19 +30,14 @@ _TRIED_LAYERS = 20_000
 def _read(target: str) -> DarknetNetwork:
     from cspbench.models.sources.darknet.network import read_network
 
-    network = read_network(target)
-    if network.input[0] != 3:
-        raise InputError(
-            f"{target}: reads {network.input[0]} channels; only networks of 3 can be measured"
-        )
-    return network
+    return read_network(target)
 
 
-def input_sizes(network: DarknetNetwork) -> tuple[int, int, int]:
-    """(published side, what a side must be a multiple of, smallest side), from trying sizes.
+def other_sizes(network: DarknetNetwork) -> tuple[int, int] | None:
+    """(What other input sides must be a multiple of, the smallest side), from trying sizes.
 
-    A network that exists at one size only gets that size three times. So does a network of so many
-    layers that trying would take long.
+    None for a network that exists at its own size only. One of so many layers that trying would
+    take long counts as such.
     """
     side, left = network.input[1], max(8, _TRIED_LAYERS // len(network.layers))
 
@@ -59,12 +56,12 @@ def input_sizes(network: DarknetNetwork) -> tuple[int, int, int]:
         if base and all(exists(base + stride * step) for step in range(4)):
             break
     else:
-        return side, side, side
+        return None
     low, high = 0, base // stride  # the smallest legal multiple is above low, at most high
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if exists(middle * stride) else (middle, high)
-    return base, stride, high * stride
+    return stride, high * stride
 
 
 def spec(target: str) -> ModelSpec:
@@ -84,16 +81,20 @@ def spec(target: str) -> ModelSpec:
 def _spec(target: str, _state: tuple[int, int] | None) -> ModelSpec:
     """A suite asks for the same file many times; a change shows in its time and size."""
     network = _read(target)
-    side, stride, smallest = input_sizes(network)
+    channels, height, width = network.input
+    others = other_sizes(network)
+    stride, smallest = others or (1, 1)
     return ModelSpec(
         name=f"darknet:{target}",
         summary=f"Darknet network of {len(network.layers)} layers",
         source=target,
-        confidence="confirmed",
+        confidence="own",
         build=lambda options: build(target, options),
         family="darknet",
         task="detection" if network.detector else "classification",
-        input=side,
+        input=(height, width),
+        fixed=(None, None) if others else (height, width),
+        inputs=(replace(IMAGE, shape=("N", channels, "H", "W")),),
         stride=stride,
         min_input=smallest,
         axes=(WEIGHTS,),
@@ -129,6 +130,6 @@ def _files(target: str, options: Options) -> tuple[Path, ...]:
 SOURCES.add(
     SourceSpec(
         name="darknet", summary="a Darknet network: path of its .cfg file", spec=spec, build=build,
-        axes=(WEIGHTS,), files=_files,
+        axes=(WEIGHTS,), files=_files, endings=(".cfg",),
     )
 )  # fmt: skip

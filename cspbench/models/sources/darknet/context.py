@@ -55,11 +55,16 @@ class Context:
         return tuple(self.resolve(section, key, reference) for reference in references)
 
 
+#: Names that other libraries give to functions of Darknet.
+_OTHER_NAMES = {"silu": "swish", "sigmoid": "logistic", "identity": "linear"}
+
+
 def activation_of(section: Section, default: str) -> str:
     """The activation that a section names; InputError for one that Darknet does not have."""
     name = section.text("activation", default)
     if name not in ACTIVATIONS:
-        hint = nearest(name, list(ACTIVATIONS))
+        same = _OTHER_NAMES.get(name)
+        hint = f" (Darknet's name is {same!r})" if same else nearest(name, list(ACTIVATIONS))
         raise section.fail(f"unknown activation {shown(name)}{hint}", "activation")
     return name
 

@@ -1,0 +1,167 @@
+"""A suite made of arguments: models, and what to vary, without a YAML file.
+
+The text of such a suite is an ordinary one, so that it can be saved and edited.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cspbench.backends.spec import BACKENDS, device_of
+from cspbench.core.case import ModelId
+from cspbench.errors import InputError
+from cspbench.machine.devices.spec import HOST
+from cspbench.machine.facts import usable_cores
+from cspbench.models.build import as_model_id, split_source
+from cspbench.models.typed import moved
+from cspbench.suite.load import load_suite
+from cspbench.suite.suite import Suite
+
+#: How a model is measured unless the user says otherwise: the first table comes within a minute.
+MEASURE: dict[str, object] = {
+    "rounds": 3,
+    "warmup": 0.5,
+    "max_seconds": 1.0,
+    "target_ratio": 0.05,
+    "budget_seconds": 45,
+}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What to measure of models: values of the axes as people type them, empty for the default.
+
+    Without ``backend`` these are all that run on this machine's processor and read the models;
+    without ``threads`` one thread and all usable processors.
+    """
+
+    backend: tuple[str, ...] = ()
+    threads: tuple[int, ...] = ()
+    batch: tuple[int, ...] = ()
+    input: tuple[str, ...] = ()
+    precision: tuple[str, ...] = ()
+
+    @property
+    def given(self) -> list[str]:
+        """Names of the axes that are given."""
+        return [item.name for item in dataclasses.fields(self) if getattr(self, item.name)]
+
+
+@dataclass(frozen=True)
+class AdHocSuite:
+    """The text of a suite, and the suite that was read from it."""
+
+    text: str
+    suite: Suite = field(repr=False)
+
+
+def adhoc_suite(
+    models: Sequence[str | os.PathLike[str]],
+    choice: Choice,
+    overrides: Mapping[str, object] | None = None,
+    file: Path | None = None,
+) -> AdHocSuite:
+    """Make the suite of some models.
+
+    Args:
+        models: ids, or paths of models' files.
+        choice: what to vary.
+        overrides: settings that replace the suite's, as ``load_suite`` takes them.
+        file: where the text will be saved; paths of models are written relative to its folder.
+
+    Raises:
+        InputError: a model, a backend or a value that is wrong, or no folder for the file.
+    """
+    if file is not None and not file.parent.is_dir():
+        raise InputError(f"cannot write {file}: there is no folder {file.parent}")
+    ids = [as_model_id(model) for model in models]
+    folder = Path() if file is None else file.parent
+    matrix: dict[str, Any] = {
+        "model": [str(_relative(model, folder)) for model in ids],
+        "backend": list(choice.backend) or _backends(ids, choice.precision),
+        "threads": list(choice.threads) or sorted({1, usable_cores()}),
+    }
+    matrix |= {
+        name: list(getattr(choice, name))
+        for name in ("batch", "input", "precision")
+        if getattr(choice, name)
+    }
+    text = _text(_name(ids), matrix)
+    suite = load_suite(file or Path("models.yaml"), overrides, content=text.encode())
+    return AdHocSuite(text, dataclasses.replace(suite, path=""))  # it is of no file
+
+
+def _relative(model: ModelId, folder: Path) -> ModelId:
+    """The model with the path of its file as the suite's folder sees it."""
+
+    def move(path: str) -> str:
+        return os.path.relpath(path, folder) if os.path.lexists(path) else path
+
+    if folder == Path():
+        return model
+    return dataclasses.replace(model, model=moved(model.model, move))
+
+
+def _backends(models: Sequence[ModelId], precisions: Sequence[str]) -> list[str]:
+    """Backends of the processor that can run here and read one of the models.
+
+    Raises:
+        InputError: there is none.
+    """
+    kinds = {_artifact(model) for model in models}
+    here = [backend for backend in BACKENDS
+            if device_of(backend, {}) == HOST and backend.available() is None]  # fmt: skip
+    reading = [one for one in here if None in kinds or one.artifact in kinds]
+    fitting = [one for one in reading if not precisions or _offers(one.axes, precisions)]
+    if not fitting:
+        why = f" in {' or '.join(precisions)}" if precisions and reading else ""
+        raise InputError(
+            f"no backend of this machine's processor can run {models[0].model}{why}: see cspbench "
+            "doctor, or name one with --backend"
+        )
+    return [backend.name for backend in fitting]
+
+
+def _artifact(model: ModelId) -> str | None:
+    """The kind of artifact that the model's file is; None where any kind can be made of it."""
+    source = split_source(model.model.name)
+    return source[0].artifact if source else None
+
+
+def _offers(axes: Sequence[Any], precisions: Sequence[str]) -> bool:
+    choices = {str(one) for axis in axes if axis.name == "precision" for one in axis.choices}
+    return bool((choices or {"fp32"}) & set(precisions))
+
+
+def _name(models: Sequence[ModelId]) -> str:
+    """A name for run directories, of the first model."""
+    target = models[0].model.name.rpartition("/")[2]
+    name = re.sub(r"[^A-Za-z0-9]+", "-", re.sub(r"^[a-z]+:", "", target)).strip("-") or "model"
+    return f"{name[:50]}{f'-and-{len(models) - 1}' if len(models) > 1 else ''}"
+
+
+def _text(name: str, matrix: Mapping[str, Any]) -> str:
+    """The suite as YAML; values in JSON's form, which is YAML too."""
+    lines = [f"name: {json.dumps(name)}", "matrix:"]
+    lines += [f"  {axis}: {json.dumps(values)}" for axis, values in matrix.items()]
+    measure = ", ".join(f"{key}: {json.dumps(value)}" for key, value in MEASURE.items())
+    return "\n".join([*lines, f"measure: {{{measure}}}", ""])
+
+
+def numbers(text: str, option: str) -> tuple[int, ...]:
+    """``1,2,4`` as whole numbers.
+
+    Raises:
+        InputError: something else.
+    """
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isascii() and part.isdigit() and int(part) >= 1 for part in parts):
+        raise InputError(f"{option} {text}: write whole numbers from 1 on, such as {option} 1,2")
+    return tuple(map(int, parts))

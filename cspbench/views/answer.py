@@ -1,0 +1,135 @@
+"""The answer to "which engine and how many threads are fastest for this model", from a run."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from cspbench.core.case import Case
+from cspbench.models.build import split_source
+
+if TYPE_CHECKING:
+    from cspbench.store.ratios import InTurn
+    from cspbench.store.records import Record
+    from cspbench.views.frames import Run
+
+
+@dataclass(frozen=True)
+class Slower:
+    """A case beside the fastest: how many times as long it takes.
+
+    ``low`` and ``high`` bound the ratios of all cases of the answer together with 95 % confidence;
+    None where the two never took turns or shared one block alone.
+    """
+
+    case: str
+    ratio: float
+    low: float | None
+    high: float | None
+
+    @property
+    def told_apart(self) -> bool:
+        """Whether it is slower for certain."""
+        return self.low is not None and self.low > 1
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The fastest case of a model at a batch size, and the others in their order."""
+
+    fastest: Record
+    others: tuple[Slower, ...]
+
+    @property
+    def case(self) -> Case:
+        """The fastest."""
+        return Case.parse(self.fastest.case)
+
+    @property
+    def command(self) -> str:
+        """The command that measures the fastest case again."""
+        case = self.case
+        words = ["cspbench", "run", str(case.model_id), "--backend", str(case.backend)]
+        words += ["--threads", str(case.threads), "--batch", str(case.batch)]
+        source = split_source(case.model.name)
+        if source is not None and source[0].runs_code:
+            words.append("--allow-code")
+        return shlex.join(words)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        memory = self.fastest.memory
+        latency = self.fastest.latency_ms
+        return {
+            "model": str(self.case.model_id),
+            "batch": self.case.batch,
+            "fastest": self.fastest.case,
+            "latency_ms": latency.estimate if latency else None,
+            "peak_memory_bytes": memory.peak_memory_bytes if memory else None,
+            "others": [vars(one) | {"told_apart": one.told_apart} for one in self.others],
+            "command": self.command,
+        }
+
+
+def answers(run: Run) -> list[Answer]:
+    """One answer for each model and batch size of which a case was measured."""
+    groups: dict[tuple[str, int, str | None], list[Record]] = {}
+    for record in run.records:
+        if record.latency_ms is not None:
+            case = Case.parse(record.case)
+            groups.setdefault((str(case.model_id), case.batch, case.board), []).append(record)
+    return [_answer(records, run.in_turn) for records in groups.values()]
+
+
+def _answer(records: Sequence[Record], in_turn: InTurn) -> Answer:
+    """Cases in the order of their ratios to the first, which took turns; the fastest leads."""
+    first = records[0]
+    ordered = sorted(records, key=lambda record: _ratio(record, first, in_turn, 1).ratio)
+    fastest, *others = ordered
+    return Answer(
+        fastest, tuple(_ratio(record, fastest, in_turn, len(others)) for record in others)
+    )
+
+
+def _ratio(record: Record, base: Record, in_turn: InTurn, comparisons: int) -> Slower:
+    together = in_turn.ratio(record.case, base.case, comparisons) if record is not base else None
+    if together is not None:
+        ratio = together.ratio
+        return Slower(record.case, ratio.estimate, ratio.all_low, ratio.all_high)
+    own, other = record.latency_ms, base.latency_ms
+    assert own is not None, "only measured cases are compared"
+    assert other is not None, "only measured cases are compared"
+    return Slower(record.case, own.estimate / other.estimate, None, None)
+
+
+def sentences(answer: Answer) -> list[str]:
+    """The answer in words: what is fastest and what it costs, each other case, the command."""
+    case, latency, memory = answer.case, answer.fastest.latency_ms, answer.fastest.memory
+    assert latency is not None, "the fastest was measured"
+    known = latency.low is not None and latency.high is not None
+    bounds = f" ({latency.low:.3g} to {latency.high:.3g})" if known else ""
+    used = memory.peak_memory_bytes if memory else None
+    cost = f", {used / 2**20:.0f} MiB of memory" if used is not None else ""
+    verb = "is fastest" if answer.others else "takes"
+    colon = ": " if answer.others else " "
+    head = f"{case.model_id}, batch {case.batch}: {_setting(case)} {verb}{colon}"
+    others = [f"  {_compared(one)}" for one in answer.others]
+    return [f"{head}{latency.estimate:.3g} ms{bounds}{cost}", *others, f"again   {answer.command}"]
+
+
+def _compared(one: Slower) -> str:
+    name = _setting(Case.parse(one.case))
+    if one.low is None or one.high is None:
+        return f"{name} takes {one.ratio:.2f} times as long (not measured in turns: no interval)"
+    bounds = f"({one.low:.2f} to {one.high:.2f})"
+    if one.told_apart:
+        return f"{name} takes {one.ratio:.2f} times as long {bounds}"
+    return f"{name} cannot be told apart: {one.ratio:.2f} times as long {bounds}"
+
+
+def _setting(case: Case) -> str:
+    plural = "s" if case.threads > 1 else ""
+    board = f" on {case.board}" if case.board else ""
+    return f"{case.backend} with {case.threads} thread{plural}{board}"

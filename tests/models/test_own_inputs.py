@@ -1,0 +1,368 @@
+"""A model of one's own is measured as what it is: its sizes, types, layouts and several inputs."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, helper
+from torch import nn
+
+from cspbench.analysis.api import analyze_id
+from cspbench.artifacts.cache import ArtifactSpec
+from cspbench.artifacts.export import maker
+from cspbench.artifacts.spec import ARTIFACTS
+from cspbench.artifacts.tensors import arrays_of, input_feed
+from cspbench.backends.spec import BACKENDS
+from cspbench.core.case import Case
+from cspbench.errors import InputError
+from cspbench.measure.agreement import check_agreement
+from cspbench.models.build import build, refuses_input, spec_of
+from cspbench.models.code import allowing_code
+from cspbench.models.identity import canonical
+from cspbench.models.inputs import StatedInput, signature
+from cspbench.runner.plan import plan_case
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CSPBENCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(sys, "path", list(sys.path))
+
+
+def conv_file(name, shape, kind=TensorProto.FLOAT, channels=3, filters=2):
+    """An ONNX file of one 3x3 convolution with padding; one of uint8 casts its input."""
+    image = helper.make_tensor_value_info("image", kind, shape)
+    weight = helper.make_tensor(
+        "w", TensorProto.FLOAT, (filters, channels, 3, 3), [0.1] * (filters * channels * 9)
+    )
+    out = helper.make_tensor_value_info("y", TensorProto.FLOAT, (None,) * 4)
+    nodes = [helper.make_node("Cast", ["image"], ["x"], to=TensorProto.FLOAT),
+             helper.make_node("Conv", ["x", "w"], ["y"], pads=[1] * 4)]  # fmt: skip
+    graph = helper.make_graph(nodes, "g", [image], [out], [weight])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), name)
+
+
+def two_inputs_file(name, first, second):
+    """Two images through the same convolution, and the sum of what comes out."""
+    inputs = [helper.make_tensor_value_info(one, TensorProto.FLOAT, shape)
+              for one, shape in (("left", first), ("right", second))]  # fmt: skip
+    weight = helper.make_tensor("w", TensorProto.FLOAT, (2, 3, 1, 1), [0.5] * 6)
+    nodes = [helper.make_node("Conv", ["left", "w"], ["a"]),
+             helper.make_node("Conv", ["right", "w"], ["b"]),
+             helper.make_node("Add", ["a", "b"], ["y"])]  # fmt: skip
+    out = helper.make_tensor_value_info("y", TensorProto.FLOAT, (None,) * 4)
+    graph = helper.make_graph(nodes, "g", inputs, [out], [weight])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), name)
+
+
+def agreed(model, backend, batch=1):
+    """Make the artifact, run input 0 on a backend, and compare with the reference."""
+    spec = ArtifactSpec(canonical(model), batch, BACKENDS.get(backend).artifact, 0)
+    maker(spec.model, 0)(spec)
+    inputs = ARTIFACTS.get(spec.kind).inputs(spec.path)
+    session = BACKENDS.get(backend).load(spec.path, {}, 1)
+    feed = input_feed(inputs, 0, 0)  # some engines read it where it lies
+    session.set_input(feed)
+    session.run()
+    agreement = check_agreement(session.outputs(), spec.reference)
+    session.close()
+    return inputs, agreement
+
+
+CFG = """[net]
+width={width}
+height={height}
+channels={channels}
+
+[convolutional]
+filters=16
+size=3
+stride=2
+pad=1
+activation=leaky
+"""
+
+
+def test_a_darknet_network_has_height_and_width_as_its_file_says(tmp_path):
+    (tmp_path / "a.cfg").write_text(CFG.format(width=800, height=416, channels=3))
+    assert str(canonical("a.cfg")) == "darknet:a.cfg@416x800"
+    assert analyze_id("a.cfg").macs == 16 * 27 * 208 * 400
+    assert analyze_id("a.cfg@64x32").macs == 16 * 27 * 32 * 16
+
+
+def test_a_size_that_is_no_multiple_of_the_stride_is_the_models_own_or_refused(tmp_path):
+    (tmp_path / "a.cfg").write_text(CFG.format(width=100, height=50, channels=3))
+    spec = spec_of("a.cfg")
+    assert spec.size == (50, 100)
+    assert refuses_input(spec, (50, 100)) is None
+    layers = CFG.format(width=96, height=48, channels=3)
+    (tmp_path / "fixed.cfg").write_text(layers + "[connected]\noutput=10\nactivation=linear\n")
+    assert spec_of("fixed.cfg").fixed == (48, 96)
+    with pytest.raises(InputError, match="the input must be 48x96, which the model fixes, not 64"):
+        canonical("fixed.cfg@64")
+    assert analyze_id("fixed.cfg").macs == 16 * 27 * 24 * 48 + 10 * 16 * 24 * 48
+
+
+def test_a_darknet_network_of_grey_pictures(tmp_path):
+    (tmp_path / "grey.cfg").write_text(CFG.format(width=32, height=32, channels=1))
+    assert analyze_id("grey.cfg").macs == 16 * 9 * 16 * 16
+    inputs, _ = agreed("grey.cfg", "onnxruntime")
+    assert inputs[0].sides == (1, 1, 32, 32)
+
+
+def test_a_layer_that_is_shared_before_a_shortcut(tmp_path):
+    conv = "[convolutional]\nbatch_normalize=1\nfilters=8\nsize=3\nstride={}\npad=1\n"
+    conv += "activation=leaky\n"
+    (tmp_path / "a.cfg").write_text(
+        "[net]\nwidth=64\nheight=64\nchannels=3\n" + conv.format(2) + conv.format(1)
+        + conv.format(1).replace("]\n", "]\nshare_index=1\n")
+        + "[shortcut]\nfrom=-2\nactivation=leaky\n"
+    )  # fmt: skip
+    assert analyze_id("a.cfg").macs == (8 * 27 + 8 * 72 + 8 * 72) * 32 * 32
+    agreed("a.cfg", "torch-cpu")
+
+
+def test_names_of_other_libraries_for_darknets_activations(tmp_path):
+    (tmp_path / "a.cfg").write_text(
+        CFG.format(width=8, height=8, channels=3).replace("leaky", "silu")
+    )
+    with pytest.raises(
+        InputError, match=r"unknown activation 'silu' \(Darknet's name is 'swish'\)"
+    ):
+        spec_of("a.cfg")
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino", "opencv-cpu"])
+def test_a_fixed_input_that_is_not_square_runs(backend):
+    conv_file("a.onnx", (1, 3, 24, 40))
+    inputs, agreement = agreed("a.onnx", backend)
+    assert inputs[0].sides == (1, 3, 24, 40)
+    assert agreement.max_relative_error < 1e-4
+    assert analyze_id("a.onnx").macs == 2 * 27 * 24 * 40
+
+
+def test_open_sides_need_a_size_and_the_message_says_how_to_give_one():
+    conv_file("open.onnx", ("n", 3, "h", "w"))
+    with pytest.raises(
+        InputError, match=r"the height and the width .* are open: .*--input 384x640"
+    ):
+        canonical("open.onnx")
+    assert analyze_id("open.onnx@16x24").macs == 2 * 27 * 16 * 24
+    conv_file("half.onnx", (1, 3, 48, -1))
+    with pytest.raises(InputError, match=r"the width of its input is open: .*@48x640"):
+        canonical("half.onnx")
+    with pytest.raises(InputError, match="must be 48xany, which the model fixes, not 64"):
+        canonical("half.onnx@64")
+    assert agreed("half.onnx@48x192", "onnxruntime")[0][0].sides == (1, 3, 48, 192)
+
+
+def test_the_plan_refuses_what_a_fixed_file_cannot_take():
+    conv_file("a.onnx", (1, 3, 24, 24))
+
+    def planned(size, batch):
+        return plan_case(Case.parse(f"onnx:a.onnx@{size}/onnxruntime/b{batch}/t1"), 0, None)
+
+    assert planned(24, 1).status is None
+    assert planned(24, 4).reason == "the batch of onnx:a.onnx is fixed to 1"
+    assert "must be 24" in planned(48, 1).reason
+    assert planned(48, 1).status.value == "unsupported"
+
+
+@pytest.mark.parametrize(
+    ("shape", "kind", "dtype"),
+    [
+        ((1, 1, 8, 8), TensorProto.FLOAT, "float32"),
+        ((1, 3, 8, 8), TensorProto.FLOAT16, "float16"),
+        ((1, 3, 8, 8), TensorProto.UINT8, "uint8"),
+        ((1, 3, 8, 8), TensorProto.INT8, "int8"),
+    ],
+)
+def test_channels_and_types_of_inputs(shape, kind, dtype):
+    conv_file("a.onnx", shape, kind, channels=shape[1])
+    inputs, _ = agreed("a.onnx", "onnxruntime")
+    assert (inputs[0].sides, inputs[0].dtype) == (shape, dtype)
+    values = input_feed(inputs, 0, 0)
+    assert values.dtype == dtype
+    if dtype == "uint8":
+        assert values.max() > 200
+    if dtype == "int8":
+        assert values.min() < -80
+        assert values.max() > 80
+
+
+@pytest.mark.parametrize(
+    ("shape", "size", "batch"),
+    [
+        ((1, 3, 20, 30), (20, 30), 1),
+        ((None, 20, 30, 3), (20, 30), None),
+        ((3, 20, 30), (20, 30), 1),
+        ((20, 30, 1), (20, 30), 1),
+        (("b", 80, "time"), None, None),
+        ((1, 128), (1, 128), 1),
+        ((7,), (1, 7), 1),
+        ((), (1, 1), 1),
+    ],
+)
+def test_layouts(shape, size, batch):
+    read = signature("file", [StatedInput("x", shape, "float32")])
+    assert (read.size, read.batch) == (size, batch)
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino", "opencv-cpu"])
+def test_two_images(backend):
+    two_inputs_file("a.onnx", ("n", 3, "h", "w"), ("n", 3, "h", "w"))
+    inputs, agreement = agreed("a.onnx@8x12", backend, batch=2)
+    assert [one.sides for one in inputs] == [(2, 3, 8, 12)] * 2
+    assert agreement.max_relative_error < 1e-4
+    left, right = arrays_of(input_feed(inputs, 0, 0))
+    assert not np.array_equal(left, right)
+    assert analyze_id("a.onnx@8x12").macs == 2 * (2 * 3 * 8 * 12)
+
+
+def test_types_that_cannot_be_made_are_named():
+    conv_file("a.onnx", (1, 3, 8, 8), TensorProto.STRING)
+    with pytest.raises(InputError, match="its input 'image' has the type string"):
+        spec_of("a.onnx")
+
+
+def test_an_exported_program_that_is_not_square_with_two_inputs():
+    class Two(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 2, 1)
+
+        def forward(self, image, scale):
+            return self.conv(image) * scale
+
+    example = (torch.rand(1, 3, 8, 12), torch.ones(1))
+    torch.export.save(torch.export.export(Two().eval(), example), "a.pt2")
+    assert [one.shape for one in spec_of("a.pt2").inputs] == [(1, 3, 8, 12), (1,)]
+    with allowing_code():
+        for backend in ("torch-cpu", "onnxruntime"):
+            assert agreed("a.pt2", backend)[1].max_relative_error < 1e-4
+    with pytest.raises(InputError, match="must be 8x12"):
+        canonical("a.pt2@16")
+
+
+NET = """
+from dataclasses import dataclass
+import torch
+from torch import nn
+from beside import WIDTH
+@dataclass
+class Out:
+    logits: torch.Tensor
+    boxes: torch.Tensor
+    loss: object = None
+class Named(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, WIDTH, 3)
+    def forward(self, x):
+        y = self.conv(x)
+        return Out(y.mean((2, 3)), y)
+class Branch(Named):
+    def forward(self, x):
+        y = self.conv(x)
+        return torch.relu(y) if x.mean() > 0.9 else torch.sin(y)
+class Sized(Named):
+    def forward(self, x):
+        return self.conv(x) if x.shape[2] > 4 else x
+class Wrong(Named):
+    def forward(self, x):
+        return object()
+def lazy(): return nn.Sequential(nn.LazyConv2d(8, 3))
+def fails(): return 1 / 0
+"""
+
+
+@pytest.fixture
+def net(tmp_path):
+    """``folder/net.py`` and a module beside it that it imports."""
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder/net.py").write_text(NET)
+    (tmp_path / "folder/beside.py").write_text("WIDTH = 4\n")
+    yield "folder/net.py"
+    sys.modules.pop("beside", None)
+
+
+def test_a_python_file_is_an_argument(net):
+    with allowing_code():
+        assert analyze_id(f"{net}:Named@8").macs == 4 * 27 * 6 * 6
+        assert build(f"{net}:Named").conv.out_channels == 4
+    with pytest.raises(InputError, match="needs --allow-code"):
+        build(f"{net}:Named")
+    with pytest.raises(InputError, match=r"gone\.py: there is no such file"):
+        spec_of("gone.py:net")
+
+
+def test_what_fails_in_the_users_code_is_one_sentence_with_its_line(net):
+    with allowing_code():
+        with pytest.raises(InputError, match="its layers are lazy"):
+            build(f"{net}:lazy")
+        with pytest.raises(InputError, match=r"ZeroDivisionError: .*net\.py:29"):
+            build(f"{net}:fails")
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "torch-cpu"])
+def test_outputs_in_a_dataclass(net, backend):
+    with allowing_code():
+        assert agreed(f"{net}:Named@8", backend)[1].max_relative_error < 1e-4
+
+
+def test_a_frozen_branch_is_flagged_and_a_branch_on_a_size_is_not(net):
+    with allowing_code():
+        assert agreed(f"{net}:Branch@8", "onnxruntime")[1].frozen_branch
+        assert not agreed(f"{net}:Sized@8", "onnxruntime")[1].frozen_branch
+
+
+def test_a_gamma_alone_implies_a_fusion_as_in_a_suite():
+    assert str(canonical("darknet53[csp.gamma=0.25]@64")) == (
+        "darknet53[csp.fusion=csp,csp.gamma=0.25]@64"
+    )
+    with pytest.raises(InputError, match=r"csp\.gamma has no effect with csp\.fusion=none"):
+        canonical("darknet53[csp.fusion=none,csp.gamma=0.25]")
+
+
+LIBRARY = """
+from torch import nn
+def list_models(): return ["net256", "rect"]
+def create_model(name, pretrained=False):
+    net = nn.Conv2d(3, 8, 3, padding=1)
+    size = (3, 256, 256) if name == "net256" else (3, 64, 96)
+    net.pretrained_cfg = {"input_size": size, "fixed_input_size": name == "rect", "mean": (0.5,)}
+    return net
+"""
+
+
+def library(tmp_path, monkeypatch, name, text):
+    """A stand-in for a library that is found before the installed one."""
+    (tmp_path / "libraries" / name).mkdir(parents=True)
+    (tmp_path / "libraries" / name / "__init__.py").write_text(text)
+    monkeypatch.syspath_prepend(str(tmp_path / "libraries"))
+    for module in [one for one in sys.modules if one.partition(".")[0] == name]:
+        monkeypatch.delitem(sys.modules, module)
+
+
+def test_the_size_that_a_library_states(tmp_path, monkeypatch):
+    library(tmp_path, monkeypatch, "timm", LIBRARY)
+    spec = spec_of("timm:net256")
+    assert spec.size == (256, 256)
+    assert "timm" not in sys.modules  # another process was asked
+    assert spec.summary == "net256 of timm (its images: mean 0.5)"
+    assert spec_of("timm:rect").fixed == (64, 96)
+    [kept] = (tmp_path / "cache/libraries").iterdir()
+    assert json.loads(kept.read_text())["rect"]["size"] == [64, 96]
+
+
+def test_a_library_whose_import_fails_is_unavailable_in_the_plan(tmp_path, monkeypatch):
+    library(tmp_path, monkeypatch, "torchvision", "raise RuntimeError('no operator nms')")
+    planned = plan_case(Case.parse("torchvision:resnet18@224/onnxruntime/b1/t1"), 0, None)
+    assert planned.status.value == "unavailable"
+    assert planned.reason == "torchvision cannot be imported: no operator nms"
