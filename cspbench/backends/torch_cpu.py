@@ -88,12 +88,10 @@ class TorchCpu(InductorSpec):
         for node in graph.graph.nodes:
             if node.op == "placeholder":
                 stated = node.meta["val"]
-                example = torch.rand(stated.shape)
-                if not stated.dtype.is_floating_point:
-                    example = example.to(stated.dtype)
-                elif example.dim() == 4:
-                    example = example.to(dtype).contiguous(memory_format=layout)
-                examples.append(example)
+                real = stated.dtype.is_floating_point
+                make = torch.rand if real else torch.zeros  # 0 is an index into anything
+                example = make(*stated.shape, dtype=stated.dtype)
+                examples.append(_torch.in_form(example, dtype, layout))
         return _torch_layers.operators_of(graph, examples)
 
 
