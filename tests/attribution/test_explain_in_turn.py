@@ -1,5 +1,7 @@
 """``explain`` with real workers: profiled bursts and replays take turns with the plain ones."""
 
+from dataclasses import replace
+
 import pytest
 
 from cspbench.attribution import explain_measured, pair
@@ -17,6 +19,8 @@ def test_two_networks_are_measured_in_the_same_blocks(backend, tmp_path, monkeyp
     monkeypatch.setattr(pair, "MAX_SECONDS", 0.3)
     monkeypatch.setenv("CSPBENCH_CACHE", str(tmp_path / "cache"))
     plan = pair.plan_pair("peleenet@64", "csppeleenet@64", backend=backend, rounds=2)
+    two_blocks = replace(plan.suite.measure, target_ratio=0.99)
+    plan = replace(plan, suite=replace(plan.suite, measure=two_blocks))
     run = pair.measure_plan(plan, tmp_path / "results")
     a, b = (record.case for record in run.records)
     launches = [launch for record in run.records for launch in record.launches]
