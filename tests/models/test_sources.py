@@ -38,7 +38,7 @@ def test_every_source_is_registered_without_torch():
         "import sys\n"
         "from cspbench.models.spec import SOURCES\n"
         "assert SOURCES.names() == "
-        "['darknet', 'exported', 'hybrid', 'onnx', 'python', 'timm', 'torchvision'], SOURCES.names()\n"
+        "['darknet', 'exported', 'hybrid', 'onnx', 'python', 'timm', 'torchvision']\n"
         "assert SOURCES.get('python').spec('a.b:c').input == 224\n"
         "heavy = {'torch', 'cv2', 'pandas', 'matplotlib', 'timm', 'onnx'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
