@@ -78,7 +78,8 @@ def draw_beside(it: Explanation) -> Figure:
     panels[0].invert_yaxis()
     title = f"Layers side by side, {setting_label(it.a.case)}"
     figure.suptitle(title, fontweight="bold", x=0.01, ha="left", fontsize=11)
-    panels[0].legend(loc="lower right")
+    handles, names = panels[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=2)
     return figure
 
 

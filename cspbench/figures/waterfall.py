@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 #: Causes of less than this share of all changes stand together as "the rest".
 SMALLEST_SHARE = 0.02
+#: Steps that span less than this share of the latencies are shown enlarged.
+SMALL_STEPS = 0.4
 #: The pair is looked for among the first so many cases of a run.
 MOST_CASES = 12
 
@@ -101,7 +103,7 @@ def draw_waterfall(data: Waterfall) -> Figure:
         after = level + step.change_ms
         if step.reach_ms:
             axes.errorbar(after, row, xerr=step.reach_ms, color=style.INK, capsize=3, lw=1.2)
-        edge = max(level, after) + (step.reach_ms or 0.0)
+        edge = max(level, after + (step.reach_ms or 0.0))
         axes.annotate(f"{step.change_ms:+.2f}", (edge, row), (5, 0), textcoords="offset points",
                       va="center", fontsize=9)  # fmt: skip
         level = after
@@ -111,11 +113,25 @@ def draw_waterfall(data: Waterfall) -> Figure:
                       fontsize=9)  # fmt: skip
     axes.set_yticks(rows, [textwrap.fill(label, 38) for label in labels])
     axes.invert_yaxis()
-    axes.margins(x=0.12)
-    axes.set_xlim(left=0)
-    axes.set_xlabel("ms an inference; whiskers: 95 % over blocks")
+    left, right = _limits(data)
+    axes.set_xlim(left, right)
+    cut = "; the axis does not begin at 0" if left else ""
+    axes.set_xlabel(f"ms an inference; whiskers: 95 % over blocks{cut}")
     axes.set_title(f"From A to B by cause, {setting_label(data.a)}")
     return figure
+
+
+def _limits(data: Waterfall) -> tuple[float, float]:
+    """Where the axis begins and ends: near the steps if they are small beside the latencies."""
+    level, edges = data.a_ms, [data.a_ms, data.b_ms]
+    for step in data.steps:
+        level += step.change_ms
+        reach = step.reach_ms or 0.0
+        edges += [level - reach, level + reach]
+    low, high = min(edges), max(edges)
+    span = high - low
+    left = max(0.0, low - 0.5 * span) if span < SMALL_STEPS * high else 0.0
+    return left, high + 0.15 * (high - left)
 
 
 def _draw(runs: Sequence[Run]) -> Figure:
