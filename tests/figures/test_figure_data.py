@@ -30,12 +30,14 @@ from cspbench.figures.gamma_fusion import gamma_fusion_data
 from cspbench.figures.layer_bflops import layer_bflops_data, reduction
 from cspbench.figures.layer_io import layer_io_data
 from cspbench.figures.layer_times import layer_times_data
+from cspbench.figures.layers_beside import beside_data
 from cspbench.figures.liveness import liveness_data
 from cspbench.figures.published import everything_of, published_values
 from cspbench.figures.roofline import ceilings_of
 from cspbench.figures.spec import NoDataError
 from cspbench.figures.stages import stage_data
 from cspbench.figures.top1_bflops import gains, top1_bflops_data
+from cspbench.figures.waterfall import explained_pair, waterfall_data
 from cspbench.views.frames import Run
 from tests.report.runs import good, write_run
 
@@ -323,3 +325,30 @@ def test_axes_that_ids_leave_out(model: str, gamma: float | None, fusion: str | 
     case = f"{model}@224/opencv-cpu/b1/t1"
     assert axis_value(case, "gamma") == gamma
     assert axis_value(case, "fusion") == fusion
+
+
+def test_a_waterfall_leads_from_one_latency_to_the_other(together: Run) -> None:
+    it = explained_pair(together)
+    assert it is not None
+    data = waterfall_data(it)
+    assert (data.a, data.b) == tuple(record.case for record in together.records)
+    assert data.b_ms == pytest.approx(data.a_ms * 10 / 12)  # bursts of 12 and 10 ms in each round
+    assert data.a_ms + sum(step.change_ms for step in data.steps) == pytest.approx(data.b_ms)
+    assert [step.residual for step in data.steps] == sorted(step.residual for step in data.steps)
+
+
+def test_layers_stand_side_by_side(together: Run) -> None:
+    it = explained_pair(together)
+    assert it is not None
+    rows = beside_data(it)
+    # Of 10 ms the four convolutions take 1, 4, 2 and 1, two of each stage, in both networks.
+    stages = {row.label.split(", ")[1]: row for row in rows}
+    assert set(stages) == {"stages.0", "stages.1"}
+    first = stages["stages.0"]
+    assert first.ms == (
+        pytest.approx(it.a.latency.estimate / 2),
+        pytest.approx(it.b.latency.estimate / 2),
+    )
+    # 500 and 300 MACs in stages.0.
+    assert first.gmacs == (pytest.approx(5e-7), pytest.approx(3e-7))
+    assert first.gflops[0] == pytest.approx(2000 * 5e-7 / first.ms[0])
