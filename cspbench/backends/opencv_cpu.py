@@ -142,7 +142,10 @@ def _read(cv2: Any, artifact: Path, choice: str) -> _Read:
     if not there:
         if choice == "new":
             raise Unsupported(f"OpenCV {cv2.__version__} has only the classic engine")
-        return _Read(cv2.dnn.readNetFromONNX(str(artifact)), "classic")
+        try:
+            return _Read(cv2.dnn.readNetFromONNX(str(artifact)), "classic")
+        except cv2.error as error:
+            raise Unsupported(f"OpenCV cannot read the model: {error.err or error}") from error
     if choice not in ("auto", *there):
         raise Unsupported(f"OpenCV {cv2.__version__} has no {choice} engine")
     reasons = []

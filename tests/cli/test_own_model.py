@@ -32,9 +32,9 @@ def conv_file(path, filters=2, shape=(1, 3, 16, 24)):
     image = helper.make_tensor_value_info("image", TensorProto.FLOAT, shape)
     out = helper.make_tensor_value_info("y", TensorProto.FLOAT, (None,) * 4)
     weight = helper.make_tensor("w", TensorProto.FLOAT, (filters, 3, 1, 1), [0.5] * (3 * filters))
-    graph = helper.make_graph(
-        [helper.make_node("Conv", ["image", "w"], ["y"])], "g", [image], [out], [weight]
-    )
+    # OpenCV before 4.11 wants the size of the kernel told.
+    conv = helper.make_node("Conv", ["image", "w"], ["y"], kernel_shape=[1, 1])
+    graph = helper.make_graph([conv], "g", [image], [out], [weight])
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), path)
     return path

@@ -43,7 +43,8 @@ def conv_file(name, shape, kind=TensorProto.FLOAT, channels=3, filters=2):
     )
     out = helper.make_tensor_value_info("y", TensorProto.FLOAT, (None,) * 4)
     nodes = [helper.make_node("Cast", ["image"], ["x"], to=TensorProto.FLOAT),
-             helper.make_node("Conv", ["x", "w"], ["y"], pads=[1] * 4)]  # fmt: skip
+             helper.make_node("Conv", ["x", "w"], ["y"], kernel_shape=[3, 3],
+                              pads=[1] * 4)]  # fmt: skip
     graph = helper.make_graph(nodes, "g", [image], [out], [weight])
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), name)
 
@@ -53,8 +54,9 @@ def two_inputs_file(name, first, second):
     inputs = [helper.make_tensor_value_info(one, TensorProto.FLOAT, shape)
               for one, shape in (("left", first), ("right", second))]  # fmt: skip
     weight = helper.make_tensor("w", TensorProto.FLOAT, (2, 3, 1, 1), [0.5] * 6)
-    nodes = [helper.make_node("Conv", ["left", "w"], ["a"]),
-             helper.make_node("Conv", ["right", "w"], ["b"]),
+    # OpenCV before 4.11 wants the size of the kernel told.
+    nodes = [helper.make_node("Conv", ["left", "w"], ["a"], kernel_shape=[1, 1]),
+             helper.make_node("Conv", ["right", "w"], ["b"], kernel_shape=[1, 1]),
              helper.make_node("Add", ["a", "b"], ["y"])]  # fmt: skip
     out = helper.make_tensor_value_info("y", TensorProto.FLOAT, (None,) * 4)
     graph = helper.make_graph(nodes, "g", inputs, [out], [weight])
