@@ -47,7 +47,11 @@ def _here(tmp_path, monkeypatch):
 
 
 def called(*arguments, code=0):
-    result = CliRunner().invoke(cli, list(arguments), catch_exceptions=False)
+    try:
+        runner = CliRunner(mix_stderr=False)  # before click 8.2 both were one
+    except TypeError:
+        runner = CliRunner()
+    result = runner.invoke(cli, list(arguments), catch_exceptions=False)
     assert result.exit_code == code, result.output
     return result.stdout
 

@@ -104,7 +104,8 @@ def test_a_single_case_is_launched_alone(request_of):
 
 def test_an_arm_that_cannot_load_leaves_its_block(request_of):
     outcomes = dict(measured(request_of(artifact="/nowhere/model.onnx")))
-    assert {outcomes[1].status, outcomes[2].status} == {Status.UNSUPPORTED}
+    refused = {Status.UNSUPPORTED, Status.FAILED}  # which one depends on the backend
+    assert {outcomes[1].status, outcomes[2].status} <= refused
     assert outcomes[0].status is outcomes[CHECK].status is Status.OK
 
 
