@@ -7,8 +7,9 @@ def own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("CSPBENCH_CACHE", str(tmp_path / "cache"))
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(autouse=True)
 def one_thread():
+    """Convolutions take other buffers with several; tests of other folders leave other numbers."""
     import torch
 
     before = torch.get_num_threads()
