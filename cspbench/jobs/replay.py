@@ -20,7 +20,7 @@ from cspbench.core.bounds import AtMost, Latencies
 from cspbench.core.text import first_line
 from cspbench.errors import Unsupported
 from cspbench.jobs.layers import WARM_RUNS, LayerTimes
-from cspbench.jobs.spec import JOBS, JobKind, PhaseReport
+from cspbench.jobs.spec import JOBS, JobKind, PhaseReport, Policy
 from cspbench.jobs.time import TimeRequest, Turns
 
 if TYPE_CHECKING:
@@ -187,7 +187,7 @@ def perform(_request: ReplayRequest, _phase: PhaseReport) -> ReplayResult:
 JOBS.add(
     JobKind(
         "replay", "single layers beside their networks", ReplayRequest, ReplayResult, perform,
-        sampling=True, observed=True,
+        policy=Policy.BESIDE, sampling=True, observed=True,
         found=lambda result: f"{len(result.layers.entries)} layers",
     )
 )  # fmt: skip

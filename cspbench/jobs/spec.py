@@ -146,6 +146,8 @@ class Policy(Enum):
     BEFORE = "before"
     #: Once a case, after the rounds, if the suite's ``measure`` asks for it.
     AFTER = "after"
+    #: In a block, beside the case: how it ends says nothing about the case.
+    BESIDE = "beside"
     #: Not by the run itself: something else asks for it when it needs it.
     ON_DEMAND = "on demand"
 

@@ -187,7 +187,7 @@ class CheckRequest(TimeRequest):
 JOBS.add(
     JobKind(
         "check", "the reference case once more in its block", CheckRequest, TimeResult, perform,
-        sampling=True, observed=True, flags=flags,
+        policy=Policy.BESIDE, sampling=True, observed=True, flags=flags,
         found=lambda result: f"{result.median_ms:.2f} ms",
     )
 )  # fmt: skip

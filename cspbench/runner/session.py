@@ -170,7 +170,7 @@ class Session:
             self._timed[launch.case] += 1
             if launch.result.layers is not None:  # profiled beside its plain bursts
                 self._extras.get("layers", set()).add(launch.case)
-        elif policy not in (None, Policy.ON_DEMAND) and launch.status in NOT_RUNNABLE:
+        elif policy not in (None, Policy.BESIDE) and launch.status in NOT_RUNNABLE:
             self._refused.add(launch.case)  # asking again gives the same answer
 
     def _wants(self, kind: str, case_id: str) -> bool:

@@ -21,7 +21,6 @@ from cspbench.measure.statistics import (
     percentile_of_ordered,
 )
 from cspbench.store.launch import Energy, Launch, counted
-from cspbench.store.ratios import CHECK_JOB
 from cspbench.store.rundir import StoredRun
 
 if TYPE_CHECKING:
@@ -179,10 +178,10 @@ def _record(case: dict[str, Any], launches: Sequence[Launch], rounds: int, enoug
 def decides(job: str) -> bool:
     """True if the status of such a launch counts for its case.
 
-    Additional launches (layers, throughput, ...), the reference's second arm and kinds that are not
-    installed do not count.
+    Additional launches (layers, throughput, ...), what takes turns beside the case, and kinds that
+    are not installed do not count.
     """
-    return job in JOBS and job != CHECK_JOB and JOBS.get(job).policy is not Policy.AFTER
+    return job in JOBS and JOBS.get(job).policy not in (Policy.AFTER, Policy.BESIDE)
 
 
 def is_disturbed(launch: Launch) -> bool:

@@ -530,6 +530,17 @@ def test_resume_tries_failures_again_but_asks_for_no_answer_twice(tmp_path):
     assert list(load(done.path).cases["status"]) == ["ok", "unsupported"]
 
 
+def test_resume_exports_nothing_again_that_cannot_be_expressed(tmp_path):
+    cases = suite("a/cpu", "a/gpu")
+    onnx = plan_suite(cases).cases[0].artifact.key
+    refusal = prepared(unsupported={onnx: "ONNX cannot express it"})
+    done = run(tmp_path, cases, FakeExecutor(prepares={"a@64": refusal}))
+    again = FakeExecutor()
+    plan, stored = resumable(done.path)
+    execute(plan, RunDirectory(stored.path), stored.launches, executor=again)
+    assert (again.prepared, again.order) == ([], [])
+
+
 def test_a_run_is_not_resumed_on_another_machine(tmp_path):
     done = run(tmp_path, suite("a/cpu"), FakeExecutor())
     meta = dict(done.stored.meta)

@@ -57,6 +57,11 @@ def ok(count, **changes):
             id="and nothing was repeated",
         ),
         pytest.param(
+            [*ok(2), launch(2, status="unsupported", reason="no layer", job="replay")],
+            "interrupted", "the run ended after 2 of 3 launches",
+            id="its layers could not be replayed: nothing of the case is missing",
+        ),
+        pytest.param(
             [*ok(2), launch(2, status="oom"), launch(3, status="oom", reason="again")],
             "oom", "again", id="given up with good launches before",
         ),
