@@ -101,7 +101,7 @@ def _explain_pair(run: Run, a: str, b: str, others: Sequence[Explanation] = ()) 
         notes += _disturbances(run, (a, b))
         return attribute(side_of(run, a), side_of(run, b), notes, others, ratio)
     sides = BlockSides(_ground_of(run, a), _ground_of(run, b), blocks, ratio)
-    return attribute(*sides.mean(), notes, others, ratio, sides.each())
+    return attribute(*sides.mean(), notes, others, ratio, sides.each)
 
 
 def _disturbances(run: Run, cases: Sequence[str]) -> list[str]:

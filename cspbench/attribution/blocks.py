@@ -9,6 +9,7 @@ proportion. A replayed layer is measured by the same rounds.
 
 from __future__ import annotations
 
+import functools
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -62,17 +63,17 @@ class BlockSides:
     blocks: Sequence[SharedBlock]
     ratio: Interval
 
+    @functools.cached_property
     def each(self) -> list[tuple[Side, Side]]:
         """Both sides of every block."""
         return [self._sides(block) for block in self.blocks]
 
     def mean(self) -> tuple[Side, Side]:
         """Both sides with the mean of each entry's share over the blocks."""
-        each = self.each()
         latency = self.a.latency.estimate
         return (
-            _mean([side for side, _ in each], latency),
-            _mean([side for _, side in each], latency * self.ratio.estimate),
+            _mean([side for side, _ in self.each], latency),
+            _mean([side for _, side in self.each], latency * self.ratio.estimate),
         )
 
     def _sides(self, block: SharedBlock) -> tuple[Side, Side]:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from cspbench.attribution.pair import case_of
-from cspbench.core.case import ModelId
+from cspbench.attribution.pair import case_of, plan_runnable
+from cspbench.core.case import Case, ModelId
 from cspbench.errors import InputError
 from cspbench.measure.statistics import student_bounds
 from cspbench.models.ladder import Ladder, ladder_between
 
 if TYPE_CHECKING:
-    from cspbench.core.case import Case
     from cspbench.runner.plan import Plan
     from cspbench.views.frames import Run
 
@@ -84,7 +84,6 @@ def plan_ladder(
     Raises:
         InputError: an id is wrong, the two have no stages in common, or a case cannot run here.
     """
-    from cspbench.runner.plan import plan_suite
     from cspbench.suite.suite import Measure, Suite
 
     ends = [case_of(text, backend, batch, threads) for text in (a, b)]
@@ -97,11 +96,7 @@ def plan_ladder(
     cases = tuple(_with_model(ends[0], model) for model in models)
     measure = Measure(rounds=rounds, max_seconds=1.0, memory=False)
     suite = Suite("ladder", cases, measure, f"{ends[0].id} to {ends[1].id}, part by part")
-    plan = plan_suite(suite)
-    for planned in plan.cases:
-        if planned.status is not None:
-            raise InputError(f"{planned.id} is {planned.status} here: {planned.reason}")
-    return plan, ladder
+    return plan_runnable(suite), ladder
 
 
 def _with_model(case: Case, model: str) -> Case:
@@ -115,7 +110,9 @@ def ladder_times(run: Run, ladder: Ladder) -> StageLadder:
     Raises:
         InputError: the cases did not take turns, or one failed.
     """
-    cases = {str(replace(_model_of(record.case), input=None)): record for record in run.records}
+    cases = {
+        str(replace(Case.parse(record.case).model_id, input=None)): record for record in run.records
+    }
     bad = [record for record in cases.values() if record.latency_ms is None]
     if bad:
         raise InputError(f"{bad[0].case} was not measured: {bad[0].status} {bad[0].reason}")
@@ -134,25 +131,15 @@ def ladder_times(run: Run, ladder: Ladder) -> StageLadder:
         from_b = [_step(block, ladder.backward, count - 1 - number) for block in by_name]
         both = [(one + other) / 2 for one, other in zip(from_a, from_b, strict=True)]
         low, high = student_bounds(both)
-        steps.append(StepTime(part.label, _mean(from_a), _mean(from_b), low, high))
-    ends = _mean([block[ladder.b] for block in by_name])
+        steps.append(StepTime(part.label, fmean(from_a), fmean(from_b), low, high))
+    ends = fmean([block[ladder.b] for block in by_name])
     return StageLadder(
         first.case, cases[ladder.b].case, base, ends, len(blocks), tuple(steps), ladder.notes
     )
 
 
-def _model_of(case: str) -> ModelId:
-    from cspbench.core.case import Case
-
-    return Case.parse(case).model_id
-
-
 def _step(block: dict[str, float], rungs: Sequence[str], number: int) -> float:
     return block[rungs[number + 1]] - block[rungs[number]]
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
 
 
 def sentences(it: StageLadder) -> list[str]:

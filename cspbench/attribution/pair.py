@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from cspbench.runner.executor import Executor
     from cspbench.runner.plan import Plan
     from cspbench.runner.session import Progress
+    from cspbench.suite.suite import Suite
     from cspbench.views.frames import Run
 
 #: Launches a case unless the caller asks for another number.
@@ -38,7 +39,6 @@ def plan_pair(
         InputError: an id that is wrong, or a case that cannot run or be profiled here.
     """
     from cspbench.backends.spec import BACKENDS, LayerProfiler
-    from cspbench.runner.plan import plan_suite
     from cspbench.suite.suite import Measure, Suite
 
     cases = tuple(case_of(text, backend, batch, threads) for text in (a, b))
@@ -48,13 +48,26 @@ def plan_pair(
         rounds=rounds, max_seconds=MAX_SECONDS, memory=False, ceilings=True, layers=True,
         replay=True,
     )  # fmt: skip
-    plan = plan_suite(Suite("explain", cases, measure, f"{cases[0].id} against {cases[1].id}"))
+    plan = plan_runnable(Suite("explain", cases, measure, f"{cases[0].id} against {cases[1].id}"))
     for planned in plan.cases:
-        if planned.status is not None:
-            raise InputError(f"{planned.id} is {planned.status} here: {planned.reason}")
         name = planned.case.backend.name
         if not isinstance(BACKENDS.get(name), LayerProfiler):
             raise InputError(f"{planned.id}: {name} cannot time single layers")
+    return plan
+
+
+def plan_runnable(suite: Suite) -> Plan:
+    """Plan a suite of which every case is needed.
+
+    Raises:
+        InputError: a case cannot run here.
+    """
+    from cspbench.runner.plan import plan_suite
+
+    plan = plan_suite(suite)
+    for planned in plan.cases:
+        if planned.status is not None:
+            raise InputError(f"{planned.id} is {planned.status} here: {planned.reason}")
     return plan
 
 

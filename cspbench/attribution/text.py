@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from cspbench.attribution.causes import (
@@ -16,7 +16,6 @@ from cspbench.attribution.causes import (
     Group,
     Side,
 )
-from cspbench.attribution.work import Entry
 from cspbench.core.case import Case
 from cspbench.core.text import percent
 
@@ -175,27 +174,21 @@ def _slowest(it: Explanation, part: DifferencePart, group: Group) -> str:
     """The shape of a group with the most time beyond the common price, and the rates it reaches."""
     side, costs = (it.b, it.costs[1]) if part.difference_ms > 0 else (it.a, it.costs[0])
     pairs = [
-        (cost.get("size", 0.0), entry)
+        (entry, cost)
         for entry, cost in zip(side.entries, costs, strict=True)
         if (entry.stage, entry.role) == (group.stage, group.role) and entry.macs and entry.replay_ms
     ]
     if not pairs:
         return ""
-    own, entry = max(pairs, key=lambda pair: pair[0])
-    usual = cost_of(entry, costs, side)
-    if own <= 0 or usual <= 0 or not entry.replay_ms:
+    entry, cost = max(pairs, key=lambda pair: pair[1].get("size", 0.0))
+    usual = sum(cost.get(part, 0.0) for part in ("compute", "intensity", "overhead"))
+    if cost.get("size", 0.0) <= 0 or usual <= 0 or not entry.replay_ms:
         return ""
     gflop = 2 * entry.macs / 1e6
     return (
         f"{entry.role} {entry.shape}: {gflop / entry.replay_ms:.0f} instead of "
         f"{gflop / usual:.0f} GFLOP/s"
     )
-
-
-def cost_of(entry: Entry, costs: Sequence[Mapping[str, float]], side: Side) -> float:
-    """What an entry would take at the common price."""
-    cost = costs[side.entries.index(entry)]
-    return cost.get("compute", 0.0) + cost.get("intensity", 0.0) + cost.get("overhead", 0.0)
 
 
 def _entries(side: Side, cause: str, it: Explanation) -> int:

@@ -152,8 +152,9 @@ def replay_ms(
     A replayed layer that a backend splits into several entries is shared out by their times.
     """
     found: list[float | None] = [None] * len(rows)
+    computed = [frozenset(row.layers) for row in rows]
     for one in replayed:
-        own = [number for number, row in enumerate(rows) if one.layers & set(row.layers)]
+        own = [number for number, layers_of in enumerate(computed) if one.layers & layers_of]
         total = sum(rows[number].ns for number in own)
         for number in own:
             share = one.ms * rows[number].ns / total

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from cspbench.figures import style
 from cspbench.figures.cases import model_label, setting_label
-from cspbench.figures.spec import FIGURES, FigureSpec, NoDataError
-from cspbench.figures.waterfall import explained_pair
+from cspbench.figures.spec import FIGURES, FigureSpec
+from cspbench.figures.waterfall import first_explained
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -84,11 +84,7 @@ def draw_beside(it: Explanation) -> Figure:
 
 
 def _draw(runs: Sequence[Run]) -> Figure:
-    for run in runs:
-        found = explained_pair(run)
-        if found is not None:
-            return draw_beside(found)
-    raise NoDataError("no two cases were profiled in the same blocks (cspbench explain A B)")
+    return draw_beside(first_explained(runs))
 
 
 FIGURES.add(

@@ -49,6 +49,19 @@ class Waterfall:
     steps: tuple[Step, ...]
 
 
+def first_explained(runs: Sequence[Run]) -> Explanation:
+    """The explanation of the first pair of any of the runs.
+
+    Raises:
+        NoDataError: there is none.
+    """
+    for run in runs:
+        found = explained_pair(run)
+        if found is not None:
+            return found
+    raise NoDataError("no two cases were profiled in the same blocks (cspbench explain A B)")
+
+
 def explained_pair(run: Run) -> Explanation | None:
     """The explanation of the first two cases of a run that were profiled in the same blocks."""
     profiled = (record for record in run.records if any(time.layers for time in record.times))
@@ -135,11 +148,7 @@ def _limits(data: Waterfall) -> tuple[float, float]:
 
 
 def _draw(runs: Sequence[Run]) -> Figure:
-    for run in runs:
-        found = explained_pair(run)
-        if found is not None:
-            return draw_waterfall(waterfall_data(found))
-    raise NoDataError("no two cases were profiled in the same blocks (cspbench explain A B)")
+    return draw_waterfall(waterfall_data(first_explained(runs)))
 
 
 FIGURES.add(

@@ -116,7 +116,7 @@ def own_ns(profile: LayerProfile) -> int:
 
 def changes_layout(entry: LayerTime) -> bool:
     """Whether an entry only changes the layout of a tensor in memory."""
-    text = f"{entry.op} {entry.name}".lower() if not entry.op else entry.op.lower()
+    text = (entry.op or entry.name).lower()
     return any(word in text for word in LAYOUT_WORDS)
 
 

@@ -57,7 +57,7 @@ def student_bounds(values: Sequence[float]) -> tuple[float | None, float | None]
         return None, None
     from scipy.special import stdtrit
 
-    centre = math.fsum(values) / count
+    centre = fmean(values)
     reach = float(stdtrit(count - 1, 0.975)) * deviation(values) / math.sqrt(count)
     return centre - reach, centre + reach
 
@@ -79,14 +79,10 @@ def between_launches(medians: Sequence[float]) -> Interval:
     estimate = median(medians)
     if len(medians) < 2:
         return Interval(estimate, None, None)
-    from scipy.special import stdtrit
-
-    logs = [math.log(value) for value in medians]
-    centre = fmean(logs)
-    half = float(stdtrit(len(logs) - 1, 0.975)) * deviation(logs) / math.sqrt(len(logs))
-    return Interval(
-        estimate, min(math.exp(centre - half), estimate), max(math.exp(centre + half), estimate)
-    )
+    low, high = student_bounds([math.log(value) for value in medians])
+    assert low is not None
+    assert high is not None
+    return Interval(estimate, min(math.exp(low), estimate), max(math.exp(high), estimate))
 
 
 #: Standard deviation, as a log-ratio, of the difference between two separate runs of the same code

@@ -89,7 +89,6 @@ class SharedBlock:
     ``replay_ratio`` times as long as an inference of a.
     """
 
-    name: str
     ratio: float
     a: ProfiledArm
     b: ProfiledArm
@@ -177,14 +176,14 @@ class InTurn:
     def shared(self, a: str, b: str) -> list[SharedBlock]:
         """The blocks in which both cases were profiled."""
         found = []
-        for name, block in self._blocks.items():
+        for block in self._blocks.values():
             if a in block.arms and b in block.arms:
                 arms = block.arms[a], block.arms[b]
                 profiles = [_profiled(arm) for arm in arms]
                 if profiles[0] is not None and profiles[1] is not None:
                     ratio = math.exp(_log(*arms))
                     found.append(
-                        SharedBlock(name, ratio, profiles[0], profiles[1], *_replay(block, a, b))
+                        SharedBlock(ratio, profiles[0], profiles[1], *_replay(block, a, b))
                     )
         return found
 

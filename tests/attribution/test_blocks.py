@@ -46,8 +46,8 @@ def times(entry_ms, total_ms):
     )  # fmt: skip
 
 
-def block(name, ratio, a, b, **more):
-    return SharedBlock(name, ratio, ProfiledArm(a, 2.0), ProfiledArm(b, 1.5), **more)
+def block(ratio, a, b, **more):
+    return SharedBlock(ratio, ProfiledArm(a, 2.0), ProfiledArm(b, 1.5), **more)
 
 
 A, B = "a@64/onnxruntime/b1/t1", "b@64/onnxruntime/b1/t1"
@@ -56,7 +56,7 @@ A, B = "a@64/onnxruntime/b1/t1", "b@64/onnxruntime/b1/t1"
 def test_shares_of_a_profile_are_scaled_to_the_plain_latency():
     # With the profiler an inference of a takes 20 ms: layers of 10 and 8, 2 between them. The plain
     # one takes 10 ms: 5, 4 and 1. b takes 1.5 times as long as a: 15 ms, a third each of 5.
-    one = block("0", 1.5, times([10, 8], 20), times([6, 6, 6], 18))
+    one = block(1.5, times([10, 8], 20), times([6, 6, 6], 18))
     sides = BlockSides(
         ground(A, 10.0, [5, 4]), ground(B, 99.0, [5, 5, 5]), [one], Interval(1.5, None, None)
     )
@@ -70,15 +70,15 @@ def test_shares_of_a_profile_are_scaled_to_the_plain_latency():
 
 def explained(blocks, ratio):
     sides = BlockSides(ground(A, 10.0, [5, 5]), ground(B, 9.0, [5, 5, 5]), blocks, ratio)
-    return attribute(*sides.mean(), ratio=ratio, blocks=sides.each())
+    return attribute(*sides.mean(), ratio=ratio, blocks=sides.each)
 
 
 def test_every_part_has_the_interval_over_the_blocks():
     # a: 2 x 5 ms for 2 x 5 MFLOPs. b has a third layer: +4 ms in the first block, +6 in the second,
     # all of it arithmetic, because both run all layers of a block at one rate in each network.
     blocks = [
-        block("0", 1.4, times([5, 5], 10), times([14 / 3] * 3, 14)),
-        block("1", 1.6, times([5, 5], 10), times([16 / 3] * 3, 16)),
+        block(1.4, times([5, 5], 10), times([14 / 3] * 3, 14)),
+        block(1.6, times([5, 5], 10), times([16 / 3] * 3, 16)),
     ]
     it = explained(blocks, Interval(1.5, 1.45, 1.55))
     assert it.difference_ms == pytest.approx(5.0)
@@ -109,8 +109,8 @@ def test_what_a_layer_takes_alone_is_its_shape_and_the_rest_its_context():
     # networks they take 5 each and 5 and 7: the second takes 3 more beside its neighbours.
     alone = replay([50, 40], 90, [["0:/l0/Conv", "0:/l1/Conv", "1:/l0/Conv"], ["1:/l1/Conv"]])
     blocks = [
-        block(name, 1.2, times([5, 5], 10), times([5, 7], 12), replay=alone, replay_ratio=0.9)
-        for name in "01"
+        block(1.2, times([5, 5], 10), times([5, 7], 12), replay=alone, replay_ratio=0.9)
+        for _ in range(2)
     ]
     # The second has 1 MFLOP, the first 5. Alone 5 + 5 + 5 + 4 ms for 16 MFLOPs: price 19 / 16.
     sides = BlockSides(
@@ -119,7 +119,7 @@ def test_what_a_layer_takes_alone_is_its_shape_and_the_rest_its_context():
     a, b = sides.mean()
     assert [entry.replay_ms for entry in a.entries] == pytest.approx([5, 5])
     assert [entry.replay_ms for entry in b.entries] == pytest.approx([5, 4])
-    it = attribute(a, b, ratio=sides.ratio, blocks=sides.each())
+    it = attribute(a, b, ratio=sides.ratio, blocks=sides.each)
     # Arithmetic: (6 - 10) x 19 / 16 = -4.75. Shape: alone b takes 9 and a 10, less -4.75: +3.75.
     assert parts_of(it) == {"compute": -4.75, "size": 3.75, "context": 3.0}
     assert it.verdict is ExplanationVerdict.EXPLAINED
@@ -129,11 +129,11 @@ def test_page_faults_are_a_cause_of_their_own():
     # b has 600 faults an inference, which take a fifth of its 10 ms; a has 3.
     quiet, faulty = times([8], 8), times([10], 10)
     one = SharedBlock(
-        "0", 1.25, ProfiledArm(quiet, 1.0, 0.1, 3.0), ProfiledArm(faulty, 1.0, 0.2, 600.0),
+        1.25, ProfiledArm(quiet, 1.0, 0.1, 3.0), ProfiledArm(faulty, 1.0, 0.2, 600.0),
         replay([8], 8, [["0:/l0/Conv", "1:/l0/Conv"]]), 1.0,
     )  # fmt: skip
     sides = BlockSides(ground(A, 8.0, [8]), ground(B, 9.0, [8]), [one], Interval(1.25, 1.2, 1.3))
-    it = attribute(*sides.mean(), ratio=sides.ratio, blocks=sides.each())
+    it = attribute(*sides.mean(), ratio=sides.ratio, blocks=sides.each)
     # Alone the layer takes 8 ms in both; of the 2 ms more in b all are the kernel's.
     assert parts_of(it) == {"faults": 2.0}
 
