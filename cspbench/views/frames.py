@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -27,7 +26,7 @@ from cspbench.jobs.time import TimeResult
 from cspbench.measure.memory import MemoryUse
 from cspbench.store.ceilings import known_ceilings
 from cspbench.store.launch import Launch
-from cspbench.store.ratios import InTurn, reference_of
+from cspbench.store.ratios import InTurn
 from cspbench.store.records import Record, records
 from cspbench.store.rundir import (
     StoredRun,
@@ -42,7 +41,7 @@ from cspbench.views.ratios import (
     RATIO_COLUMNS,
     RATIO_NUMBERS,
     find_reference,
-    ratio_rows,
+    rows_by_reference,
 )
 
 if TYPE_CHECKING:
@@ -140,25 +139,7 @@ class Run:
 
     @functools.cached_property
     def _ratio_rows(self) -> list[dict[str, Any]]:
-        groups = self._by_reference()
-        rows = []
-        for reference, group in groups.items():
-            launches = (launch for record in group for launch in record.launches)
-            in_turn = self.in_turn if len(groups) == 1 else InTurn(launches)
-            rows += ratio_rows(group, in_turn.relative_to(reference))
-        place = {record.case: number for number, record in enumerate(self.records)}
-        return sorted(rows, key=lambda row: place[row["case"]])
-
-    def _by_reference(self) -> dict[str, list[Record]]:
-        """Records by the case that their ratios are relative to, which is one of their board."""
-        meta = self.stored.meta
-        seats = (meta.get("fleet") or {}).get("seats", {})
-        groups: dict[str, list[Record]] = defaultdict(list)
-        for record in self.records:
-            reference = self._relative_to or reference_of(meta, record.case)
-            if reference is not None and seats.get(reference) == seats.get(record.case):
-                groups[reference].append(record)
-        return groups
+        return rows_by_reference(self.records, self.stored.meta, self.in_turn, self._relative_to)
 
     @functools.cached_property
     def in_turn(self) -> InTurn:

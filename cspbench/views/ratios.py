@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cspbench.core.text import select
 from cspbench.errors import InputError
 from cspbench.measure.statistics import quotient
-from cspbench.store.ratios import CaseRatio, Ratios
+from cspbench.store.ratios import CaseRatio, InTurn, Ratios, reference_of
 from cspbench.store.records import Record
 
 #: What a ratio of two separate latencies is of.
@@ -40,6 +41,32 @@ def find_reference(pattern: str, case_ids: Sequence[str]) -> str:
     raise InputError(
         f"{pattern!r} matches {len(found)} cases, {found[0]} and {found[1]} among them: name one"
     )
+
+
+def rows_by_reference(
+    records: Sequence[Record], meta: Mapping[str, Any], in_turn: InTurn, relative_to: str | None
+) -> list[dict[str, Any]]:
+    """Rows of `ratio_rows`, in the order of the records; each board of a fleet by itself.
+
+    Args:
+        records: all cases of a run.
+        meta: of the run.
+        in_turn: its launches.
+        relative_to: the case that was asked for; by default the reference that the run noted.
+    """
+    seats = (meta.get("fleet") or {}).get("seats", {})
+    groups: dict[str, list[Record]] = defaultdict(list)
+    for record in records:
+        reference = relative_to or reference_of(meta, record.case)
+        if reference is not None and seats.get(reference) == seats.get(record.case):
+            groups[reference].append(record)
+    rows = []
+    for reference, group in groups.items():
+        launches = (launch for record in group for launch in record.launches)
+        own = in_turn if len(groups) == 1 else InTurn(launches)
+        rows += ratio_rows(group, own.relative_to(reference))
+    place = {record.case: number for number, record in enumerate(records)}
+    return sorted(rows, key=lambda row: place[row["case"]])
 
 
 def ratio_rows(records: Sequence[Record], ratios: Ratios) -> list[dict[str, Any]]:
