@@ -45,9 +45,13 @@ def libraries(tmp_path_factory):
 
 
 def wheel(folder, version, libraries):
-    """A wheel of a package "runtime" that brings the libraries by a .pth file."""
+    """A wheel of a package "runtime" that brings the libraries by a .pth file.
+
+    It names its folder, so that no test's commit, nor the environment of it in the session's cache,
+    is another's.
+    """
     info = f"runtime-{version}.dist-info"
-    metadata = f"Metadata-Version: 2.1\nName: runtime\nVersion: {version}\n"
+    metadata = f"Metadata-Version: 2.1\nName: runtime\nVersion: {version}\nSummary: {folder}\n"
     files = {
         "runtime.py": f"version = {version!r}\n",
         "runtime.pth": f"{libraries}\n",
