@@ -18,7 +18,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from cspbench.attribution import explain_measured
+from cspbench.attribution.api import explain_networks
 from cspbench.attribution.causes import CAUSES, RESIDUALS, Explanation
 from cspbench.attribution.pair import measure_plan, plan_pair
 from cspbench.attribution.text import as_dict
@@ -74,7 +74,7 @@ def explained(a: str, b: str, rounds: int) -> Explanation:
         plan = plan_pair(a, b, rounds=rounds)
         run = measure_plan(plan, OUT / "runs", LocalExecutor(allow_code=True))
     first, second = (record.case for record in run.records)
-    return explain_measured(run, first, second)
+    return explain_networks(run, first, second)
 
 
 def measure(arguments: argparse.Namespace) -> None:

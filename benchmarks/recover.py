@@ -24,6 +24,7 @@ from cspbench.gating.prepare import prepare_cases
 from cspbench.jobs.burst import LoadRequest
 from cspbench.measure.orders import balanced_orders
 from cspbench.measure.ratios import block_estimate, ratio_of
+from cspbench.runner.blocks import shuffled
 from cspbench.runner.executor import LocalExecutor
 from cspbench.runner.interleaved import ArmSpec, WorkerArm, run_block
 from cspbench.runner.plan import plan_suite
@@ -31,8 +32,8 @@ from cspbench.runner.together import WARM_ROUNDS
 from cspbench.suite.load import load_suite
 
 #: The reference.
-TWIN = "peleenet@64"
-OTHERS = ["yolov3-tiny-prn@96", "csppeleenet@96", "mobilenet-v2@96", "yolov3-tiny@128"]
+TWIN = "peleenet@224"
+OTHERS = ["yolov3-tiny-prn@224", "csppeleenet@224", "mobilenet-v2@224", "yolov3-tiny@224"]
 SHARES = {"2 %": 0.02, "5 %": 0.05, "10 %": 0.10}
 BLOCKS, ROUNDS = 4, 24
 WITHIN = 0.01
@@ -58,7 +59,9 @@ def trial(arms: Mapping[str, LoadRequest], seed: str) -> dict[str, list[float]]:
     """Logs of the ratios to the reference, block by block."""
     found: dict[str, list[float]] = {name: [] for name in SHARES}
     for block in range(BLOCKS):
-        workers = {name: WorkerArm(ArmSpec(name, request)) for name, request in arms.items()}
+        workers = {
+            name: WorkerArm(ArmSpec(name, arms[name])) for name in shuffled(arms, seed, block)
+        }
         orders = balanced_orders(len(workers), seed, block * (ROUNDS + WARM_ROUNDS))
         turns = run_block(workers, orders, lambda _: ROUNDS, warm_rounds=WARM_ROUNDS)
         for name in SHARES:

@@ -9,12 +9,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cspbench.analysis.layer import Layer
-from cspbench.analysis.roofline import Peak, peak_of
 from cspbench.attribution.blocks import BlockSides, Ground
 from cspbench.attribution.causes import Explanation, Side, attribute
+from cspbench.attribution.engines import (
+    EngineComparison,
+    EngineSide,
+    compare_engines,
+    compare_engines_apart,
+    engine_of,
+    same_network,
+)
+from cspbench.attribution.facts import latency_of, layers_of, peak_of_case, record_of
 from cspbench.attribution.pair import measure_plan, plan_pair
-from cspbench.attribution.work import at_batch, entries_of
+from cspbench.attribution.work import entries_of
 from cspbench.core.case import Case
 from cspbench.core.files import RESULTS
 from cspbench.core.text import matches, nearest
@@ -39,8 +46,8 @@ def explain(
     backend: str = "opencv-cpu",
     batch: int = 1,
     threads: int = 1,
-) -> Explanation:
-    """Why does B take another time than A?
+) -> Explanation | EngineComparison:
+    """Why does B take another time than A? One network on two engines is compared layer by layer.
 
     Args:
         a: a case id, or a pattern that one case of the run matches (the model part is enough).
@@ -68,14 +75,23 @@ def explain(
     return explain_measured(run, find_case(run, a), find_case(run, b))
 
 
-def explain_measured(run: Run, a: str, b: str) -> Explanation:
-    """Explain two cases of a run by their ids; other batches of both go along where measured.
+def explain_measured(run: Run, a: str, b: str) -> Explanation | EngineComparison:
+    """Explain two cases of a run by their ids, or compare two engines on one network.
 
     Raises:
         InputError: as `explain`.
     """
     if a == b:
         raise InputError(f"A and B are the same case, {a}: name two different ones")
+    return _compare_engines(run, a, b) if same_network(a, b) else explain_networks(run, a, b)
+
+
+def explain_networks(run: Run, a: str, b: str) -> Explanation:
+    """Explain two networks by their cases; other batches of both go along where measured.
+
+    Raises:
+        InputError: as `explain`.
+    """
     others = []
     for batch in _other_batches(run, a, b):
         pair = [_at(case, batch) for case in (a, b)]
@@ -90,6 +106,21 @@ def explainable(run: Run, case: str) -> bool:
     except InputError:
         return False
     return True
+
+
+def _compare_engines(run: Run, a: str, b: str) -> EngineComparison:
+    sides = [
+        EngineSide(case, latency_of(record_of(run, case)), layers_of(run, Case.parse(case)))
+        for case in (a, b)
+    ]
+    found = run.in_turn.ratio(b, a)
+    blocks = run.in_turn.shared(a, b)
+    if found is not None and blocks:
+        return compare_engines(sides[0], sides[1], blocks, found.ratio.interval)
+    first, second = (record_of(run, case) for case in (a, b))
+    if first.layers is None or second.layers is None:
+        raise InputError(_no_layers(run, first if first.layers is None else second))
+    return compare_engines_apart(sides[0], sides[1], (first.layers, second.layers))
 
 
 def _explain_pair(run: Run, a: str, b: str, others: Sequence[Explanation] = ()) -> Explanation:
@@ -174,25 +205,11 @@ def _read_side(run: Run, case: str) -> Side:
 
 
 def _ground_of(run: Run, case: str) -> Ground:
-    record = record_of(run, case)
-    latency = record.latency_ms
-    if latency is None:
-        why = f" ({record.reason})" if record.reason else ""
-        raise InputError(f"{case} was not measured: {record.status}{why}")
+    latency = latency_of(record_of(run, case))
     parsed = Case.parse(case)
-    return Ground(case, latency, parsed.batch, tuple(_layers(run, parsed)), _peak(run, case))
-
-
-def record_of(run: Run, case: str) -> Record:
-    """The record of a case.
-
-    Raises:
-        InputError: the run has no such case.
-    """
-    record = next((record for record in run.records if record.case == case), None)
-    if record is None:
-        raise InputError(f"run {run.name} has no case {case}")
-    return record
+    return Ground(
+        case, latency, parsed.batch, tuple(layers_of(run, parsed)), peak_of_case(run, case)
+    )
 
 
 def _no_layers(run: Run, record: Record) -> str:
@@ -206,40 +223,11 @@ def _no_layers(run: Run, record: Record) -> str:
     )
 
 
-def _layers(run: Run, case: Case) -> list[Layer]:
-    """Layers of the stored analysis at the case's batch."""
-    analysis = run.analyses.get(str(case.model_id))
-    if analysis is None:
-        raise InputError(
-            f"run {run.name} holds no analysis of {case.model_id} that this cspbench can read: "
-            "measure it again"
-        )
-    return at_batch(analysis.layers, case.batch // analysis.input[0][0])
-
-
-def _peak(run: Run, case: str) -> Peak:
-    key, ceilings = run.ceilings(case)
-    try:
-        peak = peak_of(ceilings or {})
-    except (KeyError, TypeError):
-        peak = Peak(0, 0, 0)
-    if peak.flops_per_s > 0 and peak.bytes_per_s > 0:
-        return peak
-    device, _, threads = key.partition("/t")
-    if not device:
-        raise InputError(f"{case}: its backend is not installed here, so its device is unknown")
-    raise InputError(
-        f"the ceilings of {key} are not known: run cspbench ceilings --device {device} "
-        f"--threads {threads} on the machine of run {run.name}, or measure again with "
-        "--set measure.ceilings=true"
-    )
-
-
 def notes_on(a: str, b: str) -> list[str]:
     """In what else than the network the two cases differ, a sentence each."""
     first, second = Case.parse(a), Case.parse(b)
-    pairs = {
-        "backend": (first.backend, second.backend),
+    pairs: dict[str, tuple[object, object]] = {
+        "backend": (engine_of(first), engine_of(second)),
         "batch": (first.batch, second.batch),
         "threads": (first.threads, second.threads),
         "board": (first.board, second.board),

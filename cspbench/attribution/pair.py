@@ -38,15 +38,17 @@ def plan_pair(
     Raises:
         InputError: an id that is wrong, or a case that cannot run or be profiled here.
     """
+    from cspbench.attribution.engines import same_network
     from cspbench.backends.spec import BACKENDS, LayerProfiler
     from cspbench.suite.suite import Measure, Suite
 
     cases = tuple(case_of(text, backend, batch, threads) for text in (a, b))
     if cases[0] == cases[1]:
         raise InputError(f"A and B are the same case, {cases[0].id}: name two different ones")
+    prices = not same_network(cases[0].id, cases[1].id)  # two engines share none
     measure = Measure(
-        rounds=rounds, max_seconds=MAX_SECONDS, memory=False, ceilings=True, layers=True,
-        replay=True,
+        rounds=rounds, max_seconds=MAX_SECONDS, memory=False, ceilings=prices, layers=True,
+        replay=prices,
     )  # fmt: skip
     plan = plan_runnable(Suite("explain", cases, measure, f"{cases[0].id} against {cases[1].id}"))
     for planned in plan.cases:

@@ -152,6 +152,13 @@ def measured(part: DifferencePart) -> str:
     return f"{signed(part.difference_ms)} ± {_digits((part.high - part.low) / 2)}"
 
 
+def measured_ms(value: float, low: float | None, high: float | None) -> str:
+    """``3.14 ± 0.05 ms``; without an interval ``3.14 ms``."""
+    if low is None or high is None:
+        return ms(value)
+    return f"{_digits(value)} ± {_digits((high - low) / 2)} ms"
+
+
 def _where(it: Explanation, part: DifferencePart) -> str:
     """The groups that make the most of a cause, and how many entries they are."""
     pairs = [(group.causes.get(part.key, 0.0), group) for group in it.groups]

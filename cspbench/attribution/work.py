@@ -136,6 +136,17 @@ def entries_of(
     return entries
 
 
+def expected_entries(layers: Sequence[Layer], peak: Peak) -> list[Entry]:
+    """Entries of a network that was not timed: one a layer, if all that can be folded is.
+
+    Their ``ms`` is the dispatch of one operator only.
+    """
+    overhead = 1e3 * peak.overhead_s
+    rows = [LayerRow(layer.name, layer.op, 0, (number,)) for number, layer in enumerate(layers)]
+    entries = [_entry(row, layers, peak, "", overhead, None) for row in rows]
+    return [entry for entry in entries if entry.roof_ms > 0]
+
+
 @dataclass(frozen=True)
 class ReplayedLayer:
     """A layer that was timed alone: the positions of its nodes' layers in the Analysis."""
@@ -167,7 +178,7 @@ def replay_ms(
 
 
 def _main_position(row: LayerRow, layers: Sequence[Layer]) -> int:
-    main = _main([layers[number] for number in row.layers])
+    main = main_layer([layers[number] for number in row.layers])
     return next(number for number in row.layers if layers[number] is main)
 
 
@@ -179,14 +190,14 @@ def _entry(
     parts = [layers[number] for number in row.layers]
     if not parts:
         return _unjoined(row, ms, peak, before)
-    main = _main(parts)
+    main = main_layer(parts)
     flops = sum(int(layer["flops"]) for layer in parts)
     moved = sum(int(layer["traffic_bytes_fused"]) for layer in parts)
     return Entry(
         name=row.name,
         op=row.op,
         stage=plain_stage(main.stage),
-        role=_role(main),
+        role=role_of(main),
         family=_family(parts, main, moved),
         ms=ms,
         compute_ms=1e3 * flops / peak.flops_per_s,
@@ -196,11 +207,11 @@ def _entry(
         traffic_bytes=moved,
         layers=tuple(layer.name for layer in parts),
         replay_ms=replay,
-        shape=_shape(main),
+        shape=shape_of(main),
     )
 
 
-def _shape(layer: Layer) -> str:
+def shape_of(layer: Layer) -> str:
     """``64 to 128 channels at 16x16``; empty where that does not describe it."""
     if layer.kind != "conv" or len(layer.weight_shape) < 2 or not layer.output_shapes:
         return ""
@@ -210,7 +221,7 @@ def _shape(layer: Layer) -> str:
     return f"{channels} to {outputs[1]} channels at {size}"
 
 
-def _main(parts: Sequence[Layer]) -> Layer:
+def main_layer(parts: Sequence[Layer]) -> Layer:
     """The layer that a fused entry is known by."""
     return next((layer for layer in parts if layer.kind in MAC_KINDS), parts[0])
 
@@ -226,7 +237,8 @@ def _family(parts: Sequence[Layer], main: Layer, moved: int) -> Family:
     return Family.MOVEMENT
 
 
-def _role(layer: Layer) -> str:
+def role_of(layer: Layer) -> str:
+    """What a layer is in words (``1x1 convolution``, ``pooling``)."""
     if layer.op in _CONCATENATIONS:
         return "concatenation"
     if layer.kind != "conv":

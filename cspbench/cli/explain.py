@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,8 +26,9 @@ from cspbench.core.statuses import ExitCode, Status
 from cspbench.errors import InputError, StoreError
 
 if TYPE_CHECKING:
-    from cspbench.attribution import Explanation
+    from cspbench.attribution import EngineComparison, Explanation
     from cspbench.attribution.ladder import StageLadder
+    from cspbench.attribution.remedies import Remedy
     from cspbench.runner.plan import Plan
     from cspbench.views.frames import Run
 
@@ -59,6 +62,9 @@ SHOWN_GROUPS = 12
     show_default=True,
     help="Launches a case, if measured now.",
 )
+@click.option(
+    "--try", "try_", is_flag=True, help="Measure the best variants of B, too, in turns with B."
+)
 @allow_code_option
 @no_wait_option
 @reporter_options
@@ -66,62 +72,98 @@ SHOWN_GROUPS = 12
 @results_option
 def command(
     a: str, b: str, run: str | None, by: str | None, backend: str, batch: int, threads: int,
-    rounds: int, allow_code: bool, no_wait: bool, form: str, out: Path | None, results: Path,
-    reporter: Reporter,
+    rounds: int, try_: bool, allow_code: bool, no_wait: bool, form: str, out: Path | None,
+    results: Path, reporter: Reporter,
 ) -> int:  # fmt: skip
     """Say why B is slower or faster than A, by cause and by layer.
 
     With --run, A and B are case ids of that run, or patterns or model ids that one case matches.
     Without it they are model ids or case ids, and both are measured now.
     """
-    from cspbench.attribution import api
+    from cspbench.attribution import explain
+    from cspbench.models.code import allowing_code
     from cspbench.store.rundir import find_run
     from cspbench.views.frames import load
 
     if by == "stages" and run is not None:
         raise InputError("--by stages measures hybrids of A and B: leave out --run")
+    if try_ and by is not None:
+        raise InputError(f"--try goes with the whole explanation: leave out --by {by}")
     if run is not None:
         _refuse_settings()
-        _show(api.explain(a, b, load(find_run(run, results))), form, by, out)
+        stored = load(find_run(run, results))
+        with allowing_code(allow_code):
+            it = explain(a, b, stored)
+            _show(it, _remedies(it, stored) if by is None else [], form, by, out)
         return ExitCode.OK
-    from cspbench.attribution.ladder import ladder_times, plan_ladder
-    from cspbench.attribution.pair import plan_pair
-    from cspbench.models.code import allowing_code
-
-    ladder = None
+    measure = functools.partial(
+        _measure, results=results, reporter=reporter, allow_code=allow_code, wait=not no_wait
+    )
+    settings = {"backend": backend, "batch": batch, "threads": threads, "rounds": rounds}
     try:
         with allowing_code(allow_code):
-            settings: Any = {
-                "backend": backend, "batch": batch, "threads": threads, "rounds": rounds,
-            }  # fmt: skip
             if by == "stages":
-                plan, ladder = plan_ladder(a, b, **settings)
-            else:
-                plan = plan_pair(a, b, **settings)
-            stored = _measure(plan, results, reporter, allow_code=allow_code, wait=not no_wait)
+                return _by_stages(a, b, settings, measure, form, out)
+            return _by_cause(a, b, settings, measure, form, by, out, try_=try_)
     except StoreError as error:
         say(f"error: {error}", err=True)
         return ExitCode.NOT_MEASURED
-    reporter.report(f"run {stored.path}")
-    if ladder is not None:
-        _show_ladder(ladder_times(stored, ladder), form, out)
-        return ExitCode.OK
-    bad = [record for record in stored.records if record.status is not Status.OK]
+
+
+def _by_stages(
+    a: str, b: str, settings: Mapping[str, Any], measure: Callable[[Plan], Run], form: str,
+    out: Path | None,
+) -> int:  # fmt: skip
+    from cspbench.attribution.ladder import ladder_times, plan_ladder
+
+    plan, ladder = plan_ladder(a, b, **settings)
+    _show_ladder(ladder_times(measure(plan), ladder), form, out)
+    return ExitCode.OK
+
+
+def _by_cause(
+    a: str, b: str, settings: Mapping[str, Any], measure: Callable[[Plan], Run], form: str,
+    by: str | None, out: Path | None, *, try_: bool,
+) -> int:  # fmt: skip
+    """Measure A and B, with ``try_`` also the best variants of B, and explain their difference."""
+    from cspbench.attribution.api import explain_measured
+    from cspbench.attribution.pair import plan_pair
+    from cspbench.attribution.remedies import plan_trial, with_measured
+
+    run = measure(plan_pair(a, b, **settings))
+    if _failed(run):
+        return ExitCode.NOT_MEASURED
+    first, second = (record.case for record in run.records)
+    it = explain_measured(run, first, second)
+    remedies = _remedies(it, run) if by is None else []
+    if try_ and remedies:
+        trial = measure(plan_trial(second, remedies, settings["rounds"]))
+        remedies = with_measured(remedies, trial, second)
+    _show(it, remedies, form, by, out)
+    return ExitCode.OK
+
+
+def _failed(run: Run) -> bool:
+    """Whether a case of a run failed; says which."""
+    bad = [record for record in run.records if record.status is not Status.OK]
     for record in bad:
         say(f"error: {record.case}: {record.status}: {record.reason}", err=True)
-    if bad:
-        return ExitCode.NOT_MEASURED
-    first, second = (record.case for record in stored.records)
-    _show(api.explain_measured(stored, first, second), form, by, out)
-    return ExitCode.OK
+    return bool(bad)
+
+
+def _remedies(it: Explanation | EngineComparison, run: Run) -> list[Remedy]:
+    from cspbench.attribution import Explanation
+    from cspbench.attribution.remedies import remedies_of
+
+    return remedies_of(it, run) if isinstance(it, Explanation) else []
 
 
 def _refuse_settings() -> None:
     """Refuse settings of a measurement beside ``--run``, which measures nothing."""
     source = click.get_current_context().get_parameter_source
     options = [
-        f"--{name}"
-        for name in ("backend", "batch", "threads", "rounds")
+        f"--{name.rstrip('_')}"
+        for name in ("backend", "batch", "threads", "rounds", "try_")
         if source(name) is ParameterSource.COMMANDLINE
     ]
     if options:
@@ -131,13 +173,16 @@ def _refuse_settings() -> None:
 
 
 def _measure(plan: Plan, results: Path, reporter: Reporter, *, allow_code: bool, wait: bool) -> Run:
+    """Measure a plan here, and say where the run is stored."""
     from cspbench.attribution.pair import measure_plan
     from cspbench.cli.progress import display_for
     from cspbench.runner.executor import LocalExecutor
 
     with contextlib.closing(display_for(reporter)) as display:
         executor = LocalExecutor(allow_code=allow_code)
-        return measure_plan(plan, results, executor, display, wait=wait, waiting=reporter.report)
+        run = measure_plan(plan, results, executor, display, wait=wait, waiting=reporter.report)
+    reporter.report(f"run {run.path}")
+    return run
 
 
 def _show_ladder(ladder: StageLadder, form: str, out: Path | None) -> None:
@@ -154,17 +199,52 @@ def _show_ladder(ladder: StageLadder, form: str, out: Path | None) -> None:
     emit(pd.DataFrame(ladder.rows(), columns=list(words.STEP_COLUMNS)), form, out, numbers)
 
 
-def _show(explanation: Explanation, form: str, by: str | None, out: Path | None) -> None:
+def _show_engines(it: EngineComparison, form: str, by: str | None, out: Path | None) -> None:
+    """Two engines on one network: the layers, or all entries of both."""
+    import pandas as pd
+
+    from cspbench.attribution import engines
+    from cspbench.attribution.text import NUMBERS
+    from cspbench.views.formats import render
+
+    if by not in (None, "layers"):
+        raise InputError(f"--by {by}: two engines on one network are compared by layers only")
+    if form == "json" and by is None:
+        emit_text(json.dumps(engines.as_dict(it), indent=1, allow_nan=False), out)
+        return
+    layers = pd.DataFrame(engines.rows(it), columns=list(engines.ENGINE_COLUMNS))
+    if form != "table" or out is not None or by is not None:
+        emit(layers, form, out, NUMBERS)
+        return
+    for sentence in engines.sentences(it):
+        say(sentence)
+    say("")
+    show(render(layers.head(SHOWN_GROUPS), form, NUMBERS), headed=True)
+    if len(layers) > SHOWN_GROUPS:
+        say(f"... and {len(layers) - SHOWN_GROUPS} more: --by layers")
+
+
+def _show(
+    explanation: Explanation | EngineComparison, remedies: Sequence[Remedy], form: str,
+    by: str | None, out: Path | None,
+) -> None:  # fmt: skip
+    from cspbench.attribution import EngineComparison
+    from cspbench.attribution import remedies as help_
     from cspbench.attribution import text as words
     from cspbench.views.formats import render
 
+    if isinstance(explanation, EngineComparison):
+        _show_engines(explanation, form, by, out)
+        return
+
     if form == "json" and by is None:
-        emit_text(json.dumps(words.as_dict(explanation), indent=1, allow_nan=False), out)
+        whole = words.as_dict(explanation) | {"remedies": help_.rows(remedies)}
+        emit_text(json.dumps(whole, indent=1, allow_nan=False), out)
         return
     if form != "table" or out is not None or by is not None:
         emit(words.frame(explanation, by or "causes"), form, out, words.NUMBERS)
         return
-    for sentence in words.sentences(explanation):
+    for sentence in (*words.sentences(explanation), *help_.sentences(remedies)):
         say(sentence)
     say("")
     causes = words.frame(explanation, "causes")

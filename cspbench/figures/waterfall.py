@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from cspbench.attribution.api import explain_measured
+from cspbench.attribution.api import explain_networks, notes_on
 from cspbench.errors import InputError
 from cspbench.figures import style
 from cspbench.figures.cases import model_label, setting_label
@@ -63,14 +63,17 @@ def first_explained(runs: Sequence[Run]) -> Explanation:
 
 
 def explained_pair(run: Run) -> Explanation | None:
-    """The explanation of the first two cases of a run that were profiled in the same blocks."""
+    """The explanation of the first two cases of a run that were profiled in the same blocks.
+
+    Both are of one backend, batch, number of threads and input.
+    """
     profiled = (record for record in run.records if any(time.layers for time in record.times))
     cases = [record.case for record in islice(profiled, MOST_CASES)]
     for number, a in enumerate(cases):
         for b in cases[number + 1 :]:
-            if run.in_turn.shared(a, b):
+            if not notes_on(a, b) and run.in_turn.shared(a, b):
                 try:
-                    return explain_measured(run, a, b)
+                    return explain_networks(run, a, b)
                 except InputError:  # no ceilings, or an analysis of another version
                     continue
     return None

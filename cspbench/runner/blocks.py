@@ -9,8 +9,12 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TypeVar
 
 from cspbench.store.records import FEW_LAUNCHES, MAX_BAD_ENDS, MAX_LOST
+
+#: A case's id, or the number of an arm.
+_Item = TypeVar("_Item", str, int)
 
 #: A case whose ratio scatters has at most so many times the launches that the suite asks for.
 MOST_TIMES = 3
@@ -137,8 +141,8 @@ class Blocks:
         ]
 
 
-def shuffled(case_ids: Iterable[str], seed: int, number: int) -> list[str]:
-    """Order of round ``number``, which for one seed is the same on every machine."""
-    order = sorted(case_ids)
+def shuffled(items: Iterable[_Item], seed: int | str, number: int | str) -> list[_Item]:
+    """Order number ``number`` of a seed, which is the same on every machine."""
+    order = sorted(items)
     random.Random(f"{seed}/{number}").shuffle(order)  # noqa: S311 - not for secrets
     return order

@@ -48,13 +48,16 @@ def test_fastest_names_the_case_and_its_rivals(tmp_path: Path) -> None:
     rows = rows_of(tmp_path, {FAST: exact(FAST, 10, 10.1, 9.9), SLOW: exact(SLOW, 20, 20.2, 19.8)})
     [fastest, accuracy, _] = summary(rows, {})
     assert fastest.text.startswith("csppeleenet@224 on opencv-cpu: 10.00 ms (±2.5 %), 100 fps")
-    assert "overlap" not in fastest.text
+    # Twice as long, and the intervals of both latencies: sqrt(2) x 2.5 %.
+    assert fastest.text.endswith(
+        " The next, peleenet@224 on opencv-cpu, takes 2.00 times as long an image (1.93 to 2.07)."
+    )
     assert accuracy.text == "None of the measured networks has a published AP50."
 
 
 def test_fastest_admits_overlap_and_single_launches(tmp_path: Path) -> None:
     rows = rows_of(tmp_path, {FAST: exact(FAST, 10, 11, 9), SLOW: exact(SLOW, 10.5, 9.5, 11)})
-    assert "The intervals of 1 other case overlap it." in summary(rows, {})[0].text
+    assert "1 other case cannot be told apart from it." in summary(rows, {})[0].text
     rows = rows_of(tmp_path, {FAST: exact(FAST, 10)})
     assert "One launch gives no interval." in summary(rows, {})[0].text
 
@@ -77,7 +80,7 @@ def test_surprise_is_fewer_bflops_and_surely_slower(tmp_path: Path) -> None:
     surprise = summary(rows, {})[2]
     assert surprise.heading == "Surprise"
     assert "25 % fewer BFLOPs" in surprise.text  # 1 - 300 / 400
-    assert "2.00 times as slow" in surprise.text
+    assert "takes 2.00 times (" in surprise.text
     launches = {FAST: exact(FAST, 20, 40, 10), SLOW: exact(SLOW, 10, 10.1, 9.9)}
     rows = rows_of(tmp_path, launches, analyses=analyses)
     assert summary(rows, {})[2].heading == "No surprise", "the intervals overlap"
@@ -89,7 +92,7 @@ def test_widest_gap_between_backends(tmp_path: Path) -> None:
     rows = rows_of(tmp_path, {FAST: exact(FAST, 10, 10, 10), other: exact(other, 30, 30, 30)})
     gap = summary(rows, {})[2]
     assert (gap.heading, gap.case) == ("Widest gap", other)
-    assert "takes 3.00 times as long on torch-cpu as on opencv-cpu" in gap.text
+    assert "takes 3.00 times (3.00 to 3.00) as long on torch-cpu as on opencv-cpu" in gap.text
 
 
 def test_no_sentence_compares_cases_of_different_runs(tmp_path: Path) -> None:

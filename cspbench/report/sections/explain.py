@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cspbench.attribution import explain_measured
+from cspbench.attribution.api import explain_networks
 from cspbench.attribution.causes import DifferencePart
 from cspbench.attribution.text import measured, sentences
 from cspbench.errors import InputError
@@ -91,7 +91,7 @@ def _pairs(runs: Sequence[Run], rows: Sequence[CaseRow]) -> list[tuple[Run, Case
 
 def _why(run: Run, a: CaseRow, b: CaseRow) -> Why:
     cases = (a.record.case, b.record.case)
-    it = explain_measured(run, *cases)
+    it = explain_networks(run, *cases)
     difference = it.difference_ms
 
     def line(part: DifferencePart) -> PartLine:

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import heapq
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from cspbench.core.text import percent
 from cspbench.figures.published import published_values
 from cspbench.report import numbers
 from cspbench.report.numbers import milliseconds, plus_minus, short, times
-from cspbench.report.rows import CaseRow
+from cspbench.report.rows import CaseRow, latency_ratio
 from cspbench.report.section import SECTIONS, ReportContext, own_section
 
-#: BFLOPs, the bounds of the latency, and whose they are.
-_Facts = tuple[float, float, float, CaseRow]
+#: A slow and a fast case, and how many times as long the slow one takes, with its interval.
+_Slower: TypeAlias = tuple[CaseRow, CaseRow, tuple[float, float, float]]
 
 #: Fewer BFLOPs by at least this share count as fewer.
 FEWER = 0.02
+#: Of so many pairs with the largest ratios of latencies the intervals are looked at.
+MOST_PAIRS = 200
 
 
 @dataclass(frozen=True)
@@ -40,25 +43,43 @@ def summary(rows: Sequence[CaseRow], ap50: Mapping[str, float]) -> list[Sentence
 
 
 def fastest(measured: Sequence[CaseRow]) -> Sentence:
-    """The case with the highest fps, and how many others its interval does not exclude."""
+    """The fastest case an image, and how far behind the next is or how many cannot be told apart.
+
+    Cases that took turns are ranked by their ratios, which are surer than their latencies.
+    """
     best = max(measured, key=lambda row: row.fps or 0.0)
+    in_turn = [row for row in measured if row.run == best.run and row.ratio]
+    if best.ratio:
+        best = min(in_turn, key=lambda row: (row.ratio or 0.0) / row.batch)
     text = (
         f"{best.model_id} on {best.setting}: {milliseconds(best.latency_ms)} ms "
         f"({plus_minus(best.half_width)}), {short(best.fps)} fps, measured."
     )
-    rivals = sum(row is not best and _may_be_as_fast(row, best) for row in measured)
+    others = [(an_image(row, best), row) for row in measured if row is not best]
+    rivals = sum(ratio is not None and ratio[1] <= 1 for ratio, _ in others)
+    surely = [(ratio, row) for ratio, row in others if ratio is not None]
     if best.half_width is None:
         text += " One launch gives no interval."
     elif rivals:
-        text += f" The intervals of {rivals} other {'case' if rivals == 1 else 'cases'} overlap it."
+        text += (
+            f" {rivals} other {'case' if rivals == 1 else 'cases'} cannot be told apart from it."
+        )
+    elif surely:
+        (estimate, low, high), row = min(surely, key=lambda pair: pair[0])
+        text += (
+            f" The next, {row.model_id} on {row.setting}, takes {short(estimate)} times as long "
+            f"an image ({short(low)} to {short(high)})."
+        )
     return Sentence("Fastest", text, best.id)
 
 
-def _may_be_as_fast(row: CaseRow, best: CaseRow) -> bool:
-    """True if the intervals of time per image overlap."""
-    if row.latency_low is None or best.latency_high is None:
-        return False
-    return row.latency_low / row.batch <= best.latency_high / best.batch
+def an_image(row: CaseRow, best: CaseRow) -> tuple[float, float, float] | None:
+    """How many times as long as ``best`` a case takes an image, with a 95 % interval."""
+    ratio = latency_ratio(row, best)
+    if ratio is None:
+        return None
+    estimate, low, high = (value * best.batch / row.batch for value in ratio)
+    return estimate, low, high
 
 
 def most_accurate_per_ms(measured: Sequence[CaseRow], ap50: Mapping[str, float]) -> Sentence:
@@ -81,63 +102,80 @@ def surprise(measured: Sequence[CaseRow]) -> Sentence:
     """The clearest case of fewer BFLOPs and yet slower; else the widest gap between backends."""
     inversion = _inversion(measured)
     if inversion is not None:
-        fewer, more = inversion
+        fewer, more, ratio = inversion
         less = 1 - (fewer.total("bflops") or 0.0) / (more.total("bflops") or 1.0)
         return Sentence(
             "Surprise",
             f"{fewer.model_id} has {percent(less)} fewer BFLOPs (computed) than {more.model_id}, "
-            f"and is {times(_ratio(fewer, more))} as slow on {fewer.setting} (measured; the "
-            "intervals do not overlap).",
+            f"and takes {_times(ratio)} as long on {fewer.setting} (measured).",
             fewer.id,
         )
     gap = _backend_gap(measured)
     if gap is not None:
-        slow, fast = gap
+        slow, fast, ratio = gap
         return Sentence(
             "Widest gap",
-            f"{slow.model_id} takes {times(_ratio(slow, fast))} as long on {slow.setting} as on "
+            f"{slow.model_id} takes {_times(ratio)} as long on {slow.setting} as on "
             f"{fast.setting} (measured).",
             slow.id,
         )
     return Sentence("No surprise", "Fewer BFLOPs were never slower beyond the intervals.")
 
 
-def _ratio(slow: CaseRow, fast: CaseRow) -> float:
-    assert slow.latency_ms is not None
-    assert fast.latency_ms is not None
-    return slow.latency_ms / fast.latency_ms
+def _times(ratio: tuple[float, float, float]) -> str:
+    """``2.00 times (1.93 to 2.07)``."""
+    estimate, low, high = ratio
+    return f"{times(estimate)} ({short(low)} to {short(high)})"
 
 
-def _inversion(measured: Sequence[CaseRow]) -> tuple[CaseRow, CaseRow] | None:
+def _inversion(measured: Sequence[CaseRow]) -> _Slower | None:
     # Only within a run: two runs may be of two machines, or of one on two days.
-    groups: dict[tuple[str, str, str], list[_Facts]] = defaultdict(list)
+    groups: dict[tuple[str, str, str], list[CaseRow]] = defaultdict(list)
     for row in measured:
-        bflops, low, high = row.total("bflops"), row.latency_low, row.latency_high
-        if bflops and low is not None and high is not None:
-            groups[(row.run, row.setting, row.input)].append((bflops, low, high, row))
-    pairs = [pair for group in groups.values() for pair in _inverted(group)]
-    return max(pairs, key=lambda pair: _ratio(*pair), default=None)
+        if row.total("bflops"):
+            groups[(row.run, row.setting, row.input)].append(row)
+    return _surest(pair for group in groups.values() for pair in _inverted(group))
 
 
-def _inverted(group: Sequence[_Facts]) -> Iterator[tuple[CaseRow, CaseRow]]:
-    """Pairs of which the first has fewer BFLOPs and is surely slower: the intervals lie apart."""
-    for fewer, low, _, slow in group:
-        for more, _, high, fast in group:  # a thousand cases are half a million pairs
-            if low > high and fewer < more * (1 - FEWER):
+def _inverted(group: Sequence[CaseRow]) -> Iterator[tuple[CaseRow, CaseRow]]:
+    """Pairs of which the first has fewer BFLOPs and takes longer."""
+    facts = [(row.total("bflops") or 0.0, row.latency_ms or 0.0, row) for row in group]
+    for fewer, long, slow in facts:
+        for more, short_, fast in facts:  # a thousand cases are half a million pairs
+            if long > short_ and fewer < more * (1 - FEWER):
                 yield slow, fast
 
 
-def _backend_gap(measured: Sequence[CaseRow]) -> tuple[CaseRow, CaseRow] | None:
+def _backend_gap(measured: Sequence[CaseRow]) -> _Slower | None:
     groups: dict[tuple[str, str, int, int], list[CaseRow]] = defaultdict(list)
     for row in measured:
         groups[(row.run, row.model_id, row.batch, row.threads)].append(row)
-    gaps = []
-    for group in groups.values():
-        slow = max(group, key=lambda row: row.latency_ms or 0.0)
-        fast = min(group, key=lambda row: row.latency_ms or 0.0)
-        if (slow.latency_low or 0.0) > (fast.latency_high or float("inf")):
-            gaps.append((slow, fast))
-    return max(gaps, key=lambda pair: _ratio(*pair), default=None)
+    ends = [
+        (max(group, key=_latency), min(group, key=_latency))
+        for group in groups.values()
+        if len(group) > 1
+    ]
+    return _surest(ends)
+
+
+def _apart(pair: tuple[CaseRow, CaseRow]) -> float:
+    return _latency(pair[0]) / _latency(pair[1])
+
+
+def _latency(row: CaseRow) -> float:
+    return row.latency_ms or 0.0
+
+
+def _surest(pairs: Iterable[tuple[CaseRow, CaseRow]]) -> _Slower | None:
+    """Of pairs (slow, fast) with the largest ratios the first whose interval lies above 1."""
+    widest = heapq.nlargest(
+        MOST_PAIRS, pairs, key=lambda pair: _latency(pair[0]) / _latency(pair[1])
+    )
+    for slow, fast in widest:
+        ratio = latency_ratio(slow, fast)
+        if ratio is not None and ratio[1] > 1:
+            return slow, fast, ratio
+    return None
 
 
 class Tile(NamedTuple):
