@@ -101,10 +101,9 @@ def _profiler(it: Explanation) -> str:
     a, b = it.a.profiled, it.b.profiled
     if a is None or b is None:
         return ""
-    alone = [
-        entry for side in (it.a, it.b) for entry in side.entries if entry.replay_ms is not None
-    ]
-    replayed = f", {len(alone)} of them also timed alone" if alone else ""
+    entries = [entry for side in (it.a, it.b) for entry in side.entries]
+    alone = sum(entry.replay_ms is not None for entry in entries)
+    replayed = f"; {alone} of {len(entries)} entries were also timed alone" if alone else ""
     return (
         f"Layer times are from {it.blocks} blocks{replayed}. With the profiler at work an "
         f"inference of A takes {a:.2f} and one of B {b:.2f} times as long; layer times are scaled "

@@ -153,6 +153,12 @@ def _named(runs: Sequence[str], title: str) -> str:
     return "" if list(runs) == [title] else f" Run {', '.join(runs)}."
 
 
+def _sentence(text: str) -> str:
+    """The text with a capital letter first, unless it begins with an id."""
+    first, _, _ = text.partition(" ")
+    return text if "@" in first else f"{text[:1].upper()}{text[1:]}"
+
+
 def _header(context: ReportContext) -> dict[str, str]:
     first = context.stored[0].stored.meta
     names = [plain(run.name) for run in context.stored]
@@ -160,7 +166,7 @@ def _header(context: ReportContext) -> dict[str, str]:
     about = plain(first["suite"]["description"]) or f"suite {name}"
     return {
         "title": ", ".join(names) if len(names) > 1 else name,
-        "lead": f"{about[:1].upper()}{about[1:]}. {context.machine}, "
+        "lead": f"{_sentence(about)}. {context.machine}, "
         f"{plain(first['created'])[:10]}.{_named(names, name)}",
         "lead_runs": f"run {names[0]}" if len(names) == 1 else f"{len(names)} runs",
         "version": cspbench.__version__,
