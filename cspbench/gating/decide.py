@@ -60,7 +60,8 @@ class Decision:
 
     ``low`` and ``high`` bound the two-sided 95 % Student interval over blocks. ``p_slower`` is
     valid at any stopping time (:func:`sequential_p`). All three are None with fewer than two
-    blocks.
+    blocks. ``waiting`` is what the head waited longer for a processor in a decision by running
+    time, if it is worth a word (`waiting`).
     """
 
     finding: Finding
@@ -69,6 +70,7 @@ class Decision:
     high: float | None
     p_slower: float | None
     blocks: int
+    waiting: float | None = None
 
 
 @functools.cache
@@ -185,37 +187,52 @@ def _finding(
     return Finding.INCONCLUSIVE
 
 
-#: Two-sided significance at which the waiting of one side counts as starvation by itself.
+#: Two-sided significance at which the waiting of one side counts by itself.
 STARVED_ALPHA = 0.01
 
 
-def starvation(
-    estimates: Sequence[float], running: Sequence[float], min_effect: float, *, moved: bool
-) -> float | None:
-    """The part of the difference that waiting for a processor explains, if it is too large.
+def waiting(elapsed: Sequence[float], running: Sequence[float], min_effect: float) -> float | None:
+    """How much longer one side waited for a processor than the other, if it is worth a word.
 
     Load that both sides share moves the ratio of elapsed time and that of running time alike. One
     side was held back if the difference of the two ratios is at least ``min_effect`` and
-    significant, or if it makes up half of a finding. Elapsed time then does not measure the code.
+    significant.
 
     Args:
-        estimates: one log-ratio a block, of elapsed time.
+        elapsed: one log-ratio a block, of elapsed time.
         running: the same of the time without waiting.
         min_effect: smallest share that counts.
-        moved: whether the case was found slower or faster.
 
     Returns:
         The log-ratio that waiting explains, positive if the head was held back. None if the system
         served both sides alike.
     """
-    if len(estimates) < 2:
+    if len(elapsed) < 2:
         return None
-    shifts = [estimate - on for estimate, on in zip(estimates, running, strict=True)]
-    shift, estimate, effect = fmean(shifts), fmean(estimates), math.log1p(min_effect)
+    shifts = _shifts(elapsed, running)
+    shift = fmean(shifts)
     p_two_sided = 2 * p_value([math.copysign(1.0, shift) * value for value in shifts])
-    if abs(shift) >= effect and p_two_sided < STARVED_ALPHA:
-        return shift
-    return shift if moved and shift / estimate >= 0.5 else None
+    worth = abs(shift) >= math.log1p(min_effect) and p_two_sided < STARVED_ALPHA
+    return shift if worth else None
+
+
+def starvation(
+    elapsed: Sequence[float], running: Sequence[float], min_effect: float, *, moved: bool
+) -> float | None:
+    """What waiting explains of a decision by elapsed time, if that does not measure the code then.
+
+    Of a case that was found slower or faster (``moved``) that is at least half of the finding:
+    a head that does 55 times the work is slower, however long it also waits. Of any other case it
+    is what `waiting` finds.
+    """
+    if not moved or len(elapsed) < 2:
+        return waiting(elapsed, running, min_effect)
+    shift = fmean(_shifts(elapsed, running))
+    return shift if shift / fmean(elapsed) >= 0.5 else None
+
+
+def _shifts(elapsed: Sequence[float], running: Sequence[float]) -> list[float]:
+    return [whole - on for whole, on in zip(elapsed, running, strict=True)]
 
 
 def holm(p_values: Sequence[float], level: float) -> list[bool]:

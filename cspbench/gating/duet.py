@@ -46,6 +46,11 @@ class Block:
         """The same without the time in which the process was ready but did not run."""
         return [burst.running_ns for burst in getattr(self, side)]
 
+    @property
+    def knows_running(self) -> bool:
+        """Whether every burst knows how long its process was ready but did not run."""
+        return all(burst.lost_ns is not None for burst in (*self.base, *self.head))
+
 
 #: Makes the arm of a side; called anew for each process.
 MakeArm = Callable[[Side], Arm]

@@ -14,7 +14,7 @@ from cspbench.errors import InputError
 from cspbench.gating.decide import INTERIM_ANALYSES, Decision, Finding, InterimAnalysis
 from cspbench.gating.duet import PAIRS, MakeArm, Side
 from cspbench.gating.environments import with_environments
-from cspbench.gating.measure import CaseData, arms_of, measure_case
+from cspbench.gating.measure import CaseData, arms_of, measure_case, works_alone
 from cspbench.gating.measured import MeasuredChange, measure_rules, measured_rules, with_measured
 from cspbench.gating.prepare import Pair, not_here, pair_cases, runnable
 from cspbench.gating.report import GateReport, Skipped, raw
@@ -29,6 +29,7 @@ from cspbench.gating.verdict import (
     common_cause,
     judge,
     percent,
+    what_ratios_are_of,
 )
 from cspbench.machine.facts import fingerprint
 from cspbench.machine.lock import timing_lock
@@ -282,6 +283,7 @@ class _Job:
         self._measured_rules(decided)
         note = common_cause(cases, gate.min_effect)
         self.report.notes += [note] if note else []
+        self.report.notes += what_ratios_are_of(cases)
         if any(block["schedule"] == "pairs" for blocks in self.report.generations.values()
                for block in blocks):  # fmt: skip
             self.report.notes.append(
@@ -349,7 +351,10 @@ class _Job:
             )
 
         settings = self._settings
-        data = measure_case(arms, self._gate, settings.interim, report_block, settings.pairs)
+        data = measure_case(
+            arms, self._gate, settings.interim, report_block, settings.pairs,
+            one_thread=works_alone(pair.base.case) and works_alone(pair.head.case),
+        )  # fmt: skip
         if isinstance(data.outcome, Unmeasured):
             self._report_step(f"[{where}] {pair.name}: {data.outcome.text}")
         self.report.generations.setdefault(pair.name, []).extend(raw(data.blocks))
@@ -375,6 +380,8 @@ def _measured(name: str, first: CaseData, second: CaseData | None) -> MeasuredCa
         last.median_ms("base"),
         last.median_ms("head"),
         first.seconds + (second.seconds if second else 0.0),
+        last.of,
+        last.elapsed,
     )
 
 

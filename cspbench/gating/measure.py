@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 
 from cspbench.backends.spec import BACKENDS, device_of
+from cspbench.core.case import Case
 from cspbench.core.statuses import Status
 from cspbench.gating.decide import (
     INTERIM_ANALYSES,
@@ -18,14 +19,17 @@ from cspbench.gating.decide import (
     InterimAnalysis,
     decide,
     starvation,
+    waiting,
 )
 from cspbench.gating.duet import PAIRS, Block, MakeArm, Side, measure_blocks
 from cspbench.gating.prepare import Pair, Prepared
 from cspbench.gating.sides import OpenSide
 from cspbench.gating.verdict import Unmeasured, percent
 from cspbench.jobs.burst import LoadRequest
+from cspbench.machine.devices.spec import DEVICES
 from cspbench.measure.ratios import block_estimate
 from cspbench.runner.interleaved import ArmLostError, ArmSpec, WorkerArm
+from cspbench.store.ratios import ELAPSED, RUNNING
 from cspbench.suite.suite import Gate, Measure
 
 #: Longest warm-up of an arm, because every block repeats it.
@@ -34,33 +38,54 @@ WARMUP_SECONDS = 1.0
 
 @dataclass
 class CaseData:
-    """The blocks of one measurement and the decision that they lead to."""
+    """The blocks of one measurement and the decision that they lead to.
+
+    With ``one_thread`` (on a processor) a burst knows how long its process was ready but did not
+    run, and running time decides. Elsewhere elapsed time does.
+    """
 
     outcome: Decision | Unmeasured
     blocks: list[Block] = field(default_factory=list)
     seconds: float = 0.0
     #: Status of the arm that was lost; None if no arm was lost.
     status: Status | None = None
+    one_thread: bool = False
+
+    @property
+    def of(self) -> str:
+        """What the ratios are of."""
+        known = self.one_thread and all(block.knows_running for block in self.blocks)
+        return RUNNING if known else ELAPSED
 
     @property
     def estimates(self) -> list[float]:
-        """One log-ratio of elapsed time a block."""
-        return [elapsed_estimate(block) for block in self.blocks]
+        """One log-ratio a block, of the time that decides."""
+        return self.running_estimates if self.of == RUNNING else self.elapsed_estimates
+
+    @property
+    def elapsed_estimates(self) -> list[float]:
+        """One log-ratio a block, of elapsed time."""
+        return [block_estimate(b.inference_ns("base"), b.inference_ns("head")) for b in self.blocks]
 
     @property
     def running_estimates(self) -> list[float]:
         """One log-ratio a block, of the time without waiting for a processor."""
         return [block_estimate(b.running_ns("base"), b.running_ns("head")) for b in self.blocks]
 
+    @property
+    def elapsed(self) -> float | None:
+        """The log-ratio of elapsed time; None if nothing was measured."""
+        return fmean(self.elapsed_estimates) if self.blocks else None
+
     def median_ms(self, side: Side) -> float | None:
-        """Median over bursts of the time of an inference."""
-        times = [ns for block in self.blocks for ns in block.inference_ns(side)]
+        """Median over bursts of the time of an inference, of the time that decides."""
+        running = self.of == RUNNING
+        times = [
+            ns
+            for block in self.blocks
+            for ns in (block.running_ns(side) if running else block.inference_ns(side))
+        ]
         return median(times) / 1e6 if times else None
-
-
-def elapsed_estimate(block: Block) -> float:
-    """The log-ratio that one block shows in elapsed time."""
-    return block_estimate(block.inference_ns("base"), block.inference_ns("head"))
 
 
 def measure_case(
@@ -69,6 +94,8 @@ def measure_case(
     interim: Sequence[InterimAnalysis] = INTERIM_ANALYSES,
     report: Callable[[Decision], None] = lambda _: None,
     pairs: int = PAIRS,
+    *,
+    one_thread: bool = False,
 ) -> CaseData:
     """Measure blocks until an interim analysis decides or an arm is lost.
 
@@ -78,9 +105,10 @@ def measure_case(
         interim: the interim analyses.
         report: gets the decision so far after each block.
         pairs: pairs of bursts in a block.
+        one_thread: both sides work with one thread on a processor, so running time decides.
     """
     started = time.monotonic()
-    data = CaseData(Unmeasured("arm_ended", "nothing was measured"))
+    data = CaseData(Unmeasured("arm_ended", "nothing was measured"), one_thread=one_thread)
     stream = measure_blocks(make_arm, pairs)
     try:
         with contextlib.closing(stream):  # type: ignore[type-var]
@@ -94,14 +122,30 @@ def measure_case(
     except ArmLostError as lost:
         data.outcome, data.status = Unmeasured(lost.reason, str(lost)), lost.outcome.status
     else:
-        moved = decision.finding in (Finding.SLOWER, Finding.FASTER)
-        waiting = starvation(data.estimates, data.running_estimates, gate.min_effect, moved=moved)
-        if waiting is not None:
-            side = "head" if waiting > 0 else "base"
-            text = f"waiting for a processor made the {side} slower by {percent(abs(waiting))}"
-            data.outcome = Unmeasured("starved", text)
+        data.outcome = _checked(data, decision, gate.min_effect)
     data.seconds = time.monotonic() - started
     return data
+
+
+def _checked(data: CaseData, decision: Decision, min_effect: float) -> Decision | Unmeasured:
+    """The decision with what waiting for a processor has to do with it."""
+    elapsed, running = data.elapsed_estimates, data.running_estimates
+    if data.of == RUNNING:
+        return replace(decision, waiting=waiting(elapsed, running, min_effect))
+    moved = decision.finding in (Finding.SLOWER, Finding.FASTER)
+    shift = starvation(elapsed, running, min_effect, moved=moved)
+    if shift is None:
+        return decision
+    side = "head" if shift > 0 else "base"
+    text = f"waiting for a processor made the {side} slower by {percent(abs(shift))}"
+    return Unmeasured("starved", text)
+
+
+def works_alone(case: Case) -> bool:
+    """Whether a case works with one thread on a processor."""
+    backend = case.backend
+    device = device_of(BACKENDS.get(backend.name), dict(backend.options))
+    return case.threads == 1 and DEVICES.get(device).on_host
 
 
 def arms_of(pair: Pair, base: OpenSide, head: OpenSide) -> MakeArm:

@@ -18,7 +18,7 @@ from cspbench.core.statuses import ExitCode
 from cspbench.errors import InputError
 from cspbench.gating.decide import Decision, Finding
 from cspbench.gating.duet import MakeArm, Side
-from cspbench.gating.measure import CaseData, load_request, measure_case
+from cspbench.gating.measure import CaseData, load_request, measure_case, works_alone
 from cspbench.gating.prepare import Prepared, prepare_cases
 from cspbench.gating.verdict import percent
 from cspbench.machine.lock import timing_lock
@@ -44,6 +44,8 @@ class SelfTest:
     case: str
     gate: Gate
     outcomes: list[tuple[float, CaseData]] = field(default_factory=list)
+    #: One thread on a processor: running time decides.
+    one_thread: bool = False
 
     def rows(self) -> list[dict[str, Any]]:
         """One row an injected share."""
@@ -198,7 +200,7 @@ def run_self_test(
     with allowing_code(allow_code):
         suite = load_suite(file)
         case = quickest_case(suite, only, LocalExecutor(allow_code=allow_code))
-    result = SelfTest(case.id, suite.gate)
+    result = SelfTest(case.id, suite.gate, one_thread=works_alone(case.case))
     with timing_lock(f"self-test of the gate, {case.id}", waiting=report):
         run_gates(result, partial(planted_arms, case, suite.measure), report, SHARES)
     return result
@@ -212,6 +214,6 @@ def run_gates(
 ) -> None:
     """Run one gate for each share and add its outcome to ``result``."""
     for share in shares:
-        data = measure_case(arms(share), result.gate)
+        data = measure_case(arms(share), result.gate, one_thread=result.one_thread)
         result.outcomes.append((share, data))
         report(f"{share * 100:g} % injected: {_outcome_text(data)}, {data.seconds:.0f} s")

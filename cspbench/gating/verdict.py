@@ -55,7 +55,8 @@ REASONS: dict[str, str] = {
     "not_confirmed": "slower in the first measurement, but not in the second",
     "arm_ended": "a worker failed or ended",
     "no_answer": "a worker did not answer in time",
-    "starved": "one worker waited for a processor longer than the other",
+    "starved": "one worker waited for a processor longer than the other, which explains the change",
+    "waits_more": "the head waited longer than the base; running time does not show that",
     "unlike_arms": "the two workers did not run under the same conditions",
     "one_side_only": "one side cannot run the case at all",
     "few_launches": "a stored run holds fewer than two good launches of the case",
@@ -81,6 +82,8 @@ class CaseVerdict:
     ``ratio`` is head / base (1.05: 5 % slower) with its 95 % interval over blocks. ``base_ms`` and
     ``head_ms`` are medians over bursts, for orientation only: the verdict rests on the ratio.
     ``generations`` (blocks, by their name in outputs) and ``seconds`` count both measurements.
+    ``ratio_of`` says what the ratio and the medians are of: running or elapsed time.
+    ``elapsed_ratio`` is that of elapsed time beside it.
     """
 
     case: str
@@ -94,11 +97,16 @@ class CaseVerdict:
     head_ms: float | None = None
     generations: int = 0
     seconds: float = 0.0
+    ratio_of: str | None = None
+    elapsed_ratio: float | None = None
 
 
 @dataclass(frozen=True)
 class MeasuredCase:
-    """The measurements of one case: a first one, and a second if the first found it slower."""
+    """The measurements of one case: a first one, and a second if the first found it slower.
+
+    ``of`` says what the decisions rest on, ``elapsed`` is the log-ratio of elapsed time beside it.
+    """
 
     case: str
     first: Decision | Unmeasured
@@ -106,6 +114,8 @@ class MeasuredCase:
     base_ms: float | None = None
     head_ms: float | None = None
     seconds: float = 0.0
+    of: str | None = None
+    elapsed: float | None = None
 
     @property
     def last(self) -> Decision | Unmeasured:
@@ -165,6 +175,14 @@ def _verdict(
     last = case.last
     if isinstance(last, Unmeasured):
         return _with_numbers(case, Verdict.UNMEASURED, last.reason, last.text)
+    verdict = _decided(case, last, is_confirmed, suspects, min_effect, tolerance)
+    return _waits_more(verdict, last)
+
+
+def _decided(
+    case: MeasuredCase, last: Decision, is_confirmed: bool, suspects: int, min_effect: float,
+    tolerance: float,
+) -> CaseVerdict:  # fmt: skip
     effect = interval_text(last)
     if isinstance(case.first, Decision) and case.second is not None:
         first = percent(case.first.estimate)
@@ -181,6 +199,22 @@ def _verdict(
         f"nor surely lies within {tolerance * 100:g} %"
     )
     return _with_numbers(case, Verdict.INCONCLUSIVE, "last_look", sentence)
+
+
+def _waits_more(verdict: CaseVerdict, decision: Decision) -> CaseVerdict:
+    """Running time says nothing of a head that waits longer than it lost by running.
+
+    The code may block (a lock, a file, sleep) or something may hold this process back (a quota,
+    pinned load). Both take the users' time, and the gate cannot tell them apart.
+    """
+    waited = decision.waiting
+    if waited is None or waited < 0:
+        return verdict
+    sentence = f"{verdict.sentence}; the head also waited longer, which is {percent(waited)} more"
+    if verdict.verdict is Verdict.SLOWER and decision.estimate > waited:
+        return replace(verdict, sentence=sentence)
+    sentence += " of elapsed time: look for code that blocks, a quota, or pinned load"
+    return replace(verdict, verdict=Verdict.INCONCLUSIVE, reason="waits_more", sentence=sentence)
 
 
 def _moved_or_same(
@@ -211,6 +245,8 @@ def _with_numbers(case: MeasuredCase, verdict: Verdict, reason: str, sentence: s
         head_ms=case.head_ms,
         generations=sum(decision.blocks for decision in decisions),
         seconds=case.seconds,
+        ratio_of=case.of if ratios else None,
+        elapsed_ratio=math.exp(case.elapsed) if ratios and case.elapsed is not None else None,
         **ratios,
     )
 
@@ -276,19 +312,37 @@ def common_cause(cases: Sequence[MeasuredCase], min_effect: float) -> str | None
     )
 
 
+def what_ratios_are_of(cases: Sequence[MeasuredCase]) -> list[str]:
+    """A note on what the changes of a gate are of, if not all are of elapsed time."""
+    of = [case.of for case in cases if isinstance(case.last, Decision)]
+    running = sum(text == "running time" for text in of)
+    if not running:
+        return []
+    some = "" if running == len(of) else f" of {running} of {len(of)} cases"
+    note = (
+        f"change, base ms and head ms{some} are of running time: elapsed time without the time in "
+        "which the process was ready to run but did not (one thread on a processor)"
+    )
+    return [note]
+
+
 def sorted_worst_first(verdicts: Iterable[CaseVerdict]) -> list[CaseVerdict]:
     """By verdict, then by size of the effect, then by id."""
     return sorted(verdicts, key=lambda v: (WORST_FIRST.index(v.verdict), -(v.ratio or 0.0), v.case))
 
 
 def exit_code(verdicts: Iterable[CaseVerdict], strict: bool = False) -> ExitCode:
-    """Exit code: 2 incomparable, 1 slower, 3 unmeasured, 4 unsure with ``strict``, else 0."""
+    """Exit code: 2 incomparable, 1 slower, 3 unmeasured, 4 unsure with ``strict``, else 0.
+
+    A head that waits more may be slower: 3, so that it does not pass in silence.
+    """
+    verdicts = list(verdicts)
     seen = {verdict.verdict for verdict in verdicts}
     if Verdict.INCOMPARABLE in seen:
         return ExitCode.USAGE
     if Verdict.SLOWER in seen:
         return ExitCode.REGRESSION
-    if Verdict.UNMEASURED in seen:
+    if Verdict.UNMEASURED in seen or any(v.reason == "waits_more" for v in verdicts):
         return ExitCode.NOT_MEASURED
     if strict and seen & {Verdict.INCONCLUSIVE, Verdict.UNTRUSTED}:
         return ExitCode.INCONCLUSIVE

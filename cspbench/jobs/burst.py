@@ -38,13 +38,15 @@ PROFILED_A_BURST, MOST_PROFILED = 20, 1000
 _TASKS = Path("/proc/self/task")
 
 
-def with_extra_work(infer: Callable[[], None], share: float) -> Callable[[], None]:
+def with_extra_work(
+    infer: Callable[[], None], share: float, now: Callable[[], int] = time.perf_counter_ns
+) -> Callable[[], None]:
     """The same inference, after which its thread is busy for a share of the time that it took.
 
     So a slowdown of a size that is known exactly is injected, to see what an instrument can see. It
-    holds at any speed of the machine.
+    holds at any speed of the machine. ``now`` is the clock: with one thread on a processor that of
+    the process, which stands still while others run.
     """
-    now = time.perf_counter_ns
 
     def slower() -> None:
         start = now()
@@ -90,6 +92,7 @@ class LoadResult:
     Without a warm-up ``inference_ns`` is the first inference.
 
     ``load_ns`` is the time to load the model, ``first_ns`` that of the first inference.
+    ``model_bytes`` is the size of the artifact's file.
     ``profiles`` says that the worker can be asked for times of layers.
     """
 
@@ -103,6 +106,7 @@ class LoadResult:
     first_ns: Count = 0
     warmup: WarmUp | None = None
     profiles: bool = False
+    model_bytes: Count = 0
 
 
 @dataclass(frozen=True)
@@ -222,7 +226,9 @@ def load(request: LoadRequest, phase: PhaseReport) -> LoadResult:
     on_host = DEVICES.get(device_of(backend, options)).on_host
     loaded = _Loaded(request, session, feed, infer, clock, on_host, inputs=pool)
     if request.extra_share:
-        loaded.infer = with_extra_work(infer, request.extra_share)
+        alone = loaded.threads == 1 and on_host
+        now = time.process_time_ns if alone else time.perf_counter_ns
+        loaded.infer = with_extra_work(infer, request.extra_share, now)
     phase("warm-up")
     first_ns = sampling.timed(session.run, lambda _: session.set_input(pool[0]), monotonic, 0)
     precision = precision_of(backend, options)
@@ -273,6 +279,7 @@ def _keep(loaded: _Loaded, load_ns: int, first_ns: int, agreement: Agreement | N
         first_ns=first_ns,
         warmup=warm,
         profiles=loaded.profiled is not None or loaded.replays is not None,
+        model_bytes=loaded.request.artifact.stat().st_size,
     )
 
 

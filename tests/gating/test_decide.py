@@ -20,6 +20,7 @@ from cspbench.gating.decide import (
     sequential_p,
     starvation,
     student_bound,
+    waiting,
 )
 from tests.gating.noise import estimates as simulated
 
@@ -192,11 +193,18 @@ def test_load_that_both_sides_share_is_no_starvation():
 
 def test_a_side_that_waits_is_starved():
     # The head takes 20 % longer, but not while it runs.
-    waiting = starvation([0.18, 0.19, 0.18, 0.17], [0.0] * 4, 0.03, moved=True)
-    assert waiting == pytest.approx(0.18)
+    held_back = starvation([0.18, 0.19, 0.18, 0.17], [0.0] * 4, 0.03, moved=True)
+    assert held_back == pytest.approx(0.18)
     # The base was held back: without the waiting the head would be 5 % slower.
-    waiting = starvation([0.0] * 4, [0.05, 0.051, 0.049, 0.05], 0.03, moved=False)
-    assert waiting == pytest.approx(-0.05)
+    held_back = starvation([0.0] * 4, [0.05, 0.051, 0.049, 0.05], 0.03, moved=False)
+    assert held_back == pytest.approx(-0.05)
+
+
+def test_a_finding_that_waiting_does_not_explain_stands():
+    # 110 times as long in elapsed time, 55 times in running time: log 2 of log 110 is 15 %.
+    elapsed, running = [math.log(110)] * 4, [math.log(55)] * 4
+    assert starvation(elapsed, running, 0.03, moved=True) is None
+    assert waiting(elapsed, running, 0.03) == pytest.approx(math.log(2))
 
 
 def test_waiting_that_makes_up_half_of_a_finding_is_starvation_whatever_its_significance():

@@ -119,12 +119,29 @@ def test_a_lost_arm_is_unmeasured(suite, error, reason):
     assert report.null is None  # no finding was left to guard
 
 
-def test_a_starved_arm_is_unmeasured(suite):
-    machine = Machine({"base": 1e6, "head": 1.2e6}, lost_share={"head": 0.2})
+def test_with_one_thread_running_time_decides_and_a_head_that_waits_does_not_pass(suite):
+    # The head takes 25 % longer, but 20 % of that it does not run: 1.25 x 0.8 = 1.
+    machine = Machine({"base": 1e6, "head": 1.25e6}, lost_share={"head": 0.2})
     report, _, _ = gate(suite, "set:engine=new", "set:engine=classic", machine=machine)
     (verdict,) = report.verdicts
-    assert (verdict.verdict, verdict.reason) == (Verdict.UNMEASURED, "starved")
-    assert "the head" in verdict.sentence
+    assert (verdict.verdict, verdict.reason) == (Verdict.INCONCLUSIVE, "waits_more")
+    assert (verdict.ratio, verdict.ratio_of) == (pytest.approx(1.0), "running time")
+    assert (verdict.base_ms, verdict.head_ms) == (pytest.approx(1.0), pytest.approx(1.0))
+    assert verdict.elapsed_ratio == pytest.approx(1.25)
+    assert "the head also waited longer, which is +25.0 % more of elapsed time" in verdict.sentence
+    assert report.exit_code == ExitCode.NOT_MEASURED
+    assert any("of running time" in note for note in report.notes)
+
+
+def test_a_head_that_does_more_work_is_slower_however_long_it_waits(suite):
+    # 55 times the work, and half of the time it waits: elapsed 110 times, running 55 times.
+    slow = Machine({"base": 1e6, "head": 110e6}, lost_share={"head": 0.5})
+    machines = [slow, times(1e6, 1e6)]  # the case, twice, and the null case
+    report, _, _ = gate(suite, "set:engine=new", "set:engine=classic", machines=machines)
+    (verdict,) = report.verdicts
+    assert (verdict.verdict, verdict.reason) == (Verdict.SLOWER, "confirmed")
+    assert verdict.ratio == pytest.approx(55)
+    assert "the head also waited longer" in verdict.sentence
 
 
 def test_what_neither_side_can_run_is_skipped(suite):
@@ -253,7 +270,7 @@ def test_the_command_writes_what_ci_needs(suite, short, capsys, tmp_path):
     assert data["suite"] == "gate"
     (verdict,) = data["verdicts"]
     # Two short blocks on a busy machine may end in any verdict, but they were measured.
-    assert verdict["reason"] == "starved" or verdict["generations"] >= 2
+    assert verdict["generations"] >= 2
     assert len(data["generations"][verdict["case"]][0]["base_elapsed_ns"]) == 4
     (folder,) = (tmp_path / "results").iterdir()
     assert json.loads((folder / "gate.json").read_text()) == data
@@ -287,13 +304,13 @@ def test_a_killed_or_stopped_worker_makes_the_command_end_with_3(
 
 
 @pytest.mark.slow
-def test_a_starved_worker_makes_the_gate_end_with_3(suite, monkeypatch):
+def test_a_worker_that_is_held_back_makes_the_gate_end_with_3(suite, monkeypatch):
     settings = GateSettings(interim=(InterimAnalysis(8, 0.02),), pairs=4)
     with starving_head(monkeypatch):
         report = real_gate(suite, "set:engine=classic", "set:engine=classic", settings)
     (verdict,) = report.verdicts
-    assert (verdict.verdict, verdict.reason) == (Verdict.UNMEASURED, "starved")
-    assert "made the head slower" in verdict.sentence
+    assert (verdict.verdict, verdict.reason) == (Verdict.INCONCLUSIVE, "waits_more")
+    assert verdict.elapsed_ratio > 1.3
     assert report.exit_code == ExitCode.NOT_MEASURED
 
 
@@ -340,6 +357,18 @@ def test_a_head_that_takes_a_fifth_more_memory_is_caught(suite, monkeypatch):
     assert not rule.exceeded(change.base, change.head, 0.3)
     (row,) = report.as_dict()["memory"]
     assert row == {"case": change.case, "base": change.base, "head": change.head, "limit": 0.1}
+
+
+def test_start_up_and_the_size_of_the_file_are_rules(suite):
+    """Real launches of both sides; the same file on both."""
+    rules = "gate:\n  first_inference: 100%\n  model_bytes: 0%"
+    suite.write_text(suite.read_text().replace("gate:", rules))
+    report, _, _ = gate(suite, "set:batch=2", "set:batch=2")
+    start, size = report.measured
+    assert (start.metric, len(start.base), start.blocked) == ("first_inference", 5, False)
+    assert all(ns > 1e5 for ns in (*start.base, *start.head))
+    assert (size.metric, size.base, size.blocked) == ("model_bytes", size.head, False)
+    assert size.base[0] > 1000
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux reports peaks")

@@ -87,8 +87,9 @@ def test_the_command_with_real_workers(small, capsys, monkeypatch):
     monkeypatch.setattr(selftest, "SHARES", (0.5,))
     interim = (InterimAnalysis(2, 0.02),)
     monkeypatch.setattr(
-        selftest, "measure_case", lambda arms, gate: measure_case(arms, gate, interim, pairs=2)
-    )
+        selftest, "measure_case",
+        lambda arms, gate, **more: measure_case(arms, gate, interim, pairs=2, **more),
+    )  # fmt: skip
     code, out, err = command(capsys, "gate", small, "--self-test", "--format", "json")
     data = json.loads(out)
     (gate,) = data["gates"]

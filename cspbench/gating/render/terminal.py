@@ -47,7 +47,8 @@ def verdict_frame(report: GateReport) -> pd.DataFrame:
     import pandas as pd
 
     columns = ["case", "verdict", "reason", "ratio", "ratio_low", "ratio_high", "base_ms",
-               "head_ms", "generations", "seconds", "sentence"]  # fmt: skip
+               "head_ms", "generations", "seconds", "ratio_of", "elapsed_ratio",
+               "sentence"]  # fmt: skip
     return pd.DataFrame(report.rows(), columns=columns)
 
 
