@@ -25,7 +25,7 @@ from cspbench.figures.spec import FIGURES
 from cspbench.fleet.views import by_board
 from cspbench.report.data import page_data, to_script
 from cspbench.report.definitions import DEFINITIONS, ORIGIN_SYMBOLS
-from cspbench.report.plots import draw_all
+from cspbench.report.plots import Missing, draw_all
 from cspbench.report.rows import case_rows
 from cspbench.report.section import SECTIONS, ReportContext, SectionSpec
 from cspbench.store.rundir import without_collections
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 TEMPLATES = Path(__file__).with_name("templates")
 
+#: The sentence of a section that has nothing to show.
+_EMPTY = re.compile(r'<p class="empty">(.*?)</p>', re.DOTALL)
 #: Places after which a line may break in an id.
 _SIGNS = re.compile(r"(?<=[\[\],@+/])(?=.)|(?<=\.)(?=[a-z])")
 
@@ -50,6 +52,26 @@ class Section:
     title: str
     count: int | None
     body: Markup
+
+    @property
+    def body_text(self) -> str:
+        """What the body holds besides a sentence that it is empty."""
+        return _EMPTY.sub("", self.body).strip()
+
+    @property
+    def why_empty(self) -> str:
+        """That sentence as text."""
+        # A part of the body, whose texts are escaped.
+        sentences = [Markup(text).striptags() for text in _EMPTY.findall(self.body)]  # noqa: S704
+        return " ".join(sentences).rstrip(".")
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A section or a figure that the runs hold nothing for, and what they lack."""
+
+    title: str
+    reason: str
 
 
 def write_report(runs: Sequence[Run], path: Path) -> Path:
@@ -75,21 +97,42 @@ def render(runs: Sequence[Run], stem: str = "report") -> str:
     specs = sorted(SECTIONS, key=lambda spec: (spec.order, spec.name))
     present = [spec for spec in specs if spec.applies(context)]
     own = {one.name: one for spec in specs for one in spec.definitions}
+    figures = draw_all(views)
+    drawn = {plot.section for plot in figures["plots"]}
     environment = _environment(
-        {"definitions": DEFINITIONS | own, "symbols": ORIGIN_SYMBOLS, **draw_all(views)}
+        {"definitions": DEFINITIONS | own, "symbols": ORIGIN_SYMBOLS, **figures}
     )
+    sections = [_section(spec, context, environment) for spec in present]
+    kept = [one for one in sections if one.body_text or one.name in drawn]
     css, script = _style(present), _text(TEMPLATES / "report.js")
     page: dict[str, Any] = {
         "css": Markup(css),  # noqa: S704 - our own file
         "script": Markup(script),  # noqa: S704 - our own file
         "policy": content_security_policy(script, css),
         "data": Markup(to_script(page_data(views, context.rows, plain(stem)))),  # noqa: S704
-        "sections": [_section(spec, context, environment) for spec in present],
+        "sections": kept,
+        "left_out": _left_out(sections, kept, figures["missing_plots"]),
         **_header(context),
     }
     for spec in present:
         page |= spec.head(context) if spec.head else {}
     return environment.get_template("report.html").render(page)
+
+
+def _left_out(
+    sections: Sequence[Section], kept: Sequence[Section], missing: Sequence[tuple[str, Missing]]
+) -> list[LeftOut]:
+    """Sections and figures without data, each with its reason; a section stands for its figures."""
+    found = []
+    for one in (one for one in sections if one not in kept):
+        reasons = dict.fromkeys(why.text for _, why in missing if why.section == one.name)
+        found.append(LeftOut(one.heading, one.why_empty or "; ".join(reasons)))
+    names = {one.name for one in kept}
+    return found + [
+        LeftOut(f"the figure “{title}”", reason.text)
+        for title, reason in missing
+        if reason.section in names
+    ]
 
 
 def _section(spec: SectionSpec, context: ReportContext, environment: jinja2.Environment) -> Section:

@@ -117,8 +117,9 @@ def test_policy_allows_this_script_and_style_only(page: str) -> None:
 
 
 def test_sections_stand_in_the_order_of_reading(read: Reader) -> None:
+    # No sensor of power was read in this run, so it has no section on energy.
     order = ["summary", "machine", "cases", "accuracy", "ablation", "layers", "roofline", "memory",
-             "energy", "failures", "method", "data"]  # fmt: skip
+             "failures", "method", "data"]  # fmt: skip
     assert [name for name in read.ids if name in order] == order
 
 
@@ -224,7 +225,9 @@ def test_a_run_without_any_measurement(tmp_path: Path) -> None:
     run = write_run(tmp_path, {"peleenet@224/jetson/b1/t1": ("unavailable", "no board")})
     text = "".join(Reader(render([run])).text)
     assert "Nothing measured" in text
-    assert "No figure “Measured speed by backend”: no case was measured." in text
+    assert "Left out, because these runs hold nothing for it: Speed against accuracy, " in text
+    assert "the figure “Measured speed by backend”: no case was measured" in text
+    assert "Energy: No sensor of power was read in these runs" in text
 
 
 def test_interrupted_cases_are_unfinished_not_failed(tmp_path: Path) -> None:
