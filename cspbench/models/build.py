@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from cspbench.core.case import ModelId, Ref, format_input
 from cspbench.core.options import Axis, Value, resolve
 from cspbench.errors import InputError
+from cspbench.models.input_file import INPUTS, input_file, size_in_file
 from cspbench.models.inputs import Size, TensorInput
 from cspbench.models.spec import MODELS, NECKS, SOURCES, ModelSpec, SourceSpec
 from cspbench.models.typed import parse_model
@@ -58,6 +59,10 @@ def default_input(model: str | os.PathLike[str] | ModelId) -> tuple[int, int]:
     if parsed.neck is not None:
         return DETECTION_INPUT, DETECTION_INPUT
     spec = spec_of(parsed)
+    file = input_file(dict(parsed.model.options)) if INPUTS in spec.axes else None
+    size = size_in_file(file, spec.inputs) if file is not None else None
+    if size is not None:
+        return size
     if spec.size is None:
         raise InputError(f"{spec.name}: {spec.open_size}")
     return spec.size
