@@ -37,6 +37,9 @@ _KINDS = "iufb"
 #: Their result holds none of the numbers that they read.
 _OF_SHAPES = frozenset({"Shape", "Size", "ConstantOfShape"})
 
+#: Names of ONNX's own domain.
+_OWN = ("", "ai.onnx")
+
 #: Tensors of the file by the name of what was computed of them.
 Origins = dict[str, tuple[str, ...]]
 
@@ -45,12 +48,14 @@ Origins = dict[str, tuple[str, ...]]
 class _Folding:
     """Values known so far, by name, and how many elements may still be read and written.
 
-    ``origins`` are those of the values that are no tensors of the file.
+    ``origins`` are those of the values that are no tensors of the file. ``opset`` is the version of
+    ONNX's operators in which the file is written.
     """
 
     known: dict[str, np.ndarray] = field(default_factory=dict)
     work_left: int = MAX_WORK
     origins: Origins = field(default_factory=dict)
+    opset: int = 1
 
     def origins_of(self, names: Iterable[str]) -> tuple[str, ...]:
         """Tensors of the file that these names hold, or are made of."""
@@ -66,7 +71,9 @@ def infer(model: onnx.ModelProto, origins: Origins | None = None) -> onnx.ModelP
         model: the model; weights are initializers.
         origins: gets an entry for each initializer that folding adds.
     """
-    folding = _Folding(_known(model.graph), origins={} if origins is None else origins)
+    opset = max((one.version for one in model.opset_import if one.domain in _OWN), default=1)
+    known = _known(model.graph)
+    folding = _Folding(known, origins={} if origins is None else origins, opset=opset)
     visits = 0
     for _ in range(MAX_ROUNDS):
         # Not with data_prop: it keeps an object for each element of every list of numbers.
@@ -141,7 +148,7 @@ def _fold(graph: Any, folding: _Folding) -> bool:
 
 def _chosen_branch(node: Any, folding: _Folding) -> Any:
     """The branch that an If node always takes, because its condition is known; else None."""
-    if node.op_type != "If" or node.domain not in ("", "ai.onnx"):
+    if node.op_type != "If" or node.domain not in _OWN:
         return None
     condition = folding.known.get(node.input[0])
     if condition is None or condition.size != 1:
@@ -180,7 +187,7 @@ def _evaluate(
     """Results of a node, or None if they are not known or not small."""
     # The evaluator would look for a data file in the working directory.
     outside = any(_is_outside(attribute.t) for attribute in node.attribute)
-    if outside or node.domain not in ("", "ai.onnx"):
+    if outside or node.domain not in _OWN:
         return None
     if node.op_type == "Shape":
         shape = shapes.get(node.input[0]) if node.input else None
@@ -198,12 +205,20 @@ def _evaluate(
         folding.work_left -= work
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            outputs = ReferenceEvaluator(node).run(None, inputs)
+            outputs = _evaluator(node, folding.opset).run(None, inputs)
     except Exception:  # a malformed node, or one that the evaluator does not know: it stays
         return None
     arrays = [np.asarray(array) for array in outputs]
     small = all(array.size <= MAX_ELEMENTS and array.dtype.kind in _KINDS for array in arrays)
     return arrays if small else None
+
+
+def _evaluator(node: Any, opset: int) -> ReferenceEvaluator:
+    """Evaluates a node as the file's version of ONNX defines it: axes were attributes once."""
+    graph = onnx.GraphProto(name="node", node=[node])
+    graph.input.extend(onnx.ValueInfoProto(name=name) for name in dict.fromkeys(node.input) if name)
+    graph.output.extend(onnx.ValueInfoProto(name=name) for name in node.output)
+    return ReferenceEvaluator(graph, opsets={"": opset})
 
 
 def _part_of_shape(node: Any, shape: tuple[int, ...]) -> np.ndarray:

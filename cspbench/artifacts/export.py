@@ -130,7 +130,9 @@ def import_artifact(spec: ArtifactSpec, kind: str) -> None:
         outputs = import_file(file, path, pool[0])
         several = ARTIFACTS.get(kind).reference
         reference = (
-            several(path, judged_inputs(pool)) if several else Reference(f"{kind}", [outputs])
+            several(path, judged_inputs(pool))
+            if several
+            else Reference(f"the {kind} file", [outputs])
         )
     _write(spec, reference, pool)
 

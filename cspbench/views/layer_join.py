@@ -66,13 +66,23 @@ def kind_of_node(node: Node) -> str:
 
 
 def match(nodes: Sequence[Node], layers: Sequence[Layer]) -> dict[int, int]:
-    """Pair nodes with layers, family by family; a family that does not fit is left out."""
-    positions: dict[int, int] = {}
+    """Pair nodes with layers of the same name; the others family by family.
+
+    A family that does not fit is left out.
+    """
+    positions = _of_one_name(nodes, layers)
+    paired = set(positions.values())
     node_kinds = [_PRODUCTS.get(kind, kind) for kind in map(kind_of_node, nodes)]
     layer_kinds = [_PRODUCTS.get(layer.kind, layer.kind) for layer in layers]
     for kind in set(layer_kinds) - {UNSUPPORTED, "view", "create"}:
-        of_nodes = [number for number, own in enumerate(node_kinds) if own == kind]
-        of_layers = [number for number, own in enumerate(layer_kinds) if own == kind]
+        of_nodes = [
+            number for number, own in enumerate(node_kinds)
+            if own == kind and number not in positions
+        ]  # fmt: skip
+        of_layers = [
+            number for number, own in enumerate(layer_kinds)
+            if own == kind and number not in paired
+        ]  # fmt: skip
         if len(of_nodes) != len(of_layers):
             continue
         pairs = dict(zip(of_nodes, of_layers, strict=True))
@@ -82,6 +92,18 @@ def match(nodes: Sequence[Node], layers: Sequence[Layer]) -> dict[int, int]:
             continue
         positions.update(pairs)
     return positions
+
+
+def _of_one_name(nodes: Sequence[Node], layers: Sequence[Layer]) -> dict[int, int]:
+    """Nodes with the layers that bear their names: those of an ONNX file that names no modules."""
+    numbers: dict[str, list[int]] = {}
+    for number, layer in enumerate(layers):
+        numbers.setdefault(layer.name, []).append(number)
+    return {
+        number: numbers[node.name][0]
+        for number, node in enumerate(nodes)
+        if node.name and len(numbers.get(node.name, ())) == 1
+    }
 
 
 def _same_tail(node: str, layer: str) -> bool:

@@ -378,3 +378,16 @@ def test_nodes_without_names_are_called_what_they_are(counted):
         "conv #1, 3x3, 3 to 8, 4x4", "relu #1, 8x4x4", "second", "head.pool", "flatten #1, 8",
         "linear #1, 8 to 2",
     ]  # fmt: skip
+
+
+def test_shape_arithmetic_of_an_older_version_is_followed(counted):
+    """Unsqueeze had its axes as an attribute before version 13."""
+    nodes = [node("Shape", ["x"], ["s"]), node("Gather", ["s", "zero"], ["n"]),
+             node("Unsqueeze", ["n"], ["batch"], axes=[0]),
+             node("Concat", ["batch", "rest"], ["target"], axis=0),
+             node("Reshape", ["x", "target"], ["f"]), node("Gemm", ["f", "w"], ["y"])]  # fmt: skip
+    numbers = [numpy_helper.from_array(np.array(value), name)
+               for name, value in (("zero", 0), ("rest", [-1]))]  # fmt: skip
+    analysis = counted(nodes, [*numbers, weight("w", (192, 5))], shape=(2, 3, 8, 8), opset=11)
+    assert analysis.layers[0].output_shapes == ((2, 192),)
+    assert analysis.macs == 2 * 192 * 5

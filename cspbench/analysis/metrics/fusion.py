@@ -170,7 +170,7 @@ class _Groups:
         return members
 
     def _gated(self, value: int) -> list[int]:
-        """The fewest operators that put out one function of ``value``, number by number."""
+        """The fewest operators that multiply ``value``, number by number, by a function of it."""
         members: list[int] = []
         inside = {value}
         while len(members) < _MOST_OPERATORS:
@@ -188,7 +188,7 @@ class _Groups:
             closed = all(set(self.readers.get(name, ())) <= set(members) for name in between)
             if closed:
                 curved = any(self._is_curved(self.layers[member]) for member in members)
-                return members if curved and len(members) > 1 else []
+                return members if curved and layer.op == "mul" else []
         return []
 
     def _is_pointwise(self, layer: Layer, inside: set[int]) -> bool:

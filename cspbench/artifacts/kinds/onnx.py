@@ -141,7 +141,7 @@ def _session(path: Path, *, optimised: bool = True) -> Any:
     settings.log_severity_level = 3
     if not optimised:
         settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    with _told_as_unsupported():
+    with _told_as_unsupported(path):
         return onnxruntime.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
 
 
@@ -155,11 +155,12 @@ def _run(session: Any, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
 
 
 @contextmanager
-def _told_as_unsupported() -> Iterator[None]:
+def _told_as_unsupported(path: Path | None = None) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # its exceptions share only this base
-        raise Unsupported(f"ONNX Runtime cannot run the file: {str(error)[:300]}") from error
+        said = str(error).replace(f"Load model from {path} failed:", "")[:300]
+        raise Unsupported(f"ONNX Runtime cannot run the file: {said}") from error
 
 
 def reference(path: Path, feeds: Sequence[Feed]) -> Reference:
