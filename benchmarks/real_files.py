@@ -23,8 +23,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import cspbench
 from cspbench.core.files import file_digest, sources_digest
-from cspbench.views.frames import load
+from cspbench.errors import InputError
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "own-model.md"
@@ -33,11 +34,10 @@ _BLOCK = re.compile(r"(<!-- table: real files -->\n).*?(<!-- end -->)", re.DOTAL
 #: Sizes for open axes: none, pictures, lines of text, spectrograms.
 SIZES = ("", "224", "48x320", "64x128", "320", "640", "64", "1x128", "76x32", "80x100", "1x512")
 #: So short that a file takes seconds.
-QUICK = (
-    "--threads", "1", "--rounds", "2", "--set", "measure.max_seconds=0.2",
-    "--set", "measure.warmup=0.1", "--set", "measure.target_ratio=0.9",
-    "--set", "measure.memory=false", "--set", "measure.layers=true",
-)  # fmt: skip
+QUICK = {
+    "threads": 1, "measure.rounds": 1, "measure.max_seconds": 0.2, "measure.warmup": 0.1,
+    "measure.target_ratio": 0.9, "measure.memory": False, "measure.layers": True,
+}  # fmt: skip
 TIMEOUT_SECONDS = 600
 #: A message that names a size for open axes.
 _OPEN = re.compile(r"behind the model, @([0-9x]+)")
@@ -90,19 +90,22 @@ def analysed(file: Path) -> Row:
 
 def ran(file: Path, size: str, results: Path) -> Row:
     """Status, reason and latency of each backend, and the share of time of joined layers."""
-    arguments = ["run", f"{file}@{size}" if size else str(file), *QUICK, "--format", "json"]
-    code, out, error = called(*arguments, "--results", str(results), "--reports", str(results))
-    if broken(code, error) or not out.startswith("{"):
-        state = "broken" if broken(code, error) else "refused"
-        return {"run": state, "reason": sentence(error), "backends": {}}
-    summary = json.loads(out)
-    times = load(Path(summary["run"])).layer_times
+    try:
+        run = cspbench.run(f"{file}@{size}" if size else str(file), results, settings=QUICK)
+    except InputError as error:
+        return {"run": "refused", "reason": str(error)[:300], "backends": {}}
+    except Exception as error:  # what a user must not get
+        return {"run": "broken", "reason": repr(error)[:300], "backends": {}}
+    times = run.layer_times
     backends = {}
-    for case in summary["cases"]:
+    for case in run.cases.to_dict("records"):
         own = times[times["case"] == case["id"]]
         joined = own["time_ms"][own["index"].map(bool)].sum()
-        backends[case["id"].split("/b1/")[0].rpartition("/")[2]] = {
-            "status": case["status"], "reason": case["reason"], "latency_ms": case["latency_ms"],
+        backends[case["backend"]] = {
+            "status": case["status"], "reason": case["reason"],
+            "latency_ms": case["latency_ms"] if case["status"] == "ok" else None,
+            "error": case["max_relative_error"] if case["status"] == "ok" else None,
+            "allowed": case["allowed_error"] if case["status"] == "ok" else None,
             "entries": len(own), "joined": joined / own["time_ms"].sum() if len(own) else None,
         }  # fmt: skip
     return {"run": "ok", "backends": backends}
@@ -112,7 +115,7 @@ def rows(folder: Path, known: dict[str, Row]) -> Iterator[Row]:
     """One row a file that is not known."""
     version = sources_digest(ROOT / "cspbench")[:16]
     with tempfile.TemporaryDirectory() as results:
-        for file in sorted(folder.rglob("*.onnx")):
+        for file in sorted(folder.rglob("*.onnx"), key=lambda file: file.stat().st_size):
             key = f"{file_digest(file)[:16]} {version}"
             if key in known:
                 continue
@@ -167,7 +170,7 @@ def main() -> None:
                 file.write(json.dumps(row) + "\n")
                 file.flush()
                 states = {name: case["status"] for name, case in row["backends"].items()}
-                print(row["package"], row["file"], row["analysis"], row.get("reason", ""), states)
+                print(row["file"], row["analysis"], row.get("reason", ""), states, flush=True)
     if arguments.page:
         latest = {row["key"].split()[0]: row for row in known.values()}
         table = page(list(latest.values()))

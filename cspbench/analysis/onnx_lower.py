@@ -81,6 +81,17 @@ def _with_bias(op: str, bias: int) -> Rewrite:
     return rewrite
 
 
+def _lstm(node: Any) -> list[Any]:
+    """Its weights lie transposed, and have scales behind them."""
+    turned = [f"{name}/turned" for name in node.input[1:3]]
+    nodes = [
+        helper.make_node("Transpose", [name], [new], perm=[0, 2, 1])
+        for name, new in zip(node.input[1:3], turned, strict=True)
+    ]
+    read = [node.input[0], *turned, *node.input[3:8]]
+    return [*nodes, _node("LSTM", read, node.output, node)]
+
+
 _REWRITES: dict[str, Rewrite] = {
     "QLinearAdd": _as("Add", (0, 3)),
     "QLinearMul": _as("Mul", (0, 3)),
@@ -96,6 +107,7 @@ _REWRITES: dict[str, Rewrite] = {
     # Its result is as wide as the 32 bits of MatMulInteger.
     "MatMulIntegerToFloat": _with_bias("MatMulInteger", 6),
     "DynamicQuantizeMatMul": _with_bias("MatMul", 4),
+    "DynamicQuantizeLSTM": _lstm,
     "FusedConv": _fused_conv,
     "FusedGemm": _as("Gemm", (0, 1, 2)),
     "FusedMatMul": _fused_product,

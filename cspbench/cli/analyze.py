@@ -54,7 +54,9 @@ if TYPE_CHECKING:
     help="Threads of the roofline.",
 )
 @click.option("--compare", is_flag=True, help="Changes from the first id to the second.")
-@click.option("--batch", type=click.IntRange(1), default=1, show_default=True, help="Batch size.")
+@click.option(
+    "--batch", type=click.IntRange(1), help="Batch size.  [default: what the file fixes, or 1]"
+)
 @click.option(
     "--input-file", metavar="NPZ", help="Arrays that the models read; their shapes are the input's."
 )
@@ -62,7 +64,7 @@ if TYPE_CHECKING:
 @allow_code_option
 @table_options  # fmt: skip
 def command(
-    targets: tuple[str, ...], layers: bool, device: str, threads: int, batch: int,
+    targets: tuple[str, ...], layers: bool, device: str, threads: int, batch: int | None,
     input_file: str | None, no_cache: bool, allow_code: bool, form: str, out: Path | None,
     **views: bool,
 ) -> None:  # fmt: skip

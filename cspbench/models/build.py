@@ -65,6 +65,15 @@ def default_input(model: str | os.PathLike[str] | ModelId) -> tuple[int, int]:
     return size
 
 
+def own_batch(model: str | os.PathLike[str] | ModelId) -> int:
+    """The batch size that the model's file fixes, or 1.
+
+    Raises:
+        InputError: an unknown name, or a source's target that cannot be read.
+    """
+    return spec_of(model).batch or 1
+
+
 def own_size(spec: ModelSpec, options: Options) -> Size | None:
     """(height, width) of the file of the model's inputs, or else the model's own, if it has one.
 

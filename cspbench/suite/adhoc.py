@@ -19,7 +19,7 @@ from cspbench.core.case import ModelId
 from cspbench.errors import InputError
 from cspbench.machine.devices.spec import HOST
 from cspbench.machine.facts import usable_cores
-from cspbench.models.build import as_model_id, split_source
+from cspbench.models.build import as_model_id, own_batch, split_source
 from cspbench.models.input_file import with_input_file
 from cspbench.models.typed import moved
 from cspbench.suite.load import load_suite
@@ -40,8 +40,8 @@ class Choice:
     """What to measure of models: values of the axes as people type them, empty for the default.
 
     Without ``backend`` these are all that run on this machine's processor and read the models;
-    without ``threads`` one thread and all usable processors. ``input_file`` holds what the models
-    read.
+    without ``batch`` the one that a file fixes, or 1; without ``threads`` one thread and all usable
+    processors. ``input_file`` holds what the models read.
     """
 
     backend: tuple[str, ...] = ()
@@ -99,6 +99,9 @@ def adhoc_suite(
         for name in ("batch", "input", "precision")
         if getattr(choice, name)
     }
+    batches = sorted(set(map(own_batch, ids)))
+    if not choice.batch and batches != [1]:
+        matrix["batch"] = batches
     text = _text(_name(ids), matrix)
     suite = load_suite(file or Path("models.yaml"), overrides, content=text.encode())
     return AdHocSuite(text, dataclasses.replace(suite, path=""))  # it is of no file

@@ -368,6 +368,19 @@ def test_recurrent_layers_are_their_products(counted):
     assert analysis.coverage == 100.0
 
 
+def test_a_quantised_recurrent_layer_counts_as_the_one_that_it_was_made_of(counted):
+    # Weights lie transposed: (directions, features, gates x hidden).
+    tensors = [weight("w", (2, 3, 24), np.int8), weight("r", (2, 6, 24), np.int8),
+               weight("b", (2, 48)), weight("s", (2, 24)),
+               weight("z", (2, 24), np.int8)]  # fmt: skip
+    read = ["x", "w", "r", "b", "", "", "", "", "s", "z", "s", "z"]
+    lstm = node("DynamicQuantizeLSTM", read, ["y"], hidden_size=6, direction="bidirectional",
+                domain="com.microsoft")  # fmt: skip
+    analysis = counted([lstm], tensors, shape=(5, 2, 3), domains=["com.microsoft"])
+    assert analysis.macs == 2 * (5 * 2) * 24 * (3 + 6)
+    assert analysis.params == 2 * (24 * 3 + 24 * 6 + 48)
+
+
 def test_nodes_without_names_are_called_what_they_are(counted):
     tensors = [weight("w", (8, 3, 3, 3)), weight("b", (8,)), weight("v", (8, 2))]
     nodes = [node("Conv", ["x", "w", "b"], ["c"], strides=[2, 2], pads=[1, 1, 1, 1]),

@@ -26,11 +26,13 @@ from cspbench.jobs.layers import LayersRequest
 from cspbench.jobs.spec import JOBS
 from cspbench.jobs.time import TimeRequest
 from cspbench.measure.agreement import check_agreement
-from cspbench.models.build import build, refuses_input, spec_of
+from cspbench.models.build import build, own_batch, refuses_input, spec_of
 from cspbench.models.code import allowing_code
 from cspbench.models.identity import canonical
 from cspbench.models.inputs import StatedInput, signature
+from cspbench.runner.files import analyze_models
 from cspbench.runner.plan import plan_case
+from cspbench.suite.adhoc import Choice, adhoc_suite
 from cspbench.views.layer_times import layer_time_rows
 
 
@@ -287,6 +289,15 @@ def test_the_plan_says_which_types_an_engine_does_not_read():
     assert planned.status.value == "unsupported"
     assert planned.reason == "OpenCV reads inputs of float32; 'image' is uint8"
     assert plan_case(Case.parse("onnx:a.onnx@8/onnxruntime/b1/t1"), 0, None).status is None
+
+
+def test_the_batch_that_a_file_fixes_is_its_own():
+    conv_file("two.onnx", (2, 3, 8, 8))
+    assert own_batch("two.onnx") == 2
+    [analysis] = analyze_models(["two.onnx"])
+    assert analysis.macs == 2 * 2 * 27 * 64
+    suite = adhoc_suite(["two.onnx"], Choice(backend=("onnxruntime",), threads=(1,))).suite
+    assert [case.batch for case in suite.cases] == [2]
 
 
 def test_nodes_get_names_of_their_own_and_an_order(tmp_path):
