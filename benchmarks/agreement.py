@@ -42,7 +42,7 @@ TIMEOUT_SECONDS = 1800.0
 #: The backbone that carries every neck.
 CARRIER = "csppeleenet"
 _BLOCK = re.compile(r"(<!-- table: agreement -->\n).*?(<!-- end -->)", re.DOTALL)
-_ERROR = re.compile(r"differ from torch's by ([\d.e+-]+)")
+_ERROR = re.compile(r"differ from those of .* by ([\d.e+-]+)")
 #: Axes that change what is computed; the others only change what is timed.
 _AXES = ("engine", "provider", "mode", "layout", "precision")
 

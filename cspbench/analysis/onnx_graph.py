@@ -7,37 +7,32 @@ memory.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 import onnx
-import onnx.inliner
-from onnx import helper
+from onnx import helper, shape_inference
 
-from cspbench.analysis.layer import Shape
+from cspbench.analysis.layer import Layer, Shape
 from cspbench.analysis.metric import Facts
-from cspbench.analysis.onnx_arity import check_arity
-from cspbench.analysis.onnx_fold import MAX_ELEMENTS, infer
-from cspbench.analysis.onnx_ops import name_of
-from cspbench.analysis.ops import OPS, UNSUPPORTED, kind_of
+from cspbench.analysis.onnx_checks import label, problem
+from cspbench.analysis.onnx_fold import Origins, infer
+from cspbench.analysis.onnx_load import fix_inputs, load_model
+from cspbench.analysis.onnx_operands import PRODUCTS, QUANTITIES
+from cspbench.analysis.onnx_ops import RECURRENT, family_of, name_of
+from cspbench.analysis.onnx_recurrent import record_recurrent
+from cspbench.analysis.onnx_weights import Constants
+from cspbench.analysis.ops import MAC_KINDS, UNSUPPORTED
 from cspbench.analysis.record import Analysis, analysis_of
 from cspbench.analysis.recorder import Recorder, Storage, Value, Weight
 from cspbench.analysis.stages import stage_of_path
-from cspbench.core.files import open_input
 from cspbench.core.text import first_line
 from cspbench.errors import InputError
-from cspbench.models.sources.onnx_nodes import check_nodes
+from cspbench.models.sources.onnx_nodes import with_inner
 
-_FLOATS = frozenset(
-    getattr(onnx.TensorProto, name) for name in ("FLOAT", "FLOAT16", "BFLOAT16", "DOUBLE")
-)
 #: No tensor of a network has more elements (four terabytes).
 MAX_TENSOR = 1 << 40
-#: Fields that hold the values of a tensor.
-_VALUES = (
-    "raw_data", "float_data", "int32_data", "int64_data", "double_data", "uint64_data",
-    "string_data",
-)  # fmt: skip
 _WINDOWS = frozenset({"max_pool2d", "avg_pool2d"})
 
 
@@ -49,60 +44,37 @@ def analyze_onnx(path: str, input_shapes: Sequence[Sequence[int]] = ()) -> Analy
         input_shapes: shapes of the inputs in order, where the file leaves axes open.
 
     Raises:
-        InputError: not a readable ONNX file, or one whose input stays open.
+        InputError: not a readable ONNX file, one whose input stays open, one that cannot run at
+            these shapes, or one with a product whose cost is not known.
     """
-    model = _load(path)
-    graph = model.graph
-    weights = {tensor.name for tensor in graph.initializer}
-    inputs = [value for value in graph.input if value.name not in weights]
-    if not inputs:
-        raise InputError(f"{path}: has no input")
-    for value, shape in zip(inputs, input_shapes, strict=False):
-        _fix(value, shape, path)
+    model = load_model(path)
+    fix_inputs(model, input_shapes, path)
+    origins: Origins = {}
     try:
-        model = infer(model)
+        model = infer(model, origins)
     except Exception as error:  # protobuf and onnx raise classes of their own
         raise InputError(f"{path}: shapes cannot be inferred ({first_line(error)})") from error
-    walk = _Walk(model.graph, path, weights)
+    walk = _Walk(model.graph, path, origins)
+    _check_runs(model, path, walk.input_shapes)
     walk.run()
     return walk.analysis(path)
 
 
-def _load(path: str) -> onnx.ModelProto:
+def _check_runs(model: onnx.ModelProto, path: str, shapes: Sequence[Shape]) -> None:
+    """Check that every operator takes what it is given.
+
+    Raises:
+        InputError: one refuses it, so that the network cannot run.
+    """
     try:
-        with open_input(path) as file:
-            model = onnx.load(file, load_external_data=False)
-        check_nodes(model, path)
-        _without_weights(model)
-        if model.functions:
-            model = onnx.inliner.inline_local_functions(model)
-        check_arity(model, path)
-    except InputError:
-        raise
-    except Exception as error:
-        raise InputError(f"{path}: is not a readable ONNX file ({first_line(error)})") from error
-    if not model.graph.node:
-        raise InputError(f"{path}: holds no graph")
-    return model
+        shape_inference.infer_shapes(model, strict_mode=True)
+    except Exception as error:  # its class has moved between versions of onnx
+        raise _cannot_run(path, shapes, first_line(error)) from error
 
 
-def _without_weights(model: onnx.ModelProto) -> None:
-    """Drop the values of large tensors: each step of the analysis copies the whole model."""
-    for tensor in model.graph.initializer:
-        if math.prod(tensor.dims) > MAX_ELEMENTS:
-            for values in _VALUES:
-                tensor.ClearField(values)
-
-
-def _fix(value: Any, shape: Sequence[int], path: str) -> None:
-    dims = value.type.tensor_type.shape.dim
-    if len(dims) != len(shape):
-        raise InputError(f"{path}: its input has {len(dims)} dimensions, not {len(shape)}")
-    for dim, side in zip(dims, shape, strict=True):
-        if dim.HasField("dim_value") and 0 < dim.dim_value != side:
-            fixed = tuple(d.dim_value or "open" for d in dims)
-            raise InputError(f"{path}: its input is {fixed}, which {tuple(shape)} is not")
-        dim.dim_value = side
+def _cannot_run(path: str, shapes: Sequence[Shape], why: str) -> InputError:
+    given = " and ".join("x".join(map(str, shape)) for shape in shapes)
+    return InputError(f"{path}: cannot run on {given}: {why}")
 
 
 def _itemsize(elem_type: int) -> int:
@@ -116,26 +88,26 @@ def _itemsize(elem_type: int) -> int:
 class _Walk:
     """Follows the nodes in their order; frees values that no later node reads."""
 
-    def __init__(self, graph: Any, path: str, own_weights: set[str]) -> None:
+    def __init__(self, graph: Any, path: str, origins: Origins) -> None:
         self.graph = graph
         self.path = path
-        self.own_weights = own_weights  # not what folding added
         self.recorder = Recorder()
-        self.weights: dict[str, Weight] = {}
         self.values: dict[str, Value] = {}
         self.types = {info.name: info for info in (*graph.input, *graph.value_info, *graph.output)}
-        self.statistics = 0
+        for tensor in graph.initializer:
+            self._check_size(tensor.name, tensor.dims)
+        self.constants = Constants(graph, origins, self._shape, _itemsize)
+        self.weights = self.constants.weights
         self.input_shapes: list[Shape] = []
         self._last_use: dict[str, int] = {}
+        self._kept = {info.name for info in (*graph.input, *graph.output)}
         self._holders: dict[Storage, int] = {}
+        self._calls: Counter[str] = Counter()
+        #: The first node whose results have no known shape.
+        self._lost = ""
+        self._inputs()
 
-    def run(self) -> None:
-        """Record every node."""
-        kept = {info.name for info in (*self.graph.input, *self.graph.output)}
-        for index, node in enumerate(self.graph.node):
-            for name in node.input:
-                self._last_use[name] = index
-        self._weights()
+    def _inputs(self) -> None:
         for info in self.graph.input:
             if info.name not in self.weights:
                 shape = self._shape(info.name)
@@ -146,28 +118,25 @@ class _Walk:
                     )
                 self.input_shapes.append(shape)
                 self._new(info.name, shape, self._bytes_of(info.name))
+        if not self.values:
+            raise InputError(f"{self.path}: has no input")
+
+    def run(self) -> None:
+        """Record every node.
+
+        Raises:
+            InputError: the network cannot run, or the cost of a product is not known.
+        """
         for index, node in enumerate(self.graph.node):
+            for name in node.input:
+                self._last_use[name] = index
+        for index, node in enumerate(self.graph.node):
+            if index in self.constants.computed:
+                continue
             self._node(node)
             for name in (*node.input, *node.output):
-                if name not in kept and self._last_use.get(name, index) <= index:
+                if name not in self._kept and self._last_use.get(name, index) <= index:
                     self._drop(name)
-
-    def _weights(self) -> None:
-        statistics = {
-            name
-            for node in self.graph.node
-            if node.op_type == "BatchNormalization"
-            for name in node.input[3:5]
-        }
-        for tensor in self.graph.initializer:
-            own = tensor.name in self.own_weights and tensor.data_type in _FLOATS
-            role = "param" if own else "constant"
-            self._check_size(tensor.name, tensor.dims)
-            weight = Weight(tuple(tensor.dims), _itemsize(tensor.data_type), role)
-            if tensor.name in statistics:
-                weight.role = "buffer"
-                self.statistics += weight.elements
-            self.weights[tensor.name] = weight
 
     def _check_size(self, name: str, shape: Sequence[int]) -> None:
         if min(shape, default=0) < 0 or math.prod(shape) > MAX_TENSOR:
@@ -210,42 +179,63 @@ class _Walk:
 
     def _node(self, node: Any) -> None:
         name = name_of(node.op_type, node.domain)
-        kind = kind_of(name) if name in OPS else UNSUPPORTED
-        if name in ("conv", "conv_transpose"):
-            kind = "conv"
-        values = [self.values[item] for item in node.input if item in self.values]
-        weights = [self.weights[item] for item in node.input if item in self.weights]
+        kind = family_of(name)
+        quantities = QUANTITIES.get(node.op_type, frozenset())
+        read = [one for place, one in enumerate(node.input) if one and place not in quantities]
+        values = [self.values[item] for item in read if item in self.values]
+        weights = [self.weights[item] for item in read if item in self.weights]
         self.recorder.path = _module_path(node.name)
         self.recorder.stage = stage_of_path(self.recorder.path)
-        shapes = [self._shape(item) for item in node.output if item]
-        if not values and kind != UNSUPPORTED:
-            self._constant(node, weights, kind)
-            return
-        if kind == "create":  # a question about shapes
-            self._constant(node, [], kind)
-            return
-        if any(shape is None for shape in shapes):
+        self._check_inner(node)
+        made = [
+            item
+            for place, item in enumerate(node.output)
+            if item and (place == 0 or item in self._last_use or item in self._kept)
+        ]
+        if any(self._shape(item) is None for item in made):
+            self._lose(node, kind)
             name, kind = (node.op_type if kind != UNSUPPORTED else name), UNSUPPORTED
         source = values[0] if kind == "view" and values else None
         outputs = [
-            self._new(item, self._shape(item) or (), self._bytes_of(item), source)
-            for item in node.output
-            if item
+            self._new(item, self._shape(item) or (), self._bytes_of(item), source) for item in made
         ]
+        if not outputs:
+            return
+        first = len(self.recorder.layers)
         self._record(node, name, kind, values, weights, outputs)
+        for layer in self.recorder.layers[first:]:
+            self._calls[layer.op] += 1
+            layer.name = layer.name or label(layer, node.name, self._calls[layer.op])
 
-    def _constant(self, node: Any, weights: list[Weight], kind: str) -> None:
-        """What is computed of weights alone is a weight itself; of nothing, a constant."""
-        derived = any(weight.role in ("param", "derived") for weight in weights)
-        for item in node.output:
-            if not item:
-                continue
-            shape = self._shape(item) or ()
-            if kind == "view" and len(weights) >= 1:
-                self.weights[item] = weights[0]
-                continue
-            role = "derived" if derived else "constant"
-            self.weights[item] = Weight(shape, self._bytes_of(item), role)
+    def _check_inner(self, node: Any) -> None:
+        """Check that no graph inside of a node multiplies and accumulates: an If, a Loop.
+
+        Raises:
+            InputError: one does.
+        """
+        inner = [one for one in with_inner([node]) if one is not node]
+        products = [
+            one.op_type for one in inner if family_of(name_of(one.op_type, one.domain)) in MAC_KINDS
+        ]
+        if products:
+            raise InputError(
+                f"{self.path}: the cost of {_told(node)} is not known: what it runs of its "
+                f"{len(products)} products ({', '.join(sorted(set(products)))}) depends on values"
+            )
+
+    def _lose(self, node: Any, kind: str) -> None:
+        """Note where shapes are lost.
+
+        Raises:
+            InputError: at a node that multiplies and accumulates.
+        """
+        if kind in MAC_KINDS:
+            why = f"; they are lost at {self._lost}" if self._lost else ""
+            raise InputError(
+                f"{self.path}: the cost of {_told(node)} is not known, because its shapes depend "
+                f"on values or on an operator that is not known{why}"
+            )
+        self._lost = self._lost or _told(node)
 
     def _record(
         self,
@@ -257,7 +247,12 @@ class _Walk:
         outputs: list[Value],
     ) -> None:
         attributes = {item.name: helper.get_attribute_value(item) for item in node.attribute}
-        if kind == "conv":
+        read = [weight for weight in weights if weight.role != "constant"]
+        if kind == UNSUPPORTED:
+            self.recorder.record(name, values, outputs, None, read, kind=kind)
+        elif name in RECURRENT:
+            self._recurrent(node, name, values[0], outputs)
+        elif kind == "conv":
             self._conv(node, name, attributes, values, outputs)
         elif kind in ("linear", "matmul"):
             self._product(node, values, weights, outputs)
@@ -279,10 +274,18 @@ class _Walk:
             sides_ = values[0].shape[2:]
             self.recorder.record(name, values, outputs, kernel=sides_, stride=sides_)
         else:
-            read = [weight for weight in weights if weight.role != "constant"]
+            if node.op_type == "Gather" and read:  # a look-up reads the rows that it returns
+                read = [one.seen_as(outputs[0].shape, (1,) * len(outputs[0].shape), one.itemsize)
+                        for one in read]  # fmt: skip
             self.recorder.record(
                 name, values, outputs, None, read, kind=kind, copied=kind == "copy"
             )
+        self._check_layer(node, self.recorder.layers[-1])
+
+    def _check_layer(self, node: Any, layer: Layer) -> None:
+        why = problem(node.op_type, layer)
+        if why:
+            raise _cannot_run(self.path, self.input_shapes, f"{_told(node)} {why}")
 
     def _conv(
         self,
@@ -292,48 +295,66 @@ class _Walk:
         values: list[Value],
         outputs: list[Value],
     ) -> None:
-        weight = self.weights.get(node.input[1])
-        shape = weight.shape if weight else self.values[node.input[1]].shape
+        operands = PRODUCTS[node.op_type]
+        filters = node.input[operands.factors[1]]
+        weight = self.weights.get(filters)
+        shape = weight.shape if weight else self.values[filters].shape
         dims = len(shape) - 2
-        bias = self.weights.get(node.input[2]) if len(node.input) > 2 else None
         self.recorder.record(
             f"{name}{dims}d",
             values,
             outputs,
             weight,
-            bias=bias,
+            bias=self._bias(node),
             weight_shape=shape,
             kernel=shape[2:],
             stride=tuple(attributes.get("strides", (1,) * dims)),
             dilation=tuple(attributes.get("dilations", (1,) * dims)),
             groups=int(attributes.get("group", 1)),
             transposed=name == "conv_transpose",
+            kind="conv",
         )
+
+    def _recurrent(self, node: Any, name: str, x: Value, outputs: list[Value]) -> None:
+        names = [*node.input[1:4], ""][:3]
+        of_input, of_state, bias = (self.weights.get(one) for one in names)
+        if of_input is None or of_state is None:
+            raise InputError(
+                f"{self.path}: the cost of {_told(node)} is not known: its weights are computed "
+                "from activations"
+            )
+        record_recurrent(self.recorder, name, x, of_input, of_state, bias, outputs)
+
+    def _bias(self, node: Any) -> Weight | None:
+        place = PRODUCTS[node.op_type].bias
+        return self.weights.get(node.input[place]) if 0 <= place < len(node.input) else None
 
     def _product(
         self, node: Any, values: list[Value], weights: list[Weight], outputs: list[Value]
     ) -> None:
-        matrix = self.weights.get(node.input[1]) or self.weights.get(node.input[0])
+        operands = PRODUCTS.get(node.op_type)
+        names = [node.input[place] for place in reversed(operands.factors)] if operands else []
+        matrix = next((self.weights[name] for name in names if name in self.weights), None)
         if matrix is None:
             self.recorder.record("matmul", values, outputs, others=weights)
             return
-        bias = self.weights.get(node.input[2]) if len(node.input) > 2 else None
-        self.recorder.record("linear", values, outputs, matrix, bias=bias)
+        self.recorder.record("linear", values, outputs, matrix, bias=self._bias(node))
 
     def analysis(self, path: str) -> Analysis:
         """The record of the whole graph."""
-        params = [w for w in self.weights.values() if w.role == "param"]
-        unique = {id(weight): weight for weight in params}.values()
-        buffers = [w for w in self.weights.values() if w.role == "buffer"]
-        recorder = self.recorder
+        recorder, constants = self.recorder, self.constants
         facts = Facts(
-            params=sum(weight.elements for weight in unique),
-            running_statistics=self.statistics,
+            params=constants.params,
+            running_statistics=constants.statistics,
             peak_live_bytes=recorder.peak_live_bytes,
             peak_layer=recorder.peak_index,
-            weight_bytes=sum(w.elements * w.itemsize for w in (*unique, *buffers)),
+            weight_bytes=constants.weight_bytes,
         )
         return analysis_of(f"onnx:{path}", "onnx", tuple(self.input_shapes), recorder.layers, facts)
+
+
+def _told(node: Any) -> str:
+    return f"{node.op_type} {node.name[:80]!r}" if node.name else f"a {node.op_type}"
 
 
 def _is_global(values: list[Value], outputs: list[Value]) -> bool:

@@ -6,6 +6,8 @@ PyTorch only makes a view. Operators that are not listed are unsupported, never 
 
 from __future__ import annotations
 
+from cspbench.analysis.ops import OPS, UNSUPPORTED, kind_of
+
 _SAME = {
     # ONNX name, name in our table
     "Relu": "relu",
@@ -103,6 +105,7 @@ _SAME = {
     "Cast": "cast",
     "CastLike": "cast",
     "QuantizeLinear": "quantize",
+    "DynamicQuantizeLinear": "quantize",
     "DequantizeLinear": "dequantize",
     "Reshape": "reshape",
     "Flatten": "flatten",
@@ -117,11 +120,45 @@ _SAME = {
     "Size": "tensor",
     "EyeLike": "eye",
     "Conv": "conv",
+    "ConvInteger": "conv",
+    "QLinearConv": "conv",
     "ConvTranspose": "conv_transpose",
     "Gemm": "linear",
     "MatMul": "matmul",
+    "MatMulInteger": "matmul",
+    "QLinearMatMul": "matmul",
     "Attention": "scaled_dot_product_attention",
+    "LSTM": "lstm",
+    "GRU": "gru",
+    "RNN": "rnn",
+    "Mean": "add",
+    "Xor": "logical_xor",
+    "IsNaN": "isnan",
+    "IsInf": "isinf",
+    "ReduceSumSquare": "norm",
+    "ReduceLogSum": "logsumexp",
+    "LpNormalization": "norm",
+    "MeanVarianceNormalization": "instance_norm",
+    "GlobalLpPool": "global_avg_pool",
+    "Tan": "tan",
+    "Asin": "asin",
+    "Acos": "acos",
+    "Atan": "atan",
+    "Sinh": "sinh",
+    "Cosh": "cosh",
+    "Shrink": "threshold",
+    "ReverseSequence": "flip",
+    "Scatter": "scatter",
+    "BitwiseAnd": "bitwise_and",
+    "BitwiseOr": "bitwise_or",
+    "BitwiseNot": "bitwise_not",
+    "RandomNormalLike": "normal",
+    "RandomUniformLike": "uniform",
+    "RandomNormal": "normal",
+    "RandomUniform": "uniform",
 }
+#: Layers that run the same operators at each step, by the names of this table.
+RECURRENT = frozenset({"lstm", "gru", "rnn"})
 
 
 def name_of(op_type: str, domain: str) -> str:
@@ -129,3 +166,12 @@ def name_of(op_type: str, domain: str) -> str:
     if domain not in ("", "ai.onnx"):
         return f"{domain}.{op_type}"
     return _SAME.get(op_type, op_type)
+
+
+def family_of(name: str) -> str:
+    """Family of an operator by the name that `name_of` gives it."""
+    if name in ("conv", "conv_transpose"):
+        return "conv"
+    if name in RECURRENT:
+        return "linear"
+    return kind_of(name) if name in OPS else UNSUPPORTED

@@ -56,6 +56,7 @@ _ROWS: tuple[tuple[str, ...], ...] = (
     ("elementwise", "pow square abs log log2 log10 log1p expm1 sin cos erf atan2 sinh", "in"),
     ("elementwise", "reciprocal floor ceil round trunc sign fmod remainder floor_divide"),
     ("elementwise", "eq ne lt le gt ge logical_not logical_and logical_or bitwise_not isnan"),
+    ("elementwise", "logical_xor"),
     ("elementwise", "bitwise_and bitwise_or masked_fill dropout feature_dropout nan_to_num"),
     ("elementwise", "isinf fill zero atan asin acos tan cosh addr native_dropout"),
     ("elementwise", "_fused_moving_avg_obs_fq_helper fake_quantize_per_tensor_affine_cachemask"),

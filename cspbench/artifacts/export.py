@@ -5,22 +5,25 @@ This runs in a worker process of its own. Only building a model imports torch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from cspbench.artifacts.cache import ArtifactSpec
-from cspbench.artifacts.spec import ARTIFACTS, FROZEN_BRANCH
-from cspbench.artifacts.tensors import arrays_of, as_list, input_feed
+from cspbench.artifacts.reference import Reference, judged_inputs, usable, write_reference
+from cspbench.artifacts.spec import ARTIFACTS
+from cspbench.artifacts.tensors import POOL_SIZE, arrays_of, as_list, input_feed
 from cspbench.core.cache import make_cache_folder
 from cspbench.core.case import ModelId
 from cspbench.core.files import replacing
 from cspbench.errors import Unsupported
 from cspbench.models.build import split_source
 from cspbench.models.identity import source_files
+from cspbench.models.input_file import input_file, read_inputs
 
 if TYPE_CHECKING:
-    import numpy as np
     import torch
+
+    from cspbench.artifacts.tensors import Feed
 
 
 def maker(model: ModelId, seed: int) -> Callable[[ArtifactSpec], None]:
@@ -58,18 +61,32 @@ def prepare(spec: ArtifactSpec, module: torch.nn.Module | None = None) -> None:
     import torch
 
     from cspbench.artifacts.branches import BranchWatch
+    from cspbench.artifacts.torch_reference import torch_reference
 
     module = module or build_model(spec.model, spec.seed)
     make_cache_folder(spec.path.parent)
-    feed = input_feed(spec.inputs, spec.seed, 0)
-    examples = tuple(map(torch.from_numpy, arrays_of(feed)))
+    pool = _pool(spec)
+    examples = tuple(map(torch.from_numpy, arrays_of(pool[0])))
     with torch.inference_mode(), BranchWatch(examples) as watch:
         result = module(*examples)
         outputs = [tensor.numpy() for tensor in as_list(result)]
     flat = module if _is_plain(result) else _flattened(module)
     with replacing(spec.path, shared=True) as path:
         ARTIFACTS.get(spec.kind).export(flat, examples if len(examples) > 1 else examples[0], path)
-    _write_outputs(spec, outputs, frozen=watch.depends)
+    _write(spec, torch_reference(module, outputs, judged_inputs(pool), frozen=watch.depends), pool)
+
+
+def _pool(spec: ArtifactSpec) -> list[Feed]:
+    """Inputs of the model: those of its file, or seeded ones.
+
+    Raises:
+        InputError: the file does not hold what the model reads.
+    """
+    file = input_file(dict(spec.model.model.options))
+    if file is not None:
+        arrays = read_inputs(file, spec.inputs)
+        return [arrays[0] if len(arrays) == 1 else arrays]
+    return [input_feed(spec.inputs, spec.seed, index) for index in range(POOL_SIZE)]
 
 
 def _is_plain(result: Any) -> bool:
@@ -109,17 +126,20 @@ def import_artifact(spec: ArtifactSpec, kind: str) -> None:
     file, *_ = source_files(spec.model)
     make_cache_folder(spec.path.parent)
     with replacing(spec.path, shared=True) as path:
-        outputs = import_file(file, path, input_feed(spec.inputs, spec.seed, 0))
-    _write_outputs(spec, outputs)
+        pool = _pool(spec)
+        outputs = import_file(file, path, pool[0])
+        several = ARTIFACTS.get(kind).reference
+        reference = (
+            several(path, judged_inputs(pool))
+            if several
+            else Reference(f"the {kind} file", [outputs])
+        )
+    _write(spec, reference, pool)
 
 
-def _write_outputs(
-    spec: ArtifactSpec, outputs: Sequence[np.ndarray], *, frozen: bool = False
-) -> None:
-    """Store reference outputs, in order, as ``.npz``; then the artifact is ready."""
-    import numpy as np
-
-    notes: dict[str, Any] = {FROZEN_BRANCH: np.empty(0)} if frozen else {}
-    with replacing(spec.reference, shared=True) as temporary:
-        np.savez(temporary, *outputs, **notes)
+def _write(spec: ArtifactSpec, reference: Reference, pool: list[Feed]) -> None:
+    """Store the reference, and inputs that no seed makes; then the artifact is ready."""
+    own = pool if len(pool) < POOL_SIZE else []
+    with replacing(spec.reference, shared=True) as path:
+        write_reference(path, usable(reference), own)
     spec.note_hashes()

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
+    from cspbench.artifacts.reference import Reference
     from cspbench.artifacts.tensors import Feed
     from cspbench.models.inputs import TensorInput
 
@@ -71,6 +72,9 @@ class ArtifactKind:
     (an array, or a tuple of them), and returns the model's outputs for it. It raises
     Unsupported or Unavailable.
 
+    ``reference(path, feeds)`` computes the outputs of an imported artifact for several inputs,
+    with which those of the backends are compared; without it those of ``import_file`` are.
+
     ``suffix`` is that of its files; the kind's name unless given.
     """
 
@@ -83,6 +87,9 @@ class ArtifactKind:
         default=None, compare=False
     )
     inputs: Callable[[Path], Sequence[TensorInput]] | None = field(default=None, compare=False)
+    reference: Callable[[Path, Sequence[Feed]], Reference] | None = field(
+        default=None, compare=False
+    )
     suffix: str = ""
 
     def __post_init__(self) -> None:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from cspbench.artifacts.tensors import Feed
+    from cspbench.models.inputs import StatedInput, TensorInput
 
 
 ENGINE = Axis("engine", "auto", "choice", ("auto", "classic", "new"), "OpenCV 5's two dnn engines")
@@ -45,6 +46,10 @@ class OpenCvCpu(BackendSpec):
         if importlib.util.find_spec("cv2") is None:
             return "OpenCV is not installed (pip install opencv-python-headless)"
         return None
+
+    def refuses_inputs(self, inputs: Sequence[TensorInput]) -> str | None:
+        """All inputs must be float32."""
+        return refuse_inputs(inputs)
 
     def load(self, artifact: Path, options: Options, threads: int) -> OpenCvSession:
         """Read the ONNX file with the engine asked for; ``auto`` is new, else classic."""
@@ -100,10 +105,19 @@ def _input_names(artifact: Path) -> list[str]:
         Unsupported: an input has a type that OpenCV's matrices or its importer do not have.
     """
     stated = stated_inputs(artifact)
-    for one in stated:
-        if one.dtype != "float32":
-            raise Unsupported(f"OpenCV reads inputs of float32; {one.name!r} is {one.dtype}")
+    refused = refuse_inputs(stated)
+    if refused:
+        raise Unsupported(refused)
     return [one.name for one in stated]
+
+
+def refuse_inputs(inputs: Sequence[TensorInput | StatedInput]) -> str | None:
+    """Why inputs cannot be read: OpenCV's matrices and its importer lack the other types."""
+    return next(
+        (f"OpenCV reads inputs of float32; {one.name!r} is {one.dtype}"
+         for one in inputs if one.dtype != "float32"),
+        None,
+    )  # fmt: skip
 
 
 def _set_inputs(net: Any, names: Sequence[str], feed: Feed) -> None:

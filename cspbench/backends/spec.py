@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from cspbench.artifacts.tensors import Feed
+    from cspbench.models.inputs import TensorInput
 
 #: The work that a latency spans (docs/backends.md). Every backend of cspbench has this axis, so it
 #: is part of a case's id.
@@ -248,6 +249,14 @@ class Pipelines(Protocol):
 
     def throughput(self, work: Workload) -> Throughput:
         """Load the artifact for throughput, and run the work."""
+
+
+@runtime_checkable
+class RefusesInputs(Protocol):
+    """Optional for backends that cannot read every type of input; a plan asks."""
+
+    def refuses_inputs(self, inputs: Sequence[TensorInput]) -> str | None:
+        """Why the backend cannot read these inputs of a model; None if it can."""
 
 
 @runtime_checkable

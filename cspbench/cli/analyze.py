@@ -54,13 +54,19 @@ if TYPE_CHECKING:
     help="Threads of the roofline.",
 )
 @click.option("--compare", is_flag=True, help="Changes from the first id to the second.")
-@click.option("--batch", type=click.IntRange(1), default=1, show_default=True, help="Batch size.")
+@click.option(
+    "--batch", type=click.IntRange(1), help="Batch size.  [default: what the file fixes, or 1]"
+)
+@click.option(
+    "--input-file", metavar="NPZ", help="Arrays that the models read; their shapes are the input's."
+)
 @click.option("--no-cache", is_flag=True, help="Analyse again even if it is known.")
 @allow_code_option
 @table_options  # fmt: skip
 def command(
-    targets: tuple[str, ...], layers: bool, device: str, threads: int, batch: int,
-    no_cache: bool, allow_code: bool, form: str, out: Path | None, **views: bool,
+    targets: tuple[str, ...], layers: bool, device: str, threads: int, batch: int | None,
+    input_file: str | None, no_cache: bool, allow_code: bool, form: str, out: Path | None,
+    **views: bool,
 ) -> None:  # fmt: skip
     """Compute what can be known of a model without running it.
 
@@ -72,14 +78,17 @@ def command(
     """
     at_most_one(**views, layers=layers and not views["compare"])
     view = next((name for name, chosen in views.items() if chosen), "overview")
+    from cspbench.models.build import as_model_id
     from cspbench.models.code import allowing_code
+    from cspbench.models.input_file import with_input_file
     from cspbench.runner.files import analyze_models
     from cspbench.suite.targets import is_suite, model_ids
 
     with allowing_code(allow_code):
-        analyses = analyze_models(
-            model_ids(targets), batch=batch, cache=not no_cache, allow_code=allow_code
-        )
+        ids = model_ids(targets)
+        if input_file is not None:
+            ids = [str(with_input_file(as_model_id(one), input_file)) for one in ids]
+        analyses = analyze_models(ids, batch=batch, cache=not no_cache, allow_code=allow_code)
         if view == "stages" or (view == "overview" and layers and form != "json"):
             _frames(analyses, view == "stages", form, out)
         else:

@@ -83,6 +83,10 @@ def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
         "--input", "sizes", multiple=True, metavar="HxW,...",
         help="Input sizes of MODELs, height x width.  [default: each model's own]",
     )  # fmt: skip
+    @click.option(
+        "--input-file", metavar="NPZ",
+        help="Arrays that MODELs read, by the names of their inputs.  [default: seeded values]",
+    )  # fmt: skip
     @click.option("--precision", metavar="P,...", help="Precisions of MODELs.  [default: fp32]")
     @click.option(
         "--save-suite", "save", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
@@ -91,7 +95,8 @@ def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(command)
     def with_models(
         *args: Any, backends: tuple[str, ...], threads: str | None, batch: str | None,
-        sizes: tuple[str, ...], precision: str | None, save: Path | None, **options: Any,
+        sizes: tuple[str, ...], input_file: str | None, precision: str | None, save: Path | None,
+        **options: Any,
     ) -> Any:  # fmt: skip
         from cspbench.suite.adhoc import Choice, numbers
 
@@ -101,6 +106,7 @@ def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
             batch=numbers(batch, "--batch") if batch is not None else (),
             input=tuple(part for text in sizes for part in separated(text)),
             precision=tuple(separated(precision)) if precision is not None else (),
+            input_file=input_file or "",
         )
         return command(*args, arguments=ModelArguments(choice, save), **options)
 

@@ -22,10 +22,11 @@ from cspbench.cli.options import (
 from cspbench.core.output import Styled, say
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from cspbench.cli.model_arguments import ModelArguments
     from cspbench.runner.plan import Plan
+    from cspbench.suite.suite import Suite
 
 
 @click.command()
@@ -44,9 +45,11 @@ def command(
 ) -> None:  # fmt: skip
     """Show the cases of MODELs and SUITEs, which this machine can run, and how long they take.
 
+    An ONNX file that is named is loaded and run once by each backend, since only its loader tells
+    which operators it has.
+
     With --scheduler it shows which board of the fleet each case goes to.
     """
-    from cspbench import api
     from cspbench.runner.plan import case_seconds, launch_seconds
 
     placements: list[Mapping[str, str]]
@@ -59,7 +62,7 @@ def command(
             fleets = fleet_plans(suites, boards_of(client), only, overrides)
         plans, placements = [fleet.plan for fleet in fleets], [fleet.placements for fleet in fleets]
     else:
-        plans = [api.plan(suite, only=only) for suite in suites_of(suites, overrides, arguments)]
+        plans = [_planned(suite, only) for suite in suites_of(suites, overrides, arguments)]
         placements = [{} for _ in plans]
     history = launch_seconds(results)
     seconds = [
@@ -76,6 +79,15 @@ def command(
         emit_text("\n".join(map(json.dumps, objects)), out)
     else:
         _emit_rows(objects, form, out)
+
+
+def _planned(suite: Suite, only: Sequence[str]) -> Plan:
+    """The plan of a suite; of a model's own, which has no file, as the loaders say."""
+    from cspbench import api
+    from cspbench.runner.probe import probed
+
+    plan = api.plan(suite, only=only)
+    return plan if suite.path else probed(plan)
 
 
 def _emit_rows(objects: list[dict[str, Any]], form: str, out: Path | None) -> None:

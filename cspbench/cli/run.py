@@ -29,7 +29,7 @@ from cspbench.cli.options import (
 )
 from cspbench.cli.reporter import Reporter, reporter_options
 from cspbench.core.output import say, show
-from cspbench.core.statuses import ExitCode, exit_code_for
+from cspbench.core.statuses import ExitCode, Status, exit_code_for
 from cspbench.errors import InputError, noting
 
 if TYPE_CHECKING:
@@ -178,6 +178,9 @@ def _finish(paths: Sequence[Path], reports: Path, form: str, reporter: Reporter)
     target = reports / f"{paths[-1].name}.html"
     report = write_report(runs, target)
     code = exit_code_for(record.status for run in runs for record in run.records)
+    empty = [run for run in runs if all(record.status != Status.OK for record in run.records)]
+    if code == ExitCode.OK and any(not run.stored.meta["suite"]["path"] for run in empty):
+        code = ExitCode.NOT_MEASURED  # a model was named, and nothing runs it
     reporter.event(
         "finished", runs=[str(path) for path in paths], report=str(report), code=int(code)
     )
@@ -191,7 +194,18 @@ def _finish(paths: Sequence[Path], reports: Path, form: str, reporter: Reporter)
         for run in runs:
             say(f"run     {run.path}")
         say(f"report  {report}")
+    for run in empty:
+        say(_nothing(run), err=True)
     return code
+
+
+def _nothing(run: Run) -> str:
+    """That a run measured nothing, and why."""
+    reasons = list(dict.fromkeys(
+        f"{record.status}: {record.reason}" for record in run.records if record.reason
+    ))  # fmt: skip
+    more = f"; and {len(reasons) - 3} more reasons" if len(reasons) > 3 else ""
+    return f"nothing was measured in {run.name}: {'; '.join(reasons[:3])}{more}"
 
 
 def _answer(runs: Sequence[Run]) -> Iterator[str]:

@@ -200,7 +200,7 @@ _loaded: _Loaded | None = None
 
 
 def load(request: LoadRequest, phase: PhaseReport) -> LoadResult:
-    """Load the model, check that it agrees with torch, warm up, keep it.
+    """Load the model, check that it agrees with its reference, warm up, keep it.
 
     A device's events are not used either where the scope of the case is more than its work.
     """
@@ -210,7 +210,7 @@ def load(request: LoadRequest, phase: PhaseReport) -> LoadResult:
     from cspbench.backends.spec import device_of, precision_of
     from cspbench.machine.devices.spec import DEVICES
     from cspbench.measure import sampling
-    from cspbench.measure.agreement import check_agreement
+    from cspbench.measure.agreement import agree
     from cspbench.measure.clock import MonotonicClock
     from cspbench.measure.scope import INFERENCE, scope_of, timed_parts
 
@@ -232,7 +232,7 @@ def load(request: LoadRequest, phase: PhaseReport) -> LoadResult:
     phase("warm-up")
     first_ns = sampling.timed(session.run, lambda _: session.set_input(pool[0]), monotonic, 0)
     precision = precision_of(backend, options)
-    agreement = check_agreement(session.outputs(), request.reference, precision)
+    agreement = agree(session, pool, request.reference, precision)
     if request.layers:
         with contextlib.suppress(Unsupported):  # the job `layers` says why
             loaded.profiled = load_profiled(request)

@@ -115,15 +115,19 @@ class CaseRequest(Request):
         return self.backend.load(self.artifact, self.options, self.case.threads)
 
     def inputs(self, count: int | None = None) -> list[Feed]:
-        """So many different inputs, as the artifact states them; the usual pool by default.
+        """So many inputs, the usual pool by default: those of the case, or seeded ones.
 
         Raises:
             InputError: the artifact is damaged.
         """
+        from cspbench.artifacts.reference import stored_feeds
         from cspbench.artifacts.spec import ARTIFACTS
         from cspbench.artifacts.tensors import POOL_SIZE, input_feed
         from cspbench.models.inputs import IMAGE
 
+        own = stored_feeds(self.reference)
+        if own:
+            return [own[index % len(own)] for index in range(count or POOL_SIZE)]
         stated = ARTIFACTS.get(self.backend.artifact).inputs
         inputs = stated(self.artifact) if stated else [IMAGE.at(self.case.batch, self.case.input)]
         return [input_feed(inputs, self.seed, index) for index in range(count or POOL_SIZE)]

@@ -109,7 +109,7 @@ def perform(request: TimeRequest, phase: PhaseReport) -> TimeResult:
     from cspbench.machine.devices.spec import DEVICES
     from cspbench.machine.sensors.proc import between, read_cpu_times
     from cspbench.measure import sampling
-    from cspbench.measure.agreement import check_agreement
+    from cspbench.measure.agreement import agree
     from cspbench.measure.clock import MonotonicClock
     from cspbench.measure.scope import INFERENCE, scope_of, timed_parts
     from cspbench.measure.threads import wrong_threads
@@ -126,7 +126,7 @@ def perform(request: TimeRequest, phase: PhaseReport) -> TimeResult:
     first_ns = sampling.timed(session.run, lambda _: session.set_input(pool[0]), clock, 0)
     backend = request.backend
     precision = precision_of(backend, options)
-    agreement = check_agreement(session.outputs(), request.reference, precision)
+    agreement = agree(session, pool, request.reference, precision)
     feed, infer = timed_parts(session, case, pool)
     warm = sampling.warm_up(infer, feed, clock, request.warmup_seconds)
     phase("sample")

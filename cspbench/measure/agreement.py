@@ -1,4 +1,4 @@
-"""Checks that a backend computes the same function as torch."""
+"""Checks that a backend computes the same function as the reference."""
 
 from __future__ import annotations
 
@@ -7,44 +7,38 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cspbench.artifacts.spec import FROZEN_BRANCH
+from cspbench.artifacts.reference import (
+    Disagreement,
+    Reference,
+    judged_inputs,
+    largest_error,
+    read_reference,
+    relative_error,
+)
 from cspbench.backends.spec import PRECISIONS
 from cspbench.core.bounds import Amount
-from cspbench.errors import CspbenchError
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from cspbench.artifacts.tensors import Feed
+    from cspbench.backends.spec import Session
 
-class Disagreement(CspbenchError):
-    """The outputs differ from the model's (status ``failed``)."""
+__all__ = ["Agreement", "Disagreement", "agree", "check_agreement", "relative_error"]
 
-
-def relative_error(output: np.ndarray, reference: np.ndarray) -> float:
-    """Return max abs(error) / max abs(output).
-
-    Raises:
-        Disagreement: the sizes differ, or a value is not finite.
-    """
-    import numpy as np
-
-    reference = reference.astype(np.float64)
-    if not np.isfinite(reference).all():
-        raise Disagreement("torch's own output holds NaN or infinity")
-    if output.size != reference.size:
-        raise Disagreement(f"an output has shape {output.shape}, torch has {reference.shape}")
-    if not np.isfinite(output).all():
-        raise Disagreement("an output holds NaN or infinity")
-    if not reference.size:
-        return 0.0
-    error = np.abs(output.reshape(reference.shape).astype(np.float64) - reference)
-    return float(error.max() / max(float(np.abs(reference).max()), 1e-30))
+#: How many times as much as the reference differs from itself a backend may differ from it.
+OWN_ERRORS = 4
+#: Of a quantised network: four of the 127 steps of its numbers, since engines round them otherwise.
+QUANTISED = 4 / 127
+#: Whatever the reference does, outputs that differ by more have nothing to do with each other.
+LARGEST = 0.5
 
 
 @dataclass(frozen=True)
 class Agreement:
     """Largest error of any output as a share of its largest value, and the allowed error.
 
+    ``reference`` names what the outputs were compared with, ``inputs`` says on how many inputs.
     ``frozen_branch`` says that the model takes branches by what it reads, and that the artifact has
     the one of input 0.
     """
@@ -52,32 +46,68 @@ class Agreement:
     max_relative_error: Amount
     tolerance: Amount | None = None
     frozen_branch: bool = False
+    reference: str = "torch"
+    inputs: int = 1
 
 
-def check_agreement(
-    outputs: Sequence[np.ndarray], reference: Path, precision: str = "fp32"
+def agree(
+    session: Session, pool: Sequence[Feed], reference: Path, precision: str = "fp32"
 ) -> Agreement:
-    """Compare all outputs with the stored ones, paired by order.
+    """Run a session on the inputs of the reference and compare all outputs.
 
-    ``outputs`` are the backend's for input 0 of the pool, in the model's order; ``reference`` is
-    the file beside the artifact.
+    Args:
+        session: it has run input 0 of the pool just now.
+        pool: inputs of the case.
+        reference: the file beside the artifact.
+        precision: in which the backend computes.
 
     Raises:
         InputError: the precision is not registered.
         Disagreement: the number of outputs or a size differs, a value is not finite, or an error
             exceeds the tolerance.
     """
-    import numpy as np
+    known = read_reference(reference)
+    results = [session.outputs()]
+    for feed in judged_inputs(pool)[1 : len(known.outputs)]:
+        session.set_input(feed)
+        session.run()
+        results.append(session.outputs())
+    return _judged(results, known, precision)
 
-    tolerance = PRECISIONS.get(precision).tolerance
-    with np.load(reference, allow_pickle=False) as stored:
-        expected = [stored[name] for name in stored.files if name != FROZEN_BRANCH]
-        frozen = FROZEN_BRANCH in stored.files
-    if len(outputs) != len(expected):
-        raise Disagreement(f"{len(outputs)} outputs, torch has {len(expected)}")
-    worst = max(relative_error(*pair) for pair in zip(outputs, expected, strict=True))
+
+def check_agreement(
+    outputs: Sequence[np.ndarray], reference: Path, precision: str = "fp32"
+) -> Agreement:
+    """Compare outputs for input 0 with those of the file beside the artifact, as `agree` does."""
+    return _judged([outputs], read_reference(reference), precision)
+
+
+def _judged(results: Sequence[Sequence[np.ndarray]], known: Reference, precision: str) -> Agreement:
+    tolerance = tolerance_of(known, precision)
+    worst = max(
+        largest_error(outputs, expected, known.name)
+        for outputs, expected in zip(results, known.outputs, strict=False)
+    )
     if worst > tolerance:
         raise Disagreement(
-            f"outputs differ from torch's by {worst:.2g} of the largest (allowed {tolerance:g})"
+            f"outputs differ from those of {known.name} by {worst:.2g} of the largest "
+            f"(allowed {tolerance:.2g})"
         )
-    return Agreement(worst, tolerance, frozen)
+    return Agreement(worst, tolerance, known.frozen, known.name, len(results))
+
+
+def tolerance_of(reference: Reference, precision: str) -> float:
+    """The allowed error.
+
+    It follows from the precision of the backend, the model's own numbers, and how much the
+    reference differs from itself.
+
+    Raises:
+        InputError: the precision is not registered.
+    """
+    allowed = PRECISIONS.get(precision).tolerance
+    if reference.numbers in PRECISIONS:
+        allowed = max(allowed, PRECISIONS.get(reference.numbers).tolerance)
+    elif reference.numbers == "int8":
+        allowed = max(allowed, QUANTISED)
+    return max(allowed, min(OWN_ERRORS * reference.own_error, LARGEST))

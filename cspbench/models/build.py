@@ -7,8 +7,9 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from cspbench.core.case import ModelId, Ref, format_input
-from cspbench.core.options import Axis, Value, resolve
+from cspbench.core.options import Axis, Options, Value, resolve
 from cspbench.errors import InputError
+from cspbench.models.input_file import INPUTS, input_file, size_in_file
 from cspbench.models.inputs import Size, TensorInput
 from cspbench.models.spec import MODELS, NECKS, SOURCES, ModelSpec, SourceSpec
 from cspbench.models.typed import parse_model
@@ -58,9 +59,30 @@ def default_input(model: str | os.PathLike[str] | ModelId) -> tuple[int, int]:
     if parsed.neck is not None:
         return DETECTION_INPUT, DETECTION_INPUT
     spec = spec_of(parsed)
-    if spec.size is None:
+    size = own_size(spec, dict(parsed.model.options))
+    if size is None:
         raise InputError(f"{spec.name}: {spec.open_size}")
-    return spec.size
+    return size
+
+
+def own_batch(model: str | os.PathLike[str] | ModelId) -> int:
+    """The batch size that the model's file fixes, or 1.
+
+    Raises:
+        InputError: an unknown name, or a source's target that cannot be read.
+    """
+    return spec_of(model).batch or 1
+
+
+def own_size(spec: ModelSpec, options: Options) -> Size | None:
+    """(height, width) of the file of the model's inputs, or else the model's own, if it has one.
+
+    Raises:
+        InputError: the file of the inputs does not fit the model.
+    """
+    file = input_file(options) if INPUTS in spec.axes else None
+    size = size_in_file(file, spec.inputs) if file is not None else None
+    return size or spec.size
 
 
 def inputs_of(model: ModelId, batch: int) -> tuple[TensorInput, ...]:

@@ -18,8 +18,9 @@ DTYPES = (
     "float16", "float32", "float64", "uint8", "int8", "uint16", "int16", "uint32", "int32",
     "uint64", "int64", "bool",
 )  # fmt: skip
-#: Largest side of an input.
+#: Largest side of an image, and of anything else, such as a sound.
 MAX_SIDE = 1 << 14
+MAX_LENGTH = 1 << 24
 #: Bounds of what a file may ask for.
 MAX_INPUTS = 64
 MAX_ELEMENTS = 3 * MAX_SIDE**2
@@ -101,10 +102,11 @@ def signature(where: object, stated: Sequence[StatedInput]) -> Signature:
                      for letter in "HW")  # fmt: skip
     for one in stated:
         _check(where, one)
+    most = MAX_SIDE if len(image.shape) >= 4 else MAX_LENGTH
     for side in (height, width):
-        if side is not None and not 1 <= side <= MAX_SIDE:
+        if side is not None and not 1 <= side <= most:
             raise InputError(
-                f"{where}: its input is {_shown(image.shape)}; only sides of 1 to {MAX_SIDE} are "
+                f"{where}: its input is {_shown(image.shape)}; only sides of 1 to {most} are "
                 "measured"
             )
     inputs = tuple(_with_letters(where, one, len(image.shape)) for one in stated)

@@ -67,10 +67,11 @@ DEFINITIONS: dict[str, Definition] = {
         ),
         Definition(
             "max_relative_error", "", "measured",
-            "Largest absolute difference of the backend's outputs from PyTorch's on the same "
-            "input, divided by the largest absolute output.",
-            "Bounds: 1e-4 for fp32, 1e-2 for tf32 and fp16, 5e-2 for bf16; a case beyond its "
-            "bound is failed.",
+            "Largest absolute difference of the backend's outputs from the reference's (PyTorch's, "
+            "or ONNX Runtime's without optimisation) on the same inputs, divided by the largest "
+            "absolute output.",
+            "Bounds: 1e-4 for fp32, 1e-2 for tf32 and fp16, 5e-2 for bf16, more where the "
+            "reference differs from itself by as much; a case beyond its bound is failed.",
         ),
         Definition(
             "bflops", "1e9", "computed",

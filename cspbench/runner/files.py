@@ -16,7 +16,7 @@ from cspbench.artifacts.export import prepare as export_here
 from cspbench.core.case import ModelId
 from cspbench.errors import InputError, Unavailable, Unsupported
 from cspbench.jobs.prepare import PrepareRequest, PrepareResult
-from cspbench.models.build import as_model_id, split_source
+from cspbench.models.build import as_model_id, own_batch, split_source
 from cspbench.models.identity import source_files
 from cspbench.runner.executor import LocalExecutor
 from cspbench.runner.prepare import PREPARE_TIMEOUT_SECONDS
@@ -38,13 +38,17 @@ def is_of_file(model: ModelId) -> bool:
 
 
 def analyze_models(
-    models: Sequence[str], *, batch: int = 1, cache: bool = True, allow_code: bool = False
+    models: Sequence[str],
+    *,
+    batch: int | None = None,
+    cache: bool = True,
+    allow_code: bool = False,
 ) -> list[Analysis]:
     """Analyse models in their order, those of files in one worker.
 
     Args:
         models: ids, or paths of models' files.
-        batch: batch size.
+        batch: batch size; the one that a model's file fixes, or 1, without.
         cache: whether kept analyses will do.
         allow_code: whether models may run code that is not cspbench's.
 
@@ -52,16 +56,19 @@ def analyze_models(
         InputError: a model cannot be analysed.
     """
     models = [str(as_model_id(model)) for model in models]
-    known = {model: cached_analysis(model, batch=batch) if cache else None for model in models}
+    batches = {model: batch or own_batch(model) for model in models}
+    known = {
+        model: cached_analysis(model, batch=batches[model]) if cache else None for model in models
+    }
     missing = [
         model for model, one in known.items() if one is None and is_of_file(ModelId.parse(model))
     ]
     if missing:
-        requests = [_request(model, batch, cache) for model in missing]
+        requests = [_request(model, batches[model], cache) for model in missing]
         outcomes = LocalExecutor(allow_code=allow_code).series(requests, TIMEOUT_SECONDS)
         for model, outcome in zip(missing, outcomes, strict=True):
             known[model] = _analysis(model, outcome)
-    return [known[model] or _analyze_here(model, batch, cache) for model in models]
+    return [known[model] or _analyze_here(model, batches[model], cache) for model in models]
 
 
 def _request(model: str, batch: int, cache: bool) -> PrepareRequest:

@@ -12,6 +12,7 @@ from cspbench.artifacts.spec import ARTIFACTS
 from cspbench.backends.spec import (
     BACKENDS,
     Backend,
+    RefusesInputs,
     device_of,
     unknown_precision,
     unsupported_option,
@@ -119,7 +120,7 @@ def _not_here(case: Case, backend: Backend, options: Options) -> tuple[Status | 
             return Status.UNAVAILABLE, missing
         if source[0].artifact not in (None, backend.artifact):
             return Status.UNSUPPORTED, f"{case.backend.name} does not read {source[0].name} files"
-        refused = _refuses(case)
+        refused = _refuses(case, backend)
         if refused:
             return Status.UNSUPPORTED, refused
     missing = unsupported_option(options)
@@ -129,8 +130,8 @@ def _not_here(case: Case, backend: Backend, options: Options) -> tuple[Status | 
     return (Status.UNSUPPORTED, unjudged) if unjudged is not None else (None, "")
 
 
-def _refuses(case: Case) -> str | None:
-    """Why the model's file takes neither the batch nor the size of the case; None if it does."""
+def _refuses(case: Case, backend: Backend) -> str | None:
+    """Why the model's file does not take batch or size of the case, or the backend its inputs."""
     try:
         spec = spec_of(case.model_id)
     except InputError:  # a run is resumed and the file is gone: exporting says so
@@ -138,7 +139,9 @@ def _refuses(case: Case) -> str | None:
     if spec.batch not in (None, case.batch):
         return f"the batch of {spec.name} is fixed to {spec.batch}"
     refused = refuses_fixed(spec, case.input)
-    return f"the input {refused}" if refused else None
+    if refused:
+        return f"the input {refused}"
+    return backend.refuses_inputs(spec.inputs) if isinstance(backend, RefusesInputs) else None
 
 
 def _check_registered(backend: Backend, options: Options) -> None:

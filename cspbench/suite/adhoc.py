@@ -19,7 +19,8 @@ from cspbench.core.case import ModelId
 from cspbench.errors import InputError
 from cspbench.machine.devices.spec import HOST
 from cspbench.machine.facts import usable_cores
-from cspbench.models.build import as_model_id, split_source
+from cspbench.models.build import as_model_id, own_batch, split_source
+from cspbench.models.input_file import with_input_file
 from cspbench.models.typed import moved
 from cspbench.suite.load import load_suite
 from cspbench.suite.suite import Suite
@@ -39,7 +40,8 @@ class Choice:
     """What to measure of models: values of the axes as people type them, empty for the default.
 
     Without ``backend`` these are all that run on this machine's processor and read the models;
-    without ``threads`` one thread and all usable processors.
+    without ``batch`` the one that a file fixes, or 1; without ``threads`` one thread and all usable
+    processors. ``input_file`` holds what the models read.
     """
 
     backend: tuple[str, ...] = ()
@@ -47,11 +49,13 @@ class Choice:
     batch: tuple[int, ...] = ()
     input: tuple[str, ...] = ()
     precision: tuple[str, ...] = ()
+    input_file: str = ""
 
     @property
     def given(self) -> list[str]:
-        """Names of the axes that are given."""
-        return [item.name for item in dataclasses.fields(self) if getattr(self, item.name)]
+        """Names of the options that are given."""
+        names = [item.name for item in dataclasses.fields(self) if getattr(self, item.name)]
+        return [name.replace("_", "-") for name in names]
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,8 @@ def adhoc_suite(
     if file is not None and not file.parent.is_dir():
         raise InputError(f"cannot write {file}: there is no folder {file.parent}")
     ids = [as_model_id(model) for model in models]
+    if choice.input_file:
+        ids = [with_input_file(model, choice.input_file) for model in ids]
     folder = Path() if file is None else file.parent
     matrix: dict[str, Any] = {
         "model": [str(_relative(model, folder)) for model in ids],
@@ -93,6 +99,9 @@ def adhoc_suite(
         for name in ("batch", "input", "precision")
         if getattr(choice, name)
     }
+    batches = sorted(set(map(own_batch, ids)))
+    if not choice.batch and batches != [1]:
+        matrix["batch"] = batches
     text = _text(_name(ids), matrix)
     suite = load_suite(file or Path("models.yaml"), overrides, content=text.encode())
     return AdHocSuite(text, dataclasses.replace(suite, path=""))  # it is of no file

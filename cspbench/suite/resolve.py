@@ -8,7 +8,8 @@ from typing import NamedTuple, NoReturn
 
 from cspbench.core.case import Case, Ref
 from cspbench.core.options import Axis, Value, without_defaults
-from cspbench.models.build import refuses_input
+from cspbench.errors import InputError
+from cspbench.models.build import own_size, refuses_input
 from cspbench.models.spec import ModelSpec
 from cspbench.suite.catalog import Catalog
 from cspbench.suite.problems import Problems, SourceLocation
@@ -130,7 +131,7 @@ class Resolver:
         case = Case(
             model=model.ref,
             neck=neck.ref if neck else None,
-            input=self._input(choice, spec, chosen_model),
+            input=self._input(choice, spec, model, chosen_model),
             backend=backend.ref,
             batch=self._count(choice, "batch"),
             threads=self._count(choice, "threads"),
@@ -192,13 +193,19 @@ class Resolver:
             places = [*named, *model.settings.values(), setting]
             self._wrong(places[0].where, reason, spec.name)
 
-    def _input(self, choice: _Choice, spec: ModelSpec, model: Setting) -> tuple[int, int]:
+    def _input(
+        self, choice: _Choice, spec: ModelSpec, part: _Part, model: Setting
+    ) -> tuple[int, int]:
         fixed = model.value.input
         setting = choice.get("input", Setting(fixed, model.where) if fixed else None)
         if setting is None:
-            if spec.size is None:
+            try:
+                size = own_size(spec, part.values)
+            except InputError as error:
+                self._wrong(model.where, str(error), spec.name)
+            if size is None:
                 self._wrong(model.where, spec.open_size, spec.name)
-            return spec.size
+            return size
         reason = refuses_input(spec, setting.value)
         if reason:
             self._wrong(setting.where, reason, spec.name)

@@ -51,7 +51,8 @@ if TYPE_CHECKING:
 CASE_COLUMNS = (
     "id", "model", "neck", "input", "backend", "batch", "threads", "board", "status", "reason",
     "flags", "params_m", "macs_g", "bflops", "latency_ms", "latency_ms_low", "latency_ms_high",
-    "p90_ms", "p99_ms", "fps", "launches", "samples", "max_relative_error", "peak_memory_bytes",
+    "p90_ms", "p99_ms", "fps", "launches", "samples", "max_relative_error", "allowed_error",
+    "agreement_with", "peak_memory_bytes",
     "loaded_bytes", "retained_bytes", "transient_bytes", "device_peak_bytes",
     "device_loaded_bytes", "device_retained_bytes", "device_transient_bytes",
     "device_process_bytes", "memory_method",
@@ -79,7 +80,8 @@ ENERGY_COLUMNS = ("energy_per_inference_j", "power_w", "idle_power_w", "energy_m
 #: Columns of numbers that may be missing.
 NUMBER_COLUMNS = frozenset((
     "latency_ms", "latency_ms_low", "latency_ms_high", "p90_ms", "p99_ms", "fps",
-    "max_relative_error", "throughput_fps", "scaling_efficiency", "drift", "compile_seconds",
+    "max_relative_error", "allowed_error", "throughput_fps", "scaling_efficiency", "drift",
+    "compile_seconds",
     "seconds", "median_ms", "relative_half_width", "load_ms", "first_ms", "faults_per_inference",
     "system_share", *RATIO_NUMBERS,
     *MemoryUse.bytes_names(), *ENERGY_COLUMNS[:3], *DEVICE_COLUMNS, *INTERFERENCE_COLUMNS,
@@ -306,7 +308,8 @@ def _frame(
 def _case_row(record: Record, totals: dict[str, Any]) -> dict[str, Any]:
     case = Case.parse(record.case)
     latency = record.latency_ms
-    errors = [result.agreement.max_relative_error for result in record.times]
+    agreements = [result.agreement for result in record.times]
+    worst = max(agreements, key=lambda one: one.max_relative_error, default=None)
     return {
         **metric_values(totals),
         "id": record.case,
@@ -328,7 +331,9 @@ def _case_row(record: Record, totals: dict[str, Any]) -> dict[str, Any]:
         "fps": 1000 * case.batch / latency.estimate if latency else None,
         "launches": len(record.good),
         "samples": sum(len(result.latencies_ns) for result in record.times),
-        "max_relative_error": max(errors, default=None),
+        "max_relative_error": worst and worst.max_relative_error,
+        "allowed_error": worst and worst.tolerance,
+        "agreement_with": worst and worst.reference,
         **{column: getattr(record.energy, column, None) for column in ENERGY_COLUMNS},
         **vars(record.kernel_work),
         "scope": dict(case.backend.options).get(SCOPE.name, SCOPE.default),

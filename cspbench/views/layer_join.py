@@ -12,13 +12,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cspbench.analysis.layer import Layer
-from cspbench.analysis.onnx_ops import name_of
-from cspbench.analysis.ops import CONV_KINDS, FOLDABLE_KINDS, UNSUPPORTED, kind_of
+from cspbench.analysis.onnx_ops import family_of, name_of
+from cspbench.analysis.ops import CONV_KINDS, FOLDABLE_KINDS, UNSUPPORTED
 from cspbench.artifacts.spec import Node
 from cspbench.jobs.layers import LayerTimes
 
 #: Families whose members are compared by name as well: each is a module of its own.
 _NAMED = CONV_KINDS | {"norm"}
+#: A node does not tell whether a factor of its product is a weight.
+_PRODUCTS = {"linear": "matmul"}
 #: How far behind a fused kernel's last node its convolution may lie.
 _MAX_STEPS = 4
 
@@ -60,17 +62,27 @@ def join(times: LayerTimes, layers: Sequence[Layer]) -> list[LayerRow]:
 def kind_of_node(node: Node) -> str:
     """Family of a node's operator; ``conv`` also for what only a backend calls so."""
     op = node.op.removeprefix("aten.").split(".")[0].rstrip("_")
-    if op in ("Conv", "ConvTranspose"):
-        return "conv"
-    return kind_of(name_of(op, ""))
+    return family_of(name_of(op, ""))
 
 
 def match(nodes: Sequence[Node], layers: Sequence[Layer]) -> dict[int, int]:
-    """Pair nodes with layers, family by family; a family that does not fit is left out."""
-    positions: dict[int, int] = {}
-    for kind in {layer.kind for layer in layers} - {UNSUPPORTED, "view", "create"}:
-        of_nodes = [number for number, node in enumerate(nodes) if kind_of_node(node) == kind]
-        of_layers = [number for number, layer in enumerate(layers) if layer.kind == kind]
+    """Pair nodes with layers of the same name; the others family by family.
+
+    A family that does not fit is left out.
+    """
+    positions = _of_one_name(nodes, layers)
+    paired = set(positions.values())
+    node_kinds = [_PRODUCTS.get(kind, kind) for kind in map(kind_of_node, nodes)]
+    layer_kinds = [_PRODUCTS.get(layer.kind, layer.kind) for layer in layers]
+    for kind in set(layer_kinds) - {UNSUPPORTED, "view", "create"}:
+        of_nodes = [
+            number for number, own in enumerate(node_kinds)
+            if own == kind and number not in positions
+        ]  # fmt: skip
+        of_layers = [
+            number for number, own in enumerate(layer_kinds)
+            if own == kind and number not in paired
+        ]  # fmt: skip
         if len(of_nodes) != len(of_layers):
             continue
         pairs = dict(zip(of_nodes, of_layers, strict=True))
@@ -80,6 +92,18 @@ def match(nodes: Sequence[Node], layers: Sequence[Layer]) -> dict[int, int]:
             continue
         positions.update(pairs)
     return positions
+
+
+def _of_one_name(nodes: Sequence[Node], layers: Sequence[Layer]) -> dict[int, int]:
+    """Nodes with the layers that bear their names: those of an ONNX file that names no modules."""
+    numbers: dict[str, list[int]] = {}
+    for number, layer in enumerate(layers):
+        numbers.setdefault(layer.name, []).append(number)
+    return {
+        number: numbers[node.name][0]
+        for number, node in enumerate(nodes)
+        if node.name and len(numbers.get(node.name, ())) == 1
+    }
 
 
 def _same_tail(node: str, layer: str) -> bool:

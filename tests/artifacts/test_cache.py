@@ -4,7 +4,6 @@ import subprocess
 import sys
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -12,6 +11,7 @@ from torch import nn
 from cspbench.artifacts import cache, export
 from cspbench.artifacts.cache import ArtifactSpec
 from cspbench.artifacts.kinds.onnx import OPSET
+from cspbench.artifacts.reference import read_reference
 from cspbench.artifacts.spec import ARTIFACTS, ArtifactKind
 from cspbench.core.cache import cache_folder
 from cspbench.core.case import ModelId
@@ -123,8 +123,9 @@ def test_an_artifact_lies_beside_what_torch_answers_to_input_0(kind):
     assert not artifact.ready
     export.prepare(artifact, Two())
     assert artifact.ready
-    with np.load(artifact.reference) as stored:
-        outputs = [stored[name] for name in stored.files]
+    reference = read_reference(artifact.reference)
+    assert (reference.name, len(reference.outputs)) == ("torch", 3)
+    outputs = reference.outputs[0]
     assert [output.shape for output in outputs] == [(2, 4, 30, 30), (2, 4)]
     # All weights are 0.1: a value is a tenth of the sum of 27 inputs, each 0.5 on average.
     assert abs(outputs[1].mean() - 27 * 0.5 * 0.1) < 0.02

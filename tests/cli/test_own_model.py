@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 from click.testing import CliRunner
@@ -133,6 +134,36 @@ def test_mistakes_are_sentences(arguments, said, monkeypatch):
     assert any(said in problem for problem in error.problems), error.problems
 
 
+def test_a_model_that_nothing_runs_is_not_measured_and_says_why():
+    image = helper.make_tensor_value_info("x", TensorProto.FLOAT, (1, 3, 8, 8))
+    out = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
+    odd = helper.make_node("Odd", ["x"], ["y"], domain="odd")
+    graph = helper.make_graph([odd], "g", [image], [out])
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("odd", 1)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), "odd.onnx")
+    done = subprocess.run(
+        [sys.executable, "-m", "cspbench", "run", "odd.onnx", "--backend", "onnxruntime", *QUICK],
+        capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 3, done.stderr
+    assert "nothing was measured in " in done.stderr
+    assert "unsupported: ONNX Runtime cannot run the file: " in done.stderr
+    assert "Load model from" not in done.stderr
+
+
+def test_inputs_from_a_file_are_measured():
+    conv_file("a.onnx", shape=(1, 3, None, None))
+    np.savez("image.npz", np.zeros((1, 3, 8, 12), np.float32))
+    [analysis] = json.loads(called("analyze", "a.onnx", "--input-file", "image.npz", "--format",
+                                   "json"))  # fmt: skip
+    assert analysis["macs"] == 6 * 8 * 12
+    found = json.loads(called("run", "a.onnx", "--backend", "onnxruntime", "--threads", "1",
+                              "--input-file", "image.npz", *QUICK, "--format", "json"))  # fmt: skip
+    [case] = found["cases"]
+    assert case["status"] == "ok"
+    assert case["id"] == "onnx:a.onnx[inputs=image.npz]@8x12/onnxruntime/b1/t1"
+
+
 def test_a_path_is_an_argument_of_every_command():
     conv_file("nets/a.onnx")
     [analysis] = json.loads(called("analyze", "nets/a.onnx", "--format", "json"))
@@ -198,3 +229,19 @@ def test_a_gate_judges_a_file_of_two_commits(tmp_path):
 def test_backends_between_commas():
     assert separated("a,b[x=1,y=2], c") == ["a", "b[x=1,y=2]", "c"]
     assert str(Case.parse("m@8/b[x=1,y=2]/b1/t1").backend) == "b[x=1,y=2]"
+
+
+def test_the_plan_of_a_file_says_what_the_run_would_say(tmp_path):
+    """Only its loader tells which operators an engine has."""
+    image = helper.make_tensor_value_info("x", TensorProto.FLOAT, (1, 3, 8, 8))
+    out = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
+    graph = helper.make_graph([helper.make_node("Odd", ["x"], ["y"], domain="odd")], "g", [image],
+                              [out])  # fmt: skip
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("odd", 1)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), "odd.onnx")
+    plan = json.loads(called("plan", "odd.onnx", "--threads", "1", "--format", "json"))
+    assert {case["status"] for case in plan["cases"]} == {"unsupported"}
+    assert "is not a registered function" in plan["cases"][0]["reason"]
+    conv_file("a.onnx")
+    plan = json.loads(called("plan", "a.onnx", "--threads", "1", "--format", "json"))
+    assert {case["status"] for case in plan["cases"]} == {"ready"}

@@ -54,7 +54,7 @@ def test_counts(name):
     side, params, bflops, cio = COUNTS[name]
     network = parse_network(TABLES[name].cfg(side), name)
     assert round(network.params_conv / 1e6, 3) == params
-    assert round(network.bflops, 3) == bflops
+    assert round(network.darknet_bflops, 3) == bflops
     assert round(network.cio_conv / 1e6, 2) == cio
 
 

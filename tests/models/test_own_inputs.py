@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -15,17 +16,24 @@ from torch import nn
 from cspbench.analysis.api import analyze_id
 from cspbench.artifacts.cache import ArtifactSpec
 from cspbench.artifacts.export import maker
+from cspbench.artifacts.reference import read_reference, stored_feeds
 from cspbench.artifacts.spec import ARTIFACTS
 from cspbench.artifacts.tensors import arrays_of, input_feed
 from cspbench.backends.spec import BACKENDS
 from cspbench.core.case import Case
 from cspbench.errors import InputError
+from cspbench.jobs.layers import LayersRequest
+from cspbench.jobs.spec import JOBS
+from cspbench.jobs.time import TimeRequest
 from cspbench.measure.agreement import check_agreement
-from cspbench.models.build import build, refuses_input, spec_of
+from cspbench.models.build import build, own_batch, refuses_input, spec_of
 from cspbench.models.code import allowing_code
 from cspbench.models.identity import canonical
 from cspbench.models.inputs import StatedInput, signature
+from cspbench.runner.files import analyze_models
 from cspbench.runner.plan import plan_case
+from cspbench.suite.adhoc import Choice, adhoc_suite
+from cspbench.views.layer_times import layer_time_rows
 
 
 @pytest.fixture(autouse=True)
@@ -225,6 +233,101 @@ def test_two_images(backend):
     left, right = arrays_of(input_feed(inputs, 0, 0))
     assert not np.array_equal(left, right)
     assert analyze_id("a.onnx@8x12").macs == 2 * (2 * 3 * 8 * 12)
+
+
+def test_inputs_from_a_file(tmp_path):
+    conv_file("open.onnx", (1, 3, "h", "w"))
+    image = np.linspace(0, 1, 3 * 10 * 14, dtype=np.float32).reshape(1, 3, 10, 14)
+    np.savez("image.npz", image=image)
+    model = "open.onnx[inputs=image.npz]"
+    assert str(canonical(model)) == "onnx:open.onnx[inputs=image.npz]@10x14"
+    assert analyze_id(model).macs == 2 * 27 * 10 * 14
+    spec = ArtifactSpec(canonical(model), 1, "onnx", 0)
+    maker(spec.model, 0)(spec)
+    [feed] = stored_feeds(spec.reference)
+    assert np.array_equal(feed, image)
+    assert len(read_reference(spec.reference).outputs) == 1
+    request = TimeRequest(Case.parse("m@10x14/onnxruntime/b1/t1"), spec.path, spec.reference)
+    assert all(np.array_equal(one, image) for one in request.inputs())
+    before = spec.key
+    np.savez("image.npz", image=image + 1)
+    assert ArtifactSpec(canonical(model), 1, "onnx", 0).key != before
+
+
+def test_several_inputs_from_a_file_go_by_their_names():
+    two_inputs_file("a.onnx", (1, 3, 4, 4), (1, 3, 4, 4))
+    left, right = np.zeros((1, 3, 4, 4), np.float32), np.ones((1, 3, 4, 4), np.float32)
+    np.savez("both.npz", right=right, left=left)
+    spec = ArtifactSpec(canonical("a.onnx[inputs=both.npz]"), 1, "onnx", 0)
+    maker(spec.model, 0)(spec)
+    [(first, second)] = stored_feeds(spec.reference)
+    assert (first.max(), second.min()) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "said"),
+    [
+        ({"image": np.zeros((1, 3, 8), np.float32)}, "is 1x3x8, and the model reads 1x3xHxW"),
+        ({"image": np.zeros((1, 3, 8, 8))}, "is float64, and the model reads float32"),
+        ({"a": np.zeros(1), "b": np.zeros(1)}, "has no array 'image', which the model reads"),
+        (None, "is no NPZ file of numpy arrays"),
+    ],
+)
+def test_a_file_of_inputs_that_does_not_fit(arrays, said):
+    conv_file("open.onnx", (1, 3, "h", "w"))
+    if arrays is None:
+        Path("v.npz").write_bytes(b"hello")
+    else:
+        np.savez("v.npz", **arrays)
+    with pytest.raises(InputError, match=said):
+        canonical("open.onnx[inputs=v.npz]")
+
+
+def test_the_plan_says_which_types_an_engine_does_not_read():
+    conv_file("a.onnx", (1, 3, 8, 8), TensorProto.UINT8)
+    planned = plan_case(Case.parse("onnx:a.onnx@8/opencv-cpu/b1/t1"), 0, None)
+    assert planned.status.value == "unsupported"
+    assert planned.reason == "OpenCV reads inputs of float32; 'image' is uint8"
+    assert plan_case(Case.parse("onnx:a.onnx@8/onnxruntime/b1/t1"), 0, None).status is None
+
+
+def test_the_batch_that_a_file_fixes_is_its_own():
+    conv_file("two.onnx", (2, 3, 8, 8))
+    assert own_batch("two.onnx") == 2
+    [analysis] = analyze_models(["two.onnx"])
+    assert analysis.macs == 2 * 2 * 27 * 64
+    suite = adhoc_suite(["two.onnx"], Choice(backend=("onnxruntime",), threads=(1,))).suite
+    assert [case.batch for case in suite.cases] == [2]
+
+
+def test_nodes_get_names_of_their_own_and_an_order(tmp_path):
+    conv_file("a.onnx", (1, 3, 8, 8))
+    model = onnx.load("a.onnx")
+    model.graph.node.add().CopyFrom(helper.make_node("Relu", ["y"], ["z"], name="same"))
+    model.graph.node.add().CopyFrom(helper.make_node("Relu", ["z"], ["v"], name="same"))
+    model.graph.node.add().CopyFrom(helper.make_node("Relu", ["v"], ["u"], name="own"))
+    model.graph.output[0].name = "u"
+    nodes = list(model.graph.node)[::-1]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    onnx.save(model, "b.onnx")
+    agreed("b.onnx", "onnxruntime")
+    spec = ArtifactSpec(canonical("b.onnx"), 1, "onnx", 0)
+    names = [node.name for node in onnx.load(spec.path).graph.node]
+    assert names == ["Cast_0", "Conv_1", "Relu_2", "Relu_3", "own"]
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino", "opencv-cpu"])
+def test_layer_times_of_nodes_without_names_belong_to_their_layers(backend):
+    conv_file("a.onnx", (1, 3, 16, 16))
+    spec = ArtifactSpec(canonical("a.onnx"), 1, "onnx", 0)
+    maker(spec.model, 0)(spec)
+    request = LayersRequest(Case.parse(f"m@16/{backend}/b1/t1"), spec.path, spec.reference,
+                            max_seconds=0.05)  # fmt: skip
+    profile = JOBS.get("layers").perform(request, lambda _phase: None).layers
+    rows = layer_time_rows("c", profile, analyze_id("a.onnx").layers)
+    named = [name for row in rows for name in row["layers"]]
+    assert "conv #1, 3x3, 3 to 2, 16x16" in named
 
 
 def test_types_that_cannot_be_made_are_named():

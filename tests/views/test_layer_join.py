@@ -102,6 +102,13 @@ def test_what_does_not_fit_is_not_guessed():
     assert 0 not in match([Node(n, o, tuple(p)) for n, o, p, _ in renamed], small())
 
 
+def test_nodes_are_paired_with_layers_of_their_names():
+    # Shape arithmetic is an Add as well, which the analysis folded: by their order nothing fits.
+    nodes = [Node("p2o.Add.0", "Add"), Node("p2o.Add.1", "Add", (0,)), Node("p2o.Conv.0", "Conv")]
+    layers = [Layer(0, "p2o.Add.1", "add", "elementwise"), Layer(1, "p2o.Conv.0", "conv2d", "conv")]
+    assert match(nodes, layers) == {1: 0, 2: 1}
+
+
 def test_without_an_analysis_the_entries_stand_alone():
     rows = join(found([["/a/conv/Conv", "Conv", 300, ["/a/conv/Conv"]]]), [])
     assert [(row.name, row.ns, row.layers) for row in rows] == [("/a/conv/Conv", 300, ())]

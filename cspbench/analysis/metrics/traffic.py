@@ -15,6 +15,7 @@ from cspbench.analysis.metric import (
     at,
 )
 from cspbench.analysis.metrics.compute import macs
+from cspbench.analysis.metrics.fusion import fused
 from cspbench.analysis.ops import CONV_KINDS, FREE_KINDS, OPS, UNSUPPORTED
 
 _HARDNET = "HarDNet, arXiv 1909.00948"
@@ -57,43 +58,11 @@ def arithmetic_intensity(layer: Layer) -> float:
 def traffic_bytes_fused(layers: Sequence[Layer]) -> list[Number]:
     """Traffic with convolution, normalisation and activation as one.
 
-    A batch norm right behind a convolution or linear layer folds into its weights; then one
-    activation is applied while the result is still at hand. Both are done only if no other operator
-    reads the values between them. The convolution carries the group's traffic (input, weights and
-    bias, last output); the folded layers have 0.
+    What is one, and why, says `cspbench.analysis.metrics.fusion`. Operators are taken together only
+    if no other one reads the values between them. The convolution carries the group's traffic
+    (input, weights and bias, last output); the folded layers have 0.
     """
-    readers: dict[int, int] = {}
-    for layer in layers:
-        for value in layer.inputs:
-            readers[value] = readers.get(value, 0) + 1
-    result: list[Number] = []
-    # Open groups by the activation that they end with: position of the head, what may still follow.
-    open_groups: dict[int, tuple[int, bool]] = {}
-    for position, layer in enumerate(layers):
-        result.append(traffic_bytes(layer))
-        if layer.kind in CONV_KINDS and layer.outputs:
-            open_groups[layer.outputs[0]] = (position, True)
-            continue
-        if len(layer.inputs) != 1 or readers[layer.inputs[0]] != 1:
-            continue
-        group = open_groups.pop(layer.inputs[0], None)
-        if group is None:
-            continue
-        head, before_norm = group
-        is_norm = layer.kind == "norm" and "batch_norm" in layer.op and before_norm
-        if not is_norm and layer.kind != "activation":
-            continue
-        first = layers[head]
-        # The last output takes the place of the one between.
-        result[head] += layer.output_bytes - layer.input_bytes
-        if is_norm:
-            if not first.bias_elements:
-                result[head] += layer.weight_bytes // 4  # the folded bias, one of four vectors
-            open_groups[layer.outputs[0]] = (head, False)
-        elif layer.weight_bytes:
-            result[head] += layer.weight_bytes  # the slopes of a PReLU
-        result[position] = 0
-    return result
+    return fused(layers, list(map(traffic_bytes, layers)))
 
 
 def _cio_of(layers: Sequence[Layer], kinds: frozenset[str]) -> int:

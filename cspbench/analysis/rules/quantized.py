@@ -15,6 +15,7 @@ from cspbench.analysis import shapes
 from cspbench.analysis.dispatch import fallback
 from cspbench.analysis.layer import Shape
 from cspbench.analysis.recorder import Weight
+from cspbench.analysis.recurrent import Cell, gru_cell, lstm_cell
 from cspbench.analysis.rules import recurrent
 from cspbench.analysis.rules.simple import Arguments, Keywords, Rule, bind
 from cspbench.analysis.tracer import STORED_AS, Tracer
@@ -156,7 +157,7 @@ def _conv(dims: int, transposed: bool, dynamic: bool) -> Rule:
     return rule
 
 
-def _recurrent(gates: int, cell: recurrent.Cell) -> Rule:
+def _recurrent(gates: int, cell: Cell) -> Rule:
     """A dynamically quantised recurrent layer: its sizes are those of its input and state."""
 
     def rule(tracer: Tracer, _: Any, args: Arguments, __: Keywords) -> Any:
@@ -214,6 +215,6 @@ def by_function() -> dict[Any, Rule]:
     for name in ("quantize_per_tensor", "quantize_per_channel", "quantize_per_tensor_dynamic"):
         table[getattr(torch, name)] = _quantize
     table[torch.dequantize] = table[torch.Tensor.dequantize] = _dequantize
-    table[torch.quantized_lstm] = _recurrent(4, recurrent.lstm_cell)
-    table[torch.quantized_gru] = _recurrent(3, recurrent.gru_cell)
+    table[torch.quantized_lstm] = _recurrent(4, lstm_cell)
+    table[torch.quantized_gru] = _recurrent(3, gru_cell)
     return table

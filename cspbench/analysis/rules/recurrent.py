@@ -7,8 +7,7 @@ by step.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -16,7 +15,8 @@ import torch
 from cspbench.analysis.dispatch import fallback
 from cspbench.analysis.errors import DataDependentError
 from cspbench.analysis.layer import Shape
-from cspbench.analysis.recorder import Storage, Value, Weight
+from cspbench.analysis.recorder import Value, Weight
+from cspbench.analysis.recurrent import Cell, Steps, gru_cell, lstm_cell, plain_cell
 from cspbench.analysis.rules.simple import Arguments, Keywords, Rule, is_activation
 from cspbench.analysis.tracer import Tracer
 
@@ -46,73 +46,17 @@ def call_of(args: Arguments) -> Call:
     return Call(x, states, params, has_biases, layers, 1 + bidirectional, batch, random)
 
 
-class Steps:
-    """Records the operators of all steps of one direction of one layer."""
+class TracedSteps(Steps):
+    """Steps whose results may outlive them as tensors."""
 
     def __init__(self, tracer: Tracer, leading: Shape, like: torch.Tensor) -> None:
+        super().__init__(tracer.recorder, leading, like.element_size())
         self.tracer = tracer
-        self.leading = leading
         self.like = like
-        self.itemsize = like.element_size()
-
-    def passing(self, width: int, of: Value | None = None) -> Value:
-        """A result of each step that the next operator takes over; or a slice of one."""
-        shape = (*self.leading, width)
-        storage = of.storage if of is not None else Storage(math.prod(shape) * self.itemsize)
-        number = of.id if of is not None else self.tracer.recorder.new_id()
-        return Value(number, shape, self.itemsize, storage, None, self.tracer.recorder)
-
-    def do(self, op: str, inputs: Sequence[Value], width: int) -> Value:
-        """One operator without weights."""
-        result = self.passing(width)
-        self.tracer.recorder.record(op, inputs, (result,))
-        return result
-
-    def linear(self, x: Value, weight: Weight, bias: Weight | None, out: Value) -> Value:
-        """A product with a weight."""
-        self.tracer.recorder.record("linear", (x,), (out,), weight, bias=bias)
-        return out
 
     def made(self, width: int) -> tuple[torch.Tensor, Value]:
         """A result that lives as long as its tensor."""
         return self.tracer.empty((*self.leading, width), self.like.dtype, self.itemsize)
-
-
-#: ``cell(steps, gates of the input, gates of the state, state, width) -> state``
-Cell = Callable[[Steps, Value, Value, Value, int], Value]
-
-
-def lstm_cell(steps: Steps, mine: Value, theirs: Value, _: Value, width: int) -> Value:
-    """One step of an LSTM; its new memory is made of the old one, not of its state."""
-    gates = steps.do("add", (mine, theirs), 4 * width)
-    open_ = steps.do("sigmoid", (steps.passing(3 * width, gates),), 3 * width)
-    gate = steps.passing(width, open_)
-    proposal = steps.do("tanh", (steps.passing(width, gates),), width)
-    memory = steps.passing(width)
-    kept = steps.do("mul", (gate, memory), width)
-    added = steps.do("mul", (gate, proposal), width)
-    memory = steps.do("add", (kept, added), width)
-    return steps.do("mul", (gate, steps.do("tanh", (memory,), width)), width)
-
-
-def gru_cell(steps: Steps, mine: Value, theirs: Value, state: Value, width: int) -> Value:
-    """One step of a GRU."""
-    pair = steps.passing(2 * width, mine), steps.passing(2 * width, theirs)
-    open_ = steps.do("sigmoid", (steps.do("add", pair, 2 * width),), 2 * width)
-    gate = steps.passing(width, open_)
-    reset = steps.do("mul", (steps.passing(width, theirs), gate), width)
-    proposal = steps.do(
-        "tanh", (steps.do("add", (steps.passing(width, mine), reset), width),), width
-    )
-    change = steps.do("mul", (steps.do("sub", (state, proposal), width), gate), width)
-    return steps.do("add", (change, proposal), width)
-
-
-def _plain_cell(op: str) -> Cell:
-    def cell(steps: Steps, mine: Value, theirs: Value, _: Value, width: int) -> Value:
-        return steps.do(op, (steps.do("add", (mine, theirs), width),), width)
-
-    return cell
 
 
 def _recurrent(gates: int, cell: Cell) -> Rule:
@@ -135,7 +79,7 @@ def run(
     """Record all layers and directions of a call; weights stand as torch has them."""
     x = call.x
     each = len(weights) // (call.layers * call.directions)
-    steps = Steps(tracer, tuple(x.shape[:-1]), x)
+    steps = TracedSteps(tracer, tuple(x.shape[:-1]), x)
     projected = each == (5 if call.has_biases else 3)
     for layer in range(call.layers):
         outputs = []
@@ -163,7 +107,7 @@ def run(
 
 
 def _direction(
-    steps: Steps,
+    steps: TracedSteps,
     x: torch.Tensor,
     weights: list[Weight],
     has_biases: bool,
@@ -239,8 +183,8 @@ def _pad(tracer: Tracer, func: Any, args: Arguments, kwargs: Keywords) -> Any:
 RULES: dict[str, Rule] = {
     "lstm": _recurrent(4, lstm_cell),
     "gru": _recurrent(3, gru_cell),
-    "rnn_tanh": _recurrent(1, _plain_cell("tanh")),
-    "rnn_relu": _recurrent(1, _plain_cell("relu")),
+    "rnn_tanh": _recurrent(1, plain_cell("tanh")),
+    "rnn_relu": _recurrent(1, plain_cell("relu")),
     "_pack_padded_sequence": _pack,
     "_pad_packed_sequence": _pad,
 }

@@ -18,6 +18,7 @@ from cspbench.core.options import Options
 from cspbench.core.text import first_line
 from cspbench.errors import InputError
 from cspbench.models.code import require_code
+from cspbench.models.input_file import INPUTS, input_file
 from cspbench.models.inputs import Signature, StatedInput, signature
 from cspbench.models.sources.files import check_archive, regular_file
 from cspbench.models.spec import SOURCES, ModelSpec, SourceSpec
@@ -116,6 +117,7 @@ def spec(target: str) -> ModelSpec:
         inputs=read.inputs,
         stride=1,
         min_input=1,
+        axes=(INPUTS,),
     )
 
 
@@ -151,10 +153,16 @@ def build(target: str, _options: Options) -> nn.Module:
     return Program()
 
 
+def _files(target: str, options: Options) -> tuple[Path, ...]:
+    """The program, and the file of its inputs."""
+    inputs = input_file(options)
+    return (Path(target),) if inputs is None else (Path(target), inputs)
+
+
 SOURCES.add(
     SourceSpec(
         name="exported", summary="a program written by torch.export.save: path of its .pt2 file",
-        spec=spec, build=build, runs_code=True, files=lambda target, _options: (Path(target),),
+        spec=spec, build=build, axes=(INPUTS,), runs_code=True, files=_files,
         endings=(".pt2",),
     )
 )  # fmt: skip

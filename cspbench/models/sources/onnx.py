@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from cspbench.core.files import file_version, open_input
 from cspbench.core.options import Options
 from cspbench.errors import InputError, Unsupported
+from cspbench.models.input_file import INPUTS, input_file
 from cspbench.models.inputs import Signature, StatedInput, signature
 from cspbench.models.sources.files import regular_file
 from cspbench.models.sources.onnx_data import data_files
@@ -116,6 +117,7 @@ def spec(target: str) -> ModelSpec:
         inputs=read.inputs,
         stride=1,
         min_input=1,
+        axes=(INPUTS,),
     )
 
 
@@ -128,10 +130,15 @@ def build(target: str, _options: Options) -> nn.Module:
     raise Unsupported(f"onnx:{target} has no torch module; backends that read ONNX run it")
 
 
+def _files(target: str, options: Options) -> tuple[Path, ...]:
+    """The file, its data files, and that of its inputs."""
+    inputs = input_file(options)
+    return (Path(target), *data_files(Path(target)), *([] if inputs is None else [inputs]))
+
+
 SOURCES.add(
     SourceSpec(
         name="onnx", summary="an ONNX file by its path; backends read it as it is", spec=spec,
-        build=build, artifact="onnx", endings=(".onnx",),
-        files=lambda target, _options: (Path(target), *data_files(Path(target))),
+        build=build, axes=(INPUTS,), artifact="onnx", endings=(".onnx",), files=_files,
     )
 )  # fmt: skip

@@ -1,11 +1,14 @@
-"""How many nodes an ONNX model has once its functions are inlined, counted without inlining them.
+"""Nodes of an ONNX model: their number, their order and their names.
 
-Every call of a function becomes the nodes of its body, so that functions which call each other
-grow without bound: 1.3 kB can stand for a million nodes.
+Their number is counted as if functions were inlined, without inlining them. Every call of a
+function becomes the nodes of its body, so that functions which call each other grow without bound:
+1.3 kB can stand for a million nodes.
 """
 
 from __future__ import annotations
 
+import heapq
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -93,3 +96,71 @@ def with_inner(nodes: Iterable[Any]) -> Iterator[Any]:
             graphs = [attribute.g] if attribute.HasField("g") else list(attribute.graphs)
             for graph in graphs:
                 yield from with_inner(graph.node)
+
+
+def sort_nodes(graph: Any, path: str) -> None:
+    """Put the nodes of a graph into an order in which each stands behind those that it reads.
+
+    A file may have another order: ONNX Runtime's own converter to float16 writes such files. Where
+    the order of the file will do, it stays.
+
+    Args:
+        graph: an ``onnx.GraphProto``; those in attributes of its nodes stay as they are.
+        path: its file, for messages.
+
+    Raises:
+        InputError: nodes read each other in a circle.
+    """
+    makers = {name: number for number, node in enumerate(graph.node) for name in node.output}
+    missing = [{makers[name] for name in _read(node) if name and name in makers}
+               for node in graph.node]  # fmt: skip
+    readers: dict[int, list[int]] = {}
+    for number, feeders in enumerate(missing):
+        for feeder in feeders:
+            readers.setdefault(feeder, []).append(number)
+    ready = [number for number, feeders in enumerate(missing) if not feeders]
+    order = []
+    while ready:
+        number = heapq.heappop(ready)
+        order.append(number)
+        for reader in readers.get(number, ()):
+            missing[reader].discard(number)
+            if not missing[reader]:
+                heapq.heappush(ready, reader)
+    if len(order) < len(missing):
+        stuck = graph.node[min(set(range(len(missing))) - set(order))]
+        raise InputError(
+            f"{path}: its nodes read each other in a circle, one of them is "
+            f"{stuck.name[:80]!r} ({stuck.op_type})"
+        )
+    if order != sorted(order):
+        nodes = [graph.node[number] for number in order]
+        del graph.node[:]
+        graph.node.extend(nodes)
+
+
+def _read(node: Any) -> Iterator[str]:
+    """Names that a node reads, those that the graphs in its attributes take from outside too."""
+    yield from node.input
+    for attribute in node.attribute:
+        for graph in [attribute.g] if attribute.HasField("g") else attribute.graphs:
+            for inner in graph.node:
+                yield from _read(inner)
+            yield from (output.name for output in graph.output)
+
+
+def name_nodes(graph: Any) -> None:
+    """Give each node that has no name, or one that another node has too, a name of its own.
+
+    Profilers tell nodes apart by their names.
+    """
+    count = Counter(node.name for node in graph.node)
+    taken = set(count)
+    for number, node in enumerate(graph.node):
+        if node.name and count[node.name] == 1:
+            continue
+        name = f"{node.op_type}_{number}"
+        while name in taken:
+            name += "_"
+        taken.add(name)
+        node.name = name

@@ -22,6 +22,7 @@ from cspbench.core.options import Options
 from cspbench.core.text import first_line
 from cspbench.errors import InputError
 from cspbench.models.code import require_code
+from cspbench.models.input_file import INPUTS, input_file
 from cspbench.models.sources.files import WEIGHTS, load_checkpoint, regular_file, weights_file
 from cspbench.models.spec import SOURCES, ModelSpec, SourceSpec
 
@@ -91,7 +92,7 @@ def spec(target: str) -> ModelSpec:
         family="python",
         stride=1,
         min_input=1,
-        axes=(WEIGHTS,),
+        axes=(WEIGHTS, INPUTS),
         necks=True,  # where the module offers features, as backbones do
         staged=True,  # where it offers stages (cspbench.models.csp)
     )
@@ -137,21 +138,21 @@ def build(target: str, options: Options) -> nn.Module:
 def _files(target: str, options: Options) -> tuple[Path, ...]:
     """The module's own file (found without importing it) and the weights."""
     split = _split(target)
-    weights = weights_file(options)
+    others = [one for one in (weights_file(options), input_file(options)) if one is not None]
     if split.file is not None:
-        return (split.file, *([] if weights is None else [weights]))
+        return (split.file, *others)
     relative = Path(*split.module.split("."))
     roots = [Path(entry or ".") for entry in (os.getcwd(), *sys.path)]
     candidates = [root / relative for root in roots]
     names = [f for c in candidates for f in (c.with_suffix(".py"), c / "__init__.py")]
     files = [file for file in names if file.is_file()][:1]
-    return (*files, *([] if weights is None else [weights]))
+    return (*files, *others)
 
 
 SOURCES.add(
     SourceSpec(
         name="python", summary="a factory in the user's code: net.py:factory or "
-        "package.module:factory", spec=spec, build=build, axes=(WEIGHTS,), runs_code=True,
+        "package.module:factory", spec=spec, build=build, axes=(WEIGHTS, INPUTS), runs_code=True,
         files=_files, endings=(".py",), member=True,
     )
 )  # fmt: skip

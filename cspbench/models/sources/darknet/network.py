@@ -71,8 +71,12 @@ class DarknetNetwork:
         return sum(layer.file_floats for layer in self.layers)
 
     @property
-    def bflops(self) -> float:
-        """The paper's: 2 x MACs of the convolutions + k k c oh ow of every max-pool, / 1e9."""
+    def darknet_bflops(self) -> float:
+        """As Darknet prints them: 2 x MACs of convolutions + k k c oh ow of max-pools, / 1e9.
+
+        Connected layers and anti-aliasing filters count nothing there. The ``bflops`` of an
+        analysis count both: they multiply and accumulate as convolutions do.
+        """
         pools = sum(_pool_operations(layer) for layer in self.layers)
         return (2 * sum(layer.macs for layer in self.convolutions) + pools) / 1e9
 

@@ -1,0 +1,213 @@
+"""Which operators engines compute as one: what lies between them is neither written nor read.
+
+A group begins with a convolution or a linear layer (its head). Behind it come what makes floating
+numbers of an integer product, a batch norm, which folds into the weights, and one activation. An
+activation may be several pointwise operators on the same value: Sigmoid and Mul, HardSigmoid and
+Mul, Softplus, Tanh and Mul, the five of GELU by Erf. Operators that quantise and dequantise belong
+to what makes or reads the number. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cspbench.analysis.layer import Layer, Number
+from cspbench.analysis.ops import CONV_KINDS, FREE_KINDS
+
+_POINTWISE = frozenset({"activation", "elementwise"})
+_SCALING = frozenset({"mul", "div", "add", "sub"})
+#: An activation has no more operators; GELU by tanh has nine.
+_MOST_OPERATORS = 12
+
+
+def fused(layers: Sequence[Layer], moved: Sequence[int]) -> list[Number]:
+    """Bytes that each layer moves where engines compute several as one.
+
+    The head of a group carries the group's bytes (input, weights, last output), the others have 0.
+
+    Args:
+        layers: in the order of execution.
+        moved: bytes that each moves alone.
+    """
+    groups = _Groups(layers, moved)
+    for position, layer in enumerate(layers):
+        if layer.kind in CONV_KINDS and layer.outputs:
+            groups.grow(position)
+    return groups.result
+
+
+class _Groups:
+    """The bytes of each layer while groups grow."""
+
+    def __init__(self, layers: Sequence[Layer], moved: Sequence[int]) -> None:
+        self.layers = layers
+        #: Positions of the layers that read each activation, once for each time.
+        self.readers: dict[int, list[int]] = {}
+        for position, layer in enumerate(layers):
+            for value in layer.inputs:
+                self.readers.setdefault(value, []).append(position)
+        #: What an activation is in memory less than what its operator puts out, in bytes.
+        self.narrower: dict[int, int] = {}
+        #: The number that a quantised or dequantised one stands for.
+        self.same: dict[int, int] = {}
+        self.result: list[Number] = list(moved)
+        self._convert()
+
+    def _convert(self) -> None:
+        """Give what quantises to the layer before it, and what dequantises to those behind it."""
+        makers = {value: layer for layer in self.layers for value in layer.outputs}
+        converted = set()
+        for position, layer in enumerate(self.layers):
+            if len(layer.inputs) != 1 or len(layer.outputs) != 1:
+                continue
+            value, result = layer.inputs[0], layer.outputs[0]
+            change = layer.output_bytes - layer.input_bytes
+            if layer.op == "quantize" and self._is_quantised(value, makers.get(value)):
+                self.narrower[value] = change
+            elif layer.op == "dequantize" and self._is_read_as_number(result):
+                self.narrower[result] = -change
+            else:
+                continue
+            self.same[result] = self.same.get(value, value)
+            converted.add(position)
+        for position, layer in enumerate(self.layers):
+            values = (*layer.inputs, *layer.outputs)
+            self.result[position] += sum(self.narrower.get(value, 0) for value in values)
+            if position in converted:
+                self.result[position] = 0
+        self.readers = {}
+        for position, layer in enumerate(self.layers):
+            if position not in converted:
+                for value in layer.inputs:
+                    self.readers.setdefault(self._number(value), []).append(position)
+
+    def _is_quantised(self, value: int, maker: Layer | None) -> bool:
+        """Whether a layer puts out a number that is read quantised alone."""
+        if maker is None or maker.kind in FREE_KINDS or maker.op == "dequantize":
+            return False
+        return len(maker.outputs) == 1 and len(self.readers[value]) == 1
+
+    def _is_read_as_number(self, value: int) -> bool:
+        """Whether layers read a dequantised number, and none of them only looks at it."""
+        readers = self.readers.get(value, [])
+        return bool(readers) and all(
+            self.layers[reader].kind not in FREE_KINDS for reader in readers
+        )
+
+    def _number(self, value: int) -> int:
+        return self.same.get(value, value)
+
+    def _put_out(self, layer: Layer) -> int:
+        """Bytes of a layer's results in memory."""
+        return layer.output_bytes + sum(self.narrower.get(value, 0) for value in layer.outputs)
+
+    def grow(self, head: int) -> None:
+        """Take what follows a head into its group."""
+        last = head
+        for member in self._rescaling(head):
+            last = self._take(head, [member], last)
+        norm = self._only_reader(last)
+        if norm is not None and _is_batch_norm(self.layers[norm]):
+            bias = 0 if self.layers[head].bias_elements else self.layers[norm].weight_bytes // 4
+            last = self._take(head, [norm], last, bias)  # one of its four vectors
+        activation = self._activation(last)
+        if activation:
+            slopes = sum(self.layers[member].weight_bytes for member in activation)
+            self._take(head, activation, last, slopes)
+
+    def _take(self, head: int, members: Sequence[int], last: int, weights: int = 0) -> int:
+        """Make members part of a group that ended with layer ``last``; the new last one."""
+        end = members[-1]
+        change = self._put_out(self.layers[end]) - self._put_out(self.layers[last])
+        self.result[head] += change + weights
+        for member in members:
+            self.result[member] = 0
+        return end
+
+    def _only_reader(self, position: int) -> int | None:
+        """The only reader of a layer's first result, if that reads nothing else."""
+        outputs = self.layers[position].outputs
+        readers = self.readers.get(self._number(outputs[0]), []) if outputs else []
+        alone = len(readers) == 1 and len(self.layers[readers[0]].inputs) == 1
+        return readers[0] if alone else None
+
+    def _rescaling(self, head: int) -> list[int]:
+        """What makes floating numbers of the sums of an integer product: Cast, scale, bias."""
+        cast = self._only_reader(head)
+        if cast is None or self.layers[cast].op != "cast":
+            return []
+        members = [cast]
+        while len(members) < 3:  # the product of scales, and the bias
+            value = self.layers[members[-1]].outputs[0]
+            readers = self.readers.get(value, [])
+            if len(readers) != 1 or not self._rescales(self.layers[readers[0]], value):
+                break
+            members.append(readers[0])
+        return members if len(members) > 1 else []
+
+    @staticmethod
+    def _rescales(layer: Layer, value: int) -> bool:
+        """Whether a layer multiplies or adds a number, or one for each channel."""
+        if layer.op not in _SCALING or len(layer.outputs) != 1:
+            return False
+        channels = max(layer.output_shapes[0], default=1)
+        others = layer.input_elements - layer.output_elements + layer.weight_elements
+        return value in layer.inputs and 0 <= others <= channels
+
+    def _activation(self, last: int) -> list[int]:
+        """Positions of the operators of one activation of a layer's result; empty without one."""
+        single = self._only_reader(last)
+        if single is not None and self.layers[single].kind == "activation":
+            return [single] if self.layers[single].outputs else []
+        if not self.layers[last].outputs:
+            return []
+        members = self._gated(self._number(self.layers[last].outputs[0]))
+        while members and len(members) < _MOST_OPERATORS:
+            scaled = self._only_reader(members[-1])
+            if scaled is None or not _is_scalar(self.layers[scaled]):
+                break
+            members.append(scaled)
+        return members
+
+    def _gated(self, value: int) -> list[int]:
+        """The fewest operators that multiply ``value``, number by number, by a function of it."""
+        members: list[int] = []
+        inside = {value}
+        while len(members) < _MOST_OPERATORS:
+            reading = {one for name in inside for one in self.readers.get(name, ())}
+            following = min(reading - set(members), default=None)
+            if following is None:
+                return []
+            layer = self.layers[following]
+            if not self._is_pointwise(layer, inside):
+                return []
+            members.append(following)
+            result = self._number(layer.outputs[0])
+            between = set(inside)
+            inside.add(result)
+            closed = all(set(self.readers.get(name, ())) <= set(members) for name in between)
+            if closed:
+                curved = any(self._is_curved(self.layers[member]) for member in members)
+                return members if curved and layer.op == "mul" else []
+        return []
+
+    def _is_pointwise(self, layer: Layer, inside: set[int]) -> bool:
+        return (
+            layer.kind in _POINTWISE
+            and len(layer.outputs) == 1
+            and set(map(self._number, layer.inputs)) <= inside
+            and set(layer.input_shapes) == {layer.output_shapes[0]}
+        )
+
+    @staticmethod
+    def _is_curved(layer: Layer) -> bool:
+        return layer.kind == "activation" or layer.op == "erf"
+
+
+def _is_batch_norm(layer: Layer) -> bool:
+    return layer.kind == "norm" and "batch_norm" in layer.op
+
+
+def _is_scalar(layer: Layer) -> bool:
+    """Whether a layer multiplies or adds one number that the network fixes."""
+    return layer.op in _SCALING and not layer.weight_elements and len(layer.outputs) == 1
