@@ -165,7 +165,7 @@ def _body(model: ModelId, spec: ModelSpec) -> nn.Module:
         try:
             return plug_in.apply(module, inputs, gamma=gamma, fusion=fusion, split=split)
         except InputError as error:
-            raise Unsupported(f"{ref.name}: {error}") from None
+            raise Unsupported(str(error)) from None
     with torch.device("meta"):
         return csp.apply(module, gamma=gamma, fusion=fusion, split=split)
 

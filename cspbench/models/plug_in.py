@@ -77,8 +77,7 @@ def apply(
     refusals += [f"{one.path or 'the network'} stays as it is: {one.reason}" for one in others]
     if not notes:
         why = "; ".join(refusals[:4]) or (
-            "it has no sequence (nn.Sequential, nn.ModuleList or nn.ModuleDict) of at least two "
-            "blocks of equal resolution and width"
+            "it has no sequence of at least two blocks of equal resolution and width"
         )
         more = f"; and {len(refusals) - 4} more" if len(refusals) > 4 else ""
         raise InputError(f"no stage of {type(module).__name__} can be split: {why}{more}")

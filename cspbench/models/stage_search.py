@@ -2,7 +2,8 @@
 
 A stage is a sequence of at least two blocks of equal resolution and width; its first block may
 change both. Sequences are looked for in ``nn.Sequential``, ``nn.ModuleList`` and ``nn.ModuleDict``,
-outermost first: where blocks form a stage, nothing inside of a block of that kind is one.
+outermost first, and in modules without such a sequence that call blocks one after another. Where
+blocks form a stage, nothing inside of a block of that kind is one.
 """
 
 from __future__ import annotations
@@ -171,21 +172,30 @@ class _Search:
     refused: list[NoStage] = field(default_factory=list)
 
     def look(self, path: str, module: nn.Module) -> None:
+        """Note the stages of a module: a container's own before those inside of its children."""
+        runs = list(_runs(list(self._blocks(module))))
         taken: set[str] = set()
         if isinstance(module, _CONTAINERS):
-            blocks = list(self._blocks(module))
-            for run in _runs(blocks):
-                reason = self._read_elsewhere(run)
-                taken.update(name for block in run for name in block.names)
-                if reason:
-                    self.refused.append(NoStage(path, reason))
-                else:
-                    self.stages.append((_stage(path, run), run))
+            taken = self._take(path, runs)
             if not taken and (reason := _why_none(module, self.seen)):
                 self.refused.append(NoStage(path, reason))
+            runs = []
+        before = len(self.stages)
         for name, child in module.named_children():
             if name not in taken:
                 self.look(f"{path}.{name}" if path else name, child)
+        if len(self.stages) == before:  # another module that calls blocks one after another
+            self._take(path, [run for run in runs if all(map(_is_composed, run))])
+
+    def _take(self, path: str, runs: Sequence[list[_Block]]) -> set[str]:
+        """Note sequences of a module as stages, or why they are none; return their children."""
+        for run in runs:
+            reason = self._read_elsewhere(run)
+            if reason:
+                self.refused.append(NoStage(path, reason))
+            else:
+                self.stages.append((_stage(path, run), run))
+        return {name for run in runs for block in run for name in block.names}
 
     def _blocks(self, container: nn.Module) -> Iterator[_Block | None]:
         """The blocks of a container in their order; None where the sequence breaks."""
@@ -249,6 +259,11 @@ def _is_stage(run: Sequence[_Block]) -> bool:
     """At least two blocks, of which two are of one kind."""
     kinds = [kind(block.module) for block in run]
     return len(run) > 1 and len(set(kinds)) < len(kinds)
+
+
+def _is_composed(block: _Block) -> bool:
+    """A block of several layers that is no mere sequence of them."""
+    return block.layers > 1 and not isinstance(block.module, _CONTAINERS)
 
 
 def kind(module: nn.Module) -> Any:

@@ -16,6 +16,7 @@ from cspbench.models.code import allowing_code
 from cspbench.models.csp import CspStage
 from cspbench.models.identity import canonical
 from cspbench.models.inputs import IMAGE
+from cspbench.models.sources._library_facts import problem
 from cspbench.models.stage_search import find_stages
 from cspbench.models.weights import materialize
 
@@ -261,6 +262,26 @@ def test_blocks_whose_results_are_collected_are_none():
         plug_in.apply(net(Listed(True), nn.Conv2d(16, 24, 1)), INPUTS)
 
 
+class Called(nn.Module):
+    """Blocks that are attributes, called one after another, as in timm's RegNet."""
+
+    def __init__(self):
+        super().__init__()
+        self.b1, self.b2, self.b3 = Bottleneck(16, 32, 2), Bottleneck(32, 32), Bottleneck(32, 32)
+
+    def forward(self, x):
+        for block in self.children():
+            x = block(x)
+        return x
+
+
+def test_blocks_that_a_module_calls_one_after_another_are_a_stage():
+    split = plug_in.apply(net(Called(), Bottleneck(32, 48)), INPUTS)
+    assert plug_in.notes_of(split) == (
+        "layer1.b1 to b3: b1 stays whole, 2 blocks on 16 of 32 channels at 8x8, 16 bypass",
+    )
+
+
 def vgg():
     def conv(channels, out):
         return [nn.Conv2d(channels, out, 3, padding=1), nn.BatchNorm2d(out), nn.ReLU()]
@@ -322,7 +343,7 @@ class Tokens(nn.Module):
     ("network", "reason"),
     [
         (Tokens, "blocks stays as it is: it works on 1x64x16, not on maps"),
-        (lambda: nn.Conv2d(3, 8, 1), "it has no sequence .* of at least two blocks"),
+        (lambda: nn.Conv2d(3, 8, 1), "it has no sequence of at least two blocks"),
         (lambda: net(nn.Sequential(Bottleneck(16, 32), Bottleneck(32, 64)), nn.Identity()),
          "the width or the resolution changes at each block"),
     ],
@@ -391,7 +412,7 @@ def test_ones_own_module_by_its_id(net_file):
 def test_a_network_without_stages_is_unsupported(net_file):
     with (
         allowing_code(),
-        pytest.raises(Unsupported, match=r"net\.py:flat: no stage .* can be split"),
+        pytest.raises(Unsupported, match=r"no stage of Sequential can be split"),
     ):
         build("net.py:flat[csp.gamma=0.5]")
 
@@ -405,3 +426,22 @@ def test_a_fixed_graph_is_refused_with_the_reason(name, net_file):
     with pytest.raises(InputError, match="is a fixed graph whose blocks cannot be rebuilt"):
         checked_options("model", ref, ())
     assert ref.name in cannot_split(ref.name)
+
+
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [("resnet18", 4), ("regnetx_002", 2), ("efficientnet_b0", 5), ("convnext_atto", 4),
+     ("mobilenetv3_small_100", 3), ("repvgg_a0", 4)],
+)  # fmt: skip
+def test_networks_of_timm(name, split):
+    """A sample; ``benchmarks/csp_zoo.py`` tries fifty."""
+    reason = problem("timm")
+    if reason:
+        pytest.skip(reason)
+    module = build(f"timm:{name}[csp.gamma=0.5]@64")
+    stages = [note for note in plug_in.notes_of(module) if "stays as it is" not in note]
+    assert len(stages) == split
+    with torch.inference_mode():
+        out = module(torch.rand(1, 3, 64, 64))
+    assert out.shape == (1, 1000)
+    assert torch.isfinite(out).all()
