@@ -91,7 +91,8 @@ def command(
                 _print(tables, form, out)
         if form == "table" and out is None:
             for analysis in (one for one in analyses if one.notes):
-                say("\n".join(["", f"{analysis.id}:", *(f"  {note}" for note in analysis.notes)]))
+                for line in ("", f"{analysis.id}:", *(f"  {note}" for note in analysis.notes)):
+                    say(line)
     from cspbench.views.analysis_tables import uncounted
 
     for warning in filter(None, map(uncounted, analyses)):

@@ -188,8 +188,8 @@ def _finish(paths: Sequence[Path], reports: Path, form: str, reporter: Reporter)
         say("")
         for sentence in _answer(runs) if form == "table" else ():
             say(sentence)
-        for block in _forms(runs) if form == "table" else ():
-            say(block)
+        for line in _forms(runs) if form == "table" else ():
+            say(line)
         for run in runs:
             say(f"run     {run.path}")
         say(f"report  {report}")

@@ -48,7 +48,8 @@ def command(model_id: str, form: str, allow_code: bool) -> None:
         return
     _head(str(full), spec, analysis)
     _print(stages, form)
-    say("\n".join(["", *changes]))
+    for line in ("", *changes):
+        say(line)
     if compared:
         _print(compared, form)
     elif spec.confidence != "own":

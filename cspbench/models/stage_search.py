@@ -347,10 +347,14 @@ def _outermost(network: nn.Module, search: _Search) -> tuple[list[Stage], list[N
         above = [".".join(steps[:number]) for number in range(1, len(steps) + 1)] if path else []
         return any(kind(modules[one]) in blocks for one in above)
 
+    def holds_stages(path: str) -> bool:
+        return any(stage.path.startswith(f"{path}." if path else "") for stage, _ in stages)
+
     stages = [(stage, run) for stage, run in search.stages if not inside_a_block(stage.path)]
     composed = any(block.layers > 1 for _, run in stages for block in run)
     return (
         [stage for stage, run in stages
          if not composed or any(block.layers > 1 for block in run)],
-        [one for one in search.refused if not inside_a_block(one.path)],
+        [one for one in search.refused
+         if not inside_a_block(one.path) and not holds_stages(one.path)],
     )  # fmt: skip

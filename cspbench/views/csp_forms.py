@@ -78,17 +78,18 @@ def _ratio(run: Run, record: Record, base: Record | None, forms: int) -> dict[st
 
 
 def form_text(run: Run) -> Iterator[str]:
-    """For people: the counts of each form, what was measured, what became of the stages."""
+    """Lines for people: the counts of each form, what was measured, what became of the stages."""
     rows = form_rows(run)
     if not rows:
         return
     cases = [Case.parse(row["case"]) for row in rows]
     models = list(dict.fromkeys(case.model_id for case in cases))
     yield "cross-stage-partial forms beside the plain network, computed:"
-    yield text_table(_counts(models, cases, rows), ["model", *(h for _, h in _TOTALS.values())])
+    heads = ["model", *(heading for _, heading in _TOTALS.values())]
+    yield from text_table(_counts(models, cases, rows), heads).splitlines()
     yield "measured, ratio to the plain network with the same settings:"
     measured = [_measured(case, row) for case, row in zip(cases, rows, strict=True)]
-    yield text_table(measured, list(measured[0]))
+    yield from text_table(measured, list(measured[0])).splitlines()
     for model in models:
         analysis = run.analyses.get(str(model))
         if analysis is not None and analysis.notes:
