@@ -140,6 +140,7 @@ def _analyze_id(parsed: ModelId, batch: int) -> tuple[Analysis, bool]:
     """The analysis, and whether the model's definition is all ours, so that the key names it."""
     from cspbench.models.build import build, inputs_of, spec_of
     from cspbench.models.identity import canonical
+    from cspbench.models.plug_in import notes_of
     from cspbench.models.spec import NECKS
 
     full = canonical(parsed)
@@ -152,7 +153,9 @@ def _analyze_id(parsed: ModelId, batch: int) -> tuple[Analysis, bool]:
     elif name.startswith("exported:"):
         analysis = _exported(parsed)
     else:
-        analysis = analyze(build(full, weights=False), inputs[0].sides, cache=False)
+        module = build(full, weights=False)
+        analysis = analyze(module, inputs[0].sides, cache=False)
+        analysis.notes = notes_of(module)
     specs = [spec_of(parsed)]
     ours = all(_is_ours(spec.build) for spec in specs)
     if parsed.neck is not None:

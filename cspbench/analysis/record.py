@@ -91,7 +91,8 @@ class Analysis:
     operators that it counts as nothing, with their number of calls.
     ``places`` names the layers at which a maximum stands (``max_layer_bflops``,
     ``peak_live_bytes``). ``source`` says where the graph came from: "torch", "exported program"
-    or "onnx".
+    or "onnx". ``notes`` say what was done to the model before, a sentence for each stage that the
+    cross-stage-partial transform changed or left.
     """
 
     id: str
@@ -102,6 +103,7 @@ class Analysis:
     ignored: dict[str, dict[str, int]] = field(default_factory=dict)
     places: dict[str, str] = field(default_factory=dict)
     source: str = "torch"
+    notes: tuple[str, ...] = ()
     _layers: list[Layer] | None = field(default=None)
     _rows: str | list[Any] = field(default="[]")
 
@@ -184,6 +186,7 @@ class Analysis:
             "unsupported": self.unsupported,
             "ignored": self.ignored,
             "places": self.places,
+            **({"notes": list(self.notes)} if self.notes else {}),
         }
         if layers:
             result["layers"] = [layer.as_dict() for layer in self.layers]
@@ -230,6 +233,7 @@ class Analysis:
             "ignored": {name: ops for name, ops in self.ignored.items() if name in names},
             "places": self.places,
             "columns": FACTS,
+            **({"notes": self.notes} if self.notes else {}),
         }
         return json.dumps(head, separators=(",", ":"))
 
@@ -288,6 +292,7 @@ def _from_head(data: Any, rows: str | list[Any]) -> Analysis:
         ignored={name: dict(found) for name, found in data["ignored"].items()},
         places=dict(data["places"]),
         source=data["source"],
+        notes=tuple(map(str, data.get("notes", ()))),
         _rows=rows,
     )
 

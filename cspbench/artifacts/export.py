@@ -5,10 +5,12 @@ This runs in a worker process of its own. Only building a model imports torch.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from cspbench.artifacts.cache import ArtifactSpec
+from cspbench.artifacts.reads import Reads, recording
 from cspbench.artifacts.reference import Reference, judged_inputs, usable, write_reference
 from cspbench.artifacts.spec import ARTIFACTS
 from cspbench.artifacts.tensors import POOL_SIZE, arrays_of, as_list, input_feed
@@ -35,8 +37,13 @@ def maker(model: ModelId, seed: int) -> Callable[[ArtifactSpec], None]:
     if source is not None and source[0].artifact is not None:
         kind = source[0].artifact
         return lambda spec: import_artifact(spec, kind)
-    module = build_model(model, seed)
-    return lambda spec: prepare(spec, module)
+    if source is None:
+        module = build_model(model, seed)
+        return lambda spec: prepare(spec, module)
+    reads, folder = Reads(), ArtifactSpec(model, 1, "", seed).folder
+    with recording(folder, reads):
+        module = build_model(model, seed)
+    return lambda spec: prepare(spec, module, reads)
 
 
 def build_model(model: ModelId, seed: int) -> torch.nn.Module:
@@ -46,12 +53,15 @@ def build_model(model: ModelId, seed: int) -> torch.nn.Module:
     return build(model, seed=seed)
 
 
-def prepare(spec: ArtifactSpec, module: torch.nn.Module | None = None) -> None:
+def prepare(
+    spec: ArtifactSpec, module: torch.nn.Module | None = None, reads: Reads | None = None
+) -> None:
     """Write the artifact and torch's outputs into the cache unless they exist.
 
     Args:
         spec: identity of the artifact.
         module: the built model of ``spec``, if the caller has it.
+        reads: what was read while it was built.
 
     Raises:
         Unsupported: the exporter cannot express the model.
@@ -63,13 +73,17 @@ def prepare(spec: ArtifactSpec, module: torch.nn.Module | None = None) -> None:
     from cspbench.artifacts.branches import BranchWatch
     from cspbench.artifacts.torch_reference import torch_reference
 
-    module = module or build_model(spec.model, spec.seed)
-    make_cache_folder(spec.path.parent)
+    make_cache_folder(spec.reads.parent)
+    reads = Reads() if reads is None else reads
     pool = _pool(spec)
     examples = tuple(map(torch.from_numpy, arrays_of(pool[0])))
-    with torch.inference_mode(), BranchWatch(examples) as watch:
-        result = module(*examples)
-        outputs = [tensor.numpy() for tensor in as_list(result)]
+    with recording(spec.folder, reads) if spec.builds else contextlib.nullcontext():
+        module = module or build_model(spec.model, spec.seed)
+        with torch.inference_mode(), BranchWatch(examples) as watch:
+            result = module(*examples)
+            outputs = [tensor.numpy() for tensor in as_list(result)]
+    if spec.builds:  # where the artifact lies follows from them
+        reads.write(spec.reads)
     flat = module if _is_plain(result) else _flattened(module)
     with replacing(spec.path, shared=True) as path:
         ARTIFACTS.get(spec.kind).export(flat, examples if len(examples) > 1 else examples[0], path)

@@ -33,6 +33,8 @@ REFERENCE_SUFFIX = "npz"
 FROZEN_BRANCH = "frozen_branch"
 #: Suffix of the hashes of both.
 HASHES_SUFFIX = "sha256"
+#: Suffix of the names of what was read while a model was built.
+READS_SUFFIX = "reads"
 _SUFFIX = re.compile(r"[a-z0-9]{1,16}")
 
 
@@ -94,7 +96,7 @@ class ArtifactKind:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "suffix", self.suffix or self.name)
-        own = (REFERENCE_SUFFIX, HASHES_SUFFIX)
+        own = (REFERENCE_SUFFIX, HASHES_SUFFIX, READS_SUFFIX)
         if not _SUFFIX.fullmatch(self.suffix) or self.suffix in own:
             raise ValueError(
                 f"the suffix of artifact kind {self.name!r} must be 1 to 16 small letters and "

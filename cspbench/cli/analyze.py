@@ -98,6 +98,10 @@ def command(
 
             if any(map(is_suite, targets)) and has_published(tables := published(analyses)):
                 _print(tables, form, out)
+        if form == "table" and out is None:
+            for analysis in (one for one in analyses if one.notes):
+                for line in ("", f"{analysis.id}:", *(f"  {note}" for note in analysis.notes)):
+                    say(line)
     from cspbench.views.analysis_tables import uncounted
 
     for warning in filter(None, map(uncounted, analyses)):

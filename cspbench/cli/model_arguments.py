@@ -89,16 +89,25 @@ def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
     )  # fmt: skip
     @click.option("--precision", metavar="P,...", help="Precisions of MODELs.  [default: fp32]")
     @click.option(
+        "--csp", "csp", multiple=True, metavar="KEY=V,...",
+        help="Cross-stage-partial forms of MODELs beside the plain ones, such as "
+        "gamma=0.25,0.5,0.75 or split=slice.",
+    )  # fmt: skip
+    @click.option(
+        "--fusion", metavar="F,...",
+        help="Fusions of these forms: csp, first, last.  [default: csp]",
+    )  # fmt: skip
+    @click.option(
         "--save-suite", "save", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
         help="Write the suite of MODELs to this file.",
     )  # fmt: skip
     @functools.wraps(command)
     def with_models(
         *args: Any, backends: tuple[str, ...], threads: str | None, batch: str | None,
-        sizes: tuple[str, ...], input_file: str | None, precision: str | None, save: Path | None,
-        **options: Any,
+        sizes: tuple[str, ...], input_file: str | None, precision: str | None,
+        csp: tuple[str, ...], fusion: str | None, save: Path | None, **options: Any,
     ) -> Any:  # fmt: skip
-        from cspbench.suite.adhoc import Choice, numbers
+        from cspbench.suite.adhoc import Choice, csp_options, numbers
 
         choice = Choice(
             backend=tuple(part for text in backends for part in separated(text)),
@@ -107,6 +116,7 @@ def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
             input=tuple(part for text in sizes for part in separated(text)),
             precision=tuple(separated(precision)) if precision is not None else (),
             input_file=input_file or "",
+            csp=csp_options(csp, separated(fusion) if fusion is not None else ()),
         )
         return command(*args, arguments=ModelArguments(choice, save), **options)
 

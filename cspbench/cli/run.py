@@ -191,6 +191,8 @@ def _finish(paths: Sequence[Path], reports: Path, form: str, reporter: Reporter)
         say("")
         for sentence in _answer(runs) if form == "table" else ():
             say(sentence)
+        for line in _forms(runs) if form == "table" else ():
+            say(line)
         for run in runs:
             say(f"run     {run.path}")
         say(f"report  {report}")
@@ -216,6 +218,15 @@ def _answer(runs: Sequence[Run]) -> Iterator[str]:
         yield from (*sentences(answer), "")
 
 
+def _forms(runs: Sequence[Run]) -> Iterator[str]:
+    """What cross-stage-partial forms cost beside the plain network, of runs that are of models."""
+    from cspbench.views.csp_forms import form_text
+
+    for run in runs:
+        if not run.stored.meta["suite"]["path"]:
+            yield from form_text(run)
+
+
 def _answers(runs: Sequence[Run]) -> list[Answer]:
     from cspbench.views.answer import answers
 
@@ -233,8 +244,10 @@ def print_runs(runs: Sequence[Run], form: str) -> None:
 
 def summary(runs: Sequence[Run], report: Path) -> dict[str, Any]:
     """The object that ``--format json`` prints; ``run`` is the last one of several."""
+    from cspbench.views.csp_forms import form_rows
     from cspbench.views.formats import records
 
+    forms = [row for run in runs for row in form_rows(run)]
     columns = ["id", "status", "reason", "latency_ms", "latency_ms_low", "latency_ms_high", "fps",
                "ratio", "ratio_low", "ratio_high", "ratio_of", "flags"]  # fmt: skip
     return {
@@ -243,4 +256,5 @@ def summary(runs: Sequence[Run], report: Path) -> dict[str, Any]:
         "report": str(report),
         "cases": [row for run in runs for row in records(run.cases[columns])],
         "answers": [answer.as_dict() for answer in _answers(runs)],
+        **({"csp": forms} if forms else {}),
     }

@@ -38,15 +38,18 @@ def command(model_id: str, form: str, allow_code: bool) -> None:
         [analysis] = analyze_models([str(full)], allow_code=allow_code)
     spec = spec_of(full)
     stages = stage_rows(analysis)
+    changes = list(analysis.notes)
     compared = published_rows(full, analysis)
     if form == "json":
         about = {"id": str(full), "summary": spec.summary, "source": spec.source,
                  "confidence": spec.confidence}  # fmt: skip
-        show(json.dumps({**about, "stages": stages, "published": compared}, indent=1))
+        notes = {"notes": changes} if changes else {}
+        show(json.dumps({**about, **notes, "stages": stages, "published": compared}, indent=1))
         return
     _head(str(full), spec, analysis)
     _print(stages, form)
-    say("")
+    for line in ("", *changes):
+        say(line)
     if compared:
         _print(compared, form)
     elif spec.confidence != "own":

@@ -9,8 +9,10 @@ from __future__ import annotations
 import functools
 import os
 import stat
+import tempfile
 from pathlib import Path
 
+from cspbench.core.output import say
 from cspbench.errors import InputError
 
 
@@ -22,16 +24,48 @@ def cache_folder(*names: str) -> Path:
             folder such as /tmp, where each user's files are safe from others.
     """
     named = os.environ.get("CSPBENCH_CACHE")
-    if named:
-        root = Path(named)
-    else:
-        # Imported here, because the environment of a worker may hold nothing but its backend.
-        import platformdirs
-
-        root = Path(platformdirs.user_cache_dir("cspbench"))
+    root = Path(named) if named else _own_folder(os.environ.get("HOME"), tempfile.gettempdir())
     folder = os.path.abspath(root.joinpath(*names))
     _check(folder, len(names) + 1)
     return Path(folder)
+
+
+@functools.lru_cache(maxsize=8)
+def _own_folder(_home: str | None, temporary: str) -> Path:
+    """The user's cache folder; one below the temporary folder where that cannot be used.
+
+    That is so without a home directory, with one that is read-only, and with one of another user
+    (as under sudo). One sentence says so.
+    """
+    # Imported here, because the environment of a worker may hold nothing but its backend.
+    import platformdirs
+
+    own = Path(platformdirs.user_cache_dir("cspbench"))
+    why = _unusable(own)
+    if not why:
+        return own
+    fallback = Path(temporary) / f"cspbench-{os.getuid()}"
+    say(
+        f"note: {own} cannot be the cache, because {why}; it lies in {fallback} instead. Name "
+        "another folder in CSPBENCH_CACHE to keep it",
+        err=True,
+    )
+    return fallback
+
+
+def _unusable(folder: Path) -> str:
+    """Why a folder cannot be made or written, or is not safe; empty if it can be used."""
+    if not folder.is_absolute():  # "~" stays where no home directory is known
+        return "there is no home directory"
+    nearest = next(path for path in (folder, *folder.parents) if path.exists())
+    if not nearest.is_dir():
+        return f"{nearest} is no folder"
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        return f"{nearest} cannot be written"
+    facts = nearest.stat()
+    if nearest == folder and facts.st_uid != os.getuid():
+        return f"it belongs to {_user_name(facts.st_uid)}"
+    return ""
 
 
 def make_cache_folder(folder: Path) -> None:

@@ -13,7 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from cspbench.core.cache import cache_folder
+from cspbench.errors import InputError
 from cspbench.machine import facts as environment
+from cspbench.machine import quotas
 from cspbench.machine.sensors.proc import between, read_cpu_times
 from cspbench.machine.sensors.tegra import clocks_locked, nvpmodel_mode
 from cspbench.machine.sensors.thermal import hottest_c
@@ -35,6 +38,11 @@ class CheckResult:
     remedy: str = ""
 
 
+#: Folder of the system -> what is not known without it.
+_SYSTEM_FILES = {
+    "proc": "the processor, the memory of workers, foreign load and the faults of pages",
+    "sys": "clocks, temperatures, caches and limits of the container",
+}
 Check = Callable[[], Iterator[CheckResult]]
 
 
@@ -186,16 +194,46 @@ def container() -> Iterator[CheckResult]:
             "container CPU quota", f"{quota:g} processors", "warn",
             "a quota stops all threads for the rest of a period: measure without one",
         )  # fmt: skip
-    limit = read_text("/sys/fs/cgroup/memory.max")
-    if limit and limit != "max":
-        yield CheckResult("container memory", f"{int(limit) / 2**30:.1f} GiB", "info")
+    limit = quotas.memory_limit()
+    if limit is not None:
+        yield CheckResult("container memory", f"{limit / 2**30:.1f} GiB", "info")
+
+
+def system_files(root: Path = Path("/")) -> Iterator[CheckResult]:
+    """What a container leaves out, and what cannot be known without it; where the cache lies."""
+    for name, lacking in _SYSTEM_FILES.items():
+        if not any((root / name).glob("*")):
+            yield CheckResult(
+                f"/{name}", "missing", "warn",
+                f"without it cspbench does not know {lacking}: mount it into the container",
+            )  # fmt: skip
+
+
+def cache() -> Iterator[CheckResult]:
+    """Where artifacts are kept, and whether that folder can be written."""
+    try:
+        folder = cache_folder()
+    except InputError as error:
+        yield CheckResult("cache", "not safe", "warn", str(error))
+        return
+    nearest = next(path for path in (folder, *folder.parents) if path.exists())
+    written = os.access(nearest, os.W_OK | os.X_OK)
+    yield CheckResult(
+        "cache", f"{folder}" if written else f"{folder} cannot be written",
+        "good" if written else "warn",
+        "" if written else "a run keeps its artifacts there: name another folder in CSPBENCH_CACHE",
+    )  # fmt: skip
 
 
 def memory() -> Iterator[CheckResult]:
     """Free memory, swap and disk."""
     import psutil
 
-    virtual, swap = psutil.virtual_memory(), psutil.swap_memory()
+    try:
+        virtual, swap = psutil.virtual_memory(), psutil.swap_memory()
+    except (OSError, RuntimeError):  # without /proc
+        yield CheckResult("memory", "not visible here", "info")
+        return
     short = virtual.available < 2 * 2**30
     yield CheckResult(
         "memory", f"{virtual.available / 2**30:.1f} of {virtual.total / 2**30:.1f} GiB available",
@@ -213,5 +251,6 @@ def memory() -> Iterator[CheckResult]:
 
 
 CHECKS: tuple[Check, ...] = (
-    processor, frequency, smt, load, heat, power, jetson, threads, container, memory,
+    processor, frequency, smt, load, heat, power, jetson, threads, container, system_files, cache,
+    memory,
 )  # fmt: skip

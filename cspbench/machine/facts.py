@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cspbench.core.git import commit_of
+from cspbench.machine import quotas
 from cspbench.machine.cuda_device import first_device
 from cspbench.machine.sensors.tegra import clocks_locked, nvpmodel_mode
 from cspbench.machine.sysfs import read_text
@@ -101,9 +102,14 @@ def governor() -> str | None:
 
 
 def cgroup_cpu_quota() -> float | None:
-    """Processors that the container may use (cgroup v2 ``cpu.max``), None without a limit."""
-    quota, _, period = (read_text("/sys/fs/cgroup/cpu.max") or "max").partition(" ")
-    return None if quota == "max" else int(quota) / int(period)
+    """Processors that the control groups of this process allow it, None without a limit."""
+    return quotas.cpu_quota()
+
+
+def default_threads() -> int:
+    """Most threads that can compute at the same time: of the usable processors and the quota."""
+    quota = cgroup_cpu_quota()
+    return usable_cores() if quota is None else max(1, min(usable_cores(), int(quota)))
 
 
 def usable_cores() -> int:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from cspbench.core.case import ModelId, Ref, format_input
 from cspbench.core.options import Axis, Options, Value, resolve
-from cspbench.errors import InputError
+from cspbench.errors import InputError, Unsupported
 from cspbench.models.input_file import INPUTS, input_file, size_in_file
 from cspbench.models.inputs import Size, TensorInput
 from cspbench.models.spec import MODELS, NECKS, SOURCES, ModelSpec, SourceSpec
@@ -136,6 +136,11 @@ def checked_options(kind: str, ref: Ref, axes: Iterable[Axis]) -> dict[str, Valu
         InputError: an unknown option, a value that its axis refuses, or an option without effect.
     """
     options = dict(ref.options)
+    axes = tuple(axes)
+    asked = [name for name in options if name.startswith("csp.")]
+    offered = kind == "neck" or any(axis.name.startswith("csp.") for axis in axes)
+    if asked and kind != "backend" and not offered:
+        raise InputError(f"{asked[0]}: {cannot_split(ref.name)}")
     others = [name for name in options if name.startswith("csp.") and name != "csp.fusion"]
     if others and options.setdefault("csp.fusion", "csp") == "none":
         raise InputError(f"{kind} {ref.name!r}: {others[0]} has no effect with csp.fusion=none")
@@ -145,10 +150,21 @@ def checked_options(kind: str, ref: Ref, axes: Iterable[Axis]) -> dict[str, Valu
         raise InputError(f"{kind} {ref.name!r}: {error}") from None
 
 
-def _body(ref: Ref, spec: ModelSpec) -> nn.Module:
+def cannot_split(name: str) -> str:
+    """Why a network that has no cross-stage-partial form has none, in a sentence."""
+    if ":" not in name:
+        return f"{name} is defined without stages, so none can be split"
+    return (
+        f"{name} is a fixed graph whose blocks cannot be rebuilt at another width; a module can: "
+        "name the network as timm:NAME, torchvision:NAME or net.py:factory"
+    )
+
+
+def _body(model: ModelId, spec: ModelSpec) -> nn.Module:
     """The network without a neck, its stages split if the options say so."""
     import torch
 
+    ref = model.model
     source = split_source(ref.name)
     options = checked_options("source" if source else "model", ref, spec.all_axes)
     wrong = spec.check(options) if spec.check else None
@@ -162,11 +178,18 @@ def _body(ref: Ref, spec: ModelSpec) -> nn.Module:
             module = spec.build(own)
     if options.get("csp.fusion", "none") == "none":
         return module
-    from cspbench.models import csp
+    from cspbench.models import csp, plug_in
 
     fusion, split = str(options["csp.fusion"]), str(options["csp.split"])
+    gamma = float(options["csp.gamma"])
+    if source and not csp.offers_stages(module):
+        inputs = [one.at(1, default_input(model)) for one in spec.inputs]
+        try:
+            return plug_in.apply(module, inputs, gamma=gamma, fusion=fusion, split=split)
+        except InputError as error:
+            raise Unsupported(str(error)) from None
     with torch.device("meta"):
-        return csp.apply(module, gamma=float(options["csp.gamma"]), fusion=fusion, split=split)
+        return csp.apply(module, gamma=gamma, fusion=fusion, split=split)
 
 
 def build(
@@ -175,8 +198,8 @@ def build(
     """Build a network in evaluation mode.
 
     Args:
-        model: a model id (``name[options]+neck``) or the path of a model's file; an input size in
-            it is not used.
+        model: a model id (``name[options]+neck``) or the path of a model's file; its input size
+            matters where stages have to be found (`cspbench.models.plug_in`).
         seed: of the weights, for parameters that the model does not bring along.
         weights: False leaves parameters on the meta device (shapes only), which is cheap.
 
@@ -186,6 +209,7 @@ def build(
 
     Raises:
         InputError: an unknown name or option, or a neck on a network without features.
+        Unsupported: the options ask for stages to be split, and none is found that can be.
     """
     import torch
 
@@ -193,7 +217,7 @@ def build(
 
     parsed = as_model_id(model)
     spec = spec_of(parsed)
-    module = _body(parsed.model, spec)
+    module = _body(parsed, spec)
     if parsed.neck is not None:
         neck = NECKS.get(parsed.neck.name)
         if not spec.necks:

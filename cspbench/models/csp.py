@@ -101,6 +101,14 @@ class CspStage(nn.Module):
         return x if self.t2 is None else self.t2(x)
 
 
+def offers_stages(module: nn.Module) -> bool:
+    """Whether a network says itself what its stages are."""
+    stages = getattr(module, "stages", None)
+    if not isinstance(stages, (nn.ModuleList, nn.Sequential)):
+        return False
+    return any(isinstance(stage, Splittable) for stage in stages)
+
+
 def split_stages(module: nn.Module) -> list[int]:
     """Indices of the stages of ``module`` that can be split.
 

@@ -56,9 +56,9 @@ class ModelSpec:
     ``min_input`` is the smallest legal side. ``fixed`` are the height and width where only one
     value is legal, ``batch`` is the only batch size if there is one, ``inputs`` is what the model
     reads. ``necks`` says that it offers detection features.
-    ``staged`` says that it has stages, so ``csp.*`` options apply. ``check`` says in one sentence
-    what is wrong with a resolved combination of options, or returns None; it must be as light as
-    the spec.
+    ``staged`` says that it has stages, or that they can be looked for, so ``csp.*`` options apply.
+    ``check`` says in one sentence what is wrong with a resolved combination of options, or returns
+    None; it must be as light as the spec.
     """
 
     name: str
@@ -134,6 +134,7 @@ class SourceSpec:
     ``files(target, options)`` are the files that define the model, so that a changed file is
     another model; ``available()`` is None or why this machine lacks the source; ``artifact`` is
     the artifact kind of the only file, where backends load it as it is and no module is built.
+    ``libraries`` are distributions whose version changes what a target is.
     ``endings`` are those of its files (small letters), by which a path alone is a model of it;
     ``member`` says that a target goes on with the name of something in the file
     (``net.py:network``).
@@ -150,6 +151,7 @@ class SourceSpec:
     )
     available: Callable[[], str | None] = field(default=lambda: None, compare=False)
     artifact: str | None = None
+    libraries: tuple[str, ...] = ()
     endings: tuple[str, ...] = ()
     member: bool = False
 

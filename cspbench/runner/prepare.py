@@ -48,6 +48,7 @@ def prepare(
         analysed: models whose analysis is known already.
         preparing: is told of each model, with how many are done and how many there are.
     """
+    artifacts = list(artifacts)
     missing: dict[str, dict[str, ArtifactSpec]] = {
         model: {} for model in models if model not in analysed
     }
@@ -65,6 +66,10 @@ def prepare(
     for number, request in enumerate(requests):
         preparing(request.model, number, len(requests))
         _note(found, request.model, missing[request.model], next(outcomes))
+    for (
+        spec
+    ) in artifacts:  # from here on it is this artifact, whatever becomes of the model's files
+        _ = spec.ready
     return found
 
 

@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from cspbench.backends.spec import BACKENDS, device_of
-from cspbench.core.case import ModelId
+from cspbench.core.case import ModelId, parse_value
+from cspbench.core.options import Value
 from cspbench.errors import InputError
 from cspbench.machine.devices.spec import HOST
-from cspbench.machine.facts import usable_cores
-from cspbench.models.build import as_model_id, own_batch, split_source
+from cspbench.machine.facts import default_threads
+from cspbench.models.build import as_model_id, cannot_split, own_batch, spec_of, split_source
 from cspbench.models.input_file import with_input_file
 from cspbench.models.typed import moved
 from cspbench.suite.load import load_suite
@@ -40,8 +41,8 @@ class Choice:
     """What to measure of models: values of the axes as people type them, empty for the default.
 
     Without ``backend`` these are all that run on this machine's processor and read the models;
-    without ``batch`` the one that a file fixes, or 1; without ``threads`` one thread and all usable
-    processors. ``input_file`` holds what the models read.
+    without ``batch`` the one that a file fixes, or 1; without ``threads`` one thread and as many as
+    the usable processors, or as a container allows. ``input_file`` holds what the models read.
     """
 
     backend: tuple[str, ...] = ()
@@ -50,6 +51,8 @@ class Choice:
     input: tuple[str, ...] = ()
     precision: tuple[str, ...] = ()
     input_file: str = ""
+    #: Options of the cross-stage-partial form and their values: ``("gamma", (0.25, 0.5))``.
+    csp: tuple[tuple[str, tuple[Value, ...]], ...] = ()
 
     @property
     def given(self) -> list[str]:
@@ -92,7 +95,7 @@ def adhoc_suite(
     matrix: dict[str, Any] = {
         "model": [str(_relative(model, folder)) for model in ids],
         "backend": list(choice.backend) or _backends(ids, choice.precision),
-        "threads": list(choice.threads) or sorted({1, usable_cores()}),
+        "threads": list(choice.threads) or sorted({1, default_threads()}),
     }
     matrix |= {
         name: list(getattr(choice, name))
@@ -102,9 +105,25 @@ def adhoc_suite(
     batches = sorted(set(map(own_batch, ids)))
     if not choice.batch and batches != [1]:
         matrix["batch"] = batches
+    if choice.csp:
+        matrix["csp"] = _csp(ids, dict(choice.csp))
     text = _text(_name(ids), matrix)
     suite = load_suite(file or Path("models.yaml"), overrides, content=text.encode())
     return AdHocSuite(text, dataclasses.replace(suite, path=""))  # it is of no file
+
+
+def _csp(models: Sequence[ModelId], options: Mapping[str, Sequence[Value]]) -> dict[str, Any]:
+    """The plain network first, which is the reference, then its cross-stage-partial forms.
+
+    Raises:
+        InputError: a model has none.
+    """
+    for model in models:
+        if not spec_of(model).staged:
+            raise InputError(f"--csp: {cannot_split(model.model.name)}")
+    fusions = [fusion for fusion in options.get("fusion", ("csp",)) if fusion != "none"]
+    rest = {name: list(values) for name, values in options.items() if name != "fusion"}
+    return {"fusion": ["none", *fusions], **rest}
 
 
 def _relative(model: ModelId, folder: Path) -> ModelId:
@@ -174,3 +193,32 @@ def numbers(text: str, option: str) -> tuple[int, ...]:
     if not all(part.isascii() and part.isdigit() and int(part) >= 1 for part in parts):
         raise InputError(f"{option} {text}: write whole numbers from 1 on, such as {option} 1,2")
     return tuple(map(int, parts))
+
+
+def csp_options(
+    texts: Sequence[str], fusions: Sequence[str]
+) -> tuple[tuple[str, tuple[Value, ...]], ...]:
+    """``--csp gamma=0.25,0.5`` and ``--fusion csp,last`` as options with their values.
+
+    >>> csp_options(["gamma=0.25,0.5,split=slice"], ["last"])
+    (('gamma', (0.25, 0.5)), ('split', ('slice',)), ('fusion', ('last',)))
+
+    Raises:
+        InputError: something else, or an option twice.
+    """
+    options: dict[str, list[Value]] = {}
+    for text in texts:
+        name = ""
+        for part in text.split(","):
+            key, equals, value = (piece.strip() for piece in part.rpartition("="))
+            if equals and key in options:
+                raise InputError(f"--csp {text}: {key} is given twice")
+            name = key if equals else name
+            if not name or not value:
+                raise InputError(f"--csp {text}: write it as --csp gamma=0.25,0.5,0.75")
+            options.setdefault(name, []).append(parse_value(value))
+    if fusions:
+        if "fusion" in options:
+            raise InputError("--fusion and --csp fusion=...: give the fusion once")
+        options["fusion"] = list(fusions)
+    return tuple((name, tuple(values)) for name, values in options.items())

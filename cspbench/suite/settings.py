@@ -17,7 +17,7 @@ from cspbench.core.case import ModelId, Ref, parse_input
 from cspbench.core.options import Axis, Value
 from cspbench.core.text import nearest
 from cspbench.errors import InputError
-from cspbench.models.build import refuses_input
+from cspbench.models.build import cannot_split, refuses_input
 from cspbench.models.typed import moved, parse_model
 from cspbench.suite.catalog import CORE_AXES, Catalog
 from cspbench.suite.problems import Problems, SourceLocation, shown
@@ -100,6 +100,8 @@ class SettingReader:
         model = parse_model(text, self.catalog.sources)
         ref = moved(model.model, self._file, self.catalog.sources)
         spec = self.catalog.model(ref.name)
+        if not spec.staged and any(name.startswith("csp.") for name, _ in ref.options):
+            raise InputError(cannot_split(ref.name))
         ref = self._options(ref, spec.all_axes)
         neck = model.neck
         if neck is not None:

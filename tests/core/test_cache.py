@@ -3,12 +3,14 @@
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from cspbench.core.cache import cache_folder, make_cache_folder
 from cspbench.errors import InputError
+from tests.conftest import missing_namespaces
 
 OTHER = 65534  # nobody
 needs_root = pytest.mark.skipif(os.getuid() != 0, reason="only root can give files away")
@@ -109,6 +111,69 @@ def test_what_lies_above_the_home_directory_does_not_matter(cache, monkeypatch):
     monkeypatch.setenv("CSPBENCH_CACHE", str(cache / "deeper"))
     monkeypatch.setenv("HOME", "/nowhere")
     assert "may be written by every user" in refusal()
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """A home directory that decides where the cache lies, and a temporary folder beside it."""
+    for name in ("CSPBENCH_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+def fallback(home, capsys, why):
+    """The folder below the temporary one, with one sentence that says why, once."""
+    folder = cache_folder("artifacts")
+    cache_folder("analyses")
+    assert folder == home.parent / f"cspbench-{os.getuid()}" / "artifacts"
+    [sentence] = capsys.readouterr().err.splitlines()
+    assert f"cannot be the cache, because {why}" in sentence
+    assert f"; it lies in {folder.parent} instead" in sentence
+    assert "CSPBENCH_CACHE" in sentence
+    make_cache_folder(folder)
+    assert folder.parent.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_home_directory_of_our_own_holds_the_cache(home, capsys):
+    home.mkdir()
+    assert cache_folder() == home / ".cache" / "cspbench"
+    assert capsys.readouterr().err == ""
+
+
+def test_a_home_that_is_no_folder_is_not_used(home, capsys):
+    home.touch()
+    fallback(home, capsys, f"{home} is no folder")
+
+
+@needs_root
+def test_the_cache_of_another_user_is_left_alone(home, capsys):
+    """As with sudo, which keeps HOME."""
+    make_cache_folder(home / ".cache" / "cspbench")
+    os.chown(home / ".cache" / "cspbench", OTHER, -1)
+    fallback(home, capsys, "it belongs to the user ")
+
+
+@pytest.mark.skipif(missing_namespaces() is not None, reason=str(missing_namespaces()))
+def test_a_read_only_home_is_not_used(home, tmp_path):
+    home.mkdir()
+    code = "from cspbench.core.cache import cache_folder; print(cache_folder())"
+    mount = f'mount --bind {home} {home} && mount -o remount,ro,bind {home} && exec "$@"'
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", mount, "sh", sys.executable, "-c", code],
+        capture_output=True, text=True, check=True, env={**os.environ, "TMPDIR": str(tmp_path)},
+    )  # fmt: skip
+    assert done.stdout.strip() == str(tmp_path / f"cspbench-{os.getuid()}")
+    assert f"{home} cannot be written" in done.stderr
+
+
+def test_a_folder_of_that_name_that_others_may_write_is_refused(home):
+    home.touch()
+    place = home.parent / f"cspbench-{os.getuid()}"
+    place.mkdir()
+    place.chmod(0o777)
+    assert f"{place} may be written by every user" in refusal()
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,7 @@ def _spec(library: str, name: str) -> ModelSpec:
         stride=1,
         min_input=32,
         axes=(WEIGHTS,),
+        staged=True,  # stages are found where there are any (cspbench.models.plug_in)
     )
 
 
@@ -105,6 +106,7 @@ def _source(library: str) -> SourceSpec:
         axes=(WEIGHTS,),
         files=_files,
         available=lambda: problem(library),
+        libraries=(library,),
     )
 
 

@@ -23,6 +23,7 @@ from cspbench.core.text import first_line
 from cspbench.errors import InputError
 from cspbench.models.code import require_code
 from cspbench.models.input_file import INPUTS, input_file
+from cspbench.models.sources._imports import imported_files
 from cspbench.models.sources.files import WEIGHTS, load_checkpoint, regular_file, weights_file
 from cspbench.models.spec import SOURCES, ModelSpec, SourceSpec
 
@@ -94,7 +95,7 @@ def spec(target: str) -> ModelSpec:
         min_input=1,
         axes=(WEIGHTS, INPUTS),
         necks=True,  # where the module offers features, as backbones do
-        staged=True,  # where it offers stages (cspbench.models.csp)
+        staged=True,  # stages that it offers (cspbench.models.csp) or that are found (plug_in)
     )
 
 
@@ -136,17 +137,23 @@ def build(target: str, options: Options) -> nn.Module:
 
 
 def _files(target: str, options: Options) -> tuple[Path, ...]:
-    """The module's own file (found without importing it) and the weights."""
+    """The module's own file, those that it imports from beside it, and the weights.
+
+    They are found without importing anything.
+    """
     split = _split(target)
     others = [one for one in (weights_file(options), input_file(options)) if one is not None]
     if split.file is not None:
-        return (split.file, *others)
+        imported = imported_files(split.file, [split.file.resolve().parent])
+        return (split.file, *imported, *others)
     relative = Path(*split.module.split("."))
     roots = [Path(entry or ".") for entry in (os.getcwd(), *sys.path)]
     candidates = [root / relative for root in roots]
     names = [f for c in candidates for f in (c.with_suffix(".py"), c / "__init__.py")]
     files = [file for file in names if file.is_file()][:1]
-    return (*files, *others)
+    own = [file for file in files if file.is_relative_to(os.getcwd())]
+    imported = imported_files(own[0], [Path(os.getcwd())]) if own else ()
+    return (*files, *imported, *others)
 
 
 SOURCES.add(
