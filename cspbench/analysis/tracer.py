@@ -72,8 +72,7 @@ class Tracer:
             tensor._cspbench_value = value  # type: ignore[attr-defined]
             return value
         if tensor.device.type != "meta":
-            if id(tensor) in self._kept:
-                self._hold(tensor)
+            self._hold(tensor)  # it was there before the pass
             return self.adopt(tensor, Weight(shape, itemsize, "constant"))
         known = self.storages.get(tensor.untyped_storage()._cdata)
         if known is not None:

@@ -17,6 +17,7 @@ from cspbench.analysis.rules.simple import (
     Keywords,
     Rule,
     bind,
+    copied_bytes,
     is_activation,
     rejected,
 )
@@ -36,17 +37,32 @@ def _normalise(op: str, names: tuple[str, ...]) -> Rule:
         wrong = _misfit(op, value, bound, weights)
         if wrong:
             rejected(tracer, func, args, kwargs, f"{op} of an input of {value.shape}: {wrong}")
-        out, result = tracer.like(x, value.shape)
+        statistics_bytes = _kept_statistics(op, value, bound) * value.itemsize
+        copied = _passing_bytes(op, x, statistics_bytes)
+        rows = op in ("layer_norm", "rms_norm")
+        out, result = (
+            tracer.empty(value.shape, x.dtype, value.itemsize)
+            if rows
+            else tracer.like(x, value.shape)
+        )
         tracer.recorder.record(
             op,
             (value,),
             (result,),
             others=weights,
-            saved_extra_bytes=_kept_statistics(op, value, bound) * value.itemsize,
+            temporary_bytes=copied,
+            saved_extra_bytes=statistics_bytes,
         )
         return out
 
     return rule
+
+
+def _passing_bytes(op: str, x: torch.Tensor, statistics_bytes: int) -> int:
+    """What a norm over each image holds besides its result: statistics, and a copy."""
+    if op not in ("layer_norm", "group_norm"):
+        return 0
+    return statistics_bytes + copied_bytes(x, formats=op == "group_norm")
 
 
 def _misfit(op: str, value: Value, bound: dict[str, Any], weights: list[Weight]) -> str:
@@ -137,7 +153,9 @@ def _softmax(op: str) -> Rule:
         if dim is not None and not -len(value.shape) <= dim < len(value.shape):
             rejected(tracer, func, args, kwargs, f"{op} over dimension {dim} of {value.shape}")
         out, result = tracer.empty(value.shape, x.dtype, value.itemsize)
-        tracer.recorder.record(op, (value,), (result,))
+        tracer.recorder.record(
+            op, (value,), (result,), temporary_bytes=copied_bytes(x, formats=False)
+        )
         return out
 
     return rule

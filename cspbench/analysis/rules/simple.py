@@ -16,6 +16,7 @@ Arguments: TypeAlias = tuple[Any, ...]
 Keywords: TypeAlias = dict[str, Any]
 #: ``rule(tracer, function, args, kwargs)`` returns what the function would.
 Rule: TypeAlias = Callable[[Tracer, Any, Arguments, Keywords], Any]
+_CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 
 def bind(names: tuple[str, ...], args: Arguments, kwargs: Keywords) -> dict[str, Any]:
@@ -33,6 +34,19 @@ def is_activation(tracer: Tracer, tensor: object) -> bool:
         and tensor.dtype.is_floating_point
         and tracer.value(tensor).weight is None
     )
+
+
+def copied_bytes(x: torch.Tensor, formats: bool = True) -> int:
+    """Bytes of the copy that torch makes, for the time of a call, of what lies in no plain order.
+
+    ``formats``: the kernel takes images with their channels last, too.
+    """
+    if x.is_contiguous():
+        return 0
+    order = _CHANNELS_LAST.get(x.dim()) if formats else None
+    if order is not None and x.is_contiguous(memory_format=order):
+        return 0
+    return x.nbytes
 
 
 def rejected(tracer: Tracer, func: Any, args: Arguments, kwargs: Keywords, why: str) -> NoReturn:
