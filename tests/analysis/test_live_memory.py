@@ -6,7 +6,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
 from cspbench.analysis.api import analyze
-from tests.analysis.counted import Call
+from tests.analysis.counted import Call, param
 from tests.analysis.profiled import profiled
 
 # Weights and inputs of floats: four bytes an element.
@@ -192,8 +192,23 @@ PRODUCTS = {
     "a norm of channels first": lambda m, x: F.layer_norm(x.transpose(1, 2), (40,)),
     "shares of channels first": lambda m, x: F.softmax(x.transpose(1, 2), -1),
     "a convolution of channels last": lambda m, x: m.conv(x.view(2, 8, 5, 64).permute(0, 3, 1, 2)),
+    "a convolution of tokens": lambda m, x: m.conv(x.transpose(1, 2).view(2, 64, 5, 8)),
+    "a convolution of one image's tokens": lambda m, x: m.conv(
+        x[:1].transpose(1, 2).view(1, 64, 5, 8)
+    ),
+    "a wide convolution of tokens": lambda m, x: m.wide(x.transpose(1, 2).view(2, 64, 5, 8)),
+    "a grouped convolution of one image's tokens": lambda m, x: m.apart(
+        x[:1].transpose(1, 2).view(1, 64, 5, 8)
+    ),
     "a convolution of a turned image": lambda m, x: m.conv(x.view(2, 64, 5, 8).transpose(2, 3)),
     "a pool of a turned image": lambda m, x: F.max_pool2d(x.view(2, 64, 5, 8).transpose(2, 3), 2),
+}
+
+
+CONVOLUTIONS = {
+    "conv": nn.Conv2d(64, 16, 1),
+    "wide": nn.Conv2d(64, 16, 3, padding=1),
+    "apart": nn.Conv2d(64, 64, 3, padding=1, groups=64),
 }
 
 
@@ -204,10 +219,21 @@ def _heads(x):
 
 @pytest.mark.parametrize("name", PRODUCTS)
 def test_live_bytes_of_copies_equal_the_profilers(name):
-    module = Call(PRODUCTS[name], net=nn.Linear(32, 48), conv=nn.Conv2d(64, 16, 1)).eval()
+    module = Call(PRODUCTS[name], net=nn.Linear(32, 48), **CONVOLUTIONS).eval()
     x = torch.rand(2, 40, 64)
     expected = profiled(module, x).live_peak
     assert live_bytes(module, x) == pytest.approx(expected, rel=0.01)
+
+
+def test_a_copy_of_a_table_of_weights_is_alive():
+    # As relative positions of an attention: looked up, turned, made contiguous.
+    places = torch.arange(12).repeat(50)
+
+    def function(m, x):
+        return x + m.table[places].view(20, 30, 8).permute(2, 0, 1).contiguous()
+
+    module, x = Call(function, table=param(12, 8)), torch.rand(8, 20, 30)
+    assert live_bytes(module, x) == 2 * x.nbytes == profiled(module, x).live_peak
 
 
 # -- recurrent layers, transposed convolutions, interpolation --------------------------------------
@@ -276,3 +302,52 @@ def test_live_bytes_of_interpolation_equal_the_profilers(name, factor, turned):
     x = torch.rand(2, 6, 20, 24)
     expected = profiled(Call(function), x).live_peak
     assert live_bytes(Call(function), x) == pytest.approx(expected, rel=0.01)
+
+
+# -- what kernels take -----------------------------------------------------------------------------
+
+KERNELS = {
+    "small": (nn.Conv2d(8, 6, 3), (1, 8, 12, 12)),
+    "small, strided": (nn.Conv2d(8, 6, 3, stride=2), (1, 8, 12, 12)),
+    "one by one": (nn.Conv2d(8, 6, 1), (1, 8, 12, 12)),
+    "one by one, strided": (nn.Conv2d(8, 6, 1, stride=2), (1, 8, 12, 12)),
+    "dilated": (nn.Conv2d(8, 6, 3, dilation=2), (1, 8, 12, 12)),
+    "transposed": (nn.ConvTranspose2d(8, 6, 3, stride=2), (1, 8, 12, 12)),
+    "of one dimension": (nn.Conv1d(8, 6, 5), (1, 8, 40)),
+    "of three dimensions": (nn.Conv3d(8, 6, 3), (1, 8, 6, 6, 6)),
+}
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_kernel_bytes_of_convolutions_equal_the_profilers(name):
+    layer, shape = KERNELS[name]
+    taken = profiled(layer, torch.rand(shape)).temporaries
+    assert not any("mkldnn" in kernel for kernel in taken)
+    analysis = analyze(layer, shape, cache=False)
+    assert analysis.peak_kernel_bytes == max(taken.values(), default=0)
+    assert analysis.layers[0]["kernel_bytes"] == analysis.peak_kernel_bytes
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [
+        (nn.Conv2d(8, 8, 3, groups=8), (1, 8, 12, 12)),
+        (nn.Conv2d(8, 6, 5), (1, 8, 12, 12)),
+        (nn.Conv2d(8, 6, 3), (2, 8, 12, 12)),
+        (nn.Conv2d(8, 6, 3), (1, 8, 60, 60)),
+    ],
+    ids=["groups", "large window", "two images", "large image"],
+)
+def test_what_onednn_takes_is_not_known(layer, shape):
+    taken = profiled(layer, torch.rand(shape)).temporaries
+    assert any("mkldnn" in kernel for kernel in taken)
+    assert analyze(layer, shape, cache=False).peak_kernel_bytes == 0
+
+
+@pytest.mark.parametrize(
+    "shape", [(1, 2, 5, 8), (2, 4, 197, 16), (1, 2, 600, 32), (1, 1, 900, 24)], ids=str
+)
+def test_kernel_bytes_of_the_fused_attention_equal_the_profilers(shape):
+    module, *inputs = attention(*[shape] * 3)
+    (taken,) = profiled(module, *inputs).temporaries.values()
+    assert analyze(module, tuple(inputs), cache=False).peak_kernel_bytes == taken

@@ -72,9 +72,11 @@ def _view(op: str) -> Rule:
         parts = result if isinstance(result, (tuple, list)) else (result,)
         copied = bool(parts) and not tracer.shares_memory(parts[0])
         outputs = [tracer.adopt_view(part, value.weight) for part in parts]
+        name = "reshape_copy" if copied and op in ("reshape", "flatten") else op
         if value.weight is None:
-            name = "reshape_copy" if copied and op in ("reshape", "flatten") else op
             tracer.recorder.record(name, (value,), outputs, copied=copied)
+        elif copied:
+            tracer.recorder.record(name, (), outputs, others=(value.weight,), copied=True)
         return result
 
     return rule

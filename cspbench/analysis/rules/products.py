@@ -21,7 +21,7 @@ from cspbench.analysis.rules.simple import (
     is_activation,
     rejected,
 )
-from cspbench.analysis.tracer import Tracer
+from cspbench.analysis.tracer import Tracer, channels_last
 
 _CONV = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
 _CONV_T = ("input", "weight", "bias", "stride", "padding", "output_padding", "groups", "dilation")
@@ -59,11 +59,17 @@ def _conv(op: str, dims: int, transposed: bool) -> Rule:
             dilation=dilation,
             groups=groups,
             transposed=transposed,
-            temporary_bytes=copied_bytes(x),
+            temporary_bytes=copied_bytes(x) + _turned_bytes(x, w),
         )
         return out
 
     return rule
+
+
+def _turned_bytes(x: torch.Tensor, w: torch.Tensor) -> int:
+    """The copy of a filter with its channels last, which an image in that order takes."""
+    order = channels_last(x)
+    return 0 if order is None or w.is_contiguous(memory_format=order) else w.nbytes
 
 
 def _misfit(

@@ -9,14 +9,13 @@ import torch
 
 from cspbench.analysis.dispatch import fallback
 from cspbench.analysis.errors import DataDependentError
-from cspbench.analysis.tracer import Tracer
+from cspbench.analysis.tracer import Tracer, channels_last
 from cspbench.core.text import first_line
 
 Arguments: TypeAlias = tuple[Any, ...]
 Keywords: TypeAlias = dict[str, Any]
 #: ``rule(tracer, function, args, kwargs)`` returns what the function would.
 Rule: TypeAlias = Callable[[Tracer, Any, Arguments, Keywords], Any]
-_CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 
 def bind(names: tuple[str, ...], args: Arguments, kwargs: Keywords) -> dict[str, Any]:
@@ -41,12 +40,9 @@ def copied_bytes(x: torch.Tensor, formats: bool = True) -> int:
 
     ``formats``: the kernel takes images with their channels last, too.
     """
-    if x.is_contiguous():
-        return 0
-    order = _CHANNELS_LAST.get(x.dim()) if formats else None
-    if order is not None and x.is_contiguous(memory_format=order):
-        return 0
-    return x.nbytes
+    order = channels_last(x) if formats else None
+    lies = x.is_contiguous() if order is None else x.is_contiguous(memory_format=order)
+    return 0 if lies else x.nbytes
 
 
 def rejected(tracer: Tracer, func: Any, args: Arguments, kwargs: Keywords, why: str) -> NoReturn:
