@@ -29,6 +29,7 @@ from cspbench.analysis.metric import Facts
 from cspbench.analysis.partial import is_detector, record_rest
 from cspbench.analysis.recorder import Recorder
 from cspbench.analysis.rules import CHECKED, RULES
+from cspbench.analysis.rules.simple import ask
 from cspbench.analysis.sight import PATCH, in_sight, is_special
 from cspbench.analysis.tracer import META, STORED_AS, Tracer
 from cspbench.errors import InputError
@@ -54,6 +55,8 @@ class _FunctionMode(TorchFunctionMode):
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         rule = RULES.get(func)
+        if rule is ask:
+            return func(*args, **(kwargs or {}))
         if rule is None or is_special():
             return fallback(self._tracer, func, args, kwargs or {})
         result = rule(self._tracer, func, args, kwargs or {})
@@ -100,13 +103,14 @@ def _outline(leaf: Any) -> Any:
 def _module_paths(inventory: Inventory, recorder: Recorder) -> Iterator[None]:
     """Keep ``recorder.path`` and ``stage`` at the innermost module that is being called.
 
-    ``nn.Module.__call__`` is replaced for the while, as ``torch.fx`` does; global hooks would send
-    every call through PyTorch's slow path.
+    What ``nn.Module.__call__`` calls is replaced for the while; global hooks would send every call
+    through PyTorch's slow path. To replace ``__call__`` itself takes a millisecond, because Python
+    then updates each class of modules.
     """
     paths, stages = inventory.paths, inventory.stages
     owner = threading.get_ident()
     with PATCH:
-        original = nn.Module.__call__
+        original: Any = nn.Module._call_impl
 
         def call(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
             path = paths.get(id(self))
@@ -119,11 +123,11 @@ def _module_paths(inventory: Inventory, recorder: Recorder) -> Iterator[None]:
             finally:
                 recorder.path, recorder.stage = outer, outer_stage
 
-        nn.Module.__call__ = call  # type: ignore[method-assign]
+        nn.Module._call_impl = call  # type: ignore[method-assign]
         try:
             yield
         finally:
-            nn.Module.__call__ = original  # type: ignore[method-assign]
+            nn.Module._call_impl = original  # type: ignore[method-assign]
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from cspbench.analysis import shapes
 from cspbench.analysis.dispatch import fallback
 from cspbench.analysis.layer import Shape
 from cspbench.analysis.recorder import Value
+from cspbench.analysis.rules import movement, pointwise, products
 from cspbench.analysis.rules.simple import (
     Arguments,
     Keywords,
@@ -70,6 +71,9 @@ def _attention(tracer: Tracer, func: Any, args: Arguments, kwargs: Keywords) -> 
         rejected(tracer, func, args, kwargs, wrong)
     first, second, third = operands
     if not is_fused(first, second, third, mask, bound.get("dropout_p", 0.0), grouped):
+        plain = not (grouped or bound.get("is_causal") or bound.get("dropout_p"))
+        if plain and (mask is None or mask.dtype is first.dtype):
+            return _by_operators(tracer, operands, mask)
         return fallback(tracer, func, args, kwargs)
     masks, weights = tracer.split((mask,))
     converted = None
@@ -91,6 +95,33 @@ def _attention(tracer: Tracer, func: Any, args: Arguments, kwargs: Keywords) -> 
     )
     del converted
     return out
+
+
+def _by_operators(tracer: Tracer, operands: Sequence[Any], mask: Any) -> Any:
+    """What torch does where its fused kernel does not serve; the factor only scales."""
+
+    def call(name: str, *args: Any) -> Any:
+        return _OPERATORS[name](tracer, getattr(torch.Tensor, name), args, {})
+
+    query, key, value = operands
+    query = call("mul", query, 0.5)
+    keys = call("mul", call("transpose", key, -2, -1), 0.5)
+    scores = call("matmul", query, keys)
+    del keys
+    if mask is not None:
+        scores = call("add_", scores, mask)
+    before = tracer.value(scores)
+    shares, result = tracer.empty(before.shape, scores.dtype, before.itemsize)
+    # It also looks for rows without any share: a byte a score and a row.
+    rows = math.prod(before.shape[:-1])
+    tracer.recorder.record(
+        "_safe_softmax", (before,), (result,), temporary_bytes=before.elements + rows
+    )
+    del scores
+    return call("matmul", shares, value)
+
+
+_OPERATORS = movement.RULES | pointwise.RULES | products.RULES
 
 
 def _leading(operands: Sequence[Shape], grouped: bool) -> Shape:

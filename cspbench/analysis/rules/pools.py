@@ -148,6 +148,26 @@ def _reduction(op: str) -> Rule:
     return rule
 
 
+def _normalize(tracer: Tracer, func: Any, args: Arguments, kwargs: Keywords) -> Any:
+    """``normalize``: a norm, its least value, and the division by it."""
+    bound = bind(("input", "p", "dim", "eps", "out"), args, kwargs)
+    x, axes = bound["input"], _axes(bound.get("dim", 1))
+    known = axes is not None and bound.get("out") is None and is_activation(tracer, x)
+    if axes is None or not known or not all(-x.dim() <= axis < x.dim() for axis in axes):
+        return fallback(tracer, func, args, kwargs)
+    value = tracer.value(x)
+    shape = shapes.reduced(value.shape, axes, True)
+    norm, length = tracer.empty(shape, x.dtype, value.itemsize)
+    tracer.recorder.record("linalg_vector_norm", (value,), (length,))
+    least, bounded = tracer.empty(shape, x.dtype, value.itemsize)
+    tracer.recorder.record("clamp_min", (length,), (bounded,))
+    del norm
+    out, result = tracer.like(x, value.shape)
+    tracer.recorder.record("div", (value, bounded), (result,))
+    del least
+    return out
+
+
 def _turned_bytes(mode: str, x: torch.Tensor, size: tuple[int, ...], out: torch.Tensor) -> int:
     """Copies with their channels last, of a small image and of its result, that torch makes."""
     if mode not in _LAST or len(size) != 2 or sum(size) > _SMALL:
@@ -182,7 +202,10 @@ def _interpolate(names: tuple[str, ...], mode_of_op: str = "") -> Rule:
 
 
 def _rules() -> dict[str, Rule]:
-    rules: dict[str, Rule] = {"interpolate": _interpolate(_INTERPOLATE)}
+    rules: dict[str, Rule] = {
+        "interpolate": _interpolate(_INTERPOLATE),
+        "normalize": _normalize,
+    }
     for dims in (1, 2, 3):
         adaptive = f"adaptive_avg_pool{dims}d"
         rules[f"max_pool{dims}d"] = _pool(f"max_pool{dims}d", dims, maximum=True)

@@ -75,6 +75,14 @@ def _dropout(tracer: Tracer, func: Any, args: Arguments, kwargs: Keywords) -> An
     return bound["input"]
 
 
+def _assert(tracer: Tracer, func: Any, args: Arguments, kwargs: Keywords) -> Any:
+    """``torch._assert`` of a plain condition; one that is a tensor needs values."""
+    condition = args[0] if args else kwargs.get("condition")
+    if isinstance(condition, torch.Tensor):
+        return fallback(tracer, func, args, kwargs)
+    return func(*args, **kwargs)
+
+
 def _type(tracer: Tracer, func: Any, args: Arguments, kwargs: Keywords) -> Any:
     """``tensor.type()`` asks, ``tensor.type(dtype)`` converts."""
     if len(args) > 1 or kwargs:
@@ -107,6 +115,7 @@ RULES: dict[str, Rule] = {
     **{name: _value_of(f"{name}()") for name in ("unique", "bincount")},
     **{name: _value_of(f"{name}()") for name in ("equal", "allclose", "unique_consecutive")},
     "type": _type,
+    "_assert": _assert,
     "__bool__": _value_of("a condition (bool)"),
     "__int__": _value_of("int()"),
     "__float__": _value_of("float()"),
