@@ -6,7 +6,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
 from cspbench.analysis.api import analyze
-from tests.analysis.counted import Call, param
+from tests.analysis.counted import Call, param, real_macs
 from tests.analysis.profiled import profiled
 
 # Weights and inputs of floats: four bytes an element.
@@ -203,6 +203,14 @@ PRODUCTS = {
     "a convolution of a turned image": lambda m, x: m.conv(x.view(2, 64, 5, 8).transpose(2, 3)),
     "a pool of a turned image": lambda m, x: F.max_pool2d(x.view(2, 64, 5, 8).transpose(2, 3), 2),
 }
+
+
+@pytest.mark.parametrize("name", [name for name in PRODUCTS if "norm" not in name])
+def test_copies_change_no_count(name):
+    module = Call(PRODUCTS[name], net=nn.Linear(32, 48), **CONVOLUTIONS)
+    x = torch.rand(2, 40, 64)
+    analysis = analyze(module, (x,), cache=False)
+    assert analysis.macs == real_macs(module, x)
 
 
 CONVOLUTIONS = {

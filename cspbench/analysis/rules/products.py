@@ -165,7 +165,10 @@ def _reshaped(
         return None, value
     result = tracer.adopt(matrices)
     tracer.recorder.record("reshape_copy", (value,), (result,), copied=True)
-    return matrices, result
+    # The product reads it in the operand's own shape, of which its cost is made.
+    return matrices, Value(
+        result.id, tuple(x.shape), result.itemsize, result.storage, None, result.owner
+    )
 
 
 def _matmul(rank: int | None) -> Rule:
