@@ -6,6 +6,7 @@
 #   make test-all      all tests, as CI runs them
 #   make lint          style and types
 #   make test-oldest   all tests with the oldest versions that pyproject.toml allows
+#   make zoo           a sample of timm's and torchvision's networks, both installed apart from the rest
 #   make fuzz          fuzz the parsers                           (FUZZ="suite -runs=1000000")
 #   make wheel         build dist/cspbench-*.whl
 #   make clean         delete the environments and caches, never results
@@ -38,6 +39,7 @@ KEEP_PINS  := cat
 JETSON     := jetson,
 endif
 OLDEST     := .venv-oldest
+ZOO        := .zoo
 
 # One environment, since it is torch that takes the minutes and the disk, with a stamp for each purpose:
 # who only runs does not install what tests and lint need. The tests start jetson-stats' real service
@@ -49,7 +51,7 @@ INSTALL     = $(VENV)/bin/python -m pip install -c $(VENV)/constraints.txt
 PYTEST     := $(VENV)/bin/python -m pytest $(PARALLEL)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run check test test-all lint test-oldest fuzz wheel clean
+.PHONY: help setup run check test test-all lint test-oldest zoo fuzz wheel clean
 
 help:
 	@sed -n '/^#/!q;s/^# \{0,1\}//p' $(firstword $(MAKEFILE_LIST))
@@ -76,6 +78,9 @@ lint: $(FOR_LINT)
 test-oldest: $(OLDEST)/.installed
 	$(OLDEST)/bin/python -m pytest $(PARALLEL) $(ARGS)
 
+zoo: $(FOR_TEST) $(ZOO)/.installed
+	CSPBENCH_TEST_REQUIRE=timm PYTHONPATH=$(ZOO) $(VENV)/bin/python -m pytest -n 0 -m timm tests/analysis $(ARGS)
+
 fuzz: $(FOR_RUN)
 	$(INSTALL) -e ".[fuzz]"
 	$(VENV)/bin/python -m tests.fuzz $(FUZZ)
@@ -84,7 +89,7 @@ wheel: $(FOR_RUN)
 	$(VENV)/bin/python -m pip wheel --no-deps --wheel-dir dist .
 
 clean:
-	rm -rf .venv .venv-oldest .venv-system-torch build dist *.egg-info
+	rm -rf .venv .venv-oldest .venv-system-torch .zoo build dist *.egg-info
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find cspbench tests -type d -name __pycache__ -prune -exec rm -rf {} +
 
@@ -111,6 +116,11 @@ $(FOR_TEST): $(FOR_RUN)
 
 $(FOR_LINT): $(FOR_RUN)
 	$(INSTALL) -e ".[lint]"
+	@touch $@
+
+# Without what they require: torchvision's packages are for one torch each.
+$(ZOO)/.installed: benchmarks/zoo.txt
+	$(VENV)/bin/python -m pip install --no-deps --upgrade --target $(ZOO) -r benchmarks/zoo.txt
 	@touch $@
 
 $(OLDEST)/.installed: pyproject.toml constraints-oldest.txt

@@ -1,18 +1,21 @@
 """Time of a whole analysis against the tools that count FLOPs.
 
-Six built models from 0.1 to 10 GMACs with real weights, all tools in turn in one process, order
-rotated each round, one thread. Goal: at most a tenth of fvcore's time for FLOPs alone (geometric
-mean) and never slower than any tool.
+Six built models from 0.1 to 10 GMACs with real weights, or (``--timm``) thirty networks of timm of
+all kinds, all tools in turn in one process, order rotated each round, one thread. Goals: at most a
+fifteenth of fvcore's time for FLOPs alone (geometric mean), a tenth of FlopCounterMode's on the
+meta device, and never slower than any tool.
 
-    python benchmarks/analysis.py [--rounds N]
+    python benchmarks/analysis.py [--rounds N] [--timm [NAME...]]
 
-torchinfo and ptflops are not dependencies. The output names the tools that are not installed.
+torchinfo, ptflops and timm are not dependencies. The output names the tools that are not installed.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import copy
+import functools
 import gc
 import io
 import json
@@ -21,7 +24,8 @@ import math
 import statistics
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -30,6 +34,18 @@ from cspbench.analysis.api import analyze
 from cspbench.models.build import build, default_input
 
 MODELS = ("snet146", "mobilenet-v2", "peleenet", "yolov3-tiny", "cspresnext50", "darknet53")
+#: Convolutional, recurrent, mixing and attending networks, small and large.
+TIMM = (
+    *("resnet50", "resnext50_32x4d", "densenet121", "mobilenetv3_large_100"),
+    *("efficientnet_b0", "regnety_016", "vgg16", "convnext_tiny", "nf_resnet50", "hrnet_w18"),
+    *("dla34", "cspresnet50", "ghostnet_100", "repvgg_a2", "inception_v3"),
+    *("vit_small_patch16_224", "deit_tiny_patch16_224", "beit_base_patch16_224"),
+    *("cait_xxs24_224", "swin_tiny_patch4_window7_224", "levit_128", "coatnet_0_rw_224"),
+    *("maxvit_tiny_tf_224", "mvitv2_tiny", "xcit_tiny_12_p16_224", "mobilevit_s"),
+    *("poolformer_s12", "mixer_s32_224", "sequencer2d_s", "lambda_resnet26t"),
+)
+#: Tools that are to be so many times slower, in the geometric mean.
+GOALS = {"fvcore": 15, "FlopCounterMode (meta)": 10}
 Tool = Callable[[nn.Module, torch.Tensor], object]
 
 
@@ -49,8 +65,12 @@ def _tools() -> tuple[dict[str, Tool], list[str]]:
             module(x)
         return counter.get_total_flops()
 
+    def on_meta(module: nn.Module, x: torch.Tensor) -> object:
+        return flop_counter(_on_meta(module), x.to("meta"))
+
     tools: dict[str, Tool] = {"cspbench": _cspbench, "fvcore": fvcore}
     tools["FlopCounterMode"] = flop_counter
+    tools["FlopCounterMode (meta)"] = on_meta
     missing = []
     try:
         import torchinfo
@@ -77,18 +97,46 @@ def _tools() -> tuple[dict[str, Tool], list[str]]:
     return tools, missing
 
 
+@functools.lru_cache(maxsize=1)
+def _on_meta(module: nn.Module) -> nn.Module:
+    """The module without values; the copy is made before the time is taken."""
+    return copy.deepcopy(module).to("meta")
+
+
+def _networks(names: Sequence[str] | None) -> Iterator[tuple[str, nn.Module, torch.Tensor]]:
+    """Networks by name, each with its input: ours, or those of timm."""
+    if names is None:
+        for name in MODELS:
+            yield name, build(name), torch.randn(1, 3, *default_input(name))
+        return
+    from torchvision_alone import import_torchvision
+
+    import_torchvision()
+    import timm
+
+    for name in names or TIMM:
+        module = timm.create_model(name).eval()
+        yield name, module, torch.randn(1, *module.default_cfg["input_size"])
+
+
 def _milliseconds(tool: Tool, module: nn.Module, x: torch.Tensor) -> float:
     gc.collect()
+    _on_meta(module)
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         start = time.perf_counter()
         tool(module, x)
         return (time.perf_counter() - start) * 1e3
 
 
+def _ratio(row: dict[str, Any], tool: str) -> float:
+    return float(row["median_ms"][tool] / row["median_ms"]["cspbench"])
+
+
 def main() -> None:
-    """Measure and print one row a model, and the geometric mean of the ratios to fvcore."""
+    """Measure and print one row a model, and the geometric means of the other tools' ratios."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--timm", nargs="*", metavar="NAME", help="networks of timm (thirty)")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -96,9 +144,7 @@ def main() -> None:
     logging.disable(logging.WARNING)
     tools, missing = _tools()
     rows = []
-    for name in MODELS:
-        module = build(name)
-        x = torch.randn(1, 3, *default_input(name))
+    for name, module, x in _networks(options.timm):
         times: dict[str, list[float]] = {tool: [] for tool in tools}
         for round_ in range(options.rounds + 1):
             names = list(tools)
@@ -113,8 +159,11 @@ def main() -> None:
         if not options.json:
             cells = "  ".join(f"{tool} {value:.1f}" for tool, value in medians.items())
             print(f"{name:14s} {gmacs:6.2f} GMACs   {cells}  ms", flush=True)
-    logs = [math.log(r["median_ms"]["fvcore"] / r["median_ms"]["cspbench"]) for r in rows]
-    mean = math.exp(statistics.fmean(logs))
+    ratios = {
+        tool: math.exp(statistics.fmean(math.log(_ratio(row, tool)) for row in rows))
+        for tool in tools
+        if tool != "cspbench"
+    }
     slower = [
         f"{row['model']}: {tool}"
         for row in rows
@@ -122,9 +171,11 @@ def main() -> None:
         if value < row["median_ms"]["cspbench"]
     ]
     if options.json:
-        print(json.dumps({"rows": rows, "fvcore_ratio": mean, "slower_than": slower}))
+        print(json.dumps({"rows": rows, "ratios": ratios, "slower_than": slower}))
         return
-    print(f"fvcore / cspbench, geometric mean: {mean:.1f}")
+    for tool, ratio in ratios.items():
+        goal = f", goal {GOALS[tool]}" if tool in GOALS else ""
+        print(f"{tool} / cspbench, geometric mean: {ratio:.1f}{goal}")
     print(f"slower than: {', '.join(slower) or 'none'}")
     if missing:
         print(f"not installed, left out: {', '.join(missing)}")

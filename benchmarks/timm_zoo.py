@@ -17,6 +17,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from resumable import answers
+
 EXPECTED = Path(__file__).parent / "data" / "timm.csv"
 FIELDS = ("model", "size", "params", "macs", "coverage", "seconds", "answer")
 
@@ -70,26 +72,10 @@ def counted(row: dict[str, str]) -> dict[str, Any]:
 def main() -> None:
     """Count what is not in the results yet, and say how many are equal."""
     results, *families = sys.argv[1:] or ["timm_zoo.csv"]
-    path = Path(results)
-    known: dict[tuple[str, str], dict[str, str]] = {}
-    if path.exists():
-        with path.open(encoding="utf-8") as file:
-            known = {(row["model"], row["size"]): row for row in csv.DictReader(file)}
     asked = [row for row in rows() if not families or family(row["model"]) in families]
-    with path.open("a", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, FIELDS)
-        if not file.tell():
-            writer.writeheader()
-        for row in asked:
-            key = row["model"], row["size"]
-            if key not in known:
-                answer = counted(row)
-                writer.writerow(answer)
-                file.flush()
-                known[key] = {name: str(value) for name, value in answer.items()}
-    answers = [known[row["model"], row["size"]] for row in asked]
-    wrong = [row for row in answers if row["answer"] != "equal"]
-    print(f"{len(answers) - len(wrong)} of {len(answers)} pairs are equal")
+    counts = answers(Path(results), FIELDS, asked, ("model", "size"), counted)
+    wrong = [row for row in counts if row["answer"] != "equal"]
+    print(f"{len(counts) - len(wrong)} of {len(counts)} pairs are equal")
     for row in wrong:
         print(f"  {row['model']} at {row['size']}: {row['answer']}")
 

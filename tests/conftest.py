@@ -1,14 +1,15 @@
 """What a test may need of the machine, and what happens where it is missing.
 
-The markers ``browser``, ``namespaces`` and ``gpu`` say what a test needs. Where that is missing the
-test is skipped with the reason; where ``CSPBENCH_TEST_REQUIRE`` names it (a comma-separated list,
-set by CI after it installed the system packages), the test fails instead.
+The markers ``browser``, ``namespaces``, ``gpu`` and ``timm`` say what a test needs. Where that is
+missing the test is skipped with the reason; where ``CSPBENCH_TEST_REQUIRE`` names it (a
+comma-separated list, set by CI after it installed the system packages), the test fails instead.
 """
 
 from __future__ import annotations
 
 import functools
 import importlib.metadata
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -69,10 +70,17 @@ def missing_gpu() -> str | None:
     return "no GPU: no NVIDIA driver with a device"
 
 
+def missing_timm() -> str | None:
+    """Why timm's networks cannot be built, None if they can; neither package is imported."""
+    names = [name for name in ("timm", "torchvision") if importlib.util.find_spec(name) is None]
+    return f"no {' and no '.join(names)}: make zoo installs them for this test" if names else None
+
+
 NEEDS: dict[str, Callable[[], str | None]] = {
     "browser": functools.cache(missing_browser),
     "namespaces": functools.cache(missing_namespaces),
     "gpu": functools.cache(missing_gpu),
+    "timm": functools.cache(missing_timm),
 }
 
 

@@ -24,7 +24,7 @@ def folder(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest
     """A folder with our conftest.py, a test marked ``browser`` and no program at all."""
     monkeypatch.delenv("CSPBENCH_TEST_REQUIRE", raising=False)
     monkeypatch.setenv("PATH", str(pytester.mkdir("bin")))
-    pytester.makeini("[pytest]\nmarkers =\n browser: x\n namespaces: x\n gpu: x\n")
+    pytester.makeini("[pytest]\nmarkers =\n browser: x\n namespaces: x\n gpu: x\n timm: x\n")
     pytester.makeconftest(CONFTEST)
     pytester.makepyfile(ONE_TEST)
     return pytester
@@ -58,4 +58,4 @@ def test_mistyped_requirement_stops_the_run(
     monkeypatch.setenv("CSPBENCH_TEST_REQUIRE", "browsers")
     result = folder.runpytest_inprocess()
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines("*unknown browsers; known: browser, namespaces, gpu")
+    result.stderr.fnmatch_lines("*unknown browsers; known: browser, namespaces, gpu, timm")

@@ -33,9 +33,11 @@ class Steps:
         self.recorder.record(op, inputs, (result,))
         return result
 
-    def linear(self, x: Value, weight: Weight, bias: Weight | None, out: Value) -> Value:
-        """A product with a weight."""
-        self.recorder.record("linear", (x,), (out,), weight, bias=bias)
+    def linear(
+        self, x: Value, weight: Weight, bias: Weight | None, out: Value, copied: int = 0
+    ) -> Value:
+        """A product with a weight, for which ``copied`` bytes of the input are copied."""
+        self.recorder.record("linear", (x,), (out,), weight, bias=bias, temporary_bytes=copied)
         return out
 
 

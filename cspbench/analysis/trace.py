@@ -13,13 +13,11 @@ import os
 import threading
 import traceback
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import nn
-from torch.distributions import Distribution
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
@@ -31,17 +29,15 @@ from cspbench.analysis.metric import Facts
 from cspbench.analysis.partial import is_detector, record_rest
 from cspbench.analysis.recorder import Recorder
 from cspbench.analysis.rules import CHECKED, RULES
+from cspbench.analysis.rules.simple import ask
+from cspbench.analysis.sight import PATCH, in_sight, is_special
 from cspbench.analysis.tracer import META, STORED_AS, Tracer
 from cspbench.errors import InputError
 
-_PATCH = threading.RLock()
 _TORCH_DIR = os.path.dirname(os.path.abspath(torch.__file__)) + os.sep
 _OWN_DIR = os.path.dirname(os.path.abspath(__file__)) + os.sep
 
 
-#: Asked at each call, so kept at hand.
-_gradients, _autocast = torch.is_grad_enabled, torch._C._is_any_autocast_enabled
-_transform = torch._C._functorch.maybe_current_level
 #: Calls that were compared with torch's meta kernels in this process, by function and arguments.
 _COMPARED: set[Any] = set()
 _MOST_COMPARED = 10_000
@@ -59,7 +55,9 @@ class _FunctionMode(TorchFunctionMode):
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         rule = RULES.get(func)
-        if rule is None or _is_special():
+        if rule is ask:
+            return func(*args, **(kwargs or {}))
+        if rule is None or is_special():
             return fallback(self._tracer, func, args, kwargs or {})
         result = rule(self._tracer, func, args, kwargs or {})
         if func in self._unchecked and isinstance(result, torch.Tensor):
@@ -101,26 +99,18 @@ def _outline(leaf: Any) -> Any:
     return (tuple(leaf.shape), leaf.dtype) if isinstance(leaf, torch.Tensor) else leaf
 
 
-def _is_special() -> bool:
-    """True where torch does more than the call says, which the rules do not know.
-
-    Gradients that the forward pass asks for, ``torch.func`` transforms (their tensors are wrapped)
-    and autocast.
-    """
-    return _gradients() or _transform() is not None or _autocast()
-
-
 @contextmanager
 def _module_paths(inventory: Inventory, recorder: Recorder) -> Iterator[None]:
     """Keep ``recorder.path`` and ``stage`` at the innermost module that is being called.
 
-    ``nn.Module.__call__`` is replaced for the while, as ``torch.fx`` does; global hooks would send
-    every call through PyTorch's slow path.
+    What ``nn.Module.__call__`` calls is replaced for the while; global hooks would send every call
+    through PyTorch's slow path. To replace ``__call__`` itself takes a millisecond, because Python
+    then updates each class of modules.
     """
     paths, stages = inventory.paths, inventory.stages
     owner = threading.get_ident()
-    with _PATCH:
-        original = nn.Module.__call__
+    with PATCH:
+        original: Any = nn.Module._call_impl
 
         def call(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
             path = paths.get(id(self))
@@ -133,50 +123,11 @@ def _module_paths(inventory: Inventory, recorder: Recorder) -> Iterator[None]:
             finally:
                 recorder.path, recorder.stage = outer, outer_stage
 
-        nn.Module.__call__ = call  # type: ignore[method-assign]
+        nn.Module._call_impl = call  # type: ignore[method-assign]
         try:
             yield
         finally:
-            nn.Module.__call__ = original  # type: ignore[method-assign]
-
-
-@contextmanager
-def _in_sight(tracer: Tracer) -> Iterator[None]:
-    """What the two levels would not see is brought before them for the while, in this thread only.
-
-    Scripted functions run outside of Python: their operators go to the second level. What a thread
-    pool is given runs at once. Distributions do not check the values of their arguments.
-    """
-    owner = threading.get_ident()
-    scripted, submit = torch.jit.ScriptFunction.__call__, ThreadPoolExecutor.submit
-    checked = Distribution._validate_args
-
-    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if threading.get_ident() != owner:
-            return scripted(self, *args, **kwargs)
-        with torch._C.DisableTorchFunction():
-            return fallback(tracer, lambda *a, **k: scripted(self, *a, **k), args, kwargs)
-
-    def run(self: Any, function: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
-        if threading.get_ident() != owner:
-            return submit(self, function, *args, **kwargs)
-        future: Future[Any] = Future()
-        try:
-            future.set_result(function(*args, **kwargs))
-        except Exception as error:
-            future.set_exception(error)
-        return future
-
-    with _PATCH:
-        torch.jit.ScriptFunction.__call__ = call  # type: ignore[method-assign]
-        ThreadPoolExecutor.submit = run  # type: ignore[method-assign]
-        Distribution._validate_args = False
-        try:
-            yield
-        finally:
-            torch.jit.ScriptFunction.__call__ = scripted  # type: ignore[method-assign]
-            ThreadPoolExecutor.submit = submit  # type: ignore[method-assign]
-            Distribution._validate_args = checked
+            nn.Module._call_impl = original  # type: ignore[method-assign]
 
 
 @contextmanager
@@ -229,7 +180,7 @@ def trace(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> T
     recorder.peak_live_bytes = recorder.live_bytes
     mode = _FunctionMode(tracer)
     try:
-        with _inference(inventory), _module_paths(inventory, recorder), _in_sight(tracer):
+        with _inference(inventory), _module_paths(inventory, recorder), in_sight(tracer):
             with mode:
                 result = module(*args, **kwargs)
             _check_outputs(tracer, result)

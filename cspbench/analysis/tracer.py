@@ -26,6 +26,10 @@ UNTRACED = "untraced"
 STORED_AS = {torch.qint8: torch.int8, torch.quint8: torch.uint8, torch.qint32: torch.int32}
 
 
+#: Dimensions from the innermost to the outermost, where channels come last.
+_LAST_PLACES = {4: (1, 3, 2, 0), 5: (1, 4, 3, 2, 0)}
+
+
 class _StorageRef(weakref.ref):  # type: ignore[type-arg]
     """Weak reference to a storage that knows its size after the storage is gone."""
 
@@ -72,8 +76,7 @@ class Tracer:
             tensor._cspbench_value = value  # type: ignore[attr-defined]
             return value
         if tensor.device.type != "meta":
-            if id(tensor) in self._kept:
-                self._hold(tensor)
+            self._hold(tensor)  # it was there before the pass
             return self.adopt(tensor, Weight(shape, itemsize, "constant"))
         known = self.storages.get(tensor.untyped_storage()._cdata)
         if known is not None:
@@ -120,12 +123,11 @@ class Tracer:
             return self.empty(shape, tensor.dtype, value.itemsize)
         if shape == value.shape:
             out = torch.empty_like(tensor, device=META)
-        elif len(shape) == 4 and tensor.is_contiguous(memory_format=torch.channels_last):
-            out = torch.empty(
-                shape, dtype=tensor.dtype, device=META, memory_format=torch.channels_last
-            )
-        else:
+            return out, self.adopt(out)
+        order = channels_last(tensor)
+        if order is None or len(shape) != tensor.dim():
             return self.empty(shape, tensor.dtype, value.itemsize)
+        out = torch.empty(shape, dtype=tensor.dtype, device=META, memory_format=order)
         return out, self.adopt(out)
 
     def _attach(self, tensor: torch.Tensor, shape: Shape, itemsize: int) -> Value:
@@ -266,6 +268,26 @@ class Tracer:
         if tensor.device.type != "meta":
             return tensor
         return getattr(tensor, "_cspbench_real", None)
+
+
+def channels_last(tensor: torch.Tensor) -> torch.memory_format | None:
+    """The order with channels last, where torch takes a tensor's strides for that; else None.
+
+    A kernel puts out its image in that order. One image whose batch has another stride than in
+    that order is not taken for it, though its values lie so.
+    """
+    places = _LAST_PLACES.get(tensor.dim())
+    if places is None or tensor.is_contiguous():
+        return None
+    shape, strides = tensor.shape, tensor.stride()
+    least = 0
+    if not strides[1]:
+        return None
+    for place in places:
+        if not shape[place] or strides[place] < least or (not place and least == strides[1]):
+            return None
+        least = strides[place] * shape[place]
+    return torch.channels_last if len(places) == 4 else torch.channels_last_3d
 
 
 def _meta_like(tensor: torch.Tensor) -> torch.Tensor:

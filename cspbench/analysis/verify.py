@@ -49,8 +49,14 @@ def torch_counts(module: nn.Module, args: tuple[Any, ...]) -> dict[str, int]:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        module.eval()(*args)
+    # FlopCounterMode counts nothing for the native kernels of transformers.
+    native = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            module.eval()(*args)
+    finally:
+        torch.backends.mha.set_fastpath_enabled(native)
     found: dict[str, int] = {}
     for packet, count in counter.get_flop_counts().get("Global", {}).items():
         found[str(packet).rpartition(".")[2]] = int(count)

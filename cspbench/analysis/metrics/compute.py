@@ -45,6 +45,12 @@ def macs(layer: Layer) -> int:
     return 0
 
 
+def known_macs(layer: Layer) -> int:
+    """`macs` of a layer, taken from what was derived of it where that is there."""
+    known = layer.values.get("macs")
+    return macs(layer) if known is None else int(known)
+
+
 def _attention_rows(layer: Layer) -> int:
     """Pairs of a query and a key: heads x L x S; fewer heads of one operand serve all of another.
 
@@ -119,7 +125,7 @@ def paper_flops(layer: Layer) -> int:
     its depth (in ``kernel``) times the output.
     """
     if layer.kind in CONV_KINDS:
-        return 2 * macs(layer)
+        return 2 * known_macs(layer)
     if layer.kind != "max_pool":
         return 0
     return math.prod(layer.kernel) * layer.output_elements
@@ -135,7 +141,7 @@ def _macs_of(layers: Sequence[Layer], kinds: frozenset[str]) -> int:
 
 for _metric in (
     LayerMetric("macs", "MAC", "multiply-accumulates", "definition", macs),
-    LayerMetric("flops", "FLOP", "2 x MACs", "definition", lambda layer: 2 * macs(layer)),
+    LayerMetric("flops", "FLOP", "2 x MACs", "definition", lambda layer: 2 * known_macs(layer)),
     LayerMetric("paper_flops", "FLOP", "operations as the paper counts", _PAPER, paper_flops),
     LayerMetric(
         "activations", "elements", "elements that products put out", _RADOSAVOVIC, activations

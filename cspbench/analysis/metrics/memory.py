@@ -1,14 +1,76 @@
-"""Memory without running: what is alive, what is copied, what the feature pyramid takes."""
+"""Memory without running: what kernels take, what is copied, what the feature pyramid takes."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from cspbench.analysis.layer import Layer
-from cspbench.analysis.metric import TOTAL_METRICS, Facts, TotalMetric, at
+from cspbench.analysis.metric import (
+    LAYER_METRICS,
+    TOTAL_METRICS,
+    Facts,
+    LayerMetric,
+    TotalMetric,
+    at,
+)
 
 #: First component of the paths of what follows the backbone in a detector.
 NECK = "neck"
+
+
+#: Of the fused attention: keys of a block, and queries of one by the least number of queries.
+_KEYS, _QUERIES = 512, ((768, 256), (192, 64), (0, 32))
+_CONVOLUTIONS = {
+    *("convolution", "_convolution"),
+    *(f"conv{kind}{dims}d" for kind in ("", "_transpose") for dims in (1, 2, 3)),
+}
+#: Input elements up to which torch computes a convolution of one image by itself, not by oneDNN.
+_SMALL = 20_480
+
+
+def kernel_bytes(layer: Layer) -> int:
+    """Bytes that a kernel of torch's own takes and gives back within its call; one thread, CPU.
+
+    Those are the columns of a small convolution and the blocks of the fused attention. What oneDNN
+    takes depends on processor and library and is not among them.
+    """
+    if layer.op in _CONVOLUTIONS:
+        return _columns(layer) * 4
+    if layer.op == "scaled_dot_product_attention":
+        return _blocks(layer) * max(4, layer.output_bytes // max(layer.output_elements, 1))
+    return 0
+
+
+def _columns(layer: Layer) -> int:
+    """Elements of the matrix of columns that torch's own convolution multiplies.
+
+    torch takes its own for one image of float32 without groups and with few elements.
+    """
+    image = layer.input_shapes[0]
+    kernel = (1, *layer.kernel)[-2:]
+    if layer.input_bytes != 4 * layer.input_elements or layer.groups > 1 or image[0] > 1:
+        return 0
+    if math.prod(image[:4]) > _SMALL or min(kernel) > 3:
+        return 0
+    window = math.prod(layer.kernel)
+    if layer.transposed:
+        return layer.output_shapes[0][1] * window * math.prod(image[2:])
+    if window == 1 and {*layer.stride} == {1}:
+        return 0  # the image itself is the matrix
+    return image[1] * window * math.prod(layer.output_shapes[0][2:])
+
+
+def _blocks(layer: Layer) -> int:
+    """Elements that one thread of the fused attention works on: scores, sums, results."""
+    queries, width = layer.output_shapes[0][-2:]
+    block = next(size for least, size in _QUERIES if queries >= least)
+    keys = min(_KEYS, layer.input_shapes[1][-2])
+    return min(block, queries) * (keys + 2 + width)
+
+
+def _largest_kernel(layers: Sequence[Layer], _: Facts) -> int:
+    return max((int(layer.values["kernel_bytes"]) for layer in layers), default=0)
 
 
 def concatenation_share(layers: Sequence[Layer]) -> float:
@@ -45,7 +107,28 @@ def _share(layers: Sequence[Layer], _: Facts) -> float:
     return concatenation_share(layers)
 
 
+LAYER_METRICS.add(
+    LayerMetric(
+        "kernel_bytes",
+        "bytes",
+        "bytes that a kernel of torch's own takes and gives back within its call",
+        "torch's CPU kernels",
+        kernel_bytes,
+    )
+)
 for _total in (
+    TotalMetric(
+        "peak_kernel_bytes",
+        "bytes",
+        "the largest kernel_bytes; they are not among peak_live_bytes",
+        "torch's CPU kernels",
+        _largest_kernel,
+        largest="kernel_bytes",
+        heading="kernels take (MB)",
+        divisor=1e6,
+        group="memory",
+        places=at(memory=8, conventions=34),
+    ),
     TotalMetric(
         "concatenation_traffic_share",
         "share",

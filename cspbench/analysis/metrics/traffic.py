@@ -14,7 +14,7 @@ from cspbench.analysis.metric import (
     TotalMetric,
     at,
 )
-from cspbench.analysis.metrics.compute import macs
+from cspbench.analysis.metrics.compute import known_macs
 from cspbench.analysis.metrics.fusion import fused
 from cspbench.analysis.ops import CONV_KINDS, FREE_KINDS, OPS, UNSUPPORTED
 
@@ -52,7 +52,7 @@ def traffic_bytes(layer: Layer) -> int:
 def arithmetic_intensity(layer: Layer) -> float:
     """FLOP per byte of traffic; 0 where nothing is moved."""
     moved = traffic_bytes(layer)
-    return 2 * macs(layer) / moved if moved else 0.0
+    return 2 * known_macs(layer) / moved if moved else 0.0
 
 
 def traffic_bytes_fused(layers: Sequence[Layer]) -> list[Number]:

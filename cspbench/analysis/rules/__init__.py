@@ -13,7 +13,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812  (the name that everybody gives it)
 
 from cspbench.analysis.rules import (
+    attention,
     movement,
+    native,
     pointwise,
     pools,
     products,
@@ -26,7 +28,10 @@ from cspbench.analysis.rules.simple import Rule
 _SPACES: tuple[Any, ...] = (torch, torch.Tensor, F, torch._C._nn)
 
 
-_TABLES = (movement.RULES, pools.RULES, pointwise.RULES, products.RULES, recurrent.RULES)
+_TABLES = (
+    *(movement.RULES, pools.RULES, pointwise.RULES, products.RULES, recurrent.RULES),
+    *(attention.RULES, native.RULES),
+)
 
 
 def _by_function() -> dict[Any, Rule]:
@@ -61,7 +66,7 @@ def _by_aten_name() -> dict[str, Rule]:
 
 def _checked() -> frozenset[Any]:
     """Functions whose first call in a pass is compared with torch's own meta kernel."""
-    names = (*_SHAPED, *products.RULES)
+    names = (*_SHAPED, *products.RULES, *attention.RULES)
     return frozenset(
         getattr(space, name) for name in names for space in _SPACES if hasattr(space, name)
     )

@@ -11,6 +11,7 @@ import torch
 from cspbench.analysis import shapes
 from cspbench.analysis.calls import check_writable
 from cspbench.analysis.dispatch import fallback
+from cspbench.analysis.recorder import Weight
 from cspbench.analysis.rules.simple import (
     Arguments,
     Keywords,
@@ -35,6 +36,29 @@ def _cat(tracer: Tracer, func: Any, args: Arguments, kwargs: Keywords) -> Any:
         return fallback(tracer, func, args, kwargs)
     out, result = tracer.like(tensors[0], shapes.concatenate([v.shape for v in values], axis))
     tracer.recorder.record("cat", values, (result,), copied=True)
+    return out
+
+
+def _zeros(tracer: Tracer, func: Any, args: Arguments, kwargs: Keywords) -> Any:
+    """A constant of zeros, as recurrent layers begin with; its values are never needed."""
+    if kwargs.get("out") is not None or kwargs.get("layout") is not None:
+        return fallback(tracer, func, args, kwargs)
+    out = func(*args, **{**kwargs, "device": "meta"})
+    value = tracer.adopt(out, Weight(tuple(out.shape), out.element_size(), "constant"))
+    tracer.recorder.record("zeros", (), (value,))
+    return out
+
+
+def _roll(tracer: Tracer, func: Any, args: Arguments, kwargs: Keywords) -> Any:
+    bound = bind(("input", "shifts", "dims"), args, kwargs)
+    x, shifts, dims = bound["input"], bound["shifts"], bound.get("dims")
+    sides = [(n,) if isinstance(n, int) else tuple(n or ()) for n in (shifts, dims)]
+    fits = len(sides[0]) == len(sides[1]) and all(-x.dim() <= n < x.dim() for n in sides[1])
+    if not fits or not is_activation(tracer, x):
+        return fallback(tracer, func, args, kwargs)
+    value = tracer.value(x)
+    out, result = tracer.empty(value.shape, x.dtype, value.itemsize)
+    tracer.recorder.record("roll", (value,), (result,), copied=True)
     return out
 
 
@@ -72,9 +96,11 @@ def _view(op: str) -> Rule:
         parts = result if isinstance(result, (tuple, list)) else (result,)
         copied = bool(parts) and not tracer.shares_memory(parts[0])
         outputs = [tracer.adopt_view(part, value.weight) for part in parts]
+        name = "reshape_copy" if copied and op in ("reshape", "flatten") else op
         if value.weight is None:
-            name = "reshape_copy" if copied and op in ("reshape", "flatten") else op
             tracer.recorder.record(name, (value,), outputs, copied=copied)
+        elif copied:
+            tracer.recorder.record(name, (), outputs, others=(value.weight,), copied=True)
         return result
 
     return rule
@@ -150,6 +176,8 @@ def _to(tracer: Tracer, _: Any, args: Arguments, kwargs: Keywords) -> Any:
 RULES: dict[str, Rule] = {
     **dict.fromkeys(("cat", "concat", "concatenate"), _cat),
     "pad": _pad,
+    "roll": _roll,
+    "zeros": _zeros,
     "to": _to,
     "__getitem__": _getitem,
     "__setitem__": _setitem,
@@ -159,7 +187,7 @@ RULES: dict[str, Rule] = {
         for name in (
             *("view", "reshape", "flatten", "permute", "transpose", "unsqueeze", "squeeze"),
             *("chunk", "split", "unbind", "narrow", "expand", "expand_as", "view_as", "select"),
-            *("swapaxes", "movedim", "unflatten", "tensor_split", "contiguous", "t"),
+            *("swapaxes", "movedim", "unflatten", "tensor_split", "contiguous", "t", "reshape_as"),
         )
     },
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from cspbench.analysis.rules.simple import (
     Keywords,
     Rule,
     bind,
+    copied_bytes,
     is_activation,
     rejected,
 )
@@ -30,23 +32,72 @@ def _normalise(op: str, names: tuple[str, ...]) -> Rule:
         bound = bind(names, args, kwargs)
         x = bound["input"]
         values, weights = tracer.split([bound[n] for n in statistics if bound.get(n) is not None])
-        if values or not is_activation(tracer, x):
+        made = _made_of_weights(tracer, x) if op == "batch_norm" else None
+        if values or not (is_activation(tracer, x) or made):
             return fallback(tracer, func, args, kwargs)
         value = tracer.value(x)
         wrong = _misfit(op, value, bound, weights)
         if wrong:
             rejected(tracer, func, args, kwargs, f"{op} of an input of {value.shape}: {wrong}")
-        out, result = tracer.like(x, value.shape)
+        statistics_bytes = _kept_statistics(op, value, bound) * value.itemsize
+        copied = _passing_bytes(op, x, statistics_bytes)
+        rows = op in ("layer_norm", "rms_norm")
+        out, result = (
+            tracer.empty(value.shape, x.dtype, value.itemsize)
+            if rows
+            else tracer.like(x, value.shape)
+        )
+        if made is not None:  # as weight standardisation does
+            result.weight = result.storage.weight = made
+            tracer.recorder.record(op, (), (result,), others=(value.weight or made, *weights))
+            return out
         tracer.recorder.record(
             op,
             (value,),
             (result,),
             others=weights,
-            saved_extra_bytes=_kept_statistics(op, value, bound) * value.itemsize,
+            temporary_bytes=copied,
+            saved_extra_bytes=statistics_bytes,
         )
         return out
 
     return rule
+
+
+def _made_of_weights(tracer: Tracer, x: torch.Tensor) -> Weight | None:
+    """What a function of weights alone puts out, in the shape of its input; None for others."""
+    if tracer.weight(x) is not None or x.device.type != "meta" or not x.dtype.is_floating_point:
+        return None
+    value = tracer.value(x)
+    if value.weight is None:
+        return None
+    role = "constant" if value.weight.role == "constant" else "derived"
+    return Weight(value.shape, value.itemsize, role)
+
+
+def _without_values(tracer: Tracer, tensors: Sequence[torch.Tensor]) -> bool:
+    """True if no operand is a real constant, whose values a later index may need."""
+    return all(t.device.type == "meta" or tracer.weight(t) is not None for t in tensors)
+
+
+def _of_weights(
+    tracer: Tracer, op: str, tensors: Sequence[torch.Tensor], weights: list[Weight]
+) -> torch.Tensor:
+    """Elementwise arithmetic of weights alone, whose result is derived of them."""
+    shape = shapes.broadcast([tuple(t.shape) for t in tensors])
+    out, result = tracer.empty(shape, tensors[0].dtype, tensors[0].element_size())
+    derived = any(weight.role in ("param", "derived") for weight in weights)
+    role = "derived" if derived else "constant"
+    result.weight = result.storage.weight = Weight(shape, result.itemsize, role)
+    tracer.recorder.record(op, (), (result,), others=weights)
+    return out
+
+
+def _passing_bytes(op: str, x: torch.Tensor, statistics_bytes: int) -> int:
+    """What a norm over each image holds besides its result: statistics, and a copy."""
+    if op not in ("layer_norm", "group_norm"):
+        return 0
+    return statistics_bytes + copied_bytes(x, formats=op == "group_norm")
 
 
 def _misfit(op: str, value: Value, bound: dict[str, Any], weights: list[Weight]) -> str:
@@ -137,7 +188,9 @@ def _softmax(op: str) -> Rule:
         if dim is not None and not -len(value.shape) <= dim < len(value.shape):
             rejected(tracer, func, args, kwargs, f"{op} over dimension {dim} of {value.shape}")
         out, result = tracer.empty(value.shape, x.dtype, value.itemsize)
-        tracer.recorder.record(op, (value,), (result,))
+        tracer.recorder.record(
+            op, (value,), (result,), temporary_bytes=copied_bytes(x, formats=False)
+        )
         return out
 
     return rule
@@ -149,10 +202,13 @@ def _elementwise(op: str, in_place: bool = False, compares: bool = False) -> Rul
         tensors = [operand for operand in operands if isinstance(operand, torch.Tensor)]
         dtype = tensors[0].dtype
         # Promotion is torch's business: only operands of one floating type are done here.
-        if not dtype.is_floating_point or any(t.dtype is not dtype for t in tensors):
+        uniform = dtype.is_floating_point and all(t.dtype is dtype for t in tensors)
+        if not uniform or "out" in kwargs or any(type(x) is complex for x in operands):
             return fallback(tracer, func, args, kwargs)
         values, weights = tracer.split(tensors)
-        if not values or "out" in kwargs or any(type(operand) is complex for operand in operands):
+        if not values and not (in_place or compares) and _without_values(tracer, tensors):
+            return _of_weights(tracer, op, tensors, weights)
+        if not values:
             return fallback(tracer, func, args, kwargs)
         shape = values[0].shape
         if len(tensors) > 1:

@@ -14,6 +14,7 @@ from cspbench.analysis.rules.simple import (
     Keywords,
     Rule,
     bind,
+    copied_bytes,
     is_activation,
     rejected,
 )
@@ -24,6 +25,9 @@ _AVG = ("input", "kernel_size", "stride", "padding", "ceil_mode", "count_include
 
 
 _INTERPOLATE = ("input", "size", "scale_factor", "mode")
+#: Modes whose kernel for channels last serves small results of other images, too.
+_LAST = ("nearest", "nearest-exact", "bilinear")
+_SMALL = 128
 #: Spatial dimensions that a mode of interpolation takes.
 _MODES = {
     **dict.fromkeys(("nearest", "nearest-exact", "area"), (1, 2, 3)),
@@ -67,7 +71,7 @@ def _pool(op: str, dims: int, maximum: bool) -> Rule:
             kernel=kernel,
             stride=stride,
             dilation=dilation,
-            temporary_bytes=indices,
+            temporary_bytes=indices + copied_bytes(x),
             saved_extra_bytes=indices,
         )
         return out
@@ -94,6 +98,7 @@ def _adaptive_avg_pool(op: str, dims: int) -> Rule:
             (result,),
             kernel=tuple(-(-i // o) for i, o in zip(sides, size, strict=True)),
             stride=tuple(max(i // o, 1) for i, o in zip(sides, size, strict=True)),
+            temporary_bytes=copied_bytes(x),
         )
         return out
 
@@ -143,7 +148,34 @@ def _reduction(op: str) -> Rule:
     return rule
 
 
-def _interpolate(names: tuple[str, ...]) -> Rule:
+def _normalize(tracer: Tracer, func: Any, args: Arguments, kwargs: Keywords) -> Any:
+    """``normalize``: a norm, its least value, and the division by it."""
+    bound = bind(("input", "p", "dim", "eps", "out"), args, kwargs)
+    x, axes = bound["input"], _axes(bound.get("dim", 1))
+    known = axes is not None and bound.get("out") is None and is_activation(tracer, x)
+    if axes is None or not known or not all(-x.dim() <= axis < x.dim() for axis in axes):
+        return fallback(tracer, func, args, kwargs)
+    value = tracer.value(x)
+    shape = shapes.reduced(value.shape, axes, True)
+    norm, length = tracer.empty(shape, x.dtype, value.itemsize)
+    tracer.recorder.record("linalg_vector_norm", (value,), (length,))
+    least, bounded = tracer.empty(shape, x.dtype, value.itemsize)
+    tracer.recorder.record("clamp_min", (length,), (bounded,))
+    del norm
+    out, result = tracer.like(x, value.shape)
+    tracer.recorder.record("div", (value, bounded), (result,))
+    del least
+    return out
+
+
+def _turned_bytes(mode: str, x: torch.Tensor, size: tuple[int, ...], out: torch.Tensor) -> int:
+    """Copies with their channels last, of a small image and of its result, that torch makes."""
+    if mode not in _LAST or len(size) != 2 or sum(size) > _SMALL:
+        return 0
+    return 0 if x.is_contiguous(memory_format=torch.channels_last) else x.nbytes + out.nbytes
+
+
+def _interpolate(names: tuple[str, ...], mode_of_op: str = "") -> Rule:
     def rule(tracer: Tracer, func: Any, args: Arguments, kwargs: Keywords) -> Any:
         bound = bind(names, args, kwargs)
         x, size, scale = bound["input"], bound.get("size"), bound.get("scale_factor")
@@ -151,24 +183,29 @@ def _interpolate(names: tuple[str, ...]) -> Rule:
             return fallback(tracer, func, args, kwargs)
         shape = tracer.value(x).shape
         dims = len(shape) - 2
-        if names is _INTERPOLATE:
-            mode = bound.get("mode", "nearest")
-            if dims not in _MODES.get(mode, ()) or (size is not None and scale is not None):
-                rejected(tracer, func, args, kwargs, f"{mode} interpolation of {shape}")
+        mode = mode_of_op or bound.get("mode", "nearest")
+        misfit = dims not in _MODES.get(mode, ()) or (size is not None and scale is not None)
+        if misfit and names is _INTERPOLATE:
+            rejected(tracer, func, args, kwargs, f"{mode} interpolation of {shape}")
         if size is not None:
             sides = shapes.tuple_of(size, dims)
         else:
             factors = scale if isinstance(scale, (tuple, list)) else (scale or 1,) * dims
             sides = tuple(math.floor(s * f) for s, f in zip(shape[2:], factors, strict=True))
         out, result = tracer.like(x, (*shape[:2], *sides))
-        tracer.recorder.record("interpolate", (tracer.value(x),), (result,))
+        turned = 0 if bound.get("antialias") else _turned_bytes(mode, x, sides, out)
+        turned += copied_bytes(x) if mode == "area" else 0
+        tracer.recorder.record("interpolate", (tracer.value(x),), (result,), temporary_bytes=turned)
         return out
 
     return rule
 
 
 def _rules() -> dict[str, Rule]:
-    rules: dict[str, Rule] = {"interpolate": _interpolate(_INTERPOLATE)}
+    rules: dict[str, Rule] = {
+        "interpolate": _interpolate(_INTERPOLATE),
+        "normalize": _normalize,
+    }
     for dims in (1, 2, 3):
         adaptive = f"adaptive_avg_pool{dims}d"
         rules[f"max_pool{dims}d"] = _pool(f"max_pool{dims}d", dims, maximum=True)
@@ -183,9 +220,12 @@ RULES: dict[str, Rule] = _rules()
 
 #: As ATen takes the arguments.
 ATEN_RULES: dict[str, Rule] = {
-    **{f"upsample_nearest{n}d": _interpolate(("input", "size", "scale_factor")) for n in (1, 2, 3)},
-    **dict.fromkeys(
-        ("upsample_bilinear2d", "upsample_bicubic2d"),
-        _interpolate(("input", "size", "align_corners", "scale_factor")),
-    ),
+    **{
+        f"upsample_nearest{n}d": _interpolate(("input", "size", "scale_factor"), "nearest")
+        for n in (1, 2, 3)
+    },
+    **{
+        f"upsample_{mode}2d": _interpolate(("input", "size", "align_corners", "scale_factor"), mode)
+        for mode in ("bilinear", "bicubic")
+    },
 }

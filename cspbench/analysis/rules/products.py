@@ -17,10 +17,11 @@ from cspbench.analysis.rules.simple import (
     Keywords,
     Rule,
     bind,
+    copied_bytes,
     is_activation,
     rejected,
 )
-from cspbench.analysis.tracer import Tracer
+from cspbench.analysis.tracer import Tracer, channels_last
 
 _CONV = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
 _CONV_T = ("input", "weight", "bias", "stride", "padding", "output_padding", "groups", "dilation")
@@ -58,10 +59,17 @@ def _conv(op: str, dims: int, transposed: bool) -> Rule:
             dilation=dilation,
             groups=groups,
             transposed=transposed,
+            temporary_bytes=copied_bytes(x) + _turned_bytes(x, w),
         )
         return out
 
     return rule
+
+
+def _turned_bytes(x: torch.Tensor, w: torch.Tensor) -> int:
+    """The copy of a filter with its channels last, which an image in that order takes."""
+    order = channels_last(x)
+    return 0 if order is None or w.is_contiguous(memory_format=order) else w.nbytes
 
 
 def _misfit(
@@ -134,10 +142,33 @@ def _linear(tracer: Tracer, func: Any, args: Arguments, kwargs: Keywords) -> Any
         wrong = f"a bias of {tuple(b.shape)} does not fit {weight.shape[0]} features"
     if wrong:
         rejected(tracer, func, args, kwargs, wrong)
-    out, result = tracer.empty((*value.shape[:-1], weight.shape[0]), x.dtype, value.itemsize)
+    copy = None
+    if len(value.shape) > 2 and not x.is_contiguous():
+        rows = value.elements // max(value.shape[-1], 1)
+        copy, value = _reshaped(tracer, value, x, (rows, value.shape[-1]))
+    out, result = tracer.empty((*x.shape[:-1], weight.shape[0]), x.dtype, value.itemsize)
     bias = None if b is None else tracer.filter(b)
     tracer.recorder.record("linear", (value,), (result,), weight, bias=bias)
+    del copy
     return out
+
+
+def _reshaped(
+    tracer: Tracer, value: Value, x: torch.Tensor, shape: Shape
+) -> tuple[torch.Tensor | None, Value]:
+    """An activation, seen as ``x``, in the shape of matrices: a copy where that is no view.
+
+    The copy lives as long as the tensor that comes first.
+    """
+    matrices = x.reshape(shape)
+    if tracer.shares_memory(matrices):
+        return None, value
+    result = tracer.adopt(matrices)
+    tracer.recorder.record("reshape_copy", (value,), (result,), copied=True)
+    # The product reads it in the operand's own shape, of which its cost is made.
+    return matrices, Value(
+        result.id, tuple(x.shape), result.itemsize, result.storage, None, result.owner
+    )
 
 
 def _matmul(rank: int | None) -> Rule:
@@ -158,11 +189,46 @@ def _matmul(rank: int | None) -> Rule:
             why = f"{left.shape} ({args[0].dtype}) times {right.shape} ({args[1].dtype})"
             rejected(tracer, func, args, kwargs, f"no product of {why}")
         shape = shapes.matmul(left.shape, right.shape)
+        copies: list[torch.Tensor | None] = []
+        if max(ranks) > 3 or ranks[0] != ranks[1]:
+            copies, (left, right) = _batches(tracer, args, shape[:-2])
         out, result = tracer.empty(shape, args[0].dtype, left.itemsize)
         tracer.recorder.record("matmul", (left, right), (result,))
+        del copies
         return out
 
     return rule
+
+
+def _batches(
+    tracer: Tracer, operands: Sequence[torch.Tensor], leading: Shape
+) -> tuple[list[torch.Tensor | None], list[Value]]:
+    """Both operands as torch multiplies them: with one batch dimension, which may take a copy.
+
+    A matrix on the right needs none where the left operand is rows of the same length.
+    """
+    first, second = operands
+    if second.dim() == 2 and _is_rows(first):
+        return [], [tracer.value(first), tracer.value(second)]
+    count = math.prod(leading)
+    copies, values = [], []
+    for operand in operands:
+        if operand.is_contiguous() and operand.shape[:-2] == leading:
+            values.append(tracer.value(operand))
+            continue
+        expanded = operand.expand(*leading, *operand.shape[-2:])
+        sides = (count, *operand.shape[-2:])
+        copy, value = _reshaped(tracer, tracer.value(operand), expanded, sides)
+        copies.append(copy)
+        values.append(value)
+    return copies, values
+
+
+def _is_rows(tensor: torch.Tensor) -> bool:
+    """True if all dimensions but the last one can be seen as one."""
+    shape, strides = tensor.shape, tensor.stride()
+    places = range(tensor.dim() - 2)
+    return all(strides[i] == strides[i + 1] * shape[i + 1] for i in places)
 
 
 def _is_sparse(tensor: object) -> bool:
@@ -185,87 +251,6 @@ def sparse_mm(tracer: Tracer, func: Any, args: Arguments, kwargs: Keywords) -> A
     return out
 
 
-def _attention(tracer: Tracer, func: Any, args: Arguments, kwargs: Keywords) -> Any:
-    names = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")
-    bound = bind(names, args, kwargs)
-    operands = [bound.get(name) for name in names[:3]]
-    if not all(is_activation(tracer, operand) for operand in operands):
-        return fallback(tracer, func, args, kwargs)
-    values = [tracer.value(operand) for operand in operands if isinstance(operand, torch.Tensor)]
-    masks, weights = tracer.split((bound.get("attn_mask"),))
-    query = values[0]
-    leading = _leading([value.shape for value in values], bool(kwargs.get("enable_gqa")))
-    shape = (*leading, query.shape[-2], values[2].shape[-1])
-    wrong = _attention_misfit([value.shape for value in values], leading, bound)
-    if wrong:
-        rejected(tracer, func, args, kwargs, wrong)
-    out, result = _heads_last(tracer, shape, bound["query"].dtype, query.itemsize)
-    # Backward keeps the output too, and the log-sum-exp of each row in float32.
-    result.storage.saved = True
-    tracer.recorder.record(
-        "scaled_dot_product_attention",
-        values + masks,
-        (result,),
-        others=weights,
-        saved_extra_bytes=result.storage.nbytes + 4 * math.prod(shape[:-1]),
-    )
-    return out
-
-
-def _leading(operands: Sequence[Shape], grouped: bool) -> Shape:
-    """Batches and heads of an attention's result.
-
-    Raises:
-        ValueError: an operand has none of length and width, or their batches and heads do not go
-            together.
-    """
-    if min(map(len, operands)) < 2:
-        raise ValueError("attention takes operands of at least two dimensions")
-    leading = [operand[:-2] for operand in operands]
-    if grouped and all(leading):
-        query, *others = leading
-        if all(other[-1] and query[-1] % other[-1] == 0 for other in others):
-            leading = [query, *((*other[:-1], query[-1]) for other in others)]
-    return shapes.broadcast(leading)
-
-
-def _attention_misfit(operands: Sequence[Shape], leading: Shape, bound: dict[str, Any]) -> str:
-    """What torch refuses of an attention; "" if nothing."""
-    query, keys, values = operands
-    wrong = ""
-    if query[-1] != keys[-1]:
-        wrong = f"queries of width {query[-1]} do not go with keys of width {keys[-1]}"
-    elif keys[-2] != values[-2]:
-        wrong = f"{keys[-2]} keys do not go with {values[-2]} values"
-    elif len({bound[name].dtype for name in ("query", "key", "value")}) > 1:
-        wrong = "query, key and value must have the same dtype"
-    elif bound.get("attn_mask") is not None:
-        wrong = _mask_misfit((*leading, query[-2], keys[-2]), bound)
-    return wrong
-
-
-def _mask_misfit(pairs: Shape, bound: dict[str, Any]) -> str:
-    mask = bound["attn_mask"]
-    if bound.get("is_causal"):
-        return "a mask and is_causal exclude each other"
-    if mask.dtype not in (torch.bool, bound["query"].dtype, torch.float32):
-        return f"a mask of {mask.dtype} is neither bool nor of the query's type"
-    if shapes.broadcast([pairs, tuple(mask.shape)]) != pairs:
-        return f"a mask of {tuple(mask.shape)} does not fit {pairs}"
-    return ""
-
-
-def _heads_last(
-    tracer: Tracer, shape: Shape, dtype: torch.dtype, itemsize: int
-) -> tuple[torch.Tensor, Value]:
-    """Attention's result: the fused kernels write (n, length, heads, width), seen transposed."""
-    if len(shape) != 4:
-        return tracer.empty(shape, dtype, itemsize)
-    n, heads, length, width = shape
-    out = torch.empty((n, length, heads, width), dtype=dtype, device="meta").transpose(1, 2)
-    return out, tracer.adopt(out)
-
-
 RULES: dict[str, Rule] = {
     **{f"conv{dims}d": _conv(f"conv{dims}d", dims, False) for dims in (1, 2, 3)},
     **{f"conv_transpose{dims}d": _conv(f"conv_transpose{dims}d", dims, True) for dims in (1, 2, 3)},
@@ -273,5 +258,4 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(("matmul", "__matmul__"), _matmul(None)),
     "mm": _matmul(2),
     "bmm": _matmul(3),
-    "scaled_dot_product_attention": _attention,
 }

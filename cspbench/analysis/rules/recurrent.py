@@ -3,6 +3,9 @@
 A layer of ``nn.LSTM``, ``nn.GRU`` or ``nn.RNN`` runs the same few operators at each step. Its rows
 here are those operators with all steps as their leading dimensions, so a count is the same as step
 by step.
+
+Memory is that of torch's own path on the CPU: one kernel of oneDNN for each layer and direction of
+an LSTM of float32, plain operators for all others.
 """
 
 from __future__ import annotations
@@ -32,6 +35,7 @@ class Call(NamedTuple):
     directions: int
     batch: int
     random: bool
+    batch_first: bool = False
 
 
 def call_of(args: Arguments) -> Call:
@@ -43,16 +47,47 @@ def call_of(args: Arguments) -> Call:
     batch = int(args[1][0]) if packed else x.shape[0 if rest[5] else 1]
     states = (hx,) if isinstance(hx, torch.Tensor) else hx
     random = bool(train and dropout and layers > 1)
-    return Call(x, states, params, has_biases, layers, 1 + bidirectional, batch, random)
+    first = not packed and bool(rest[5]) and min(x.shape[:2]) > 1
+    return Call(x, states, params, has_biases, layers, 1 + bidirectional, batch, random, first)
 
 
 class TracedSteps(Steps):
     """Steps whose results may outlive them as tensors."""
 
-    def __init__(self, tracer: Tracer, leading: Shape, like: torch.Tensor) -> None:
+    def __init__(
+        self, tracer: Tracer, leading: Shape, like: torch.Tensor, fused: bool = False
+    ) -> None:
         super().__init__(tracer.recorder, leading, like.element_size())
         self.tracer = tracer
         self.like = like
+        #: Whether the input is copied for its product, because it lies with the batch first.
+        self.copies_input = False
+        self._fused = fused
+        self._kept: list[tuple[str, torch.Tensor]] = []
+
+    def kept(self, what: str, width: int) -> Value:
+        """A result of all steps that is held until it is dropped; a fused kernel holds none."""
+        if self._fused:
+            return self.passing(width)
+        tensor, value = self.made(width)
+        self._kept.append((what, tensor))
+        return value
+
+    def drop_earlier(self, what: str) -> None:
+        """Let go of all but the last that is kept of a kind: another direction took its place."""
+        places = [i for i, (kind, _) in enumerate(self._kept) if kind == what]
+        for place in reversed(places[:-1]):
+            del self._kept[place]
+
+    def release(self) -> None:
+        """Let go of all that a layer kept."""
+        self._kept.clear()
+
+    def copied(self, x: torch.Tensor) -> torch.Tensor:
+        """The input with the time first, as the fused kernel takes it."""
+        copy, value = self.made(x.shape[-1])
+        self.tracer.recorder.record("contiguous", (self.tracer.value(x),), (value,), copied=True)
+        return copy
 
     def made(self, width: int) -> tuple[torch.Tensor, Value]:
         """A result that lives as long as its tensor."""
@@ -68,42 +103,75 @@ def _recurrent(gates: int, cell: Cell) -> Rule:
         same = all(param.dtype is call.x.dtype for param in call.params)
         if not same or any(weight is None for weight in weights):
             return fallback(tracer, func, args, kwargs)
-        return run(tracer, call, [w for w in weights if w is not None], gates, cell)
+        known = [weight for weight in weights if weight is not None]
+        packed = isinstance(args[3], (tuple, list))
+        fused = cell is lstm_cell and not packed and _is_fused(call)
+        return run(tracer, call, known, gates, cell, fused)
 
     return rule
 
 
+def _is_fused(call: Call) -> bool:
+    """True if torch hands an LSTM over to oneDNN, which knows no projections."""
+    projected = len(call.hx) > 1 and call.hx[0].shape[-1] != call.hx[1].shape[-1]
+    return call.x.dtype is torch.float32 and not projected and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+
+
 def run(
-    tracer: Tracer, call: Call, weights: list[Weight], gates: int, cell: Cell
+    tracer: Tracer,
+    call: Call,
+    weights: list[Weight],
+    gates: int,
+    cell: Cell,
+    fused: bool = False,
 ) -> tuple[torch.Tensor, ...]:
-    """Record all layers and directions of a call; weights stand as torch has them."""
+    """Record all layers and directions of a call; weights stand as torch has them.
+
+    ``fused``: a kernel does each layer and direction, whose gates and steps are its own memory.
+    """
     x = call.x
     each = len(weights) // (call.layers * call.directions)
-    steps = TracedSteps(tracer, tuple(x.shape[:-1]), x)
+    steps = TracedSteps(tracer, tuple(x.shape[:-1]), x, fused)
     projected = each == (5 if call.has_biases else 3)
+    copy = steps.copied(x) if fused and call.batch_first else None
+    hidden = weights[0].shape[0] // gates
+    last = weights[each - 1].shape[0] if projected else hidden
+    widths = [last, hidden][: len(call.hx)]
+    states: list[torch.Tensor] = []
     for layer in range(call.layers):
+        steps.copies_input = not fused and call.batch_first and layer == 0
         outputs = []
         for direction in range(call.directions):
             first = (layer * call.directions + direction) * each
             outputs.append(
                 _direction(steps, x, weights[first : first + each], call.has_biases, gates, cell)
             )
-        x = outputs[0]
-        if call.directions > 1:
-            values = [tracer.value(output) for output in outputs]
-            x, joined = steps.made(sum(value.shape[-1] for value in values))
-            tracer.recorder.record("cat", values, (joined,), copied=True)
-        del outputs
-    hidden = weights[0].shape[0] // gates
-    last = weights[each - 1].shape[0] if projected else hidden
-    count = call.layers * call.directions
-    states = []
-    for place in range(len(call.hx)):
-        shape = (count, call.batch, hidden if place else last)
-        state, value = tracer.empty(shape, x.dtype, steps.itemsize)
+        x = _joined(steps, outputs)
+        outputs.clear()
+        steps.release()
+        # The last states of each direction are held until those of all layers are stacked.
+        states.extend(
+            tracer.empty((call.directions, call.batch, width), x.dtype, steps.itemsize)[0]
+            for width in widths
+        )
+    stacks = []
+    for width in widths:
+        shape = (call.layers * call.directions, call.batch, width)
+        stack, value = tracer.empty(shape, x.dtype, steps.itemsize)
         tracer.recorder.record("stack", (), (value,), copied=True)
-        states.append(state)
-    return (x, *states)
+        stacks.append(stack)
+    del copy
+    return (x, *stacks)
+
+
+def _joined(steps: TracedSteps, outputs: list[torch.Tensor]) -> torch.Tensor:
+    """What a layer puts out: the results of its directions side by side."""
+    if len(outputs) == 1:
+        return outputs[0]
+    values = [steps.tracer.value(output) for output in outputs]
+    both, joined = steps.made(sum(value.shape[-1] for value in values))
+    steps.tracer.recorder.record("cat", values, (joined,), copied=True)
+    return both
 
 
 def _direction(
@@ -121,19 +189,18 @@ def _direction(
     projection = rest[-1] if len(rest) % 2 else None
     wide = of_input.shape[0]
     # The input's gates are made for all steps at once, before the first.
-    kept, mine = steps.made(wide)
-    steps.linear(tracer.value(x), of_input, biases[0], mine)
+    mine = steps.kept("gates", wide)
+    steps.linear(tracer.value(x), of_input, biases[0], mine, x.nbytes if steps.copies_input else 0)
+    steps.drop_earlier("gates")
     state = steps.passing(of_state.shape[1])
     theirs = steps.linear(state, of_state, biases[1], steps.passing(wide))
     result = cell(steps, mine, theirs, state, wide // gates)
     if projection is not None:
         result = steps.linear(result, projection, None, steps.passing(projection.shape[0]))
-    # Each step's state is kept until all of them are stacked.
+    # Each step's state is kept until those of all directions are joined.
+    steps.kept("states", result.shape[-1])
     out, stacked = steps.made(result.shape[-1])
-    tracer.recorder.record(
-        "stack", (result,), (stacked,), copied=True, temporary_bytes=result.storage.nbytes
-    )
-    del kept
+    tracer.recorder.record("stack", (result,), (stacked,), copied=True)
     return out
 
 

@@ -9,7 +9,7 @@ import torch
 
 from cspbench.analysis.dispatch import fallback
 from cspbench.analysis.errors import DataDependentError
-from cspbench.analysis.tracer import Tracer
+from cspbench.analysis.tracer import Tracer, channels_last
 from cspbench.core.text import first_line
 
 Arguments: TypeAlias = tuple[Any, ...]
@@ -33,6 +33,16 @@ def is_activation(tracer: Tracer, tensor: object) -> bool:
         and tensor.dtype.is_floating_point
         and tracer.value(tensor).weight is None
     )
+
+
+def copied_bytes(x: torch.Tensor, formats: bool = True) -> int:
+    """Bytes of the copy that torch makes, for the time of a call, of what lies in no plain order.
+
+    ``formats``: the kernel takes images with their channels last, too.
+    """
+    order = channels_last(x) if formats else None
+    lies = x.is_contiguous() if order is None else x.is_contiguous(memory_format=order)
+    return 0 if lies else x.nbytes
 
 
 def rejected(tracer: Tracer, func: Any, args: Arguments, kwargs: Keywords, why: str) -> NoReturn:
@@ -63,6 +73,14 @@ def _dropout(tracer: Tracer, func: Any, args: Arguments, kwargs: Keywords) -> An
     if bound.get("training", True):
         return fallback(tracer, func, args, kwargs)
     return bound["input"]
+
+
+def _assert(tracer: Tracer, func: Any, args: Arguments, kwargs: Keywords) -> Any:
+    """``torch._assert`` of a plain condition; one that is a tensor needs values."""
+    condition = args[0] if args else kwargs.get("condition")
+    if isinstance(condition, torch.Tensor):
+        return fallback(tracer, func, args, kwargs)
+    return func(*args, **kwargs)
 
 
 def _type(tracer: Tracer, func: Any, args: Arguments, kwargs: Keywords) -> Any:
@@ -97,6 +115,7 @@ RULES: dict[str, Rule] = {
     **{name: _value_of(f"{name}()") for name in ("unique", "bincount")},
     **{name: _value_of(f"{name}()") for name in ("equal", "allclose", "unique_consecutive")},
     "type": _type,
+    "_assert": _assert,
     "__bool__": _value_of("a condition (bool)"),
     "__int__": _value_of("int()"),
     "__float__": _value_of("float()"),
