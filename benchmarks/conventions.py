@@ -120,6 +120,9 @@ def _ptflops(backend: str) -> Count:
 def _calflops(module: nn.Module, x: torch.Tensor) -> float:
     import calflops
 
+    if next(module.parameters(), None) is None:  # by a parameter it finds the device
+        module = nn.Sequential(module)
+        module.register_parameter("unused", nn.Parameter(torch.zeros(1)))
     flops, _, _ = calflops.calculate_flops(
         module, args=[x], output_as_string=False, print_results=False, print_detailed=False
     )

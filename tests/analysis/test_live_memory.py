@@ -6,6 +6,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
 from cspbench.analysis.api import analyze
+from cspbench.errors import InputError
 from tests.analysis.counted import Call, param, real_macs
 from tests.analysis.profiled import profiled
 
@@ -163,6 +164,22 @@ def test_live_bytes_of_transformers_equal_the_profilers(name):
     module.eval()
     expected = profiled(module, x).live_peak
     assert live_bytes(module, x) == pytest.approx(expected, rel=0.01)
+
+
+@pytest.mark.parametrize("checked", [True, False])
+def test_a_padded_batch_counts_all_its_positions(checked):
+    net = nn.TransformerEncoder(encoder(), 2, mask_check=checked)
+    module = Call(lambda m, x, mask: m.net(x, src_key_padding_mask=mask), net=net)
+    padding = torch.zeros(2, 10, dtype=torch.bool)
+    analysis = analyze(module, (torch.rand(2, 10, 32), padding), cache=False)
+    layer = 10 * 32 * 32 * 4 + 2 * 10 * 10 * 32 + 2 * 10 * 32 * 64
+    assert (analysis.macs, analysis.coverage) == (2 * 2 * layer, 100.0)
+
+
+def test_a_nested_tensor_is_refused():
+    module = Call(lambda m, x, y: m.net(torch.nested.as_nested_tensor([x, y])), net=nn.Linear(8, 4))
+    with pytest.raises(InputError):
+        analyze(module, (torch.rand(5, 8), torch.rand(3, 8)), cache=False)
 
 
 # -- copies that torch makes of what no kernel takes as it lies ------------------------------------

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from cspbench.analysis.dispatch import fallback
 from cspbench.analysis.layer import Shape
 from cspbench.analysis.recorder import Value, Weight
 from cspbench.analysis.rules import pointwise
@@ -205,7 +206,16 @@ def _not_nested(_: Tracer, __: Any, ___: Arguments, ____: Keywords) -> bool:
     return False
 
 
+def _stays_padded(tracer: Tracer, func: Any, args: Arguments, kwargs: Keywords) -> Any:
+    """To and from a nested tensor, of a batch whose padding is not known: it stays as it is."""
+    if args and isinstance(args[0], torch.Tensor) and not args[0].is_nested:
+        return args[0]
+    return fallback(tracer, func, args, kwargs)
+
+
 RULES: dict[str, Rule] = {
+    "_nested_tensor_from_mask": _stays_padded,
+    "to_padded_tensor": _stays_padded,
     "_native_multi_head_attention": _native_attention,
     "_transformer_encoder_layer_fwd": _native_layer,
     "_nested_tensor_from_mask_left_aligned": _not_nested,
