@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 
-import numpy as np
 import pytest
 
 from cspbench.artifacts import cache, export
 from cspbench.artifacts.cache import ArtifactSpec
 from cspbench.artifacts.reads import Reads, recording
+from cspbench.artifacts.reference import read_reference
 from cspbench.core.case import ModelId
 from cspbench.models.build import as_model_id
 from cspbench.models.code import allowing_code
@@ -59,8 +59,7 @@ def made(name="a/net.py:network@8"):
         one = spec(name)
         export.prepare(one)
     assert spec(name).ready
-    with np.load(spec(name).reference) as stored:
-        return stored[stored.files[0]]
+    return read_reference(spec(name).reference).outputs[0][0]
 
 
 def test_what_is_read_is_noted_beside_the_model(tmp_path):
