@@ -37,6 +37,7 @@ SIZES = ("", "224", "48x320", "64x128", "320", "640", "64", "1x128", "76x32", "8
 QUICK = {
     "threads": 1, "measure.rounds": 1, "measure.max_seconds": 0.2, "measure.warmup": 0.1,
     "measure.target_ratio": 0.9, "measure.memory": False, "measure.layers": True,
+    "measure.budget_seconds": 300,
 }  # fmt: skip
 TIMEOUT_SECONDS = 600
 #: A message that names a size for open axes.
