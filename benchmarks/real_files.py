@@ -37,6 +37,7 @@ SIZES = ("", "224", "48x320", "64x128", "320", "640", "64", "1x128", "76x32", "8
 QUICK = {
     "threads": 1, "measure.rounds": 1, "measure.max_seconds": 0.2, "measure.warmup": 0.1,
     "measure.target_ratio": 0.9, "measure.memory": False, "measure.layers": True,
+    "measure.budget_seconds": 300,
 }  # fmt: skip
 TIMEOUT_SECONDS = 600
 #: A message that names a size for open axes.
@@ -85,6 +86,8 @@ def analysed(file: Path) -> Row:
             break
         if size == "" and (told := _OPEN.search(error)):
             sizes.insert(1, told[1])
+        elif "cannot run on" not in error:  # not because of the size
+            return {"analysis": "refused", "reason": sentence(error), "size": size}
     return {"analysis": "refused", "reason": said, "size": ""}
 
 
@@ -136,7 +139,7 @@ def page(found: list[Row]) -> str:
         if row["analysis"] == "ok":
             counts = [f"{row['params'] / 1e6:.3f}", f"{row['macs'] / 1e9:.3f}"]
         else:
-            note = reasons.setdefault(row["reason"], len(reasons) + 1)
+            note = reasons.setdefault(_anonymous(row["reason"]), len(reasons) + 1)
             counts = [f"{row['analysis']} ({note})", "-"]
         cells = [_cell(row["backends"].get(name), reasons) for name in names]
         shown = [row["package"], f"`{row['file']}`", size, *counts, *cells]
@@ -150,8 +153,13 @@ def _cell(case: Row | None, reasons: dict[str, int]) -> str:
         return "-"
     if case["status"] == "ok":
         return "ok"
-    reason = re.sub(r"\S*/[\w./-]*", "FILE", case["reason"])[:160]
+    reason = _anonymous(case["reason"])
     return f"{case['status']} ({reasons.setdefault(reason, len(reasons) + 1)})"
+
+
+def _anonymous(reason: str) -> str:
+    """A reason without the paths of this machine."""
+    return re.sub(r"\S*/[\w./-]*", "FILE", " ".join(reason.split()))[:200]
 
 
 def main() -> None:

@@ -30,8 +30,6 @@ __all__ = ["Agreement", "Disagreement", "agree", "check_agreement", "relative_er
 OWN_ERRORS = 4
 #: Of a quantised network: four of the 127 steps of its numbers, since engines round them otherwise.
 QUANTISED = 4 / 127
-#: Whatever the reference does, outputs that differ by more have nothing to do with each other.
-LARGEST = 0.5
 
 
 @dataclass(frozen=True)
@@ -110,4 +108,4 @@ def tolerance_of(reference: Reference, precision: str) -> float:
         allowed = max(allowed, PRECISIONS.get(reference.numbers).tolerance)
     elif reference.numbers == "int8":
         allowed = max(allowed, QUANTISED)
-    return max(allowed, min(OWN_ERRORS * reference.own_error, LARGEST))
+    return max(allowed, OWN_ERRORS * reference.own_error)

@@ -95,6 +95,8 @@ def test_a_good_launch_answers_with_everything_a_worker_can_know(job):
         "max_relative_error": 0.0,
         "tolerance": 1e-4,
         "frozen_branch": False,
+        "reference": "torch",
+        "inputs": 1,
     }
     assert answer["interference"]["seconds"] > 0
     kind = JOBS.get("time")
@@ -109,8 +111,8 @@ def test_a_good_launch_answers_with_everything_a_worker_can_know(job):
     [
         ("raise", "failed", "RuntimeError: the layer is unknown"),  # the first line; the rest: log
         ("nan", "failed", "Disagreement: an output holds NaN or infinity"),
-        ("shape", "failed", "Disagreement: an output has shape (1, 11), torch has (1, 12)"),
-        ("wrong", "failed", "Disagreement: outputs differ from torch's by 1 of the largest"),
+        ("shape", "failed", "Disagreement: an output has shape (1, 11), torch's has (1, 12)"),
+        ("wrong", "failed", "Disagreement: outputs differ from those of torch by 1 of the largest"),
         ("describe", "failed", "the answer cannot be stored as JSON: "),
         ("raise-oom", "oom", "RuntimeError: CUDA out of memory."),
         ("allocate", "oom", "Unable to allocate 2.00 GiB"),  # a worker has 1 GiB in these tests
