@@ -120,16 +120,25 @@ def _networks(names: Sequence[str] | None) -> Iterator[tuple[str, nn.Module, tor
 
 
 def _milliseconds(tool: Tool, module: nn.Module, x: torch.Tensor) -> float:
+    """Time of one count; infinite where the tool fails on the network."""
     gc.collect()
     _on_meta(module)
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         start = time.perf_counter()
-        tool(module, x)
+        try:
+            tool(module, x)
+        except Exception:  # each tool has failures of its own
+            return math.inf
         return (time.perf_counter() - start) * 1e3
 
 
 def _ratio(row: dict[str, Any], tool: str) -> float:
     return float(row["median_ms"][tool] / row["median_ms"]["cspbench"])
+
+
+def _geometric_mean(ratios: Sequence[float]) -> float:
+    """Over the networks that the tool can count."""
+    return math.exp(statistics.fmean(math.log(ratio) for ratio in ratios if ratio < math.inf))
 
 
 def main() -> None:
@@ -160,7 +169,7 @@ def main() -> None:
             cells = "  ".join(f"{tool} {value:.1f}" for tool, value in medians.items())
             print(f"{name:14s} {gmacs:6.2f} GMACs   {cells}  ms", flush=True)
     ratios = {
-        tool: math.exp(statistics.fmean(math.log(_ratio(row, tool)) for row in rows))
+        tool: _geometric_mean([_ratio(row, tool) for row in rows])
         for tool in tools
         if tool != "cspbench"
     }
