@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-#: Networks of 24 families.
+#: Networks of more than twenty families.
 NAMES = (
     "resnet18", "resnet50", "resnet101", "wide_resnet50_2", "resnext50_32x4d", "seresnet50",
     "ecaresnet50d", "res2net50_26w_4s", "resnest50d", "skresnet34", "tresnet_m", "gernet_m",

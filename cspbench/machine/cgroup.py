@@ -88,6 +88,8 @@ class MemoryGroup:
 
 def _sweep(parent: Path) -> None:
     """Remove groups of controllers that were killed; their workers died with them."""
+    if not Path("/proc/self").exists():  # it is not known who lives
+        return
     for path in parent.glob(f"{_PREFIX}*"):
         pid = path.name.removeprefix(_PREFIX).partition("-")[0]
         if not Path(f"/proc/{pid}").exists():

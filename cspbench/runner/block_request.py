@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 from cspbench.jobs.time import TimeRequest
+from cspbench.machine.quotas import memory_limit
 
 #: Share of the free memory that a worker may take unless told otherwise.
 MEMORY_SHARE = 0.8
@@ -30,7 +32,12 @@ class BlockRequest:
 
 
 def available_bytes() -> int:
-    """Free memory of this machine."""
+    """Free memory of this machine, and no more than a container may have."""
     import psutil
 
-    return int(psutil.virtual_memory().available)
+    try:
+        free = int(psutil.virtual_memory().available)
+    except OSError:  # without /proc
+        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    limit = memory_limit()
+    return free if limit is None else min(free, limit)

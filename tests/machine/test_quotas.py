@@ -102,13 +102,17 @@ def test_the_doctor_says_where_the_cache_is(tmp_path, monkeypatch):
 
 
 @pytest.mark.skipif(missing_namespaces() is not None, reason=str(missing_namespaces()))
-@pytest.mark.parametrize("hidden", ["/proc", "/sys", "/proc /sys"])
+@pytest.mark.parametrize("hidden", ["/sys", "/proc /sys"])
 def test_commands_work_without_proc_and_sys(tmp_path, hidden):
-    """The commands that measure nothing; the doctor names what is missing."""
+    """A run measures with what is there; the doctor names what is missing."""
     script = " && ".join(f"mount -t tmpfs none {path}" for path in hidden.split())
     command = os.path.join(os.path.dirname(sys.executable), "cspbench")
     environment = {**os.environ, "CSPBENCH_CACHE": str(tmp_path / "cache")}
-    for arguments, code in (("doctor", 0), ("plan peleenet@64 --backend onnxruntime", 0)):
+    run = (
+        "run peleenet@64 --backend onnxruntime --threads 1 --rounds 1 --set measure.warmup=0.1 "
+        "--set measure.max_seconds=0.1"
+    )
+    for arguments, code in (("doctor", 0), (run, 0)):
         done = subprocess.run(
             ["unshare", "--mount", "sh", "-c", f"{script} && {command} {arguments}"],
             capture_output=True, text=True, check=False, cwd=tmp_path, env=environment, timeout=300,
