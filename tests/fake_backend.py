@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import itertools
 import json
 import os
 import shutil
@@ -178,13 +179,15 @@ def _pipes():
 
 
 class FakeSession:
-    """Gives the outputs stored beside the artifact, changed where the order says so."""
+    """Gives the outputs stored beside the artifact, changed where the order says so.
+
+    It is asked for those of the judged inputs, one after the other.
+    """
 
     def __init__(self, artifact, do, ms, threads):
-        import numpy as np
+        from cspbench.artifacts.reference import read_reference
 
-        with np.load(artifact.with_suffix(".npz")) as stored:
-            self._outputs = [stored[name] for name in stored.files]
+        self._outputs = itertools.cycle(read_reference(artifact.with_suffix(".npz")).outputs)
         self._do, self._ms, self._threads = do, ms, threads
 
     def set_input(self, array):
@@ -197,7 +200,7 @@ class FakeSession:
         time.sleep(self._ms / 1000)
 
     def outputs(self):
-        first, *rest = self._outputs
+        first, *rest = next(self._outputs)
         if self._do == "nan":
             first = first * float("nan")
         elif self._do == "shape":
