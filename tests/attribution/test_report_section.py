@@ -42,5 +42,8 @@ def test_sentences_and_parts_stand_in_the_page_without_a_script(run):
 
 
 def test_a_run_without_layer_times_says_how_to_get_them(tmp_path):
-    page = section_of(render([pair_run(tmp_path, layers=False)]))
-    assert "cspbench run explain" in page
+    page = render([pair_run(tmp_path, layers=False)])
+    assert '<section id="explain"' not in page
+    [left_out] = re.findall(r'<details class="left-out">.*?</details>', page, re.DOTALL)
+    assert "Why one is slower: These runs hold no partial network" in left_out
+    assert "cspbench run explain" in left_out

@@ -35,9 +35,9 @@ def kernel_bytes(layer: Layer) -> int:
     Those are the columns of a small convolution and the blocks of the fused attention. What oneDNN
     takes depends on processor and library and is not among them.
     """
-    if layer.op in _CONVOLUTIONS:
+    if layer.op in _CONVOLUTIONS and layer.input_shapes:
         return _columns(layer) * 4
-    if layer.op == "scaled_dot_product_attention":
+    if layer.op == "scaled_dot_product_attention" and len(layer.input_shapes) > 1:
         return _blocks(layer) * max(4, layer.output_bytes // max(layer.output_elements, 1))
     return 0
 
