@@ -24,18 +24,19 @@ def cache_folder(*names: str) -> Path:
             folder such as /tmp, where each user's files are safe from others.
     """
     named = os.environ.get("CSPBENCH_CACHE")
-    root = Path(named) if named else _own_folder(os.environ.get("HOME"), tempfile.gettempdir())
+    variables = (os.environ.get("HOME"), os.environ.get("XDG_CACHE_HOME"))
+    root = Path(named) if named else _own_folder(variables, tempfile.gettempdir())
     folder = os.path.abspath(root.joinpath(*names))
     _check(folder, len(names) + 1)
     return Path(folder)
 
 
 @functools.lru_cache(maxsize=8)
-def _own_folder(_home: str | None, temporary: str) -> Path:
-    """The user's cache folder; one below the temporary folder where that cannot be used.
+def _own_folder(_variables: tuple[str | None, ...], temporary: str) -> Path:
+    """The user's cache folder, by the environment, or one below the temporary folder.
 
-    That is so without a home directory, with one that is read-only, and with one of another user
-    (as under sudo). One sentence says so.
+    The latter where the first cannot be used: without a home directory, with one that is
+    read-only, and with one of another user (as under sudo). One sentence says so.
     """
     # Imported here, because the environment of a worker may hold nothing but its backend.
     import platformdirs
