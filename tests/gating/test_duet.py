@@ -210,7 +210,5 @@ def test_a_model_that_computes_something_else_is_lost(arms, opencv_job, tmp_path
                  for name in stored.files}  # fmt: skip
     np.savez(tmp_path / "wrong.npz", **wrong)
     opencv_job["head"] = {"reference": str(tmp_path / "wrong.npz")}
-    with pytest.raises(
-        ArmLostError, match=r"Disagreement: outputs differ from those of torch"
-    ):
+    with pytest.raises(ArmLostError, match=r"Disagreement: outputs differ from those of torch"):
         one(arms)
