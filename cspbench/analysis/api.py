@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import gc
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cspbench.analysis.record import Analysis, analysis_of
 from cspbench.core.case import ModelId
+from cspbench.core.garbage import without_collections
 from cspbench.core.text import first_line
 from cspbench.errors import InputError
 from cspbench.models.build import as_model_id
@@ -91,22 +90,10 @@ def arguments(example_input: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
 def _traced(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Analysis:
     from cspbench.analysis.trace import trace
 
-    with _no_collection():
+    with without_collections():  # they take a third of the time, and would free by chance
         seen = trace(module, args, kwargs)
         name = type(module).__name__
         return analysis_of(name, "torch", seen.input_shapes, seen.layers, seen.facts)
-
-
-@contextmanager
-def _no_collection() -> Iterator[None]:
-    """No search for garbage in circles: it takes a third of the time and would free by chance."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def analyze_id(

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from cspbench.analysis import shapes
 from cspbench.analysis.recorder import Value, Weight
 from cspbench.analysis.tracer import Tracer
 
@@ -106,16 +107,11 @@ def record_call(
             kind=kind,
             copied=kind == "copy",
             in_place=in_place,
-            temporary_bytes=_checked_rows(args[0]) if name == "_safe_softmax" else 0,
+            temporary_bytes=shapes.checked_rows(args[0].shape) if name == "_safe_softmax" else 0,
         )
         if kind == "index" and layer.weight_elements > layer.output_elements:
             # A look-up reads the rows that it returns, not the table.
             layer.weight_elements, layer.weight_bytes = layer.output_elements, layer.output_bytes
-
-
-def _checked_rows(scores: torch.Tensor) -> int:
-    """What ``_safe_softmax`` holds to find rows without any share: a byte a score and a row."""
-    return scores.numel() + scores.numel() // max(scores.shape[-1], 1)
 
 
 def _factors(

@@ -6,6 +6,7 @@ Pure functions: no torch. Formulas are those of the operators' documentation (Py
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from cspbench.analysis.layer import Shape
@@ -109,3 +110,8 @@ def padded(shape: Shape, pads: Sequence[int]) -> Shape:
     for pair in range(len(pads) // 2):
         result[-1 - pair] += pads[2 * pair] + pads[2 * pair + 1]
     return tuple(result)
+
+
+def checked_rows(scores: Shape) -> int:
+    """Bytes that ``_safe_softmax`` holds to find rows without any share: one a score and a row."""
+    return math.prod(scores) + math.prod(scores[:-1])

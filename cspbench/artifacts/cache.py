@@ -54,7 +54,7 @@ class ArtifactSpec:
             "kind": self.kind,
             "seed": self.seed,
             "opset": None,  # part of every key so far: existing artifacts keep their keys
-            "torch": _version("torch"),
+            "torch": version("torch"),
             "definition": models_digest(),
             "files": source_digests(self.model),
             **self._library_versions(),
@@ -64,7 +64,7 @@ class ArtifactSpec:
 
     def _library_versions(self) -> dict[str, dict[str, str]]:
         names = self._source.libraries if self._source else ()
-        return {"libraries": {name: _version(name) for name in names}} if names else {}
+        return {"libraries": {name: version(name) for name in names}} if names else {}
 
     @functools.cached_property
     def _source(self) -> SourceSpec | None:
@@ -136,6 +136,10 @@ class ArtifactSpec:
         Both are hashed, so that damaged or exchanged files are made again. What the model read when
         it was built must be what it would read now.
         """
+        return self.settle()
+
+    def settle(self) -> bool:
+        """Look whether it is ready, and keep to that artifact whatever becomes of the files."""
         self.__dict__["_ready"] = None
         stem = self._stem
         if stem is None:
@@ -154,7 +158,3 @@ class ArtifactSpec:
         """Write the hashes of both files: the artifact is ready."""
         text = " ".join((file_digest(self.path), file_digest(self.reference)))
         write_whole(self.hashes, text.encode(), shared=True)
-
-
-def _version(package: str) -> str:
-    return version(package)

@@ -109,15 +109,15 @@ def explainable(run: Run, case: str) -> bool:
 
 
 def _compare_engines(run: Run, a: str, b: str) -> EngineComparison:
+    first, second = record_of(run, a), record_of(run, b)
     sides = [
-        EngineSide(case, latency_of(record_of(run, case)), layers_of(run, Case.parse(case)))
-        for case in (a, b)
+        EngineSide(record.case, latency_of(record), layers_of(run, Case.parse(record.case)))
+        for record in (first, second)
     ]
     found = run.in_turn.ratio(b, a)
     blocks = run.in_turn.shared(a, b)
     if found is not None and blocks:
         return compare_engines(sides[0], sides[1], blocks, found.ratio.interval)
-    first, second = (record_of(run, case) for case in (a, b))
     if first.layers is None or second.layers is None:
         raise InputError(_no_layers(run, first if first.layers is None else second))
     return compare_engines_apart(sides[0], sides[1], (first.layers, second.layers))

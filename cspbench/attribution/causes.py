@@ -213,7 +213,7 @@ def attribute(
     """
     of_a, ms = a.latency, a.latency.estimate
     if ratio is not None:  # all uncertainty is the ratio's
-        of_a, b = Interval(ms, ms, ms), replace(b, latency=_scaled(ms, ratio))
+        of_a, b = Interval(ms, ms, ms), replace(b, latency=scaled(ms, ratio))
     parts, groups, costs = _attributed(a, b)
     each = [_attributed(*sides) for sides in blocks]
     low, high = difference_interval(of_a, b.latency)
@@ -263,7 +263,7 @@ def _groups_with_bounds(groups: Sequence[Group], blocks: Sequence[Sequence[Group
     return bounded
 
 
-def _scaled(ms: float, ratio: Interval) -> Interval:
+def scaled(ms: float, ratio: Interval) -> Interval:
     """A latency times a ratio."""
     low, high = (None if bound is None else ms * bound for bound in (ratio.low, ratio.high))
     return Interval(ms * ratio.estimate, low, high)

@@ -14,8 +14,13 @@ from statistics import fmean
 from typing import Any
 
 from cspbench.analysis.layer import Layer
-from cspbench.attribution.causes import ExplanationVerdict, difference_interval
-from cspbench.attribution.work import main_layer, plain_stage, role_of, shape_of
+from cspbench.attribution.causes import (
+    RESIDUALS,
+    ExplanationVerdict,
+    difference_interval,
+    scaled,
+)
+from cspbench.attribution.work import in_stage, main_layer, plain_stage, role_of, shape_of
 from cspbench.backends.spec import ALLOCATOR
 from cspbench.core.case import Case
 from cspbench.core.options import Value
@@ -30,7 +35,7 @@ ENGINE_COLUMNS = (
     "difference_ms_low", "difference_ms_high",
 )  # fmt: skip
 #: Rows of time that belongs to no layer of the network.
-UNJOINED, OUTSIDE = "entries that are no known layer", "time outside the layers"
+UNJOINED, OUTSIDE = RESIDUALS["unjoined"], RESIDUALS["outside"]
 #: The sentences name so many layers, and none that makes less than this share of all changes.
 MOST_LAYERS, WORTH_A_WORD = 4, 0.03
 
@@ -71,8 +76,7 @@ class LayerPair:
     @property
     def name(self) -> str:
         """``3x3 convolution 64 to 128 channels at 16x16 of stages.1``."""
-        what = f"{self.role} {self.shape}".strip()
-        return f"{what} of {self.stage}" if self.stage else what
+        return in_stage(f"{self.role} {self.shape}".strip(), self.stage)
 
 
 @dataclass(frozen=True, repr=False)
@@ -134,8 +138,7 @@ def compare_engines(
         for block in blocks
     ]
     ms = base * ratio.estimate
-    scaled = (None if bound is None else base * bound for bound in (ratio.low, ratio.high))
-    low, high = difference_interval(Interval(base, base, base), Interval(ms, *scaled))
+    low, high = difference_interval(Interval(base, base, base), scaled(base, ratio))
     return EngineComparison(a, b, ms, low, high, _mean(each, ms), len(blocks))
 
 

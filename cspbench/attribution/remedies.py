@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any
 from cspbench.analysis.layer import Layer
 from cspbench.analysis.ops import FOLDABLE_KINDS
 from cspbench.analysis.roofline import Peak
-from cspbench.attribution.causes import Explanation, Side
+from cspbench.attribution.causes import CAUSES, Explanation, Side, scaled
 from cspbench.attribution.facts import layers_of, peak_of_case
 from cspbench.attribution.prices import Pool, Price, fit_prices, pool_of
-from cspbench.attribution.work import Entry, Family, at_batch, expected_entries
+from cspbench.attribution.work import Entry, Family, at_batch, expected_entries, in_stage
 from cspbench.core.case import Case, ModelId, Ref, format_value
 from cspbench.core.options import Axis, Value
 from cspbench.errors import CspbenchError, InputError
@@ -128,17 +128,13 @@ def by_place(layers: Sequence[Layer], peak: Peak, rates: Rates) -> dict[str, flo
     """Predicted ms of a network by stage and role; None where an activation was never timed."""
     found: dict[str, float] = defaultdict(float)
     for entry in expected_entries(layers, peak):
-        found[_place(entry.role, entry.stage)] += rates.predicted_ms(entry)
+        found[in_stage(entry.role, entry.stage)] += rates.predicted_ms(entry)
     for layer in filter(_foldable, layers):
         price = rates.unfused.get(layer.op, 0.0 if layer.op in ALWAYS_FUSED else None)
         if price is None:
             return None
-        found["norms and activations that are not fused"] += price * layer.output_elements
+        found[CAUSES["unfused"]] += price * layer.output_elements
     return dict(found)
-
-
-def _place(role: str, stage: str) -> str:
-    return f"{role} of {stage}" if stage else role
 
 
 def variants_of(case: Case) -> Iterator[tuple[Case, str]]:
@@ -247,12 +243,12 @@ def plan_trial(b: str, remedies: Sequence[Remedy], rounds: int) -> Plan:
     Raises:
         InputError: a variant cannot run here.
     """
-    from cspbench.attribution.pair import plan_runnable
+    from cspbench.attribution.pair import MAX_SECONDS, plan_runnable
     from cspbench.suite.suite import Measure, Suite
 
     ids = [b, *(one.case for one in remedies[:TRIED])]
     cases = tuple(Case.parse(id_) for id_ in ids)
-    measure = Measure(rounds=rounds, max_seconds=2.0, memory=False)
+    measure = Measure(rounds=rounds, max_seconds=MAX_SECONDS, memory=False)
     return plan_runnable(Suite("remedies", cases, measure, f"what would help {b}"))
 
 
@@ -264,9 +260,8 @@ def with_measured(remedies: Sequence[Remedy], run: Run, b: str) -> list[Remedy]:
         if ratio is None:
             found.append(one)
             continue
-        of_b = ratio.ratio.interval
-        low, high = (None if bound is None else one.b_ms * bound for bound in (of_b.low, of_b.high))
-        found.append(replace(one, measured_ms=one.b_ms * of_b.estimate, low=low, high=high))
+        ms = scaled(one.b_ms, ratio.ratio.interval)
+        found.append(replace(one, measured_ms=ms.estimate, low=ms.low, high=ms.high))
     return found
 
 

@@ -16,6 +16,7 @@ from cspbench.attribution.causes import (
     Group,
     Side,
 )
+from cspbench.attribution.work import in_stage
 from cspbench.core.case import Case
 from cspbench.core.text import percent
 
@@ -204,7 +205,7 @@ def _entries(side: Side, cause: str, it: Explanation) -> int:
 
 def name_of(group: Group) -> str:
     """``3x3 convolution of stages.1``."""
-    return f"{group.role} of {group.stage}" if group.stage else group.role
+    return in_stage(group.role, group.stage)
 
 
 def _residual(it: Explanation) -> str:

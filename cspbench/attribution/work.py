@@ -268,6 +268,11 @@ def _unjoined(row: LayerRow, ms: float, peak: Peak, stage: str) -> Entry:
     )
 
 
+def in_stage(what: str, stage: str) -> str:
+    """``3x3 convolution of stages.1``."""
+    return f"{what} of {stage}" if stage else what
+
+
 def plain_stage(stage: str) -> str:
     """A stage without what only holds it: ``backbone.stages.1`` is ``stages.1``."""
     first, _, rest = stage.partition(".")

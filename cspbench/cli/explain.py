@@ -26,6 +26,8 @@ from cspbench.core.statuses import ExitCode, Status
 from cspbench.errors import InputError, StoreError
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from cspbench.attribution import EngineComparison, Explanation
     from cspbench.attribution.ladder import StageLadder
     from cspbench.attribution.remedies import Remedy
@@ -205,7 +207,6 @@ def _show_engines(it: EngineComparison, form: str, by: str | None, out: Path | N
 
     from cspbench.attribution import engines
     from cspbench.attribution.text import NUMBERS
-    from cspbench.views.formats import render
 
     if by not in (None, "layers"):
         raise InputError(f"--by {by}: two engines on one network are compared by layers only")
@@ -219,9 +220,16 @@ def _show_engines(it: EngineComparison, form: str, by: str | None, out: Path | N
     for sentence in engines.sentences(it):
         say(sentence)
     say("")
-    show(render(layers.head(SHOWN_GROUPS), form, NUMBERS), headed=True)
-    if len(layers) > SHOWN_GROUPS:
-        say(f"... and {len(layers) - SHOWN_GROUPS} more: --by layers")
+    _show_first(layers, NUMBERS, "layers")
+
+
+def _show_first(frame: pd.DataFrame, numbers: dict[str, str], by: str) -> None:
+    """The first rows of a table, and how many more ``--by`` prints."""
+    from cspbench.views.formats import render
+
+    show(render(frame.head(SHOWN_GROUPS), "table", numbers), headed=True)
+    if len(frame) > SHOWN_GROUPS:
+        say(f"... and {len(frame) - SHOWN_GROUPS} more: --by {by}")
 
 
 def _show(
@@ -252,6 +260,4 @@ def _show(
     show(render(causes, form, words.NUMBERS), headed=True)
     say("")
     groups = words.frame(explanation, "groups")
-    show(render(groups.head(SHOWN_GROUPS), form, words.NUMBERS), headed=True)
-    if len(groups) > SHOWN_GROUPS:
-        say(f"... and {len(groups) - SHOWN_GROUPS} more: --by groups")
+    _show_first(groups, words.NUMBERS, "groups")

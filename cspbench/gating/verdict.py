@@ -14,6 +14,7 @@ from enum import Enum
 from cspbench.core.statuses import ExitCode
 from cspbench.core.text import percent as share_text
 from cspbench.gating.decide import Decision, Finding, confirmed, moving_alike
+from cspbench.store.ratios import RUNNING
 
 
 class Verdict(str, Enum):
@@ -315,7 +316,7 @@ def common_cause(cases: Sequence[MeasuredCase], min_effect: float) -> str | None
 def what_ratios_are_of(cases: Sequence[MeasuredCase]) -> list[str]:
     """A note on what the changes of a gate are of, if not all are of elapsed time."""
     of = [case.of for case in cases if isinstance(case.last, Decision)]
-    running = sum(text == "running time" for text in of)
+    running = sum(text == RUNNING for text in of)
     if not running:
         return []
     some = "" if running == len(of) else f" of {running} of {len(of)} cases"

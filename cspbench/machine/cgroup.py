@@ -16,6 +16,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from cspbench.machine.quotas import memberships
+
 _ROOT = Path("/sys/fs/cgroup")
 _OWN = Path("/proc/self/cgroup")
 _PREFIX = "cspbench-"
@@ -100,8 +102,7 @@ def _sweep(parent: Path) -> None:
 def _candidates() -> Iterator[tuple[Path, _Version]]:
     """Possible parents of a group: the group of this process, and the parent of that."""
     with contextlib.suppress(OSError):
-        for line in _OWN.read_text().splitlines():
-            number, controllers, own = line.split(":", 2)
+        for number, controllers, own in memberships(_OWN):
             if number == "0" and (_ROOT / "cgroup.controllers").exists():
                 hierarchy, version = _ROOT, _V2
             elif "memory" in controllers.split(","):

@@ -54,12 +54,12 @@ def _processors(quota: str, period: str) -> float | None:
 
 def _groups_v2(root: Path, own: Path) -> Iterator[Path]:
     hierarchy = root / "unified" if (root / "unified").is_dir() else root
-    path = next((path for number, _, path in _lines(own) if number == "0"), "/")
+    path = next((path for number, _, path in memberships(own) if number == "0"), "/")
     yield from _up(hierarchy, path)
 
 
 def _groups_v1(root: Path, own: Path, controller: str) -> Iterator[Path]:
-    named = [(names, path) for _, names, path in _lines(own) if controller in names.split(",")]
+    named = [(names, path) for _, names, path in memberships(own) if controller in names.split(",")]
     names, path = named[0] if named else (controller, "/")
     for folder in dict.fromkeys((names, controller, ",".join(reversed(names.split(","))))):
         if (root / folder).is_dir():
@@ -67,7 +67,7 @@ def _groups_v1(root: Path, own: Path, controller: str) -> Iterator[Path]:
             return
 
 
-def _lines(own: Path) -> list[tuple[str, str, str]]:
+def memberships(own: Path) -> list[tuple[str, str, str]]:
     """Number, controllers and path of each hierarchy that a process is in."""
     split = [line.split(":", 2) for line in (read_text(own) or "").splitlines()]
     return [(parts[0], parts[1], parts[2]) for parts in split if len(parts) == 3]

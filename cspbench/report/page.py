@@ -18,6 +18,7 @@ from markupsafe import Markup
 
 import cspbench
 from cspbench.core.files import write_output
+from cspbench.core.garbage import without_collections
 from cspbench.core.text import inert
 from cspbench.errors import InputError
 from cspbench.figures.cases import plain
@@ -28,7 +29,6 @@ from cspbench.report.definitions import DEFINITIONS, ORIGIN_SYMBOLS
 from cspbench.report.plots import Missing, draw_all
 from cspbench.report.rows import case_rows
 from cspbench.report.section import SECTIONS, ReportContext, SectionSpec
-from cspbench.store.rundir import without_collections
 
 if TYPE_CHECKING:
     import jinja2
@@ -123,11 +123,11 @@ def _left_out(
     sections: Sequence[Section], kept: Sequence[Section], missing: Sequence[tuple[str, Missing]]
 ) -> list[LeftOut]:
     """Sections and figures without data, each with its reason; a section stands for its figures."""
+    names = {one.name for one in kept}
     found = []
-    for one in (one for one in sections if one not in kept):
+    for one in (one for one in sections if one.name not in names):
         reasons = dict.fromkeys(why.text for _, why in missing if why.section == one.name)
         found.append(LeftOut(one.heading, one.why_empty or "; ".join(reasons)))
-    names = {one.name for one in kept}
     return found + [
         LeftOut(f"the figure “{title}”", reason.text)
         for title, reason in missing

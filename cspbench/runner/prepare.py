@@ -66,10 +66,8 @@ def prepare(
     for number, request in enumerate(requests):
         preparing(request.model, number, len(requests))
         _note(found, request.model, missing[request.model], next(outcomes))
-    for (
-        spec
-    ) in artifacts:  # from here on it is this artifact, whatever becomes of the model's files
-        _ = spec.ready
+    for spec in artifacts:
+        spec.settle()
     return found
 
 

@@ -89,10 +89,10 @@ def packed(needs: Mapping[int, int], reference: int | None, capacity: int) -> li
 def start_order(numbers: Sequence[int], reference: int | None, seed: str, block: str) -> list[int]:
     """In which order the processes of a block start; drawn anew for each block.
 
-    The two that start first are about 1 % slower than later ones of the very same network (seen on
-    a virtual machine with two processors; why is not known). Which cases those are is drawn, so
+    The first two processes of one network were about 1 % slower than its later ones (seen on a
+    virtual machine with two processors; why is not known). Which cases start first is drawn, so
     that it is part of their intervals. In a block of many cases the reference, which all are
-    compared with, is never one of them.
+    compared with, never does.
     """
     order = shuffled(numbers, seed, block)
     if len(order) < MANY_ARMS:

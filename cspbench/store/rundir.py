@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import gc
 import json
 import os
 import threading
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cspbench.core.files import new_folder, no_follow, refuse_link, sync_directory, write_whole
+from cspbench.core.garbage import without_collections
 from cspbench.errors import InputError, StoreError
 from cspbench.store.lines import MAX_CASES, Json, decode_line, encode_line, parse_run
 from cspbench.store.migrate import FORMAT, migrate
@@ -252,21 +252,8 @@ def read_lines(path: Path) -> RawRun:
     return RawRun(meta, launches, problems)
 
 
-@contextlib.contextmanager
-def without_collections() -> Iterator[None]:
-    """Switch the garbage collector off while a run is read: the objects stay and have no cycles.
-
-    Collections over millions of new objects would take three quarters of the time.
-    """
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
-
-
+# Collections over millions of new objects, which stay and have no cycles, would take three quarters
+# of the time.
 @without_collections()
 def read_run(path: Path) -> StoredRun:
     """Read and check a run directory, which may be untrusted; older formats are migrated.

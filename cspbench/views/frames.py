@@ -19,6 +19,7 @@ import pandas as pd
 from cspbench.backends.spec import BACKENDS, SCOPE, device_of, precision_of
 from cspbench.core.case import Case
 from cspbench.core.files import RESULTS
+from cspbench.core.garbage import without_collections
 from cspbench.core.statuses import FLAGS
 from cspbench.errors import CspbenchError
 from cspbench.jobs.spec import JOBS
@@ -28,13 +29,7 @@ from cspbench.store.ceilings import known_ceilings
 from cspbench.store.launch import Launch
 from cspbench.store.ratios import InTurn
 from cspbench.store.records import Record, records
-from cspbench.store.rundir import (
-    StoredRun,
-    check_analyses,
-    find_run,
-    read_run,
-    without_collections,
-)
+from cspbench.store.rundir import StoredRun, check_analyses, find_run, read_run
 from cspbench.views.metric_columns import metric_columns, metric_values, other_columns
 from cspbench.views.ratios import (
     CASE_RATIO_COLUMNS,

@@ -57,7 +57,7 @@ def test_whatever_changes_the_content_changes_the_key(monkeypatch):
     ]  # fmt: skip
     monkeypatch.setattr(cache, "models_digest", lambda: "another definition")
     keys.append(spec().key)
-    monkeypatch.setattr(cache, "_version", lambda package: "another torch")
+    monkeypatch.setattr(cache, "version", lambda package: "another torch")
     keys.append(spec().key)
     assert len(set(keys)) == len(keys)
 
@@ -69,7 +69,7 @@ def test_whatever_changes_the_content_changes_the_key(monkeypatch):
 def test_artifacts_of_earlier_versions_are_found_again(monkeypatch, kind, key):
     """Both keys were noted when a kind was still one of two words; facts may only be added."""
     monkeypatch.setattr(cache, "models_digest", lambda: "the definitions")
-    monkeypatch.setattr(cache, "_version", lambda package: "2.0")
+    monkeypatch.setattr(cache, "version", lambda package: "2.0")
     assert spec(kind=kind).key == key
 
 

@@ -125,9 +125,9 @@ def test_the_version_of_a_models_library_is_in_its_key(monkeypatch):
         return ArtifactSpec(ModelId.parse(name), 1, "onnx", 0).key
 
     before = key("timm:resnet18@32"), key("peleenet@32")
-    monkeypatch.setattr(cache, "_version", lambda name: "9" if name == "timm" else "1")
+    monkeypatch.setattr(cache, "version", lambda name: "9" if name == "timm" else "1")
     one = key("timm:resnet18@32"), key("peleenet@32")
-    monkeypatch.setattr(cache, "_version", lambda name: "8" if name == "timm" else "1")
+    monkeypatch.setattr(cache, "version", lambda name: "8" if name == "timm" else "1")
     other = key("timm:resnet18@32"), key("peleenet@32")
     assert one[0] != other[0]
     assert one[1] == other[1]

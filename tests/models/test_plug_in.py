@@ -19,6 +19,7 @@ from cspbench.models.inputs import IMAGE
 from cspbench.models.sources._library_facts import problem
 from cspbench.models.stage_search import find_stages
 from cspbench.models.weights import materialize
+from tests.models.csp_net import NET
 
 INPUTS = (IMAGE.at(1, (32, 32)),)
 
@@ -379,27 +380,6 @@ def test_a_forward_pass_that_cannot_be_followed_is_told():
 
     with pytest.raises(InputError, match="cannot be followed on shapes"):
         plug_in.apply(Asks(), INPUTS)
-
-
-NET = """
-import torch
-from torch import nn
-
-class Block(nn.Module):
-    def __init__(self, c):
-        super().__init__()
-        self.body = nn.Sequential(nn.Conv2d(c, c, 3, padding=1), nn.BatchNorm2d(c), nn.ReLU(),
-                                  nn.Conv2d(c, c, 3, padding=1), nn.BatchNorm2d(c))
-    def forward(self, x):
-        return x + self.body(x)
-
-def network():
-    return nn.Sequential(nn.Conv2d(3, 32, 3, 2, 1), nn.Sequential(*[Block(32) for _ in range(4)]),
-                         nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 10))
-
-def flat():
-    return nn.Sequential(nn.Conv2d(3, 8, 1), nn.Flatten())
-"""
 
 
 @pytest.fixture

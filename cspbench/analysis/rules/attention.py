@@ -112,11 +112,8 @@ def _by_operators(tracer: Tracer, operands: Sequence[Any], mask: Any) -> Any:
         scores = call("add_", scores, mask)
     before = tracer.value(scores)
     shares, result = tracer.empty(before.shape, scores.dtype, before.itemsize)
-    # It also looks for rows without any share: a byte a score and a row.
-    rows = math.prod(before.shape[:-1])
-    tracer.recorder.record(
-        "_safe_softmax", (before,), (result,), temporary_bytes=before.elements + rows
-    )
+    held = shapes.checked_rows(before.shape)
+    tracer.recorder.record("_safe_softmax", (before,), (result,), temporary_bytes=held)
     del scores
     return call("matmul", shares, value)
 

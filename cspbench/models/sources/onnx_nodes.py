@@ -92,10 +92,14 @@ def with_inner(nodes: Iterable[Any]) -> Iterator[Any]:
     """Nodes, and those of the graphs in their attributes; protobuf bounds the depth."""
     for node in nodes:
         yield node
-        for attribute in node.attribute:
-            graphs = [attribute.g] if attribute.HasField("g") else list(attribute.graphs)
-            for graph in graphs:
-                yield from with_inner(graph.node)
+        for graph in _graphs_in(node):
+            yield from with_inner(graph.node)
+
+
+def _graphs_in(node: Any) -> Iterator[Any]:
+    """The graphs in the attributes of a node: the branches of an If, the body of a Loop."""
+    for attribute in node.attribute:
+        yield from [attribute.g] if attribute.HasField("g") else attribute.graphs
 
 
 def sort_nodes(graph: Any, path: str) -> None:
@@ -142,11 +146,10 @@ def sort_nodes(graph: Any, path: str) -> None:
 def _read(node: Any) -> Iterator[str]:
     """Names that a node reads, those that the graphs in its attributes take from outside too."""
     yield from node.input
-    for attribute in node.attribute:
-        for graph in [attribute.g] if attribute.HasField("g") else attribute.graphs:
-            for inner in graph.node:
-                yield from _read(inner)
-            yield from (output.name for output in graph.output)
+    for graph in _graphs_in(node):
+        for inner in graph.node:
+            yield from _read(inner)
+        yield from (output.name for output in graph.output)
 
 
 def name_nodes(graph: Any) -> None:

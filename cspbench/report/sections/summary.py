@@ -48,8 +48,8 @@ def fastest(measured: Sequence[CaseRow]) -> Sentence:
     Cases that took turns are ranked by their ratios, which are surer than their latencies.
     """
     best = max(measured, key=lambda row: row.fps or 0.0)
-    in_turn = [row for row in measured if row.run == best.run and row.ratio]
     if best.ratio:
+        in_turn = [row for row in measured if row.run == best.run and row.ratio]
         best = min(in_turn, key=lambda row: (row.ratio or 0.0) / row.batch)
     text = (
         f"{best.model_id} on {best.setting}: {milliseconds(best.latency_ms)} ms "
@@ -168,10 +168,7 @@ def _latency(row: CaseRow) -> float:
 
 def _surest(pairs: Iterable[tuple[CaseRow, CaseRow]]) -> _Slower | None:
     """Of pairs (slow, fast) with the largest ratios the first whose interval lies above 1."""
-    widest = heapq.nlargest(
-        MOST_PAIRS, pairs, key=lambda pair: _latency(pair[0]) / _latency(pair[1])
-    )
-    for slow, fast in widest:
+    for slow, fast in heapq.nlargest(MOST_PAIRS, pairs, key=_apart):
         ratio = latency_ratio(slow, fast)
         if ratio is not None and ratio[1] > 1:
             return slow, fast, ratio
