@@ -44,6 +44,8 @@ from cspbench.attribution.work import Entry, Family
 
 #: A layer is small if its work takes less than this many dispatches at the ceilings.
 SMALL = 10
+#: Less of an entry's work than this share is taken for none when prices are fitted.
+_LEAST_SHARE = 1e-9
 _WHOLE = {
     Family.CONCATENATION: "concatenation",
     Family.UNFUSED: "unfused",
@@ -132,6 +134,8 @@ def _least_squares(points: Sequence[tuple[float, float, float]]) -> tuple[float,
     sums = [0.0] * 5
     for c, w, t in points:
         weight = 1 / (c + w)
+        # A share that is nothing but rounding must not carry a price.
+        c, w = (part if part * weight > _LEAST_SHARE else 0.0 for part in (c, w))  # noqa: PLW2901
         for position, term in enumerate((c * c, c * w, w * w, c * t, w * t)):
             sums[position] += weight * term
     cc, cw, ww, ct, wt = sums

@@ -190,6 +190,16 @@ def test_parts_and_groups_add_up_to_the_measured_difference(a, b):
         )
 
 
+def test_work_that_is_nothing_but_rounding_carries_no_price():
+    # All of the time is the traffic's; at a price of 1.9 / 1e-45 the second layer's parts would not
+    # add up to its 1 ms any more.
+    moves = entry("1x1", 2.0, compute=1e-45, memory=1.0, family=Family.ARITHMETIC)
+    small = entry("1x1", 1.0, compute=0.5, family=Family.ARITHMETIC)
+    prices = fit_prices([moves], [small])
+    for one in (moves, small):
+        assert math.fsum(components(one, prices).values()) == pytest.approx(one.ms)
+
+
 @given(SIDES, SIDES)
 def test_every_entry_is_taken_apart_without_a_rest(a, b):
     prices = fit_prices(a.entries, b.entries)
