@@ -42,6 +42,11 @@ def known(value: Any) -> float | None:
     return None if value is None or math.isnan(value) else float(value)
 
 
+def known_text(value: Any) -> str | None:
+    """A text of a frame; None where it is missing, which a frame may write as NaN."""
+    return value if isinstance(value, str) else None
+
+
 def number(value: float) -> str:
     """Three significant digits, never in powers of ten: 0.0123, 4.50, 78.9, 1234."""
     return f"{value:#.3g}" if abs(value) < 99.95 else f"{value:.0f}"

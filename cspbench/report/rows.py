@@ -9,7 +9,7 @@ from typing import Any
 
 from cspbench.core.case import Case, ModelId, format_value
 from cspbench.core.statuses import NOT_RUNNABLE, Status
-from cspbench.figures.cases import axis_value, family, is_csp, known, plain
+from cspbench.figures.cases import axis_value, family, is_csp, known, known_text, plain
 from cspbench.measure.statistics import Interval, quotient
 from cspbench.store.ratios import InTurn
 from cspbench.store.records import Record
@@ -200,8 +200,8 @@ def _row(index: int, run: Run, record: Record, row: Mapping[Any, Any]) -> CaseRo
         ratio=known(row["ratio"]),
         ratio_low=known(row["ratio_low"]),
         ratio_high=known(row["ratio_high"]),
-        ratio_of=row["ratio_of"],
-        ratio_group=row["ratio_group"],
+        ratio_of=known_text(row["ratio_of"]),
+        ratio_group=known_text(row["ratio_group"]),
     )
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from cspbench.report import write_report
-from cspbench.views.frames import Run
+from cspbench.views.frames import Run, load
 from tests.inertness import ATTACKS, hidden
 from tests.report.runs import ENVIRONMENT, bad_launch, good, time_launch, write_run
 
@@ -23,6 +23,8 @@ ARGUMENTS = (
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
 )  # fmt: skip
+#: A stored run of ``make run``.
+REFERENCE = Path(__file__).parents[2] / "results/reference/edge"
 ROWS = "#case-table tbody tr:not([hidden])"
 
 
@@ -242,6 +244,18 @@ def test_nothing_widens_the_page(open_page: Opener, width: int) -> None:
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     page.get_by_role("button", name="peleenet@224").first.click()
     assert page.evaluate("document.querySelector('dialog').scrollWidth") <= width
+
+
+def test_the_case_table_of_a_usual_run_fits_a_usual_screen(
+    open_page: Opener, tmp_path: Path
+) -> None:
+    """Sixteen measured cases, and as many that cannot run here, in 1440 pixels."""
+    path = write_report([load(REFERENCE)], tmp_path / "edge.html")
+    page = open_page(path, viewport={"width": 1440, "height": 900})
+    table = page.locator(".table.cases")
+    assert table.evaluate("one => one.scrollWidth <= one.clientWidth")
+    assert "unavailable" in table.inner_text()
+    assert "nan" not in table.inner_text().split()
 
 
 def test_dark_pages_have_light_ink_in_figures(open_page: Opener) -> None:
