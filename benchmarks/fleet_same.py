@@ -1,6 +1,6 @@
 """Does a fleet of one give the latencies of a local run? A duet of the agent's worker and ours.
 
-Two worker processes of one case stay alive and take bursts of about 40 ms in turn
+Two worker processes of one case stay alive and take bursts of about 20 ms in turn
 (``cspbench.gating.duet``): one is a child of the agent, started inside of the Dask task in which
 the agent would launch it, the other is a child of this process. In the bursts of the local one the
 agent is stopped (SIGSTOP), as if there were none; what it puts off meanwhile, heartbeats above all,

@@ -16,21 +16,27 @@ from statistics import median
 import numpy as np
 
 from cspbench.gating.decide import INTERIM_ANALYSES, Finding, confirmed, decide, sequential_p
+from cspbench.suite.suite import Gate
 from tests.gating.noise import estimates
 
+#: Normal delays alone.
+NOTHING: dict[str, float | None] = {
+    "autocorrelation": 0.0, "freedom": None, "neighbour": 0.0, "drift": 0.0, "tenant": 0.0,
+}  # fmt: skip
 #: Name of a kind of noise -> settings that differ from those of the tests.
-NOISES = {
-    "independent, normal": {"autocorrelation": 0.0, "freedom": None, "drift": 0.0, "tenant": 0.0},
-    "autocorrelated, 0.9": {"autocorrelation": 0.9, "freedom": None, "drift": 0.0, "tenant": 0.0},
-    "heavy-tailed, Student with 2 degrees of freedom": {
-        "autocorrelation": 0.0, "freedom": 2, "drift": 0.0, "tenant": 0.0,
+NOISES: dict[str, dict[str, float | None]] = {
+    "normal delays": {**NOTHING},
+    "heavy-tailed delays, Student with 2 degrees of freedom": {**NOTHING, "freedom": 2},
+    "neighbour up to +40 %, independent": {**NOTHING, "neighbour": 0.4},
+    "neighbour up to +40 %, autocorrelated, 0.9": {
+        **NOTHING, "neighbour": 0.4, "autocorrelation": 0.9,
     },
-    "drift of +50 %": {"autocorrelation": 0.0, "freedom": None, "drift": 0.5, "tenant": 0.0},
-    "co-tenant of +40 %": {"autocorrelation": 0.0, "freedom": None, "drift": 0.0},
+    "drift of +50 %": {**NOTHING, "drift": 0.5},
+    "co-tenant of +40 %": {**NOTHING, "tenant": 0.4},
     "all of it, as in the tests": {},
 }  # fmt: skip
-EFFECTS = (0.0, 0.02, 0.03, 0.04, 0.05, 0.07, 0.10)
-MIN_EFFECT, TOLERANCE = 0.03, 0.05
+EFFECTS = (0.0, 0.01, 0.02, 0.025, 0.03, 0.04, 0.05, 0.10)
+MIN_EFFECT, TOLERANCE = Gate.min_effect, Gate.tolerance
 #: A smallest effect with which the alphas of the interim analyses alone decide.
 NO_EFFECT = 1e-9
 
@@ -91,13 +97,13 @@ def main() -> None:
         "alphas alone: twice",
         "the gate: slower once",
         "the gate: `slower`",
-        "5 % slower: found",
+        "3 % slower: found",
     )
     line(*["---"] * 6)
     for number, (name, noise) in enumerate(NOISES.items()):
         first, second, slow, again = (
             simulated(effect, 10 * number + i, **noise)
-            for i, effect in enumerate((0.0, 0.0, 0.05, 0.05))
+            for i, effect in enumerate((0.0, 0.0, 0.03, 0.03))
         )
         alphas_alone, _ = outcomes(first, second, NO_EFFECT, NO_EFFECT)
         unchanged, _ = outcomes(first, second, MIN_EFFECT, TOLERANCE)

@@ -48,6 +48,9 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 @click.option(
     "--self-test", is_flag=True, help="Measure how small a change the gate finds on this machine."
 )
+@click.option(
+    "--save", is_flag=True, help="Keep what --self-test finds: later gates here print it."
+)
 @click.option("--markdown", type=_FILE, help="Write a step summary or comment (under 60 kB).")
 @click.option("--junit", type=_FILE, help="Write JUnit XML.")
 @click.option("--html", type=_FILE, help="Write the compare page.")
@@ -69,6 +72,7 @@ def command(
     rules: Rules,
     allow_code: bool,
     self_test: bool,
+    save: bool,
     markdown: Path | None,
     junit: Path | None,
     html: Path | None,
@@ -88,8 +92,10 @@ def command(
     from cspbench.api import gate, suite_file
     from cspbench.gating.report import write_gate
 
+    if save and not self_test:
+        raise InputError("--save goes with --self-test: it keeps what the self-test finds")
     if self_test:
-        return _self_test(suite_file(suite or "quick"), only, form, allow_code, reporter)
+        return _self_test(suite_file(suite or "quick"), only, form, allow_code, reporter, save)
     if suite is None or base is None:
         raise InputError(
             "name a model or a suite and what to compare with: cspbench gate model.onnx --base main"
@@ -134,7 +140,12 @@ def _print(report: GateReport, form: str) -> None:
 
 
 def _self_test(
-    suite: Path, only: tuple[str, ...], form: str, allow_code: bool, reporter: Reporter
+    suite: Path,
+    only: tuple[str, ...],
+    form: str,
+    allow_code: bool,
+    reporter: Reporter,
+    save: bool,
 ) -> int:
     from cspbench.gating.render.terminal import print_self_test
     from cspbench.gating.selftest import run_self_test
@@ -144,4 +155,11 @@ def _self_test(
         show(json.dumps(result.as_dict(), allow_nan=False))
     else:
         print_self_test(result, form)
+    if save:
+        from cspbench.gating.sensitivity import keep_sensitivity
+
+        found = result.sensitivity
+        if found is None:
+            raise InputError("the self-test measured nothing that could be kept")
+        say(f"saved     {keep_sensitivity(found)}", err=True)
     return result.exit_code

@@ -1,6 +1,6 @@
 """The gate's blocks: base and head live together and take bursts in turn.
 
-Thirty rounds are a block. Rounds alternate (ABBA), so that each pair of neighbours is one burst of
+Sixty rounds are a block. Rounds alternate (ABBA), so that each pair of neighbours is one burst of
 each side. If two models do not fit into memory together, the schedule is ``pairs``: whole processes
 in ABBA order, one alive at a time. Its pairs are seconds apart and therefore less precise.
 """
@@ -17,7 +17,7 @@ from cspbench.core.statuses import Status
 from cspbench.runner.interleaved import Arm, ArmLostError, Burst, Loaded, run_block, unlike
 
 #: Rounds of a block.
-PAIRS = 30
+PAIRS = 60
 
 Schedule = Literal["duet", "pairs"]
 Side = Literal["base", "head"]

@@ -18,6 +18,7 @@ from cspbench.gating.measure import CaseData, arms_of, measure_case, works_alone
 from cspbench.gating.measured import MeasuredChange, measure_rules, measured_rules, with_measured
 from cspbench.gating.prepare import Pair, not_here, pair_cases, runnable
 from cspbench.gating.report import GateReport, Skipped, raw
+from cspbench.gating.sensitivity import known_sensitivity
 from cspbench.gating.sides import OpenSide, SideRequest, has_suite, opened
 from cspbench.gating.static import StaticChange, compare_static, unknown_rules
 from cspbench.gating.suites import Rules, changed_cases, changed_settings, new_cases
@@ -284,6 +285,8 @@ class _Job:
         note = common_cause(cases, gate.min_effect)
         self.report.notes += [note] if note else []
         self.report.notes += what_ratios_are_of(cases)
+        sensitivity = known_sensitivity()
+        self.report.notes += [sensitivity.sentence] if sensitivity else []
         if any(block["schedule"] == "pairs" for blocks in self.report.generations.values()
                for block in blocks):  # fmt: skip
             self.report.notes.append(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
 from statistics import fmean, median
@@ -16,10 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 from cspbench.core.statuses import ExitCode
 from cspbench.errors import InputError
-from cspbench.gating.decide import Decision, Finding
+from cspbench.gating.decide import INTERIM_ANALYSES, Decision, Finding, student_quantile
 from cspbench.gating.duet import MakeArm, Side
 from cspbench.gating.measure import CaseData, load_request, measure_case, works_alone
 from cspbench.gating.prepare import Prepared, prepare_cases
+from cspbench.gating.sensitivity import Sensitivity
 from cspbench.gating.verdict import percent
 from cspbench.machine.lock import timing_lock
 from cspbench.measure.statistics import deviation
@@ -80,17 +82,22 @@ class SelfTest:
 
     @property
     def smallest_effect(self) -> float | None:
-        """Slowdown that eight blocks of this spread detect with probability 95 %, as a share.
+        """Slowdown that blocks of this spread detect with probability 95 %, as a share.
 
-        The bound at eight blocks lies t(0.992; 7) = 3.13 standard errors below the estimate, and
-        95 % of estimates lie above the true slowdown less 1.9 standard errors. The estimate must
-        also reach ``min_effect``.
+        That is by the third interim analysis, after nine blocks: its bound lies t(0.985; 8) = 2.63
+        standard errors below the estimate, and 95 % of estimates lie above the true slowdown less
+        t(0.95; 8) = 1.86. The estimate must also reach ``min_effect``.
         """
         if self.spread is None:
             return None
-        error = self.spread / math.sqrt(8)
+        analysis = INTERIM_ANALYSES[-2]
+        error = self.spread / math.sqrt(analysis.blocks)
+        surely, luck = (
+            student_quantile(analysis.blocks - 1, confidence)
+            for confidence in (1 - analysis.alpha, 0.95)
+        )
         return math.expm1(
-            max((3.13 + 1.9) * error, math.log1p(self.gate.min_effect) + 1.65 * error)
+            max((surely + luck) * error, math.log1p(self.gate.min_effect) + luck * error)
         )
 
     @property
@@ -101,6 +108,15 @@ class SelfTest:
             for share, data in self.outcomes
             if share == 0
         )
+
+    @property
+    def sensitivity(self) -> Sensitivity | None:
+        """What later gates on this machine may say of themselves; None if nothing was measured."""
+        if self.smallest_effect is None:
+            return None
+        seconds = median(data.seconds for _, data in self.outcomes)
+        created = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        return Sensitivity(self.case, self.smallest_effect, seconds, created)
 
     @property
     def exit_code(self) -> ExitCode:

@@ -314,27 +314,31 @@ def _profiled_burst(loaded: _Loaded, count: int) -> float | None:
 
 
 def _plain_burst(loaded: _Loaded, count: int) -> BurstResult:
-    now = time.perf_counter_ns
-    latencies = []
-    used, waited, ran = getrusage(RUSAGE_SELF), _waited_ns(), time.process_time_ns()
+    now, own = time.perf_counter_ns, time.process_time_ns
+    latencies, ran = [], []
+    used, waited, before = getrusage(RUSAGE_SELF), _waited_ns(), own()
     begun = now()
     for _ in range(count):
         loaded.feed(loaded.done)
         loaded.done += 1
+        on = own()
         start = now()
         loaded.infer()
         latencies.append(now() - start)
+        ran.append(own() - on)
     wall = now() - begun
-    ran = time.process_time_ns() - ran
     after, used_after = _waited_ns(), getrusage(RUSAGE_SELF)
     device_ns = _device_ns(loaded, count)
     total = sum(latencies)
     lost = None
-    if device_ns is None and waited is not None and after is not None:
-        lost = max((after.get(task, 0) - before for task, before in waited.items()), default=0)
-        if loaded.threads == 1 and loaded.on_host:  # elsewhere it waits for a device
-            lost = max(lost, wall - ran)  # stopped, or throttled by a quota: not even waiting
-        lost = min(max(lost, 0), total)
+    if device_ns is not None:
+        pass
+    elif loaded.threads == 1 and loaded.on_host:
+        # Each inference by itself: what was lost while inputs were put in place is not its.
+        lost = sum(max(0, all_ns - on_ns) for all_ns, on_ns in zip(latencies, ran, strict=True))
+    elif waited is not None and after is not None:
+        most = max((after.get(task, 0) - first for task, first in waited.items()), default=0)
+        lost = min(max(most, 0) * total // max(wall, 1), total)
     return BurstResult(
         ns=total if device_ns is None else device_ns,
         count=count,
@@ -342,7 +346,7 @@ def _plain_burst(loaded: _Loaded, count: int) -> BurstResult:
         latencies_ns=latencies,
         minor_faults=used_after.ru_minflt - used.ru_minflt,
         system_ns=round((used_after.ru_stime - used.ru_stime) * 1e9),
-        own_ns=ran,
+        own_ns=own() - before,
         wall_ns=wall,
     )
 

@@ -1,7 +1,7 @@
 """The instrument: processes that live together and take bursts of inferences in turn.
 
 A *block* is a fresh process for each arm. The arms load side by side, since nothing is timed then.
-Once all are warm, they take *bursts* of about 40 ms; a *round* is one burst of each, in orders that
+Once all are warm, they take *bursts* of about 20 ms; a *round* is one burst of each, in orders that
 are balanced for what ran just before (``cspbench.measure.orders``). Bursts of one round are close
 to each other in time, so that disturbances of the machine affect all arms alike, and ratios within
 a round are free of them. Then all processes are ended: the block is the unit of replication.
@@ -38,7 +38,7 @@ from cspbench.runner.block_request import MEMORY_SHARE, available_bytes
 from cspbench.runner.process import NEUTRAL_FOLDER, Outcome, WorkerProcess
 
 #: How long a burst lasts.
-BURST_NS = 40_000_000
+BURST_NS = 20_000_000
 #: A worker hangs if its burst takes longer than this plus this multiple of its expected time.
 BURST_TIMEOUT_SECONDS = 5.0
 BURST_TIMEOUT_FACTOR = 50.0
@@ -243,8 +243,8 @@ def run_block(
         arms: by name, in the order in which they are started.
         orders: the order of each round, as numbers of ``arms``.
         rounds: how many rounds there are, by the arms that loaded.
-        same_counts: all arms run as many inferences in a burst as the slowest of them in 40 ms;
-            otherwise each as many as it needs for 40 ms.
+        same_counts: all arms run as many inferences in a burst as the slowest of them in BURST_NS;
+            otherwise each as many as it needs for that.
         all_or_none: the first arm that is lost ends the block.
         warm_rounds: rounds before the first that counts.
         room: asked before an arm is started beside others whether there is memory for it.

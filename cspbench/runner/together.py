@@ -38,12 +38,8 @@ from cspbench.runner.interleaved import (
 from cspbench.runner.observe import Observer, PowerWindow
 from cspbench.runner.process import Outcome
 
-#: So many processes of a block are slower because they start first ...
-SLOWER_STARTS = 2
-#: ... which the reference is spared in blocks of at least so many.
-MANY_ARMS = 6
 #: Rounds of a block at least, however slow its cases are, and at most.
-MIN_ROUNDS, MAX_ROUNDS = 8, 200
+MIN_ROUNDS, MAX_ROUNDS = 8, 400
 #: Rounds before the first that counts: what loading side by side did to caches is over then.
 WARM_ROUNDS = 2
 #: Guess of a worker's memory: a library at work, and the model a few times over.
@@ -84,22 +80,6 @@ def packed(needs: Mapping[int, int], reference: int | None, capacity: int) -> li
     if reference is not None and not blocks:
         alone.insert(0, (reference,))
     return [(*shared, *block) for block in blocks] + alone
-
-
-def start_order(numbers: Sequence[int], reference: int | None, seed: str, block: str) -> list[int]:
-    """In which order the processes of a block start; drawn anew for each block.
-
-    The first two processes of one network were about 1 % slower than its later ones (seen on a
-    virtual machine with two processors; why is not known). Which cases start first is drawn, so
-    that it is part of their intervals. In a block of many cases the reference, which all are
-    compared with, never does.
-    """
-    order = shuffled(numbers, seed, block)
-    if len(order) < MANY_ARMS:
-        return order
-    first = [number for number in order if number not in (reference, CHECK)][:SLOWER_STARTS]
-    later = [number for number in order if number not in first]
-    return first + later
 
 
 @dataclass
@@ -172,7 +152,8 @@ class _Block:
 
     def __post_init__(self) -> None:
         request = self.of.request
-        order = start_order(self.numbers, request.reference, request.seed, self.name)
+        # Those that start first are a little slower: each block draws who that is.
+        order = shuffled(self.numbers, request.seed, self.name)
         self._requests = {self._arm_name(number): self.of.arm(number) for number in order}
         self._workers: dict[str, WorkerArm] = {}
         self._bounds: dict[str, str] = {}

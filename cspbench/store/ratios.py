@@ -1,9 +1,11 @@
 """Ratios of a run's cases to its reference, from the launches that lived in the same blocks.
 
-A block gives one estimate: the median over its rounds of log(case / reference). With one thread on
-a processor a burst knows how long its process was ready but did not run; if both cases do, the
-estimate is of running time (elapsed less that wait), otherwise of elapsed time, or of the device's
-own where it has events. Cases that never shared a block with the reference have no ratio here.
+A block gives one estimate: log(case / reference) of undisturbed times
+(``cspbench.measure.ratios``). With one thread on a processor a burst knows how long its process did
+not run; if both cases do, the estimate is of running time (elapsed less that wait), otherwise of
+elapsed time, or of the device's own where it has events. Beside it stands what the case typically
+takes, waiting and neighbours included. Cases that never shared a block with the reference have no
+ratio here.
 """
 
 from __future__ import annotations
@@ -19,7 +21,15 @@ from cspbench.core.case import Case
 from cspbench.jobs.layers import LayerTimes
 from cspbench.jobs.replay import ReplayResult
 from cspbench.jobs.time import TimeResult
-from cspbench.measure.ratios import Ratio, block_estimate, bounds, groups, ratio_of, told_apart
+from cspbench.measure.ratios import (
+    Ratio,
+    block_estimate,
+    bounds,
+    groups,
+    ratio_of,
+    told_apart,
+    typical_estimate,
+)
 from cspbench.store.launch import Launch
 
 #: What a ratio is of.
@@ -35,12 +45,14 @@ CHECK_JOB = "check"
 class CaseRatio:
     """The ratio of a case to the reference, what it is of, and the share that waiting explains.
 
-    ``waiting`` is the ratio of elapsed time divided by that of running time, less 1; None where the
-    two are not both known. ``waited`` says that it is significant.
+    ``typical`` is the ratio within a usual round, of elapsed time. ``waiting`` is that divided by
+    the same of running time, less 1; None where the two are not both known. ``waited`` says that it
+    is significant.
     """
 
     ratio: Ratio
     of: str
+    typical: float
     waiting: float | None = None
     waited: bool = False
 
@@ -251,20 +263,26 @@ def _arm(case_id: str, result: TimeResult | ReplayResult) -> _Arm:
 
 def _ratio(pairs: Sequence[tuple[_Arm, _Arm]], comparisons: int) -> CaseRatio:
     """The ratio over blocks of (reference, case)."""
-    elapsed = [_estimate(base.elapsed, head.elapsed) for base, head in pairs]
-    if any(base.running is None or head.running is None for base, head in pairs):
+    ratio = ratio_of([_log(base, head) for base, head in pairs], comparisons)
+    elapsed = [_typical(base.elapsed, head.elapsed) for base, head in pairs]
+    typical = math.exp(fmean(elapsed))
+    running = [
+        _typical(base.running, head.running)
+        for base, head in pairs
+        if base.running is not None and head.running is not None
+    ]
+    if len(running) < len(pairs):
         on_device = all(base.on_device and head.on_device for base, head in pairs)
-        return CaseRatio(ratio_of(elapsed, comparisons), DEVICE if on_device else ELAPSED)
-    running = [_log(base, head) for base, head in pairs]
+        return CaseRatio(ratio, DEVICE if on_device else ELAPSED, typical)
     shift = ratio_of([a - b for a, b in zip(elapsed, running, strict=True)], comparisons)
     waited = shift.all_low is not None and not shift.all_low <= 1 <= (shift.all_high or math.inf)
-    return CaseRatio(ratio_of(running, comparisons), RUNNING, shift.estimate - 1, waited)
+    return CaseRatio(ratio, RUNNING, typical, shift.estimate - 1, waited)
 
 
-def _estimate(base: Sequence[float], head: Sequence[float]) -> float:
+def _typical(base: Sequence[float], head: Sequence[float]) -> float:
     # A block that was cut short leaves some arms with a round more.
     rounds = min(len(base), len(head))
-    return block_estimate(base[:rounds], head[:rounds])
+    return typical_estimate(base[:rounds], head[:rounds])
 
 
 def _letters(shared: Mapping[str, _Block], reference: str) -> dict[str, str]:
@@ -283,5 +301,5 @@ def _letters(shared: Mapping[str, _Block], reference: str) -> dict[str, str]:
 def _log(base: _Arm, head: _Arm) -> float:
     """What a block shows, of running time where both arms know it."""
     if base.running is not None and head.running is not None:
-        return _estimate(base.running, head.running)
-    return _estimate(base.elapsed, head.elapsed)
+        return block_estimate(base.running, head.running)
+    return block_estimate(base.elapsed, head.elapsed)

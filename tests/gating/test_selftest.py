@@ -10,6 +10,7 @@ from cspbench.core.statuses import ExitCode
 from cspbench.gating.decide import InterimAnalysis
 from cspbench.gating.measure import measure_case
 from cspbench.gating.selftest import SHARES, SelfTest, run_gates
+from cspbench.gating.sensitivity import known_sensitivity
 from cspbench.suite.suite import Gate
 from tests.gating.arms import Machine, lost
 
@@ -30,8 +31,8 @@ def test_a_machine_without_noise_sees_what_was_injected():
         ("0 %", 3, 0), ("3 %", 1, 1), ("5 %", 1, 1), ("10 %", 1, 1),
     ]  # fmt: skip
     assert (result.false_alarms, result.exit_code) == (0, ExitCode.OK)
-    # No spread: what can be seen is min_effect, 3 %.
-    assert result.smallest_effect == pytest.approx(0.03)
+    # No spread: what can be seen is min_effect, 2 %.
+    assert result.smallest_effect == pytest.approx(0.02)
     assert steps[1].startswith("5 % injected: slower +5.0 %")
 
 
@@ -48,9 +49,30 @@ def test_the_smallest_effect_by_hand():
     result = SelfTest("the case", Gate())
     run_gates(result, lambda share: lambda side: next(made).make(side), lambda _: None, (0.0,))
     assert result.spread == pytest.approx(0.011547, rel=1e-4)
-    # (3.13 + 1.9) * 0.011547 / sqrt(8) = 2.05 %; log 1.03 + 1.65 * 0.408 % = 3.63 % is more:
-    # exp(0.03629) - 1 = 3.70 %.
-    assert result.smallest_effect == pytest.approx(0.0370, abs=2e-4)
+    # Nine blocks: 0.011547 / 3 = 0.385 %. (t(0.985; 8) + t(0.95; 8)) * 0.385 % = (2.63 + 1.86) *
+    # 0.385 % = 1.73 %; log 1.02 + 1.86 * 0.385 % = 2.70 % is more: exp(0.0270) - 1 = 2.73 %.
+    assert result.smallest_effect == pytest.approx(0.0273, abs=1e-4)
+
+
+def test_a_saved_self_test_is_told_by_later_gates(small, capsys, monkeypatch, tmp_path):
+    from cspbench.gating import selftest
+
+    monkeypatch.setenv("CSPBENCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(selftest, "planted_arms", lambda _case, _measure, share: exact(share).make)
+    assert known_sensitivity() is None
+    code, out, err = command(capsys, "gate", small, "--self-test", "--save")
+    assert code == 0
+    assert "19 times in 20" in out
+    assert "saved     " in err
+    kept = known_sensitivity()
+    assert kept.smallest_effect == pytest.approx(0.02)
+    assert "finds a slowdown of 2.0 % 19 times in 20, in 0 s a case" in kept.sentence
+
+
+def test_what_is_saved_is_a_self_test(small, capsys):
+    code, _, err = command(capsys, "gate", small, "--base", "set:", "--save")
+    assert code == 2
+    assert "--save goes with --self-test" in err
 
 
 def test_a_lost_arm_makes_the_self_test_unmeasured():

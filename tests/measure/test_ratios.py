@@ -17,27 +17,46 @@ from cspbench.measure.ratios import (
     ratio_of,
     told_apart,
     tukey_quantile,
+    typical_estimate,
+    undisturbed,
 )
 
 # One block
 
 
-def test_a_block_shows_the_median_of_the_log_ratios_of_its_pairs():
+def test_undisturbed_is_the_twentieth_part_of_the_way_from_the_fastest_burst():
+    # 5 % of the way through 41 sorted bursts is the third: 12. Of 3 it is 0.1 from 10 to 11.
+    assert undisturbed([50 - number for number in range(41)]) == 12
+    assert undisturbed([90, 10, 11]) == pytest.approx(10.1)
+    assert undisturbed([7]) == 7
+
+
+def test_a_block_compares_undisturbed_times():
+    # 10.0 and 11.0, however many bursts a neighbour spoilt on either side.
+    base, head = [10, 10, 10, 17, 18, 90], [11, 60, 11, 11]
+    assert block_estimate(base, head) == pytest.approx(math.log(1.1))
+
+
+def test_the_typical_ratio_is_the_median_of_the_rounds():
     # Ratios 1.0, 1.1 and a pair that a co-tenant spoilt: the median is 1.1.
-    assert block_estimate([10, 10, 10], [10, 11, 90]) == pytest.approx(math.log(1.1))
+    assert typical_estimate([10, 10, 10], [10, 11, 90]) == pytest.approx(math.log(1.1))
 
 
-def test_a_block_needs_whole_pairs_of_positive_times():
+def test_a_block_needs_bursts_and_whole_rounds_of_positive_times():
+    with pytest.raises(ValueError, match="needs bursts"):
+        block_estimate([1, 1], [])
     with pytest.raises(ValueError, match="2 bursts of the base and 1 of the head"):
-        block_estimate([1, 1], [1])
-    with pytest.raises(ValueError, match="positive"):
-        block_estimate([1, 0], [1, 1])
+        typical_estimate([1, 1], [1])
+    for estimate in (block_estimate, typical_estimate):
+        with pytest.raises(ValueError, match="positive"):
+            estimate([1, 0], [1, 1])
 
 
+@pytest.mark.parametrize("estimate", [block_estimate, typical_estimate])
 @given(st.lists(st.tuples(st.floats(1, 1e9), st.floats(1, 1e9)), min_size=1))
-def test_swapping_the_sides_changes_only_the_sign(pairs):
+def test_swapping_the_sides_changes_only_the_sign(estimate, pairs):
     base, head = zip(*pairs, strict=True)
-    assert block_estimate(base, head) == pytest.approx(-block_estimate(head, base))
+    assert estimate(base, head) == pytest.approx(-estimate(head, base))
 
 
 # Intervals over blocks
@@ -75,46 +94,68 @@ def test_tukeys_quantile_is_the_studentized_range_by_root_two():
     assert tukey_quantile(3, 10) == pytest.approx(3.877 / math.sqrt(2), abs=1e-3)
 
 
-def heavy_tailed(rng, count):
-    """Student's t with 3 degrees of freedom."""
-    return rng.standard_t(3, count) * 0.02
+#: Bursts of a case in a block.
+BURSTS = 50
 
 
-def drifting(rng, count):
+def heavy_tailed(rng):
+    """Each burst has a delay of its own, the size of a Student's t with 3 degrees of freedom."""
+    return np.abs(rng.standard_t(3, (BURSTS, 2))) * 0.02
+
+
+def drifting(rng):
     """The machine gets slower and slower; both cases alike."""
-    return np.linspace(0, 1, count) + rng.normal(0, 0.02, count)
+    return np.linspace(0, 1, BURSTS)[:, None] + np.abs(rng.normal(0, 0.02, (BURSTS, 2)))
 
 
-def autocorrelated(rng, count):
-    """Each round is much like the one before: AR(1) with 0.95."""
+def autocorrelated(rng):
+    """Each burst is much like the one before: AR(1) with 0.95 over both cases in turn."""
     noise, value = [], 0.0
-    for step in rng.normal(0, 0.05, count):
+    for step in rng.normal(0, 0.05, 2 * BURSTS):
         value = 0.95 * value + step
         noise.append(value)
-    return np.array(noise)
+    return np.array(noise).reshape(BURSTS, 2)
 
 
-def bimodal(rng, count):
-    """The machine has two speeds, a third apart."""
-    return np.where(rng.random(count) < 0.5, 0.0, math.log(1.33))
+def bimodal(rng):
+    """The machine has two speeds, a third apart, from round to round."""
+    return np.repeat(np.where(rng.random((BURSTS, 1)) < 0.5, 0.0, math.log(1.33)), 2, axis=1)
 
 
-@pytest.mark.parametrize("machine", [heavy_tailed, drifting, autocorrelated, bimodal])
+def neighboured(rng):
+    """A neighbour makes two of three bursts slower, each for itself by up to a half."""
+    disturbed = rng.random((BURSTS, 2)) < 2 / 3
+    return np.where(disturbed, rng.uniform(0, math.log(1.5), (BURSTS, 2)), 0.0)
+
+
+MACHINES = [heavy_tailed, drifting, autocorrelated, bimodal, neighboured]
+
+
+def measured(machine, rng, estimate=block_estimate):
+    """A true ratio of 1.1 in 5 blocks; a process draws its own 1 %, a burst its own 1 %."""
+    logs = []
+    for _ in range(5):
+        noise = machine(rng) + rng.normal(0, 0.01, 2) + np.abs(rng.normal(0, 0.01, (BURSTS, 2)))
+        base, head = np.exp(noise).T
+        logs.append(estimate(list(base), list(1.1 * head)))
+    return ratio_of(logs)
+
+
+@pytest.mark.parametrize("machine", MACHINES)
 def test_intervals_hold_the_true_ratio_whatever_the_machine_does(machine):
-    """5 blocks of 30 rounds; a process draws its own 2 %, a burst its own 3 %: 1,000 trials."""
     rng = np.random.default_rng(1)
-    held = 0
-    for _ in range(1000):
-        logs = []
-        for _ in range(5):
-            speed = machine(rng, 30)  # of the machine in each round, common to both cases
-            process = rng.normal(0, 0.02, 2)
-            base = np.exp(speed + process[0] + rng.normal(0, 0.03, 30))
-            head = np.exp(speed + process[1] + rng.normal(0, 0.03, 30) + math.log(1.1))
-            logs.append(block_estimate(list(base), list(head)))
-        ratio = ratio_of(logs)
-        held += ratio.low <= 1.1 <= ratio.high
+    ratios = [measured(machine, rng) for _ in range(1000)]
+    held = sum(ratio.low <= 1.1 <= ratio.high for ratio in ratios)
     assert 930 <= held <= 970
+
+
+def test_undisturbed_times_are_sharper_where_neighbours_come_and_go():
+    rng = np.random.default_rng(1)
+    spread = {}
+    for estimate in (block_estimate, typical_estimate):
+        sides = [np.exp(neighboured(rng)).T.tolist() for _ in range(200)]
+        spread[estimate] = np.std([estimate(base, head) for base, head in sides])
+    assert 5 * spread[block_estimate] < spread[typical_estimate]
 
 
 def test_joint_bounds_hold_all_ratios_to_one_reference_together():

@@ -27,15 +27,19 @@ def in_turn(case, block, ms, *, lost_ms=None, device_ms=None, job="time", sessio
     return stored_launch(**{**timed, "case": case, "job": job, "session": session})
 
 
-def test_rounds_of_a_block_are_compared_with_one_another():
-    # The machine is twice as slow in the second round: b / a is 2, 2, 3 and so 2 (the median).
+def test_undisturbed_times_of_a_block_are_compared():
+    # Undisturbed a takes 10 ms in block 0 and 30 in block 1, b 20 and 60: 2. Round by round b / a
+    # is 2, 2.5, 3 in block 0, typically 2.5, and 2 in block 1: exp of the mean of the logs.
     launches = [
-        in_turn(A, "0", [10, 20, 10]), in_turn(B, "0", [20, 40, 30]),
-        in_turn(A, "1", [30, 30, 30]), in_turn(B, "1", [60, 60, 60]),
-    ]  # fmt: skip
+        in_turn(A, "0", [10, 10, 10]),
+        in_turn(B, "0", [20, 25, 30, 20, 20]),  # a was cut short: two rounds fewer
+        in_turn(A, "1", [30, 30, 30]),
+        in_turn(B, "1", [60, 60, 60]),
+    ]
     found = ratios_of(launches, A)
     assert found.cases[B].ratio.per_block == pytest.approx([math.log(2), math.log(2)])
     assert found.cases[B].ratio.estimate == pytest.approx(2)
+    assert found.cases[B].typical == pytest.approx(math.sqrt(2.5 * 2))
     assert found.cases[B].of == ELAPSED  # no launch says how long it waited
     assert found.check is None
     assert found.trusted
