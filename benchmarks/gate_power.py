@@ -1,7 +1,7 @@
-"""The false alarms of the gate and its power to find 5 %: a campaign that can be resumed.
+"""The false alarms of the gate and its power to find 3 %: a campaign that can be resumed.
 
 The campaign runs real processes and a real OpenCV model. Arm B does extra work: its thread stays
-busy after every inference for 5 % of the time that it took. A trial has the same code on both sides
+busy after every inference for 3 % of the time that it took. A trial has the same code on both sides
 (``aa``) or a slower arm B (``slow``). It runs on an idle machine (``quiet``), beside
 a random co-tenant (``loaded``), or beside a co-tenant and all other load of the machine
 (``crowded``). Kinds of trial take turns in proportion to their numbers, so that they share the
@@ -11,7 +11,7 @@ is one line of the campaign's file. A second call resumes the campaign.
 ``--rivals N`` trials of each kind also run two other tools on the same arms, right after the gate
 and with as much time as the gate took:
 
-* pytest-benchmark's ``--benchmark-compare-fail=mean:5%``: one process of each side after the other,
+* pytest-benchmark's ``--benchmark-compare-fail=mean:2%``: one process of each side after the other,
   each for half of the time, and a comparison of the means.
 * pyperf's t-test (``compare_to``: significant at p < 0.05 two-sided, and slower): up to 20
   processes of each side, one side after the other, 3 values a process.
@@ -48,7 +48,7 @@ from tenants import company
 from cspbench.backends.spec import libraries
 from cspbench.core.case import Case
 from cspbench.gating.decide import Decision
-from cspbench.gating.measure import CaseData, measure_case
+from cspbench.gating.measure import CaseData, measure_case, works_alone
 from cspbench.gating.prepare import prepare_cases
 from cspbench.gating.selftest import planted_arms
 from cspbench.machine.facts import fingerprint
@@ -60,7 +60,7 @@ from cspbench.runner.plan import plan_suite
 from cspbench.suite.suite import Gate, Measure, Suite
 
 CASE = "peleenet@64/opencv-cpu/b1/t1"
-SLOWDOWN = 0.05
+SLOWDOWN = 0.03
 KINDS = ("quiet-aa", "quiet-slow", "loaded-aa", "loaded-slow", "crowded-aa", "crowded-slow")
 
 
@@ -74,12 +74,12 @@ def ready(case_id: str) -> Arms:
     return partial(planted_arms, prepared, measure)
 
 
-def gate_trial(arms: Arms, share: float) -> dict:
+def gate_trial(arms: Arms, share: float, one_thread: bool) -> dict:
     """One gate as a user runs it: a case, and again from scratch if it is found slower."""
     gate = Gate()
-    runs = [measure_case(arms(share), gate)]
+    runs = [measure_case(arms(share), gate, one_thread=one_thread)]
     if finding_of(runs[0]) == "slower":
-        runs.append(measure_case(arms(share), gate))
+        runs.append(measure_case(arms(share), gate, one_thread=one_thread))
     return {
         "first": finding_of(runs[0]),
         "verdict": verdict(runs),
@@ -103,7 +103,7 @@ def verdict(runs: list[CaseData]) -> str:
     return finding_of(runs[0])
 
 
-def step(arms: Arms, kind: str, number: int, rivals: bool) -> dict:
+def step(arms: Arms, kind: str, number: int, rivals: bool, one_thread: bool) -> dict:
     """Run one trial of a kind."""
     share = SLOWDOWN if kind.endswith("slow") else 0.0
     crowded = kind.startswith("crowded")
@@ -111,7 +111,7 @@ def step(arms: Arms, kind: str, number: int, rivals: bool) -> dict:
     with lock, company(0 if kind.startswith("quiet") else 1, number):
         before = read_cpu_times()
         started = time.monotonic()
-        row = {"kind": kind, "number": number, "at": now(), "gate": gate_trial(arms, share)}
+        row = {"kind": kind, "number": number, "at": now(), "gate": gate_trial(arms, share, one_thread)}
         seconds = time.monotonic() - started
         usage = between(before, read_cpu_times())
         row["seconds"] = round(seconds, 2)
@@ -154,7 +154,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Run the missing trials, until all are done or the time is up."""
     end = time.monotonic() + 60 * arguments.minutes
     targets = {kind: getattr(arguments, kind.replace("-", "_")) for kind in KINDS}
-    arms = begun(arguments.file, arguments.case)
+    arms, case = begun(arguments.file, arguments.case), Case.parse(arguments.case)
     rows = rows_of(arguments.file)
     done = Counter(row["kind"] for row in rows)
     compared = Counter(row["kind"] for row in rows if "pyperf" in row)
@@ -163,7 +163,7 @@ def run(arguments: argparse.Namespace) -> None:
         rivals = compared[kind] * targets[kind] < arguments.rivals * (done[kind] + 0.5)
         rivals = rivals and compared[kind] < arguments.rivals
         try:
-            row = step(arms, kind, sum(done.values()), rivals)
+            row = step(arms, kind, sum(done.values()), rivals, works_alone(case))
         except ArmLostError as lost:  # of a rival: those of the gate end in a verdict
             append(arguments.file, {"kind": "lost", "of": kind, "at": now(), "text": str(lost)})
             continue

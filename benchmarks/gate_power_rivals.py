@@ -39,10 +39,10 @@ def one_process(arms: Arms, share: float, side: str, seconds: float) -> list[flo
 
 
 def compare_fail_mean(arms: Arms, share: float, seconds: float) -> dict:
-    """pytest-benchmark: fail if the mean of the new run is 5 % above that of the stored one."""
+    """pytest-benchmark: fail if the mean of the new run is 2 % above that of the stored one."""
     half = max(1.0, seconds / 2 - START_SECONDS)
     means = [fmean(one_process(arms, share, side, half)) for side in ("base", "head")]
-    return {"ratio": means[1] / means[0], "slower": means[1] > 1.05 * means[0]}
+    return {"ratio": means[1] / means[0], "slower": means[1] > 1.02 * means[0]}
 
 
 def pyperf_t_test(arms: Arms, share: float, seconds: float) -> dict:
