@@ -111,7 +111,12 @@ def step(arms: Arms, kind: str, number: int, rivals: bool, one_thread: bool) -> 
     with lock, company(0 if kind.startswith("quiet") else 1, number):
         before = read_cpu_times()
         started = time.monotonic()
-        row = {"kind": kind, "number": number, "at": now(), "gate": gate_trial(arms, share, one_thread)}
+        row = {
+            "kind": kind,
+            "number": number,
+            "at": now(),
+            "gate": gate_trial(arms, share, one_thread),
+        }
         seconds = time.monotonic() - started
         usage = between(before, read_cpu_times())
         row["seconds"] = round(seconds, 2)

@@ -13,7 +13,7 @@ from cspbench.artifacts.cache import ArtifactSpec
 from cspbench.artifacts.reads import Reads, recording
 from cspbench.artifacts.reference import Reference, judged_inputs, usable, write_reference
 from cspbench.artifacts.spec import ARTIFACTS
-from cspbench.artifacts.tensors import POOL_SIZE, arrays_of, as_list, input_feed
+from cspbench.artifacts.tensors import POOL_SIZE, arrays_of, as_list, seeded_feeds
 from cspbench.core.cache import make_cache_folder
 from cspbench.core.case import ModelId
 from cspbench.core.files import replacing
@@ -100,7 +100,7 @@ def _pool(spec: ArtifactSpec) -> list[Feed]:
     if file is not None:
         arrays = read_inputs(file, spec.inputs)
         return [arrays[0] if len(arrays) == 1 else arrays]
-    return [input_feed(spec.inputs, spec.seed, index) for index in range(POOL_SIZE)]
+    return seeded_feeds(spec.inputs, spec.seed)
 
 
 def _is_plain(result: Any) -> bool:

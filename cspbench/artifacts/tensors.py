@@ -63,6 +63,11 @@ def input_feed(inputs: Sequence[TensorInput], seed: int, index: int) -> Feed:
     return arrays[0] if len(arrays) == 1 else arrays
 
 
+def seeded_feeds(inputs: Sequence[TensorInput], seed: int, count: int = POOL_SIZE) -> list[Feed]:
+    """The seeded inputs that inferences read in turn."""
+    return [input_feed(inputs, seed, index) for index in range(count)]
+
+
 def arrays_of(feed: Feed) -> tuple[np.ndarray, ...]:
     """The arrays of a feed in the order of the model's inputs."""
     return feed if isinstance(feed, tuple) else (feed,)

@@ -54,11 +54,16 @@ def _own_folder(_variables: tuple[str | None, ...], temporary: str) -> Path:
     return fallback
 
 
+def nearest_existing(folder: Path) -> Path:
+    """The folder, or the first above it that exists."""
+    return next(path for path in (folder, *folder.parents) if path.exists())
+
+
 def _unusable(folder: Path) -> str:
     """Why a folder cannot be made or written, or is not safe; empty if it can be used."""
     if not folder.is_absolute():  # "~" stays where no home directory is known
         return "there is no home directory"
-    nearest = next(path for path in (folder, *folder.parents) if path.exists())
+    nearest = nearest_existing(folder)
     if not nearest.is_dir():
         return f"{nearest} is no folder"
     if not os.access(nearest, os.W_OK | os.X_OK):

@@ -14,7 +14,7 @@ from cspbench.errors import InputError
 from cspbench.gating.decide import INTERIM_ANALYSES, Decision, Finding, InterimAnalysis
 from cspbench.gating.duet import PAIRS, MakeArm, Side
 from cspbench.gating.environments import with_environments
-from cspbench.gating.measure import CaseData, arms_of, measure_case, works_alone
+from cspbench.gating.measure import ArmsOf, CaseData, arms_of, measure_case, works_alone
 from cspbench.gating.measured import MeasuredChange, measure_rules, measured_rules, with_measured
 from cspbench.gating.prepare import Pair, not_here, pair_cases, runnable
 from cspbench.gating.report import GateReport, Skipped, raw
@@ -32,6 +32,7 @@ from cspbench.gating.verdict import (
     percent,
     what_ratios_are_of,
 )
+from cspbench.gating.why import with_why
 from cspbench.machine.facts import fingerprint
 from cspbench.machine.lock import timing_lock
 from cspbench.runner.interleaved import ArmLostError
@@ -74,7 +75,7 @@ def run_gate(
     head: SideRequest,
     settings: GateSettings,
     report_step: StepReport = lambda _text: None,
-    arms: Callable[[Pair, OpenSide, OpenSide], MakeArm] = arms_of,
+    arms: ArmsOf = arms_of,
 ) -> GateReport:
     """Compare two sides by measuring both of them now.
 
@@ -143,7 +144,7 @@ class _Job:
         head: OpenSide,
         settings: GateSettings,
         report_step: StepReport,
-        arms: Callable[[Pair, OpenSide, OpenSide], MakeArm],
+        arms: ArmsOf,
     ) -> None:
         self._base, self._head = base, head
         self._settings = settings
@@ -280,7 +281,11 @@ class _Job:
         decided = [pair for pair in pairs if _is_decided(measured.get(pair.name))]
         null = self._null_case(decided)
         cases = list(measured.values())
-        self.report.verdicts += judge(cases, null, gate.min_effect, gate.tolerance)
+        by_name = {pair.name: pair for pair in pairs}
+        self.report.verdicts += [
+            self._with_why(verdict, by_name[verdict.case])
+            for verdict in judge(cases, null, gate.min_effect, gate.tolerance)
+        ]
         self._measured_rules(decided)
         note = common_cause(cases, gate.min_effect)
         self.report.notes += [note] if note else []
@@ -293,6 +298,12 @@ class _Job:
                 "some models did not fit into memory together and were measured by pairs of "
                 "processes, which is less precise"
             )
+
+    def _with_why(self, verdict: CaseVerdict, pair: Pair) -> CaseVerdict:
+        if (verdict.verdict, verdict.reason) != (Verdict.SLOWER, "confirmed"):
+            return verdict
+        self._report_step(f"looking for the layers that make {pair.name} slower")
+        return with_why(verdict, self._arms(pair, self._base, self._head, layers=True))
 
     def _measured_rules(self, pairs: Sequence[Pair]) -> None:
         """Measure the numbers of the suite's measured rules, and apply these rules."""

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean, median
+from typing import Protocol
 
 from cspbench.backends.spec import BACKENDS, device_of
 from cspbench.core.case import Case
@@ -155,7 +156,16 @@ def works_alone(case: Case) -> bool:
     return case.threads == 1 and DEVICES.get(device).on_host
 
 
-def arms_of(pair: Pair, base: OpenSide, head: OpenSide) -> MakeArm:
+class ArmsOf(Protocol):
+    """Makes what makes the arms of a pair; with ``layers`` its backends profile them, too."""
+
+    def __call__(
+        self, pair: Pair, base: OpenSide, head: OpenSide, *, layers: bool = False
+    ) -> MakeArm:
+        """The two sides' arms."""
+
+
+def arms_of(pair: Pair, base: OpenSide, head: OpenSide, *, layers: bool = False) -> MakeArm:
     """Real workers for both sides of a pair."""
     sides: dict[Side, tuple[OpenSide, Prepared]] = {
         "base": (base, pair.base),
@@ -167,7 +177,7 @@ def arms_of(pair: Pair, base: OpenSide, head: OpenSide) -> MakeArm:
         return WorkerArm(
             ArmSpec(
                 side,
-                load_request(prepared, opened_side.suite.measure),
+                replace(load_request(prepared, opened_side.suite.measure), layers=layers),
                 timeout_seconds=opened_side.suite.measure.timeout_seconds,
                 python=opened_side.python,
                 path=opened_side.path,

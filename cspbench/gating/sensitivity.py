@@ -30,8 +30,8 @@ class Sensitivity:
         """For the notes of a gate."""
         return (
             f"a self-test of {self.created[:10]} on this machine found that the gate finds a "
-            f"slowdown of {self.smallest_effect * 100:.1f} % 19 times in 20, in {self.seconds:.0f} s "
-            f"a case ({self.case})"
+            f"slowdown of {self.smallest_effect * 100:.1f} % 19 times in 20, in "
+            f"{self.seconds:.0f} s a case ({self.case})"
         )
 
 

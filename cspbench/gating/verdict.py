@@ -7,9 +7,10 @@ people and programs can rely.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
+from typing import Any
 
 from cspbench.core.statuses import ExitCode
 from cspbench.core.text import percent as share_text
@@ -84,7 +85,8 @@ class CaseVerdict:
     ``head_ms`` are medians over bursts, for orientation only: the verdict rests on the ratio.
     ``generations`` (blocks, by their name in outputs) and ``seconds`` count both measurements.
     ``ratio_of`` says what the ratio and the medians are of: running or elapsed time.
-    ``elapsed_ratio`` is that of elapsed time beside it.
+    ``elapsed_ratio`` is that of elapsed time beside it. ``layers`` of a confirmed slowdown are the
+    times of layers on both sides, the largest change first (`LayerShift.as_dict`).
     """
 
     case: str
@@ -100,6 +102,7 @@ class CaseVerdict:
     seconds: float = 0.0
     ratio_of: str | None = None
     elapsed_ratio: float | None = None
+    layers: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -212,9 +215,8 @@ def _waits_more(verdict: CaseVerdict, decision: Decision) -> CaseVerdict:
     waited = decision.waiting
     if waited is None or waited < 0:
         return verdict
-    sentence = (
-        f"{verdict.sentence}; in a usual round the head's elapsed time is {percent(waited)} beyond that"
-    )
+    beyond = f"in a usual round the head's elapsed time is {percent(waited)} beyond that"
+    sentence = f"{verdict.sentence}; {beyond}"
     if verdict.verdict is Verdict.SLOWER and decision.estimate > waited:
         return replace(verdict, sentence=sentence)
     sentence += ": look for code that blocks or stalls, a quota, or other load"
@@ -233,7 +235,7 @@ def _moved_or_same(
 def _with_numbers(case: MeasuredCase, verdict: Verdict, reason: str, sentence: str) -> CaseVerdict:
     decisions = [d for d in (case.first, case.second) if isinstance(d, Decision)]
     last = case.last
-    ratios: dict[str, float | None] = {}
+    ratios: dict[str, Any] = {}
     if isinstance(last, Decision):
         ratios = {
             "ratio": math.exp(last.estimate),
@@ -322,8 +324,8 @@ def what_ratios_are_of(cases: Sequence[MeasuredCase]) -> list[str]:
     if not of:
         return []
     note = (
-        "change compares undisturbed inferences (the 5 % quantile of bursts); base ms and head ms are "
-        "medians"
+        "change compares undisturbed inferences (the 5 % quantile of bursts); base ms and head ms "
+        "are medians"
     )
     running = sum(text == RUNNING for text in of)
     if running:

@@ -122,7 +122,7 @@ class CaseRequest(Request):
         """
         from cspbench.artifacts.reference import stored_feeds
         from cspbench.artifacts.spec import ARTIFACTS
-        from cspbench.artifacts.tensors import POOL_SIZE, input_feed
+        from cspbench.artifacts.tensors import POOL_SIZE, seeded_feeds
         from cspbench.models.inputs import IMAGE
 
         own = stored_feeds(self.reference)
@@ -130,7 +130,7 @@ class CaseRequest(Request):
             return [own[index % len(own)] for index in range(count or POOL_SIZE)]
         stated = ARTIFACTS.get(self.backend.artifact).inputs
         inputs = stated(self.artifact) if stated else [IMAGE.at(self.case.batch, self.case.input)]
-        return [input_feed(inputs, self.seed, index) for index in range(count or POOL_SIZE)]
+        return seeded_feeds(inputs, self.seed, count or POOL_SIZE)
 
     def workload(self) -> Workload:
         """What to run for ``max_seconds``."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from cspbench.core.cache import cache_folder
+from cspbench.core.cache import cache_folder, nearest_existing
 from cspbench.errors import InputError
 from cspbench.machine import facts as environment
 from cspbench.machine import quotas
@@ -216,8 +216,7 @@ def cache() -> Iterator[CheckResult]:
     except InputError as error:
         yield CheckResult("cache", "not safe", "warn", str(error))
         return
-    nearest = next(path for path in (folder, *folder.parents) if path.exists())
-    written = os.access(nearest, os.W_OK | os.X_OK)
+    written = os.access(nearest_existing(folder), os.W_OK | os.X_OK)
     yield CheckResult(
         "cache", f"{folder}" if written else f"{folder} cannot be written",
         "good" if written else "warn",

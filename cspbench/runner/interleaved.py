@@ -103,6 +103,9 @@ class Arm(Protocol):
     def conditions(self) -> Conditions:
         """Affinity and priority of the process now."""
 
+    def profile(self) -> ProfileResult:
+        """Times of its layers over all bursts; there are none after it."""
+
     def close(self) -> None:
         """End the process."""
 

@@ -10,7 +10,8 @@ import time
 from dataclasses import dataclass, field
 
 from cspbench.core.statuses import Status
-from cspbench.jobs.burst import Conditions
+from cspbench.jobs.burst import Conditions, ProfileResult
+from cspbench.jobs.layers import LayerTimes
 from cspbench.runner.interleaved import ArmLostError, Burst, Loaded, WorkerArm
 from cspbench.runner.process import Outcome
 
@@ -23,6 +24,8 @@ class Machine:
     log: list[tuple] = field(default_factory=list)
     lost_share: dict[str, float] = field(default_factory=dict)
     conditions: dict[str, Conditions] = field(default_factory=dict)
+    #: Names, and shares of an inference, of each side's layers.
+    layers: dict[str, dict[str, float]] = field(default_factory=dict)
     #: (side, what) -> error to raise, once.
     fail: dict[tuple[str, str], ArmLostError] = field(default_factory=dict)
     alive: int = 0
@@ -58,6 +61,11 @@ class FakeArm:
 
     def conditions(self):
         return self.machine.conditions.get(self.side, Conditions([0, 1], 0))
+
+    def profile(self):
+        shares = self.machine.layers.get(self.side, {"only": 1.0})
+        entries = [(name, "Conv", round(share * 1e6), [name]) for name, share in shares.items()]
+        return ProfileResult(LayerTimes(entries, [], 1_000_000))
 
     def close(self):
         self.machine.alive -= 1

@@ -1,11 +1,11 @@
 """Simulated burst times of a machine with the noise of real ones.
 
-One path of machine noise runs through both arms in ABBA order. Noise only ever makes a burst slower:
+One path of machine noise runs through both arms in ABBA order. Noise only makes a burst slower:
 small delays with a heavy tail (the size of a Student's t, 3 degrees of freedom, scale 3 %), a
 neighbour that stays or goes from burst to burst (at work 40 % of the time, up to +40 %), drift over
 the gate, and a co-tenant that comes for up to 30 bursts (+40 %). Per block each process has an
-offset of its own (standard deviation 0.6 %). These are the magnitudes seen on a shared 2-core virtual
-machine.
+offset of its own (standard deviation 0.6 %). These are the magnitudes seen on a shared machine
+with two virtual cores.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def estimates(
         effect: true slowdown of the head, as a share.
         seed: seed of the noise.
         drift: growth of latency from the first to the last burst, as a share.
-        autocorrelation: share of the bursts in which the neighbour is what it was in the one before.
+        autocorrelation: share of the bursts in which the neighbour is what it was before.
         freedom: degrees of freedom of the delays; None for normal ones.
         neighbour: growth of latency that the neighbour causes at most, as a share.
         tenant: growth of latency while the co-tenant runs, as a share.

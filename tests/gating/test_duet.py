@@ -36,12 +36,12 @@ def test_bursts_alternate_in_abba_order_and_the_start_order_swaps():
     assert len(first.base) == len(first.head) == 4
 
 
-def test_a_burst_of_the_slower_side_lasts_forty_ms():
-    machine = Machine({"base": 4e6, "head": 8e6})
+def test_a_burst_of_the_slower_side_lasts_twenty_ms():
+    machine = Machine({"base": 2e6, "head": 4e6})
     (block,) = take(machine, 1)
-    # 40 ms / 8 ms = 5 inferences, on both sides.
+    # 20 ms / 4 ms = 5 inferences, on both sides.
     assert {burst.count for burst in block.base + block.head} == {5}
-    assert block.inference_ns("head") == [8e6] * 4
+    assert block.inference_ns("head") == [4e6] * 4
 
 
 def test_a_burst_has_at_least_one_inference():
@@ -85,7 +85,7 @@ def test_running_time_leaves_out_lost_time():
 
 def test_models_that_do_not_fit_together_are_measured_by_pairs_of_processes():
     no_room = lost("head", status=Status.OOM, text="over the memory limit")
-    machine = Machine({"base": 4e6, "head": 8e6}, fail={("head", "load"): no_room})
+    machine = Machine({"base": 2e6, "head": 4e6}, fail={("head", "load"): no_room})
     first, _second = take(machine, 2)
     assert first.schedule == "pairs"
     a, b = "base", "head"

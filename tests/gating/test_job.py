@@ -37,7 +37,9 @@ def gate(suite, base, head="set:", settings=None, machine=None, machines=None):
     queue = iter(machines) if machines else None
     made = []
 
-    def arms(pair, base_side, head_side):
+    def arms(pair, base_side, head_side, *, layers=False):
+        if layers:  # of the same invented hardware
+            return made[-2 if made[-1][0] == job.NULL else -1][1].make
         null = pair.base is pair.head
         chosen = Machine({"base": 1e6, "head": 1e6}) if null and not queue else (
             next(queue) if queue else machine or Machine({"base": 1e6, "head": 1e6})

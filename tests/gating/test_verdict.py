@@ -55,9 +55,9 @@ def test_slower_found_once_is_inconclusive(second):
 
 
 def test_a_weak_second_finding_falls_among_many_suspects():
-    weak = decision(Finding.SLOWER, 0.04, 0.02)
+    weak = decision(Finding.SLOWER, 0.04, 0.03)
     assert only(MeasuredCase("a", SLOWER, weak)).verdict is Verdict.SLOWER
-    # Two suspects: Holm holds the smaller p = 0.02 against 0.029 / 2 = 0.0145.
+    # Two suspects: Holm holds the smaller p = 0.03 against 0.05 / 2 = 0.025.
     many = judge(
         [MeasuredCase("a", SLOWER, weak), MeasuredCase("b", SLOWER, SAME)], QUIET, 0.03, 0.05
     )

@@ -15,24 +15,9 @@ from cspbench.runner import together
 from cspbench.runner.block_request import CHECK, BlockRequest
 from cspbench.runner.executor import LocalExecutor
 from cspbench.runner.interleaved import WorkerArm
-from cspbench.runner.together import packed, start_order
+from cspbench.runner.together import packed
 
 # What fits together
-
-
-def test_which_process_starts_first_is_drawn_for_each_block():
-    orders = [start_order([0, CHECK, 1], 0, "1/2", str(block)) for block in range(40)]
-    assert {order[0] for order in orders} == {0, CHECK, 1}
-    assert all(sorted(order) == [CHECK, 0, 1] for order in orders)
-    assert orders == [start_order([0, CHECK, 1], 0, "1/2", str(block)) for block in range(40)]
-
-
-def test_among_many_the_reference_is_not_one_of_the_first_two():
-    numbers = [2, CHECK, 0, 1, 3, 4]
-    orders = [start_order(numbers, 2, "1/5", str(block)) for block in range(60)]
-    assert not any({2, CHECK} & set(order[:2]) for order in orders)
-    assert {number for order in orders for number in order[:2]} == {0, 1, 3, 4}
-    assert all(sorted(order) == sorted(numbers) for order in orders)
 
 
 def test_all_that_fits_is_one_block_with_the_reference_twice():

@@ -1,0 +1,79 @@
+"""Why a case became slower: layers of both sides, by hand and with real workers."""
+
+import pytest
+
+from cspbench.gating.measure import load_request
+from cspbench.gating.selftest import quickest_case
+from cspbench.gating.verdict import Verdict
+from cspbench.gating.why import LayerShift, layer_shifts, profiled_block, why_text
+from cspbench.jobs.layers import LayerTimes
+from cspbench.runner.executor import LocalExecutor
+from cspbench.runner.interleaved import ArmSpec, WorkerArm
+from cspbench.suite.load import load_suite
+from tests.gating.arms import Machine
+from tests.gating.test_job import gate, suite  # noqa: F401 - a fixture
+
+
+def times(total, **ns):
+    return LayerTimes([(name, "Conv", value, [name]) for name, value in ns.items()], [], total)
+
+
+def test_a_layer_takes_its_share_of_the_unprofiled_time():
+    # Base: a is 30 of 100 ns of 10 ms, 3 ms. Head: 60 of 200 ns of 20 ms, 6 ms.
+    shifts = layer_shifts(times(100, a=30, b=70), times(200, a=60, b=140), 10.0, 20.0)
+    assert [(s.name, s.base_ms, s.head_ms) for s in shifts] == [("b", 7, 14), ("a", 3, 6)]
+    assert [s.change_ms for s in shifts] == pytest.approx([7, 3])
+
+
+def test_layers_of_one_side_are_new_or_gone():
+    new, gone = layer_shifts(times(10, a=10), times(10, b=10), 1.0, 2.0)
+    assert new.text == "b (Conv): new, 2 ms"
+    assert gone.text == "a (Conv): gone, 1 ms"
+
+
+def test_layers_of_one_name_are_told_apart_by_their_place():
+    entries = [("conv", "Conv", 10, []), ("conv", "Conv", 90, [])]
+    both = LayerTimes(entries, [], 100)
+    assert [s.base_ms for s in layer_shifts(both, both, 1.0, 1.0)] == pytest.approx([0.1, 0.9])
+
+
+def test_as_many_layers_are_named_as_make_most_of_the_difference():
+    shifts = [
+        LayerShift("a", "Conv", 1.0, 3.0), LayerShift("b", "Add", 1.0, 1.9),
+        LayerShift("c", "Conv", 1.0, 1.1),
+    ]  # fmt: skip
+    # 2.0 of 3.0 ms is less than 80 %, with b's 0.9 it is 97 %.
+    assert why_text(shifts, 3.0) == (
+        "2 layers make 97 % of it: a (Conv): 1 to 3 ms, b (Add): 1 to 1.9 ms"
+    )
+    assert why_text(shifts[:1], 2.0) == "one layer makes 100 % of it: a (Conv): 1 to 3 ms"
+    assert why_text([LayerShift("a", "Conv", 3.0, 1.0)], 1.0) == "no single layer stands out"
+
+
+def test_a_confirmed_slowdown_names_its_layers(suite):  # noqa: F811
+    slow = Machine({"base": 1e6, "head": 1.5e6})
+    # The head's 1.5 ms: a as before, 0.6 ms; b 0.9 ms instead of 0.4.
+    slow.layers = {"base": {"a": 0.6, "b": 0.4}, "head": {"a": 0.4, "b": 0.6}}
+    null = Machine({"base": 1e6, "head": 1e6})
+    report, _, steps = gate(suite, "set:engine=new", "set:engine=classic", machines=[slow, null])
+    (verdict,) = report.verdicts
+    assert verdict.verdict is Verdict.SLOWER
+    assert verdict.sentence.endswith("; one layer makes 100 % of it: b (Conv): 0.4 to 0.9 ms")
+    assert [layer["name"] for layer in verdict.layers] == ["b", "a"]
+    assert report.as_dict()["verdicts"][0]["layers"][0]["head_ms"] == pytest.approx(0.9)
+    assert any("looking for the layers" in step for step in steps)
+
+
+def real_arms(repository, **changes):
+    loaded = load_suite(repository / "suites/gate.yaml", changes)
+    case = quickest_case(loaded, (), LocalExecutor())
+    request = load_request(case, loaded.measure)
+    return lambda side: WorkerArm(ArmSpec(side, type(request)(**{**vars(request), "layers": True})))
+
+
+@pytest.mark.slow
+def test_real_workers_are_profiled_in_turns(repository):
+    profiles = profiled_block(real_arms(repository))
+    names = [[entry[0] for entry in profiles[side].entries] for side in ("base", "head")]
+    assert names[0] == names[1]
+    assert len(names[0]) > 3
