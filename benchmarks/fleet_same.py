@@ -154,7 +154,7 @@ def same(case_text: str, rounds: int, address: str, agent: int) -> None:
 
         started, spent = time.monotonic(), sum(watched.cpu_times()[:2])
         for block in itertools.islice(measure_blocks(make), rounds):
-            base, head = (block.inference_ns(side) for side in ("base", "head"))
+            base, head = (block.each_ns(side) for side in ("base", "head"))
             estimates.append(block_estimate(base, head))
             print(f"{len(estimates)}/{rounds} {100 * math.expm1(estimates[-1]):+.2f} %", flush=True)
         spent = sum(watched.cpu_times()[:2]) - spent

@@ -70,7 +70,10 @@ def trial(arms: Mapping[str, LoadRequest], seed: str) -> dict[str, list[float]]:
         for name in SHARES:
             twin, planted = turns.bursts[TWIN], turns.bursts[name]
             found[name].append(
-                block_estimate([b.running_ns for b in twin], [b.running_ns for b in planted])
+                block_estimate(
+                    [ns for burst in twin for ns in burst.each_running_ns],
+                    [ns for burst in planted for ns in burst.each_running_ns],
+                )
             )
         widths = [ratio_of(logs).half_width for logs in found.values()]
         sharp = all(width is not None and width <= WITHIN for width in widths)

@@ -46,6 +46,14 @@ class Block:
         """The same without the time in which the process was ready but did not run."""
         return [burst.running_ns for burst in getattr(self, side)]
 
+    def each_ns(self, side: Side) -> list[float]:
+        """Time of each inference of a side."""
+        return [ns for burst in getattr(self, side) for ns in burst.each_ns]
+
+    def each_running_ns(self, side: Side) -> list[float]:
+        """The same without the time in which the process was ready but did not run."""
+        return [ns for burst in getattr(self, side) for ns in burst.each_running_ns]
+
     @property
     def knows_running(self) -> bool:
         """Whether every burst knows how long its process was ready but did not run."""

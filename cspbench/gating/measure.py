@@ -66,12 +66,15 @@ class CaseData:
     @property
     def elapsed_estimates(self) -> list[float]:
         """One log-ratio a block, of elapsed time."""
-        return [block_estimate(b.inference_ns("base"), b.inference_ns("head")) for b in self.blocks]
+        return [block_estimate(b.each_ns("base"), b.each_ns("head")) for b in self.blocks]
 
     @property
     def running_estimates(self) -> list[float]:
         """One log-ratio a block, of the time without waiting for a processor."""
-        return [block_estimate(b.running_ns("base"), b.running_ns("head")) for b in self.blocks]
+        return [
+            block_estimate(b.each_running_ns("base"), b.each_running_ns("head"))
+            for b in self.blocks
+        ]
 
     @property
     def typical_estimates(self) -> list[float]:

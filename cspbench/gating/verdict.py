@@ -324,8 +324,8 @@ def what_ratios_are_of(cases: Sequence[MeasuredCase]) -> list[str]:
     if not of:
         return []
     note = (
-        "change compares undisturbed inferences (the 5 % quantile of bursts); base ms and head ms "
-        "are medians"
+        "change compares undisturbed inferences (the 2 % quantile of each block); base ms and head "
+        "ms are medians"
     )
     running = sum(text == RUNNING for text in of)
     if running:

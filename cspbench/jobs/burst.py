@@ -123,7 +123,8 @@ class BurstResult:
 
     ``lost_ns`` is how much of it the process was ready to run but did not; None where the system
     does not say, and by a device's events. ``latencies_ns`` are the inferences by the host's
-    clock. ``minor_faults`` (pages that the kernel put in place), ``system_ns`` (time in the kernel)
+    clock, ``running_ns`` the time that each of them ran, with one thread on a processor.
+    ``minor_faults`` (pages that the kernel put in place), ``system_ns`` (time in the kernel)
     and ``own_ns`` (processor time of all threads) are the process's over the whole burst, which
     took ``wall_ns`` with the feeding of inputs. ``profiled`` is how many times longer an inference
     of the profiled burst beside it took.
@@ -138,6 +139,7 @@ class BurstResult:
     own_ns: Count | None = None
     wall_ns: Count | None = None
     profiled: Amount | None = None
+    running_ns: list[Count] | None = None
 
 
 @dataclass(frozen=True)
@@ -330,12 +332,13 @@ def _plain_burst(loaded: _Loaded, count: int) -> BurstResult:
     after, used_after = _waited_ns(), getrusage(RUSAGE_SELF)
     device_ns = _device_ns(loaded, count)
     total = sum(latencies)
-    lost = None
+    lost = running = None
     if device_ns is not None:
         pass
     elif loaded.threads == 1 and loaded.on_host:
         # Each inference by itself: what was lost while inputs were put in place is not its.
-        lost = sum(max(0, all_ns - on_ns) for all_ns, on_ns in zip(latencies, ran, strict=True))
+        running = list(map(min, latencies, ran))
+        lost = total - sum(running)
     elif waited is not None and after is not None:
         most = max((after.get(task, 0) - first for task, first in waited.items()), default=0)
         lost = min(max(most, 0) * total // max(wall, 1), total)
@@ -348,6 +351,7 @@ def _plain_burst(loaded: _Loaded, count: int) -> BurstResult:
         system_ns=round((used_after.ru_stime - used.ru_stime) * 1e9),
         own_ns=own() - before,
         wall_ns=wall,
+        running_ns=running,
     )
 
 

@@ -1,15 +1,15 @@
 """Ratios of cases that took turns: pure functions from bursts to estimates with intervals.
 
 Neighbours on a machine (a busy sibling of the core, other guests of the host, interrupts) only make
-a burst slower, often by a third, and come and go within milliseconds, so that not even bursts of
-one round share them. Chen & Revels (2016), "Robust benchmarking in noisy environments" (arXiv
+an inference slower, often by a third, and come and go within milliseconds, so that not even bursts
+of one round share them. Chen & Revels (2016), "Robust benchmarking in noisy environments" (arXiv
 1608.04295), therefore compare the fastest samples. So does a block: its estimate compares the
-*undisturbed* time of both cases, a low quantile of their bursts. The minimum would rest on one
-burst. Since the cases took turns, each had the same chances of a quiet moment, also where the speed
-of the machine drifts (Abedi & Brecht 2017, "Conducting repeatable experiments in highly variable
-cloud computing environments", doi 10.1145/3030207.3030229). What a case usually takes beside such
-neighbours is the *typical* ratio: the median over rounds of the ratio within a round (Bulej et al.
-2020, "Duet benchmarking", arXiv 2001.05811).
+*undisturbed* time of both cases, a low quantile of their inferences. The minimum would rest on one
+inference. Since the cases took turns, each had the same chances of a quiet moment, also where the
+speed of the machine drifts (Abedi & Brecht 2017, "Conducting repeatable experiments in highly
+variable cloud computing environments", doi 10.1145/3030207.3030229). What a case usually takes
+beside such neighbours is the *typical* ratio: the median over rounds of the ratio within a round
+(Bulej et al. 2020, "Duet benchmarking", arXiv 2001.05811).
 
 What a process draws once (memory layout, page placement) is common to all bursts of a block, so the
 block is the unit of replication (Kalibera & Jones 2013, "Rigorous benchmarking in reasonable
@@ -30,18 +30,18 @@ from cspbench.measure.statistics import Interval, deviation
 
 #: Confidence of all intervals.
 CONFIDENCE = 0.95
-#: Quantile of the bursts of a block that counts as undisturbed.
-UNDISTURBED = 0.05
+#: Quantile of the inferences of a block that counts as undisturbed.
+UNDISTURBED = 0.02
 
 
 def undisturbed(times_ns: Sequence[float]) -> float:
-    """The quantile UNDISTURBED of the bursts of a case in a block, by linear interpolation.
+    """The quantile UNDISTURBED of a case's inferences in a block, by linear interpolation.
 
     Raises:
-        ValueError: there are no bursts, or a time is not positive.
+        ValueError: there are none, or a time is not positive.
     """
     if not times_ns or min(times_ns) <= 0:
-        raise ValueError("a block needs bursts, and their times must be positive")
+        raise ValueError("a block needs inferences, and their times must be positive")
     ordered = sorted(times_ns)
     below, share = divmod(UNDISTURBED * (len(ordered) - 1), 1)
     low, high = ordered[int(below)], ordered[min(int(below) + 1, len(ordered) - 1)]
@@ -52,11 +52,11 @@ def block_estimate(base_ns: Sequence[float], head_ns: Sequence[float]) -> float:
     """log(head / base) of the undisturbed times of a block.
 
     Args:
-        base_ns: time of an inference in each burst of the base.
+        base_ns: times of inferences of the base, or their means over bursts.
         head_ns: the same of the head.
 
     Raises:
-        ValueError: a side has no bursts, or a time is not positive.
+        ValueError: a side has none, or a time is not positive.
     """
     return math.log(undisturbed(head_ns) / undisturbed(base_ns))
 

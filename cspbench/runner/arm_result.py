@@ -113,10 +113,13 @@ def _device_times(results: Sequence[BurstResult]) -> dict[str, float | None] | N
 def _turns(block: str, results: Sequence[BurstResult]) -> Turns:
     lost = [burst.lost_ns for burst in results]
     known = [value for value in lost if value is not None]
+    running = [ns for burst in results for ns in burst.running_ns or ()]
+    counts = [burst.count for burst in results]
     return Turns(
         block=block,
-        counts=[burst.count for burst in results],
+        counts=counts,
         lost_ns=known if len(known) == len(lost) else None,
+        running_ns=running if len(running) == sum(counts) else None,
         device_ns=[burst.ns for burst in results] if _on_device(results) else None,
         minor_faults=_sum([burst.minor_faults for burst in results]),
         system_ns=_sum([burst.system_ns for burst in results]),

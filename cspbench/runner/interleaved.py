@@ -87,6 +87,20 @@ class Burst:
         """The same without the time in which the process was ready but did not run."""
         return max(self.ns - (self.lost_ns or 0.0), 1.0) / self.count
 
+    @property
+    def each_ns(self) -> Sequence[float]:
+        """Time of each inference, or their mean alone where only that is known: on a device."""
+        result = self.result
+        if result is None or result.ns != sum(result.latencies_ns):
+            return [self.inference_ns]
+        return [max(ns, 1) for ns in result.latencies_ns]
+
+    @property
+    def each_running_ns(self) -> Sequence[float]:
+        """The same without the time in which the process was ready but did not run."""
+        running = self.result.running_ns if self.result is not None else None
+        return [self.running_ns] if running is None else [max(ns, 1) for ns in running]
+
 
 class Arm(Protocol):
     """A worker of a block. ``start`` returns at once. The other methods raise ArmLostError."""

@@ -110,10 +110,16 @@ class SharedBlock:
 
 @dataclass(frozen=True)
 class _Arm:
-    """Time of an inference in each round of a block, in ns."""
+    """Time of an inference in each round of a block, in ns.
+
+    The undisturbed time is taken of ``each_elapsed`` and ``each_running``: of single inferences, or
+    of means of bursts where nothing else is known.
+    """
 
     elapsed: list[float]
     running: list[float] | None
+    each_elapsed: list[float]
+    each_running: list[float] | None
     on_device: bool
     result: TimeResult | ReplayResult
 
@@ -258,7 +264,17 @@ def _arm(case_id: str, result: TimeResult | ReplayResult) -> _Arm:
             for total, lost, count in zip(sums, turns.lost_ns, turns.counts, strict=True)
         ]
     means = [max(total, 1) / count for total, count in zip(elapsed, turns.counts, strict=True)]
-    return _Arm(means, running, turns.device_ns is not None, result)
+    return _Arm(
+        elapsed=means,
+        running=running,
+        # Of a device, and of older runs, only the means of bursts are known.
+        each_elapsed=[max(ns, 1) for ns in result.latencies_ns] if not turns.device_ns else means,
+        each_running=[max(ns, 1) for ns in turns.running_ns]
+        if running and turns.running_ns
+        else running,
+        on_device=turns.device_ns is not None,
+        result=result,
+    )
 
 
 def _ratio(pairs: Sequence[tuple[_Arm, _Arm]], comparisons: int) -> CaseRatio:
@@ -300,6 +316,6 @@ def _letters(shared: Mapping[str, _Block], reference: str) -> dict[str, str]:
 
 def _log(base: _Arm, head: _Arm) -> float:
     """What a block shows, of running time where both arms know it."""
-    if base.running is not None and head.running is not None:
-        return block_estimate(base.running, head.running)
-    return block_estimate(base.elapsed, head.elapsed)
+    if base.each_running is not None and head.each_running is not None:
+        return block_estimate(base.each_running, head.each_running)
+    return block_estimate(base.each_elapsed, head.each_elapsed)

@@ -182,7 +182,8 @@ def test_a_second_finding_makes_false_alarms_of_a_whole_suite_rare():
         flagged += bool(suspects)
         alarms += any(confirmed(p_values))
     assert flagged > 30
-    assert alarms <= 3
+    # 5 % of 64 suites are 3.2, here within three standard errors.
+    assert alarms <= 8
 
 
 # Starvation

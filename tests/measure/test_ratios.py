@@ -24,10 +24,10 @@ from cspbench.measure.ratios import (
 # One block
 
 
-def test_undisturbed_is_the_twentieth_part_of_the_way_from_the_fastest_burst():
-    # 5 % of the way through 41 sorted bursts is the third: 12. Of 3 it is 0.1 from 10 to 11.
-    assert undisturbed([50 - number for number in range(41)]) == 12
-    assert undisturbed([90, 10, 11]) == pytest.approx(10.1)
+def test_undisturbed_is_a_fiftieth_of_the_way_from_the_fastest_inference():
+    # 2 % of the way through 101 sorted times is the third: 12. Of 3 it is 0.04 from 10 to 11.
+    assert undisturbed([110 - number for number in range(101)]) == 12
+    assert undisturbed([90, 10, 11]) == pytest.approx(10.04)
     assert undisturbed([7]) == 7
 
 
@@ -43,7 +43,7 @@ def test_the_typical_ratio_is_the_median_of_the_rounds():
 
 
 def test_a_block_needs_bursts_and_whole_rounds_of_positive_times():
-    with pytest.raises(ValueError, match="needs bursts"):
+    with pytest.raises(ValueError, match="needs inferences"):
         block_estimate([1, 1], [])
     with pytest.raises(ValueError, match="2 bursts of the base and 1 of the head"):
         typical_estimate([1, 1], [1])
