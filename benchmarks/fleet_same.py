@@ -1,6 +1,6 @@
 """Does a fleet of one give the latencies of a local run? A duet of the agent's worker and ours.
 
-Two worker processes of one case stay alive and take bursts of about 20 ms in turn
+Two worker processes of one case stay alive and take bursts of about 5 ms in turn
 (``cspbench.gating.duet``): one is a child of the agent, started inside of the Dask task in which
 the agent would launch it, the other is a child of this process. In the bursts of the local one the
 agent is stopped (SIGSTOP), as if there were none; what it puts off meanwhile, heartbeats above all,
@@ -30,7 +30,7 @@ from cspbench.gating.duet import Side, measure_blocks
 from cspbench.gating.measure import load_request
 from cspbench.gating.prepare import prepare_cases
 from cspbench.machine.lock import timing_lock
-from cspbench.measure.ratios import block_estimate
+from cspbench.measure.ratios import typical_estimate
 from cspbench.runner.executor import LocalExecutor
 from cspbench.runner.interleaved import ArmSpec, Burst, Loaded, WorkerArm
 from cspbench.runner.plan import plan_suite
@@ -154,8 +154,8 @@ def same(case_text: str, rounds: int, address: str, agent: int) -> None:
 
         started, spent = time.monotonic(), sum(watched.cpu_times()[:2])
         for block in itertools.islice(measure_blocks(make), rounds):
-            base, head = (block.each_ns(side) for side in ("base", "head"))
-            estimates.append(block_estimate(base, head))
+            base, head = (block.inference_ns(side) for side in ("base", "head"))
+            estimates.append(typical_estimate(base, head))
             print(f"{len(estimates)}/{rounds} {100 * math.expm1(estimates[-1]):+.2f} %", flush=True)
         spent = sum(watched.cpu_times()[:2]) - spent
     share = 100 * spent / (time.monotonic() - started)

@@ -21,16 +21,14 @@ from tests.gating.noise import estimates
 
 #: Normal delays alone.
 NOTHING: dict[str, float | None] = {
-    "autocorrelation": 0.0, "freedom": None, "neighbour": 0.0, "drift": 0.0, "tenant": 0.0,
+    "autocorrelation": 0.9, "freedom": None, "neighbour": 0.0, "drift": 0.0, "tenant": 0.0,
 }  # fmt: skip
 #: Name of a kind of noise -> settings that differ from those of the tests.
 NOISES: dict[str, dict[str, float | None]] = {
     "normal delays": {**NOTHING},
     "heavy-tailed delays, Student with 2 degrees of freedom": {**NOTHING, "freedom": 2},
-    "neighbour up to +40 %, independent": {**NOTHING, "neighbour": 0.4},
-    "neighbour up to +40 %, autocorrelated, 0.9": {
-        **NOTHING, "neighbour": 0.4, "autocorrelation": 0.9,
-    },
+    "neighbour up to +40 %, independent": {**NOTHING, "neighbour": 0.4, "autocorrelation": 0.0},
+    "neighbour up to +40 %, autocorrelated, 0.9": {**NOTHING, "neighbour": 0.4},
     "drift of +50 %": {**NOTHING, "drift": 0.5},
     "co-tenant of +40 %": {**NOTHING, "tenant": 0.4},
     "all of it, as in the tests": {},

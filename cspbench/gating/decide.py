@@ -66,8 +66,8 @@ class Decision:
 
     ``low`` and ``high`` bound the two-sided 95 % Student interval over blocks. ``p_slower`` is
     valid at any stopping time (:func:`sequential_p`). All three are None with fewer than two
-    blocks. ``waiting`` is what the head takes longer in a usual round than undisturbed, beyond
-    what the base does, if it is worth a word (`waiting`).
+    blocks. ``waiting`` is what the head waited longer for a processor in a decision by running
+    time, if it is worth a word (`waiting`).
     """
 
     finding: Finding
@@ -199,19 +199,20 @@ STARVED_ALPHA = 0.01
 
 
 def waiting(elapsed: Sequence[float], running: Sequence[float], min_effect: float) -> float | None:
-    """How much longer one side waited or stalled than the other, if it is worth a word.
+    """How much longer one side waited for a processor than the other, if it is worth a word.
 
-    Load that both sides share moves both ratios alike. One side was held back, or stalls, if their
-    difference is at least ``min_effect`` and significant.
+    Load that both sides share moves the ratio of elapsed time and that of running time alike. One
+    side was held back if the difference of the two ratios is at least ``min_effect`` and
+    significant.
 
     Args:
-        elapsed: one log-ratio a block, with what is to be told apart: of elapsed time, typical.
-        running: the same without it: of running time, undisturbed.
+        elapsed: one log-ratio a block, of elapsed time.
+        running: the same of the time without waiting.
         min_effect: smallest share that counts.
 
     Returns:
-        The log-ratio that it explains, positive if the head was held back. None if both sides were
-        served alike.
+        The log-ratio that waiting explains, positive if the head was held back. None if the system
+        served both sides alike.
     """
     if len(elapsed) < 2:
         return None

@@ -1,23 +1,33 @@
 """The gate's blocks: base and head live together and take bursts in turn.
 
-Sixty rounds are a block. Rounds alternate (ABBA), so that each pair of neighbours is one burst of
-each side. If two models do not fit into memory together, the schedule is ``pairs``: whole processes
-in ABBA order, one alive at a time. Its pairs are seconds apart and therefore less precise.
+Rounds of some 2.4 seconds are a block. They alternate (ABBA), so that each pair of neighbours is
+one burst of each side. With one thread both sides keep to one processor, those of the next block to
+the next. If two models do not fit into memory together, the schedule is ``pairs``: whole processes in
+ABBA order, one alive at a time. Its pairs are seconds apart and therefore less precise.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import cycle, repeat
 from typing import Literal
 
 from cspbench.core.statuses import Status
-from cspbench.runner.interleaved import Arm, ArmLostError, Burst, Loaded, run_block, unlike
+from cspbench.machine.processors import processor_of
+from cspbench.runner.interleaved import (
+    Arm,
+    ArmLostError,
+    Burst,
+    Loaded,
+    burst_count,
+    run_block,
+    unlike,
+)
 
-#: Rounds of a block.
-PAIRS = 60
+#: Most and fewest rounds of a block, and the time that its bursts take if neither bounds them.
+PAIRS, FEWEST_PAIRS, BLOCK_NS = 240, 30, 2.4e9
 
 Schedule = Literal["duet", "pairs"]
 Side = Literal["base", "head"]
@@ -45,14 +55,6 @@ class Block:
     def running_ns(self, side: Side) -> list[float]:
         """The same without the time in which the process was ready but did not run."""
         return [burst.running_ns for burst in getattr(self, side)]
-
-    def each_ns(self, side: Side) -> list[float]:
-        """Time of each inference of a side."""
-        return [ns for burst in getattr(self, side) for ns in burst.each_ns]
-
-    def each_running_ns(self, side: Side) -> list[float]:
-        """The same without the time in which the process was ready but did not run."""
-        return [ns for burst in getattr(self, side) for ns in burst.each_running_ns]
 
     @property
     def knows_running(self) -> bool:
@@ -83,7 +85,7 @@ def measure_blocks(make_arm: MakeArm, pairs: int = PAIRS) -> Iterator[Block]:
         started = time.monotonic()
         try:
             measure = _together if schedule == "duet" else _process_pairs
-            bursts = measure(make_arm, order, pairs)
+            bursts = measure(make_arm, order, pairs, processor_of(number // 2))
         except ArmLostError as lost:
             if lost.outcome.status is not Status.OOM or schedule == "pairs":
                 raise
@@ -100,16 +102,29 @@ def measure_blocks(make_arm: MakeArm, pairs: int = PAIRS) -> Iterator[Block]:
 _Bursts = dict[str, list[Burst]]
 
 
-def _together(make_arm: MakeArm, order: tuple[Side, Side], pairs: int) -> _Bursts:
+def rounds_of(loaded: Mapping[str, Loaded], most: int) -> int:
+    """Rounds of a block: an even number, for each order as many."""
+    slowest = max(arm.inference_ns for arm in loaded.values())
+    burst_ns = burst_count(slowest) * slowest
+    rounds = int(BLOCK_NS / (2 * burst_ns)) // 2 * 2
+    return min(max(rounds, FEWEST_PAIRS), most)
+
+
+def _together(
+    make_arm: MakeArm, order: tuple[Side, Side], pairs: int, processor: int | None
+) -> _Bursts:
     """One block with both processes alive."""
     turns = run_block(
-        {side: make_arm(side) for side in order}, cycle([[0, 1], [1, 0]]), lambda _: pairs,
-        same_counts=True, all_or_none=True,
+        {side: make_arm(side) for side in order}, cycle([[0, 1], [1, 0]]),
+        lambda loaded: rounds_of(loaded, pairs),
+        same_counts=True, all_or_none=True, processor=processor,
     )  # fmt: skip
     return turns.bursts
 
 
-def _process_pairs(make_arm: MakeArm, order: tuple[Side, Side], pairs: int) -> _Bursts:
+def _process_pairs(
+    make_arm: MakeArm, order: tuple[Side, Side], pairs: int, processor: int | None
+) -> _Bursts:
     """One block of four processes in ABBA order, each with half of its side's bursts.
 
     Each process has its own number of inferences in a burst, because it runs alone.
@@ -118,7 +133,11 @@ def _process_pairs(make_arm: MakeArm, order: tuple[Side, Side], pairs: int) -> _
     loaded: dict[str, Loaded] = {}
     for side in (*order, *order[::-1]):
         turns = run_block(
-            {side: make_arm(side)}, repeat([0]), lambda _: max(1, pairs // 2), all_or_none=True
+            {side: make_arm(side)},
+            repeat([0]),
+            lambda _: max(1, pairs // 2),
+            all_or_none=True,
+            processor=processor,
         )
         bursts[side] += turns.bursts[side]
         loaded[side] = turns.loaded[side]

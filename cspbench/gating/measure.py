@@ -28,7 +28,7 @@ from cspbench.gating.sides import OpenSide
 from cspbench.gating.verdict import Unmeasured, percent
 from cspbench.jobs.burst import LoadRequest
 from cspbench.machine.devices.spec import DEVICES
-from cspbench.measure.ratios import block_estimate, typical_estimate
+from cspbench.measure.ratios import typical_estimate
 from cspbench.runner.interleaved import ArmLostError, ArmSpec, WorkerArm
 from cspbench.store.ratios import ELAPSED, RUNNING
 from cspbench.suite.suite import Gate, Measure
@@ -41,8 +41,11 @@ WARMUP_SECONDS = 1.0
 class CaseData:
     """The blocks of one measurement and the decision that they lead to.
 
-    With ``one_thread`` (on a processor) a burst knows how long its process did not run, and running
-    time decides. Elsewhere elapsed time does. Both are the undisturbed times of a block.
+    Both sides keep to one processor and alternate every few milliseconds, so that neighbouring
+    bursts meet the same machine: a block's estimate is the median over its pairs.
+
+    With ``one_thread`` (on a processor) a burst knows how long its process was ready but did not
+    run, and running time decides. Elsewhere elapsed time does.
     """
 
     outcome: Decision | Unmeasured
@@ -66,27 +69,19 @@ class CaseData:
     @property
     def elapsed_estimates(self) -> list[float]:
         """One log-ratio a block, of elapsed time."""
-        return [block_estimate(b.each_ns("base"), b.each_ns("head")) for b in self.blocks]
-
-    @property
-    def running_estimates(self) -> list[float]:
-        """One log-ratio a block, of the time without waiting for a processor."""
-        return [
-            block_estimate(b.each_running_ns("base"), b.each_running_ns("head"))
-            for b in self.blocks
-        ]
-
-    @property
-    def typical_estimates(self) -> list[float]:
-        """One log-ratio a block, of elapsed time in a usual round."""
         return [
             typical_estimate(b.inference_ns("base"), b.inference_ns("head")) for b in self.blocks
         ]
 
     @property
+    def running_estimates(self) -> list[float]:
+        """One log-ratio a block, of the time without waiting for a processor."""
+        return [typical_estimate(b.running_ns("base"), b.running_ns("head")) for b in self.blocks]
+
+    @property
     def elapsed(self) -> float | None:
-        """The log-ratio of elapsed time in a usual round; None if nothing was measured."""
-        return fmean(self.typical_estimates) if self.blocks else None
+        """The log-ratio of elapsed time; None if nothing was measured."""
+        return fmean(self.elapsed_estimates) if self.blocks else None
 
     def median_ms(self, side: Side) -> float | None:
         """Median over bursts of the time of an inference, of the time that decides."""
@@ -139,14 +134,14 @@ def measure_case(
 
 
 def _checked(data: CaseData, decision: Decision, min_effect: float) -> Decision | Unmeasured:
-    """The decision with what waiting has to do with it, for a processor or otherwise."""
+    """The decision with what waiting for a processor has to do with it."""
+    elapsed, running = data.elapsed_estimates, data.running_estimates
+    if data.of == RUNNING:
+        return replace(decision, waiting=waiting(elapsed, running, min_effect))
     moved = decision.finding in (Finding.SLOWER, Finding.FASTER)
-    shift = None
-    if data.of != RUNNING:
-        shift = starvation(data.elapsed_estimates, data.running_estimates, min_effect, moved=moved)
+    shift = starvation(elapsed, running, min_effect, moved=moved)
     if shift is None:
-        longer = waiting(data.typical_estimates, data.estimates, min_effect)
-        return replace(decision, waiting=longer)
+        return decision
     side = "head" if shift > 0 else "base"
     text = f"waiting for a processor made the {side} slower by {percent(abs(shift))}"
     return Unmeasured("starved", text)

@@ -20,7 +20,6 @@ from cspbench.gating.static import StaticChange
 from cspbench.gating.suites import Rules
 from cspbench.gating.verdict import CaseVerdict, exit_code, sorted_worst_first
 from cspbench.machine.comparability import flatten
-from cspbench.measure.ratios import undisturbed
 
 FORMAT = 1
 GATE_FILE = "gate.json"
@@ -148,10 +147,7 @@ def _plain(verdict: CaseVerdict) -> dict[str, Any]:
 
 
 def raw(blocks: Sequence[Block]) -> list[dict[str, Any]]:
-    """Blocks as JSON: in ns, elapsed and running, the mean inference of each burst.
-
-    Beside them the undisturbed inference of each side, by which the gate decides.
-    """
+    """Blocks as JSON: for each burst the time of an inference in ns, elapsed and running."""
     return [
         {
             "number": block.number,
@@ -163,11 +159,6 @@ def raw(blocks: Sequence[Block]) -> list[dict[str, Any]]:
                 f"{side}_{name}_ns": [round(value) for value in getattr(block, of)(side)]
                 for side in ("base", "head")
                 for name, of in (("elapsed", "inference_ns"), ("running", "running_ns"))
-            },
-            **{
-                f"{side}_undisturbed_{name}_ns": round(undisturbed(getattr(block, of)(side)))
-                for side in ("base", "head")
-                for name, of in (("elapsed", "each_ns"), ("running", "each_running_ns"))
             },
         }
         for block in blocks

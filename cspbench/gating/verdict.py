@@ -58,7 +58,7 @@ REASONS: dict[str, str] = {
     "arm_ended": "a worker failed or ended",
     "no_answer": "a worker did not answer in time",
     "starved": "one worker waited for a processor longer than the other, which explains the change",
-    "waits_more": "the head waits or stalls; its undisturbed time does not show that",
+    "waits_more": "the head waited longer than the base; running time does not show that",
     "unlike_arms": "the two workers did not run under the same conditions",
     "one_side_only": "one side cannot run the case at all",
     "few_launches": "a stored run holds fewer than two good launches of the case",
@@ -206,20 +206,18 @@ def _decided(
 
 
 def _waits_more(verdict: CaseVerdict, decision: Decision) -> CaseVerdict:
-    """Undisturbed time says nothing of a head that waits or stalls for longer than it lost there.
+    """Running time says nothing of a head that waits longer than it lost by running.
 
-    The code may block (a lock, a file, sleep) or stall now and then, or something may hold this
-    process back (a quota, pinned load, a neighbour that hurts it more). All take the users' time,
-    and the gate cannot tell them apart.
+    The code may block (a lock, a file, sleep) or something may hold this process back (a quota,
+    pinned load). Both take the users' time, and the gate cannot tell them apart.
     """
     waited = decision.waiting
     if waited is None or waited < 0:
         return verdict
-    beyond = f"in a usual round the head's elapsed time is {percent(waited)} beyond that"
-    sentence = f"{verdict.sentence}; {beyond}"
+    sentence = f"{verdict.sentence}; the head also waited longer, which is {percent(waited)} more"
     if verdict.verdict is Verdict.SLOWER and decision.estimate > waited:
         return replace(verdict, sentence=sentence)
-    sentence += ": look for code that blocks or stalls, a quota, or other load"
+    sentence += " of elapsed time: look for code that blocks, a quota, or pinned load"
     return replace(verdict, verdict=Verdict.INCONCLUSIVE, reason="waits_more", sentence=sentence)
 
 
@@ -319,18 +317,16 @@ def common_cause(cases: Sequence[MeasuredCase], min_effect: float) -> str | None
 
 
 def what_ratios_are_of(cases: Sequence[MeasuredCase]) -> list[str]:
-    """A note on what the changes of a gate are of."""
+    """A note on what the changes of a gate are of, if not all are of elapsed time."""
     of = [case.of for case in cases if isinstance(case.last, Decision)]
-    if not of:
-        return []
-    note = (
-        "change compares undisturbed inferences (the 2 % quantile of each block); base ms and head "
-        "ms are medians"
-    )
     running = sum(text == RUNNING for text in of)
-    if running:
-        some = "all" if running == len(of) else f"those of {running} of {len(of)} cases"
-        note += f"; {some} are of running time: one thread on a processor, without waiting for it"
+    if not running:
+        return []
+    some = "" if running == len(of) else f" of {running} of {len(of)} cases"
+    note = (
+        f"change, base ms and head ms{some} are of running time: elapsed time without the time in "
+        "which the process was ready to run but did not (one thread on a processor)"
+    )
     return [note]
 
 

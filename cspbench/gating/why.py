@@ -16,6 +16,7 @@ from cspbench.errors import CspbenchError
 from cspbench.gating.duet import SIDES, MakeArm, Side
 from cspbench.gating.verdict import CaseVerdict
 from cspbench.jobs.layers import LayerTimes
+from cspbench.machine.processors import processor_of
 from cspbench.runner.interleaved import Arm, Loaded, run_block
 
 #: Rounds of the block.
@@ -137,6 +138,6 @@ def profiled_block(make_arm: MakeArm) -> Mapping[Side, LayerTimes]:
 
     run_block(
         {side: make_arm(side) for side in SIDES}, cycle([[0, 1], [1, 0]]), rounds,
-        same_counts=True, all_or_none=True, afterwards=keep,
+        same_counts=True, all_or_none=True, processor=processor_of(0), afterwards=keep,
     )  # fmt: skip
     return {side: profiles[side] for side in SIDES}

@@ -121,6 +121,7 @@ class BurstRequest(Request):
 class BurstResult:
     """Summed time of the inferences of a burst, by the device's events where it has some.
 
+    ``at_ns`` is when it began, by the clock that all processes of a machine share.
     ``lost_ns`` is how much of it the process was ready to run but did not; None where the system
     does not say, and by a device's events. ``latencies_ns`` are the inferences by the host's
     clock, ``running_ns`` the time that each of them ran, with one thread on a processor.
@@ -132,6 +133,7 @@ class BurstResult:
 
     ns: Count
     count: Positive
+    at_ns: Count = 0
     lost_ns: Count | None = None
     latencies_ns: list[Count] = field(default_factory=list)
     minor_faults: Count | None = None
@@ -159,8 +161,12 @@ class ProfileResult:
 
 @dataclass(frozen=True)
 class ConditionsRequest(Request):
-    """Report the conditions now: they may have been changed from outside."""
+    """Report the conditions now: they may have been changed from outside.
 
+    With ``processor`` the thread that infers keeps to it from now on.
+    """
+
+    processor: int | None = None
     job: ClassVar[str] = "conditions"
 
 
@@ -345,6 +351,7 @@ def _plain_burst(loaded: _Loaded, count: int) -> BurstResult:
     return BurstResult(
         ns=total if device_ns is None else device_ns,
         count=count,
+        at_ns=begun,
         lost_ns=lost,
         latencies_ns=latencies,
         minor_faults=used_after.ru_minflt - used.ru_minflt,
@@ -382,6 +389,13 @@ def profile(_request: ProfileRequest, _phase: PhaseReport) -> ProfileResult:
     return ProfileResult(layer_times(_loaded.request, _loaded.profiled.profile()))
 
 
+def report_conditions(request: ConditionsRequest, _phase: PhaseReport) -> Conditions:
+    """The conditions, after keeping to a processor if that is asked for."""
+    if request.processor is not None:
+        os.sched_setaffinity(0, {request.processor})
+    return conditions()
+
+
 def conditions() -> Conditions:
     """Those of this process."""
     affinity = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
@@ -394,6 +408,6 @@ JOBS.add(JobKind("profile", "times of its layers", ProfileRequest, ProfileResult
 JOBS.add(
     JobKind(
         "conditions", "affinity and priority of the worker now", ConditionsRequest, Conditions,
-        lambda _request, _phase: conditions(),
+        report_conditions,
     )
 )  # fmt: skip

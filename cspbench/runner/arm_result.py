@@ -120,6 +120,7 @@ def _turns(block: str, results: Sequence[BurstResult]) -> Turns:
         counts=counts,
         lost_ns=known if len(known) == len(lost) else None,
         running_ns=running if len(running) == sum(counts) else None,
+        at_ns=[burst.at_ns for burst in results],
         device_ns=[burst.ns for burst in results] if _on_device(results) else None,
         minor_faults=_sum([burst.minor_faults for burst in results]),
         system_ns=_sum([burst.system_ns for burst in results]),

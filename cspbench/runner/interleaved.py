@@ -1,7 +1,7 @@
 """The instrument: processes that live together and take bursts of inferences in turn.
 
 A *block* is a fresh process for each arm. The arms load side by side, since nothing is timed then.
-Once all are warm, they take *bursts* of about 20 ms; a *round* is one burst of each, in orders that
+Once all are warm, they take *bursts* of about 5 ms; a *round* is one burst of each, in orders that
 are balanced for what ran just before (``cspbench.measure.orders``). Bursts of one round are close
 to each other in time, so that disturbances of the machine affect all arms alike, and ratios within
 a round are free of them. Then all processes are ended: the block is the unit of replication.
@@ -16,7 +16,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any, Protocol
 
@@ -33,12 +33,13 @@ from cspbench.jobs.burst import (
     ProfileResult,
 )
 from cspbench.jobs.spec import Request
+from cspbench.machine.devices.spec import DEVICES
 from cspbench.machine.facts import usable_cores
 from cspbench.runner.block_request import MEMORY_SHARE, available_bytes
 from cspbench.runner.process import NEUTRAL_FOLDER, Outcome, WorkerProcess
 
 #: How long a burst lasts.
-BURST_NS = 20_000_000
+BURST_NS = 5_000_000
 #: A worker hangs if its burst takes longer than this plus this multiple of its expected time.
 BURST_TIMEOUT_SECONDS = 5.0
 BURST_TIMEOUT_FACTOR = 50.0
@@ -116,6 +117,9 @@ class Arm(Protocol):
 
     def conditions(self) -> Conditions:
         """Affinity and priority of the process now."""
+
+    def keep_to(self, processor: int) -> Conditions | None:
+        """Infer on this processor from now on; None if it works with more than that."""
 
     def profile(self) -> ProfileResult:
         """Times of its layers over all bursts; there are none after it."""
@@ -196,6 +200,14 @@ class WorkerArm:
         result: Conditions = self._ask(ConditionsRequest(), BURST_TIMEOUT_SECONDS)
         return result
 
+    def keep_to(self, processor: int) -> Conditions | None:
+        """Infer on this processor from now on; None if it works with more than that."""
+        request = self._spec.request
+        if request.case.threads != 1 or not DEVICES.get(request.device).on_host:
+            return None
+        result: Conditions = self._ask(ConditionsRequest(processor), BURST_TIMEOUT_SECONDS)
+        return result
+
     def profile(self) -> ProfileResult:
         """Times of its layers over all bursts; there are none after it."""
         result: ProfileResult = self._ask(ProfileRequest(), PROFILE_TIMEOUT_SECONDS)
@@ -250,6 +262,7 @@ def run_block(
     same_counts: bool = False,
     all_or_none: bool = False,
     warm_rounds: int = 0,
+    processor: int | None = None,
     room: Callable[[str], bool] = lambda _: True,
     phase: PhaseReport = lambda _: None,
     afterwards: Callable[[str, Arm, float], None] = lambda _name, _arm, _ns: None,
@@ -264,6 +277,8 @@ def run_block(
             otherwise each as many as it needs for that.
         all_or_none: the first arm that is lost ends the block.
         warm_rounds: rounds before the first that counts.
+        processor: arms with one thread keep to it while they take turns. What slows a processor
+            down (its sibling at work, a guest of the host) then meets neighbouring bursts alike.
         room: asked before an arm is started beside others whether there is memory for it.
         phase: told "sample" when the turns begin and "close" when they end.
         afterwards: called with each arm and the time of its inference while all still live.
@@ -281,6 +296,9 @@ def run_block(
         live = [name for name in turns.loaded if name not in turns.lost]
         if not live:
             return turns
+        if processor is not None:
+            _keep_to(processor, arms, live, turns)
+            live = [name for name in live if name not in turns.lost]
         counts = _burst_counts({name: turns.loaded[name] for name in live}, same=same_counts)
         names = list(arms)
         total = rounds({name: turns.loaded[name] for name in live})
@@ -353,6 +371,14 @@ def _load(
                 loading[pool.submit(arm.load)] = name
         collect(ALL_COMPLETED)
     turns.loaded = {name: turns.loaded[name] for name in arms if name in turns.loaded}
+
+
+def _keep_to(processor: int, arms: Mapping[str, Arm], names: Sequence[str], turns: Turns) -> None:
+    for name in names:
+        with _leaving(turns, name):
+            now = arms[name].keep_to(processor)
+            if now is not None:
+                turns.loaded[name] = replace(turns.loaded[name], conditions=now)
 
 
 def _round(

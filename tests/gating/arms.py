@@ -62,6 +62,9 @@ class FakeArm:
     def conditions(self):
         return self.machine.conditions.get(self.side, Conditions([0, 1], 0))
 
+    def keep_to(self, processor):
+        return None
+
     def profile(self):
         shares = self.machine.layers.get(self.side, {"only": 1.0})
         entries = [(name, "Conv", round(share * 1e6), [name]) for name, share in shares.items()]

@@ -13,7 +13,6 @@ from __future__ import annotations
 import numpy as np
 
 from cspbench.gating.duet import PAIRS
-from cspbench.measure.ratios import UNDISTURBED
 
 
 def estimates(
@@ -23,7 +22,7 @@ def estimates(
     *,
     seed: int,
     drift: float = 0.2,
-    autocorrelation: float = 0.5,
+    autocorrelation: float = 0.9,
     freedom: float | None = 3,
     neighbour: float = 0.4,
     tenant: float = 0.4,
@@ -58,8 +57,6 @@ def estimates(
     noise += np.log1p(tenant) * ((place >= start) & (place < start + length))
     head = np.isin(place % 4, (1, 2))  # A B B A
     process = 0.006 * rng.standard_normal((trials, blocks, 2))
-    sides = [
-        np.log(np.quantile(np.exp(noise[..., side]), UNDISTURBED, axis=-1)) + process[..., number]
-        for number, side in enumerate((~head, head))
-    ]
-    return np.log1p(effect) + sides[1] - sides[0]
+    noise[..., head] += np.log1p(effect) + process[..., :1]
+    noise[..., ~head] += process[..., 1:]
+    return np.median(noise[..., head] - noise[..., ~head], axis=-1)

@@ -6,11 +6,11 @@ import pytest
 
 from cspbench.core.statuses import Status
 from cspbench.gating.decide import starvation
-from cspbench.gating.duet import measure_blocks
+from cspbench.gating.duet import measure_blocks, rounds_of
 from cspbench.jobs.burst import Conditions, LoadRequest
-from cspbench.measure.ratios import block_estimate
+from cspbench.measure.ratios import typical_estimate
 from cspbench.runner import interleaved
-from cspbench.runner.interleaved import ArmLostError, ArmSpec, WorkerArm
+from cspbench.runner.interleaved import ArmLostError, ArmSpec, Loaded, WorkerArm
 from tests.gating.arms import Machine, lost, starving_head
 
 
@@ -36,12 +36,23 @@ def test_bursts_alternate_in_abba_order_and_the_start_order_swaps():
     assert len(first.base) == len(first.head) == 4
 
 
-def test_a_burst_of_the_slower_side_lasts_twenty_ms():
-    machine = Machine({"base": 2e6, "head": 4e6})
+def test_a_burst_of_the_slower_side_lasts_five_ms():
+    machine = Machine({"base": 0.5e6, "head": 1e6})
     (block,) = take(machine, 1)
-    # 20 ms / 4 ms = 5 inferences, on both sides.
+    # 5 ms / 1 ms = 5 inferences, on both sides.
     assert {burst.count for burst in block.base + block.head} == {5}
-    assert block.inference_ns("head") == [4e6] * 4
+    assert block.inference_ns("head") == [1e6] * 4
+
+
+@pytest.mark.parametrize(
+    ("slowest_ns", "rounds"),
+    # 2.4 s hold 240 pairs of 5 ms, 60 of 20 ms; one of 1 s is run 30 times all the same.
+    [(1e6, 240), (20e6, 60), (21e6, 56), (1e9, 30)],
+)
+def test_a_block_lasts_about_as_long_for_any_network(slowest_ns, rounds):
+    arm = Loaded(slowest_ns, Conditions([0], 0))
+    assert rounds_of({"base": arm, "head": arm}, 240) == rounds
+    assert rounds_of({"base": arm, "head": arm}, 4) == 4  # of a test
 
 
 def test_a_burst_has_at_least_one_inference():
@@ -85,14 +96,14 @@ def test_running_time_leaves_out_lost_time():
 
 def test_models_that_do_not_fit_together_are_measured_by_pairs_of_processes():
     no_room = lost("head", status=Status.OOM, text="over the memory limit")
-    machine = Machine({"base": 2e6, "head": 4e6}, fail={("head", "load"): no_room})
+    machine = Machine({"base": 0.5e6, "head": 1e6}, fail={("head", "load"): no_room})
     first, _second = take(machine, 2)
     assert first.schedule == "pairs"
     a, b = "base", "head"
     loaded = steps(machine, "load")
     assert loaded[2:] == [a, b, b, a, b, a, a, b]  # after the attempt to have both
     assert machine.log.count(("burst", a, 10)) == machine.log.count(("burst", b, 5)) == 8
-    estimate = block_estimate(first.inference_ns("base"), first.inference_ns("head"))
+    estimate = typical_estimate(first.inference_ns("base"), first.inference_ns("head"))
     assert estimate == pytest.approx(0.6931, abs=1e-4)  # log 2
 
 
@@ -142,7 +153,7 @@ def test_a_real_block(arms):
 def test_extra_work_in_one_arm_is_seen(arms, opencv_job):
     opencv_job["head"] = {"extra_share": 0.5}
     block = one(arms)
-    estimate = block_estimate(block.inference_ns("base"), block.inference_ns("head"))
+    estimate = typical_estimate(block.inference_ns("base"), block.inference_ns("head"))
     assert 0.2 < estimate < 0.7  # log(1.5) = 0.41
 
 
@@ -184,7 +195,7 @@ def test_a_starved_arm_is_noticed(arms, monkeypatch):
     with starving_head(monkeypatch):
         measured = list(itertools.islice(measure_blocks(arms, 6), 2))
     estimates, running = (
-        [block_estimate(getattr(g, of)("base"), getattr(g, of)("head")) for g in measured]
+        [typical_estimate(getattr(g, of)("base"), getattr(g, of)("head")) for g in measured]
         for of in ("inference_ns", "running_ns")
     )
     assert min(estimates) > 0.3

@@ -130,7 +130,7 @@ def test_with_one_thread_running_time_decides_and_a_head_that_waits_does_not_pas
     assert (verdict.ratio, verdict.ratio_of) == (pytest.approx(1.0), "running time")
     assert (verdict.base_ms, verdict.head_ms) == (pytest.approx(1.0), pytest.approx(1.0))
     assert verdict.elapsed_ratio == pytest.approx(1.25)
-    assert "in a usual round the head's elapsed time is +25.0 % beyond that" in verdict.sentence
+    assert "the head also waited longer, which is +25.0 % more of elapsed time" in verdict.sentence
     assert report.exit_code == ExitCode.NOT_MEASURED
     assert any("of running time" in note for note in report.notes)
 
@@ -143,7 +143,7 @@ def test_a_head_that_does_more_work_is_slower_however_long_it_waits(suite):
     (verdict,) = report.verdicts
     assert (verdict.verdict, verdict.reason) == (Verdict.SLOWER, "confirmed")
     assert verdict.ratio == pytest.approx(55)
-    assert "in a usual round the head's elapsed time" in verdict.sentence
+    assert "the head also waited longer" in verdict.sentence
 
 
 def test_what_neither_side_can_run_is_skipped(suite):
