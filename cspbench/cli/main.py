@@ -25,6 +25,7 @@ COMMANDS = {
     "list": "List models, necks, backends, sensors, metrics, rules, suites or runs.",
     "show": "Print the tables of a stored run.",
     "report": "Write the HTML report of stored runs.",
+    "site": "Write a static site over all stored runs.",
     "figures": "Draw the figures of stored runs, as SVG and PNG.",
     "paper": "Check the CSPNet paper's claims and tables against stored runs.",
     "show-model": "Show a model's stages, published numbers beside ours, and sources.",

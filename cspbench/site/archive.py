@@ -1,0 +1,65 @@
+"""Where the stored runs lie, and whether one has changed since the site read it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cspbench
+from cspbench.store.rundir import LAUNCHES_FILE, RUN_FILE
+
+#: Form of the summaries; another one is read from the runs again.
+FORM = 1
+_SIGNS = re.compile(r"[^A-Za-z0-9._]+")
+_SLUG_CHARACTERS = 60
+
+
+@dataclass(frozen=True)
+class Source:
+    """A stored run: its directory, its path below the archive, and what changes when it does."""
+
+    path: Path
+    name: str
+    version: tuple[str, ...]
+
+    @property
+    def key(self) -> str:
+        """Name of the run's files in the site."""
+        return slug(self.name)
+
+
+def slug(text: str) -> str:
+    """A file name for any text, another one for every text."""
+    readable = _SIGNS.sub("-", text).strip("-.")[:_SLUG_CHARACTERS]
+    return f"{readable}-{hashlib.sha256(text.encode()).hexdigest()[:10]}"
+
+
+def sources(results: Path) -> list[Source]:
+    """The runs below a directory, however deep; links are not followed."""
+    return sorted(_below(results), key=lambda one: one.name)
+
+
+def _below(results: Path) -> Iterator[Source]:
+    for folder, names, files in os.walk(results):
+        if RUN_FILE not in files:
+            continue
+        names.clear()  # a run holds no runs
+        path = Path(folder)
+        version = (str(FORM), cspbench.__version__, *map(_state, _files(path)))
+        yield Source(path, path.relative_to(results).as_posix(), version)
+
+
+def _files(path: Path) -> Iterator[Path]:
+    yield from (path / RUN_FILE, path / LAUNCHES_FILE)
+
+
+def _state(file: Path) -> str:
+    try:
+        facts = file.lstat()
+    except OSError:
+        return ""
+    return f"{facts.st_size} {facts.st_mtime_ns}"
