@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import cspbench
+from cspbench.core.text import slug
 from cspbench.store.rundir import LAUNCHES_FILE, RUN_FILE
 
 #: Form of the summaries; another one is read from the runs again.
 FORM = 1
-_SIGNS = re.compile(r"[^A-Za-z0-9._]+")
-_SLUG_CHARACTERS = 60
 
 
 @dataclass(frozen=True)
@@ -30,12 +27,6 @@ class Source:
     def key(self) -> str:
         """Name of the run's files in the site."""
         return slug(self.name)
-
-
-def slug(text: str) -> str:
-    """A file name for any text, another one for every text."""
-    readable = _SIGNS.sub("-", text).strip("-.")[:_SLUG_CHARACTERS]
-    return f"{readable}-{hashlib.sha256(text.encode()).hexdigest()[:10]}"
 
 
 def sources(results: Path) -> list[Source]:

@@ -109,7 +109,10 @@ def _known(folder: SiteFolder, source: Source) -> RunSummary | None:
     cases = head.pop("cases")
     for name in names[1:parts]:
         cases += folder.read_chunk(name) or []
-    return RunSummary(**head, cases=[CaseSummary(*case) for case in cases])
+    try:
+        return RunSummary(**head, cases=[CaseSummary(*case) for case in cases])
+    except TypeError:  # it was written by another cspbench
+        return None
 
 
 def _keep(folder: SiteFolder, summary: RunSummary, layers: Json) -> None:

@@ -100,6 +100,11 @@ class Pages:
             reverse=True,
         )
         created = [run.created[:10] for run in archive.runs]
+        machines = sorted(
+            archive.machines.values(),
+            key=lambda one: one.runs[-1].created if one.runs else "",
+            reverse=True,
+        )
         content = {
             "runs": listed[:NEWEST_RUNS],
             "run_count": len(archive.runs),
@@ -107,7 +112,8 @@ class Pages:
             "days": " to ".join(dict.fromkeys([created[0], created[-1]])) if created else "",
             "levels": levels[:NEWEST_LEVELS],
             "level_count": len(levels),
-            "machines": [self._machine_row(one) for one in archive.machines.values()],
+            "machines": [self._machine_row(one) for one in machines[:PAGE_ROWS]],
+            "machine_count": len(machines),
             "unread": list(archive.unread),
         }
         self._page("index.html", "index", content, **content)

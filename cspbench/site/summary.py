@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cspbench.core.case import Case
+from cspbench.core.text import slug
 from cspbench.figures.cases import known, plain
 from cspbench.jobs.layers import LayerTimes
 from cspbench.machine.comparability import Use, identity
 from cspbench.measure.statistics import Interval
 from cspbench.report.rows import repeat_command
-from cspbench.site.archive import Source, slug
+from cspbench.site.archive import Source
 from cspbench.store.records import Record
 from cspbench.store.rundir import StoredRun, read_run
 from cspbench.store.schema import check_environment

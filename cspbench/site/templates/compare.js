@@ -86,7 +86,7 @@
   function summary(base, head) {
     const row = (name, value) => [name, value(base), value(head)];
     const link = (run) => make("a", { href: `${root}run/${run.key}.html` }, run.name);
-    return grid("The two runs", ["", "Base", "Head"], [
+    return grid("The two runs", ["Fact", "Base", "Head"], [
       row("Run", link), row("Created", (run) => run.created.slice(0, 16).replace("T", " ")),
       row("Suite", (run) => run.suite),
       row("Commit", (run) => (run.environment.git_commit ?? "unknown").slice(0, 12)),
@@ -151,6 +151,7 @@
   }
 
   // ---- the page
+  const runs = [];
   const state = { base: "", head: "", show: "", text: "", case: "" };
   function remember() {
     const words = Object.entries(state).filter(([, value]) => value).map(([key, value]) => `${key}=${encodeURIComponent(value)}`);
@@ -160,7 +161,8 @@
     const words = new URLSearchParams(location.hash.slice(1));
     for (const key of Object.keys(state)) state[key] = words.get(key) ?? "";
     for (const [key, select] of Object.entries(selects)) {
-      if (!Array.from(select.options).some((option) => option.value === state[key])) state[key] = "";
+      // A link may name a run by its directory, too; of two of one name the newest is meant.
+      state[key] = runs.find((run) => run[0] === state[key] || run[1] === state[key])?.[0] ?? "";
       select.value = state[key];
     }
   }
@@ -231,7 +233,7 @@
     for (const kind of Object.keys(WORDS)) {
       const count = all.filter((pair) => pair.decision === kind).length;
       const button = make("button", { type: "button", "data-show": kind, "aria-pressed": "false" },
-        make("b", { class: `count ${kind}` }, String(count)), `${SIGNS[kind]} ${WORDS[kind]}`);
+        make("b", { class: `count ${kind}` }, String(count)), ` ${SIGNS[kind]} ${WORDS[kind]}`);
       button.addEventListener("click", () => { state.show = state.show === kind ? "" : kind; state.case = ""; filter(); remember(); });
       counts.append(make("li", {}, button));
     }
@@ -259,7 +261,7 @@
   }
   async function begin() {
     const parts = await Promise.all(Array.from({ length: settings.parts }, (_, at) => load(`list/${at}`)));
-    const runs = parts.flatMap((part) => part ?? []);
+    runs.push(...parts.flatMap((part) => part ?? []));
     for (const select of Object.values(selects)) {
       const groups = new Map();
       for (const [key, name, created, suite, machine] of runs) {
