@@ -26,7 +26,7 @@ COMMANDS = {
     "show": "Print the tables of a stored run.",
     "report": "Write the HTML report of stored runs.",
     "site": "Write a static site over all stored runs.",
-    "figures": "Draw the figures of stored runs, as SVG and PNG.",
+    "figures": "Draw the figures of stored runs, for pages, slides, papers or posters.",
     "paper": "Check the CSPNet paper's claims and tables against stored runs.",
     "show-model": "Show a model's stages, published numbers beside ours, and sources.",
     "analyze": "Compute what can be known of a model without running it.",
