@@ -54,6 +54,10 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 @click.option("--markdown", type=_FILE, help="Write a step summary or comment (under 60 kB).")
 @click.option("--junit", type=_FILE, help="Write JUnit XML.")
 @click.option("--html", type=_FILE, help="Write the compare page.")
+@click.option(
+    "--site", metavar="ADDRESS",
+    help="Folder or web address of a site (cspbench site): the compare page links to histories.",
+)  # fmt: skip
 @click.option("--annotations", is_flag=True, help="Print GitHub annotations to standard error.")
 @results_option
 @reporter_options
@@ -76,6 +80,7 @@ def command(
     markdown: Path | None,
     junit: Path | None,
     html: Path | None,
+    site: str | None,
     annotations: bool,
     results: Path,
     form: str,
@@ -90,10 +95,13 @@ def command(
     measured in turn, tens of milliseconds apart; docs/gate.md says how and how sure it is.
     """
     from cspbench.api import gate, suite_file
+    from cspbench.gating.render.page import check_site
     from cspbench.gating.report import write_gate
 
     if save and not self_test:
         raise InputError("--save goes with --self-test: it keeps what the self-test finds")
+    if site is not None:
+        check_site(site)
     if self_test:
         return _self_test(suite_file(suite or "quick"), only, form, allow_code, reporter, save)
     if suite is None or base is None:
@@ -106,7 +114,7 @@ def command(
         allow_code=allow_code, rules=rules, results=results, report=reporter.report,
     )  # fmt: skip
     folder = write_gate(report, results)
-    _write_files(report, markdown, junit, html)
+    _write_files(report, markdown, junit, html, site)
     if annotations:
         from cspbench.gating.render.annotations import annotations_of
         from cspbench.suite.targets import is_model
@@ -119,15 +127,21 @@ def command(
 
 
 def _write_files(
-    report: GateReport, markdown: Path | None, junit: Path | None, html: Path | None
+    report: GateReport,
+    markdown: Path | None,
+    junit: Path | None,
+    html: Path | None,
+    site: str | None,
 ) -> None:
     from cspbench.gating.render.junit import junit_of
     from cspbench.gating.render.markdown import markdown_of
     from cspbench.gating.render.page import page_of
 
-    for path, render in ((markdown, markdown_of), (junit, junit_of), (html, page_of)):
+    for path, render in ((markdown, markdown_of), (junit, junit_of)):
         if path is not None:
             write_output(path, render(report), folder=True)
+    if html is not None:
+        write_output(html, page_of(report, site), folder=True)
 
 
 def _print(report: GateReport, form: str) -> None:

@@ -79,26 +79,34 @@ class RegistryChoice(click.ParamType):  # type: ignore[type-arg] # old ones take
         return value
 
 
-def table_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add ``--format``, in every form, and ``--out``: a command gets them as ``form`` and ``out``.
+def table_forms(*more: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Add ``--format``, in every form of a table and ``more``, and ``--out``.
 
-    A form that is not text is refused without a file for it, before the command does anything.
+    A command gets them as ``form`` and ``out``. A form that is not text is refused without a file
+    for it, before the command does anything.
     """
 
-    @click.option(
-        "--format", "form", type=click.Choice(FORMATS), default="table", show_default=True,
-        help="Form of the output; parquet needs --out.",
-    )  # fmt: skip
-    @click.option(
-        "--out", type=click.Path(path_type=Path, dir_okay=False), help="Write to this file."
-    )
-    @functools.wraps(command)
-    def with_table(*args: Any, form: str, out: Path | None, **options: Any) -> Any:
-        if form not in PRINTED and out is None:
-            raise InputError(f"{form} is not text: name a file with --out")
-        return command(*args, form=form, out=out, **options)
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        @click.option(
+            "--format", "form", type=click.Choice((*FORMATS, *more)), default="table",
+            show_default=True, help="Form of the output; parquet needs --out.",
+        )  # fmt: skip
+        @click.option(
+            "--out", type=click.Path(path_type=Path, dir_okay=False), help="Write to this file."
+        )
+        @functools.wraps(command)
+        def with_table(*args: Any, form: str, out: Path | None, **options: Any) -> Any:
+            if form not in (*PRINTED, *more) and out is None:
+                raise InputError(f"{form} is not text: name a file with --out")
+            return command(*args, form=form, out=out, **options)
 
-    return with_table
+        return with_table
+
+    return decorate
+
+
+#: For commands that print a table and nothing else.
+table_options = table_forms()
 
 
 def folder_was_out(new: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import difflib
 import functools
+import hashlib
 import re
 import unicodedata
 from collections.abc import Iterable
@@ -19,6 +20,9 @@ from collections.abc import Iterable
 _INVISIBLE = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180d\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
 )
+_NO_FILE_NAME = re.compile(r"[^A-Za-z0-9._]+")
+#: Readable characters of a slug.
+_SLUG_CHARACTERS = 60
 _SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
@@ -99,6 +103,12 @@ def _visible(character: str) -> str:
         return character
     number = ord(character)
     return _SHORT.get(character) or (f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}")
+
+
+def slug(text: str) -> str:
+    """A file name, or a part of an address, for any text; another one for every text."""
+    readable = _NO_FILE_NAME.sub("-", text).strip("-.")[:_SLUG_CHARACTERS]
+    return f"{readable}-{hashlib.sha256(text.encode()).hexdigest()[:10]}"
 
 
 def percent(share: float, digits: int = 0, *, signed: bool = False, minus: str = "-") -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from cspbench import literature
 from cspbench.core.case import Case
-from cspbench.figures import style
+from cspbench.figures import sizes, style
 from cspbench.figures.cases import (
     family,
     fps_interval,
@@ -107,7 +107,7 @@ def draw_fps_ap50(
     settings = in_order(point.setting for point in points)[:MAX_SETTINGS]
     families = in_order(point.family for point in points)
     panels = len(settings) + bool(reference)
-    columns = 2 if panels > 1 else 1
+    columns = sizes.columns(2) if panels > 1 else 1
     rows = -(-panels // columns)
     figure = style.new_figure(10.0, 0.5 + 3.5 * rows)
     grid = figure.subplots(rows, columns, squeeze=False).flatten()
@@ -212,7 +212,9 @@ def _legend(figure: Figure, families: Sequence[str]) -> None:
         Line2D([], [], color=style.MUTED, marker="D", markersize=5, markerfacecolor="none",
                linewidth=1.0, label="published fps")
     )  # fmt: skip
-    figure.legend(handles=handles, loc="outside upper left", ncols=min(len(handles), 6))
+    figure.legend(
+        handles=handles, loc="outside upper left", ncols=min(len(handles), sizes.columns(2) * 3)
+    )
 
 
 def _draw(runs: Sequence[Run]) -> Figure:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec
 
 from cspbench.core.files import write_output
+from cspbench.figures import sizes
 from cspbench.figures import svg as svg_files
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ _RC: dict[Any, Any] = {
     "lines.linewidth": 1.6,
     "lines.markersize": 7,
     "path.simplify": False,
+    "pdf.fonttype": 42,  # text stays text, which journals ask for
     "svg.fonttype": "none",
     "text.color": INK,
     # A case id may hold a dollar sign; it is not mathematics.
@@ -74,6 +76,11 @@ _RC: dict[Any, Any] = {
     "ytick.color": INK,
     "ytick.labelsize": 9,
 }
+
+#: Forms of a figure's file.
+FORMS = ("svg", "png", "pdf")
+#: Dots of a PNG for an inch.
+DPI = 160
 
 P = ParamSpec("P")
 
@@ -118,11 +125,14 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure of ``width`` x ``height`` inches, laid out so that nothing is cut."""
+    """An empty figure of ``width`` x ``height`` inches, laid out so that nothing is cut.
+
+    Within `sizes.drawn_for` it has the canvas of that size.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), layout="constrained")
+    figure = Figure(figsize=sizes.canvas(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
@@ -169,20 +179,63 @@ def svg_bytes(figure: Figure, name: str) -> bytes:
     return buffer.getvalue()
 
 
-def save(figure: Figure, name: str, folder: Path, title: str = "") -> tuple[Path, Path]:
-    """Write ``name.svg`` (light and dark) and ``name.png`` (white ground); return both paths.
+def save(
+    figure: Figure,
+    name: str,
+    folder: Path,
+    title: str = "",
+    forms: Sequence[str] = ("svg", "png"),
+    size: sizes.PaperSize | None = None,
+) -> list[Path]:
+    """Write a figure: SVG for light and dark ground, PNG and PDF for a white one.
+
+    Args:
+        figure: what is drawn, with `sizes.drawn_for` the same size.
+        name: name of the files; that of the size is added.
+        folder: where they are written.
+        title: read by screen readers.
+        forms: of FORMS.
+        size: SVG and PNG have its width; a PDF has its canvas, and scales without loss.
 
     Raises:
         InputError: one cannot be written.
     """
-    svg, png = folder / f"{name}.svg", folder / f"{name}.png"
-    page = svg_files.standalone(svg_bytes(figure, name), name, title or name)
-    write_output(svg, page, folder=True)
+    stem = name if size is None else f"{name}-{size.name}"
+    paths = []
+    for form in forms:
+        path = folder / f"{stem}.{form}"
+        write_output(path, _content(figure, name, title or name, form, size), folder=True)
+        paths.append(path)
+    return paths
+
+
+def _content(
+    figure: Figure, name: str, title: str, form: str, size: sizes.PaperSize | None
+) -> str | bytes:
+    if form == "svg":
+        inches = None if size is None else size.width
+        return svg_files.standalone(svg_bytes(figure, name), name, title, inches=inches)
+    scale = 1.0 if size is None else size.width / figure.get_figwidth()
     image = io.BytesIO()
     with house_style():
-        figure.savefig(image, format="png", dpi=160, facecolor="white", metadata={"Software": None})
-    write_output(png, image.getvalue())
-    return svg, png
+        if form == "png":
+            metadata = {"Software": None}
+            figure.savefig(
+                image, format="png", dpi=DPI * scale, facecolor="white", metadata=metadata
+            )
+        else:
+            metadata = dict.fromkeys(("Creator", "Producer", "CreationDate"))
+            figure.savefig(image, format="pdf", metadata=metadata)
+    return image.getvalue()
+
+
+def smallest_points(figure: Figure, size: sizes.PaperSize) -> float:
+    """Size of the smallest text once the figure has its size, in points."""
+    from matplotlib.text import Text
+
+    texts = (text for text in figure.findobj(Text) if isinstance(text, Text))
+    drawn = [text.get_fontsize() for text in texts if text.get_visible() and text.get_text()]
+    return float(min(drawn, default=10.0)) * size.width / float(figure.get_figwidth())
 
 
 def thin_bars(

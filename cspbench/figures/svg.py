@@ -67,8 +67,13 @@ def inline(source: bytes, name: str, title: str, description: str = "") -> str:
     return ET.tostring(root, encoding="unicode")
 
 
-def standalone(source: bytes, name: str, title: str, description: str = "") -> str:
-    """Return a whole SVG file that is legible on light and on dark ground."""
+def standalone(
+    source: bytes, name: str, title: str, description: str = "", inches: float | None = None
+) -> str:
+    """Return a whole SVG file that is legible on light and on dark ground.
+
+    With ``inches`` it has this width on paper.
+    """
     root = _clean(source, name)
     style = ET.Element(f"{{{SVG}}}style")
     style.text = (
@@ -77,8 +82,9 @@ def standalone(source: bytes, name: str, title: str, description: str = "") -> s
     root.insert(0, style)
     _label(root, name, title, description)
     _, _, width, height = root.attrib["viewBox"].split()
-    root.set("width", width)
-    root.set("height", height)
+    root.set("width", width if inches is None else f"{inches:g}in")
+    tall = height if inches is None else f"{inches * float(height) / float(width):g}in"
+    root.set("height", tall)
     return ET.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
 
 

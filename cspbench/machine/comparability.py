@@ -81,7 +81,7 @@ TABLE = (
 _RULES = {rule.fact: rule for rule in TABLE}
 _RULED = {rule.fact.partition(".")[0] for rule in TABLE}
 #: Firmware and kernel reserve a varying part of the memory, less than one memory module.
-_MEMORY_TOLERANCE = 0.05
+MEMORY_TOLERANCE = 0.05
 
 
 @dataclass(frozen=True)
@@ -151,5 +151,5 @@ def flatten(facts: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _equal(fact: str, old: object, new: object) -> bool:
     if fact == "memory_bytes" and isinstance(old, int) and isinstance(new, int):
-        return math.isclose(old, new, rel_tol=_MEMORY_TOLERANCE)
+        return math.isclose(old, new, rel_tol=MEMORY_TOLERANCE)
     return old == new

@@ -5,11 +5,8 @@ The page is a frame around sections; what a section is, ``section.py`` says.
 
 from __future__ import annotations
 
-import base64
-import functools
-import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,13 +16,13 @@ from markupsafe import Markup
 import cspbench
 from cspbench.core.files import write_output
 from cspbench.core.garbage import without_collections
-from cspbench.core.text import inert
 from cspbench.errors import InputError
 from cspbench.figures.cases import plain
 from cspbench.figures.spec import FIGURES
 from cspbench.fleet.views import by_board
 from cspbench.report.data import page_data, to_script
 from cspbench.report.definitions import DEFINITIONS, ORIGIN_SYMBOLS
+from cspbench.report.html import TEMPLATES, content_security_policy, read_style, templates
 from cspbench.report.plots import Missing, draw_all
 from cspbench.report.rows import case_rows
 from cspbench.report.section import SECTIONS, ReportContext, SectionSpec
@@ -35,12 +32,8 @@ if TYPE_CHECKING:
 
     from cspbench.views.frames import Run
 
-TEMPLATES = Path(__file__).with_name("templates")
-
 #: The sentence of a section that has nothing to show.
 _EMPTY = re.compile(r'<p class="empty">(.*?)</p>', re.DOTALL)
-#: Places after which a line may break in an id.
-_SIGNS = re.compile(r"(?<=[\[\],@+/])(?=.)|(?<=\.)(?=[a-z])")
 
 
 @dataclass(frozen=True)
@@ -99,12 +92,13 @@ def render(runs: Sequence[Run], stem: str = "report") -> str:
     own = {one.name: one for spec in specs for one in spec.definitions}
     figures = draw_all(views)
     drawn = {plot.section for plot in figures["plots"]}
-    environment = _environment(
+    environment = templates(
         {"definitions": DEFINITIONS | own, "symbols": ORIGIN_SYMBOLS, **figures}
     )
     sections = [_section(spec, context, environment) for spec in present]
     kept = [one for one in sections if one.body_text or one.name in drawn]
-    css, script = _style(present), _text(TEMPLATES / "report.js")
+    css = read_style(spec.style for spec in present if spec.style)
+    script = "".join(_text(TEMPLATES / name) for name in ("shared.js", "report.js"))
     page: dict[str, Any] = {
         "css": Markup(css),  # noqa: S704 - our own file
         "script": Markup(script),  # noqa: S704 - our own file
@@ -142,53 +136,8 @@ def _section(spec: SectionSpec, context: ReportContext, environment: jinja2.Envi
     return Section(spec.name, spec.heading, spec.title, count, Markup(body))  # noqa: S704
 
 
-def content_security_policy(script: str, css: str) -> str:
-    """Nothing may be loaded; only this script and this style sheet may work."""
-    return (
-        f"default-src 'none'; script-src {_hash(script)}; style-src {_hash(css)}; "
-        "base-uri 'none'; form-action 'none'"
-    )
-
-
-def _hash(text: str) -> str:
-    digest = hashlib.sha256(text.encode()).digest()
-    return f"'sha256-{base64.b64encode(digest).decode()}'"
-
-
 def _text(file: Path) -> str:
     return file.read_text(encoding="utf-8")
-
-
-def _style(specs: Sequence[SectionSpec]) -> str:
-    own = dict.fromkeys(spec.style for spec in specs if spec.style)
-    return "".join(map(_text, [TEMPLATES / "report.css", *own]))
-
-
-def _environment(names: Mapping[str, Any]) -> jinja2.Environment:
-    """Templates that know ``names``, the macros and the filter ``breakable``."""
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=lambda value: inert(value) if type(value) is str else value,
-    )
-    environment.filters["breakable"] = breakable
-    environment.globals.update(names)
-    macros = environment.get_template("macros.html").module
-    environment.globals.update(
-        {name: getattr(macros, name) for name in ("table", "origin", "marked", "figures")}
-    )
-    return environment
-
-
-@functools.lru_cache(maxsize=10_000)  # an id stands in several tables
-def breakable(text: str) -> Markup:
-    """Escape an id and let lines break after its signs, not inside its words."""
-    return Markup("<wbr>").join(_SIGNS.split(text))
 
 
 def _named(runs: Sequence[str], title: str) -> str:

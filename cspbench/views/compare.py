@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from statistics import median
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from cspbench.core.text import select
 from cspbench.errors import InputError
 from cspbench.machine.comparability import Severity, Use, differences, refusals
-from cspbench.measure.statistics import between_runs
+from cspbench.measure.statistics import Interval, between_runs
 from cspbench.store.records import records
 from cspbench.store.rundir import StoredRun
 
@@ -109,42 +109,64 @@ def history(runs: Sequence[StoredRun], patterns: Sequence[str]) -> pd.DataFrame:
     if not runs:
         raise InputError("there are no stored runs to follow")
     here = runs[-1].meta["environment"]
-    runs = [run for run in runs if not refusals(run.meta["environment"], here, Use.HISTORY)]
-    rows: dict[str, list[dict[str, Any]]] = {}
-    latest: dict[str, StoredRun] = {}
+    measured: dict[str, list[Measurement]] = {}
     for run in runs:
+        if refusals(run.meta["environment"], here, Use.HISTORY):
+            continue
         for record in records(run):
-            interval = record.latency_ms
-            if interval is None:
-                continue
-            before = latest.get(record.case)
-            changed = run_differences(before, run, Use.HISTORY) if before else []
-            latest[record.case] = run
-            rows.setdefault(record.case, []).append(
-                {
-                    "case": record.case,
-                    "run": run.path.name,
-                    "created": run.meta["created"],
-                    "commit": (run.meta["environment"].get("git_commit") or "")[:12],
-                    "latency_ms": interval.estimate,
-                    "latency_ms_low": interval.low,
-                    "latency_ms_high": interval.high,
-                    "environment": "; ".join(changed),
-                }
-            )
-    chosen = select(patterns, rows)
+            if (interval := record.latency_ms) is not None:
+                measured.setdefault(record.case, []).append(Measurement(run, interval))
+    chosen = select(patterns, measured)
     if not chosen:
         raise InputError(f"no measured case matches {' or '.join(map(repr, patterns)) or 'any'}")
-    for case in chosen:
-        points = change_points([row["latency_ms"] for row in rows[case]])
-        for number, row in enumerate(rows[case]):
-            row["change_point"] = None if points is None else number in points
-    flat = [row for case in chosen for row in rows[case]]
-    return pd.DataFrame(flat, columns=list(HISTORY_COLUMNS))
+    rows = [row for case in chosen for row in case_history(case, measured[case])]
+    return pd.DataFrame(rows, columns=list(HISTORY_COLUMNS))
+
+
+class Measurement(NamedTuple):
+    """A case's latency in ms by one run."""
+
+    run: StoredRun
+    latency_ms: Interval
+
+
+def history_differences(before: StoredRun, after: StoredRun) -> list[str]:
+    """What changed on one machine from one run to the next, a phrase each."""
+    return run_differences(before, after, Use.HISTORY)
+
+
+def case_history(
+    case: str,
+    measured: Sequence[Measurement],
+    changed: Callable[[StoredRun, StoredRun], Sequence[str]] = history_differences,
+) -> list[dict[str, Any]]:
+    """The rows of `history` of one case; ``measured`` are of one machine, oldest first.
+
+    Of the runs only the environments are read, and ``created``.
+    """
+    points = change_points([one.latency_ms.estimate for one in measured])
+    rows = []
+    before: StoredRun | None = None
+    for number, (run, latency) in enumerate(measured):
+        rows.append(
+            {
+                "case": case,
+                "run": run.path.name,
+                "created": run.meta["created"],
+                "commit": (run.meta["environment"].get("git_commit") or "")[:12],
+                "latency_ms": latency.estimate,
+                "latency_ms_low": latency.low,
+                "latency_ms_high": latency.high,
+                "change_point": None if points is None else number in points,
+                "environment": "; ".join(changed(before, run)) if before else "",
+            }
+        )
+        before = run
+    return rows
 
 
 def change_points(values: Sequence[float]) -> list[int] | None:
-    """Where a new level begins, by PELT of the library ruptures on the logarithms.
+    """Where a new level begins, by PELT on the logarithms (``KernelCPD`` of the library ruptures).
 
     Killick, Fearnhead & Eckley (2012), "Optimal detection of changepoints with a linear
     computational cost"; squared error, at least two runs a level, penalty ``3 s^2 log n`` with s
@@ -166,25 +188,47 @@ def change_points(values: Sequence[float]) -> list[int] | None:
     noise = float(np.median(np.abs(np.diff(logs)))) / (0.6745 * math.sqrt(2))
     noise = max(noise, 1e-4)  # times that never differ still have a resolution
     penalty = 3 * noise**2 * math.log(len(logs))
-    ends = ruptures.Pelt(model="l2", min_size=2, jump=1).fit(logs.reshape(-1, 1)).predict(penalty)
+    # The linear kernel's cost is the squared error; this is the form of PELT that is compiled, and
+    # takes milliseconds for thousands of runs.
+    search = ruptures.KernelCPD(kernel="linear", min_size=2).fit(logs.reshape(-1, 1))
+    ends = search.predict(pen=penalty)
     return [int(index) for index in ends[:-1]]
+
+
+class LevelChange(NamedTuple):
+    """A new level of a case: both levels in ms, and the number of its first run in the history."""
+
+    number: int
+    old_ms: float
+    new_ms: float
+
+    @property
+    def share(self) -> float:
+        """The change as a share of the old level."""
+        return self.new_ms / self.old_ms - 1
+
+
+def level_changes(rows: Sequence[Mapping[Any, Any]]) -> list[LevelChange]:
+    """The new levels in the history of one case."""
+    starts = [number for number, row in enumerate(rows) if row["change_point"] is True]
+    bounds = [0, *starts, len(rows)]
+    levels = [median(row["latency_ms"] for row in rows[a:b]) for a, b in pairwise(bounds)]
+    pairs = zip(starts, pairwise(levels), strict=True)
+    return [LevelChange(start, old, new) for start, (old, new) in pairs]
 
 
 def change_sentences(frame: pd.DataFrame) -> list[str]:
     """The change points of a history: from which level to which, and since which run."""
     sentences = []
-    for case, rows in frame.groupby("case", sort=False):
-        starts = [i for i, new in enumerate(rows["change_point"]) if new is True]
-        bounds = [0, *starts, len(rows)]
-        times = rows["latency_ms"]
-        levels = [times.iloc[a:b].median() for a, b in pairwise(bounds)]
-        for start, (old, new) in zip(starts, pairwise(levels), strict=True):
-            row = rows.iloc[start]
+    for case, group in frame.groupby("case", sort=False):
+        rows = group.to_dict(orient="records")
+        for change in level_changes(rows):
+            row = rows[change.number]
             where = f" (commit {row['commit']})" if row["commit"] else ""
             also = f"; also changed: {row['environment']}" if row["environment"] else ""
             sentences.append(
-                f"{case}: {old:.3f} -> {new:.3f} ms ({(new / old - 1) * 100:+.1f} %) since "
-                f"{row['run']}{where}{also}"
+                f"{case}: {change.old_ms:.3f} -> {change.new_ms:.3f} ms "
+                f"({change.share * 100:+.1f} %) since {row['run']}{where}{also}"
             )
     return sentences
 

@@ -7,11 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cspbench.core.text import slug
+from cspbench.errors import InputError
 from cspbench.gating.render.annotations import annotations_of
 from cspbench.gating.render.forest import forest_plot
 from cspbench.gating.render.junit import junit_of
 from cspbench.gating.render.markdown import MARKER, MAX_BYTES, markdown_of
-from cspbench.gating.render.page import page_of
+from cspbench.gating.render.page import check_site, page_of
 from cspbench.gating.report import GateReport, Skipped
 from cspbench.gating.static import StaticChange
 from cspbench.gating.verdict import CaseVerdict, Verdict
@@ -198,6 +200,25 @@ def test_the_page_is_inert(mixed):
     assert "style=" not in text
     assert html.escape("<script>alert(1)</script>") in text
     assert re.search(r"default-src 'none'; style-src 'sha256-|default-src &#39;none&#39;", text)
+
+
+def test_cases_link_to_their_histories_in_a_site(mixed):
+    text = page_of(mixed, "https://bench.example/site/")
+    assert f'<a href="https://bench.example/site/case/{slug("slow")}.html">slow</a>' in text
+    assert "<a " not in page_of(mixed)
+
+
+@pytest.mark.parametrize("good", ["site", "../site", "file:///srv/site", "http://box:8080/site"])
+def test_the_address_of_a_site_is_a_folder_or_a_web_address(good):
+    assert check_site(good) == good
+
+
+@pytest.mark.parametrize(
+    "bad", ["javascript:alert(1)", "javascript:1/x", "data:text/html,x", "a b"]
+)
+def test_another_scheme_is_no_address_of_a_site(bad):
+    with pytest.raises(InputError, match="no address of a site"):
+        check_site(bad)
 
 
 def test_an_empty_gate_has_a_page_too():

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from pathlib import Path
 from typing import Any
 
-from cspbench.core.text import printable
+from cspbench.core.text import printable, slug
+from cspbench.errors import InputError
 from cspbench.gating.render.forest import NARROW, WIDE, forest_plot
 from cspbench.gating.render.text import SIGNS, change_text, ms_text, range_text
 from cspbench.gating.report import GateReport
 from cspbench.machine.comparability import flatten
 
+#: A folder or a web address; no other scheme, which could be a script.
+_SITE = re.compile(r"https?://\S+|file:///\S+|[^:\s]+", re.IGNORECASE)
 TEMPLATES = Path(__file__).with_name("templates")
 
 
-def page_of(report: GateReport) -> str:
-    """Render a gate."""
+def page_of(report: GateReport, site: str | None = None) -> str:
+    """Render a gate; with the address of a site over stored runs cases link to their histories."""
     import jinja2
     from markupsafe import Markup
 
@@ -37,6 +41,7 @@ def page_of(report: GateReport) -> str:
     )
     return environment.get_template("gate.html").render(
         report=report,
+        history=lambda case: site and f"{site.rstrip('/')}/case/{slug(printable(case))}.html",
         style=Markup(style),  # noqa: S704 - our own file
         policy=f"default-src 'none'; style-src 'sha256-{digest}'",
         plot=Markup("".join(plots)),  # noqa: S704 - names are escaped there
@@ -46,6 +51,19 @@ def page_of(report: GateReport) -> str:
         ms=ms_text,
         environment=flatten(report.environment),
     )
+
+
+def check_site(address: str) -> str:
+    """Return the address of a site, if it is a folder or a web address.
+
+    Raises:
+        InputError: it is neither.
+    """
+    if not _SITE.fullmatch(address):
+        raise InputError(
+            f"{address!r} is no address of a site: name a folder, or begin with https://"
+        )
+    return address
 
 
 def _inert(value: Any) -> Any:

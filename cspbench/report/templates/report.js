@@ -1,4 +1,3 @@
-"use strict";
 // The page is complete without this script; it adds sorting, filtering, hover and case details.
 // Text from the run reaches the page only through textContent and attributes, never as markup.
 (() => {
@@ -14,58 +13,10 @@
   const marks = Array.from(document.querySelectorAll("svg.figure .mark"), (mark) => [mark, marked(mark)]);
   document.documentElement.classList.add("js");
 
-  const SVG = "http://www.w3.org/2000/svg";
-  function make(tag, attributes, ...children) {
-    const element = document.createElement(tag);
-    for (const [key, value] of Object.entries(attributes || {})) {
-      if (value !== null && value !== undefined && value !== false) element.setAttribute(key, value);
-    }
-    element.append(...children.filter((child) => child !== null && child !== undefined));
-    return element;
-  }
-  function draw(tag, attributes, ...children) {
-    const element = document.createElementNS(SVG, tag);
-    for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
-    element.append(...children);
-    return element;
-  }
-  const number = (value, digits = 3) => {
-    if (value === null || value === undefined) return "–";
-    return Math.abs(value) >= 1000 ? Math.round(value).toLocaleString("en-US")
-      : String(Number(value.toPrecision(digits)));
-  };
+  const { make, draw, number, sortable } = cspbenchPage;
   const caseOf = (row) => data.cases[Number(row.dataset.index)];
 
-  // ---- sorting
-  const descendingFirst = new Set(["fps", "accuracy"]);
-  function compare(key, sign) {
-    return (left, right) => {
-      const a = caseOf(left)[key];
-      const b = caseOf(right)[key];
-      const missing = (value) => value === null || value === undefined || value === "";
-      if (missing(a) || missing(b)) return missing(a) - missing(b); // missing ones always last
-      const order = typeof a === "number" ? a - b : String(a).localeCompare(String(b), "en", { numeric: true });
-      return sign * order || left.dataset.index - right.dataset.index;
-    };
-  }
-  function sortBy(head) {
-    const key = head.dataset.key;
-    const now = head.getAttribute("aria-sort");
-    const first = descendingFirst.has(key) ? "descending" : "ascending";
-    const second = first === "ascending" ? "descending" : "ascending";
-    const next = now === first ? second : first;
-    for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
-    head.setAttribute("aria-sort", next);
-    rows.sort(compare(key, next === "ascending" ? 1 : -1));
-    body.append(...rows);
-  }
-  for (const head of table.tHead.rows[0].cells) {
-    if (!head.dataset.key) continue;
-    const name = head.querySelector(".name");
-    const button = make("button", { type: "button", class: "sort" }, name.textContent);
-    button.addEventListener("click", () => sortBy(head));
-    name.replaceChildren(button);
-  }
+  sortable(table, (row, key) => caseOf(row)[key], new Set(["fps", "accuracy"]));
 
   // ---- filtering
   const form = document.getElementById("filters");
