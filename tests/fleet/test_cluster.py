@@ -32,6 +32,8 @@ def test_a_local_cluster_becomes_a_fleet(exported, suite, tmp_path):
     result_json = json.loads(result.stdout.splitlines()[-1])
     assert [case["status"] for case in result_json["cases"]] == ["ok", "ok"]
     assert all(case["id"].endswith("/x86") for case in result_json["cases"])
+    for word in ("Traceback", "CRITICAL", "Closed comm", "distributed."):
+        assert word not in result.stderr, result.stderr
 
 
 @pytest.mark.parametrize(

@@ -12,11 +12,12 @@ from cspbench.core.statuses import Status
 from cspbench.fleet import executor as module
 from cspbench.fleet.answers import Answer, read_answer
 from cspbench.fleet.board import Board, Settings
-from cspbench.fleet.client import FleetClient, LostRequestError, PendingRequest, read_workers
+from cspbench.fleet.client import FleetClient, LostRequestError, PendingRequest
 from cspbench.fleet.devices import BoardInfo
 from cspbench.fleet.executor import BoardExecutor, Files, Stopped
 from cspbench.fleet.protocol import PROTOCOL, encode
 from cspbench.fleet.work import in_turns, single
+from cspbench.fleet.workers import read_workers
 from cspbench.jobs.time import TimeRequest
 from cspbench.runner.block_request import CHECK, BlockRequest
 
@@ -42,7 +43,7 @@ class FakeClient:
     def new_launch(self):
         return f"s-{next(self._numbers)}"
 
-    def ask(self, board, request, *, data=b"", launch="", seconds, queue_seconds):
+    def ask(self, board, request, *, data=b"", launch="", seconds, queue_seconds, waits=None):
         message = json.loads(request)
         self.asked.append((board.name, message, data))
         if message["kind"] == "put":
