@@ -23,6 +23,7 @@ from cspbench.fleet.board import Board, Settings
 from cspbench.fleet.doing import Connection
 from cspbench.fleet.protocol import encode
 from cspbench.fleet.security import listening_host, security_for
+from cspbench.fleet.versions import ignore_harmless
 from cspbench.runner.process import end_workers
 
 if TYPE_CHECKING:
@@ -87,6 +88,7 @@ def topic(launch: str) -> str:
 def dask_setup(worker: Worker) -> None:
     """Make a board of a Dask worker; called by Dask before the worker registers."""
     board = Board(Settings.from_environment())
+    ignore_harmless()
     make_board(worker, board)
     end_with_signals(board)
 
@@ -154,6 +156,7 @@ async def stay(address: str, board: Board, give_up_seconds: float | None = None)
         OSError: no scheduler was reached for ``give_up_seconds``.
     """
     security = security_for(address, "worker")
+    ignore_harmless()
     this = asyncio.current_task()
     assert this is not None
 

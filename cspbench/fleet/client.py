@@ -17,6 +17,7 @@ from cspbench.fleet.agent import serve
 from cspbench.fleet.answers import Answer, read_answer, short
 from cspbench.fleet.devices import BoardInfo
 from cspbench.fleet.security import security_for
+from cspbench.fleet.versions import ignore_harmless
 from cspbench.fleet.workers import Glance, glance, read_workers
 
 if TYPE_CHECKING:
@@ -86,6 +87,7 @@ class FleetClient:
         self._refused: list[str] = []
         self._client: Client | None = None
         self._event_comm: Any = None  # the connection that events come through
+        ignore_harmless()
         try:
             self._connected()
         except UNREACHABLE as error:
