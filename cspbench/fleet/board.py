@@ -23,14 +23,16 @@ from cspbench.core.statuses import Status
 from cspbench.errors import CspbenchError
 from cspbench.fleet.artifacts import Item, Store, WrongContent
 from cspbench.fleet.doing import LOOK_SECONDS, Connection, Doing, EndedError, Task
+from cspbench.fleet.duet import measure_duet
 from cspbench.fleet.protocol import MAX_BYTES, Json, decode, encode
 from cspbench.fleet.state import COOL_SECONDS, COOL_TO_C, SETTINGS, changed, cool_down, state
+from cspbench.jobs.burst import LoadRequest
 from cspbench.jobs.spec import JOBS, Request
 from cspbench.jobs.time import TimeRequest
 from cspbench.machine.facts import fingerprint
 from cspbench.machine.lock import timing_lock
 from cspbench.machine.sensors.thermal import hottest_c
-from cspbench.runner.block_request import BlockRequest
+from cspbench.runner.block_request import MEMORY_SHARE, BlockRequest, available_bytes
 from cspbench.runner.executor import Executor, LocalExecutor
 from cspbench.runner.process import Outcome, end_workers
 from cspbench.suite.suite import check_label
@@ -161,7 +163,7 @@ class Board:
             if request["kind"] == "put":
                 complete = self._store.put(Item(**request["item"]), int(request["offset"]), data)
                 return encode("answer", {"status": "ok", "complete": complete})
-            if request["kind"] in ("launch", "block"):
+            if request["kind"] in ("launch", "block", "duet"):
                 answer = self._work(request, connection)
                 if not connection.alive():
                     self._undelivered.append(str(request["launch"]))
@@ -177,10 +179,13 @@ class Board:
 
     def _work(self, request: Json, connection: Connection) -> str:
         launch, jobs = str(request["launch"]), [dict(job) for job in request["jobs"]]
-        measure = {"launch": self._launch, "block": self._block}[request["kind"]]
+        kinds = {"launch": self._launch, "block": self._block, "duet": self._duet}
+        measure = kinds[request["kind"]]
         for job in jobs:
-            if job.get("job") not in JOBS or not JOBS.get(str(job["job"])).on_board:
-                raise WrongContent(f"a board cannot run the job {job.get('job')!r}")
+            name = job.get("job")
+            on_board = name in JOBS and JOBS.get(str(name)).on_board
+            if not (name == LoadRequest.job if request["kind"] == "duet" else on_board):
+                raise WrongContent(f"a board cannot run the job {name!r}")
         missing = [digest for job in jobs for digest in self._place(job)]
         if missing:
             return encode("answer", {"status": "missing", "launch": launch, "missing": missing})
@@ -214,6 +219,12 @@ class Board:
         if len(block.arms) < len(requests):
             raise WrongContent("only cases that are timed take turns")
         return list(self._workers().block(block, float(message["timeout"])))
+
+    def _duet(self, message: Json, requests: Sequence[Request]) -> list[tuple[int, Outcome]]:
+        """One block of a gate: both sides take bursts in turn, or one of them only loads."""
+        bound = self.settings.memory_limit_bytes or int(MEMORY_SHARE * available_bytes())
+        limits = {"memory_limit_bytes": bound, "allow_code": self.settings.allow_code}
+        return [(0, measure_duet(message, requests, limits))]
 
     @contextlib.contextmanager
     def _to_itself(self, work: Task, seconds: float) -> Iterator[None]:

@@ -104,6 +104,11 @@ class BoardExecutor:
             return self._lost_for_good()
         return self._measured(board, single(request, threads), timeout_seconds)[0]
 
+    def work(self, work: Work, timeout_seconds: float) -> Outcome:
+        """Let the home board, and no other, do work that has one outcome."""
+        board = self._find(None)
+        return self._measured(board, work, timeout_seconds)[0] if board else self._lost_for_good()
+
     def block(self, request: BlockRequest, timeout_seconds: float) -> Iterator[tuple[int, Outcome]]:
         """Let the board measure the cases in as few blocks as fit into its memory.
 

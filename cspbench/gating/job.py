@@ -13,6 +13,7 @@ from cspbench.core.statuses import NOT_RUNNABLE, Status
 from cspbench.errors import InputError
 from cspbench.gating.decide import INTERIM_ANALYSES, Decision, Finding, InterimAnalysis
 from cspbench.gating.duet import PAIRS, MakeArm, Side
+from cspbench.gating.elsewhere import GateBoard, check_sides, launcher, on_board
 from cspbench.gating.environments import with_environments
 from cspbench.gating.measure import CaseData, arms_of, measure_case, works_alone
 from cspbench.gating.measured import MeasuredChange, measure_rules, measured_rules, with_measured
@@ -74,6 +75,7 @@ def run_gate(
     settings: GateSettings,
     report_step: StepReport = lambda _text: None,
     arms: Callable[[Pair, OpenSide, OpenSide], MakeArm] = arms_of,
+    board: GateBoard | None = None,
 ) -> GateReport:
     """Compare two sides by measuring both of them now.
 
@@ -84,21 +86,28 @@ def run_gate(
         settings: how the gate is run.
         report_step: gets a sentence for each step.
         arms: makes the arms of a pair.
+        board: measures instead of this machine, which only prepares.
 
     Raises:
         InputError: a side cannot be opened, or no case is on both sides.
     """
     started = time.monotonic()
     notes: list[str] = []
-    if "git" in (base.kind, head.kind):
+    if board is not None:
+        check_sides((base, head))
+        notes.append(f"measured on {board.name}, both sides in its environment")
+    elif "git" in (base.kind, head.kind):
         base, head, notes = with_environments(
             suite, base, head, report_step, allow_code=settings.allow_code
         )
     with contextlib.ExitStack() as stack:
-        job = _Job(*_open(stack, suite, base, head, settings, report_step), settings, report_step,
-                   arms)  # fmt: skip
+        sides = _open(stack, suite, base, head, settings, report_step, elsewhere=board is not None)
+        if board is not None:
+            sides, arms = (on_board(sides[0], board), on_board(sides[1], board)), board.arms
+        job = _Job(*sides, settings, report_step, arms, board)
         job.report.notes += notes
-        stack.enter_context(timing_lock(f"gate of {suite.name}", waiting=report_step))
+        if board is None:  # a board takes its own lock for each block
+            stack.enter_context(timing_lock(f"gate of {suite.name}", waiting=report_step))
         job.run()
         job.report.seconds = time.monotonic() - started
         return job.report
@@ -111,6 +120,8 @@ def _open(
     head: SideRequest,
     settings: GateSettings,
     report_step: StepReport,
+    *,
+    elsewhere: bool,
 ) -> tuple[OpenSide, OpenSide]:
     """Open both sides; the side whose suite decides comes first."""
 
@@ -120,7 +131,7 @@ def _open(
             opened(
                 side, suite, settings.only,
                 alone=other.kind == "git" and side.kind != "git",
-                allow_code=settings.allow_code, content=content,
+                allow_code=settings.allow_code, content=content, elsewhere=elsewhere,
             )
         )  # fmt: skip
 
@@ -143,8 +154,10 @@ class _Job:
         settings: GateSettings,
         report_step: StepReport,
         arms: Callable[[Pair, OpenSide, OpenSide], MakeArm],
+        board: GateBoard | None = None,
     ) -> None:
         self._base, self._head = base, head
+        self._launch = launcher(board)
         self._settings = settings
         self._report_step = report_step
         self._arms = arms
@@ -159,7 +172,9 @@ class _Job:
             rules_from=settings.rules,
             strict=settings.strict,
             facts={"base": base.facts, "head": head.facts},
-            environment=fingerprint(libraries(), Path(head.suite.path).parent),
+            environment=fingerprint(libraries(), Path(head.suite.path).parent)
+            if board is None
+            else dict(board.environment),
         )
 
     def run(self) -> None:
@@ -300,7 +315,7 @@ class _Job:
         for pair in pairs:
             names = " and ".join(rule.name for rule, _ in limits)
             self._report_step(f"measuring {names} of {pair.name}")
-            for change in measure_rules(pair, self._base, self._head, limits):
+            for change in measure_rules(pair, self._base, self._head, limits, self._launch):
                 if isinstance(change, Unmeasured):
                     text = f"{pair.name}: {change.text}, so that its rule was not checked"
                     self.report.notes.append(text)
