@@ -15,6 +15,7 @@ from cspbench.errors import InputError
 
 if TYPE_CHECKING:
     from cspbench.analysis.record import Analysis
+    from cspbench.gating.elsewhere import GateBoard
     from cspbench.gating.report import GateReport
     from cspbench.gating.sides import SideRequest
     from cspbench.runner.plan import Plan
@@ -145,6 +146,7 @@ def gate(
     rules: Literal["base", "head"] = "base",
     results: str | Path = RESULTS,
     report: Callable[[str], None] = lambda _text: None,
+    board: GateBoard | None = None,
 ) -> GateReport:
     """Say whether a suite or a model is slower on side ``head`` than on side ``base``.
 
@@ -167,6 +169,7 @@ def gate(
         rules: side whose suite decides what is judged and how.
         results: directory that holds the stored runs.
         report: gets a sentence for each step.
+        board: a board of a fleet that measures instead of this machine (`fleet.gate.BoardOfGate`).
 
     Returns:
         The verdicts with their raw data; ``exit_code`` is what the command would return.
@@ -195,12 +198,17 @@ def gate(
         content=content,
     )
     if "run" in (base_side.kind, head_side.kind):
+        if board is not None:
+            raise InputError(
+                "a stored run is compared with another one, or with this machine: leave out "
+                "--scheduler, or name sides that the board can measure"
+            )
         if content is not None:
             raise InputError(
                 "a stored run is judged by a suite: write one with cspbench run MODEL --save-suite"
             )
         return run_stored_gate(file, base_side, head_side, settings, report)
-    return run_gate(file, base_side, head_side, settings, report)
+    return run_gate(file, base_side, head_side, settings, report, board=board)
 
 
 def _gated(named: str | Path) -> tuple[Path, bytes | None]:

@@ -1,8 +1,9 @@
 """What a test may need of the machine, and what happens where it is missing.
 
-The markers ``browser``, ``namespaces``, ``gpu`` and ``timm`` say what a test needs. Where that is
-missing the test is skipped with the reason; where ``CSPBENCH_TEST_REQUIRE`` names it (a
-comma-separated list, set by CI after it installed the system packages), the test fails instead.
+The markers ``browser``, ``namespaces``, ``slurm``, ``ssh``, ``gpu`` and ``timm`` say what a test
+needs. Where that is missing the test is skipped with the reason; where ``CSPBENCH_TEST_REQUIRE``
+names it (a comma-separated list, set by CI after it installed the system packages), the test fails
+instead.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import importlib.util
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,6 +57,31 @@ def missing_namespaces() -> str | None:
     return f"no namespaces: {tried.stderr.strip()}" if tried.returncode else None
 
 
+#: Where Debian keeps programs of the system, which a user's search path may leave out.
+SYSTEM_PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
+
+
+def _not_installed(programs: Sequence[str], module: str) -> list[str]:
+    names = [name for name in programs if shutil.which(name, path=SYSTEM_PATH) is None]
+    return names if importlib.util.find_spec(module) else [*names, module]
+
+
+def missing_slurm() -> str | None:
+    """Why no Slurm of the tests can be started, None if one can."""
+    names = _not_installed(("munged", "slurmctld", "slurmd", "squeue"), "dask_jobqueue")
+    if names:
+        return f"no Slurm: {', '.join(names)} not installed (slurm-wlm, munge, dask-jobqueue)"
+    return None if os.geteuid() == 0 else "no Slurm: its controller and node need root here"
+
+
+def missing_ssh() -> str | None:
+    """Why no SSH server of the tests can be started, None if one can."""
+    names = _not_installed(("sshd", "ssh-keygen"), "asyncssh")
+    if names:
+        return f"no SSH: {', '.join(names)} not installed (openssh-server, asyncssh)"
+    return None if os.geteuid() == 0 else "no SSH: its server needs root to let a user in"
+
+
 def missing_gpu() -> str | None:
     """Why there is no CUDA device for torch, None if there is one; torch is not imported."""
     try:
@@ -83,6 +109,8 @@ def missing_timm() -> str | None:
 NEEDS: dict[str, Callable[[], str | None]] = {
     "browser": functools.cache(missing_browser),
     "namespaces": functools.cache(missing_namespaces),
+    "slurm": functools.cache(missing_slurm),
+    "ssh": functools.cache(missing_ssh),
     "gpu": functools.cache(missing_gpu),
     "timm": functools.cache(missing_timm),
 }

@@ -33,8 +33,8 @@ with atheris.instrument_imports(include=["cspbench"]):
     from cspbench.errors import InputError
     from cspbench.fleet.answers import BadAnswerError, read_answer
     from cspbench.fleet.board import Board, Settings
-    from cspbench.fleet.client import read_workers
     from cspbench.fleet.protocol import encode
+    from cspbench.fleet.workers import read_workers
     from cspbench.models.sources.darknet.network import parse_network
     from cspbench.runner.process import Outcome
     from cspbench.store.launch import Launch, read_launch, with_notes

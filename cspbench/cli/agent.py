@@ -6,6 +6,8 @@ import click
 
 from cspbench.cli.fleet_options import insecure_option, needs_fleet
 from cspbench.cli.options import allow_code_option, memory_limit_option
+from cspbench.core.output import say
+from cspbench.core.statuses import ExitCode
 
 
 @click.command()
@@ -30,6 +32,12 @@ from cspbench.cli.options import allow_code_option, memory_limit_option
     show_default=True,
     help="Longest wait to cool down before a launch.",
 )
+@click.option(
+    "--give-up",
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    help="End when no scheduler answers for that long.  [default: try for ever]",
+)
 @memory_limit_option
 @allow_code_option
 @insecure_option  # fmt: skip
@@ -39,13 +47,13 @@ def command(
     labels: tuple[str, ...],
     cool_to: float,
     cool_seconds: float,
+    give_up: float | None,
     memory_limit: int | None,
     allow_code: bool,
     insecure: bool,
-) -> None:
+) -> int:
     """Measure on this machine what the fleet of a Dask scheduler asks for, until stopped."""
     import asyncio
-    import signal
 
     from cspbench.fleet.board import Board, Settings, own_name
     from cspbench.fleet.security import check_address
@@ -63,5 +71,9 @@ def command(
     needs_fleet()
     from cspbench.fleet.agent import stay
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    asyncio.run(stay(scheduler, Board(settings)))
+    try:
+        asyncio.run(stay(scheduler, Board(settings), give_up))
+    except OSError as error:
+        say(f"error: {scheduler}: {error}", err=True)
+        return ExitCode.NOT_MEASURED
+    return ExitCode.INTERRUPTED

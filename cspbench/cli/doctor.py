@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cspbench.cli.options import emit, table_options
+from cspbench.cli.options import emit_rows, table_options
 from cspbench.core.output import Styled, say
 
 if TYPE_CHECKING:
@@ -29,9 +29,7 @@ def command(form: str, out: Path | None) -> None:
     if form == "table" and out is None:
         _print(results)
         return
-    import pandas as pd
-
-    emit(pd.DataFrame([asdict(result) for result in results]), form, out)
+    emit_rows([asdict(result) for result in results], form, out)
 
 
 def _backends() -> Iterator[CheckResult]:

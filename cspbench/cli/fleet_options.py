@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,13 +46,20 @@ def needs_fleet() -> None:
 
 @contextlib.contextmanager
 def fleet_of(
-    scheduler: str | None, cluster: Path | None, *, insecure: bool
+    scheduler: str | None,
+    cluster: Path | None,
+    waiting: Callable[[str], None] = lambda _sentence: None,
+    *,
+    insecure: bool,
 ) -> Iterator[FleetClient]:
     """Connect to a scheduler, or start a cluster; leave it, or end it, afterwards.
+
+    ``waiting`` is called with a sentence while the boards of a cluster are waited for.
 
     Raises:
         InputError: both are given, Dask is missing, the address may not be used, or the scheduler
             does not answer.
+        BusyError: the boards of the cluster did not come in time.
     """
     from cspbench.fleet.security import check_address
 
@@ -66,7 +73,7 @@ def fleet_of(
 
     with contextlib.ExitStack() as stack:
         if cluster is not None:
-            running = stack.enter_context(started(cluster, insecure=insecure))
+            running = stack.enter_context(started(cluster, waiting, insecure=insecure))
             client = FleetClient(running.scheduler_address, running)
         else:
             assert scheduler is not None

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from cspbench.cli.fleet_options import fleet_of, insecure_option, scheduler_option
 from cspbench.cli.options import allow_code_option, format_option, only_option, results_option
 from cspbench.cli.reporter import Reporter, reporter_options
 from cspbench.core.files import write_output
@@ -15,6 +17,9 @@ from cspbench.core.output import annotate, say, show
 from cspbench.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cspbench.gating.elsewhere import GateBoard
     from cspbench.gating.report import GateReport
     from cspbench.gating.suites import Rules
 
@@ -45,6 +50,11 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
     help="Side whose suite decides what is judged, and by which rules.",
 )  # fmt: skip
 @allow_code_option
+@scheduler_option
+@click.option(
+    "--on", metavar="LABEL", help="Board of --scheduler that measures, by its label or name."
+)
+@insecure_option
 @click.option(
     "--self-test", is_flag=True, help="Measure how small a change the gate finds on this machine."
 )
@@ -75,6 +85,9 @@ def command(
     measure_identical: bool,
     rules: Rules,
     allow_code: bool,
+    scheduler: str | None,
+    on: str | None,
+    insecure: bool,
     self_test: bool,
     save: bool,
     markdown: Path | None,
@@ -92,7 +105,8 @@ def command(
 
     A side is set:key=value,... (the suite with other settings), env:PATH (another Python
     environment), a git ref of the repository that holds the suite, or a stored run. Both sides are
-    measured in turn, tens of milliseconds apart; docs/gate.md says how and how sure it is.
+    measured in turn, tens of milliseconds apart; docs/gate.md says how and how sure it is. With
+    --scheduler a board of a fleet measures, and this machine only prepares.
     """
     from cspbench.api import gate, suite_file
     from cspbench.gating.render.page import check_site
@@ -100,19 +114,25 @@ def command(
 
     if save and not self_test:
         raise InputError("--save goes with --self-test: it keeps what the self-test finds")
+    if on is not None and scheduler is None:
+        raise InputError("--on names a board of a fleet: give its --scheduler, too")
     if site is not None:
         check_site(site)
     if self_test:
+        if scheduler is not None:
+            raise InputError("--self-test is of this machine: leave out --scheduler")
         return _self_test(suite_file(suite or "quick"), only, form, allow_code, reporter, save)
     if suite is None or base is None:
         raise InputError(
             "name a model or a suite and what to compare with: cspbench gate model.onnx --base main"
         )
-    report = gate(
-        suite, base, head, base_env=base_env, head_env=head_env, only=only, strict=strict,
-        static=not no_static, keep_going=keep_going, measure_identical=measure_identical,
-        allow_code=allow_code, rules=rules, results=results, report=reporter.report,
-    )  # fmt: skip
+    with _board(scheduler, on, reporter, insecure=insecure) as board:
+        report = gate(
+            suite, base, head, base_env=base_env, head_env=head_env, only=only, strict=strict,
+            static=not no_static, keep_going=keep_going, measure_identical=measure_identical,
+            allow_code=allow_code, rules=rules, results=results, report=reporter.report,
+            board=board,
+        )  # fmt: skip
     folder = write_gate(report, results)
     _write_files(report, markdown, junit, html, site)
     if annotations:
@@ -124,6 +144,24 @@ def command(
     if form == "table":
         say(f"raw data  {folder}")
     return report.exit_code
+
+
+@contextlib.contextmanager
+def _board(
+    scheduler: str | None, on: str | None, reporter: Reporter, *, insecure: bool
+) -> Iterator[GateBoard | None]:
+    """The board that measures; None for this machine."""
+    if scheduler is None:
+        yield None
+        return
+    from cspbench.cli.fleet_run import boards_of
+
+    with fleet_of(scheduler, None, insecure=insecure) as client:
+        from cspbench.fleet.gate import BoardOfGate, choose_board
+
+        board = choose_board(boards_of(client), on)
+        reporter.report(f"measuring on board {board.name}")
+        yield BoardOfGate(client, board, reporter.report)
 
 
 def _write_files(

@@ -19,6 +19,8 @@ from cspbench.core.statuses import ExitCode
 
 #: Of a write to what takes no more. An error of a file that is named comes with that name instead.
 _TAKES_NO_MORE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
+#: Requirements that a board of a fleet does without: the controller exports, tabulates and draws.
+BOARDS_LACK = frozenset({"torch", "pandas", "matplotlib"})
 #: A message may hold a whole tensor; the file has all of it.
 _LONGEST_MESSAGE = 300
 
@@ -38,6 +40,12 @@ def exit_code_of(error: BaseException) -> ExitCode:
         if isinstance(error, OSError) and error.filename is None and error.errno in _TAKES_NO_MORE:
             print_error(f"error: cannot write the output: {error.strerror}{kept}")
             return ExitCode.USAGE  # as with --out FILE that cannot be written
+        if isinstance(error, ModuleNotFoundError) and error.name in BOARDS_LACK:
+            print_error(
+                f"error: this needs {error.name}, which is not installed here: pip install "
+                f"{error.name}, or do it on a machine that has it{kept}"
+            )
+            return ExitCode.USAGE
         _report_fault(error, kept)
     except Exception:  # memory that is used up, say: the exit code must be right all the same
         sys.excepthook(*sys.exc_info())

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from cspbench.cli.options import emit, emit_text, results_option, table_options
+from cspbench.cli.options import emit_rows, results_option, table_options
 from cspbench.core.output import say
 from cspbench.core.text import matches
 
@@ -171,17 +171,9 @@ KINDS: dict[str, Callable[[str, Path], list[Row]]] = {
 def command(kind: str, pattern: str, form: str, out: Path | None, results: Path) -> None:
     """List all entries of a kind whose name matches PATTERN, in which * and ? are special."""
     rows = KINDS[kind](pattern, results)
-    if form == "json":
-        import json
-
-        emit_text(json.dumps(rows, indent=1), out)
-        return
-    if not rows:
+    if not rows and form != "json":
         say(f"no {kind} match {pattern!r}" if pattern != "*" else f"no {kind}", err=True)
         return
-    import pandas as pd
-
-    frame = pd.DataFrame(rows)
     if form == "table":  # sources are long: they are in the other forms and in docs/models.md
-        frame = frame.drop(columns="source", errors="ignore")
-    emit(frame, form, out, {"input": "d", "scales": "d", "cases": "d", "ok": "d"})
+        rows = [{name: cell for name, cell in row.items() if name != "source"} for row in rows]
+    emit_rows(rows, form, out, {"input": "d", "scales": "d", "cases": "d", "ok": "d"})

@@ -21,6 +21,7 @@ from cspbench.errors import BusyError, InputError
 COMMANDS = {
     "run": "Measure a suite on this machine and report.",
     "agent": "Let a fleet measure on this machine (extra: fleet).",
+    "fleet": "List the boards of a fleet: what they do, and how they differ (extra: fleet).",
     "plan": "Show the cases of a suite, which can run here, and how long they take.",
     "list": "List models, necks, backends, sensors, metrics, rules, suites or runs.",
     "show": "Print the tables of a stored run.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -208,6 +209,40 @@ def emit(
         say(str(out))
     else:
         show(render(frame, form, numbers, low_priority), headed=form == "table")
+
+
+def emit_rows(
+    rows: Sequence[dict[str, Any]],
+    form: str,
+    out: Path | None,
+    numbers: dict[str, str] | None = None,
+    low_priority: Sequence[str] = (),
+) -> None:
+    """Print rows, all with the same keys, or write them to ``out``.
+
+    As a table or as JSON without pandas, which a board of a fleet may lack.
+
+    Raises:
+        InputError: the form needs pandas.
+    """
+    if form == "json":
+        emit_text(json.dumps(rows, indent=1), out)
+    elif form == "table":
+        from cspbench.views.formats import text_table
+
+        text = text_table(rows, list(rows[0]), numbers, low_priority)
+        if out is None:
+            show(text, headed=True)
+        else:
+            emit_text(text, out)
+    else:
+        try:
+            import pandas as pd
+        except ImportError:
+            raise InputError(
+                f"--format {form} needs pandas: pip install pandas, or use table or json"
+            ) from None
+        emit(pd.DataFrame(rows), form, out, numbers, low_priority)
 
 
 def emit_cases(run: Run, form: str, out: Path | None = None) -> None:

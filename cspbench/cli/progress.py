@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from statistics import median
 from typing import TYPE_CHECKING, Any, Protocol
@@ -103,6 +103,11 @@ class Lines(Silent):
         text = f"{plan.suite.name}: {self._cases} cases, {launches} launches"
         say(text + (f", {skipped} cases not runnable here" if skipped else ""), err=True)
 
+    def on_board(self, board: str, state: str, what: str) -> None:
+        """Say what a board waits for; what it measures is said when it is measured."""
+        if state == "waiting":
+            say(f"{board}: {what}", err=True)
+
     def launched(self, launch: Launch, left: int) -> None:
         """Tell what stands now: a failure, a measured case, the end of a round."""
         if not launch.good:
@@ -162,7 +167,10 @@ def _details(launch: Launch) -> str:
 
 
 class Bar(Silent):
-    """A bar, and below it the noise of the machine and the current case with its estimate."""
+    """A bar, and below it the noise of the machine and the current case with its estimate.
+
+    In a fleet there is one line a board instead.
+    """
 
     def __init__(self) -> None:
         from rich.console import Console
@@ -188,11 +196,18 @@ class Bar(Silent):
         class WithCase(Progress):
             now = ""
 
+            def __init__(self, *columns: Any, **options: Any) -> None:
+                self.boards: dict[str, str] = {}
+                super().__init__(*columns, **options)
+
             def get_renderables(self) -> Iterable[RenderableType]:
                 """The bar and the line below it, which is cut where the terminal ends."""
                 yield self.make_tasks_table(self.tasks)
-                text = "  ".join(filter(None, (noise.text(), self.now)))
-                yield Text(printable(text), no_wrap=True, overflow="ellipsis")
+                lines = ["  ".join(filter(None, (noise.text(), self.now)))]
+                if self.boards:
+                    lines = board_lines(self.boards, self.console.height - 2)
+                for line in lines:
+                    yield Text(printable(line), no_wrap=True, overflow="ellipsis")
 
         self._medians: dict[str, list[float]] = {}
         self._done = 0
@@ -235,6 +250,10 @@ class Bar(Silent):
         """Show how many cases live together."""
         self._bar.now = f"{len(case_ids)} cases in turn"
 
+    def on_board(self, board: str, state: str, what: str) -> None:
+        """Show it in the line of the board."""
+        self._bar.boards[board] = what if state == "measuring" else f"{state}: {what}"
+
     def launched(self, launch: Launch, left: int) -> None:
         """Advance; keep the estimate; let failures stand above the bar."""
         if isinstance(launch.result, TimeResult):
@@ -249,6 +268,14 @@ class Bar(Silent):
     def close(self) -> None:
         """Remove the bar."""
         self._bar.stop()
+
+
+def board_lines(boards: Mapping[str, str], most: int) -> list[str]:
+    """One line a board, in the order of their names; at most so many, and then how many more."""
+    width = max(map(len, boards))
+    lines = [f"{name:{width}}  {boards[name]}" for name in sorted(boards)]
+    most = max(2, most)
+    return lines if len(lines) <= most else [*lines[: most - 1], f"{len(lines) - most + 1} more"]
 
 
 class Quiet(Silent):
@@ -286,6 +313,11 @@ class Logged:
         """Event ``block``."""
         self._reporter.event("block", cases=list(case_ids))
         self._shown.taking_turns(case_ids)
+
+    def on_board(self, board: str, state: str, what: str) -> None:
+        """Event ``board``."""
+        self._reporter.event("board", board=board, state=state, what=what)
+        self._shown.on_board(board, state, what)
 
     def launched(self, launch: Launch, left: int) -> None:
         """Event ``launched``."""

@@ -106,7 +106,7 @@ def command(
         from cspbench.cli.fleet_run import fleet_tasks, measure_on_fleet
 
         arguments.refuse_fleet()
-        with fleet_of(scheduler, cluster, insecure=insecure) as client:
+        with fleet_of(scheduler, cluster, reporter.report, insecure=insecure) as client:
             fleet = fleet_tasks(client, suites, only, settings, results, resume, force=force)
             result = _measured(
                 reporter, lambda display: measure_on_fleet(client, fleet, results, local, display)

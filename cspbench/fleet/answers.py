@@ -27,6 +27,8 @@ from cspbench.store.schema import BoardLabel, check_environment
 MAX_ANNOUNCEMENT = 2**16
 #: Longest reason; a longer one is cut.
 MAX_REASON = 2000
+#: Longest sentence of what a board does or waits for; a longer one is cut.
+MAX_SENTENCE = 300
 #: How a launch can end on a board. Whether it is lost or was interrupted the controller sees.
 REPORTED = frozenset(Status) - {Status.LOST, Status.INTERRUPTED}
 T = TypeVar("T")
@@ -58,6 +60,11 @@ def _cut(text: str) -> str:
     return text[:MAX_REASON]
 
 
+def short(text: object) -> str:
+    """A sentence of a board as it may be shown."""
+    return printable(str(text)[:MAX_SENTENCE])
+
+
 def _end(text: str) -> str:
     return text[-LOG_BYTES:]
 
@@ -76,6 +83,21 @@ class Announcement:
     backends: dict[Name, str | None]
     environment: Annotated[Json, Checked(check_environment)]
     cspbench: Name
+
+
+@dataclass(frozen=True)
+class Now:
+    """What a board does, for how long, and its state; it comes with each heartbeat.
+
+    ``settings`` are those that were read with its last launch. ``temperature_c`` is of now, or of
+    before the launch that it measures.
+    """
+
+    state: Literal["idle", "waiting", "measuring"]
+    what: Annotated[str, Checked(short)]
+    seconds: Amount
+    temperature_c: Annotated[float, Within(-300, 1000)] | None
+    settings: Annotated[dict[Name, Annotated[str, Checked(short)] | bool | None], AtMost(10)]
 
 
 @dataclass(frozen=True)
@@ -152,3 +174,11 @@ def read_announcement(text: object, address: str) -> Announcement:
     if len(str(text)) > MAX_ANNOUNCEMENT:
         raise ValueError(f"longer than {MAX_ANNOUNCEMENT // 2**10} KiB")
     return _read(Announcement, message)
+
+
+def read_now(text: object, board: str) -> Now | None:
+    """What a board does; None if it does not say so in the right form."""
+    try:
+        return _read(Now, decode(text, f"the board {board}"))
+    except (ProtocolError, ValueError):
+        return None

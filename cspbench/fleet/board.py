@@ -22,15 +22,19 @@ from cspbench.backends.spec import BACKENDS, libraries
 from cspbench.core.statuses import Status
 from cspbench.errors import CspbenchError
 from cspbench.fleet.artifacts import Item, Store, WrongContent
+from cspbench.fleet.doing import LOOK_SECONDS, Connection, Doing, EndedError, Task
+from cspbench.fleet.duet import measure_duet
 from cspbench.fleet.protocol import MAX_BYTES, Json, decode, encode
-from cspbench.fleet.state import COOL_SECONDS, COOL_TO_C, changed, cool_down, state
+from cspbench.fleet.state import COOL_SECONDS, COOL_TO_C, SETTINGS, changed, cool_down, state
+from cspbench.jobs.burst import LoadRequest
 from cspbench.jobs.spec import JOBS, Request
 from cspbench.jobs.time import TimeRequest
 from cspbench.machine.facts import fingerprint
 from cspbench.machine.lock import timing_lock
-from cspbench.runner.block_request import BlockRequest
+from cspbench.machine.sensors.thermal import hottest_c
+from cspbench.runner.block_request import MEMORY_SHARE, BlockRequest, available_bytes
 from cspbench.runner.executor import Executor, LocalExecutor
-from cspbench.runner.process import Outcome
+from cspbench.runner.process import Outcome, end_workers
 from cspbench.suite.suite import check_label
 
 #: Name and labels of a board whose worker was started by one of Dask's cluster classes.
@@ -97,6 +101,10 @@ class Board:
         self._lock = lock
         self._alone = threading.Lock()  # what a lost connection asked for may still be at work
         self._undelivered: list[str] = []
+        self._told_to_end = threading.Event()
+        self._task: Task | None = None
+        self._idle = Doing()
+        self._settings: dict[str, str | bool | None] = {}
 
     def announce(self) -> str:
         """Return the board's facts as a message for the controllers."""
@@ -117,53 +125,80 @@ class Board:
             },
         )
 
-    def serve(
-        self,
-        text: str,
-        data: bytes = b"",
-        began: Callable[[str], None] = lambda _: None,
-        delivered: Callable[[], bool] = lambda: True,
-    ) -> str:
+    def now(self) -> str:
+        """What the board does and its temperature as a message; Dask's heartbeat carries it."""
+        task = self._task
+        doing = self._idle if task is None else task.doing
+        idle = doing.state != "measuring"
+        return encode(
+            "now",
+            {
+                "state": doing.state,
+                "what": doing.what,
+                "seconds": round(time.monotonic() - doing.since, 1),
+                "temperature_c": hottest_c() if idle else doing.temperature_c,
+                "settings": self._settings,
+            },
+        )
+
+    def end(self) -> None:
+        """End what the board works or waits for, for good; a signal handler may call it."""
+        self._told_to_end.set()
+        end_workers()
+
+    def serve(self, text: str, data: bytes = b"", connection: Connection | None = None) -> str:
         """Answer one request.
 
         Args:
             text: the request.
             data: bytes of a file that belong to it.
-            began: called with the id of a launch or block when it has the board to itself.
-            delivered: whether the connection to the controller still exists.
+            connection: the way back to the controller.
+
+        Raises:
+            EndedError: the board was told to end.
         """
+        connection = connection or Connection()
         try:
             request = decode(text, "the controller")
-
             if request["kind"] == "put":
                 complete = self._store.put(Item(**request["item"]), int(request["offset"]), data)
                 return encode("answer", {"status": "ok", "complete": complete})
-            if request["kind"] in ("launch", "block"):
-                answer = self._work(request, began)
-                if not delivered():
+            if request["kind"] in ("launch", "block", "duet"):
+                answer = self._work(request, connection)
+                if not connection.alive():
                     self._undelivered.append(str(request["launch"]))
                 return answer
             raise WrongContent(f"a board cannot answer requests of kind {request['kind']!r}")
+        except EndedError:
+            raise  # there is no answer: the launches are lost, and nothing is wrong with them
         except CspbenchError as error:
             return encode("answer", {"status": "refused", "reason": str(error)})
         except (KeyError, TypeError, ValueError) as error:
             reason = f"the request is malformed: {error}"
             return encode("answer", {"status": "refused", "reason": reason})
 
-    def _work(self, request: Json, began: Callable[[str], None]) -> str:
+    def _work(self, request: Json, connection: Connection) -> str:
         launch, jobs = str(request["launch"]), [dict(job) for job in request["jobs"]]
-        measure = {"launch": self._launch, "block": self._block}[request["kind"]]
+        kinds = {"launch": self._launch, "block": self._block, "duet": self._duet}
+        measure = kinds[request["kind"]]
         for job in jobs:
-            if job.get("job") not in JOBS or not JOBS.get(str(job["job"])).on_board:
-                raise WrongContent(f"a board cannot run the job {job.get('job')!r}")
+            name = job.get("job")
+            on_board = name in JOBS and JOBS.get(str(name)).on_board
+            if not (name == LoadRequest.job if request["kind"] == "duet" else on_board):
+                raise WrongContent(f"a board cannot run the job {name!r}")
         missing = [digest for job in jobs for digest in self._place(job)]
         if missing:
             return encode("answer", {"status": "missing", "launch": launch, "missing": missing})
         requests = [JOBS.get(job["job"]).request.from_json(job) for job in jobs]
         what = str(jobs[0].get("case", jobs[0]["job"])) if len(jobs) == 1 else f"{len(jobs)} cases"
-        with self._to_itself(f"{what} for the fleet", float(request["queue"])):
-            began(launch)
-            return self._measure(launch, lambda: measure(request, requests))
+        work = Task(launch, what, self.settings.name, connection, self._told_to_end)
+        self._task = work
+        try:
+            with self._to_itself(work, float(request["queue"])):
+                connection.began(launch)
+                return self._measure(work, lambda: measure(request, requests))
+        finally:
+            self._task, self._idle = None, Doing()
 
     def _launch(self, message: Json, requests: Sequence[Request]) -> list[tuple[int, Outcome]]:
         [request] = requests
@@ -185,19 +220,30 @@ class Board:
             raise WrongContent("only cases that are timed take turns")
         return list(self._workers().block(block, float(message["timeout"])))
 
+    def _duet(self, message: Json, requests: Sequence[Request]) -> list[tuple[int, Outcome]]:
+        """One block of a gate: both sides take bursts in turn, or one of them only loads."""
+        bound = self.settings.memory_limit_bytes or int(MEMORY_SHARE * available_bytes())
+        limits = {"memory_limit_bytes": bound, "allow_code": self.settings.allow_code}
+        return [(0, measure_duet(message, requests, limits))]
+
     @contextlib.contextmanager
-    def _to_itself(self, what: str, seconds: float) -> Iterator[None]:
+    def _to_itself(self, work: Task, seconds: float) -> Iterator[None]:
         """Have the machine, after a wait of at most ``seconds``: then the controller gives up.
 
         Raises:
             WrongContent: what was asked for before did not end in time.
+            EndedError: the board was told to end meanwhile.
         """
         asked = time.monotonic()
-        if not self._alone.acquire(timeout=min(max(0.0, seconds), threading.TIMEOUT_MAX)):
-            raise WrongContent(f"another launch did not end within {seconds:.0f} s")
+        while not self._alone.acquire(timeout=min(LOOK_SECONDS, max(0.0, seconds))):
+            work.pause(0.0)
+            if time.monotonic() - asked >= seconds:
+                raise WrongContent(f"another launch did not end within {seconds:.0f} s")
+            work.waits("another launch is still at work on this board")
         try:
             left = seconds - (time.monotonic() - asked)
-            with self._lock(what, seconds=max(0.0, left), waiting=log.warning):
+            what = f"{work.what} for the fleet"
+            with self._lock(what, seconds=max(0.0, left), waiting=work.waits, sleep=work.pause):
                 waited = time.monotonic() - asked
                 if waited > seconds:
                     raise WrongContent(f"the board was not free for {waited:.0f} s")
@@ -216,17 +262,22 @@ class Board:
                     missing.append(item.digest)
         return missing
 
-    def _measure(self, launch: str, work: Callable[[], list[tuple[int, Outcome]]]) -> str:
-        """Work, and answer with the outcomes and the board's state before and after.
+    def _measure(self, work: Task, measure: Callable[[], list[tuple[int, Outcome]]]) -> str:
+        """Measure, and answer with the outcomes and the board's state before and after.
 
         Raises:
             WrongContent: one answer cannot hold the results.
+            EndedError: the board was told to end meanwhile.
         """
         settings = self.settings
-        cooled = cool_down(settings.cool_to_c, settings.cool_seconds)
+        cooled = cool_down(
+            settings.cool_to_c, settings.cool_seconds, waiting=work.waits, sleep=work.pause
+        )
         before = state()
-        outcomes = work()
+        with work.measuring(before.get("temperature_c")):
+            outcomes = measure()
         after = state()
+        self._settings = {name: after.get(name) for name in SETTINGS}
         for _, outcome in outcomes:
             outcome.notes["board_state"] = {
                 "before": before, "after": after, "cooled_seconds": cooled,
@@ -235,7 +286,7 @@ class Board:
                 outcome.flags.append("board_changed")
         message = {
             "status": "done",
-            "launch": launch,
+            "launch": work.launch,
             "late": self._undelivered,
             "outcomes": [_report(arm, outcome) for arm, outcome in outcomes],
         }

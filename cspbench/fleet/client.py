@@ -7,18 +7,18 @@ import contextlib
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from cspbench.core.bounds import MOST
 from cspbench.core.text import first_line, printable
 from cspbench.errors import InputError
-from cspbench.fleet.agent import ANNOUNCEMENT, RESOURCE, serve
-from cspbench.fleet.answers import Answer, read_answer
-from cspbench.fleet.devices import BoardInfo, read_board
-from cspbench.fleet.protocol import ProtocolError
+from cspbench.fleet.agent import serve
+from cspbench.fleet.answers import Answer, read_answer, short
+from cspbench.fleet.devices import BoardInfo
 from cspbench.fleet.security import security_for
+from cspbench.fleet.versions import ignore_harmless
+from cspbench.fleet.workers import Glance, glance, read_workers
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 CONNECT_SECONDS = 15.0
 #: How long a list of boards is used before it is read again. Events of Dask report changes sooner.
 FRESH_SECONDS = 10.0
-#: Longest address of a worker: a host's name has at most 253 characters.
-MAX_ADDRESS = 300
-#: Of two workers of one board name, the one that was silent this much longer is dead.
-SILENT_SECONDS = 10.0
+#: A request that no board has begun for so long is said to wait.
+QUEUE_NOTE_SECONDS = 5.0
+#: So many sentences of a board about one request are passed on.
+MAX_SENTENCES = 50
 #: Python 3.10 has several errors of this name; from 3.11 on all are OSErrors.
 UNREACHABLE = (OSError, TimeoutError, asyncio.TimeoutError)
 
@@ -43,7 +43,8 @@ class PendingRequest:
     """A request that waits for its answer.
 
     ``changed`` wakes the waiting thread; ``began`` is when the board began the launch; ``lost``
-    says how the board was lost; ``done`` is set when the request is answered or given up.
+    says how the board was lost; ``sentences`` says what the board waits for; ``done`` is set when
+    the request is answered or given up.
     """
 
     launch: str
@@ -52,6 +53,7 @@ class PendingRequest:
     changed: threading.Event = field(default_factory=threading.Event)
     began: float | None = None
     lost: str = ""
+    sentences: list[str] = field(default_factory=list)
     done: bool = False
 
 
@@ -85,6 +87,7 @@ class FleetClient:
         self._refused: list[str] = []
         self._client: Client | None = None
         self._event_comm: Any = None  # the connection that events come through
+        ignore_harmless()
         try:
             self._connected()
         except UNREACHABLE as error:
@@ -122,14 +125,25 @@ class FleetClient:
             self._event_comm = client.scheduler_comm
             self._changed = True
             self._boards = (0.0, self._boards[1])
-            client.subscribe_topic("all", self._on_worker)
-            client.subscribe_topic(f"cspbench-{self.session}", self._on_launch)
+            for topic, handler in zip(
+                self._topics, (self._on_worker, self._on_launch), strict=True
+            ):
+                client.subscribe_topic(topic, handler)
+
+    @property
+    def _topics(self) -> tuple[str, str]:
+        return "all", f"cspbench-{self.session}"
 
     def close(self) -> None:
         """Close the connection; answers to requests under way are no longer read."""
-        if self._client is not None:
-            with contextlib.suppress(Exception):
-                self._client.close(timeout=5)
+        client = self._client
+        if client is None:
+            return
+        with contextlib.suppress(Exception):
+            for topic in self._topics:  # else the scheduler writes to a connection that is closed
+                client.unsubscribe_topic(topic)
+        with contextlib.suppress(Exception):
+            client.close(timeout=5)
 
     def _on_worker(self, event: tuple[float, Any]) -> None:
         message = event[1]
@@ -148,9 +162,14 @@ class FleetClient:
         pending = self._pending.get(str(message.get("launch")))
         # Dask notes which worker sent the event. A later event must not prolong the launch.
         own = pending is not None and message.get("worker") == pending.board.address
-        if pending is not None and own and pending.began is None:
+        if pending is None or not own:
+            return
+        if "waits" in message:
+            if len(pending.sentences) < MAX_SENTENCES:
+                pending.sentences.append(short(message["waits"]))
+        elif pending.began is None:
             pending.began = time.monotonic()
-            pending.changed.set()
+        pending.changed.set()
 
     def _mark_lost(self, which: Callable[[PendingRequest], bool], how: str) -> None:
         for pending in list(self._pending.values()):
@@ -167,18 +186,41 @@ class FleetClient:
             OSError: the scheduler cannot be reached.
         """
         with self._listing:  # one thread asks the scheduler, the others use its answer
-            client = self._connected()  # first: without a scheduler there are no boards
+            self._connected()  # first: without a scheduler there are no boards
             listed, boards = self._boards
             if time.monotonic() - listed > FRESH_SECONDS:
-                scheduler: Any = client.scheduler
                 self._changed = False  # an event may set it while the scheduler answers
-                try:
-                    workers = client.sync(scheduler.identity, n_workers=-1)["workers"]
-                except UNREACHABLE as error:
-                    raise OSError(str(error)) from error
-                boards, self._refused = read_workers(workers)
+                boards, self._refused = read_workers(self._workers())
                 self._boards = (0.0 if self._changed else time.monotonic(), boards)
             return boards
+
+    def _workers(self) -> Mapping[str, Mapping[str, Any]]:
+        """What the scheduler reports of each worker, by address.
+
+        Raises:
+            OSError: the scheduler cannot be reached.
+        """
+        client = self._connected()
+        scheduler: Any = client.scheduler
+        try:
+            workers: dict[str, Any] = client.sync(scheduler.identity, n_workers=-1)["workers"]
+        except UNREACHABLE as error:
+            raise OSError(str(error)) from error
+        return workers
+
+    def glances(self) -> list[Glance]:
+        """Return what each board does, as the scheduler heard of it last.
+
+        Raises:
+            OSError: the scheduler cannot be reached.
+        """
+        workers = self._workers()
+        boards, self._refused = read_workers(workers)
+        try:
+            now = float(self._connected().run_on_scheduler(time.time))  # its clock, not ours
+        except UNREACHABLE as error:
+            raise OSError(str(error)) from error
+        return [glance(board, workers[board.address], now) for board in boards]
 
     @property
     def refused(self) -> list[str]:
@@ -200,6 +242,7 @@ class FleetClient:
         launch: str = "",
         seconds: float,
         queue_seconds: float,
+        waits: Callable[[str], None] = lambda _sentence: None,
     ) -> Answer:
         """Send a request to a board and wait for its answer.
 
@@ -210,6 +253,7 @@ class FleetClient:
             launch: id of the launch that it asks for.
             seconds: bound of the work, from when the board has begun it.
             queue_seconds: bound of the wait until the board begins.
+            waits: called with a sentence that says what the request waits for.
 
         Raises:
             BadAnswerError: the board sent what is no answer.
@@ -223,7 +267,7 @@ class FleetClient:
             # would wait for it for ever.
             if all(board.address != other.address for other in self.boards()):
                 raise LostRequestError("its agent stopped, or the scheduler lost sight of it")
-            return self._await(pending, seconds, queue_seconds)
+            return self._await(pending, seconds, queue_seconds, waits)
         except LostRequestError:
             self._given_up.add(pending.launch)
             raise
@@ -263,17 +307,32 @@ class FleetClient:
                 self._given_up.remove(launch)
                 self.late.append(launch)
 
-    def _await(self, pending: PendingRequest, seconds: float, queue_seconds: float) -> Answer:
+    def _await(
+        self,
+        pending: PendingRequest,
+        seconds: float,
+        queue_seconds: float,
+        waits: Callable[[str], None],
+    ) -> Answer:
         future = pending.future
         assert future is not None
         submitted = time.monotonic()
+        queued = submitted + QUEUE_NOTE_SECONDS
         while True:
+            while pending.sentences:
+                queued = float("inf")  # the board has the request and says itself what is going on
+                waits(pending.sentences.pop(0))
             if pending.began is None:
                 deadline, what = submitted + queue_seconds + seconds, "it never began"
             else:
                 deadline, what = pending.began + seconds, f"no answer within {seconds:g} s"
-            pending.changed.wait(max(0.0, deadline - time.monotonic()))
+            pause = min(deadline, queued if pending.began is None else deadline)
+            pending.changed.wait(max(0.0, pause - time.monotonic()))
             pending.changed.clear()
+            if pending.began is None and time.monotonic() >= queued and not future.done():
+                queued = float("inf")
+                waits("it is busy with another request; waiting for it, at most "
+                      f"{queue_seconds:g} s")  # fmt: skip
             if pending.lost:
                 raise LostRequestError(pending.lost)
             if future.done():
@@ -303,96 +362,3 @@ def _why(future: Future) -> str:
         except Exception as unreadable:
             return f"its agent failed, and its error is unreadable ({type(unreadable).__name__})"
     return "the scheduler went away"
-
-
-def read_workers(
-    workers: Mapping[str, Mapping[str, Any]],
-) -> tuple[list[BoardInfo], list[str]]:
-    """Find the boards among the workers of a scheduler.
-
-    Args:
-        workers: by address, the facts that the scheduler reports of each worker.
-
-    Returns:
-        the boards by name, and for each worker that is refused as a board one sentence.
-    """
-    boards, refused = [], []
-    last_seen: dict[str, float] = {}
-    for address, worker in workers.items():
-        if ANNOUNCEMENT not in worker:
-            continue  # a worker of another application
-        try:
-            if not address.isprintable() or len(address) > MAX_ADDRESS:
-                raise ValueError("its address is no address")
-            board = read_board(worker[ANNOUNCEMENT], address, _resources(worker))
-            last_seen[address] = _last_seen(worker)
-            threads = _threads(worker)
-        except ProtocolError as error:
-            refused.append(printable(str(error)))
-        except ValueError as error:
-            place = address[:MAX_ADDRESS]
-            what = f"the announcement of the agent at {place} is malformed: {error}"
-            refused.append(printable(what))
-        else:
-            if threads == 1:
-                boards.append(board)
-            else:
-                refused.append(
-                    f"the worker of board {board.name} has {threads} threads, but a board runs one "
-                    "launch at a time: start it with one thread"
-                )
-    living = _living(boards, last_seen)
-    refused += [
-        f"the agent of board {board.name} at {board.address} is silent, and another one of this "
-        "name is not: it is taken for dead"
-        for board in boards
-        if board not in living
-    ]
-    return sorted(living, key=lambda board: board.name), refused
-
-
-def _resources(worker: Mapping[str, Any]) -> dict[str, float]:
-    """The devices of a worker as Dask resources.
-
-    Raises:
-        ValueError: they are malformed.
-    """
-    owned = worker.get("resources") or {}
-    if not isinstance(owned, Mapping):
-        raise ValueError("its resources are no mapping")
-    devices = {name: number for name, number in owned.items() if str(name).startswith(RESOURCE)}
-    if any(number != 1 for number in devices.values()):
-        raise ValueError("a device is a resource of 1")
-    return devices
-
-
-def _threads(worker: Mapping[str, Any]) -> int:
-    """Number of threads of a worker.
-
-    Raises:
-        ValueError: it is no number of threads.
-    """
-    threads = worker.get("nthreads")
-    if not isinstance(threads, int) or not 0 < threads < 10**6:
-        raise ValueError("nthreads is no number of threads")
-    return threads
-
-
-def _last_seen(worker: Mapping[str, Any]) -> float:
-    """When the scheduler last heard of a worker.
-
-    Raises:
-        ValueError: it is no time. A worker can replace what the scheduler reports of it.
-    """
-    seen = worker.get("last_seen", 0)
-    if not isinstance(seen, int | float) or not 0 <= seen < MOST:
-        raise ValueError("last_seen is no time")
-    return float(seen)
-
-
-def _living(boards: Sequence[BoardInfo], last_seen: Mapping[str, float]) -> list[BoardInfo]:
-    """Drop dead workers of boards that restarted before the scheduler missed them."""
-    newest: dict[str, float] = {}
-    for board in boards:
-        newest[board.name] = max(newest.get(board.name, 0.0), last_seen[board.address])
-    return [b for b in boards if last_seen[b.address] >= newest[b.name] - SILENT_SECONDS]

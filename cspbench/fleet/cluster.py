@@ -8,13 +8,19 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import logging
 import os
-from collections.abc import Iterator
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from cspbench.core.files import open_input
-from cspbench.errors import InputError
+from cspbench.core.programs import find_program
+from cspbench.core.text import printable
+from cspbench.errors import BusyError, InputError
 from cspbench.fleet.security import check_address, is_loopback
 
 KEYS = ("class", "arguments", "workers", "wait_seconds")
@@ -22,6 +28,8 @@ PRELOAD = "cspbench.fleet.agent"
 WAIT_SECONDS = 300.0
 #: A cluster file is far smaller.
 MAX_BYTES = 1 << 20
+#: How often the boards that have come are counted, and how often their queue is asked.
+_POLL_SECONDS, _ASK_SECONDS = 0.5, 5.0
 
 
 def read_cluster(path: Path) -> dict[str, Any]:
@@ -76,11 +84,17 @@ def cluster_class(name: str, path: Path) -> type[Any]:
 
 
 @contextlib.contextmanager
-def started(path: Path, *, insecure: bool) -> Iterator[Any]:
+def started(path: Path, waiting: Callable[[str], None], *, insecure: bool) -> Iterator[Any]:
     """Start the cluster of a file, wait for its boards, and stop it at the end of the context.
+
+    Args:
+        path: the file.
+        waiting: called with a sentence that says how many boards are missing, and why.
+        insecure: accept plain TCP between machines.
 
     Raises:
         InputError: the file is wrong, the cluster does not start, or it is open to the network.
+        BusyError: the boards did not come in time.
     """
     settings = read_cluster(path)
     kind = cluster_class(settings["class"], path)
@@ -94,14 +108,78 @@ def started(path: Path, *, insecure: bool) -> Iterator[Any]:
                 cluster = kind(**settings["arguments"])
         except (TypeError, ValueError, OSError, RuntimeError) as error:
             raise InputError(f"{path}: {settings['class']} does not start: {error}") from None
-        with cluster:
+        with _closing(cluster):
             check_address(cluster.scheduler_address, insecure=insecure)
             if not insecure:
                 _check_dashboard(cluster, path)
             if settings.get("workers"):
                 cluster.scale(settings["workers"])
-                cluster.wait_for_workers(settings["workers"], timeout=settings["wait_seconds"])
+                _wait(cluster, path, settings["workers"], settings["wait_seconds"], waiting)
             yield cluster
+
+
+@contextlib.contextmanager
+def _closing(cluster: Any) -> Iterator[None]:
+    """Stop the cluster at the end, in silence.
+
+    Scheduler and workers leave in any order then, and Dask reports each message that arrives
+    nowhere with a traceback. What a board has to say has been said by its answers.
+    """
+    try:
+        yield
+    finally:
+        logging.getLogger("distributed").setLevel(logging.CRITICAL + 1)
+        for name in list(logging.root.manager.loggerDict):
+            if name.startswith("distributed."):
+                logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+        cluster.close()
+
+
+def _wait(
+    cluster: Any, path: Path, workers: int, seconds: float, waiting: Callable[[str], None]
+) -> None:
+    """Wait until so many boards have come.
+
+    Raises:
+        BusyError: they did not come in time.
+    """
+    deadline = time.monotonic() + seconds
+    said, asked, reason = "", 0.0, ""
+    while (here := len(cluster.scheduler_info["workers"])) < workers:
+        now = time.monotonic()
+        if now - asked >= _ASK_SECONDS:
+            asked, reason = now, queue_reason(cluster)
+        missing = f"{path}: {here} of {workers} boards have come{reason}"
+        if now >= deadline:
+            raise BusyError(
+                f"{missing}, and none more within {seconds:g} s: look at the queue, or wait longer "
+                "with wait_seconds"
+            )
+        if missing != said and now + seconds - deadline >= _POLL_SECONDS:
+            waiting(f"{missing}; waiting for the others, at most {seconds:g} s in all")
+            said = missing
+        time.sleep(_POLL_SECONDS)
+
+
+def queue_reason(cluster: Any) -> str:
+    """Where Slurm has the jobs of a cluster and why, as the end of a sentence; empty elsewhere."""
+    tool = find_program("squeue")
+    jobs = [
+        str(getattr(job, "job_id", "") or "") for job in getattr(cluster, "workers", {}).values()
+    ]
+    jobs = [job for job in jobs if job.isdigit()]
+    if tool is None or not jobs:
+        return ""
+    command = [tool, "--noheader", "--states=all", "--format=%T (%r)", "--jobs", ",".join(jobs)]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    states = Counter(line.strip()[:100] for line in answer.stdout.splitlines() if line.strip())
+    if not states:
+        return ""
+    jobs_text = ", ".join(f"{number} {state}" for state, number in states.items())
+    return printable(f", and Slurm has of its jobs {jobs_text}")
 
 
 def _check_dashboard(cluster: Any, path: Path) -> None:

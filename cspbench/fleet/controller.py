@@ -99,6 +99,10 @@ def resumable_fleet(
     return fleet, stored
 
 
+#: States of a board in the progress of a run.
+MEASURING, WAITING = "measuring", "waiting"
+
+
 class SharedProgress:
     """One progress display for several sessions: it adds up their remaining launches."""
 
@@ -120,15 +124,22 @@ class SharedProgress:
             if len(self._left) == self._sessions:
                 self._progress.started(self._plan, sum(self._left.values()))
 
-    def launching(self, case_id: str) -> None:
+    def launching(self, board: str, case_id: str) -> None:
         """Report that a launch began on a board."""
         with self._lock:
             self._progress.launching(case_id)
+            self._progress.on_board(board, MEASURING, case_id)
 
-    def taking_turns(self, case_ids: Sequence[str]) -> None:
+    def taking_turns(self, board: str, case_ids: Sequence[str]) -> None:
         """Report that a block began on a board."""
         with self._lock:
             self._progress.taking_turns(case_ids)
+            self._progress.on_board(board, MEASURING, f"{len(case_ids)} cases in turn")
+
+    def waits(self, board: str, sentence: str) -> None:
+        """Report what the cases of a board wait for."""
+        with self._lock:
+            self._progress.on_board(board, WAITING, sentence)
 
     def launched(self, board: str, launch: Launch, left: int) -> None:
         """Report that a launch ended on a board."""
@@ -148,10 +159,12 @@ class _BoardProgress:
         self._shared.ready(self._board, launches)
 
     def launching(self, case_id: str) -> None:
-        self._shared.launching(case_id)
+        self._shared.launching(self._board, case_id)
 
     def taking_turns(self, case_ids: Sequence[str]) -> None:
-        self._shared.taking_turns(case_ids)
+        self._shared.taking_turns(self._board, case_ids)
+
+    def on_board(self, board: str, state: str, what: str) -> None: ...
 
     def launched(self, launch: Launch, left: int) -> None:
         self._shared.launched(self._board, launch, left)
@@ -248,7 +261,7 @@ class _SessionPool:
         shared = SharedProgress(self._progress, self._fleet.plan, len(by_board))
         threads = []
         for name, cases in by_board.items():
-            session = self._session(name, cases, shared.of(name))
+            session = self._session(name, cases, shared)
             session.recall(past[name])
             work = self._guarded(session, cases)
             threads.append(threading.Thread(target=work, name=f"board-{name}", daemon=True))
@@ -263,14 +276,15 @@ class _SessionPool:
         if self._failures:
             raise self._failures[0]
 
-    def _session(self, name: str, cases: Sequence[PlannedCase], progress: Progress) -> Session:
+    def _session(self, name: str, cases: Sequence[PlannedCase], shared: SharedProgress) -> Session:
         board = self._fleet.boards[name]
         executor = BoardExecutor(
-            self._client, board, self._files, self._stop, board_seconds=self._board_seconds
-        )
+            self._client, board, self._files, self._stop, board_seconds=self._board_seconds,
+            waits=shared.waits,
+        )  # fmt: skip
         plan = Plan(self._fleet.plan.suite, tuple(cases))
         ceilings = BoardCeilings(self._directory, name)
-        return Session(plan, self._directory, executor, progress, ceilings)
+        return Session(plan, self._directory, executor, shared.of(name), ceilings)
 
     def _guarded(self, session: Session, cases: Sequence[PlannedCase]) -> Callable[[], None]:
         def work() -> None:

@@ -126,7 +126,7 @@ def place_cases(suite: Suite, cases: Iterable[Case], boards: Sequence[BoardInfo]
     Raises:
         InputError: two boards have one name.
     """
-    _check_names(boards)
+    check_names(boards)
     load: Counter[str] = Counter()
     placements: dict[str, str] = {}
     planned: list[PlannedCase] = []
@@ -161,7 +161,12 @@ def missing_backend(board: BoardInfo, name: str) -> str | None:
     return board.backends.get(name, "this backend is not installed there")
 
 
-def _check_names(boards: Sequence[BoardInfo]) -> None:
+def check_names(boards: Sequence[BoardInfo]) -> None:
+    """Refuse boards that cannot be told apart.
+
+    Raises:
+        InputError: two have one name.
+    """
     addresses: dict[str, list[str]] = defaultdict(list)
     for board in boards:
         addresses[board.name].append(board.address)

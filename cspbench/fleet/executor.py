@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -72,6 +72,7 @@ class BoardExecutor:
         files: artifacts of the run.
         stop: set when the run ends.
         board_seconds: how long to wait for a lost board.
+        waits: called with the name of a board and a sentence that says what its cases wait for.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class BoardExecutor:
         files: Files,
         stop: threading.Event,
         board_seconds: float = BOARD_SECONDS,
+        waits: Callable[[str, str], None] = lambda _board, _sentence: None,
     ) -> None:
         self._client = client
         self._home = home
@@ -88,6 +90,7 @@ class BoardExecutor:
         self._stop = stop
         self._agent = home.session  # of the agent that answered last
         self._board_seconds = board_seconds
+        self._waits = waits
         self._abandoned = False
 
     def launch(self, request: Request, threads: int, timeout_seconds: float) -> Outcome:
@@ -100,6 +103,11 @@ class BoardExecutor:
         if board is None:
             return self._lost_for_good()
         return self._measured(board, single(request, threads), timeout_seconds)[0]
+
+    def work(self, work: Work, timeout_seconds: float) -> Outcome:
+        """Let the home board, and no other, do work that has one outcome."""
+        board = self._find(None)
+        return self._measured(board, work, timeout_seconds)[0] if board else self._lost_for_good()
 
     def block(self, request: BlockRequest, timeout_seconds: float) -> Iterator[tuple[int, Outcome]]:
         """Let the board measure the cases in as few blocks as fit into its memory.
@@ -136,6 +144,7 @@ class BoardExecutor:
     def _find(self, case: Case | None) -> BoardInfo | None:
         """Wait for the home board; after ``board_seconds`` find a substitute for it."""
         deadline = time.monotonic() + (0.0 if self._abandoned else self._board_seconds)
+        waiting = False
         while True:
             if self._stop.is_set():
                 raise Stopped
@@ -150,6 +159,10 @@ class BoardExecutor:
             if home is not None or time.monotonic() >= deadline:
                 self._abandoned = True
                 return self._substitute(boards, case)
+            if not waiting:
+                waiting = True
+                bound = f"at most {self._board_seconds:g} s"
+                self._waits(self._home.name, f"it is lost; waiting for it to come back, {bound}")
             self._stop.wait(_POLL_SECONDS)
 
     def _at_home(self, boards: Sequence[BoardInfo]) -> BoardInfo | None:
@@ -236,6 +249,7 @@ class BoardExecutor:
                 launch=launch,
                 seconds=work.seconds(timeout),
                 queue_seconds=QUEUE_SECONDS,
+                waits=functools.partial(self._waits, board.name),
             )
             if answer.status != "missing":
                 break
@@ -275,12 +289,15 @@ class BoardExecutor:
             BadAnswerError: it sent what is no answer.
             LostRequestError: the board went away.
         """
+        size = sum(item.size for item in items)
+        self._waits(board.name, f"sending {len(items)} files to it, {size / 1e6:.1f} MB")
         for item in items:
             for offset, data in chunks(self._files.path(item)):
                 request = encode("put", {"item": asdict(item), "offset": offset})
                 answer = self._client.ask(
-                    board, request, data=data, seconds=PART_SECONDS, queue_seconds=QUEUE_SECONDS
-                )
+                    board, request, data=data, seconds=PART_SECONDS, queue_seconds=QUEUE_SECONDS,
+                    waits=functools.partial(self._waits, board.name),
+                )  # fmt: skip
                 if answer.status != "ok":
                     raise WrongContent(answer.reason or f"it answered {answer.status} to a file")
 

@@ -16,6 +16,8 @@ COOL_TO_C = 75.0
 #: The longest wait.
 COOL_SECONDS = 120.0
 _POLL_SECONDS = 1.0
+#: Settings in a state, which nothing but a person changes.
+SETTINGS = ("governor", "nvpmodel", "jetson_clocks")
 
 
 def state() -> dict[str, Any]:
@@ -31,8 +33,7 @@ def state() -> dict[str, Any]:
 
 def changed(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
     """Names of the settings that differ between before and after the launch."""
-    settings = ("governor", "nvpmodel", "jetson_clocks")
-    return [name for name in settings if before.get(name) != after.get(name)]
+    return [name for name in SETTINGS if before.get(name) != after.get(name)]
 
 
 def cool_down(
@@ -40,8 +41,16 @@ def cool_down(
     seconds: float,
     read: Callable[[], float | None] = hottest_c,
     sleep: Callable[[float], None] = time.sleep,
+    waiting: Callable[[str], None] = lambda _sentence: None,
 ) -> float:
     """Wait until the board is at most ``limit_c``, but never longer than ``seconds``.
+
+    Args:
+        limit_c: the temperature.
+        seconds: bound of the wait.
+        read: reads the temperature.
+        sleep: waits some seconds.
+        waiting: called with a sentence if there is something to wait for.
 
     Returns:
         the seconds waited.
@@ -51,6 +60,7 @@ def cool_down(
         now = read()
         if now is None or now <= limit_c:
             break
+        waiting(f"the board is hotter than {limit_c:g} °C; it cools down, at most {seconds:g} s")
         step = min(_POLL_SECONDS, seconds - waited)
         sleep(step)
         waited += step

@@ -2,13 +2,14 @@
 
 Rounds of some 2.4 seconds are a block. They alternate (ABBA), so that each pair of neighbours is
 one burst of each side. With one thread both sides keep to one processor, those of the next block to
-the next. If two models do not fit into memory together, the schedule is ``pairs``: whole processes in
-ABBA order, one alive at a time. Its pairs are seconds apart and therefore less precise.
+the next. If two models do not fit into memory together, the schedule is ``pairs``: whole processes
+in ABBA order, one alive at a time. Its pairs are seconds apart and therefore less precise.
 """
 
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import cycle, repeat
@@ -64,6 +65,22 @@ class Block:
 
 #: Makes the arm of a side; called anew for each process.
 MakeArm = Callable[[Side], Arm]
+#: Bursts of one block by side.
+Bursts = dict[str, list[Burst]]
+
+
+class ElsewhereArms(ABC):
+    """Makes arms of another machine. They take their turns there, a block at a time."""
+
+    @abstractmethod
+    def __call__(self, side: Side) -> Arm:
+        """An arm that can be loaded, to see whether the side runs at all."""
+
+    @abstractmethod
+    def block(
+        self, schedule: Schedule, order: tuple[Side, Side], pairs: int, number: int
+    ) -> Bursts:
+        """What `measure_block` returns and raises, measured there."""
 
 
 def measure_blocks(make_arm: MakeArm, pairs: int = PAIRS) -> Iterator[Block]:
@@ -84,8 +101,7 @@ def measure_blocks(make_arm: MakeArm, pairs: int = PAIRS) -> Iterator[Block]:
         order = SIDES if number % 2 == 0 else SIDES[::-1]
         started = time.monotonic()
         try:
-            measure = _together if schedule == "duet" else _process_pairs
-            bursts = measure(make_arm, order, pairs, processor_of(number // 2))
+            bursts = measure_block(make_arm, schedule, order, pairs, number)
         except ArmLostError as lost:
             if lost.outcome.status is not Status.OOM or schedule == "pairs":
                 raise
@@ -98,8 +114,25 @@ def measure_blocks(make_arm: MakeArm, pairs: int = PAIRS) -> Iterator[Block]:
         number += 1
 
 
-#: Bursts of one block by side.
-_Bursts = dict[str, list[Burst]]
+def measure_block(
+    make_arm: MakeArm, schedule: Schedule, order: tuple[Side, Side], pairs: int, number: int = 0
+) -> Bursts:
+    """Measure one block.
+
+    Args:
+        make_arm: makes a side's arm.
+        schedule: whether both processes live together.
+        order: the side that starts first comes first.
+        pairs: most pairs of bursts.
+        number: of the block; blocks keep to the processors in turn.
+
+    Raises:
+        ArmLostError: an arm failed, ended, hung, or runs under other conditions than its partner.
+    """
+    if isinstance(make_arm, ElsewhereArms):
+        return make_arm.block(schedule, order, pairs, number)
+    measure = _together if schedule == "duet" else _process_pairs
+    return measure(make_arm, order, pairs, processor_of(number // 2))
 
 
 def rounds_of(loaded: Mapping[str, Loaded], most: int) -> int:
@@ -112,7 +145,7 @@ def rounds_of(loaded: Mapping[str, Loaded], most: int) -> int:
 
 def _together(
     make_arm: MakeArm, order: tuple[Side, Side], pairs: int, processor: int | None
-) -> _Bursts:
+) -> Bursts:
     """One block with both processes alive."""
     turns = run_block(
         {side: make_arm(side) for side in order}, cycle([[0, 1], [1, 0]]),
@@ -124,12 +157,12 @@ def _together(
 
 def _process_pairs(
     make_arm: MakeArm, order: tuple[Side, Side], pairs: int, processor: int | None
-) -> _Bursts:
+) -> Bursts:
     """One block of four processes in ABBA order, each with half of its side's bursts.
 
     Each process has its own number of inferences in a burst, because it runs alone.
     """
-    bursts: _Bursts = {side: [] for side in SIDES}
+    bursts: Bursts = {side: [] for side in SIDES}
     loaded: dict[str, Loaded] = {}
     for side in (*order, *order[::-1]):
         turns = run_block(

@@ -13,6 +13,7 @@ from cspbench.core.statuses import NOT_RUNNABLE, Status
 from cspbench.errors import InputError
 from cspbench.gating.decide import INTERIM_ANALYSES, Decision, Finding, InterimAnalysis
 from cspbench.gating.duet import PAIRS, MakeArm, Side
+from cspbench.gating.elsewhere import GateBoard, check_sides, launcher, on_board
 from cspbench.gating.environments import with_environments
 from cspbench.gating.measure import ArmsOf, CaseData, arms_of, measure_case, works_alone
 from cspbench.gating.measured import MeasuredChange, measure_rules, measured_rules, with_measured
@@ -76,6 +77,7 @@ def run_gate(
     settings: GateSettings,
     report_step: StepReport = lambda _text: None,
     arms: ArmsOf = arms_of,
+    board: GateBoard | None = None,
 ) -> GateReport:
     """Compare two sides by measuring both of them now.
 
@@ -86,21 +88,28 @@ def run_gate(
         settings: how the gate is run.
         report_step: gets a sentence for each step.
         arms: makes the arms of a pair.
+        board: measures instead of this machine, which only prepares.
 
     Raises:
         InputError: a side cannot be opened, or no case is on both sides.
     """
     started = time.monotonic()
     notes: list[str] = []
-    if "git" in (base.kind, head.kind):
+    if board is not None:
+        check_sides((base, head))
+        notes.append(f"measured on {board.name}, both sides in its environment")
+    elif "git" in (base.kind, head.kind):
         base, head, notes = with_environments(
             suite, base, head, report_step, allow_code=settings.allow_code
         )
     with contextlib.ExitStack() as stack:
-        job = _Job(*_open(stack, suite, base, head, settings, report_step), settings, report_step,
-                   arms)  # fmt: skip
+        sides = _open(stack, suite, base, head, settings, report_step, elsewhere=board is not None)
+        if board is not None:
+            sides, arms = (on_board(sides[0], board), on_board(sides[1], board)), board.arms
+        job = _Job(*sides, settings, report_step, arms, board)
         job.report.notes += notes
-        stack.enter_context(timing_lock(f"gate of {suite.name}", waiting=report_step))
+        if board is None:  # a board takes its own lock for each block
+            stack.enter_context(timing_lock(f"gate of {suite.name}", waiting=report_step))
         job.run()
         job.report.seconds = time.monotonic() - started
         return job.report
@@ -113,6 +122,8 @@ def _open(
     head: SideRequest,
     settings: GateSettings,
     report_step: StepReport,
+    *,
+    elsewhere: bool,
 ) -> tuple[OpenSide, OpenSide]:
     """Open both sides; the side whose suite decides comes first."""
 
@@ -122,7 +133,7 @@ def _open(
             opened(
                 side, suite, settings.only,
                 alone=other.kind == "git" and side.kind != "git",
-                allow_code=settings.allow_code, content=content,
+                allow_code=settings.allow_code, content=content, elsewhere=elsewhere,
             )
         )  # fmt: skip
 
@@ -145,8 +156,11 @@ class _Job:
         settings: GateSettings,
         report_step: StepReport,
         arms: ArmsOf,
+        board: GateBoard | None = None,
     ) -> None:
         self._base, self._head = base, head
+        self._board = board
+        self._launch = launcher(board)
         self._settings = settings
         self._report_step = report_step
         self._arms = arms
@@ -161,7 +175,9 @@ class _Job:
             rules_from=settings.rules,
             strict=settings.strict,
             facts={"base": base.facts, "head": head.facts},
-            environment=fingerprint(libraries(), Path(head.suite.path).parent),
+            environment=fingerprint(libraries(), Path(head.suite.path).parent)
+            if board is None
+            else dict(board.environment),
         )
 
     def run(self) -> None:
@@ -290,7 +306,7 @@ class _Job:
         note = common_cause(cases, gate.min_effect)
         self.report.notes += [note] if note else []
         self.report.notes += what_ratios_are_of(cases)
-        sensitivity = known_sensitivity()
+        sensitivity = None if self._board else known_sensitivity()
         self.report.notes += [sensitivity.sentence] if sensitivity else []
         if any(block["schedule"] == "pairs" for blocks in self.report.generations.values()
                for block in blocks):  # fmt: skip
@@ -300,7 +316,8 @@ class _Job:
             )
 
     def _with_why(self, verdict: CaseVerdict, pair: Pair) -> CaseVerdict:
-        if (verdict.verdict, verdict.reason) != (Verdict.SLOWER, "confirmed"):
+        is_confirmed = (verdict.verdict, verdict.reason) == (Verdict.SLOWER, "confirmed")
+        if not is_confirmed or self._board is not None:  # a board profiles no gate yet
             return verdict
         self._report_step(f"looking for the layers that make {pair.name} slower")
         return with_why(verdict, self._arms(pair, self._base, self._head, layers=True))
@@ -314,7 +331,7 @@ class _Job:
         for pair in pairs:
             names = " and ".join(rule.name for rule, _ in limits)
             self._report_step(f"measuring {names} of {pair.name}")
-            for change in measure_rules(pair, self._base, self._head, limits):
+            for change in measure_rules(pair, self._base, self._head, limits, self._launch):
                 if isinstance(change, Unmeasured):
                     text = f"{pair.name}: {change.text}, so that its rule was not checked"
                     self.report.notes.append(text)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
@@ -12,8 +12,8 @@ from typing import Any
 from cspbench.gating.prepare import Pair, Prepared
 from cspbench.gating.sides import OpenSide
 from cspbench.gating.verdict import CaseVerdict, Unmeasured, Verdict
-from cspbench.jobs.spec import JOBS
-from cspbench.runner.process import NEUTRAL_FOLDER, WorkerProcess
+from cspbench.jobs.spec import JOBS, CaseRequest
+from cspbench.runner.process import NEUTRAL_FOLDER, Outcome, WorkerProcess
 from cspbench.suite.rules import MeasuredRule, rules
 
 #: A rule and the growth that the suite allows.
@@ -64,8 +64,30 @@ def measured_rules(limits: Mapping[str, float]) -> list[Limit]:
     return sorted(measured, key=lambda item: item[0].job)
 
 
+def launch_here(
+    side: OpenSide, request: CaseRequest, threads: int, timeout_seconds: float
+) -> Outcome:
+    """One job of a side in a worker of this machine."""
+    worker = WorkerProcess(
+        threads, python=side.python, path=side.path, folder=NEUTRAL_FOLDER,
+        extra={**request.environment, **JOBS.get(request.job).environment},
+    )  # fmt: skip
+    try:
+        return worker.ask(request.to_json(), timeout_seconds)
+    finally:
+        worker.close()
+
+
+#: Does one job of a side: threads, and the bound of each phase in seconds.
+Launcher = Callable[[OpenSide, CaseRequest, int, float], Outcome]
+
+
 def measure_rules(
-    pair: Pair, base: OpenSide, head: OpenSide, limits: Sequence[Limit]
+    pair: Pair,
+    base: OpenSide,
+    head: OpenSide,
+    limits: Sequence[Limit],
+    launch: Launcher = launch_here,
 ) -> list[MeasuredChange | Unmeasured]:
     """Launch both sides in turn, one process at a time, for every rule.
 
@@ -74,6 +96,7 @@ def measure_rules(
         base: the base's side.
         head: the head's side.
         limits: rules of `measured_rules`.
+        launch: does a job.
 
     Returns:
         For each rule the change, or the reason why there is none, such as a machine that does not
@@ -83,7 +106,7 @@ def measure_rules(
     for job, group in groupby(limits, key=lambda limit: limit[0].job):
         of_job = list(group)
         number = max(rule.launches for rule, _ in of_job)
-        results = _results(pair, base, head, job, number)
+        results = _results(pair, base, head, job, number, launch)
         changes += [
             results if isinstance(results, Unmeasured) else _change(pair.name, rule, limit, results)
             for rule, limit in of_job
@@ -96,23 +119,23 @@ _Results = dict[str, list[Any]]
 
 
 def _results(
-    pair: Pair, base: OpenSide, head: OpenSide, job: str, launches: int
+    pair: Pair, base: OpenSide, head: OpenSide, job: str, launches: int, launch: Launcher
 ) -> _Results | Unmeasured:
     results: _Results = {"base": [], "head": []}
     sides = {"base": (base, pair.base), "head": (head, pair.head)}
     for _ in range(launches):
         for name, (side, prepared) in sides.items():
-            result = _launch(side, prepared, job)
+            result = _launch(side, prepared, job, launch)
             if isinstance(result, Unmeasured):
                 return Unmeasured(result.reason, f"{job} of the {name}: {result.text}")
             results[name].append(result)
     return results
 
 
-def _launch(side: OpenSide, prepared: Prepared, job: str) -> Any:
+def _launch(side: OpenSide, prepared: Prepared, job: str, launch: Launcher) -> Any:
     """The typed result of one launch, or the reason why there is none (`Unmeasured`)."""
-    kind, measure = JOBS.get(job), side.suite.measure
-    request = kind.request(
+    measure = side.suite.measure
+    request = JOBS.get(job).request(
         case=prepared.case,
         artifact=Path(prepared.artifact),
         reference=Path(prepared.reference),
@@ -121,14 +144,7 @@ def _launch(side: OpenSide, prepared: Prepared, job: str) -> Any:
         target_ci=measure.target_ci,
         max_seconds=measure.max_seconds,
     )
-    worker = WorkerProcess(
-        prepared.case.threads, python=side.python, path=side.path, folder=NEUTRAL_FOLDER,
-        extra={**request.environment, **kind.environment},
-    )  # fmt: skip
-    try:
-        outcome = worker.ask(request.to_json(), measure.timeout_seconds)
-    finally:
-        worker.close()
+    outcome = launch(side, request, prepared.case.threads, measure.timeout_seconds)
     result = outcome.checked(job)
     return (
         Unmeasured("arm_ended", f"{outcome.status}: {outcome.reason}") if result is None else result

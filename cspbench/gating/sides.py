@@ -173,6 +173,7 @@ def opened(
     alone: bool = False,
     allow_code: bool = False,
     content: bytes | None = None,
+    elsewhere: bool = False,
 ) -> Iterator[OpenSide]:
     """Check out the side, prepare its cases, and clean up at the end.
 
@@ -185,6 +186,7 @@ def opened(
         allow_code: permit code that a model brings.
         content: the suite's text if another side's suite decides. Its paths lead into this side's
             files, and this side's own file is read to be compared with it.
+        elsewhere: another machine measures, so that what is unavailable here may be available.
 
     Raises:
         InputError: the suite does not exist on this side or has errors, or the environment cannot
@@ -219,7 +221,7 @@ def opened(
             own, loaded, content = _suites(Path(os.path.relpath(file)), request, content)
             plan = plan_suite(loaded, only)
             executor = LocalExecutor(allow_code=allow_code)
-            cases = prepare_cases(plan, executor, elsewhere=request.python is not None)
+            cases = prepare_cases(plan, executor, elsewhere=elsewhere or request.python is not None)
         yield OpenSide(request, loaded, cases, facts, path, own, content)
 
 

@@ -60,6 +60,7 @@ def timing_lock(
     wait: bool = True,
     waiting: Callable[[str], None] | None = None,
     seconds: float | None = None,
+    sleep: Callable[[float], None] = time.sleep,
 ) -> Iterator[None]:
     """Hold the machine's timing lock.
 
@@ -69,6 +70,7 @@ def timing_lock(
         waiting: called with a sentence if another run holds the lock, and again with each new
             holder.
         seconds: bound of the wait; by default `max_wait_seconds`.
+        sleep: waits some seconds; what it raises ends the wait.
 
     Raises:
         InputError: another run holds it and ``wait`` is False, or the lock cannot be made.
@@ -77,7 +79,7 @@ def timing_lock(
     path = lock_folder() / _NAME
     bound = max_wait_seconds() if seconds is None else seconds
     try:
-        file = _acquire(path, bound if wait else None, waiting)
+        file = _acquire(path, bound if wait else None, waiting, sleep)
     except OSError as error:
         raise InputError(f"cannot lock {path}: {error.strerror}") from error
     try:
@@ -87,7 +89,12 @@ def timing_lock(
         os.close(file)  # which releases it
 
 
-def _acquire(path: Path, bound: float | None, waiting: Callable[[str], None] | None) -> int:
+def _acquire(
+    path: Path,
+    bound: float | None,
+    waiting: Callable[[str], None] | None,
+    sleep: Callable[[float], None],
+) -> int:
     """Lock the file, and wait at most ``bound`` seconds; None refuses at once."""
     deadline = time.monotonic() + (bound or 0.0)
     told = ""
@@ -116,7 +123,7 @@ def _acquire(path: Path, bound: float | None, waiting: Callable[[str], None] | N
         if waiting is not None and holder != told:
             waiting(f"{busy}; waiting for it, at most {_duration(bound)} in all")
             told = holder
-        time.sleep(min(_POLL_SECONDS, left))
+        sleep(min(_POLL_SECONDS, left))
 
 
 def _locked(file: int) -> bool:

@@ -44,6 +44,8 @@ NEUTRAL_FOLDER = "/"
 MAX_MESSAGE_BYTES = 64 * 2**20
 #: A job has a handful of phases; each begins a time-out anew, and a backend may forge more.
 MAX_PHASES = 20
+#: Workers of this process that are not closed.
+_living: set[WorkerProcess] = set()
 _VMSTAT = Path("/proc/vmstat")
 
 
@@ -123,6 +125,7 @@ class WorkerProcess:
         self._buffer = bytearray()
         self._busy = False
         self._group: MemoryGroup | None = None
+        _living.add(self)
 
     @property
     def pid(self) -> int:
@@ -268,9 +271,13 @@ class WorkerProcess:
 
     def kill(self) -> None:
         """End the worker and whatever it started, at once."""
+        self.end()
+        self._process.wait()
+
+    def end(self) -> None:
+        """Send the same end and do not wait for it."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
 
     def close(self) -> None:
         """Let the worker end by itself, or end it; free what it held."""
@@ -282,10 +289,20 @@ class WorkerProcess:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(timeout=5)
         self.kill()  # also what it forked and left behind
+        _living.discard(self)
         os.close(self._answers)
         self._log.close()
         if self._group is not None:
             self._group.close()
+
+
+def end_workers() -> None:
+    """End all workers of this process and whatever they started, and wait for none of them.
+
+    Another thread that waits for a worker's answer sees how it ended. A signal handler may call it.
+    """
+    for worker in list(_living):
+        worker.end()
 
 
 def phase_seconds(job: dict[str, Any], phase: str) -> float:

@@ -49,6 +49,9 @@ class Progress(Protocol):
     def taking_turns(self, case_ids: Sequence[str]) -> None:
         """A block of cases begins."""
 
+    def on_board(self, board: str, state: str, what: str) -> None:
+        """A board of a fleet measures or waits (the state) now, and what or for what."""
+
     def launched(self, launch: Launch, left: int) -> None:
         """A launch ended and is on disk; so many are left."""
 
@@ -63,6 +66,8 @@ class Silent:
     def launching(self, case_id: str) -> None: ...
 
     def taking_turns(self, case_ids: Sequence[str]) -> None: ...
+
+    def on_board(self, board: str, state: str, what: str) -> None: ...
 
     def launched(self, launch: Launch, left: int) -> None: ...
 

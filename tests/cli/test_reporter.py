@@ -11,7 +11,15 @@ from types import SimpleNamespace
 import click
 import pytest
 
-from cspbench.cli.progress import Bar, LaunchLines, Lines, Logged, Quiet, duration_text
+from cspbench.cli.progress import (
+    Bar,
+    LaunchLines,
+    Lines,
+    Logged,
+    Quiet,
+    board_lines,
+    duration_text,
+)
 from cspbench.cli.reporter import Reporter, reporter_options
 from cspbench.core.output import inert_streams
 from cspbench.errors import InputError
@@ -105,6 +113,7 @@ def test_no_display_lets_a_stranger_drive_the_terminal(shown, monkeypatch):
         plan.suite.name = EVIL
         display.started(plan, 2)
         display.launching(EVIL)
+        display.on_board(EVIL, "waiting", EVIL)
         print(EVIL)  # a library, below a bar
         print(EVIL, file=sys.stderr)
         display.launched(launch(0, status="crashed", reason=EVIL), 1)
@@ -116,6 +125,27 @@ def test_no_display_lets_a_stranger_drive_the_terminal(shown, monkeypatch):
         assert "31m" not in stream.getvalue().replace(r"\u001b[31m", "")
         assert shown is Bar or not commands(text)  # no log has a bar
     assert r"\u202egnp" in err.getvalue()
+
+
+def test_what_a_board_waits_for_is_a_line_and_an_event(capsys):
+    log = io.StringIO()
+    display = Logged(Lines(), Reporter(log=log))
+    display.on_board("pi", "measuring", CASE)
+    display.on_board("pi", "waiting", "another run measures on this machine")
+    assert capsys.readouterr().err == "pi: another run measures on this machine\n"
+    events = [json.loads(line) for line in log.getvalue().splitlines()]
+    assert [(event["event"], event["board"], event["state"]) for event in events] == [
+        ("board", "pi", "measuring"), ("board", "pi", "waiting"),
+    ]  # fmt: skip
+    assert events[1]["what"] == "another run measures on this machine"
+
+
+def test_a_terminal_has_one_line_a_board_and_says_how_many_do_not_fit():
+    boards = {"two": "5 cases in turn", "one": "waiting: cooling", "three": CASE}
+    assert board_lines(boards, 10) == [
+        "one    waiting: cooling", f"three  {CASE}", "two    5 cases in turn",
+    ]  # fmt: skip
+    assert board_lines(boards, 2) == ["one    waiting: cooling", "2 more"]
 
 
 def test_every_event_is_one_line_of_json():

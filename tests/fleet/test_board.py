@@ -1,6 +1,9 @@
 """A board by itself: requests in, answers out; a fake executor stands for the launch."""
 
+import functools
 import json
+import threading
+import time
 from dataclasses import asdict
 
 import pytest
@@ -9,6 +12,7 @@ from cspbench.core.statuses import Status
 from cspbench.errors import InputError
 from cspbench.fleet.artifacts import Store, chunks, pair
 from cspbench.fleet.board import Board, Settings
+from cspbench.fleet.doing import Connection, EndedError, Task
 from cspbench.fleet.protocol import PROTOCOL, encode
 from cspbench.fleet.state import changed, cool_down
 from cspbench.machine.lock import timing_lock
@@ -62,15 +66,15 @@ def ask(board, kind, data=b"", **content):
     return json.loads(board.serve(encode(kind, content), data))
 
 
-def launch(board, items, job="time", queue=60.0, **options):
+def launch(board, items, job="time", queue=60.0, **connection):
     artifact, reference = (asdict(item) for item in items)
     request = {"job": job, "case": CASE, "artifact": artifact, "reference": reference}
     text = encode("launch", {"launch": "s-1", "jobs": [request], "threads": 2, "timeout": 9.0,
                               "queue": queue})  # fmt: skip
-    return json.loads(board.serve(text, **options))
+    return json.loads(board.serve(text, connection=Connection(**connection)))
 
 
-def block(board, items, jobs=("time", "time", "time"), reference=0, **options):
+def block(board, items, jobs=("time", "time", "time"), reference=0, **connection):
     """Ask for a block of cases that share the files but have different threads."""
     artifact, reference_file = (asdict(item) for item in items)
     jobs = [
@@ -80,7 +84,7 @@ def block(board, items, jobs=("time", "time", "time"), reference=0, **options):
     ]  # fmt: skip
     content = {"launch": "s-1", "jobs": jobs, "name": "4.0", "reference": reference, "seed": "7/3",
                "skip": 14, "timeout": 9.0, "queue": 60.0}  # fmt: skip
-    return json.loads(board.serve(encode("block", content), **options))
+    return json.loads(board.serve(encode("block", content), connection=Connection(**connection)))
 
 
 def put(board, items):
@@ -197,17 +201,83 @@ def test_a_board_whose_machine_is_held_by_another_user_refuses_in_time(
 
 def test_a_launch_waits_for_the_one_before_it_within_its_bound(board, executor, items):
     put(board, items)
-    with board._to_itself("the launch of a lost connection", 60):
+    lost = Task("s-0", "the launch of a lost connection", "pi", Connection(), threading.Event())
+    with board._to_itself(lost, 60):
         answer = launch(board, items, queue=0.1)
     assert (answer["status"], executor.jobs) == ("refused", [])
     assert answer["reason"] == "another launch did not end within 0 s"
 
 
-def test_an_answer_that_had_no_way_back_is_told_with_the_next_one(board, items):
+def test_an_answer_that_had_no_way_back_is_told_with_the_next_one(board, items, monkeypatch):
+    connected = [True]
+
+    def cut_off(*words):
+        connected[0] = False  # while the answer is written
+        return encode(*words)
+
     put(board, items)
-    launch(board, items, delivered=lambda: False)
+    with monkeypatch.context() as patch:
+        patch.setattr("cspbench.fleet.board.encode", cut_off)
+        launch(board, items, alive=lambda: connected[0])
     assert launch(board, items)["late"] == ["s-1"]
     assert launch(board, items)["late"] == []
+
+
+# Told to end, in phases that an agent of tests/fleet/test_ending.py does not reach.
+
+
+def test_a_board_that_cools_down_says_so_and_ends_when_told(executor, items, tmp_path, monkeypatch):
+    hot = functools.partial(cool_down, read=lambda: 99.0)
+    monkeypatch.setattr("cspbench.fleet.board.cool_down", hot)
+    board = Board(Settings("pi", cool_seconds=3600), executor, Store(tmp_path / "board"))
+    put(board, items)
+    said = []
+
+    def waits(launch, sentence):
+        said.append((launch, sentence))
+        threading.Timer(0.2, board.end).start()
+
+    started = time.monotonic()
+    with pytest.raises(EndedError, match="the board pi was told to end"):
+        launch(board, items, waits=waits)
+    assert time.monotonic() - started < 3
+    assert said == [("s-1", "the board is hotter than 75 °C; it cools down, at most 3600 s")]
+    assert executor.jobs == []
+
+
+def test_a_launch_that_waits_for_the_one_before_it_ends_when_told(board, executor, items):
+    put(board, items)
+    lost = Task("s-0", "the launch of a lost connection", "pi", Connection(), threading.Event())
+    said = []
+
+    def waits(_, sentence):
+        said.append(sentence)
+        board.end()
+
+    with board._to_itself(lost, 60), pytest.raises(EndedError):
+        launch(board, items, waits=waits)
+    assert said == ["another launch is still at work on this board"]
+    assert executor.jobs == []
+
+
+def test_what_a_lost_controller_asked_for_is_not_finished(board, items):
+    """Its answer would have no way back."""
+    put(board, items)
+    with pytest.raises(EndedError):
+        launch(board, items, alive=lambda: False)
+
+
+def test_a_board_says_what_it_does_with_its_heartbeat(board, executor, items):
+    seen = []
+    executor.launch = lambda *_: seen.append(json.loads(board.now())) or Outcome(Status.OK)
+    put(board, items)
+    launch(board, items)
+    [during] = seen
+    assert (during["state"], during["what"]) == ("measuring", CASE)
+    after = json.loads(board.now())
+    assert (after["state"], after["what"]) == ("idle", "")
+    assert 0 <= after["seconds"] < 60
+    assert set(after["settings"]) == {"governor", "nvpmodel", "jetson_clocks"}
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,12 @@
 import json
 import os
 import re
+from types import SimpleNamespace
 
 import pytest
 
-from cspbench.errors import InputError
-from cspbench.fleet.cluster import cluster_class, read_cluster
+from cspbench.errors import BusyError, InputError
+from cspbench.fleet.cluster import _wait, cluster_class, read_cluster
 from tests.fleet.machines import ROOT, Machines
 
 LOCAL = """
@@ -32,6 +33,19 @@ def test_a_local_cluster_becomes_a_fleet(exported, suite, tmp_path):
     result_json = json.loads(result.stdout.splitlines()[-1])
     assert [case["status"] for case in result_json["cases"]] == ["ok", "ok"]
     assert all(case["id"].endswith("/x86") for case in result_json["cases"])
+    for word in ("Traceback", "CRITICAL", "Closed comm", "distributed."):
+        assert word not in result.stderr, result.stderr
+
+
+def test_boards_that_do_not_come_are_waited_for_aloud_and_not_for_ever(tmp_path):
+    cluster = SimpleNamespace(scheduler_info={"workers": {"tcp://1": {}}})
+    said = []
+    with pytest.raises(BusyError, match=r"1 of 2 boards have come, and none more within 1\.2 s"):
+        _wait(cluster, tmp_path / "lab.yaml", 2, 1.2, said.append)
+    [sentence] = said
+    assert sentence.endswith(
+        "lab.yaml: 1 of 2 boards have come; waiting for the others, at most 1.2 s in all"
+    )
 
 
 @pytest.mark.parametrize(
@@ -83,6 +97,7 @@ def test_the_documented_files_keep_web_servers_on_loopback(tmp_path):
         worker = [*arguments.get("worker_extra_args", ()), *arguments.get("worker_command", ()),
                   *arguments.get("worker_options", {}).values()]  # fmt: skip
         assert "127.0.0.1:0" in worker
+        assert "60" in worker or "SLURMCluster" in text  # which gives up after 60 s by itself
         scheduler = arguments.get("scheduler_options", {})
         in_kubernetes = "worker_command" in arguments  # its operator starts the scheduler
         assert scheduler.get("dashboard_address") == "127.0.0.1:0" or in_kubernetes

@@ -12,11 +12,17 @@ from cspbench.core.statuses import Status
 from cspbench.fleet import executor as module
 from cspbench.fleet.answers import Answer, read_answer
 from cspbench.fleet.board import Board, Settings
-from cspbench.fleet.client import FleetClient, LostRequestError, PendingRequest, read_workers
+from cspbench.fleet.client import (
+    MAX_SENTENCES,
+    FleetClient,
+    LostRequestError,
+    PendingRequest,
+)
 from cspbench.fleet.devices import BoardInfo
 from cspbench.fleet.executor import BoardExecutor, Files, Stopped
 from cspbench.fleet.protocol import PROTOCOL, encode
 from cspbench.fleet.work import in_turns, single
+from cspbench.fleet.workers import read_workers
 from cspbench.jobs.time import TimeRequest
 from cspbench.runner.block_request import CHECK, BlockRequest
 
@@ -42,7 +48,7 @@ class FakeClient:
     def new_launch(self):
         return f"s-{next(self._numbers)}"
 
-    def ask(self, board, request, *, data=b"", launch="", seconds, queue_seconds):
+    def ask(self, board, request, *, data=b"", launch="", seconds, queue_seconds, waits=None):
         message = json.loads(request)
         self.asked.append((board.name, message, data))
         if message["kind"] == "put":
@@ -363,6 +369,23 @@ def test_the_start_of_a_launch_counts_once_and_from_its_own_board():
     client._on_launch((0.0, {"launch": "s-1", "worker": HOME.address}))
     assert first is not None
     assert pending.began == first  # a second event does not prolong the launch
+
+
+def test_what_a_board_waits_for_is_passed_on_within_bounds():
+    """A rogue board may send anything: it is made inert, cut, and cannot go on for ever."""
+    client = FleetClient.__new__(FleetClient)
+    pending = PendingRequest("s-1", HOME)
+    client._pending = {"s-1": pending}
+    event = {"launch": "s-1", "worker": HOME.address}
+    client._on_launch((0.0, {**event, "waits": "\x1b[2Jcooling" + "x" * 10**6}))
+    client._on_launch((0.0, {**event, "waits": {"a": 1}, "worker": "tcp://rogue"}))
+    [sentence] = pending.sentences
+    assert "\x1b" not in sentence
+    assert len(sentence) < 500
+    assert pending.began is None  # it waits
+    for _ in range(1000):
+        client._on_launch((0.0, {**event, "waits": ["again"]}))
+    assert len(pending.sentences) == MAX_SENTENCES
 
 
 def test_the_home_board_is_waited_for(job, monkeypatch):

@@ -21,10 +21,10 @@ from cspbench.fleet.agent import RESOURCE
 from cspbench.fleet.answers import BadAnswerError, read_answer
 from cspbench.fleet.artifacts import Item
 from cspbench.fleet.board import Board, Settings
-from cspbench.fleet.client import read_workers
 from cspbench.fleet.controller import BoardCeilings, new_fleet_run
 from cspbench.fleet.devices import BoardInfo, plan_fleet
 from cspbench.fleet.executor import BoardExecutor
+from cspbench.fleet.workers import read_workers
 from cspbench.jobs.ceilings import CeilingsRequest
 from cspbench.jobs.spec import JOBS
 from cspbench.machine.facts import fingerprint
@@ -133,7 +133,7 @@ class RogueClient:
     def note_late(self, launches):
         self.counted_late += launches
 
-    def ask(self, board, request, *, data=b"", launch="", seconds, queue_seconds):
+    def ask(self, board, request, *, data=b"", launch="", seconds, queue_seconds, waits=None):
         message = json.loads(request)
         if message["kind"] == "put":
             return read_answer(text_of({"status": "ok"}), board.name)

@@ -64,7 +64,7 @@ class BlockClient:
     def note_late(self, launches):
         pass
 
-    def ask(self, board, request, *, data=b"", launch="", seconds, queue_seconds):
+    def ask(self, board, request, *, data=b"", launch="", seconds, queue_seconds, waits=None):
         self.asked += 1
         return read_answer(self._answer(json.loads(request)), board.name)
 

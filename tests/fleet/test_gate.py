@@ -1,0 +1,203 @@
+"""A gate on a board of a fleet: verdicts and exit codes of a local gate, measured elsewhere."""
+
+import json
+import sys
+
+import pytest
+
+from cspbench.core.statuses import Status
+from cspbench.errors import InputError
+from cspbench.fleet.devices import BoardInfo
+from cspbench.fleet.duet import bursts_of
+from cspbench.fleet.gate import choose_board
+from cspbench.runner.interleaved import ArmLostError
+from cspbench.runner.process import Outcome
+from tests.fleet.machines import eventually, machines
+
+GATE = """
+name: gated
+matrix:
+  model: [yolov3-tiny-prn@96]
+  backend: [fake]
+  ms: [2]
+measure: {warmup: 0.01, timeout_seconds: 60, sensors: none}
+gate: {min_effect: 5%}
+"""
+CASE = "yolov3-tiny-prn@96/fake/b1/t1"
+
+
+@pytest.fixture
+def gated(tmp_path):
+    path = tmp_path / "gated.yaml"
+    path.write_text(GATE)
+    return str(path)
+
+
+def gate(fleet, suite, *words, scheduler=True):
+    """The exit code, the report and what was said on the way."""
+    where = ("--scheduler", fleet.address, "--on", "b") if scheduler else ()
+    result = fleet.cspbench("gate", suite, *words, *where, "--format", "json")
+    report = json.loads(result.stdout.splitlines()[-1]) if result.stdout else {}
+    return result.returncode, report, result.stderr
+
+
+# -- whole gates on a real board -----------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_a_slower_head_is_a_regression_there_as_here(fleet, exported, gated):
+    """Both sides are measured by the board's agent, which alone has the board's timing lock."""
+    words = ("--base", "set:ms=2", "--head", "set:ms=4")
+    code, report, said = gate(fleet, gated, *words)
+    assert code == 1, said
+    here, local, _ = gate(fleet, gated, *words, scheduler=False)
+    assert here == 1
+    [far], [near] = report["verdicts"], local["verdicts"]
+    for key in ("case", "verdict", "reason"):
+        assert far[key] == near[key]
+    assert far["ratio"] == pytest.approx(near["ratio"], rel=0.15)
+    assert set(report) == set(local)
+    assert "measuring on board b1" in said
+    assert "measured on board b1, both sides in its environment" in report["notes"]
+    blocks = next(iter(report["generations"].values()))
+    assert {block["schedule"] for block in blocks} == {"duet"}
+    assert {block["first"] for block in blocks} == {"base", "head"}
+
+
+@pytest.mark.slow
+def test_the_same_on_both_sides_passes(fleet, exported, gated):
+    code, report, said = gate(fleet, gated, "--base", "set:ms=2")
+    assert code == 0, said
+    assert [verdict["verdict"] for verdict in report["verdicts"]] == ["same"]
+
+
+@pytest.mark.slow
+def test_a_head_that_cannot_be_loaded_is_unmeasured(fleet, exported, gated):
+    code, report, said = gate(fleet, gated, "--base", "set:do=ok", "--head", "set:do=segfault")
+    assert code == 3, said
+    [verdict] = report["verdicts"]
+    assert (verdict["verdict"], verdict["reason"]) == ("unmeasured", "arm_ended")
+    assert "SIGSEGV" in verdict["sentence"]
+
+
+@pytest.mark.slow
+def test_a_head_that_no_backend_supports_is_one_sided(fleet, exported, gated):
+    code, report, said = gate(fleet, gated, "--base", "set:do=ok", "--head", "set:do=unsupported")
+    assert code == 3, said
+    assert report["verdicts"][0]["reason"] == "one_side_only"
+
+
+@pytest.mark.slow
+def test_a_board_that_is_lost_leaves_its_cases_unmeasured(exported, gated, tmp_path):
+    with machines(tmp_path) as fleet:
+        fleet.scheduler()
+        fleet.agent("b1", "--label", "b")
+        eventually(lambda: "works for" in fleet.log("b1"))
+        run = fleet.start(
+            "gate", sys.executable, "-m", "cspbench", "gate", gated, "--base", "set:ms=2",
+            "--scheduler", fleet.address, "--results", str(tmp_path / "results"),
+        )  # fmt: skip
+        eventually(lambda: "measuring" in fleet.cspbench("fleet", fleet.address).stdout)
+        fleet.kill("b1")
+        assert run.wait(240) == 3, fleet.log("gate")
+        assert "unmeasured" in fleet.log("gate")
+        assert "board b1" in fleet.log("gate")
+        assert "Traceback" not in fleet.log("gate")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--base", f"env:{sys.executable}"], "a board has one of its own"),
+        (["--base", "set:ms=2", "--on", "nowhere"], "no board has the label 'nowhere'"),
+    ],
+)
+def test_what_a_board_cannot_do_is_refused(fleet, gated, words, sentence):
+    result = fleet.cspbench("gate", gated, "--scheduler", fleet.address, "--on", "b", *words)
+    assert result.returncode == 2, result.stdout
+    assert sentence in result.stderr
+
+
+# -- which board ---------------------------------------------------------------------------------
+
+ONE, TWO = BoardInfo("one", "tcp://1", ("orin",)), BoardInfo("two", "tcp://2", ("orin", "big"))
+
+
+def test_the_board_of_a_gate_is_the_first_of_its_label():
+    assert choose_board([ONE, TWO], "orin") is ONE
+    assert choose_board([ONE, TWO], "big") is TWO
+    assert choose_board([ONE, TWO], "two") is TWO
+    assert choose_board([ONE], None) is ONE
+
+
+@pytest.mark.parametrize(
+    ("boards", "label", "sentence"),
+    [
+        ([], None, "the scheduler has no boards"),
+        ([ONE, TWO], None, "give --on LABEL"),
+        ([ONE, TWO], "orim", "did you mean 'orin'"),
+    ],
+)
+def test_without_such_a_board_it_says_what_there_is(boards, label, sentence):
+    with pytest.raises(InputError, match=sentence):
+        choose_board(boards, label)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--on", "b"], "give its --scheduler"),
+        (["--self-test", "--scheduler", "tcp://127.0.0.1:1"], "--self-test is of this machine"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(capsys, words, sentence):
+    from cspbench.cli.main import main
+
+    with pytest.raises(SystemExit) as end:
+        main(["gate", "quick", "--base", "set:", *words])
+    assert end.value.code == 2
+    assert sentence in capsys.readouterr().err
+
+
+# -- bursts of a faulty board --------------------------------------------------------------------
+
+
+def side(**changes):
+    return {"ns": [2000, 2000], "count": [2, 2], "lost_ns": [0, None], **changes}
+
+
+def test_bursts_are_read_as_they_were_sent():
+    bursts = bursts_of(Outcome(Status.OK, answer={"base": side(), "head": side()}), "duet", 2)
+    assert [burst.inference_ns for burst in bursts["head"]] == [1000, 1000]
+    assert [burst.lost_ns for burst in bursts["base"]] == [0, None]
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        {}, side(ns=[2000]), side(count=[2]), side(ns=[-1, 2000]), side(ns=[0, 2000]),
+        side(count=[0, 2]), side(ns=[float("nan"), 2000]), side(lost_ns=[-1, 0]),
+        side(ns=[2000] * 3, count=[2] * 3, lost_ns=[0] * 3), side(ns="12"), None,
+        side(ns=[10**30, 1]), side(ns=[1] * 10**5),
+    ],
+)  # fmt: skip
+def test_malformed_bursts_are_no_measurement(head):
+    with pytest.raises(ArmLostError, match="the board's bursts are malformed") as lost:
+        bursts_of(Outcome(Status.OK, answer={"base": side(), "head": head}), "duet", 2)
+    assert lost.value.reason == "arm_ended"
+
+
+@pytest.mark.parametrize(
+    ("note", "arm", "reason"),
+    [
+        ({"arm": "head", "reason": "no_answer"}, "head", "no_answer"),
+        ({"arm": "\x1b[2J", "reason": "confirmed"}, "board", "arm_ended"),
+        ("gone", "board", "arm_ended"),
+    ],
+)
+def test_a_lost_arm_has_a_reason_of_the_list(note, arm, reason):
+    outcome = Outcome(Status.TIMEOUT, "no answer within 5 s", notes={"lost": note})
+    with pytest.raises(ArmLostError) as lost:
+        bursts_of(outcome, "duet", 2)
+    assert (lost.value.arm, lost.value.reason) == (arm, reason)
