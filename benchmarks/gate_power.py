@@ -42,7 +42,7 @@ from functools import partial
 from pathlib import Path
 
 from gate_power_report import append, pack, report, rows_of
-from gate_power_rivals import Arms, compare_fail_mean, pyperf_t_test
+from gate_power_rivals import MEAN, Arms, compare_fail_mean, pyperf_t_test
 from tenants import company
 
 from cspbench.backends.spec import libraries
@@ -140,10 +140,12 @@ def begun(file: Path, case: str) -> Arms:
     entries = {row["kind"]: row for row in rows_of(file) if row["kind"] in heads}
     if "campaign" not in entries:
         file.parent.mkdir(parents=True, exist_ok=True)
-        append(file, {"kind": "campaign", "case": case, "at": now(),
-                      "environment": fingerprint(libraries())})  # fmt: skip
+        append(file, {"kind": "campaign", "case": case, "at": now(), "share": SLOWDOWN,
+                      "rival_mean": MEAN, "environment": fingerprint(libraries())})  # fmt: skip
     elif entries["campaign"]["case"] != case:
         sys.exit(f"{file} is a campaign on {entries['campaign']['case']}")
+    elif entries["campaign"].get("share") != SLOWDOWN:
+        sys.exit(f"{file} is a campaign with other extra work: name another --file")
     if "calibration" in entries:
         sys.exit(f"{file} is a campaign with extra work of another kind: name another --file")
     return ready(case)
@@ -179,7 +181,7 @@ def run(arguments: argparse.Namespace) -> None:
         print(f"{done[kind]:4d} of {targets[kind]}  {kind:12s} {gate['verdict']:13s} "
               f"{[f'{e * 100:+.1f} %' for e in gate['estimates']]} {row['seconds']:.0f} s",
               flush=True)  # fmt: skip
-    report(arguments.file, SLOWDOWN)
+    report(arguments.file)
 
 
 def main() -> None:
@@ -198,7 +200,7 @@ def main() -> None:
     if arguments.what == "run":
         run(arguments)
     elif arguments.what == "report":
-        report(arguments.file, SLOWDOWN)
+        report(arguments.file)
     else:
         pack(arguments.file)
 
