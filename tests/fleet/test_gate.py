@@ -21,7 +21,7 @@ matrix:
   backend: [fake]
   ms: [2]
 measure: {warmup: 0.01, timeout_seconds: 60, sensors: none}
-gate: {min_effect: 5%}
+gate: {latency: {min_effect: 5%, tolerance: 8%}}
 """
 CASE = "yolov3-tiny-prn@96/fake/b1/t1"
 
