@@ -113,6 +113,8 @@ def _device_times(results: Sequence[BurstResult]) -> dict[str, float | None] | N
 def _turns(block: str, results: Sequence[BurstResult]) -> Turns:
     lost = [burst.lost_ns for burst in results]
     known = [value for value in lost if value is not None]
+    clocks = [burst.clock_mhz for burst in results]
+    held = [burst.throttled_ns for burst in results if burst.throttled_ns is not None]
     return Turns(
         block=block,
         counts=[burst.count for burst in results],
@@ -120,6 +122,8 @@ def _turns(block: str, results: Sequence[BurstResult]) -> Turns:
         device_ns=[burst.ns for burst in results] if _on_device(results) else None,
         minor_faults=_sum([burst.minor_faults for burst in results]),
         system_ns=_sum([burst.system_ns for burst in results]),
+        clock_mhz=clocks if any(clock is not None for clock in clocks) else None,
+        throttled_ns=held if len(held) == len(results) else None,
         profiled=[burst.profiled for burst in results if burst.profiled is not None] or None,
     )
 

@@ -239,7 +239,7 @@ def test_a_launch_is_told_all_it_needs(tmp_path):
     assert request.to_json() == {
         "job": "time", "case": "a@64/gpu/b1/t2", "device": "cuda", "artifact": str(artifact.path),
         "reference": str(artifact.reference), "seed": 7, "warmup_seconds": 0.5, "target_ci": 0.05,
-        "max_seconds": 0.25, "sensors": "auto", "layers": False,
+        "max_seconds": 0.25, "min_seconds": 0.5, "sensors": "auto", "layers": False,
     }  # fmt: skip
     assert (threads, timeout_seconds) == (2, 42.0)
 
