@@ -330,7 +330,7 @@ def test_nvml_reads_the_device_that_cuda_takes_first(monkeypatch, visible, devic
 @pytest.mark.parametrize(
     ("reasons", "expected"),
     [(0, False), (1, False), (2, False), (4, False), (8, True), (0x21, True), (0x40, True),
-     (0x80, True), (0x103, False), (0x204, False)],
+     (0x10, True), (0x80, True), (0x103, False), (0x204, False)],
 )  # fmt: skip
 def test_which_reasons_are_throttling(reasons, expected):
     assert is_throttled(reasons) is expected
