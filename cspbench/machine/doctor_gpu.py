@@ -27,10 +27,10 @@ def gpu(read: Callable[[], GpuState] = read_state) -> Iterator[CheckResult]:
         )  # fmt: skip
         return
     yield CheckResult("GPU", f"{state.name}, driver {state.driver}", "good")
-    reason = cuda.available()
-    if reason is not None:
+    lacking = cuda.available()
+    if lacking is not None:
         yield CheckResult(
-            "GPU library", reason, "warn", "install a torch that was built for CUDA to measure it"
+            "GPU library", lacking, "warn", "install a torch that was built for CUDA to measure it"
         )
     yield from _limits(state)
     yield from _modes(state)

@@ -67,9 +67,10 @@ def read_state(nvml: Any = None) -> GpuState:
     """
     if nvml is None:
         try:
-            import pynvml as nvml
+            import pynvml
         except ImportError:
             raise Unavailable("pynvml is not installed (pip install nvidia-ml-py)") from None
+        nvml = pynvml
     try:
         nvml.nvmlInit()
     except nvml.NVMLError as error:
