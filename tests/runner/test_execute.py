@@ -29,6 +29,7 @@ from cspbench.views.frames import load
 from tests.launches import MS, TIMED
 
 MEASURE = Measure(
+    device_times=False,
     rounds=3, together=1, warmup_seconds=0.5, target_ci=0.05, max_seconds=0.25,
     timeout_seconds=42.0, memory=False, seed=7,
 )  # fmt: skip

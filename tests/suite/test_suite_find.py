@@ -113,7 +113,7 @@ def test_edge_is_table_5(tmp_path: Path) -> None:
         "yolov3-tiny-prn@416",
         "yolov3-tiny@416",
     ]
-    assert len(cases) == 8 * 4
+    assert len(cases) == 8 * 3
 
 
 def test_the_gamma_sweep() -> None:
