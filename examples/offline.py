@@ -3,11 +3,14 @@
     python offline.py missing                          on that machine: what it has, what it lacks
     python offline.py fetch machine.json               anywhere else: the wheels that it lacks
     python offline.py run suites/gpu.yaml -- OPTIONS   there again: measure, and pack the results
+    python offline.py device                           or: a first contact with its GPU, 10 minutes
 
-``missing`` writes ``machine.json``; ``fetch`` fills the folder ``wheels``; ``run`` makes
-``offline-results.tar.gz`` with the run, its report and the output of ``cspbench doctor``. It
-installs nothing: it unpacks the wheels into ``.offline-packages`` beside them. All it needs is
-Python and pip; see docs/gpu.md.
+``missing`` writes ``machine.json``; ``fetch`` fills the folder ``wheels``, and with ``--pack`` puts
+this clone's tracked files beside it; ``run`` makes ``offline-results.tar.gz`` with the run, its
+report and the output of ``cspbench doctor``. ``device`` does doctor, a probe of the GPU, the suite
+``gpu-first``, a gate of the clone against itself and the tests that need a GPU. Each part has a
+bound in time, and what a part had done by then is packed. Nothing is installed: the wheels are
+unpacked into ``.offline-packages`` beside them. All it needs is Python and pip; see docs/gpu.md.
 """
 
 from __future__ import annotations
@@ -19,12 +22,14 @@ import json
 import os
 import platform
 import re
+import signal
 import subprocess
 import sys
 import tarfile
+import time
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 try:
     from packaging.requirements import Requirement
@@ -35,6 +40,29 @@ except ImportError:  # pip brings its own
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ".offline-packages"
+#: A part that is over its time is asked to end, and ended so much later.
+GRACE_SECONDS = 10
+
+
+class Part(NamedTuple):
+    """A part of ``device``: what Python runs, how long at most. {} is the results' folder."""
+
+    name: str
+    words: tuple[str, ...]
+    seconds: int
+
+
+#: 10 minutes in all. A suite that is asked to end keeps what it measured.
+PARTS = (
+    Part("doctor", ("-m", "cspbench", "doctor"), 20),
+    Part("probe", ("examples/gpu_probe.py",), 70),
+    Part("first", ("-m", "cspbench", "run", "suites/gpu-first.yaml", "--results", "{}/results",
+                   "--reports", "{}/reports"), 250),
+    Part("gate", ("-m", "cspbench", "gate", "suites/gpu-first.yaml", "--base", "set:",
+                  "--only", "peleenet@224/torch-cuda/b1/t1"), 90),
+    Part("tests", ("-m", "pytest", "-q", "-x", "-m", "gpu", "tests/backends", "tests/machine",
+                   "tests/measure"), 90),
+)  # fmt: skip
 
 
 def requirements(pyproject: str, extras: list[str]) -> list[str]:
@@ -104,7 +132,7 @@ def needs(wheel: Path, machine: dict[str, Any]) -> list[Requirement]:
 def fetch(arguments: argparse.Namespace) -> None:
     """Download the wheels that the machine lacks, and what they need and it lacks too."""
     machine = json.loads(arguments.machine.read_text())
-    arguments.wheels.mkdir(exist_ok=True)
+    arguments.wheels.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps",
                "--only-binary=:all:", "--implementation", "cp",
                "--python-version", machine["python"].rpartition(".")[0],
@@ -130,19 +158,72 @@ def fetch(arguments: argparse.Namespace) -> None:
         folder.rmdir()
         print(f"{wheel.name}  {wheel.stat().st_size / 1e6:.1f} MB")
         todo += needs(wheel, machine)
+    if arguments.pack:
+        subprocess.run(["git", "-C", str(ROOT), "checkout-index", "--all", "--force",
+                        f"--prefix={arguments.wheels.resolve().parent / 'cspbench'}/"],
+                       check=True)  # fmt: skip
 
 
-def run(arguments: argparse.Namespace) -> None:
-    """Measure with the unpacked wheels, and pack the run and its report."""
-    work = arguments.wheels.resolve().parent
+def unpacked(wheels_folder: Path) -> tuple[Path, dict[str, str]]:
+    """Unpack the wheels beside their folder; that place, and an environment that finds them."""
+    work = wheels_folder.resolve().parent
     packages = work / PACKAGES
-    wheels = sorted(str(path) for path in arguments.wheels.glob("*.whl"))
+    wheels = sorted(str(path) for path in wheels_folder.glob("*.whl"))
     if wheels and not packages.exists():
         subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--no-index",
                         "--no-deps", "--no-compile", "--target", str(packages), *wheels],
                        check=True)  # fmt: skip
     paths = [str(packages), str(ROOT), os.environ.get("PYTHONPATH", "")]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in paths if path)}
+    return work, {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in paths if path)}
+
+
+def packed(work: Path, results: Path) -> None:
+    """Pack the results."""
+    archive = work / "offline-results.tar.gz"
+    with tarfile.open(archive, "w:gz") as file:
+        file.add(results, "offline-results")
+    print(f"{archive}  {archive.stat().st_size / 1e6:.1f} MB")
+
+
+def device(arguments: argparse.Namespace) -> None:
+    """First contact with the GPU: each part in its time, and everything packed at the end."""
+    work, environment = unpacked(arguments.wheels)
+    results = work / "offline-results"
+    results.mkdir(exist_ok=True)
+    ends = {}
+    for part in PARTS:
+        ends[part.name] = bounded(part, results, environment)
+        print(f"{part.name}: {ends[part.name]}", flush=True)
+        (results / "parts.json").write_text(json.dumps(ends, indent=1) + "\n")
+        packed(work, results)  # whatever ends this process early
+
+
+def bounded(part: Part, results: Path, environment: dict[str, str]) -> str:
+    """Run a part for as long as it may; how it ended. Its output is NAME.txt in the results."""
+    words = [word.replace("{}", str(results)) for word in part.words]
+    start = time.monotonic()
+    with (results / f"{part.name}.txt").open("w") as output:
+        process = subprocess.Popen(
+            [sys.executable, *words], cwd=ROOT, env=environment, stdout=output,
+            stderr=subprocess.STDOUT, start_new_session=True,
+        )  # fmt: skip
+        try:
+            code = process.wait(part.seconds)
+            return f"ended with {code} after {time.monotonic() - start:.0f} s"
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGINT)
+        try:
+            process.wait(GRACE_SECONDS)
+            return f"stopped after {part.seconds} s, and it ended by itself"
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            return f"killed after {part.seconds + GRACE_SECONDS} s"
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Measure with the unpacked wheels, and pack the run and its report."""
+    work, environment = unpacked(arguments.wheels)
 
     def cspbench(*words: str, **more: Any) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "cspbench", *words]
@@ -153,10 +234,7 @@ def run(arguments: argparse.Namespace) -> None:
     (results / "doctor.txt").write_text(cspbench("doctor", stdout=subprocess.PIPE).stdout)
     code = cspbench("run", *arguments.suite, "--results", str(results / "results"), "--reports",
                     str(results / "reports"), *arguments.options).returncode  # fmt: skip
-    archive = work / "offline-results.tar.gz"
-    with tarfile.open(archive, "w:gz") as file:
-        file.add(results, "offline-results")
-    print(f"{archive}  {archive.stat().st_size / 1e6:.1f} MB")
+    packed(work, results)
     sys.exit(code)
 
 
@@ -171,11 +249,15 @@ def main() -> None:
     second = commands.add_parser("fetch", help=fetch.__doc__)
     second.add_argument("machine", type=Path)
     second.add_argument("--wheels", type=Path, default=Path("wheels"))
+    second.add_argument("--pack", action="store_true", help="and this clone's files beside them")
     second.set_defaults(do=fetch)
     third = commands.add_parser("run", help=run.__doc__)
     third.add_argument("suite", nargs="+", help="suites, and after -- options of cspbench run")
     third.add_argument("--wheels", type=Path, default=Path("wheels"))
     third.set_defaults(do=run)
+    fourth = commands.add_parser("device", help=device.__doc__)
+    fourth.add_argument("--wheels", type=Path, default=Path("wheels"))
+    fourth.set_defaults(do=device)
     words = sys.argv[1:]
     split = words.index("--") if "--" in words else len(words)
     arguments = parser.parse_args(words[:split])

@@ -29,7 +29,7 @@ DOINGS = (
     "ok", "raise", "raise-oom", "allocate", "hold", "abort", "exit", "segfault", "sigkill", "hang",
     "hang-in-run", "chatter", "nan", "shape", "wrong", "describe", "unsupported", "unavailable",
     "child", "child-segfault", "once", "hang-in-c", "stop", "garbage", "flood", "exhaust", "spam",
-    "raise-on-close", "hang-on-close",
+    "raise-on-close", "hang-on-close", "raise-tegra-oom",
 )  # fmt: skip
 
 
@@ -71,6 +71,13 @@ class Fake:
 
     def _raise_oom(self, artifact):
         raise RuntimeError("CUDA out of memory. Tried to allocate 3 GiB")
+
+    def _raise_tegra_oom(self, artifact):
+        """As torch does on a Jetson board when cudaMalloc finds no memory."""
+        raise RuntimeError(
+            'NVML_SUCCESS == r INTERNAL ASSERT FAILED at "/opt/pytorch/c10/cuda/'
+            'CUDACachingAllocator.cpp":995, please report a bug to PyTorch.'
+        )
 
     def _allocate(self, artifact):
         """Ask for 2 GiB."""

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
+from cspbench.suite.load import load_suite
+
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "examples/offline.py"
 MACHINE = {"python": "3.12.3", "machine": "aarch64", "glibc": "2.18", "has": {"numpy": "1.26.4"}}
@@ -80,3 +82,55 @@ def test_a_run_is_packed_also_where_it_failed(tmp_path):
     assert done.returncode == 2, done.stderr  # there is no such suite
     with tarfile.open(tmp_path / "offline-results.tar.gz") as file:
         assert "offline-results/doctor.txt" in file.getnames()
+
+
+def parts_of(offline, monkeypatch, *parts):
+    monkeypatch.setattr(offline, "PARTS", tuple(offline.Part(*part) for part in parts))
+    monkeypatch.setattr(offline, "GRACE_SECONDS", 2)
+
+
+ENDS = "import time, signal\nprint('begun', flush=True)\n"
+STOPS = ENDS + "try:\n time.sleep(60)\nexcept KeyboardInterrupt:\n print('kept')\n"
+STAYS = ENDS + "signal.signal(signal.SIGINT, signal.SIG_IGN)\ntime.sleep(60)\n"
+
+
+def test_a_first_contact_keeps_what_each_part_did_in_its_time(offline, tmp_path, monkeypatch):
+    parts_of(
+        offline, monkeypatch,
+        ("short", ("-c", "import sys; open('{}/made', 'w'); sys.exit(3)"), 20),
+        ("stops", ("-c", STOPS), 3),
+        ("stays", ("-c", STAYS), 3),
+        ("last", ("-c", "print('done')"), 20),
+    )  # fmt: skip
+    (tmp_path / "wheels").mkdir()
+    offline.device(argparse.Namespace(wheels=tmp_path / "wheels"))
+    with tarfile.open(tmp_path / "offline-results.tar.gz") as file:
+        names = set(file.getnames())
+        ends = json.load(file.extractfile("offline-results/parts.json"))
+        texts = {name: file.extractfile(f"offline-results/{name}.txt").read().decode()
+                 for name in ends}  # fmt: skip
+    assert "offline-results/made" in names
+    assert ends["short"].startswith("ended with 3")
+    assert ends["stops"] == "stopped after 3 s, and it ended by itself"
+    assert texts["stops"].split() == ["begun", "kept"]
+    assert ends["stays"] == "killed after 5 s"
+    assert texts["last"] == "done\n"
+
+
+def test_a_first_contact_takes_ten_minutes_at_most_and_names_what_is_there(offline):
+    assert sum(part.seconds + offline.GRACE_SECONDS for part in offline.PARTS) <= 600
+    named = [word for part in offline.PARTS for word in part.words]
+    for word in named:
+        if word.startswith(("suites/", "examples/", "tests/")):
+            assert (ROOT / word).exists(), word
+    case = "peleenet@224/torch-cuda/b1/t1"
+    assert case in named
+    assert case in [str(one) for one in load_suite(ROOT / "suites/gpu-first.yaml").cases]
+
+
+def test_a_pack_holds_the_clone_beside_the_wheels(offline, tmp_path):
+    machine = tmp_path / "machine.json"
+    machine.write_text(json.dumps({**MACHINE, "lacks": []}))
+    offline.fetch(argparse.Namespace(machine=machine, wheels=tmp_path / "pack/wheels", pack=True))
+    assert (tmp_path / "pack/cspbench/cspbench/__init__.py").exists()
+    assert (tmp_path / "pack/cspbench/suites/gpu-first.yaml").exists()

@@ -85,14 +85,10 @@ def warm(mode: str = "eager", device: str = "cpu") -> None:
 
 
 class OperatorClock(torch.fx.Interpreter):
-    """Runs a graph operator by operator and keeps what each took.
+    """Runs a graph operator by operator and keeps what each took."""
 
-    ``synchronise`` waits for the device; it is called after every operator.
-    """
-
-    def __init__(self, graph: torch.fx.GraphModule, synchronise: Callable[[], None]) -> None:
+    def __init__(self, graph: torch.fx.GraphModule) -> None:
         super().__init__(graph)
-        self._synchronise = synchronise
         self.entries: list[LayerTime] = []
 
     def run_node(self, n: torch.fx.Node) -> Any:
@@ -103,7 +99,6 @@ class OperatorClock(torch.fx.Interpreter):
         target: Any = n.target
         start = time.perf_counter_ns()
         result = target(*arguments, **keywords)
-        self._synchronise()
         took = time.perf_counter_ns() - start
         self.entries.append(LayerTime(n.name, str(n.target), took, (n.name,)))
         return result
@@ -121,16 +116,14 @@ class ProfiledProgram(RecordingSession):
         self,
         graph: torch.fx.GraphModule,
         to_input: Callable[[np.ndarray], torch.Tensor],
-        synchronise: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__()
         self._graph = graph
         self._to_input = to_input
-        self._synchronise = synchronise
 
     def once(self, feed: Feed) -> Profiled:
         """One inference."""
-        clock = OperatorClock(self._graph, self._synchronise)
+        clock = OperatorClock(self._graph)
         with torch.inference_mode():
             clock.run(*(self._to_input(array) for array in arrays_of(feed)))
         return sum(entry.ns for entry in clock.entries), clock.entries

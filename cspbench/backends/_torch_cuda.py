@@ -1,4 +1,4 @@
-"""A torch program on a CUDA device, timed by CUDA events beside the host's clock.
+"""A torch program on a CUDA device, timed by the host's clock and by the device's own.
 
 This module imports torch; only a worker's ``load`` imports it.
 """
@@ -15,7 +15,8 @@ import torch
 
 from cspbench.artifacts.tensors import arrays_of, as_list
 from cspbench.backends._torch import in_form
-from cspbench.backends.spec import HostSession
+from cspbench.backends.common.device_clock import DeviceClock, DeviceSamples
+from cspbench.backends.spec import HostSession, Kernels
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,8 +26,12 @@ if TYPE_CHECKING:
 
 #: Runs before a CUDA graph is captured, on a side stream as torch's documentation asks.
 _WARM_RUNS = 3
-#: Copies that are timed for ``transfer_ns``.
+#: Transfers that are timed for ``transfer_ns`` and for the parts of ``end_to_end``.
 _TRANSFERS = 20
+#: Inferences that are traced for their number of kernels.
+_TRACES = 5
+#: How long the device's own times of one burst are looked at, and those of a launch that is alone.
+BURST_SECONDS, LAUNCH_SECONDS = 0.02, 0.5
 
 
 def set_precision(precision: str) -> None:
@@ -36,11 +41,73 @@ def set_precision(precision: str) -> None:
     torch.backends.cudnn.benchmark = True
 
 
+class CudaRuntime:
+    """What a session asks of ``torch.cuda``; its twin in the tests has a device of known speed."""
+
+    def __init__(self) -> None:
+        self.device = torch.device("cuda", torch.cuda.current_device())
+
+    def event(self) -> Any:
+        return torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+
+    def stall(self, cycles: int) -> None:
+        torch.cuda._sleep(cycles)  # type: ignore[no-untyped-call]
+
+    def synchronise(self) -> None:
+        torch.cuda.synchronize(self.device)
+
+    def pinned(self, like: torch.Tensor) -> torch.Tensor:
+        """Page-locked memory of the host, to which and from which copies need not wait."""
+        return torch.empty(like.shape, dtype=like.dtype, pin_memory=True)
+
+    def properties(self) -> Any:
+        return torch.cuda.get_device_properties(self.device)
+
+    def capture(self, work: Callable[[], Any]) -> tuple[Callable[[], None], Any]:
+        """Capture work in a CUDA graph after it ran on a side stream; how to replay, its result."""
+        side = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
+        side.wait_stream(torch.cuda.current_stream(self.device))
+        with torch.cuda.stream(side):
+            for _ in range(_WARM_RUNS):
+                work()
+        torch.cuda.current_stream(self.device).wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            result = work()
+        return graph.replay, result
+
+    def used_bytes(self) -> int:
+        return int(torch.cuda.memory_allocated(self.device))
+
+    def peak_bytes(self) -> int:
+        return int(torch.cuda.max_memory_allocated(self.device))
+
+    def reserved_bytes(self) -> int:
+        return int(torch.cuda.memory_reserved(self.device))
+
+    def segments(self) -> Sequence[Mapping[str, Any]]:
+        """The caching allocator's segments of memory."""
+        segments: Sequence[Mapping[str, Any]] = torch.cuda.memory_snapshot()  # type: ignore[no-untyped-call]
+        return segments
+
+    def reset_peak(self) -> None:
+        torch.cuda.reset_peak_memory_stats(self.device)
+
+    def drop_workspaces(self) -> None:
+        """Free cuBLAS's workspaces, where torch can."""
+        drop = getattr(torch._C, "_cuda_clearCublasWorkspaces", None)
+        if drop is not None:
+            drop()
+
+    def empty_cache(self) -> None:
+        torch.cuda.empty_cache()
+
+
 class TorchCudaSession(HostSession):
     """A program on one CUDA device; ``run`` ends with a synchronisation.
 
-    ``captured`` runs through a CUDA graph. ``flush_l2`` overwrites the device's L2 cache before
-    every run (not timed).
+    ``captured`` runs through a CUDA graph, captured in the first run. ``flush_l2`` overwrites the
+    device's L2 cache before every run (not timed).
     """
 
     #: Inferences that may have been submitted and not waited for, when throughput is measured.
@@ -55,96 +122,131 @@ class TorchCudaSession(HostSession):
         *,
         captured: bool = False,
         flush_l2: bool = False,
+        runtime: CudaRuntime | None = None,
     ) -> None:
-        self._device = torch.device("cuda", torch.cuda.current_device())
+        self._runtime = runtime or CudaRuntime()
         self._call, self._facts = call, facts
         self._dtype, self._layout = dtype, layout
         self._captured = captured
-        self._graph: torch.cuda.CUDAGraph | None = None
-        self._properties = torch.cuda.get_device_properties(self._device)
+        self._replay: Callable[[], None] | None = None
+        self._properties = self._runtime.properties()
         size = 2 * int(getattr(self._properties, "L2_cache_size", 0)) if flush_l2 else 0
-        self._flush = torch.empty(size, dtype=torch.uint8, device=self._device)
-        self._begin = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
-        self._end = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
-        self._pending = False
-        self._device_ns: list[int] = []
-        self._enqueue_ns: list[int] = []
+        self._flush = torch.empty(size, dtype=torch.uint8, device=self._runtime.device)
+        self._clock: DeviceClock | None = None
+        self._staged: list[tuple[torch.Tensor, ...]] = []
         self._transfer_ns: list[int] = []
         self._inputs: tuple[torch.Tensor, ...] = ()
+        self._host_inputs: list[torch.Tensor] = []
+        self._landed: list[torch.Tensor] = []
+        self._host_outputs: list[torch.Tensor] = []
         self._result: Any = None
         self._submitted: deque[torch.cuda.Event] = deque()
 
+    # Inputs ---------------------------------------------------------------------------------------
+
     def set_input(self, feed: Feed) -> None:
         """Copy to the device; a captured graph reads always the same memory."""
-        self._harvest()
-        torch.cuda.synchronize(self._device)
-        start = time.perf_counter_ns()
-        there = [torch.from_numpy(array).to(self._device) for array in arrays_of(feed)]
-        torch.cuda.synchronize(self._device)
-        if len(self._transfer_ns) < _TRANSFERS:
+        self._put(self.to_device(feed))
+
+    def to_device(self, feed: Feed) -> tuple[torch.Tensor, ...]:
+        """The inputs of an inference on the device in the program's type and layout."""
+        device = self._runtime.device
+        return tuple(
+            in_form(torch.from_numpy(array).to(device), self._dtype, self._layout)
+            for array in arrays_of(feed)
+        )
+
+    def stage(self, feeds: Sequence[Feed]) -> None:
+        """Copy inputs to the device, where ``choose`` takes them from."""
+        self._staged = [self.to_device(feed) for feed in feeds]
+        arrays = [torch.from_numpy(array) for array in arrays_of(feeds[0])]
+        pinned = [self._runtime.pinned(array) for array in arrays]
+        there = [torch.empty_like(array, device=self._runtime.device) for array in arrays]
+        for _ in range(_TRANSFERS):
+            self._runtime.synchronise()
+            start = time.perf_counter_ns()
+            for place, array in zip(there, pinned, strict=True):
+                place.copy_(array, non_blocking=True)
+            self._runtime.synchronise()
             self._transfer_ns.append(time.perf_counter_ns() - start)
-        if self._graph is not None:
+
+    def choose(self, number: int) -> None:
+        """Let the next run read a staged input; nothing is copied but for a captured graph."""
+        self._put(self._staged[number])
+
+    def _put(self, there: tuple[torch.Tensor, ...]) -> None:
+        if self._replay is not None:
             self._copy_in(there)
+        elif self._captured:  # captured in the first run: its memory must be no staged input's
+            self._inputs = tuple(tensor.clone() for tensor in there)
         else:
-            self._inputs = tuple(
-                in_form(tensor, self._dtype, self._layout).clone() for tensor in there
-            )
-            if self._captured:
-                self._capture()
+            self._inputs = there
         if self._flush.numel():
             self._flush.zero_()
-        torch.cuda.synchronize(self._device)
+        self._runtime.synchronise()
 
     def _copy_in(self, tensors: Sequence[torch.Tensor]) -> None:
         """Put other values into the memory of the inputs; type and layout stay."""
         for place, tensor in zip(self._inputs, tensors, strict=True):
-            place.copy_(tensor)
+            place.copy_(tensor, non_blocking=True)
 
-    def _capture(self) -> None:
-        side = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
-        side.wait_stream(torch.cuda.current_stream(self._device))
-        with torch.inference_mode(), torch.cuda.stream(side):
-            for _ in range(_WARM_RUNS):
-                self._call(*self._inputs)
-        torch.cuda.current_stream(self._device).wait_stream(side)
-        graph = torch.cuda.CUDAGraph()
-        with torch.inference_mode(), torch.cuda.graph(graph):
-            self._result = self._call(*self._inputs)
-        self._graph = graph
+    # Inferences -----------------------------------------------------------------------------------
+
+    def _work(self) -> Any:
+        return self._call(*self._inputs)
 
     def _forward(self) -> None:
-        if self._graph is not None:
-            self._graph.replay()
-        else:
-            with torch.inference_mode():
-                self._result = self._call(*self._inputs)
+        with torch.inference_mode():
+            if self._captured and self._replay is None:
+                self._replay, self._result = self._runtime.capture(self._work)
+            if self._replay is not None:
+                self._replay()
+            else:
+                self._result = self._work()
 
     def run(self) -> None:
-        start = time.perf_counter_ns()
-        self._begin.record()
         self._forward()
-        self._end.record()
-        enqueued = time.perf_counter_ns()
-        torch.cuda.synchronize(self._device)
-        self._enqueue_ns.append(enqueued - start)
-        self._pending = True
+        self._runtime.synchronise()
 
     def infer(self, feed: Feed) -> Sequence[np.ndarray]:
-        """Copy in from pageable memory, run, copy out; ``set_input`` came once before."""
-        self._copy_in([torch.from_numpy(array) for array in arrays_of(feed)])
+        """Copy in through page-locked memory, run, copy out; ``set_input`` came once before."""
+        self._from_host(feed)
         self._forward()
         return self.views()
 
-    def to_device(self, feed: Feed) -> tuple[torch.Tensor, ...]:
-        """The inputs of an inference on the device in the program's type and layout."""
-        return tuple(
-            in_form(torch.from_numpy(array).to(self._device), self._dtype, self._layout)
-            for array in arrays_of(feed)
-        )
+    def _from_host(self, feed: Feed) -> None:
+        """Submit the copies of an input: its type is changed on the device, not by the host."""
+        arrays = [torch.from_numpy(array) for array in arrays_of(feed)]
+        if not self._host_inputs:
+            if self._replay is None:  # staged inputs are others' as well
+                self._inputs = tuple(tensor.clone() for tensor in self._inputs)
+            device = self._runtime.device
+            self._host_inputs = [self._runtime.pinned(array) for array in arrays]
+            self._landed = [torch.empty_like(array, device=device) for array in arrays]
+        for host, landed, array in zip(self._host_inputs, self._landed, arrays, strict=True):
+            host.copy_(array)
+            landed.copy_(host, non_blocking=True)
+        self._copy_in(self._landed)
+
+    def views(self) -> Sequence[np.ndarray]:
+        """Outputs in page-locked memory, float32, until the next inference."""
+        self._to_host()
+        self._runtime.synchronise()
+        return [host.numpy() for host in self._host_outputs]
+
+    def _to_host(self) -> None:
+        """Submit the copies of the outputs."""
+        results = [tensor.float() for tensor in as_list(self._result)]
+        if [tensor.shape for tensor in results] != [host.shape for host in self._host_outputs]:
+            self._host_outputs = [self._runtime.pinned(tensor) for tensor in results]
+        for host, tensor in zip(self._host_outputs, results, strict=True):
+            host.copy_(tensor, non_blocking=True)
+
+    # Overlapped inferences ------------------------------------------------------------------------
 
     def submit(self, there: tuple[torch.Tensor, ...]) -> None:
         """Queue an inference of inputs on the device; waits while IN_FLIGHT are queued."""
-        if self._graph is not None:
+        if self._replay is not None:
             self._copy_in(there)
         else:
             self._inputs = there
@@ -158,31 +260,82 @@ class TorchCudaSession(HostSession):
     def finish(self) -> None:
         """Wait for all submitted inferences."""
         self._submitted.clear()
-        torch.cuda.synchronize(self._device)
+        self._runtime.synchronise()
 
-    def _harvest(self) -> None:
-        """Take the last run's event time, outside of what the host times."""
-        if self._pending:
-            self._device_ns.append(int(self._begin.elapsed_time(self._end) * 1e6))
-            self._pending = False
+    # The device's own times -----------------------------------------------------------------------
+
+    def device_samples(self, count: int, seconds: float = LAUNCH_SECONDS) -> DeviceSamples:
+        """Time some more inferences by the device's events."""
+        self._clock = self._clock or DeviceClock(self._runtime)
+        return self._clock.sample(self._prepare, self._forward, count, seconds)
+
+    def _prepare(self, number: int) -> None:
+        if self._staged:
+            self.choose(number % len(self._staged))
+        elif self._flush.numel():
+            self._flush.zero_()
 
     def device_times(self, count: int) -> dict[str, int]:
-        """Medians over the last ``count`` runs, in ns.
+        """Medians in ns over some more inferences, at most ``count``.
 
         Returns:
-            ``device_ns`` by CUDA events; ``enqueue_ns`` until the host had submitted everything;
-            ``transfer_ns`` of an input from host memory, outside of both.
+            ``device_ns`` without and ``span_ns`` with the gaps of submitting, by CUDA events;
+            ``enqueue_ns`` until the host had submitted everything; ``transfer_ns`` of an input from
+            page-locked memory of the host, outside of all of them.
         """
-        self._harvest()
+        return self.medians(self.device_samples(count, BURST_SECONDS))
+
+    def medians(self, samples: DeviceSamples) -> dict[str, int]:
+        """The medians of samples, by name."""
         times = {
-            "device_ns": self._device_ns[-count:],
-            "enqueue_ns": self._enqueue_ns[-count:],
+            "device_ns": samples.device_ns,
+            "span_ns": samples.span_ns,
+            "enqueue_ns": samples.enqueue_ns,
             "transfer_ns": self._transfer_ns,
         }
-        return {name: int(median(values)) for name, values in times.items() if values}
+        medians = {name: int(median(values)) for name, values in times.items() if values}
+        return medians | ({} if samples.held else {"gaps_included": 1})
 
-    def views(self) -> Sequence[np.ndarray]:
-        return [tensor.float().cpu().numpy() for tensor in as_list(self._result)]
+    def parts(self, feeds: Sequence[Feed]) -> dict[str, int]:
+        """Medians in ns of the parts of scope ``end_to_end``, over some more inferences.
+
+        Returns:
+            ``input_ns`` from the host to the device, ``span_ns`` of the inference with the gaps of
+            submitting, and ``output_ns`` back to the host, by CUDA events; ``enqueue_ns`` of the
+            host.
+        """
+        events = [self._runtime.event() for _ in range(4)]
+        names = ("input_ns", "span_ns", "output_ns")
+        seen: dict[str, list[int]] = {name: [] for name in (*names, "enqueue_ns")}
+        for number in range(_TRANSFERS):
+            feed = feeds[number % len(feeds)]
+            self._runtime.synchronise()
+            events[0].record()
+            self._from_host(feed)
+            events[1].record()
+            start = time.perf_counter_ns()
+            self._forward()
+            seen["enqueue_ns"].append(time.perf_counter_ns() - start)
+            events[2].record()
+            self._to_host()
+            events[3].record()
+            self._runtime.synchronise()
+            for name, begin, end in zip(names, events[:-1], events[1:], strict=True):
+                seen[name].append(round(begin.elapsed_time(end) * 1e6))
+        return {name: int(median(values)) for name, values in seen.items()}
+
+    def kernels(self) -> Kernels | None:
+        """Trace a few inferences."""
+        from cspbench.backends._torch_trace import device_records, trace
+        from cspbench.backends.common.kernels import summed_up
+
+        runs = []
+        for number in range(_TRACES):
+            self._prepare(number)
+            runs.append(device_records(trace(self._forward)))
+        return summed_up(runs)
+
+    # Facts ----------------------------------------------------------------------------------------
 
     def describe(self) -> Mapping[str, Value]:
         return {
@@ -197,14 +350,37 @@ class TorchCudaSession(HostSession):
 
     def device_used_bytes(self) -> int:
         """Bytes of tensors, by the caching allocator."""
-        return int(torch.cuda.memory_allocated(self._device))
+        return self._runtime.used_bytes()
 
     def device_peak_bytes(self) -> int:
-        return int(torch.cuda.max_memory_allocated(self._device))
+        return self._runtime.peak_bytes()
 
     def reset_device_peak(self) -> None:
-        torch.cuda.reset_peak_memory_stats(self._device)
+        self._runtime.reset_peak()
+
+    def device_reserved(self) -> dict[str, int]:
+        """What the caching allocator holds beyond tensors.
+
+        Returns:
+            ``device_reserved_bytes`` taken from the driver, ``device_pool_bytes`` of these in
+            private pools of CUDA graphs without a tensor that lives between replays, where the
+            activations lie, and ``device_workspace_bytes`` of cuBLAS, which are freed by asking.
+        """
+        reserved = self._runtime.reserved_bytes()
+        pools = sum(
+            int(segment["total_size"]) - int(segment["allocated_size"])
+            for segment in self._runtime.segments()
+            if tuple(segment.get("segment_pool_id", (0, 0))) != (0, 0)
+        )
+        before = self._runtime.used_bytes()
+        self._runtime.drop_workspaces()
+        return {
+            "device_reserved_bytes": reserved,
+            "device_pool_bytes": pools,
+            "device_workspace_bytes": max(0, before - self._runtime.used_bytes()),
+        }
 
     def close(self) -> None:
-        self._result = self._graph = None
-        torch.cuda.empty_cache()
+        self._result = self._replay = None
+        self._staged = []
+        self._runtime.empty_cache()

@@ -15,7 +15,7 @@ import tempfile
 import threading
 import time
 from bisect import bisect_left, bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +32,7 @@ from cspbench.backends.spec import (
     Throughput,
     Workload,
 )
+from cspbench.core.cache import cache_folder
 from cspbench.core.options import Axis, Options, Value, resolve
 from cspbench.errors import Unavailable, Unsupported
 
@@ -47,11 +48,13 @@ PROVIDERS = {
     "cuda": "CUDAExecutionProvider",
     "tensorrt": "TensorrtExecutionProvider",
 }
-#: fp32 means that TF32 is off, which both NVIDIA providers would use by default.
-_EXACT: dict[str, dict[str, str]] = {"CUDAExecutionProvider": {"use_tf32": "0"}}
 PROVIDER = Axis("provider", "cpu", "choice", tuple(PROVIDERS), "execution provider")
 #: Concurrent callers on a device: one is submitting while the other one's work is done.
 DEVICE_CALLERS = 2
+
+
+#: Engines in the cache before this process made a session.
+_engines_before: frozenset[str] = frozenset()
 
 
 class OnnxRuntime(BackendSpec):
@@ -74,6 +77,14 @@ class OnnxRuntime(BackendSpec):
         kind = OnnxRuntimeSession if device == "cpu" else OnnxRuntimeBoundSession
         return kind(version, session, threads)
 
+    def compiles(self, options: Options) -> bool:
+        """TensorRT builds an engine, which takes minutes and stays in its cache."""
+        return resolve(self.axes, options)["provider"] == "tensorrt"
+
+    def compiled_from_cache(self) -> bool:
+        """True if this process added no engine to the cache."""
+        return _engines() == _engines_before
+
     def throughput(self, work: Workload) -> Throughput:
         """Run concurrent callers of one session; on the CPU one for each thread."""
         from concurrent.futures import ThreadPoolExecutor, wait
@@ -83,20 +94,32 @@ class OnnxRuntime(BackendSpec):
         on_cpu = self.device_with(work.options) == "cpu"
         callers = work.threads if on_cpu else DEVICE_CALLERS
         threads = 1 if on_cpu else work.threads
-        _, session = self._session(work.artifact, work.options, threads, None)
+        version, session = self._session(work.artifact, work.options, threads, None)
         names = _input_names(session)
         slots = threading.Semaphore(callers)
         futures: list[Future[None]] = []
+        # More inputs than callers, so that no two use one binding at a time.
+        assert on_cpu or len(work.inputs) >= callers
 
-        def one(feed: Feed) -> None:
+        def on_the_processor(feed: Feed) -> Callable[[], object]:
+            named = dict(zip(names, arrays_of(feed), strict=True))
+            return lambda: session.run(None, named)
+
+        def on_the_device(feed: Feed) -> Callable[[], object]:
+            """Inputs and outputs stay there, as other backends' do: copies have their own scope."""
+            bound = OnnxRuntimeBoundSession(version, session, threads)
+            bound.set_input(feed)
+            return bound.run
+
+        def one(inference: Callable[[], object]) -> None:
             try:
-                session.run(None, dict(zip(names, arrays_of(feed), strict=True)))
+                inference()
             finally:
                 slots.release()
 
-        def submit(feed: Feed) -> None:
+        def submit(inference: Callable[[], object]) -> None:
             slots.acquire()
-            futures.append(pool.submit(one, feed))
+            futures.append(pool.submit(one, inference))
 
         def finish() -> None:
             wait(futures)
@@ -104,9 +127,10 @@ class OnnxRuntime(BackendSpec):
                 future.result()
             futures.clear()
 
+        ready = [(on_the_processor if on_cpu else on_the_device)(feed) for feed in work.inputs]
         with ThreadPoolExecutor(callers) as pool:
             return run_for(
-                submit, work.inputs, work.seconds, in_flight=callers, method="concurrent callers",
+                submit, ready, work.seconds, in_flight=callers, method="concurrent callers",
                 finish=finish,
             )  # fmt: skip
 
@@ -141,7 +165,16 @@ class OnnxRuntime(BackendSpec):
             os.environ["NVIDIA_TF32_OVERRIDE"] = "0"
             # Without this the CPU would silently run nodes that the provider cannot.
             settings.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-        chosen = [(provider, _EXACT.get(provider, {}))]
+            # CUDA and cuDNN of pip's packages lie where no loader looks.
+            preload = getattr(onnxruntime, "preload_dlls", None)
+            if preload is not None:
+                preload()
+        chosen = [(provider, _provider_options(provider))]
+        if provider == PROVIDERS["tensorrt"]:  # for nodes that TensorRT does not know
+            chosen.append((PROVIDERS["cuda"], _provider_options(PROVIDERS["cuda"])))
+        if provider == PROVIDERS["tensorrt"]:
+            global _engines_before  # noqa: PLW0603 - one worker compiles one model
+            _engines_before = _engines()
         try:
             session = onnxruntime.InferenceSession(str(artifact), settings, providers=chosen)
         except Exception as error:  # its exceptions share only this base
@@ -149,6 +182,31 @@ class OnnxRuntime(BackendSpec):
         if session.get_providers()[0] != provider:
             raise Unavailable(f"ONNX Runtime fell back from {provider}")
         return onnxruntime.__version__, session
+
+
+def _provider_options(provider: str) -> dict[str, str]:
+    """What a provider is told: no TF32, and TensorRT where its engines and timings are kept.
+
+    Without the two caches every process would build the engine anew, for minutes, and choose other
+    kernels each time.
+    """
+    if provider == PROVIDERS["cuda"]:
+        return {"use_tf32": "0"}
+    if provider == PROVIDERS["tensorrt"]:
+        folder = cache_folder("tensorrt")
+        folder.mkdir(parents=True, exist_ok=True)
+        return {
+            "trt_engine_cache_enable": "1",
+            "trt_engine_cache_path": str(folder),
+            "trt_timing_cache_enable": "1",
+            "trt_timing_cache_path": str(folder),
+        }
+    return {}
+
+
+def _engines() -> frozenset[str]:
+    """Names of the engines in the cache."""
+    return frozenset(path.name for path in cache_folder("tensorrt").glob("*.engine"))
 
 
 def _input_names(session: Any) -> list[str]:
@@ -240,6 +298,8 @@ class OnnxRuntimeSession(HostSession):
         return {
             "version": self._version,
             "provider": self._session.get_providers()[0],
+            # The others run what it does not know: of TensorRT that is CUDA.
+            "providers": ", ".join(self._session.get_providers()),
             "threads": self._threads,
         }
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from cspbench.artifacts.tensors import Feed
+    from cspbench.backends.common.device_clock import DeviceSamples
     from cspbench.models.inputs import TensorInput
 
 #: The work that a latency spans (docs/backends.md). Every backend of cspbench has this axis, so it
@@ -122,6 +123,14 @@ class DeviceMemory(Protocol):
         """Begin a new peak at the bytes that are used now."""
 
 
+@runtime_checkable
+class ReservesMemory(Protocol):
+    """Optional besides `DeviceMemory`: what an allocator holds that belongs to no tensor."""
+
+    def device_reserved(self) -> Mapping[str, int]:
+        """Bytes by fields of ``MemoryUse``; the last call to a session."""
+
+
 @dataclass(frozen=True)
 class Workload:
     """What overlapped inferences run: ``inputs`` in turn, for about ``seconds``."""
@@ -219,6 +228,56 @@ class DeviceTimes(Protocol):
 
     def device_times(self, count: int) -> Mapping[str, int]:
         """Medians over the last ``count`` runs in ns, by name of the time."""
+
+
+@runtime_checkable
+class StagesInputs(Protocol):
+    """Optional for sessions on an accelerator: inputs wait on the device.
+
+    Then nothing but inferences is between two timed ones, and the device does not idle.
+    """
+
+    def stage(self, feeds: Sequence[Feed]) -> None:
+        """Copy inputs to the device, once."""
+
+    def choose(self, number: int) -> None:
+        """Let the next ``run`` read this one of them; not timed."""
+
+
+@runtime_checkable
+class SamplesDevice(Protocol):
+    """Optional for sessions on an accelerator: the device's own time of single inferences."""
+
+    def device_samples(self, count: int, seconds: float) -> DeviceSamples:
+        """Time at most so many more inferences for about so long."""
+
+    def medians(self, samples: DeviceSamples) -> Mapping[str, int]:
+        """Their medians in ns, by name of the time."""
+
+    def parts(self, feeds: Sequence[Feed]) -> Mapping[str, int]:
+        """Medians in ns of the parts of scope ``end_to_end``, by name."""
+
+
+@dataclass(frozen=True)
+class Kernels:
+    """What a device did in one inference, by its tracer (CUPTI).
+
+    ``count`` kernels took ``busy_ns``; copies and settings of memory on the device took
+    ``copies_ns``. ``runs`` is how many inferences these are medians of.
+    """
+
+    count: Count
+    busy_ns: Count
+    copies_ns: Count = 0
+    runs: Count = 0
+
+
+@runtime_checkable
+class TracesKernels(Protocol):
+    """Optional for sessions on an accelerator with a tracer."""
+
+    def kernels(self) -> Kernels | None:
+        """Trace a few more inferences; None if the tracer saw nothing."""
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,15 @@
 """PyTorch on a CUDA device, and on a Jetson board, whose GPU is one.
 
 Timed: from the call of the program to the end of ``torch.cuda.synchronize``, by the host's clock;
-the input lies on the device already. CUDA events around the same work give the device's own time,
-and a second reading of the host's clock gives the time of submitting. ``fp32`` switches TF32 off.
+the inputs lie on the device already and are read in turn. Launches of their own give the device's
+own time, its kernels and its waiting. ``fp32`` switches TF32 off.
 """
 
 from __future__ import annotations
 
+import importlib.util
+import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -63,6 +66,7 @@ class TorchCuda(InductorSpec):
         from cspbench.backends._torch_cuda import TorchCudaSession
 
         chosen = resolve(self.axes, options)
+        _check_compiler(chosen)
         if chosen["flush_l2"] is True and chosen[SCOPE.name] != SCOPE.default:
             raise Unsupported("flush_l2 is for scope inference: it would flush the copied input")
         graph, dtype, layout = self._program(artifact, chosen, threads)
@@ -74,23 +78,27 @@ class TorchCuda(InductorSpec):
         )
 
     def load_profiled(self, artifact: Path, options: Options, threads: int) -> LayerSession:
-        """Times of the graph's operators by the host's clock, each to its end on the device."""
-        import torch
-
+        """Times of the graph's operators, or of a compiled one's kernels, by CUPTI."""
         from cspbench.backends import _torch
+        from cspbench.backends._torch_cuda import CudaRuntime, TorchCudaSession
+        from cspbench.backends._torch_trace import TracedProgram, TracedSession
 
         chosen = resolve(self.axes, options)
-        graph, dtype, layout = self._program(artifact, chosen, threads)
-        if chosen["mode"] in ("compile", "cudagraph"):
-            raise Unsupported(f"mode {chosen['mode']} has no single operators to time")
         if chosen["flush_l2"] is True:
             raise Unsupported("flush_l2 is for whole inferences, not for single layers")
-        _torch.in_mode(graph, str(chosen["mode"]), dtype, layout)
+        graph, dtype, layout = self._program(artifact, chosen, threads)
+        mode, runtime = str(chosen["mode"]), CudaRuntime()
+        captured = mode == "cudagraph"
+        call = _torch.in_mode(graph, "fused" if captured else mode, dtype, layout)
 
         def to_input(array: np.ndarray) -> torch.Tensor:
             return _torch.to_input(array, dtype, layout).cuda()
 
-        return _torch.ProfiledProgram(graph, to_input, torch.cuda.synchronize)
+        eager = TracedProgram(graph, to_input, runtime)
+        if mode in ("eager", "fused"):
+            return eager
+        session = TorchCudaSession(call, chosen, dtype, layout, captured=captured, runtime=runtime)
+        return TracedSession(session, eager if captured else None)
 
     def throughput(self, work: Workload) -> Throughput:
         """Inferences submitted to one stream without waiting for each, inputs on the device."""
@@ -121,6 +129,21 @@ class TorchCuda(InductorSpec):
         set_precision(str(chosen["precision"]))
         device = torch.device("cuda", torch.cuda.current_device())
         return _torch.read_program(artifact, chosen, threads, device)
+
+
+def _check_compiler(chosen: Options) -> None:
+    """Mode compile writes kernels in Triton and compiles their launchers in C.
+
+    Raises:
+        Unavailable: one of the two is missing, as on a Jetson board as it comes.
+    """
+    if chosen["mode"] != "compile":
+        return
+    if importlib.util.find_spec("triton") is None:
+        raise Unavailable("mode compile needs Triton (pip install triton, a wheel for this CUDA)")
+    compiler = os.environ.get("CC")
+    if not any(map(shutil.which, [compiler] if compiler else ["gcc", "clang", "cc"])):
+        raise Unavailable(f"mode compile needs a C compiler: {compiler or 'gcc'} is not in PATH")
 
 
 for _name, _where, _tegra in (

@@ -14,7 +14,7 @@ from cspbench.core.output import Styled, say
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from cspbench.machine.doctor import CheckResult
+    from cspbench.machine.check_result import CheckResult
 
 _SIGNS = {"good": ("ok", "green"), "warn": ("warn", "yellow"), "info": ("-", "")}
 
@@ -35,7 +35,7 @@ def command(form: str, out: Path | None) -> None:
 def _backends() -> Iterator[CheckResult]:
     """Which backends can run here; for the others, what is missing."""
     from cspbench.backends.spec import BACKENDS
-    from cspbench.machine.doctor import CheckResult
+    from cspbench.machine.check_result import CheckResult
 
     for backend in BACKENDS:
         reason = backend.available()

@@ -25,6 +25,7 @@ from cspbench.errors import Unsupported
 from cspbench.jobs.layers import LayerTimes, layer_times, load_profiled, warm_up
 from cspbench.jobs.replay import Replays, load_replays
 from cspbench.jobs.spec import JOBS, CaseRequest, JobKind, PhaseReport, Request
+from cspbench.machine.sensors.nvml import Clocks, open_clocks
 from cspbench.measure.agreement import Agreement
 from cspbench.measure.sampling import WarmUp
 
@@ -128,7 +129,8 @@ class BurstResult:
     ``minor_faults`` (pages that the kernel put in place), ``system_ns`` (time in the kernel)
     and ``own_ns`` (processor time of all threads) are the process's over the whole burst, which
     took ``wall_ns`` with the feeding of inputs. ``profiled`` is how many times longer an inference
-    of the profiled burst beside it took.
+    of the profiled burst beside it took. ``clock_mhz`` is an accelerator's clock at its end, and
+    ``throttled_ns`` how long it was throttled since the end of the burst before.
     """
 
     ns: Count
@@ -142,6 +144,8 @@ class BurstResult:
     wall_ns: Count | None = None
     profiled: Amount | None = None
     running_ns: list[Count] | None = None
+    clock_mhz: Amount | None = None
+    throttled_ns: Count | None = None
 
 
 @dataclass(frozen=True)
@@ -194,6 +198,7 @@ class _Loaded:
     profiled: LayerSession | None = None
     inputs: Sequence[Feed] = ()
     replays: Replays | None = None
+    clocks: Clocks | None = None
     done: int = 0
     bursts: int = 0
     profiled_done: int = 0
@@ -233,6 +238,7 @@ def load(request: LoadRequest, phase: PhaseReport) -> LoadResult:
     feed, infer = timed_parts(session, case, pool)
     on_host = DEVICES.get(device_of(backend, options)).on_host
     loaded = _Loaded(request, session, feed, infer, clock, on_host, inputs=pool)
+    loaded.clocks = None if on_host else open_clocks()
     if request.extra_share:
         alone = loaded.threads == 1 and on_host
         now = time.process_time_ns if alone else time.perf_counter_ns
@@ -299,13 +305,21 @@ def burst(request: BurstRequest, _phase: PhaseReport) -> BurstResult:
     assert _loaded is not None, "load comes before burst"
     profiled_first = _loaded.bursts % 2 == 1
     profiled_ns = _profiled_burst(_loaded, request.count) if profiled_first else None
-    plain = _plain_burst(_loaded, request.count)
+    plain = _with_clock(_plain_burst(_loaded, request.count), _loaded)
     if not profiled_first:
         profiled_ns = _profiled_burst(_loaded, request.count)
     _loaded.bursts += 1
     if profiled_ns is None:
         return plain
     return replace(plain, profiled=profiled_ns * plain.count / max(1, sum(plain.latencies_ns)))
+
+
+def _with_clock(result: BurstResult, loaded: _Loaded) -> BurstResult:
+    """The burst with what the accelerator says of its clock, outside of what was timed."""
+    if loaded.clocks is None:
+        return result
+    clock, throttled_s = loaded.clocks.read()
+    return replace(result, clock_mhz=clock, throttled_ns=max(0, round(throttled_s * 1e9)))
 
 
 def _profiled_burst(loaded: _Loaded, count: int) -> float | None:

@@ -69,8 +69,8 @@ class CaseRequest(Request):
     """What every job on a case receives.
 
     ``artifact`` and ``reference`` are files of the machine that does it; ``device`` is what the
-    backend runs on; ``warmup_seconds``, ``target_ci``, ``max_seconds`` and ``sensors`` are the
-    suite's (:class:`cspbench.suite.suite.Measure`).
+    backend runs on; ``warmup_seconds``, ``target_ci``, ``max_seconds``, ``min_seconds`` and
+    ``sensors`` are the suite's (:class:`cspbench.suite.suite.Measure`).
     """
 
     case: Case
@@ -81,6 +81,7 @@ class CaseRequest(Request):
     warmup_seconds: float = 0.0
     target_ci: float = 0.02
     max_seconds: float = 0.0
+    min_seconds: float = 0.0
     sensors: str = "none"
 
     @classmethod
@@ -167,10 +168,12 @@ class JobKind(Generic[Q, R]):
     ``request`` and ``result`` are dataclasses; ``perform`` does the job in a worker. ``setting`` is
     the key of a suite's ``measure`` that asks for it (policy AFTER). ``environment`` is what the
     worker process is given besides. ``sampling`` says that it goes on for ``max_seconds``.
-    ``observed`` says that sensors are read meanwhile. ``on_board`` says that boards of a fleet do
-    it. ``needed`` (policy BEFORE) says whether a backend with its options wants it. ``flags``
-    derives what may have spoilt a result, ``found`` says it in a few words. ``columns`` are what it
-    brings to a run's frame of cases: name -> value, from the case and the newest good result.
+    ``observed`` says that sensors are read meanwhile, ``powered`` that it is in vain without one
+    that gives the device's power. ``on_board`` says that boards of a fleet do it. ``needed``
+    (policy BEFORE) says whether a backend with its options wants it, ``applies`` (policy AFTER)
+    whether it could give it. ``flags`` derives what may have spoilt a result, ``found`` says it in
+    a few words. ``columns`` are what it brings to a run's frame of cases: name -> value, from the
+    case and the newest good result.
     """
 
     name: str
@@ -183,9 +186,12 @@ class JobKind(Generic[Q, R]):
     environment: Mapping[str, str] = field(default_factory=dict, compare=False)
     sampling: bool = False
     observed: bool = False
+    powered: bool = False
     on_board: bool = False
     needed: Callable[[Any, Options], bool] = field(default=lambda _backend, _options: False,
                                                    compare=False)  # fmt: skip
+    applies: Callable[[Any, Options], bool] = field(default=lambda _backend, _options: True,
+                                                    compare=False)  # fmt: skip
     flags: Callable[[R], list[str]] = field(default=lambda _result: [], compare=False)
     found: Callable[[R], str] = field(default=lambda _result: "done", compare=False)
     columns: Mapping[str, Callable[[Case, R], Any]] = field(default_factory=dict, compare=False)

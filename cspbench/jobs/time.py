@@ -23,6 +23,9 @@ from cspbench.machine.sensors.proc import Interference
 from cspbench.measure.agreement import Agreement
 from cspbench.measure.sampling import Drift, WarmUp
 
+#: A launch of whose bursts a larger share was throttled is flagged, and repeated.
+THROTTLED_BURSTS = 0.05
+
 
 @dataclass(frozen=True)
 class TimeRequest(CaseRequest):
@@ -48,6 +51,8 @@ class Turns:
     device's events, where it has some. ``minor_faults`` (pages that the kernel put in place) and
     ``system_ns`` (time in the kernel) are sums over all bursts. ``profiled`` is, for bursts beside
     a profiled one, how many times longer an inference took with the profiler at work.
+    ``clock_mhz`` and ``throttled_ns`` are an accelerator's clock at the end of each burst, and how
+    long it was throttled up to there since the end of the burst before.
     """
 
     block: Annotated[str, Checked(short)]
@@ -59,13 +64,24 @@ class Turns:
     minor_faults: Count | None = None
     system_ns: Count | None = None
     profiled: list[Amount] | None = None
+    clock_mhz: list[Amount | None] | None = None
+    throttled_ns: list[Count] | None = None
 
     def __post_init__(self) -> None:
-        for values in (self.lost_ns, self.device_ns, self.at_ns):
+        values_a_burst = (
+            self.lost_ns, self.device_ns, self.at_ns, self.clock_mhz, self.throttled_ns,
+        )  # fmt: skip
+        for values in values_a_burst:
             if values is not None and len(values) != len(self.counts):
                 raise ValueError("the bursts of a block have different numbers of values")
         if self.running_ns is not None and len(self.running_ns) != sum(self.counts):
             raise ValueError("the bursts of a block hold another number of inferences")
+
+    @property
+    def throttled_share(self) -> float:
+        """Share of the bursts in which the accelerator was throttled."""
+        held = self.throttled_ns or []
+        return sum(ns > 0 for ns in held) / len(held) if held else 0.0
 
 
 @dataclass(frozen=True)
@@ -135,12 +151,14 @@ def perform(request: TimeRequest, phase: PhaseReport) -> TimeResult:
     agreement = agree(session, pool, request.reference, precision)
     feed, infer = timed_parts(session, case, pool)
     warm = sampling.warm_up(infer, feed, clock, request.warmup_seconds)
-    phase("sample")
-    gc.collect()
+    gc.collect()  # before the sensors' window begins: a device would idle in it meanwhile
     gc.disable()
+    phase("sample")
     before = read_cpu_times()
     begin = clock.now_ns()
-    samples = sampling.sample(infer, feed, clock, request.target_ci, request.max_seconds)
+    samples = sampling.sample(
+        infer, feed, clock, request.target_ci, request.max_seconds, request.min_seconds
+    )
     sample_seconds = (clock.now_ns() - begin) / 1e9
     interference = between(before, read_cpu_times())
     gc.enable()
@@ -173,8 +191,9 @@ def perform(request: TimeRequest, phase: PhaseReport) -> TimeResult:
 
 def flags(result: TimeResult) -> list[str]:
     """What may have spoilt the latencies, as the worker saw it."""
-    drift, interference = result.drift, result.interference
+    drift, interference, turns = result.drift, result.interference, result.turns
     spoilt = {
+        "throttled": turns is not None and turns.throttled_share > THROTTLED_BURSTS,
         "not_steady": not result.warmup.steady or (drift is not None and drift.slow),
         "contended": interference is not None and interference.contended(),
         "fallback_engine": "fallback" in result.backend,

@@ -23,6 +23,10 @@ from cspbench.jobs.spec import JOBS, JobFailedError, Json, PhaseReport
 OUT_OF_MEMORY = (
     "out of memory", "not enough memory", "Cannot allocate memory", "Failed to allocate",
     "Insufficient memory", "bad_alloc", "bad allocation",
+    # Libraries of CUDA; and Tegra boards, where torch asks NVML why cudaMalloc failed, which does
+    # not know the GPU (pytorch/pytorch issue 185240).
+    "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED", "NVML_SUCCESS == r INTERNAL ASSERT",
+    "NvMapMemAlloc",
 )  # fmt: skip
 
 

@@ -9,33 +9,22 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from cspbench.core.cache import cache_folder, nearest_existing
 from cspbench.errors import InputError
 from cspbench.machine import facts as environment
 from cspbench.machine import quotas
+from cspbench.machine.check_result import CheckResult
+from cspbench.machine.doctor_gpu import gpu
 from cspbench.machine.sensors.proc import between, read_cpu_times
 from cspbench.machine.sensors.tegra import clocks_locked, nvpmodel_mode
 from cspbench.machine.sensors.thermal import hottest_c
 from cspbench.machine.sysfs import read_number, read_text
 
-CheckVerdict = Literal["good", "warn", "info"]
 _CPU = Path("/sys/devices/system/cpu")
 #: How long steal and foreign load are measured.
 WATCH_SECONDS = 1.0
-
-
-@dataclass(frozen=True)
-class CheckResult:
-    """One line of the doctor: check, value, whether it spoils measurements, and the remedy."""
-
-    check: str
-    value: str
-    verdict: CheckVerdict
-    remedy: str = ""
 
 
 #: Folder of the system -> what is not known without it.
@@ -250,6 +239,6 @@ def memory() -> Iterator[CheckResult]:
 
 
 CHECKS: tuple[Check, ...] = (
-    processor, frequency, smt, load, heat, power, jetson, threads, container, system_files, cache,
-    memory,
+    processor, frequency, smt, load, heat, power, gpu, jetson, threads, container, system_files,
+    cache, memory,
 )  # fmt: skip

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from cspbench.core.git import commit_of
-from cspbench.machine import quotas
+from cspbench.errors import Unavailable
+from cspbench.machine import gpu_state, quotas
 from cspbench.machine.cuda_device import first_device
 from cspbench.machine.sensors.tegra import clocks_locked, nvpmodel_mode
 from cspbench.machine.sysfs import read_text
@@ -39,7 +40,7 @@ def fingerprint(libraries: Iterable[str], folder: Path | None = None) -> dict[st
         libraries: libraries of the backends (``backends.spec.libraries``), for their versions.
         folder: folder of the suite; the git commit of its repository is recorded.
     """
-    device = gpu()
+    device, card = gpu(), gpu_card()
     return {
         "cpu": cpu_model(),
         "cpu_flags": simd_flags(),
@@ -63,13 +64,26 @@ def fingerprint(libraries: Iterable[str], folder: Path | None = None) -> dict[st
         "nvidia_driver": read_text("/sys/module/nvidia/version"),
         "gpu": device.get("device"),
         "gpu_uuid": device.get("device_uuid"),
+        "gpu_settings": gpu_state.settings(),
+        **card.facts(),
     }
 
 
 @functools.cache
 def gpu() -> dict[str, str]:
-    """``device`` and ``device_uuid`` of the first visible CUDA device; empty without a driver."""
+    """``device`` and ``device_uuid`` of the CUDA device of workers; empty without a driver."""
+    # As workers count: by the bus (`runner/process.py`). CUDA's own order is by speed, so that on a
+    # machine of different cards another one would be named.
+    os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
     return first_device()
+
+
+@functools.cache
+def gpu_card() -> gpu_state.GpuState:
+    """Settings of that device; all unknown without NVML."""
+    with contextlib.suppress(Unavailable):
+        return gpu_state.read_state()
+    return gpu_state.GpuState()
 
 
 def _cpuinfo(field: str) -> str | None:

@@ -20,7 +20,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cspbench.backends.spec import DeviceMemory, Session
+from cspbench.backends.spec import DeviceMemory, ReservesMemory, Session
 from cspbench.core.bounds import Count
 
 if TYPE_CHECKING:
@@ -55,10 +55,15 @@ class MemoryUse:
     retained_bytes: Count | None = None
     transient_bytes: Count | None = None
     device_peak_bytes: Count | None = None
+    device_first_peak_bytes: Count | None = None
     device_loaded_bytes: Count | None = None
     device_retained_bytes: Count | None = None
     device_transient_bytes: Count | None = None
+    device_pool_bytes: Count | None = None
+    device_workspace_bytes: Count | None = None
+    device_reserved_bytes: Count | None = None
     device_process_bytes: Count | None = None
+    device_taken_bytes: Count | None = None
     method: str | None = None
 
     @classmethod
@@ -107,6 +112,13 @@ def process_bytes_on_device(pid: int) -> int | None:
         return None
 
 
+def taken_on_device() -> int | None:
+    """Bytes of the device's memory that the driver counts as taken; None if unknown."""
+    from cspbench.machine.sensors.nvml import used_bytes
+
+    return used_bytes()
+
+
 def parse_nvmap(text: str, pid: int) -> int | None:
     """Bytes of a process in NvMap's list: client, process, number, size in KiB (``1234K``)."""
     sizes = [
@@ -132,10 +144,16 @@ def measure(load: Callable[[], Session], inputs: Sequence[Feed]) -> MemoryUse:
         both runs; ``loaded_bytes`` after loading (weights and their packed copies);
         ``retained_bytes``, additional after the first run (workspace and activations that the
         backend keeps); ``transient_bytes``, additional at the peak of the second run (activations
-        that it frees again). Negative differences count as 0. If the session counts the memory of
-        a device, also ``device_peak_bytes``, ``device_loaded_bytes``, ``device_retained_bytes`` and
-        ``device_transient_bytes``. If the driver lists this process, also ``device_process_bytes``.
+        that it frees again). Negative differences count as 0.
+
+        If the session counts the memory of a device, also ``device_loaded_bytes``,
+        ``device_retained_bytes`` and ``device_transient_bytes``; ``device_peak_bytes``, the peak
+        of the second run and what waits in private pools; and ``device_first_peak_bytes`` up to the
+        end of the first run, in which libraries try algorithms. If the driver lists this process,
+        also ``device_process_bytes``; ``device_taken_bytes`` is by how much the memory grew that
+        the driver counts as taken, which is this process's on a device without others.
     """
+    taken_before = taken_on_device()
     baseline = reset_peak()
     session = load()
     gc.collect()
@@ -161,8 +179,14 @@ def measure(load: Callable[[], Session], inputs: Sequence[Feed]) -> MemoryUse:
     }
     if device:
         second_peak = device.device_peak_bytes()
+        reserved = session.device_reserved() if isinstance(session, ReservesMemory) else {}
+        taken = taken_on_device()
+        if taken is not None and taken_before is not None:
+            sizes["device_taken_bytes"] = max(0, taken - taken_before)
+        sizes |= reserved
         sizes |= {
-            "device_peak_bytes": max(device_peak, second_peak),
+            "device_peak_bytes": second_peak + reserved.get("device_pool_bytes", 0),
+            "device_first_peak_bytes": max(device_peak, second_peak),
             "device_loaded_bytes": device_loaded,
             "device_retained_bytes": max(0, device_before - device_loaded),
             "device_transient_bytes": max(0, second_peak - device_before),

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from cspbench.backends.spec import SCOPE
+from cspbench.backends.spec import SCOPE, StagesInputs
 from cspbench.errors import Unsupported
 
 if TYPE_CHECKING:
@@ -46,6 +46,9 @@ def timed_parts(session: Session, case: Case, pool: Sequence[Feed]) -> Timed:
         Unsupported: scope ``pipeline`` of a model that reads no image in three colours.
     """
     scope = scope_of(dict(case.backend.options))
+    if scope == INFERENCE and isinstance(session, StagesInputs):
+        session.stage(pool)
+        return Timed(lambda i: session.choose(i % len(pool)), session.run)
     if scope == INFERENCE:
         return Timed(lambda i: session.set_input(pool[i % len(pool)]), session.run)
     whole = cast("HostSession", session)

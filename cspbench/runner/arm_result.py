@@ -115,6 +115,8 @@ def _turns(block: str, results: Sequence[BurstResult]) -> Turns:
     known = [value for value in lost if value is not None]
     running = [ns for burst in results for ns in burst.running_ns or ()]
     counts = [burst.count for burst in results]
+    clocks = [burst.clock_mhz for burst in results]
+    held = [burst.throttled_ns for burst in results if burst.throttled_ns is not None]
     return Turns(
         block=block,
         counts=counts,
@@ -124,6 +126,8 @@ def _turns(block: str, results: Sequence[BurstResult]) -> Turns:
         device_ns=[burst.ns for burst in results] if _on_device(results) else None,
         minor_faults=_sum([burst.minor_faults for burst in results]),
         system_ns=_sum([burst.system_ns for burst in results]),
+        clock_mhz=clocks if any(clock is not None for clock in clocks) else None,
+        throttled_ns=held if len(held) == len(results) else None,
         profiled=[burst.profiled for burst in results if burst.profiled is not None] or None,
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
+from cspbench.core.statuses import Status
 from cspbench.jobs.spec import JOBS, Json, Request
 from cspbench.machine.devices.spec import DEVICES, HOST
 from cspbench.runner.block_request import MEMORY_SHARE, BlockRequest, available_bytes
@@ -55,12 +56,17 @@ class LocalExecutor:
     def launch(self, request: Request, threads: int, timeout_seconds: float) -> Outcome:
         """Start a worker, ask it once, end it; sensors are read while it samples."""
         monitor = self._observer.monitor(request)
+        reason = self._observer.lacks(request)
+        if reason is not None:
+            return Outcome(Status.UNAVAILABLE, reason)
+        fine = JOBS.get(request.job).powered
         extra = {**getattr(request, "environment", {}), **JOBS.get(request.job).environment}
         worker = WorkerProcess(threads, folder=NEUTRAL_FOLDER, extra=extra)
         try:
             outcome = worker.ask(
-                {**request.to_json(), **self._limits(request)}, timeout_seconds, monitor.phase
-            )
+                {**request.to_json(), **self._limits(request)}, timeout_seconds,
+                lambda phase: monitor.phase(phase, fine=fine),
+            )  # fmt: skip
         finally:
             monitor.stop()
             worker.close()

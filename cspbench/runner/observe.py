@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import time
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cspbench.core.statuses import Status
+from cspbench.jobs.energy import EnergyResult
 from cspbench.jobs.spec import JOBS, Request
 from cspbench.machine.devices.spec import DEVICES, HOST
 from cspbench.machine.sensors.monitor import AUTO, NONE, Monitor, Trace, select_sensors
@@ -17,11 +19,16 @@ from cspbench.runner.process import Outcome
 
 @dataclass(frozen=True)
 class PowerWindow:
-    """Readings while one case ran alone so many inferences, which took so many seconds."""
+    """Readings while one case ran alone so many inferences, which took so many seconds.
+
+    Readings before ``begin_s`` and after ``end_s`` do not count.
+    """
 
     traces: Sequence[Trace]
     seconds: float
     inferences: int
+    begin_s: float = -math.inf
+    end_s: float = math.inf
 
 
 #: How long idle power is measured, once a run, before its first timed launch.
@@ -61,12 +68,25 @@ class Observer:
         result = outcome.checked(request.job) if JOBS.get(request.job).observed else None
         if result is None or not monitor.traces:
             return
-        window = PowerWindow(monitor.traces, result.sample_seconds or 0.0, len(result.latencies_ns))
+        window: PowerWindow | None = None
+        if isinstance(result, EnergyResult):
+            window = PowerWindow(
+                monitor.traces, result.seconds, result.inferences, result.begin_s, result.end_s
+            )
+        elif _while_timed(request):
+            seconds = result.sample_seconds or 0.0
+            window = PowerWindow(monitor.traces, seconds, len(result.latencies_ns))
         self.add_shared(request, monitor.traces, window, outcome)
 
+    def lacks(self, request: Request) -> str | None:
+        """Why a job would be in vain: it needs a power that no sensor gives; else None."""
+        if not JOBS.get(request.job).powered or self._idle.get(_conditions(request)) is not None:
+            return None
+        return f"no sensor of this machine gives the power of the device {_conditions(request)[0]}"
+
     def powered(self, request: Request) -> bool:
-        """Whether a sensor gives the power of the request's device."""
-        return self._idle.get(_conditions(request)) is not None
+        """Whether energy is measured beside timing, and a sensor gives the device's power."""
+        return _while_timed(request) and self._idle.get(_conditions(request)) is not None
 
     def add_shared(
         self, request: Request, traces: Sequence[Trace], window: PowerWindow | None,
@@ -89,17 +109,27 @@ class Observer:
         if window is None:
             return
         idle = self._idle.get((device, setting))
-        used = energy(power(window.traces, device), idle, window.seconds, window.inferences)
+        mean = power(window.traces, device, window.begin_s, window.end_s)
+        used = energy(mean, idle, window.seconds, window.inferences)
         if used is not None:
             outcome.notes["energy"] = used
 
     def _measure_idle(self, monitor: Monitor, device: str) -> Power | None:
         if monitor.names().isdisjoint(source.name for source in DEVICES.get(device).power):
             return None
-        monitor.start()
+        monitor.start(fine=True)
         time.sleep(self._idle_seconds)
         monitor.stop()
         return power(monitor.traces, device)
+
+
+def _while_timed(request: Request) -> bool:
+    """Whether timed inferences tell their energy, too.
+
+    Those of a processor do. A device idles between them while the host puts the next input in
+    place, and its counter moves too rarely: it has a launch of its own for energy.
+    """
+    return DEVICES.get(_conditions(request)[0]).on_host
 
 
 def _conditions(request: Request) -> tuple[str, str]:

@@ -23,7 +23,7 @@ from cspbench.core.options import Options
 from cspbench.core.statuses import Status
 from cspbench.core.text import select
 from cspbench.errors import InputError
-from cspbench.jobs.spec import Policy, kinds_with
+from cspbench.jobs.spec import JOBS, Policy, kinds_with
 from cspbench.machine.devices.spec import DEVICES
 from cspbench.models.build import refuses_fixed, spec_of, split_source
 from cspbench.store.rundir import list_runs, past_seconds
@@ -157,6 +157,12 @@ def _check_registered(backend: Backend, options: Options) -> None:
         raise InputError(f"backend {backend.name!r}: {error}") from None
 
 
+def applies(kind: str, case_id: str) -> bool:
+    """Whether a kind of launch has anything to look at in a case."""
+    ref = Case.parse(case_id).backend
+    return JOBS.get(kind).applies(BACKENDS.get(ref.name), dict(ref.options))
+
+
 def launch_seconds(out: Path) -> dict[str, float]:
     """Mean duration of a launch by case id, from the newest runs under ``out``."""
     seen: dict[str, list[float]] = {}
@@ -177,6 +183,6 @@ def case_seconds(case_id: str, measure: Measure, history: dict[str, float]) -> f
     extra = sum(
         START_SECONDS + measure.max_seconds * kind.sampling  # some go on for as long as a round may
         for kind in kinds_with(Policy.AFTER)
-        if measure.wants(kind.setting)
+        if measure.wants(kind.setting) and applies(kind.name, case_id)
     )
     return estimate_seconds(case_id, measure, history) * measure.rounds + extra

@@ -357,6 +357,9 @@ def worker_environment(threads: int, path: str | None = None) -> dict[str, str]:
     # Containers set these, and then fp32 is not what it says: the precision is ours to choose.
     for name in ("NVIDIA_TF32_OVERRIDE", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE"):
         environment.pop(name, None)
+    # Left from debugging: each launch would wait for its kernel, and each tensor for cudaMalloc.
+    for name in ("CUDA_LAUNCH_BLOCKING", "PYTORCH_NO_CUDA_MEMORY_CACHING"):
+        environment.pop(name, None)
     # See START.
     environment["PYTHONSAFEPATH"] = "1"
     # Would silently replace the engine that the suite asks for.

@@ -152,7 +152,8 @@ def _stored_measure(stored: StoredRun) -> Measure:
         raise InputError(
             f"{stored.path} cannot be resumed: this cspbench does not know its setting {name!r}"
         )
-    return Measure(**{**settings, "extras": tuple(settings.get("extras", ()))})
+    # Runs from before the setting had no least duration.
+    return Measure(**{"min_seconds": 0.0, **settings, "extras": tuple(settings.get("extras", ()))})
 
 
 def changed_cases(stored: StoredRun, plan: Plan) -> list[str]:

@@ -15,10 +15,11 @@ from cspbench.core.statuses import FLAGS, NOT_RUNNABLE, Status
 from cspbench.jobs.ceilings import CeilingsRequest
 from cspbench.jobs.spec import JOBS, Json, Policy, kinds_with
 from cspbench.jobs.time import TimeRequest
+from cspbench.machine.devices.spec import DEVICES
 from cspbench.runner.block_request import CHECK, BlockRequest
 from cspbench.runner.blocks import Blocks
 from cspbench.runner.executor import Executor
-from cspbench.runner.plan import Plan, PlannedCase
+from cspbench.runner.plan import Plan, PlannedCase, applies
 from cspbench.runner.prepare import prepare
 from cspbench.runner.process import Outcome
 from cspbench.runner.replays import replays_of
@@ -179,7 +180,7 @@ class Session:
             self._refused.add(launch.case)  # asking again gives the same answer
 
     def _wants(self, kind: str, case_id: str) -> bool:
-        return case_id not in self._extras[kind] | self._refused
+        return case_id not in self._extras[kind] | self._refused and applies(kind, case_id)
 
     def _extras_left(self, case_ids: Iterable[str]) -> int:
         case_ids = list(case_ids)
@@ -280,7 +281,9 @@ class Session:
         """A case of a block, with its layers where the suite asks for them."""
         request: TimeRequest = self._request(planned, "time")
         backend = BACKENDS.get(planned.case.backend.name)
-        profiled = self._measure.layers and isinstance(backend, LayerProfiler)
+        # A device's profiler stays attached to the process: it has a launch of its own.
+        on_host = DEVICES.get(_device(planned)).on_host
+        profiled = self._measure.layers and on_host and isinstance(backend, LayerProfiler)
         return replace(request, layers=profiled)
 
     def _scattering(self, cases: Mapping[str, PlannedCase]) -> list[str]:
@@ -346,6 +349,7 @@ class Session:
             warmup_seconds=measure.warmup_seconds,
             target_ci=measure.target_ci,
             max_seconds=measure.max_seconds,
+            min_seconds=measure.min_seconds,
             sensors=measure.sensors,
         )
 

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 #: With fewer good launches an interval between launches is unreliable.
 FEW_LAUNCHES = 3
+#: With fewer samples in all launches of a case, for lack of time, none had an interval of its own.
+FEW_SAMPLES = 40
 
 #: A case that failed this often in one session is not tried again in it.
 MAX_BAD_ENDS = 2
@@ -101,9 +103,13 @@ class Record:
     def energy(self) -> Energy | None:
         """Medians over launches of power and of energy per inference, with the method.
 
+        Launches of their own for energy come before timed ones, beside which it was measured.
         Launches whose energy was obtained by another method than the first one's are left out.
         """
-        energies = [launch.energy for launch in self.good if launch.energy]
+        own = counted(self.launches, "energy")
+        energies = [launch.energy for launch in own if launch.energy] or [
+            launch.energy for launch in self.good if launch.energy
+        ]
         if not energies:
             return None
         method = energies[0].energy_method
@@ -240,6 +246,9 @@ def _flags(good: Sequence[Launch], work: KernelWork) -> tuple[str, ...]:
         flags.add("moved")
     if work.is_faulting:
         flags.add("page_faults")
-    if good and len(good) < FEW_LAUNCHES:
+    results = [launch.result for launch in good]
+    cut_short = any(result.stop == "max_seconds" for result in results)
+    samples = sum(len(result.latencies_ns) for result in results)
+    if good and (len(good) < FEW_LAUNCHES or (cut_short and samples < FEW_SAMPLES)):
         flags.add("few_samples")
     return tuple(flag for flag in FLAGS if flag in flags)

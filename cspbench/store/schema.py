@@ -105,6 +105,12 @@ class _Environment(_Part):
     governor: str | None = None
     gpu: str | None = None
     gpu_uuid: str | None = None
+    gpu_power_limit_w: Amount | None = None
+    gpu_clock_mhz: Count | None = None
+    gpu_ecc: bool | None = None
+    gpu_mig: bool | None = None
+    gpu_persistence: bool | None = None
+    gpu_settings: dict[str, str] | None = None
     memory_bytes: Count | None = None
     os: str | None = None
     kernel: str | None = None

@@ -74,6 +74,13 @@ class Measure:
         gt=0,
     )
     max_seconds: float = setting(6.0, "bound of the sampling of a launch in seconds", gt=0, le=3600)
+    min_seconds: float = setting(
+        0.5,
+        "a launch that is alone times inferences for at least so long in sum, however precise it "
+        "is, unless max_seconds are over before",
+        ge=0,
+        le=3600,
+    )
     budget_seconds: float | None = setting(
         None,
         "when this time is spent, disturbed launches are not repeated and no round begins once "
@@ -84,6 +91,11 @@ class Measure:
     timeout_seconds: float = setting(300.0, "bound of every phase of a launch", gt=0, le=86400)
     memory: bool = setting(True, "one more launch a case measures its peak memory")
     ceilings: bool = setting(False, "measure the ceilings of the device once, for the roofline")
+    device_times: bool = setting(
+        True,
+        "one more launch of a case on an accelerator looks at the device's own time, its kernels "
+        "and its waiting",
+    )
     layers: bool = setting(
         False,
         "profile layers: in bursts beside the plain ones, or in one more launch of a case that "
@@ -94,6 +106,11 @@ class Measure:
     )
     throughput: bool = setting(
         False, "one more launch a case overlaps inferences where its backend can"
+    )
+    energy: bool = setting(
+        False,
+        "one more launch a case runs inferences back to back for 5 s and more and measures their "
+        "energy, where a sensor gives the device's power",
     )
     sensors: str = setting(
         "auto",

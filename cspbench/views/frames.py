@@ -41,6 +41,7 @@ from cspbench.views.ratios import (
 
 if TYPE_CHECKING:
     from cspbench.analysis.record import Analysis
+    from cspbench.views.device_bound import Bound
     from cspbench.views.layer_times import Conditions
 
 CASE_COLUMNS = (
@@ -49,9 +50,11 @@ CASE_COLUMNS = (
     "p90_ms", "p99_ms", "fps", "launches", "samples", "max_relative_error", "allowed_error",
     "agreement_with", "peak_memory_bytes",
     "loaded_bytes", "retained_bytes", "transient_bytes", "device_peak_bytes",
-    "device_loaded_bytes", "device_retained_bytes", "device_transient_bytes",
-    "device_process_bytes", "memory_method",
+    "device_first_peak_bytes", "device_loaded_bytes", "device_retained_bytes",
+    "device_transient_bytes", "device_pool_bytes", "device_workspace_bytes",
+    "device_reserved_bytes", "device_process_bytes", "device_taken_bytes", "memory_method",
     "energy_per_inference_j", "power_w", "idle_power_w", "energy_method", "compile_seconds",
+    "device_ms", "device_waiting", "kernels", "kernel_ms", "bound_by",
     "scope", "throughput_fps", "throughput_method", "scaling_efficiency",
     *CASE_RATIO_COLUMNS, "faults_per_inference", "system_share",
 )  # fmt: skip
@@ -76,7 +79,7 @@ ENERGY_COLUMNS = ("energy_per_inference_j", "power_w", "idle_power_w", "energy_m
 NUMBER_COLUMNS = frozenset((
     "latency_ms", "latency_ms_low", "latency_ms_high", "p90_ms", "p99_ms", "fps",
     "max_relative_error", "allowed_error", "throughput_fps", "scaling_efficiency", "drift",
-    "compile_seconds",
+    "compile_seconds", "device_waiting", "kernels", "kernel_ms",
     "seconds", "median_ms", "relative_half_width", "load_ms", "first_ms", "faults_per_inference",
     "system_share", *RATIO_NUMBERS,
     *MemoryUse.bytes_names(), *ENERGY_COLUMNS[:3], *DEVICE_COLUMNS, *INTERFERENCE_COLUMNS,
@@ -124,7 +127,10 @@ class Run:
     @without_collections()
     def cases(self) -> pd.DataFrame:
         """One row a case."""
-        rows = [_case_row(record, self.totals(record.case)) for record in self.records]
+        rows = [
+            _case_row(record, self.totals(record.case)) | {"bound_by": self._bound_by(record)}
+            for record in self.records
+        ]
         _add_scaling(rows)
         _add_ratios(rows, self._ratio_rows)
         return _frame(rows, case_columns(), NUMBER_COLUMNS | set(metric_columns()))
@@ -242,6 +248,19 @@ class Run:
             precision = str(options.get("precision", PRECISION))
         label = key if ceilings or not key else unknown
         return Conditions(case.batch, precision, ceilings or {}, label)
+
+    def bound(self, record: Record) -> Bound | None:
+        """What bounds a case on an accelerator; None where it was not looked at."""
+        from cspbench.views.device_bound import bound, work_of
+
+        result = record.newest("device")
+        if result is None:
+            return None
+        return bound(result, work_of(self.totals(record.case), self._conditions(record.case)))
+
+    def _bound_by(self, record: Record) -> str | None:
+        found = self.bound(record)
+        return None if found is None else str(found)
 
     @functools.cached_property
     def analyses(self) -> dict[str, Analysis]:

@@ -58,10 +58,11 @@ class Conditions:
         moved = int(layer[metric])
         weights = min(int(layer.weight_bytes), moved)
         whole = self.batch * (moved - weights) + weights
-        return int(whole * self._element_bytes / 4)  # the Analysis counts in fp32
+        return int(whole * self.element_bytes / 4)  # the Analysis counts in fp32
 
     @property
-    def _element_bytes(self) -> float:
+    def element_bytes(self) -> float:
+        """Of a weight or an activation in this precision."""
         if self.precision not in PRECISIONS:  # of a package that is not installed here
             return 4
         return PRECISIONS.get(self.precision).element_bytes

@@ -220,80 +220,197 @@ def test_both_torch_backends_warm():
 # CUDA --------------------------------------------------------------------------------------------
 
 
-class FakeCuda(types.SimpleNamespace):
-    """torch.cuda with events that last 3 ms, and a log of what was called."""
+class Card:
+    """The device of a session: the processor, with a log of what was called.
+
+    ``segments`` are the caching allocator's; an inference takes 4096 bytes on top of what is used.
+    """
 
     def __init__(self):
-        self.log = log = []
+        self.device, self.log, self.used, self.workspace = torch.device("cpu"), [], 1234, 500
+        self.pools = [
+            {"segment_pool_id": (0, 0), "total_size": 2 * 2**20, "allocated_size": 2**20},
+            {"segment_pool_id": (0, 1), "total_size": 6 * 2**20, "allocated_size": 2**20},
+        ]
+
+    def event(self):
+        card = self
 
         class Event:
-            def __init__(self, enable_timing):
-                assert enable_timing
-
             def record(self):
-                log.append("event")
+                card.log.append("event")
+
+            def query(self):
+                return False
 
             def elapsed_time(self, end):
-                log.append("elapsed")
                 return 3.0
 
-        super().__init__(
-            Event=Event,
-            log=log,
-            current_device=lambda: 0,
-            synchronize=lambda device: log.append("synchronise"),
-            get_device_properties=lambda device: types.SimpleNamespace(
-                name="a device", uuid="1-2-3", L2_cache_size=1024
-            ),
-            empty_cache=lambda: None,
-            memory_allocated=lambda device: 1234,
-            max_memory_allocated=lambda device: 12345,
-            reset_peak_memory_stats=lambda device: log.append("new peak"),
-        )
+        return Event()
+
+    def stall(self, cycles):
+        self.log.append("stall")
+
+    def synchronise(self):
+        self.log.append("synchronise")
+
+    def pinned(self, like):
+        self.log.append("pinned")
+        return torch.empty(like.shape, dtype=like.dtype)
+
+    def properties(self):
+        return types.SimpleNamespace(name="a device", uuid="1-2-3", L2_cache_size=1024)
+
+    def capture(self, work):
+        self.log.append("capture")
+        result = work()
+
+        def replay():
+            self.log.append("replay")
+            result.copy_(work())
+
+        return replay, result
+
+    def used_bytes(self):
+        return self.used
+
+    def peak_bytes(self):
+        return 12345
+
+    def reserved_bytes(self):
+        return 8 * 2**20
+
+    def segments(self):
+        return self.pools
+
+    def reset_peak(self):
+        self.log.append("new peak")
+
+    def drop_workspaces(self):
+        self.used -= self.workspace
+
+    def empty_cache(self):
+        pass
 
 
 @pytest.fixture
-def cuda(monkeypatch):
-    """The CUDA session with torch.cuda replaced and the processor as its device."""
-    fake = FakeCuda()
-    proxy = types.SimpleNamespace(**{name: getattr(torch, name) for name in (
-        "device", "from_numpy", "empty", "uint8", "inference_mode", "get_num_threads",
-        "__version__", "version", "backends")}, cuda=fake)  # fmt: skip
-    proxy.device = lambda *arguments: torch.device("cpu")
-    monkeypatch.setattr(_torch_cuda, "torch", proxy)
-    return fake
+def cuda():
+    """An invented device."""
+    return Card()
 
 
-def cuda_session(cuda, **more):
+def cuda_session(cuda, dtype=torch.float32, **more):
     def call(tensor):
         cuda.log.append("call")
         return tensor * 2
 
     return _torch_cuda.TorchCudaSession(
-        call, {"mode": "eager"}, torch.float32, torch.contiguous_format, **more
+        call, {"mode": "eager"}, dtype, torch.contiguous_format, runtime=cuda, **more
     )
 
 
-def test_a_cuda_run_is_enclosed_by_events_and_ends_with_a_synchronisation(cuda):
+def image(value=1.0):
+    return np.full((1, 3, 4, 4), value, np.float32)
+
+
+def test_a_cuda_run_is_the_call_and_a_synchronisation(cuda):
     session = cuda_session(cuda)
     assert isinstance(session, DeviceTimes)
-    session.set_input(np.ones((1, 3, 4, 4), np.float32))
+    session.set_input(image())
     cuda.log.clear()
     session.run()
-    # Between the clock's two readings: no reading of event times, no copy.
-    assert cuda.log == ["event", "call", "event", "synchronise"]
-    session.set_input(np.ones((1, 3, 4, 4), np.float32))
-    assert cuda.log[4] == "elapsed"  # taken outside
-    session.run()
-    times = session.device_times(2)
-    assert times["device_ns"] == 3_000_000
-    assert set(times) == {"device_ns", "enqueue_ns", "transfer_ns"}
+    assert cuda.log == ["call", "synchronise"]  # between the clock's two readings
     assert isinstance(session, DeviceMemory)
     assert (session.device_used_bytes(), session.device_peak_bytes()) == (1234, 12345)
     session.reset_device_peak()
     assert cuda.log[-1] == "new peak"
-    assert np.array_equal(session.outputs()[0], np.full((1, 3, 4, 4), 2.0))
+    assert np.array_equal(session.outputs()[0], image(2.0))
     assert session.describe()["device_uuid"] == "1-2-3"
+
+
+def test_the_devices_times_are_taken_apart_from_the_timed_runs(cuda):
+    session = cuda_session(cuda)
+    session.stage([image(1.0), image(5.0)])
+    session.choose(0)
+    cuda.log.clear()
+    times = session.device_times(3)
+    assert times["device_ns"] == times["span_ns"] == 3_000_000
+    assert set(times) == {"device_ns", "span_ns", "enqueue_ns", "transfer_ns"}
+    # As submitted, then held back until the last event is recorded.
+    once = [entry for entry in cuda.log if entry != "synchronise"]
+    assert once[:7] == ["event", "call", "event", "stall", "event", "call", "event"]
+
+
+def test_staged_inputs_are_read_in_turn_without_a_copy(cuda):
+    session = cuda_session(cuda)
+    session.stage([image(1.0), image(5.0)])
+    answers = []
+    for number in (0, 1, 0):
+        session.choose(number)
+        cuda.log.clear()
+        session.run()
+        assert cuda.log == ["call", "synchronise"]
+        answers.append(session.outputs()[0].max())
+    assert answers == [2.0, 10.0, 2.0]
+    assert session._inputs[0] is session._staged[0][0]
+
+
+def test_a_captured_graph_is_captured_in_the_first_run_and_reads_what_is_chosen(cuda):
+    """So the time of the first inference holds the capture, as an eager one holds its start."""
+    session = cuda_session(cuda, captured=True)
+    session.stage([image(1.0), image(5.0)])
+    session.choose(1)
+    assert "capture" not in cuda.log
+    session.run()
+    assert cuda.log.count("capture") == 1
+    assert session.outputs()[0].max() == 10.0
+    session.choose(0)
+    session.run()
+    assert cuda.log.count("capture") == 1
+    assert session.outputs()[0].max() == 2.0
+    session.choose(1)  # the staged ones are what they were
+    session.run()
+    assert session.outputs()[0].max() == 10.0
+
+
+@pytest.mark.parametrize("captured", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_end_to_end_lands_in_page_locked_memory_and_is_converted_on_the_device(
+    cuda, monkeypatch, captured, dtype
+):
+    session = cuda_session(cuda, dtype, captured=captured)
+    session.set_input(image())
+    session.run()
+    copies = []
+    copy = torch.Tensor.copy_
+
+    def seen(place, source, *arguments, **more):
+        copies.append((source.dtype, place.dtype))
+        return copy(place, source, *arguments, **more)
+
+    monkeypatch.setattr(torch.Tensor, "copy_", seen)
+    answer = session.infer(image(7.0))
+    assert answer[0].dtype == np.float32
+    assert np.array_equal(answer[0], image(14.0))
+    # array -> page-locked -> device in the array's own type, then converted there.
+    assert copies[:3] == [
+        (torch.float32, torch.float32), (torch.float32, torch.float32), (torch.float32, dtype),
+    ]  # fmt: skip
+    cuda.log.clear()
+    assert np.array_equal(session.infer(image(8.0))[0], image(16.0))
+    assert "pinned" not in cuda.log  # memory is locked once
+    parts = session.parts([image(1.0), image(2.0)])
+    assert set(parts) == {"input_ns", "span_ns", "output_ns", "enqueue_ns"}
+    assert parts["input_ns"] == 3_000_000
+
+
+def test_what_the_allocator_holds_beyond_tensors(cuda):
+    reserved = cuda_session(cuda).device_reserved()
+    assert reserved == {
+        "device_reserved_bytes": 8 * 2**20,
+        "device_pool_bytes": 5 * 2**20,  # of the graph's private pool alone; its output lives
+        "device_workspace_bytes": 500,
+    }
 
 
 def test_the_l2_cache_is_flushed_outside_of_the_run(cuda):
@@ -328,8 +445,10 @@ def test_every_cuda_mode_agrees_and_tells_device_times(program, mode, precision)
     session.set_input(program[1][::-1].copy())
     session.run()
     assert not np.array_equal(before[0], session.outputs()[0])
+    session.stage([program[1]])
+    session.choose(0)
     times = session.device_times(3)
-    assert 0 < times["device_ns"] < 1e9
+    assert 0 < times["device_ns"] <= 1.02 * times["span_ns"] < 1e9
     assert times["transfer_ns"] > 0
     facts = session.describe()
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")

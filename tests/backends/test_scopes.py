@@ -3,6 +3,7 @@
 import ctypes
 import os
 import uuid
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from cspbench.artifacts.export import build_model, prepare
 from cspbench.artifacts.tensors import input_pool
 from cspbench.backends.common.throughput import WARM_ROUNDS, run_for
 from cspbench.backends.onnxruntime import OnnxRuntimeBoundSession
-from cspbench.backends.spec import BACKENDS, Pipelines, device_of
+from cspbench.backends.spec import BACKENDS, Compiles, Pipelines, device_of
 from cspbench.core.case import ModelId
 from cspbench.errors import Unsupported
 from cspbench.jobs.spec import JOBS
@@ -146,16 +147,32 @@ def test_the_device_follows_the_provider():
     assert device_of(BACKENDS.get("torch-cuda"), {}) == "cuda"
 
 
+CUDA = ("CUDAExecutionProvider", {"use_tf32": "0"})
+
+
+def tensorrt(cache):
+    """Engines and timings are kept: without them each process would build an engine, for minutes.
+
+    What TensorRT does not know runs on CUDA.
+    """
+    kept = str(cache / "tensorrt")
+    options = {
+        "trt_engine_cache_enable": "1", "trt_engine_cache_path": kept,
+        "trt_timing_cache_enable": "1", "trt_timing_cache_path": kept,
+    }  # fmt: skip
+    return [("TensorrtExecutionProvider", options), CUDA]
+
+
 @pytest.mark.parametrize(
-    ("provider", "name", "options"),
-    [("cuda", "CUDAExecutionProvider", {"use_tf32": "0"}),
-     ("tensorrt", "TensorrtExecutionProvider", {})],
-)  # fmt: skip
+    ("provider", "expected"), [("cuda", lambda cache: [CUDA]), ("tensorrt", tensorrt)]
+)
 def test_a_gpu_provider_computes_in_fp32_and_leaves_nothing_to_the_cpu(
-    made, monkeypatch, provider, name, options
+    made, monkeypatch, tmp_path, provider, expected
 ):
     onnxruntime = pytest.importorskip("onnxruntime")
-    asked = {}
+    monkeypatch.setenv("CSPBENCH_CACHE", str(tmp_path / "cache"))
+    asked, preloaded = {}, []
+    expected = expected(tmp_path / "cache")
 
     def session(path, settings, providers):
         asked["providers"] = providers
@@ -164,11 +181,49 @@ def test_a_gpu_provider_computes_in_fp32_and_leaves_nothing_to_the_cpu(
         raise RuntimeError("no such device")
 
     monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "1")
-    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [name])
+    names = [name for name, _ in expected]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: names)
+    monkeypatch.setattr(
+        onnxruntime, "preload_dlls", lambda: preloaded.append("CUDA"), raising=False
+    )
     monkeypatch.setattr(onnxruntime, "InferenceSession", session)
     with pytest.raises(Unsupported, match="no such device"):
         BACKENDS.get("onnxruntime").load(made["onnx"].path, {"provider": provider}, 1)
-    assert asked == {"providers": [(name, options)], "fallback": "1", "tf32": "0"}
+    assert asked == {"providers": expected, "fallback": "1", "tf32": "0"}
+    assert preloaded == ["CUDA"]  # of pip's packages, where no loader looks
+
+
+def test_an_engine_that_is_in_the_cache_was_not_compiled(made, monkeypatch, tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    monkeypatch.setenv("CSPBENCH_CACHE", str(tmp_path / "cache"))
+    backend = BACKENDS.get("onnxruntime")
+    assert isinstance(backend, Compiles)
+    assert [backend.compiles({"provider": name}) for name in ("cpu", "cuda", "tensorrt")] == [
+        False, False, True,
+    ]  # fmt: skip
+    builds = iter([True, False])
+
+    class Session:
+        """Builds an engine where the cache has none, as TensorRT does."""
+
+        def __init__(self, path, settings, providers):
+            if next(builds):
+                (Path(providers[0][1]["trt_engine_cache_path"]) / "net_sm90.engine").touch()
+
+        def get_providers(self):
+            return ["TensorrtExecutionProvider", "CUDAExecutionProvider"]
+
+    monkeypatch.setattr(
+        onnxruntime, "get_available_providers", lambda: ["TensorrtExecutionProvider"]
+    )
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: None, raising=False)
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
+    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "0")
+    cached = []
+    for _ in range(2):
+        backend._session(made["onnx"].path, {"provider": "tensorrt"}, 1, None)
+        cached.append(backend.compiled_from_cache())
+    assert cached == [False, True]
 
 
 def test_bound_inputs_and_outputs(made):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cspbench.cli.main import COMMANDS
-from cspbench.machine.doctor import CheckResult
+from cspbench.machine.check_result import CheckResult
 from cspbench.views.formats import FORMATS, PRINTED
 
 #: Their output is no single table, so there is no file to write.

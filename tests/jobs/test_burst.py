@@ -3,7 +3,9 @@
 import json
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -20,6 +22,9 @@ from cspbench.jobs.burst import (
     with_extra_work,
 )
 from cspbench.jobs.spec import to_plain
+from cspbench.jobs.time import Turns, flags
+from cspbench.machine.sensors.nvml import Clocks
+from tests.launches import stored_launch
 
 REQUEST = LoadRequest(Case.parse("peleenet@64/opencv-cpu/b1/t1"), Path("none.onnx"))
 
@@ -144,3 +149,47 @@ def test_extra_work_takes_a_share_of_the_time_of_each_inference():
 def test_conditions_are_those_of_the_process():
     assert conditions().nice == os.nice(0)
     assert conditions() == conditions()
+
+
+class Card:
+    """pynvml of a card that heat holds for 30 ms before the second burst."""
+
+    class NVMLError(Exception):
+        pass
+
+    NVML_CLOCK_SM = 1
+    #: Seconds by reason at each reading: of heat by software and by hardware, of the power limit.
+    HELD = ((1.0, 1.0, 5.0), (1.0, 1.0, 5.5), (1.03, 1.02, 6.0))
+
+    def __init__(self):
+        self.clocks, self.held = iter([1980, 1410]), iter(self.HELD)
+
+    def nvmlDeviceGetClockInfo(self, device, clock):  # noqa: N802 - pynvml's name
+        return next(self.clocks)
+
+    def nvmlDeviceGetFieldValues(self, device, ids):  # noqa: N802
+        seconds = dict(zip((269, 270, 74), next(self.held), strict=True))
+        return [
+            SimpleNamespace(fieldId=number, nvmlReturn=0 if number in seconds else 3,
+                            value=SimpleNamespace(ullVal=round(seconds.get(number, 0) * 1e9)))
+            for number in ids
+        ]  # fmt: skip
+
+
+def test_each_burst_has_the_clock_and_the_throttling_of_its_card(load):
+    load(DeviceSession(), on_host=False)
+    assert (ask(1).clock_mhz, ask(1).throttled_ns) == (None, None)  # no card that tells
+    burst._loaded.clocks = Clocks(Card(), 0)
+    first, second = ask(1), ask(1)
+    # At the power limit large devices work: that is no throttling.
+    assert (first.clock_mhz, first.throttled_ns) == (1980, 0)
+    assert (second.clock_mhz, second.throttled_ns) == (1410, 30_000_000)
+
+
+@pytest.mark.parametrize(("throttled", "flagged"), [(0, False), (5, False), (6, True), (100, True)])
+def test_a_launch_of_which_over_a_twentieth_was_throttled_is_flagged(throttled, flagged):
+    turns = Turns("b", [1] * 100, throttled_ns=[7] * throttled + [0] * (100 - throttled))
+    result = replace(
+        stored_launch("m@64/cpu/b1/t1", ms=[1.0] * 100).result, turns=turns
+    )  # fmt: skip
+    assert ("throttled" in flags(result)) is flagged

@@ -25,6 +25,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture(autouse=True)
 def _asked_anew() -> None:
     environment.gpu.cache_clear()
+    environment.gpu_card.cache_clear()
 
 
 def test_the_gpu_has_its_name_and_its_uuid(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -86,6 +86,32 @@ def test_contended_means_5_percent_steal_or_25_percent_of_a_processor(foreign, s
     assert Interference(10.0, foreign, steal, 0.0, 0.0).contended() is contended
 
 
+@pytest.mark.parametrize(
+    ("seconds", "foreign_ticks", "steal_ticks", "contended"),
+    [
+        (0.036, 1, 0, False),  # the window of 40 inferences of 0.9 ms: one tick is 28 % of it
+        (0.036, 2, 0, False),
+        (0.196, 0, 1, False),  # one tick of steal is 5.1 %
+        (0.5, 14, 0, False),  # 28 %, of which the clock may have made 4
+        (0.5, 16, 0, True),
+        (0.5, 0, 3, False),
+        (0.5, 0, 4, True),
+        (0.036, 4, 0, True),  # more than the whole window
+    ],
+)
+def test_what_ticks_of_the_clock_can_make_up_is_no_contention(
+    seconds, foreign_ticks, steal_ticks, contended
+):
+    """Two readings of a real /proc/stat's form, which counts whole ticks of 10 ms."""
+
+    def reading(ticks, steal, now):
+        busy, stolen = parse_stat(f"cpu  {1000 + ticks} 0 0 90000 0 0 0 {steal} 0 0\n", 100)
+        return CpuTimes(now, busy, stolen, own_s=1.0, load_1m=0.0)
+
+    window = between(reading(0, 7, 50.0), reading(foreign_ticks, 7 + steal_ticks, 50.0 + seconds))
+    assert window.contended() is contended
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
 def test_the_real_machine_counts_our_own_work_as_ours():
     before = read_cpu_times()

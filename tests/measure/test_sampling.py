@@ -5,8 +5,17 @@ import random
 
 import pytest
 
-from cspbench.measure.sampling import AGREEMENTS, MIN_SAMPLES, drift_of, sample, timed, warm_up
-from cspbench.measure.statistics import batch_means_half_width
+from cspbench.measure.sampling import (
+    AGREEMENTS,
+    MIN_SAMPLES,
+    PRECISE_SAMPLES,
+    drift_of,
+    sample,
+    timed,
+    warm_up,
+)
+from cspbench.measure.statistics import P99_MIN_SAMPLES, batch_means_half_width
+from cspbench.store.records import FEW_LAUNCHES
 
 MS = 1_000_000  # nanoseconds
 
@@ -40,8 +49,8 @@ class Machine:
     def warm_up(self, max_seconds):
         return warm_up(self.infer, self.feed, self, max_seconds)
 
-    def sample(self, target_ci, max_seconds):
-        return sample(self.infer, self.feed, self, target_ci, max_seconds)
+    def sample(self, target_ci, max_seconds, min_seconds=0.0):
+        return sample(self.infer, self.feed, self, target_ci, max_seconds, min_seconds)
 
     @property
     def inferences(self):
@@ -124,8 +133,30 @@ def test_no_time_for_a_warm_up_means_none():
 def test_a_quiet_machine_stops_at_the_first_look():
     samples = Machine([10.0]).sample(target_ci=0.02, max_seconds=60.0)
     assert samples.stop == "target_ci"
-    assert samples.latencies_ns == [10 * MS] * 40  # two a batch: the fewest that have an interval
+    assert samples.latencies_ns == [10 * MS] * PRECISE_SAMPLES
     assert samples.relative_half_width == 0.0
+    # Three launches have enough for a 99th percentile.
+    assert FEW_LAUNCHES * PRECISE_SAMPLES >= P99_MIN_SAMPLES
+
+
+@pytest.mark.parametrize("latency_ms", [0.4, 1.0, 2.5])
+def test_a_quick_network_is_timed_for_as_long_as_sensors_and_clocks_need(latency_ms):
+    """What a graphics card takes, with its scatter of 4 %, and copies of inputs in between."""
+    generator = random.Random(0)
+    latencies = (latency_ms * generator.gauss(1, 0.04) for _ in range(10_000))
+    machine = Machine(latencies, feed_ms=0.5)
+    samples = machine.sample(target_ci=0.02, max_seconds=10.0, min_seconds=0.5)
+    assert samples.stop == "target_ci"
+    assert 0.5 <= sum(samples.latencies_ns) / 1e9 <= 0.5 * 1.26  # looks are a quarter apart
+    # Without a least duration it would be a fraction of that.
+    hasty = Machine(iter([latency_ms] * 9999), feed_ms=0.5).sample(0.02, 10.0)
+    assert sum(hasty.latencies_ns) / 1e9 == pytest.approx(PRECISE_SAMPLES * latency_ms / 1e3)
+
+
+def test_the_bound_in_time_comes_before_the_least_duration():
+    samples = Machine([10.0]).sample(target_ci=0.02, max_seconds=0.3, min_seconds=0.5)
+    assert samples.stop == "max_seconds"
+    assert len(samples.latencies_ns) == 30
 
 
 def test_a_noisy_machine_is_sampled_until_it_is_precise_enough():
@@ -133,17 +164,17 @@ def test_a_noisy_machine_is_sampled_until_it_is_precise_enough():
     noisy = itertools.chain.from_iterable([8.0 if k % 2 else 12.0] * 8 for k in range(500))
     samples = Machine(noisy).sample(target_ci=0.02, max_seconds=3600.0)
     assert samples.stop == "target_ci"
-    assert len(samples.latencies_ns) > 40
+    assert len(samples.latencies_ns) > PRECISE_SAMPLES
     assert samples.relative_half_width <= 0.02
     assert samples.relative_half_width == batch_means_half_width(samples.latencies_ns)
 
 
 def test_the_interval_is_looked_at_when_the_samples_have_grown_by_a_quarter():
-    # Looks at 40, 50, 62, 77, 96, ...: 45 noisy samples spoil the looks up to the one at which
+    # Looks at 100, 125, 156, 195, ...: 105 noisy samples spoil the looks up to the one at which
     # their batches weigh little enough.
-    script = [5.0, 15.0, 5.0] * 15 + [10.0]
+    script = [5.0, 15.0, 5.0] * 35 + [10.0]
     samples = Machine(script).sample(target_ci=0.02, max_seconds=3600.0)
-    looks = [40]
+    looks = [PRECISE_SAMPLES]
     while looks[-1] < 10_000:
         looks.append(looks[-1] * 5 // 4)
     assert len(samples.latencies_ns) in looks[1:]

@@ -29,6 +29,7 @@ from cspbench.views.frames import load
 from tests.launches import MS, TIMED
 
 MEASURE = Measure(
+    device_times=False,
     rounds=3, together=1, warmup_seconds=0.5, target_ci=0.05, max_seconds=0.25,
     timeout_seconds=42.0, memory=False, seed=7,
 )  # fmt: skip
@@ -239,7 +240,7 @@ def test_a_launch_is_told_all_it_needs(tmp_path):
     assert request.to_json() == {
         "job": "time", "case": "a@64/gpu/b1/t2", "device": "cuda", "artifact": str(artifact.path),
         "reference": str(artifact.reference), "seed": 7, "warmup_seconds": 0.5, "target_ci": 0.05,
-        "max_seconds": 0.25, "sensors": "auto", "layers": False,
+        "max_seconds": 0.25, "min_seconds": 0.5, "sensors": "auto", "layers": False,
     }  # fmt: skip
     assert (threads, timeout_seconds) == (2, 42.0)
 

@@ -21,6 +21,8 @@ from cspbench.runner.plan import (
 from cspbench.store.rundir import RunDirectory
 from cspbench.suite.suite import Measure, Suite
 
+ID = "peleenet@64/torch-cpu/b1/t1"
+
 
 @dataclass
 class Counted:
@@ -195,7 +197,7 @@ def test_without_history_the_bounds_of_the_measurement_count():
     assert estimate_seconds("x", measure, {"x": 4.5}) == 4.5
     assert estimate_seconds("y", measure, {"x": 4.5}) == START_SECONDS + 2.0 + 6.0
     # Five rounds of 4.5 s and one memory launch.
-    assert case_seconds("x", measure, {"x": 4.5}) == 5 * 4.5 + START_SECONDS
+    assert case_seconds(ID, measure, {ID: 4.5}) == 5 * 4.5 + START_SECONDS
 
 
 @pytest.mark.parametrize(
@@ -210,4 +212,4 @@ def test_without_history_the_bounds_of_the_measurement_count():
 def test_extra_launches_take_their_start_and_what_they_sample(extra, seconds):
     measure = Measure(rounds=3, max_seconds=6.0, **{"memory": False, **extra})
     assert START_SECONDS == 2.0
-    assert case_seconds("x", measure, {"x": 4.5}) == 3 * 4.5 + seconds
+    assert case_seconds(ID, measure, {ID: 4.5}) == 3 * 4.5 + seconds

@@ -115,6 +115,7 @@ def test_a_good_launch_answers_with_everything_a_worker_can_know(job):
         ("wrong", "failed", "Disagreement: outputs differ from those of torch by 1 of the largest"),
         ("describe", "failed", "the answer cannot be stored as JSON: "),
         ("raise-oom", "oom", "RuntimeError: CUDA out of memory."),
+        ("raise-tegra-oom", "oom", "RuntimeError: NVML_SUCCESS == r INTERNAL ASSERT FAILED"),
         ("allocate", "oom", "Unable to allocate 2.00 GiB"),  # a worker has 1 GiB in these tests
         ("abort", "oom", "out of memory in phase 'load' (SIGABRT)"),  # its last words tell
         ("unsupported", "unsupported", "no such operator"),
@@ -339,6 +340,8 @@ def test_the_environment_of_a_worker(monkeypatch):
     monkeypatch.setenv("OPENCV_FORCE_DNN_ENGINE", "1")  # would override the suite's engine
     monkeypatch.setenv("OMP_NUM_THREADS", "64")
     monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "1")  # would override the case's precision
+    monkeypatch.setenv("CUDA_LAUNCH_BLOCKING", "1")  # each launch would wait for its kernel
+    monkeypatch.setenv("PYTORCH_NO_CUDA_MEMORY_CACHING", "1")
     monkeypatch.delenv("CUDA_DEVICE_ORDER", raising=False)
     environment = worker_environment(2)
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
@@ -347,6 +350,8 @@ def test_the_environment_of_a_worker(monkeypatch):
     assert environment["PYTHONSAFEPATH"] == "1"
     assert "OPENCV_FORCE_DNN_ENGINE" not in environment
     assert "NVIDIA_TF32_OVERRIDE" not in environment
+    assert "CUDA_LAUNCH_BLOCKING" not in environment
+    assert "PYTORCH_NO_CUDA_MEMORY_CACHING" not in environment
     assert environment["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"  # as NVML counts, so as our sensor does
     monkeypatch.setenv("CUDA_DEVICE_ORDER", "FASTEST_FIRST")
     assert worker_environment(1)["CUDA_DEVICE_ORDER"] == "FASTEST_FIRST"

@@ -34,6 +34,12 @@ def ok(count, **changes):
     return [launch(number, **changes) for number in range(count)]
 
 
+def cut_short(samples):
+    """Three launches whose time was over before they were precise."""
+    ms = [9.0] * samples
+    return [stored_launch(CASE, number=n, ms=ms, stop="max_seconds") for n in range(3)]
+
+
 # How a case ended (the closed list of vocabulary.Status) ----------------------------------------
 
 
@@ -133,6 +139,9 @@ def test_a_case_is_ok_exactly_if_it_has_its_good_launches(statuses, rounds):
         ([*ok(2), launch(2, flags=["not_steady"])], ("not_steady",)),
         ([*ok(2), launch(2, flags=["unheard-of"])], ()),  # a closed list
         ([*ok(2), launch(2, status="failed", session="s2")], ("few_samples",)),
+        # The time was over before the launches had samples for an interval: 3 x 13 are 39.
+        (cut_short(13), ("few_samples",)),
+        (cut_short(14), ()),
     ],
 )
 def test_flags(launches, flags):

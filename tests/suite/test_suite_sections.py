@@ -118,9 +118,8 @@ def test_csp_options_of_the_command_line(load: Load) -> None:
         ("threads", "0", "--set threads=0: must be a whole number from 1 to 999999, not 0"),
         ("measure.round", "1", ("--set measure.round=1: unknown key 'round' (did you mean "
          "'rounds'?); valid: rounds, together, target_ratio, warmup, target_ci, max_seconds, "
-         "budget_seconds, "
-         "timeout_seconds, memory, ceilings, layers, replay, throughput, "
-         "sensors, seed")),
+         "min_seconds, budget_seconds, timeout_seconds, memory, ceilings, device_times, "
+         "layers, replay, throughput, energy, sensors, seed")),
         ("model", "plane", "--set model=plane: unknown model 'plane' (did you mean 'plain'?)"),
         ("input", "100",
          "--set input=100: must be a multiple of 32, not 100; nearest: 96 or 128 (for plain)"),

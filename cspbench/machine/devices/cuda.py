@@ -74,6 +74,13 @@ DEVICES.add(
         ),
         clocks=("cpu_frequency_max_mhz", "gpu_clock_mhz"),
         throttle_gauges=("gpu_throttled",),
+        throttle_counters=(
+            "gpu_thermal_s",
+            "gpu_thermal_software_s",
+            "gpu_thermal_hardware_s",
+            "gpu_power_brake_s",
+            "gpu_sync_boost_s",
+        ),
         probe=probe,
         available=available,
     )

@@ -79,6 +79,7 @@ class Device:
 
     ``power``: sources of its power or energy, best first. ``clocks``: gauges whose fall means
     throttling. ``throttle_gauges``: gauges above 0 while the device itself slows down.
+    ``throttle_counters``: seconds for which it did so far.
 
     ``probe(threads)`` opens the operations for its ceilings, in a worker; None if they cannot be
     measured. ``available()`` is None, or the reason why this machine cannot measure them.
@@ -91,6 +92,7 @@ class Device:
     power: tuple[PowerSource, ...] = ()
     clocks: tuple[str, ...] = ()
     throttle_gauges: tuple[str, ...] = ()
+    throttle_counters: tuple[str, ...] = ()
     probe: Callable[[int], AbstractContextManager[Probe]] | None = field(
         default=None, compare=False
     )

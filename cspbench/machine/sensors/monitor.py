@@ -9,16 +9,19 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 from types import TracebackType
+from typing import Any
 
 from cspbench.core.text import nearest
-from cspbench.machine.sensors.spec import SENSORS, Publishes, Reader, Reading, Sensor
+from cspbench.machine.sensors.spec import SENSORS, Counts, Publishes, Reader, Reading, Sensor
 
 #: Values of ``measure.sensors`` that are no names.
 AUTO, NONE = "auto", "none"
+#: How often counters of energy are read where their changes are looked for.
+FINE_HZ = 100.0
 
 
 @dataclass(frozen=True)
@@ -33,8 +36,9 @@ class TimedReading:
 class Trace:
     """The readings of one sensor in a window, in order; the first and the last are its ends.
 
-    ``cost_s`` is the processor time that reading took, ``begin_s`` the time when the window began,
-    ``problem`` the reason why the sensor could not be opened or went away.
+    ``fine`` are readings of its counters of energy alone, FINE_HZ times a second, where they were
+    asked for. ``cost_s`` is the processor time that reading took, ``begin_s`` the time when the
+    window began, ``problem`` the reason why the sensor could not be opened or went away.
     """
 
     sensor: str
@@ -43,6 +47,7 @@ class Trace:
     cost_s: float = 0.0
     problem: str = ""
     begin_s: float = 0.0
+    fine: list[TimedReading] = field(default_factory=list)
 
     @property
     def window_s(self) -> float:
@@ -115,6 +120,7 @@ class Monitor:
         self._thread: threading.Thread | None = None
         self._done = threading.Event()
         self._traces: list[Trace] = []
+        self._fine = False
 
     def __enter__(self) -> Monitor:
         self.open()
@@ -148,16 +154,21 @@ class Monitor:
                 reader.close()
         self._readers = []
 
-    def phase(self, name: str) -> None:
+    def phase(self, name: str, *, fine: bool = False) -> None:
         """Follow a worker: read the sensors while it samples, and only then."""
         if name == "sample":
-            self.start()
+            self.start(fine=fine)
         else:
             self.stop()
 
-    def start(self) -> None:
-        """Begin a window; an earlier one is forgotten."""
+    def start(self, *, fine: bool = False) -> None:
+        """Begin a window; an earlier one is forgotten.
+
+        Args:
+            fine: look for the changes of counters of energy, too.
+        """
         self.stop()
+        self._fine = fine
         self._traces = [
             Trace(sensor.name, period_of(sensor, reader), begin_s=time.monotonic())
             for sensor, reader in self._readers
@@ -193,27 +204,53 @@ class Monitor:
         return [*self._traces, *missing]
 
     def _work(self) -> None:
-        pairs = [(reader, trace) for (_, reader), trace in
-                 zip(self._readers, self._traces, strict=True)]  # fmt: skip
-        due = [time.monotonic()] * len(pairs)
+        tasks: list[_Task] = []
+        for (_, reader), trace in zip(self._readers, self._traces, strict=True):
+            tasks.append(_Task(_read_into, reader, trace, trace.period_s))
+            if self._fine and isinstance(reader, Counts):
+                tasks.append(_Task(_count_into, reader, trace, 1 / FINE_HZ))
         while True:
             last = self._done.is_set()
-            for number, (reader, trace) in enumerate(pairs):
-                if (last or due[number] <= time.monotonic()) and not trace.problem:
-                    _read_into(trace, reader)
+            for task in tasks:
+                if (last or task.due <= time.monotonic()) and not task.trace.problem:
+                    task.read(task.trace, task.reader)
                     # After a slow reading the next one is later; missed readings are not repeated.
-                    due[number] = max(due[number] + trace.period_s, time.monotonic())
+                    task.due = max(task.due + task.period_s, time.monotonic())
             if last:
                 return
-            alive = [when for when, (_, trace) in zip(due, pairs, strict=True) if not trace.problem]
+            alive = [task.due for task in tasks if not task.trace.problem]
             if not alive:
                 return
             self._done.wait(max(0.0, min(alive) - time.monotonic()))
 
 
+@dataclass
+class _Task:
+    """What the thread reads of one sensor, how often, and when it is due."""
+
+    read: Callable[[Trace, Any], None]
+    reader: Reader
+    trace: Trace
+    period_s: float
+    due: float = field(default_factory=time.monotonic)
+
+
 def period_of(sensor: Sensor, reader: Reader) -> float:
     """Seconds between two values: the period of a publishing service, else 1 / the rate."""
     return reader.period_s if isinstance(reader, Publishes) else 1 / sensor.rate_hz
+
+
+def _count_into(trace: Trace, reader: Counts) -> None:
+    """Read counters alone; what they say is as old as the middle of the reading."""
+    begin, cpu = time.monotonic(), time.thread_time()
+    try:
+        counters = reader.counters()
+    except Exception as error:  # the sensor is gone: the others are read on
+        trace.problem = str(error) or type(error).__name__
+        return
+    trace.cost_s += time.thread_time() - cpu
+    seconds = (begin + time.monotonic()) / 2
+    trace.fine.append(TimedReading(seconds, Reading({}, counters)))
 
 
 def _read_into(trace: Trace, reader: Reader) -> None:

@@ -11,9 +11,10 @@ from cspbench.machine.sensors.spec import SENSORS, Reader, Reading
 
 #: Bits of nvmlClocksEventReasons (nvml.h) that mean throttling: the device protects itself, for
 #: the hardware bits by halving its clocks or worse. Idle clocks and clocks set by a user are not
-#: among them.
+#: among them. Sync boost holds a device to the slowest clock of its group.
 THROTTLE_BITS = {
     0x8: "hardware slowdown",
+    0x10: "sync boost",
     0x20: "thermal slowdown",
     0x40: "hardware thermal slowdown",
     0x80: "hardware power brake",
@@ -22,6 +23,22 @@ THROTTLE_BITS = {
 #: that under full load, so it is reported but is no throttling. A clock that falls in the window
 #: is throttling.
 POWER_CAP_BITS = {0x4: "power cap", 0x200: "board limit"}
+#: Counters of VIOLATIONS that mean throttling.
+THROTTLED = (
+    "gpu_thermal_s", "gpu_thermal_software_s", "gpu_thermal_hardware_s", "gpu_power_brake_s",
+    "gpu_sync_boost_s",
+)  # fmt: skip
+#: Field ids (nvml.h) of counters of nanoseconds in which the device was held below its clocks, by
+#: reason. Unlike the bits, which are looked at ten times a second, they miss nothing.
+VIOLATIONS = {
+    "gpu_thermal_s": 75,
+    "gpu_thermal_software_s": 269,
+    "gpu_thermal_hardware_s": 270,
+    "gpu_power_brake_s": 271,
+    "gpu_sync_boost_s": 76,
+    "gpu_power_cap_s": 74,  # how large devices work under full load: no throttling
+    "gpu_board_limit_s": 77,
+}
 
 
 @dataclass(frozen=True)
@@ -52,10 +69,10 @@ class Nvml:
         import pynvml
 
         pynvml.nvmlInit()
-        return NvmlReader(pynvml, _device(pynvml))
+        return NvmlReader(pynvml, first_device(pynvml))
 
 
-def _device(nvml: Any) -> Any:
+def first_device(nvml: Any) -> Any:
     """The device that CUDA uses first: the variable holds its index, its UUID or a part of it."""
     import os
 
@@ -85,43 +102,56 @@ class NvmlReader:
     def read(self) -> Reading:
         nvml, device = self._nvml, self._device
         gauges: dict[str, float] = {}
-        counters: dict[str, float] = {}
 
-        def take(into: dict[str, float], name: str, read: Callable[[], float]) -> None:
+        def take(name: str, read: Callable[[], float]) -> None:
             with contextlib.suppress(nvml.NVMLError):
-                into[name] = float(read())
+                gauges[name] = float(read())
 
         take(
-            gauges,
             "gpu_utilisation_percent",
             lambda: nvml.nvmlDeviceGetUtilizationRates(device).gpu,
         )
-        take(gauges, "gpu_memory_used_bytes", lambda: nvml.nvmlDeviceGetMemoryInfo(device).used)
+        take("gpu_memory_used_bytes", lambda: nvml.nvmlDeviceGetMemoryInfo(device).used)
         take(
-            gauges,
             "gpu_clock_mhz",
             lambda: nvml.nvmlDeviceGetClockInfo(device, nvml.NVML_CLOCK_SM),
         )
         take(
-            gauges,
             "gpu_memory_clock_mhz",
             lambda: nvml.nvmlDeviceGetClockInfo(device, nvml.NVML_CLOCK_MEM),
         )
         take(
-            gauges,
             "gpu_temperature_c",
             lambda: nvml.nvmlDeviceGetTemperature(device, nvml.NVML_TEMPERATURE_GPU),
         )
-        take(gauges, "gpu_power_w", lambda: nvml.nvmlDeviceGetPowerUsage(device) / 1e3)
+        take("gpu_power_w", lambda: nvml.nvmlDeviceGetPowerUsage(device) / 1e3)
         with contextlib.suppress(nvml.NVMLError):
             reasons = self._reasons()
             gauges["gpu_throttled"] = float(is_throttled(reasons))
             gauges["gpu_power_capped"] = float(is_power_capped(reasons))
-        take(
-            counters, "gpu_energy_j",
-            lambda: nvml.nvmlDeviceGetTotalEnergyConsumption(device) / 1e3,
-        )  # fmt: skip
-        return Reading(gauges, counters)
+        return Reading(gauges, {**self.counters(), **self.violations()})
+
+    def counters(self) -> dict[str, float]:
+        """The counter of energy, which devices before Volta do not have."""
+        nvml = self._nvml
+        with contextlib.suppress(nvml.NVMLError):
+            joules = nvml.nvmlDeviceGetTotalEnergyConsumption(self._device) / 1e3
+            return {"gpu_energy_j": float(joules)}
+        return {}
+
+    def violations(self) -> dict[str, float]:
+        """Seconds below the clocks since the driver was loaded; unsupported ones are left out."""
+        nvml = self._nvml
+        try:
+            fields = nvml.nvmlDeviceGetFieldValues(self._device, list(VIOLATIONS.values()))
+        except (AttributeError, nvml.NVMLError):
+            return {}
+        known = {
+            int(field.fieldId): float(field.value.ullVal) / 1e9
+            for field in fields
+            if field.nvmlReturn == 0  # NVML_SUCCESS
+        }
+        return {name: known[number] for name, number in VIOLATIONS.items() if number in known}
 
     def close(self) -> None:
         self._nvml.nvmlShutdown()
@@ -135,6 +165,39 @@ class NvmlReader:
             return int(nvml.nvmlDeviceGetCurrentClocksThrottleReasons(self._device))
 
 
+class Clocks:
+    """What a worker asks between its bursts: quick, and apart from what is timed."""
+
+    def __init__(self, nvml: Any, device: Any) -> None:
+        self._nvml, self._device = nvml, device
+        self._reader = NvmlReader(nvml, device)
+        self._held_s = self._throttled_s()
+
+    def read(self) -> tuple[float | None, float]:
+        """Clock of the SMs in MHz now, and seconds of throttling since the last call."""
+        clock: float | None = None
+        with contextlib.suppress(self._nvml.NVMLError):
+            clock = float(self._nvml.nvmlDeviceGetClockInfo(self._device, self._nvml.NVML_CLOCK_SM))
+        before, self._held_s = self._held_s, self._throttled_s()
+        return clock, self._held_s - before
+
+    def _throttled_s(self) -> float:
+        """By the reason that held it longest: one slowdown may count for several of them."""
+        violations = self._reader.violations()
+        return max((violations.get(name, 0.0) for name in THROTTLED), default=0.0)
+
+
+def open_clocks() -> Clocks | None:
+    """The clocks of the device that CUDA takes first; None without NVML."""
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+        return Clocks(pynvml, first_device(pynvml))
+    except Exception:  # no package, no driver, or no such device: a burst is timed all the same
+        return None
+
+
 def is_throttled(reasons: int) -> bool:
     """True if any reason of THROTTLE_BITS is set."""
     return any(reasons & bit for bit in THROTTLE_BITS)
@@ -143,6 +206,25 @@ def is_throttled(reasons: int) -> bool:
 def is_power_capped(reasons: int) -> bool:
     """True if any reason of POWER_CAP_BITS is set."""
     return any(reasons & bit for bit in POWER_CAP_BITS)
+
+
+def used_bytes() -> int | None:
+    """Bytes of the device's memory that are taken, by all processes; None without NVML.
+
+    In a container the driver does not list processes, but it tells this.
+    """
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+    except Exception:  # no package, or no driver
+        return None
+    try:
+        return int(pynvml.nvmlDeviceGetMemoryInfo(first_device(pynvml)).used)
+    except pynvml.NVMLError:  # a Jetson board has no memory of its own
+        return None
+    finally:
+        pynvml.nvmlShutdown()
 
 
 def used_by(pid: int) -> int | None:
@@ -158,7 +240,7 @@ def used_by(pid: int) -> int | None:
     except Exception:  # no package, or no driver
         return None
     try:
-        for process in pynvml.nvmlDeviceGetComputeRunningProcesses(_device(pynvml)):
+        for process in pynvml.nvmlDeviceGetComputeRunningProcesses(first_device(pynvml)):
             if process.pid == pid and process.usedGpuMemory is not None:
                 return int(process.usedGpuMemory)
         return None

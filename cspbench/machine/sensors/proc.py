@@ -15,6 +15,10 @@ from cspbench.machine.sensors.spec import SENSORS, Reading
 
 #: Shares of one processor's time above which steal, and other processes, spoil a measurement.
 STEAL_SHARE, FOREIGN_SHARE = 0.05, 0.25
+#: /proc/stat counts in ticks of this length (USER_HZ is 100), and a kernel may charge a whole one
+#: to the process that it meets when the tick ends. So a difference of steal is wrong by up to one,
+#: and that of others' time, busy time less our own, by up to two. That much is no interference.
+TICK_S = 0.01
 
 _PROC_STAT = Path("/proc/stat")
 #: Fields of the "cpu" line of /proc/stat, in order (proc(5)).
@@ -95,10 +99,13 @@ class Interference:
     involuntary_switches: Count | None = None
 
     def contended(self) -> bool:
-        """True if steal is over 5 %, or others took over 25 %, of one processor."""
+        """True if steal is over 5 %, or others took over 25 %, of one processor for certain.
+
+        What the ticks of the clock alone can add to a short window does not count.
+        """
         return (
-            self.steal_s > STEAL_SHARE * self.seconds
-            or self.foreign_cpu_s > FOREIGN_SHARE * self.seconds
+            self.steal_s - TICK_S > STEAL_SHARE * self.seconds
+            or self.foreign_cpu_s - 2 * TICK_S > FOREIGN_SHARE * self.seconds
         )
 
 

@@ -39,6 +39,18 @@ class Reader(Protocol):
 
 
 @runtime_checkable
+class Counts(Protocol):
+    """Offered by readers whose counters of energy are quick to read by themselves.
+
+    Where energy is measured, they are read FINE_HZ times a second, so that it is known when the
+    hardware renewed them.
+    """
+
+    def counters(self) -> Mapping[str, float]:
+        """The counters of energy now, in joules."""
+
+
+@runtime_checkable
 class Publishes(Protocol):
     """Offered by readers whose service sends values at its own pace to a thread of this process."""
 

@@ -3,13 +3,18 @@
 Energy of an inference is the mean power over the window times the seconds of sampling, divided by
 the number of inferences. It includes putting the next input in place, and idle power, which is
 reported apart and never subtracted.
+
+A counter of energy stands still between two renewals, so a difference of two readings is wrong by
+what the device took since the last renewal before each. Where the counter was read finely, power is
+therefore taken between two of its changes.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean, median
 from typing import Any
 
@@ -18,6 +23,10 @@ from cspbench.machine.sensors.monitor import TimedReading, Trace
 
 #: A clock that falls by more than this share of itself at the start is throttled.
 CLOCK_DROP = 0.10
+#: A device that was throttled for more than this share of the window by its own counter is.
+THROTTLED_SHARE = 0.01
+#: Changes of a counter that power is taken from, at least: each is known to a reading's distance.
+FEWEST_CHANGES = 5
 
 
 @dataclass(frozen=True)
@@ -85,17 +94,62 @@ def integral(points: Sequence[tuple[float, float]]) -> float:
     return sum((b[0] - a[0]) * (a[1] + b[1]) / 2 for a, b in itertools.pairwise(points))
 
 
-def power(traces: Sequence[Trace], device: str) -> Power | None:
+def power(
+    traces: Sequence[Trace], device: str, begin_s: float = -math.inf, end_s: float = math.inf
+) -> Power | None:
     """Mean power of the window from the best source for the device; None without a source.
 
     A window shorter than the period in which the source is renewed gives no number.
+
+    Args:
+        traces: readings of the sensors.
+        device: name of the device.
+        begin_s: earlier readings do not count.
+        end_s: later readings do not count.
     """
+    inside = [_between(trace, begin_s, end_s) for trace in traces]
     for source in DEVICES.get(device).power:
-        for trace in traces:
-            mean = _counted(trace, source) or _integrated(trace, source.name)
+        for trace in inside:
+            mean = (
+                _between_changes(trace, source)
+                or _counted(trace, source)
+                or _integrated(trace, source.name)
+            )
             if mean is not None:
                 return mean
     return None
+
+
+def _between(trace: Trace, begin_s: float, end_s: float) -> Trace:
+    def kept(readings: Iterable[TimedReading]) -> list[TimedReading]:
+        return [reading for reading in readings if begin_s <= reading.seconds <= end_s]
+
+    return replace(trace, readings=kept(trace.readings), fine=kept(trace.fine))
+
+
+def _between_changes(trace: Trace, source: PowerSource) -> Power | None:
+    """Power between the first and the last change of a counter that was read finely.
+
+    A change happened between the reading that shows it and the one before: in the middle, as far as
+    is known.
+    """
+    counter, period = source
+    points = [
+        (reading.seconds, reading.values.counters[counter])
+        for reading in trace.fine
+        if counter in reading.values.counters
+    ]
+    changes = [
+        ((before[0] + after[0]) / 2, after[1])
+        for before, after in itertools.pairwise(points)
+        if after[1] != before[1]
+    ]
+    if period is None or len(changes) < FEWEST_CHANGES:
+        return None
+    (first_s, first), (last_s, last) = changes[0], changes[-1]
+    seconds = last_s - first_s
+    method = f"{counter} between two of its changes ({trace.sensor})"
+    return Power((last - first) / seconds, method, seconds / (len(changes) - 1), seconds)
 
 
 def _counted(trace: Trace, source: PowerSource) -> Power | None:
@@ -160,6 +214,9 @@ def throttled(traces: Sequence[Trace], device: str) -> bool:
         # NVML may report a slowdown while the device changes its state: one report is not enough.
         if any(_slowed(trace, gauge) > 1 for gauge in spec.throttle_gauges):
             return True
+        if any(_held_s(trace, name) > THROTTLED_SHARE * trace.window_s
+               for name in spec.throttle_counters):  # fmt: skip
+            return True
         counts = [reading.values.counters.get("cpu_throttle_events") for reading in trace.readings]
         known = [count for count in counts if count is not None]
         if known and known[-1] > known[0]:
@@ -169,6 +226,16 @@ def throttled(traces: Sequence[Trace], device: str) -> bool:
         ):
             return True
     return False
+
+
+def _held_s(trace: Trace, counter: str) -> float:
+    """Seconds by which a counter of throttling grew in the window."""
+    values = [
+        reading.values.counters[counter]
+        for reading in trace.readings
+        if counter in reading.values.counters
+    ]
+    return values[-1] - values[0] if values else 0.0
 
 
 def _slowed(trace: Trace, gauge: str) -> int:

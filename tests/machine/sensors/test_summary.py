@@ -159,6 +159,11 @@ def test_idle_power_that_was_obtained_otherwise_is_not_put_beside():
         (trace("cpufreq", (0, {}, {"cpu_throttle_events": 4}), (1, {}, {"cpu_throttle_events": 4})),
          False),
         (Trace("jtop", 0.5, problem="gone"), False),
+        # By the driver's own account of a window of 1 s, between two looks at the bits.
+        (trace("nvml", (0, {}, {"gpu_thermal_s": 7.0}), (1, {}, {"gpu_thermal_s": 7.05})), True),
+        (trace("nvml", (0, {}, {"gpu_thermal_s": 7.0}), (1, {}, {"gpu_thermal_s": 7.005})), False),
+        (trace("nvml", (0, {}, {"gpu_sync_boost_s": 0}), (1, {}, {"gpu_sync_boost_s": 0.5})), True),
+        (trace("nvml", (0, {}, {"gpu_power_cap_s": 0}), (1, {}, {"gpu_power_cap_s": 0.9})), False),
     ],
 )  # fmt: skip
 def test_what_counts_as_throttling(window, expected):

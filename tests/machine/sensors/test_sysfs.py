@@ -13,7 +13,14 @@ import pytest
 from cspbench.machine.sensors.cpufreq import CpuFreq
 from cspbench.machine.sensors.jtop import gauges_of
 from cspbench.machine.sensors.monitor import Monitor
-from cspbench.machine.sensors.nvml import Nvml, NvmlReader, _device, is_throttled, used_by
+from cspbench.machine.sensors.nvml import (
+    Nvml,
+    NvmlReader,
+    first_device,
+    is_throttled,
+    used_by,
+    used_bytes,
+)
 from cspbench.machine.sensors.rapl import Rapl
 from cspbench.machine.sensors.summary import power, series
 from cspbench.machine.sensors.tegra import Tegra, power_name
@@ -259,6 +266,17 @@ class FakeNvml(types.ModuleType):
     def nvmlDeviceGetTotalEnergyConsumption(self, device):
         return 12_345_678  # mJ
 
+    def nvmlDeviceGetFieldValues(self, device, ids):
+        """Of the power limit 2 s, of heat by hardware 0.5 s; sync boost is not supported."""
+        known = {74: 2_000_000_000, 270: 500_000_000}
+        return [
+            types.SimpleNamespace(
+                fieldId=number, nvmlReturn=0 if number in known else 3,
+                value=types.SimpleNamespace(ullVal=known.get(number, 99)),
+            )
+            for number in ids
+        ]  # fmt: skip
+
     def nvmlDeviceGetCurrentClocksThrottleReasons(self, device):
         return self.reasons
 
@@ -280,8 +298,17 @@ def test_nvml_leaves_out_what_a_device_does_not_support(monkeypatch):
         "gpu_memory_clock_mhz": 1215, "gpu_power_w": 215.5, "gpu_throttled": 0,
         "gpu_power_capped": 0,
     }  # fmt: skip
-    assert reading.counters == {"gpu_energy_j": 12345.678}
+    assert reading.counters == {
+        "gpu_energy_j": 12345.678, "gpu_power_cap_s": 2.0, "gpu_thermal_hardware_s": 0.5,
+    }  # fmt: skip
+    assert reader.counters() == {"gpu_energy_j": 12345.678}
     assert nvml.open == 0
+
+
+def test_memory_that_is_taken_is_known_where_processes_are_not_listed(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pynvml", FakeNvml())
+    assert used_bytes() == 2**30
+    assert used_by(99) is None
 
 
 @pytest.mark.parametrize(
@@ -303,7 +330,7 @@ def test_nvml_reads_the_device_that_cuda_takes_first(monkeypatch, visible, devic
 @pytest.mark.parametrize(
     ("reasons", "expected"),
     [(0, False), (1, False), (2, False), (4, False), (8, True), (0x21, True), (0x40, True),
-     (0x80, True), (0x103, False), (0x204, False)],
+     (0x10, True), (0x80, True), (0x103, False), (0x204, False)],
 )  # fmt: skip
 def test_which_reasons_are_throttling(reasons, expected):
     assert is_throttled(reasons) is expected
@@ -318,7 +345,7 @@ def test_the_power_limit_is_told_and_is_no_throttling(reasons, capped):
     assert NvmlReader(nvml, 0).read().gauges["gpu_power_capped"] == capped
 
 
-def test_memory_of_a_process_on_the_device(monkeypatch):
+def test_memory_of_a_process_on_thefirst_device(monkeypatch):
     monkeypatch.setitem(sys.modules, "pynvml", FakeNvml())
     assert used_by(42) == 600 * 2**20
     assert used_by(43) is None  # the driver does not tell
@@ -366,11 +393,11 @@ def test_the_energy_counter_agrees_with_the_power_under_load():
 
 
 @pytest.mark.gpu
-def test_the_sensor_and_torch_mean_the_same_device():
+def test_the_sensor_and_torch_mean_the_samefirst_device():
     torch = pytest.importorskip("torch")
     import pynvml
 
     pynvml.nvmlInit()
-    uuid = pynvml.nvmlDeviceGetUUID(_device(pynvml))
+    uuid = pynvml.nvmlDeviceGetUUID(first_device(pynvml))
     pynvml.nvmlShutdown()
     assert str(uuid).removeprefix("GPU-") == str(torch.cuda.get_device_properties(0).uuid)
