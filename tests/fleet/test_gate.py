@@ -16,6 +16,7 @@ from tests.fleet.machines import eventually, machines
 
 GATE = """
 name: gated
+defaults: {threads: 2}  # elapsed time decides: the backend sleeps
 matrix:
   model: [yolov3-tiny-prn@96]
   backend: [fake]
@@ -23,7 +24,7 @@ matrix:
 measure: {warmup: 0.01, timeout_seconds: 60, sensors: none}
 gate: {latency: {min_effect: 5%, tolerance: 8%}}
 """
-CASE = "yolov3-tiny-prn@96/fake/b1/t1"
+CASE = "yolov3-tiny-prn@96/fake/b1/t2"
 
 
 @pytest.fixture
