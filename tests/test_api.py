@@ -124,8 +124,10 @@ def judged(monkeypatch):
     """Instead of measuring: which of the two gates was asked for what."""
     asked = []
     for module, name in (("job", "run_gate"), ("stored", "run_stored_gate")):
-        monkeypatch.setattr(f"cspbench.gating.{module}.{name}",
-                            lambda *given, name=name: asked.append((name, *given)))  # fmt: skip
+        monkeypatch.setattr(
+            f"cspbench.gating.{module}.{name}",
+            lambda *given, name=name, **_board: asked.append((name, *given)),
+        )
     return asked
 
 

@@ -89,7 +89,10 @@ def parts_of(offline, monkeypatch, *parts):
     monkeypatch.setattr(offline, "GRACE_SECONDS", 2)
 
 
-ENDS = "import time, signal\nprint('begun', flush=True)\n"
+ENDS = (
+    "import time, signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    "print('begun', flush=True)\n"
+)
 STOPS = ENDS + "try:\n time.sleep(60)\nexcept KeyboardInterrupt:\n print('kept')\n"
 STAYS = ENDS + "signal.signal(signal.SIGINT, signal.SIG_IGN)\ntime.sleep(60)\n"
 

@@ -58,4 +58,6 @@ def test_mistyped_requirement_stops_the_run(
     monkeypatch.setenv("CSPBENCH_TEST_REQUIRE", "browsers")
     result = folder.runpytest_inprocess()
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines("*unknown browsers; known: browser, namespaces, gpu, timm")
+    result.stderr.fnmatch_lines(
+        "*unknown browsers; known: browser, namespaces, slurm, ssh, gpu, timm"
+    )

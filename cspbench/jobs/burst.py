@@ -404,9 +404,17 @@ def profile(_request: ProfileRequest, _phase: PhaseReport) -> ProfileResult:
 
 
 def report_conditions(request: ConditionsRequest, _phase: PhaseReport) -> Conditions:
-    """The conditions, after keeping to a processor if that is asked for."""
-    if request.processor is not None:
+    """The conditions, after keeping to a processor if that is asked for.
+
+    An engine that chooses the processors of its threads itself (OpenVINO) goes on to do so.
+    """
+    if request.processor is not None and _loaded is not None:
+        before = os.sched_getaffinity(0)
         os.sched_setaffinity(0, {request.processor})
+        _loaded.feed(0)
+        _loaded.infer()
+        if os.sched_getaffinity(0) != {request.processor}:
+            os.sched_setaffinity(0, before)
     return conditions()
 
 

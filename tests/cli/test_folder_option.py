@@ -56,13 +56,14 @@ def test_the_two_commands_that_had_it_take_the_old_name(name):
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_an_option_means_one_thing(name):
-    """``--out`` is a file, ``--results`` and ``--reports`` are folders, in every command."""
+    """``--out`` is a file (a site is a folder), ``--results`` and ``--reports`` are folders."""
     found = cli.get_command(click.Context(cli), name)
     for option in found.params:
         if not isinstance(option.type, click.Path) or getattr(option, "hidden", False):
             continue
         if "--out" in option.opts:
-            assert (option.type.file_okay, option.type.dir_okay) == (True, False)
+            is_folder = name == "site"
+            assert (option.type.file_okay, option.type.dir_okay) == (not is_folder, is_folder)
         if {"--results", "--reports"} & set(option.opts):
             assert (option.type.file_okay, option.type.dir_okay) == (False, True)
             assert option.default in (Path("results"), Path("reports"))

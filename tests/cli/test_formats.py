@@ -29,6 +29,8 @@ def test_a_command_takes_every_form_or_every_printed_one():
     assert {"plan", "doctor", "ceilings", "list", "show", "analyze"} < set(tables)
     for name, found in tables.items():
         forms = PRINTED if name in ONLY_PRINT else FORMATS
+        if name == "show":
+            forms = (*forms, "chrome-trace")
         assert tuple(found["form"].type.choices) == forms, name
         assert "out" in found or name in ONLY_PRINT, name
 

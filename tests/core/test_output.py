@@ -209,6 +209,8 @@ def test_no_code_of_ours_prints_in_another_way():
             if printing:
                 found.append(f"{path.relative_to(PACKAGE).as_posix()}: {called}")
     assert sorted(found) == [
+        "cli/fleet.py: Console",  # asks whether a person reads, and redraws a table
+        "cli/fleet.py: Console",
         "cli/progress.py: Console",  # asks whether a person reads
         "jobs/prepare.py: traceback.print_exc",  # a worker's, into the log of the launch
         "jobs/worker.py: traceback.print_exc",

@@ -57,7 +57,7 @@ def test_a_board_that_waits_for_its_machine_says_so(fleet, connect, monkeypatch)
     assert sending[0] == waiting[0] == "a1"
     assert sending[1].startswith("sending 2 files to it, ")
     assert waiting[1].startswith("another run measures on this machine (process ")
-    assert "a local run); waiting for it, at most 1 h in all" in waiting[1]
+    assert "a local run); waiting for it, at most 60 min in all" in waiting[1]
     [row] = json.loads(glance.stdout)
     assert (row["state"], row["what"]) == ("waiting", waiting[1])
     assert run.wait(120) == 0, fleet.log("run")

@@ -193,7 +193,7 @@ def test_a_stopped_arm_is_lost(arms, monkeypatch):
 @pytest.mark.slow
 def test_a_starved_arm_is_noticed(arms, monkeypatch):
     with starving_head(monkeypatch):
-        measured = list(itertools.islice(measure_blocks(arms, 6), 2))
+        measured = list(itertools.islice(measure_blocks(arms, 30), 2))
     estimates, running = (
         [typical_estimate(getattr(g, of)("base"), getattr(g, of)("head")) for g in measured]
         for of in ("inference_ns", "running_ns")

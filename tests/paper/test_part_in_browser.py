@@ -8,7 +8,7 @@ import pytest
 
 from cspbench.report import write_report
 from cspbench.views.frames import Run
-from tests.report.test_page_in_browser import ARGUMENTS
+from tests.conftest import BROWSER_ARGUMENTS
 
 pytestmark = pytest.mark.browser
 
@@ -22,7 +22,9 @@ def test_it_fits_and_is_accessible_in_both_schemes(
     file = write_report([table5], tmp_path / "paper.html")
     complaints: list[str] = []
     with sync_api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=browser_path, args=list(ARGUMENTS))
+        chromium = playwright.chromium.launch(
+            executable_path=browser_path, args=list(BROWSER_ARGUMENTS)
+        )
         for scheme, width in (("light", 1440), ("dark", 390)):
             # The checker is a script of its own, which the page's policy rightly forbids.
             page = chromium.new_page(
