@@ -30,11 +30,6 @@ class BlockRequest:
     skip: int = 0
     first_only: bool = False
 
-    @property
-    def number(self) -> int:
-        """Number of the block, by its name."""
-        return int(self.name) if self.name.isdecimal() else 0
-
 
 def available_bytes() -> int:
     """Free memory of this machine, and no more than a container may have."""

@@ -18,7 +18,6 @@ from cspbench.jobs.burst import LoadRequest, ProfileResult
 from cspbench.jobs.replay import ReplayRequest
 from cspbench.jobs.spec import Json, Request
 from cspbench.jobs.time import TimeRequest
-from cspbench.machine.processors import processor_of
 from cspbench.machine.sensors.monitor import Trace
 from cspbench.machine.sensors.proc import CpuTimes, Interference, between, read_cpu_times
 from cspbench.measure.drift import relative_drifts
@@ -185,7 +184,6 @@ class _Block:
                 self._rounds,
                 room=self._room,
                 warm_rounds=WARM_ROUNDS,
-                processor=processor_of(request.number),
                 phase=self._phase,
                 afterwards=self._afterwards,
             )
