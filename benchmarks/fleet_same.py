@@ -31,8 +31,8 @@ from cspbench.gating.measure import load_request
 from cspbench.gating.prepare import prepare_cases
 from cspbench.machine.lock import timing_lock
 from cspbench.measure.ratios import typical_estimate
+from cspbench.runner.arms import ArmSpec, Burst, Loaded, WorkerArm
 from cspbench.runner.executor import LocalExecutor
-from cspbench.runner.interleaved import ArmSpec, Burst, Loaded, WorkerArm
 from cspbench.runner.plan import plan_suite
 from cspbench.runner.process import Outcome
 from cspbench.suite.suite import Measure, Suite

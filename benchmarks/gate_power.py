@@ -54,8 +54,8 @@ from cspbench.gating.selftest import planted_arms
 from cspbench.machine.facts import fingerprint
 from cspbench.machine.lock import timing_lock
 from cspbench.machine.sensors.proc import between, read_cpu_times
+from cspbench.runner.arms import ArmLostError
 from cspbench.runner.executor import LocalExecutor
-from cspbench.runner.interleaved import ArmLostError
 from cspbench.runner.plan import plan_suite
 from cspbench.suite.suite import Gate, Measure, Suite
 

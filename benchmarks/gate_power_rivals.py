@@ -12,7 +12,7 @@ from statistics import fmean, stdev
 
 from cspbench.gating.duet import MakeArm
 from cspbench.measure.clock import MonotonicClock
-from cspbench.runner.interleaved import BURST_NS
+from cspbench.runner.arms import BURST_NS
 
 #: Processes of each side in the pyperf-like design, and the time to start one.
 PROCESSES = 20

@@ -25,9 +25,10 @@ from cspbench.gating.prepare import prepare_cases
 from cspbench.jobs.burst import LoadRequest
 from cspbench.measure.orders import balanced_orders
 from cspbench.measure.ratios import block_estimate, ratio_of
+from cspbench.runner.arms import ArmSpec, WorkerArm
 from cspbench.runner.blocks import shuffled
 from cspbench.runner.executor import LocalExecutor
-from cspbench.runner.interleaved import ArmSpec, WorkerArm, run_block
+from cspbench.runner.interleaved import run_block
 from cspbench.runner.plan import plan_suite
 from cspbench.runner.together import WARM_ROUNDS
 from cspbench.suite.load import load_suite
@@ -71,8 +72,8 @@ def trial(arms: Mapping[str, LoadRequest], seed: str) -> dict[str, list[float]]:
             twin, planted = turns.bursts[TWIN], turns.bursts[name]
             found[name].append(
                 block_estimate(
-                    [ns for burst in twin for ns in burst.each_running_ns],
-                    [ns for burst in planted for ns in burst.each_running_ns],
+                    [ns for burst in twin for ns in burst.result.running_ns],
+                    [ns for burst in planted for ns in burst.result.running_ns],
                 )
             )
         widths = [ratio_of(logs).half_width for logs in found.values()]

@@ -32,7 +32,7 @@ from cspbench.backends.spec import (
     Throughput,
     Workload,
 )
-from cspbench.core.cache import cache_folder
+from cspbench.core.cache import cache_folder, make_cache_folder
 from cspbench.core.options import Axis, Options, Value, resolve
 from cspbench.errors import Unavailable, Unsupported
 
@@ -172,7 +172,6 @@ class OnnxRuntime(BackendSpec):
         chosen = [(provider, _provider_options(provider))]
         if provider == PROVIDERS["tensorrt"]:  # for nodes that TensorRT does not know
             chosen.append((PROVIDERS["cuda"], _provider_options(PROVIDERS["cuda"])))
-        if provider == PROVIDERS["tensorrt"]:
             global _engines_before  # noqa: PLW0603 - one worker compiles one model
             _engines_before = _engines()
         try:
@@ -194,7 +193,7 @@ def _provider_options(provider: str) -> dict[str, str]:
         return {"use_tf32": "0"}
     if provider == PROVIDERS["tensorrt"]:
         folder = cache_folder("tensorrt")
-        folder.mkdir(parents=True, exist_ok=True)
+        make_cache_folder(folder)
         return {
             "trt_engine_cache_enable": "1",
             "trt_engine_cache_path": str(folder),

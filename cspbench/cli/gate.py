@@ -109,7 +109,6 @@ def command(
     --scheduler a board of a fleet measures, and this machine only prepares.
     """
     from cspbench.api import gate, suite_file
-    from cspbench.gating.render.page import check_site
     from cspbench.gating.report import write_gate
 
     if save and not self_test:
@@ -117,6 +116,8 @@ def command(
     if on is not None and scheduler is None:
         raise InputError("--on names a board of a fleet: give its --scheduler, too")
     if site is not None:
+        from cspbench.gating.render.page import check_site
+
         check_site(site)
     if self_test:
         if scheduler is not None:

@@ -15,7 +15,7 @@ from cspbench.fleet.work import Work
 from cspbench.gating.duet import FEWEST_PAIRS, SIDES, Bursts, Schedule, Side, measure_block
 from cspbench.jobs.burst import LoadRequest
 from cspbench.jobs.spec import Request
-from cspbench.runner.interleaved import ArmLostError, ArmSpec, Burst, WorkerArm
+from cspbench.runner.arms import ArmLostError, ArmSpec, Burst, WorkerArm, load_once
 from cspbench.runner.process import Outcome
 
 #: More pairs of bursts than any gate asks for.
@@ -57,21 +57,13 @@ def measure_duet(
             bursts = measure_block(make, schedule, order, pairs, int(message["number"]))
             return Outcome(Status.OK, answer=_as_json(bursts))
         for side in order:
-            _load(make(side))
+            load_once(make(side))
         return Outcome(Status.OK)
     except ArmLostError as lost:
         outcome = lost.outcome
         outcome.answer = {}
         outcome.notes["lost"] = {"arm": lost.arm, "reason": lost.reason}
         return outcome
-
-
-def _load(arm: WorkerArm) -> None:
-    try:
-        arm.start()
-        arm.load()
-    finally:
-        arm.close()
 
 
 def _as_json(bursts: Bursts) -> Json:
@@ -131,12 +123,11 @@ def bursts_of(outcome: Outcome, schedule: Schedule, pairs: int) -> Bursts:
     try:
         answer = checked(TypeAdapter(_Answer).validate_python, outcome.answer)
         sides = {"base": answer.base, "head": answer.head}
-        for side in sides.values():
-            number = len(answer.base.ns)
-            if not len(side.ns) == len(side.count) == len(side.lost_ns) == number:
-                raise ValueError("the sides have not as many bursts")
-            if not least <= number <= most:
-                raise ValueError(f"a side has not {least} to {most} bursts")
+        lists = [one for side in sides.values() for one in (side.ns, side.count, side.lost_ns)]
+        if len(set(map(len, lists))) > 1:
+            raise ValueError("the sides have not as many bursts")
+        if not least <= len(answer.base.ns) <= most:
+            raise ValueError(f"a side has not {least} to {most} bursts")
     except ValueError as error:
         reason = f"the board's bursts are malformed: {printable(str(error))}"
         raise _lost(Outcome(Status.FAILED, reason)) from None

@@ -19,7 +19,7 @@ from cspbench.gating.prepare import Pair
 from cspbench.gating.sides import OpenSide
 from cspbench.jobs.burst import Conditions, LoadRequest, ProfileResult
 from cspbench.jobs.spec import Request
-from cspbench.runner.interleaved import ArmLostError, Burst, Loaded
+from cspbench.runner.arms import ArmLostError, Burst, Loaded
 from cspbench.runner.process import Outcome
 
 

@@ -8,6 +8,7 @@ in ABBA order, one alive at a time. Its pairs are seconds apart and therefore le
 
 from __future__ import annotations
 
+import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
@@ -17,15 +18,8 @@ from typing import Literal
 
 from cspbench.core.statuses import Status
 from cspbench.machine.processors import processor_of
-from cspbench.runner.interleaved import (
-    Arm,
-    ArmLostError,
-    Burst,
-    Loaded,
-    burst_count,
-    run_block,
-    unlike,
-)
+from cspbench.runner.arms import Arm, ArmLostError, Burst, Loaded
+from cspbench.runner.interleaved import burst_count, run_block, unlike
 
 #: Most and fewest rounds of a block, and the time that its bursts take if neither bounds them.
 PAIRS, FEWEST_PAIRS, BLOCK_NS = 240, 30, 2.4e9
@@ -56,6 +50,15 @@ class Block:
     def running_ns(self, side: Side) -> list[float]:
         """The same without the time in which the process was ready but did not run."""
         return [burst.running_ns for burst in getattr(self, side)]
+
+    def waited(self, side: Side) -> float:
+        """log(elapsed / running time) of all bursts of a side together.
+
+        Waits come in lumps (a quota holds a process back for 50 of each 100 ms), which a median
+        over bursts of a few milliseconds does not show.
+        """
+        elapsed, running = sum(self.inference_ns(side)), sum(self.running_ns(side))
+        return math.log(elapsed / running)
 
     @property
     def knows_running(self) -> bool:

@@ -36,7 +36,7 @@ from cspbench.gating.verdict import (
 from cspbench.gating.why import with_why
 from cspbench.machine.facts import fingerprint
 from cspbench.machine.lock import timing_lock
-from cspbench.runner.interleaved import ArmLostError
+from cspbench.runner.arms import ArmLostError, load_once
 
 NULL = "the base against itself"
 
@@ -306,7 +306,7 @@ class _Job:
         note = common_cause(cases, gate.min_effect)
         self.report.notes += [note] if note else []
         self.report.notes += what_ratios_are_of(cases)
-        sensitivity = None if self._board else known_sensitivity()
+        sensitivity = None if self._board else known_sensitivity(self.report.environment)
         self.report.notes += [sensitivity.sentence] if sensitivity else []
         if any(block["schedule"] == "pairs" for blocks in self.report.generations.values()
                for block in blocks):  # fmt: skip
@@ -418,11 +418,8 @@ def _measured(name: str, first: CaseData, second: CaseData | None) -> MeasuredCa
 
 def _refusal(arms: MakeArm, side: Side) -> Status | None:
     """Status of a side's arm that cannot load its model; None if it can."""
-    arm = arms(side)
-    with contextlib.closing(arm):
-        try:
-            arm.start()
-            arm.load()
-        except ArmLostError as lost:
-            return lost.outcome.status
+    try:
+        load_once(arms(side))
+    except ArmLostError as lost:
+        return lost.outcome.status
     return None

@@ -29,7 +29,7 @@ from cspbench.gating.verdict import Unmeasured, percent
 from cspbench.jobs.burst import LoadRequest
 from cspbench.machine.devices.spec import DEVICES
 from cspbench.measure.ratios import typical_estimate
-from cspbench.runner.interleaved import ArmLostError, ArmSpec, WorkerArm
+from cspbench.runner.arms import ArmLostError, ArmSpec, WorkerArm
 from cspbench.store.ratios import ELAPSED, RUNNING
 from cspbench.suite.suite import Gate, Measure
 
@@ -68,7 +68,13 @@ class CaseData:
 
     @property
     def elapsed_estimates(self) -> list[float]:
-        """One log-ratio a block, of elapsed time."""
+        """One log-ratio a block, of elapsed time.
+
+        Where running time decides that is running time and what each side waited in all.
+        """
+        if self.of == RUNNING:
+            waits = [block.waited("head") - block.waited("base") for block in self.blocks]
+            return [ran + wait for ran, wait in zip(self.running_estimates, waits, strict=True)]
         return [
             typical_estimate(b.inference_ns("base"), b.inference_ns("head")) for b in self.blocks
         ]

@@ -26,8 +26,8 @@ from cspbench.gating.verdict import percent
 from cspbench.machine.lock import timing_lock
 from cspbench.measure.statistics import deviation
 from cspbench.models.code import allowing_code
+from cspbench.runner.arms import ArmSpec, WorkerArm
 from cspbench.runner.executor import Executor, LocalExecutor
-from cspbench.runner.interleaved import ArmSpec, WorkerArm
 from cspbench.runner.plan import plan_suite
 from cspbench.suite.load import load_suite
 from cspbench.suite.suite import Gate, Measure, Suite

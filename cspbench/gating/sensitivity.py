@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from cspbench.core.cache import cache_folder, make_cache_folder
-from cspbench.core.files import open_input, write_whole
-from cspbench.machine.comparability import Use, identity
-from cspbench.machine.facts import fingerprint
+from cspbench.store.kept import keep, kept_file, read_kept
+
+#: Of the user's cache.
+_FOLDER = "self-tests"
 
 
 @dataclass(frozen=True)
@@ -35,24 +35,11 @@ class Sensitivity:
         )
 
 
-def entry() -> Path:
-    """Path of this machine's file, whether it exists or not."""
-    text = json.dumps(identity(fingerprint(()), Use.CEILINGS))
-    return cache_folder("self-tests") / f"{hashlib.sha256(text.encode()).hexdigest()[:24]}.json"
-
-
-def known_sensitivity() -> Sensitivity | None:
-    """What the newest saved self-test on this machine found; None without any."""
-    try:
-        with open_input(entry()) as file:
-            return Sensitivity(**json.load(file))
-    except (OSError, ValueError, TypeError):
-        return None
+def known_sensitivity(facts: Mapping[str, Any] | None = None) -> Sensitivity | None:
+    """What the newest saved self-test on a machine found, by default on this one; None without."""
+    return read_kept(kept_file(_FOLDER, facts=facts), Sensitivity)
 
 
 def keep_sensitivity(found: Sensitivity) -> Path:
-    """Write it to the cache; return the file."""
-    path = entry()
-    make_cache_folder(path.parent)
-    write_whole(path, json.dumps(asdict(found)).encode(), shared=True)
-    return path
+    """Write it to the cache for this machine; return the file."""
+    return keep(kept_file(_FOLDER), found)

@@ -86,7 +86,7 @@ class CaseVerdict:
     ``generations`` (blocks, by their name in outputs) and ``seconds`` count both measurements.
     ``ratio_of`` says what the ratio and the medians are of: running or elapsed time.
     ``elapsed_ratio`` is that of elapsed time beside it. ``layers`` of a confirmed slowdown are the
-    times of layers on both sides, the largest change first (`LayerShift.as_dict`).
+    times of layers on both sides, the largest change first (the fields of `why.LayerShift`).
     """
 
     case: str

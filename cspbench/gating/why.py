@@ -10,14 +10,14 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import cycle
-from typing import Any
 
 from cspbench.errors import CspbenchError
 from cspbench.gating.duet import SIDES, MakeArm, Side
 from cspbench.gating.verdict import CaseVerdict
 from cspbench.jobs.layers import LayerTimes
 from cspbench.machine.processors import processor_of
-from cspbench.runner.interleaved import Arm, Loaded, run_block
+from cspbench.runner.arms import Arm, Loaded
+from cspbench.runner.interleaved import run_block
 
 #: Rounds of the block.
 ROUNDS = 20
@@ -42,20 +42,13 @@ class LayerShift:
     @property
     def text(self) -> str:
         """``conv1 (Conv): 1.20 to 1.80 ms``."""
-        times = f"{_ms(self.base_ms)} to {_ms(self.head_ms)} ms"
         if self.base_ms is None:
-            times = f"new, {_ms(self.head_ms)} ms"
+            times = f"new, {self.head_ms:.3g} ms"
         elif self.head_ms is None:
-            times = f"gone, {_ms(self.base_ms)} ms"
+            times = f"gone, {self.base_ms:.3g} ms"
+        else:
+            times = f"{self.base_ms:.3g} to {self.head_ms:.3g} ms"
         return f"{self.name} ({self.op}): {times}"
-
-    def as_dict(self) -> dict[str, Any]:
-        """The object of ``--format json``."""
-        return asdict(self)
-
-
-def _ms(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3g}"
 
 
 def layer_shifts(
@@ -115,7 +108,7 @@ def with_why(verdict: CaseVerdict, make_arm: MakeArm) -> CaseVerdict:
     head_ms = verdict.base_ms * verdict.ratio
     shifts = layer_shifts(profiles["base"], profiles["head"], verdict.base_ms, head_ms)
     text = why_text(shifts, head_ms - verdict.base_ms)
-    layers = tuple(shift.as_dict() for shift in shifts)
+    layers = tuple(map(asdict, shifts))
     return replace(verdict, sentence=f"{verdict.sentence}; {text}", layers=layers)
 
 

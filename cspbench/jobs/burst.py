@@ -122,7 +122,6 @@ class BurstRequest(Request):
 class BurstResult:
     """Summed time of the inferences of a burst, by the device's events where it has some.
 
-    ``at_ns`` is when it began, by the clock that all processes of a machine share.
     ``lost_ns`` is how much of it the process was ready to run but did not; None where the system
     does not say, and by a device's events. ``latencies_ns`` are the inferences by the host's
     clock, ``running_ns`` the time that each of them ran, with one thread on a processor.
@@ -135,7 +134,6 @@ class BurstResult:
 
     ns: Count
     count: Positive
-    at_ns: Count = 0
     lost_ns: Count | None = None
     latencies_ns: list[Count] = field(default_factory=list)
     minor_faults: Count | None = None
@@ -337,8 +335,11 @@ def _profiled_burst(loaded: _Loaded, count: int) -> float | None:
 
 def _plain_burst(loaded: _Loaded, count: int) -> BurstResult:
     now, own = time.perf_counter_ns, time.process_time_ns
+    alone = loaded.threads == 1 and loaded.on_host
     latencies, ran = [], []
-    used, waited, before = getrusage(RUSAGE_SELF), _waited_ns(), own()
+    # The process's own clock says what one thread waited.
+    waited = None if alone else _waited_ns()
+    used, before = getrusage(RUSAGE_SELF), own()
     begun = now()
     for _ in range(count):
         loaded.feed(loaded.done)
@@ -349,23 +350,21 @@ def _plain_burst(loaded: _Loaded, count: int) -> BurstResult:
         latencies.append(now() - start)
         ran.append(own() - on)
     wall = now() - begun
-    after, used_after = _waited_ns(), getrusage(RUSAGE_SELF)
+    used_after = getrusage(RUSAGE_SELF)
+    after = None if waited is None else _waited_ns()
     device_ns = _device_ns(loaded, count)
     total = sum(latencies)
     lost = running = None
-    if device_ns is not None:
-        pass
-    elif loaded.threads == 1 and loaded.on_host:
+    if device_ns is None and alone:
         # Each inference by itself: what was lost while inputs were put in place is not its.
         running = list(map(min, latencies, ran))
         lost = total - sum(running)
-    elif waited is not None and after is not None:
+    elif device_ns is None and waited is not None and after is not None:
         most = max((after.get(task, 0) - first for task, first in waited.items()), default=0)
         lost = min(max(most, 0) * total // max(wall, 1), total)
     return BurstResult(
         ns=total if device_ns is None else device_ns,
         count=count,
-        at_ns=begun,
         lost_ns=lost,
         latencies_ns=latencies,
         minor_faults=used_after.ru_minflt - used.ru_minflt,

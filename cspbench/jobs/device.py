@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from cspbench.backends.spec import Kernels
 from cspbench.core.bounds import Amount, AtMost, Count
 from cspbench.errors import Unsupported
+from cspbench.jobs._warm import warmed_up
 from cspbench.jobs.spec import JOBS, CaseRequest, JobKind, PhaseReport, Policy
 
 if TYPE_CHECKING:
@@ -64,19 +65,14 @@ def perform(request: DeviceRequest, phase: PhaseReport) -> DeviceResult:
         Unsupported: the backend's session does not tell the device's own times.
     """
     from cspbench.backends.spec import SamplesDevice, TracesKernels
-    from cspbench.measure import sampling
-    from cspbench.measure.clock import MonotonicClock
-    from cspbench.measure.scope import INFERENCE, scope_of, timed_parts
+    from cspbench.measure.scope import INFERENCE, scope_of
 
     phase("load")
     pool, session = request.inputs(), request.load()
     if not isinstance(session, SamplesDevice):
         raise Unsupported(f"{request.backend.name} does not tell the device's own times")
     phase("warm-up")
-    session.set_input(pool[0])
-    session.run()
-    feed, infer = timed_parts(session, request.case, pool)
-    sampling.warm_up(infer, feed, MonotonicClock(), request.warmup_seconds)
+    warmed_up(session, request, pool)
     phase("sample")
     samples = session.device_samples(MOST, max(request.min_seconds, min(0.5, request.max_seconds)))
     parts = {} if scope_of(request.options) == INFERENCE else dict(session.parts(pool))

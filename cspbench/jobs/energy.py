@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from cspbench.core.bounds import Amount, Positive
+from cspbench.jobs._warm import warmed_up
 from cspbench.jobs.spec import JOBS, CaseRequest, JobKind, PhaseReport, Policy
 
 #: Inferences that count go on for this long at least. Counters of devices are renewed every 20 to
@@ -45,18 +46,11 @@ class EnergyResult:
 
 def perform(request: EnergyRequest, phase: PhaseReport) -> EnergyResult:
     """Run them in this process."""
-    from cspbench.measure import sampling
-    from cspbench.measure.clock import MonotonicClock
-    from cspbench.measure.scope import timed_parts
-
     phase("load")
     pool = request.inputs()
     session = request.load()
     phase("warm-up")
-    session.set_input(pool[0])
-    session.run()
-    feed, infer = timed_parts(session, request.case, pool)
-    sampling.warm_up(infer, feed, MonotonicClock(), request.warmup_seconds)
+    feed, infer = warmed_up(session, request, pool)
     gc.collect()
     gc.disable()
     phase("sample")

@@ -46,11 +46,10 @@ class Turns:
     ``block`` names the block: launches with the same name took turns. ``counts`` are the inferences
     of each burst, which divide ``latencies_ns``. ``lost_ns`` is how long the process was ready in
     each but did not run; None where the system does not tell. ``running_ns`` are the times that the
-    inferences themselves ran, with one thread on a processor. ``at_ns`` is when each burst began,
-    by a clock that all launches of a block share. ``device_ns`` are the bursts' times by the
-    device's events, where it has some. ``minor_faults`` (pages that the kernel put in place) and
-    ``system_ns`` (time in the kernel) are sums over all bursts. ``profiled`` is, for bursts beside
-    a profiled one, how many times longer an inference took with the profiler at work.
+    inferences themselves ran, with one thread on a processor. ``device_ns`` are the bursts' times
+    by the device's events, where it has some. ``minor_faults`` (pages that the kernel put in place)
+    and ``system_ns`` (time in the kernel) are sums over all bursts. ``profiled`` is, for bursts
+    beside a profiled one, how many times longer an inference took with the profiler at work.
     ``clock_mhz`` and ``throttled_ns`` are an accelerator's clock at the end of each burst, and how
     long it was throttled up to there since the end of the burst before.
     """
@@ -59,7 +58,6 @@ class Turns:
     counts: Annotated[list[Positive], Checked(not_empty)]
     lost_ns: list[Count] | None = None
     running_ns: list[Count] | None = None
-    at_ns: list[Count] | None = None
     device_ns: list[Count] | None = None
     minor_faults: Count | None = None
     system_ns: Count | None = None
@@ -68,10 +66,7 @@ class Turns:
     throttled_ns: list[Count] | None = None
 
     def __post_init__(self) -> None:
-        values_a_burst = (
-            self.lost_ns, self.device_ns, self.at_ns, self.clock_mhz, self.throttled_ns,
-        )  # fmt: skip
-        for values in values_a_burst:
+        for values in (self.lost_ns, self.device_ns, self.clock_mhz, self.throttled_ns):
             if values is not None and len(values) != len(self.counts):
                 raise ValueError("the bursts of a block have different numbers of values")
         if self.running_ns is not None and len(self.running_ns) != sum(self.counts):

@@ -83,17 +83,22 @@ class CaseRow:
 
     @property
     def outcome(self) -> str:
-        """``measured``, ``unfinished``, ``failed`` or ``skipped`` (cannot run here)."""
-        if self.status == Status.OK.value:
-            return "measured"
-        if self.status in (Status.INTERRUPTED.value, Status.LOST.value):
-            return "unfinished"
-        return "skipped" if Status(self.status) in NOT_RUNNABLE else "failed"
+        """See `outcome_of`."""
+        return outcome_of(self.status)
 
     def total(self, name: str) -> float | None:
         """An analysis total by its name, None if the model was not analysed."""
         value = self.totals.get(name)
         return None if value is None else float(value)
+
+
+def outcome_of(status: str) -> str:
+    """``measured``, ``unfinished``, ``failed`` or ``skipped`` (cannot run here)."""
+    if status == Status.OK.value:
+        return "measured"
+    if status in (Status.INTERRUPTED.value, Status.LOST.value):
+        return "unfinished"
+    return "skipped" if Status(status) in NOT_RUNNABLE else "failed"
 
 
 def _half_width(estimate: float | None, low: float | None, high: float | None) -> float | None:

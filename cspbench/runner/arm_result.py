@@ -16,7 +16,7 @@ from cspbench.measure.sampling import Drift, WarmUp
 from cspbench.measure.scope import scope_of
 from cspbench.measure.statistics import batch_means_half_width
 from cspbench.measure.threads import wrong_threads
-from cspbench.runner.interleaved import Burst, Loaded
+from cspbench.runner.arms import Burst, Loaded
 from cspbench.runner.process import Outcome
 
 
@@ -122,7 +122,6 @@ def _turns(block: str, results: Sequence[BurstResult]) -> Turns:
         counts=counts,
         lost_ns=known if len(known) == len(lost) else None,
         running_ns=running if len(running) == sum(counts) else None,
-        at_ns=[burst.at_ns for burst in results],
         device_ns=[burst.ns for burst in results] if _on_device(results) else None,
         minor_faults=_sum([burst.minor_faults for burst in results]),
         system_ns=_sum([burst.system_ns for burst in results]),

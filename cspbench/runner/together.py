@@ -24,17 +24,10 @@ from cspbench.measure.drift import relative_drifts
 from cspbench.measure.orders import balanced_orders
 from cspbench.measure.sampling import Drift
 from cspbench.runner.arm_result import arm_outcome, own_seconds
+from cspbench.runner.arms import Arm, ArmSpec, Loaded, WorkerArm
 from cspbench.runner.block_request import CHECK, BlockRequest, available_bytes
 from cspbench.runner.blocks import shuffled
-from cspbench.runner.interleaved import (
-    Arm,
-    ArmSpec,
-    Loaded,
-    Turns,
-    WorkerArm,
-    burst_count,
-    run_block,
-)
+from cspbench.runner.interleaved import Turns, burst_count, run_block
 from cspbench.runner.observe import Observer, PowerWindow
 from cspbench.runner.process import Outcome
 

@@ -56,7 +56,21 @@ class Pages:
         files = sorted([*TEMPLATES.iterdir(), SHARED / "macros.html", SHARED / "shared.js"])
         texts = [file.read_text(encoding="utf-8") for file in files]
         look = "".join([self._css, *texts]).encode()
+        shared = (SHARED / "shared.js").read_text(encoding="utf-8")
+        of_site, of_compare = (
+            (TEMPLATES / name).read_text(encoding="utf-8") for name in ("site.js", "compare.js")
+        )
+        self._frame = self._frame_of(shared + of_site)
+        self._compare_frame = self._frame_of(shared + of_site + of_compare)
         self._look = [hashlib.sha256(look).hexdigest(), *map(str, names.values())]
+
+    def _frame_of(self, script: str) -> dict[str, Any]:
+        """Style, script and policy of a page."""
+        return {
+            "css": Markup(self._css),  # noqa: S704 - our own file
+            "script": Markup(script),  # noqa: S704 - our own file
+            "policy": content_security_policy(script, self._css, chunks=True),
+        }
 
     def write(self) -> None:
         """Write what has changed."""
@@ -77,14 +91,9 @@ class Pages:
 
     def _page(self, file: str, template: str, inputs: object, **content: Any) -> None:
         def render() -> str:
-            names = ["shared.js", "site.js", *(["compare.js"] if template == "compare" else [])]
-            folders = [SHARED, TEMPLATES, TEMPLATES]
-            pairs = zip(folders, names, strict=False)
-            script = "".join((folder / name).read_text(encoding="utf-8") for folder, name in pairs)
+            frame = self._compare_frame if template == "compare" else self._frame
             return self._templates.get_template(f"{template}.html").render(
-                css=Markup(self._css),  # noqa: S704 - our own file
-                script=Markup(script),  # noqa: S704 - our own file
-                policy=content_security_policy(script, self._css, chunks=True),
+                **frame,
                 root="../" * file.count("/"),
                 here=file.partition("/")[0].partition(".")[0],
                 **content,

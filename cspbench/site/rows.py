@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from cspbench.core.statuses import NOT_RUNNABLE, Status
 from cspbench.measure.statistics import Interval
 from cspbench.report.numbers import milliseconds, plus_minus
 from cspbench.report.numbers import percent as percent_text
+from cspbench.report.rows import outcome_of
 from cspbench.site.changes import change, decide
 from cspbench.site.chart import sparkline
 from cspbench.site.histories import Machine, Series
@@ -95,7 +95,7 @@ def case_row(case: CaseSummary, before: CaseSummary | None) -> Row:
         "case": case.case,
         "backend": case.backend,
         "status": case.status,
-        "outcome": outcome(case),
+        "outcome": outcome_of(case.status),
         "reason": case.reason if case.ms is None else "",
         "flags": case.flags,
         "latency": latency_cell(case.latency_ms),
@@ -105,15 +105,6 @@ def case_row(case: CaseSummary, before: CaseSummary | None) -> Row:
         "launches": case.launches,
         "change": change_cell(before and before.latency_ms, case.latency_ms),
     }
-
-
-def outcome(case: CaseSummary) -> str:
-    """Class of a status in the style sheet."""
-    if case.status == Status.OK.value:
-        return "measured"
-    if case.status in (Status.INTERRUPTED.value, Status.LOST.value):
-        return "unfinished"
-    return "skipped" if Status(case.status) in NOT_RUNNABLE else "failed"
 
 
 def level_row(series: Series, number: int) -> Row:

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from cspbench.core.cache import cache_folder, make_cache_folder
-from cspbench.core.files import open_input, write_whole
 from cspbench.jobs.ceilings import Ceilings
-from cspbench.machine.comparability import Use, identity
-from cspbench.machine.facts import fingerprint
+from cspbench.store.kept import keep, kept_file, read_kept
 
 if TYPE_CHECKING:
     from cspbench.store.lines import Json
@@ -56,25 +51,16 @@ def entry(device: str, threads: int, facts: Mapping[str, Any] | None = None) -> 
 
     ``facts`` are the fingerprint of the device's machine; this machine's by default.
     """
-    about = identity(fingerprint(()) if facts is None else facts, Use.CEILINGS)
-    text = json.dumps([about, device, threads])
-    return cache_folder("ceilings") / f"{hashlib.sha256(text.encode()).hexdigest()[:24]}.json"
+    return kept_file("ceilings", device, threads, facts=facts)
 
 
 def known_ceilings(
     device: str, threads: int, facts: Mapping[str, Any] | None = None
 ) -> Ceilings | None:
     """Ceilings measured earlier on this machine, or on one with ``facts``; None without any."""
-    try:
-        with open_input(entry(device, threads, facts)) as file:
-            return Ceilings(**json.load(file))
-    except (OSError, ValueError, TypeError):
-        return None
+    return read_kept(entry(device, threads, facts), Ceilings)
 
 
 def keep_ceilings(device: str, ceilings: Ceilings) -> Path:
     """Write the ceilings of a device of this machine to the cache; return the file."""
-    path = entry(device, ceilings.threads)
-    make_cache_folder(path.parent)
-    write_whole(path, json.dumps(asdict(ceilings)).encode(), shared=True)
-    return path
+    return keep(entry(device, ceilings.threads), ceilings)

@@ -93,11 +93,10 @@ def work_of(totals: Mapping[str, Any], conditions: Conditions) -> Work | None:
     moved = totals.get("traffic_bytes_fused")
     if not totals.get("macs") or moved is None:
         return None
-    batch, ceilings = conditions.batch, conditions.ceilings
-    weights = min(totals.get("weight_bytes", 0), moved)
+    ceilings = conditions.ceilings
     return Work(
-        2.0 * batch * totals["macs"],
-        (batch * (moved - weights) + weights) * conditions.element_bytes / 4,
+        2.0 * conditions.batch * totals["macs"],
+        conditions.moved_bytes(moved, totals.get("weight_bytes", 0)),
         ceilings.get("gflops", {}).get(conditions.precision),
         ceilings.get("bandwidth_gbs", {}).get(BANDWIDTH),
     )

@@ -54,14 +54,16 @@ class Conditions:
         )
 
     def _moved(self, layer: Layer, metric: str) -> int:
-        """Weights are read once, whatever the batch."""
-        moved = int(layer[metric])
-        weights = min(int(layer.weight_bytes), moved)
+        return int(self.moved_bytes(int(layer[metric]), int(layer.weight_bytes)))
+
+    def moved_bytes(self, moved: float, weights: float) -> float:
+        """Of the whole batch, of what an image moves in fp32: weights are read once."""
+        weights = min(weights, moved)
         whole = self.batch * (moved - weights) + weights
-        return int(whole * self.element_bytes / 4)  # the Analysis counts in fp32
+        return whole * self._element_bytes / 4  # the Analysis counts in fp32
 
     @property
-    def element_bytes(self) -> float:
+    def _element_bytes(self) -> float:
         """Of a weight or an activation in this precision."""
         if self.precision not in PRECISIONS:  # of a package that is not installed here
             return 4

@@ -10,7 +10,7 @@ from cspbench.errors import InputError
 from cspbench.fleet.devices import BoardInfo
 from cspbench.fleet.duet import bursts_of
 from cspbench.fleet.gate import choose_board
-from cspbench.runner.interleaved import ArmLostError
+from cspbench.runner.arms import ArmLostError
 from cspbench.runner.process import Outcome
 from tests.fleet.machines import eventually, machines
 

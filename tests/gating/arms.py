@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from cspbench.core.statuses import Status
 from cspbench.jobs.burst import Conditions, ProfileResult
 from cspbench.jobs.layers import LayerTimes
-from cspbench.runner.interleaved import ArmLostError, Burst, Loaded, WorkerArm
+from cspbench.runner.arms import ArmLostError, Burst, Loaded, WorkerArm
 from cspbench.runner.process import Outcome
 
 

@@ -16,7 +16,7 @@ from cspbench.gating import job
 from cspbench.gating.environments import changed_locks, with_environments
 from cspbench.gating.sides import OpenSide, _only_cspbench, environment_facts, parse_side
 from cspbench.jobs.burst import LoadRequest
-from cspbench.runner.interleaved import ArmSpec, WorkerArm
+from cspbench.runner.arms import ArmSpec, WorkerArm
 from cspbench.suite.load import load_suite
 
 

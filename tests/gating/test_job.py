@@ -17,8 +17,8 @@ from cspbench.gating.decide import InterimAnalysis
 from cspbench.gating.job import GateSettings, run_gate
 from cspbench.gating.sides import OpenSide, parse_side
 from cspbench.gating.verdict import Verdict
-from cspbench.runner import interleaved
-from cspbench.runner.interleaved import WorkerArm
+from cspbench.runner import arms as runner_arms
+from cspbench.runner.arms import WorkerArm
 from cspbench.suite.load import load_suite
 from cspbench.suite.rules import RULES, MeasuredRule, StaticRule
 from tests.gating.arms import Machine, lost, starving_head
@@ -288,8 +288,8 @@ def test_a_killed_or_stopped_worker_makes_the_command_end_with_3(
     suite, short, capsys, monkeypatch, tmp_path, number, reason
 ):
     real = WorkerArm.burst
-    monkeypatch.setattr(interleaved, "BURST_TIMEOUT_SECONDS", 2.0)
-    monkeypatch.setattr(interleaved, "BURST_TIMEOUT_FACTOR", 5.0)
+    monkeypatch.setattr(runner_arms, "BURST_TIMEOUT_SECONDS", 2.0)
+    monkeypatch.setattr(runner_arms, "BURST_TIMEOUT_FACTOR", 5.0)
 
     def burst(arm, count):
         if arm._spec.name == "head":
@@ -328,7 +328,7 @@ def test_models_without_room_for_both_are_measured_by_pairs_of_processes(suite, 
 
     monkeypatch.setattr(WorkerArm, "start", lambda arm: alive.add(id(arm)) or start(arm))
     monkeypatch.setattr(WorkerArm, "close", lambda arm: alive.discard(id(arm)) or close(arm))
-    monkeypatch.setattr(interleaved, "available_bytes", available)
+    monkeypatch.setattr(runner_arms, "available_bytes", available)
     settings = GateSettings(interim=(InterimAnalysis(2, 0.02),), pairs=2)
     report = real_gate(suite, "set:engine=classic", "set:engine=classic", settings)
     (made,) = [blocks for name, blocks in report.generations.items() if "itself" not in name]

@@ -124,7 +124,7 @@ def test_a_worker_runs_in_another_environment(other_environment, suite, opencv_a
         assert facts["executable"] == other_environment
         assert "torch" not in facts["libraries"]
         from cspbench.jobs.burst import LoadRequest
-        from cspbench.runner.interleaved import ArmSpec, WorkerArm
+        from cspbench.runner.arms import ArmSpec, WorkerArm
 
         job = {
             "case": "yolov3-tiny-prn@96/opencv-cpu/b1/t1",

@@ -7,8 +7,8 @@ from cspbench.gating.selftest import quickest_case
 from cspbench.gating.verdict import Verdict
 from cspbench.gating.why import LayerShift, layer_shifts, profiled_block, why_text
 from cspbench.jobs.layers import LayerTimes
+from cspbench.runner.arms import ArmSpec, WorkerArm
 from cspbench.runner.executor import LocalExecutor
-from cspbench.runner.interleaved import ArmSpec, WorkerArm
 from cspbench.suite.load import load_suite
 from tests.gating.arms import Machine
 from tests.gating.test_job import gate, suite  # noqa: F401 - a fixture

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from cspbench.core.statuses import Status
 from cspbench.jobs.time import TimeRequest
 from cspbench.runner import together
+from cspbench.runner.arms import WorkerArm
 from cspbench.runner.block_request import CHECK, BlockRequest
 from cspbench.runner.executor import LocalExecutor
-from cspbench.runner.interleaved import WorkerArm
 from cspbench.runner.together import packed
 
 # What fits together

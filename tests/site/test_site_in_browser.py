@@ -162,6 +162,7 @@ def test_a_row_expands_by_keyboard_to_layers_history_and_command(
     button.focus()
     page.keyboard.press("Enter")
     detail = page.locator("tr.detail")
+    detail.locator("svg").first.wait_for()  # layers and history are files of their own
     assert detail.get_by_role("region", name="Layers").locator("tbody tr").count() == 4
     assert detail.locator("svg").first.get_attribute("aria-label").startswith(f"{len(LEVELS)} runs")  # type: ignore[union-attr]
     assert f"cspbench run suites/demo.yaml --only {PLAIN}" in detail.inner_text()

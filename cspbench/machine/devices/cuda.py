@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from cspbench.machine.devices.spec import DEVICES, Device, PowerSource, Probe
+from cspbench.machine.sensors.nvml import THROTTLED
 
 _TEGRA_RELEASE = Path("/etc/nv_tegra_release")
 _DRIVER = (Path("/proc/driver/nvidia/version"), Path("/dev/nvidiactl"), Path("/dev/dxg"))
@@ -74,13 +75,7 @@ DEVICES.add(
         ),
         clocks=("cpu_frequency_max_mhz", "gpu_clock_mhz"),
         throttle_gauges=("gpu_throttled",),
-        throttle_counters=(
-            "gpu_thermal_s",
-            "gpu_thermal_software_s",
-            "gpu_thermal_hardware_s",
-            "gpu_power_brake_s",
-            "gpu_sync_boost_s",
-        ),
+        throttle_counters=THROTTLED,
         probe=probe,
         available=available,
     )

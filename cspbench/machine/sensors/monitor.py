@@ -241,31 +241,33 @@ def period_of(sensor: Sensor, reader: Reader) -> float:
 
 
 def _count_into(trace: Trace, reader: Counts) -> None:
-    """Read counters alone; what they say is as old as the middle of the reading."""
-    begin, cpu = time.monotonic(), time.thread_time()
-    try:
-        counters = reader.counters()
-    except Exception as error:  # the sensor is gone: the others are read on
-        trace.problem = str(error) or type(error).__name__
-        return
-    trace.cost_s += time.thread_time() - cpu
-    seconds = (begin + time.monotonic()) / 2
-    trace.fine.append(TimedReading(seconds, Reading({}, counters)))
+    """Read counters alone."""
+    found = _timed(trace, lambda: Reading({}, reader.counters()))
+    if found is not None:
+        trace.fine.append(found)
 
 
 def _read_into(trace: Trace, reader: Reader) -> None:
-    begin, cpu = time.monotonic(), time.thread_time()
-    try:
-        reading = reader.read()
-    except Exception as error:  # the sensor is gone: the others are read on
-        trace.problem = str(error) or type(error).__name__
+    found = _timed(trace, reader.read)
+    if found is None:
         return
-    trace.cost_s += time.thread_time() - cpu
     if isinstance(reader, Publishes):
         trace.cost_s += reader.spent_s()
-    seconds = reading.seconds
-    if seconds is None:
-        seconds = (begin + time.monotonic()) / 2
-    elif seconds < trace.begin_s or (trace.readings and seconds == trace.readings[-1].seconds):
-        return  # published before the window began, or read already
-    trace.readings.append(TimedReading(seconds, reading))
+    seconds = found.values.seconds
+    if seconds is not None:
+        if seconds < trace.begin_s or (trace.readings and seconds == trace.readings[-1].seconds):
+            return  # published before the window began, or read already
+        found = TimedReading(seconds, found.values)
+    trace.readings.append(found)
+
+
+def _timed(trace: Trace, read: Callable[[], Reading]) -> TimedReading | None:
+    """A reading, which is as old as the middle of its time; None if the sensor is gone."""
+    begin, cpu = time.monotonic(), time.thread_time()
+    try:
+        reading = read()
+    except Exception as error:  # the others are read on
+        trace.problem = str(error) or type(error).__name__
+        return None
+    trace.cost_s += time.thread_time() - cpu
+    return TimedReading((begin + time.monotonic()) / 2, reading)

@@ -213,18 +213,7 @@ def used_bytes() -> int | None:
 
     In a container the driver does not list processes, but it tells this.
     """
-    try:
-        import pynvml
-
-        pynvml.nvmlInit()
-    except Exception:  # no package, or no driver
-        return None
-    try:
-        return int(pynvml.nvmlDeviceGetMemoryInfo(first_device(pynvml)).used)
-    except pynvml.NVMLError:  # a Jetson board has no memory of its own
-        return None
-    finally:
-        pynvml.nvmlShutdown()
+    return _asked(lambda nvml, card: int(nvml.nvmlDeviceGetMemoryInfo(card).used))
 
 
 def used_by(pid: int) -> int | None:
@@ -233,6 +222,18 @@ def used_by(pid: int) -> int | None:
     Unlike the caching allocator's own account this includes what libraries and the driver take. In
     a container the driver lists the process under another number, and the answer is None.
     """
+
+    def held(nvml: Any, card: Any) -> int | None:
+        for process in nvml.nvmlDeviceGetComputeRunningProcesses(card):
+            if process.pid == pid and process.usedGpuMemory is not None:
+                return int(process.usedGpuMemory)
+        return None
+
+    return _asked(held)
+
+
+def _asked(read: Callable[[Any, Any], int | None]) -> int | None:
+    """What NVML says of the device that CUDA uses first; None where it does not say it."""
     try:
         import pynvml
 
@@ -240,11 +241,8 @@ def used_by(pid: int) -> int | None:
     except Exception:  # no package, or no driver
         return None
     try:
-        for process in pynvml.nvmlDeviceGetComputeRunningProcesses(first_device(pynvml)):
-            if process.pid == pid and process.usedGpuMemory is not None:
-                return int(process.usedGpuMemory)
-        return None
-    except pynvml.NVMLError:
+        return read(pynvml, first_device(pynvml))
+    except pynvml.NVMLError:  # a Jetson board has no memory of its own
         return None
     finally:
         pynvml.nvmlShutdown()

@@ -1,0 +1,215 @@
+"""An arm of a block: a worker that keeps its model loaded and takes a burst when it is asked."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from cspbench.core.statuses import Status
+from cspbench.errors import CspbenchError
+from cspbench.jobs.burst import (
+    BurstRequest,
+    BurstResult,
+    Conditions,
+    ConditionsRequest,
+    LoadRequest,
+    LoadResult,
+    ProfileRequest,
+    ProfileResult,
+)
+from cspbench.jobs.spec import Request
+from cspbench.machine.devices.spec import DEVICES
+from cspbench.runner.block_request import MEMORY_SHARE, available_bytes
+from cspbench.runner.process import NEUTRAL_FOLDER, Outcome, WorkerProcess
+
+#: How long a burst lasts.
+BURST_NS = 5_000_000
+#: A worker hangs if its burst takes longer than this plus this multiple of its expected time.
+BURST_TIMEOUT_SECONDS = 5.0
+BURST_TIMEOUT_FACTOR = 50.0
+#: A profiler may have to write and read a file of all its events.
+PROFILE_TIMEOUT_SECONDS = 120.0
+
+
+class ArmLostError(CspbenchError):
+    """An arm cannot go on. It holds the arm's name, a reason code, and what happened."""
+
+    def __init__(self, arm: str, reason: str, outcome: Outcome) -> None:
+        self.arm = arm
+        self.reason = reason
+        self.outcome = outcome
+        super().__init__(f"the {arm}'s worker: {outcome.status}: {outcome.reason}")
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A loaded and warm arm: time of an inference, and the conditions that it runs under.
+
+    ``result`` is what its worker reported; None for an invented arm of a test.
+    """
+
+    inference_ns: float
+    conditions: Conditions
+    result: LoadResult | None = None
+
+
+@dataclass(frozen=True)
+class Burst:
+    """Inferences in a row: their summed time and number, and the time lost by waiting."""
+
+    ns: float
+    count: int
+    lost_ns: float | None = None
+    result: BurstResult | None = None
+
+    @property
+    def inference_ns(self) -> float:
+        """Mean time of an inference."""
+        return self.ns / self.count
+
+    @property
+    def running_ns(self) -> float:
+        """The same without the time in which the process was ready but did not run."""
+        return max(self.ns - (self.lost_ns or 0.0), 1.0) / self.count
+
+
+class Arm(Protocol):
+    """A worker of a block. ``start`` returns at once. The other methods raise ArmLostError."""
+
+    def start(self) -> None:
+        """Begin a fresh process."""
+
+    def load(self) -> Loaded:
+        """Load and warm up."""
+
+    def burst(self, count: int) -> Burst:
+        """Run so many inferences."""
+
+    def conditions(self) -> Conditions:
+        """Affinity and priority of the process now."""
+
+    def keep_to(self, processor: int) -> Conditions | None:
+        """Infer on this processor from now on; None if it works with more than that."""
+
+    def profile(self) -> ProfileResult:
+        """Times of its layers over all bursts; there are none after it."""
+
+    def close(self) -> None:
+        """End the process."""
+
+
+@dataclass(frozen=True)
+class ArmSpec:
+    """The case and artifact of an arm, and the environment in which its worker runs.
+
+    ``python`` and ``path`` name an environment other than this process's. ``limits`` are keys of
+    the worker's job that bound it (``memory_limit_bytes`` ...); without them it may take a share of
+    the memory that is free when it loads.
+    """
+
+    name: str
+    request: LoadRequest
+    timeout_seconds: float = 300.0
+    python: str | None = None
+    path: str | None = None
+    limits: Mapping[str, Any] | None = None
+
+
+class WorkerArm:
+    """An arm that is a real worker process."""
+
+    def __init__(self, spec: ArmSpec) -> None:
+        self._spec = spec
+        self._worker: WorkerProcess | None = None
+        self._expected_ns = 0.0
+
+    @property
+    def pid(self) -> int | None:
+        """Process id while it lives."""
+        return self._worker.pid if self._worker else None
+
+    @property
+    def resident_bytes(self) -> int:
+        """Resident memory of the process now; 0 if it ended."""
+        return self._worker.resident_bytes() if self._worker else 0
+
+    @property
+    def memory_bound(self) -> str:
+        """What bounds the process's memory."""
+        return self._worker.memory_bound if self._worker else ""
+
+    def start(self) -> None:
+        """Begin a fresh process."""
+        spec = self._spec
+        self._worker = WorkerProcess(
+            spec.request.case.threads,
+            python=spec.python,
+            path=spec.path,
+            folder=NEUTRAL_FOLDER,
+            extra=spec.request.environment,
+        )
+
+    def load(self) -> Loaded:
+        """Load and warm up. The worker checks that its outputs agree with the reference."""
+        limits = self._spec.limits
+        if limits is None:
+            limits = {"memory_limit_bytes": int(MEMORY_SHARE * available_bytes())}
+        result: LoadResult = self._ask(self._spec.request, self._spec.timeout_seconds, limits)
+        self._expected_ns = result.inference_ns or BURST_NS
+        return Loaded(self._expected_ns, Conditions(result.affinity, result.nice), result)
+
+    def burst(self, count: int) -> Burst:
+        """Run so many inferences."""
+        expected = count * self._expected_ns / 1e9
+        timeout = BURST_TIMEOUT_SECONDS + BURST_TIMEOUT_FACTOR * expected
+        result: BurstResult = self._ask(BurstRequest(count), timeout)
+        return Burst(result.ns, result.count, result.lost_ns, result)
+
+    def conditions(self) -> Conditions:
+        """Affinity and priority of the process now."""
+        result: Conditions = self._ask(ConditionsRequest(), BURST_TIMEOUT_SECONDS)
+        return result
+
+    def keep_to(self, processor: int) -> Conditions | None:
+        """Infer on this processor from now on; None if it works with more than that."""
+        request = self._spec.request
+        if request.case.threads != 1 or not DEVICES.get(request.device).on_host:
+            return None
+        result: Conditions = self._ask(ConditionsRequest(processor), BURST_TIMEOUT_SECONDS)
+        return result
+
+    def profile(self) -> ProfileResult:
+        """Times of its layers over all bursts; there are none after it."""
+        result: ProfileResult = self._ask(ProfileRequest(), PROFILE_TIMEOUT_SECONDS)
+        return result
+
+    def _ask(
+        self, request: Request, timeout_seconds: float, limits: Mapping[str, Any] | None = None
+    ) -> Any:
+        assert self._worker is not None, "start comes first"
+        outcome = self._worker.ask({**request.to_json(), **(limits or {})}, timeout_seconds)
+        result = outcome.checked(request.job)
+        if result is not None:
+            return result
+        reason = "no_answer" if outcome.status is Status.TIMEOUT else "arm_ended"
+        raise ArmLostError(self._spec.name, reason, outcome)
+
+    def close(self) -> None:
+        """End the process at once: only this block needs it."""
+        if self._worker is not None:
+            self._worker.kill()
+            self._worker.close()
+            self._worker = None
+
+
+def load_once(arm: Arm) -> None:
+    """Load an arm and end it, to see whether it can be loaded.
+
+    Raises:
+        ArmLostError: it cannot.
+    """
+    with contextlib.closing(arm):
+        arm.start()
+        arm.load()
