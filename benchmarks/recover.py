@@ -38,7 +38,7 @@ TWIN = "peleenet@224"
 OTHERS = ["yolov3-tiny-prn@224", "csppeleenet@224", "mobilenet-v2@224", "yolov3-tiny@224"]
 SHARES = {"2 %": 0.02, "5 %": 0.05, "10 %": 0.10}
 #: Fewest and most blocks of a trial, and rounds of a block.
-LEAST_BLOCKS, MOST_BLOCKS, ROUNDS = 4, 15, 16
+LEAST_BLOCKS, MOST_BLOCKS, ROUNDS = 4, 15, 64
 #: A trial goes on until its ratios are as sharp as this, and each is to be as near to the truth.
 WITHIN = 0.01
 OUT = Path("results/recover.jsonl")

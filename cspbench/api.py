@@ -237,7 +237,11 @@ def _with_env(side: SideRequest, env: str | None) -> SideRequest:
 
 
 def compare(
-    base: str | Path | Run, head: str | Path | Run, results: str | Path = RESULTS
+    base: str | Path | Run,
+    head: str | Path | Run,
+    results: str | Path = RESULTS,
+    *,
+    tolerance: float | None = None,
 ) -> RunComparison:
     """Put two stored runs beside each other: ratios with intervals, but no verdict.
 
@@ -247,6 +251,7 @@ def compare(
         base: a run, its directory, its name under ``results``, or ``latest``.
         head: likewise; ratios are head / base.
         results: directory that holds the runs.
+        tolerance: share within which a case counts as repeated (0.05 for 5 %).
 
     Raises:
         InputError: there is no such run.
@@ -259,7 +264,8 @@ def compare(
         *(
             run.stored if isinstance(run, Run) else read_run(find_run(str(run), Path(results)))
             for run in (base, head)
-        )
+        ),
+        tolerance=tolerance,
     )
 
 

@@ -215,7 +215,7 @@ def _residual(it: Explanation) -> str:
     of = ""
     if share is not None and it.verdict is not ExplanationVerdict.INDISTINGUISHABLE:
         of = f", {percent(share)} of the difference at most"
-    return f"No cause accounts for {signed(it.residual_ms)} ms{of} ({residuals})."
+    return f"Unexplained: {signed(it.residual_ms)} ms{of} ({residuals})."
 
 
 def _judgement(it: Explanation) -> str:

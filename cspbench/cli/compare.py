@@ -6,24 +6,43 @@ from pathlib import Path
 
 import click
 
-from cspbench.cli.options import emit, results_option, table_options
+from cspbench.cli.options import emit, results_option, share_option, table_options
 from cspbench.core.output import say
 
 
 @click.command()
 @click.argument("base", metavar="RUN")
 @click.argument("head", metavar="RUN")
+@click.option(
+    "--within",
+    metavar="PERCENT",
+    callback=share_option,
+    help="Say which cases repeat within this, such as 5%.",
+)
 @table_options
 @results_option
-def command(base: str, head: str, form: str, out: Path | None, results: Path) -> None:
+def command(
+    base: str, head: str, within: float | None, form: str, out: Path | None, results: Path
+) -> None:
     """Put two stored RUNs beside each other: ratios with intervals, but no verdict.
 
-    Separate runs are a poor way to find small changes: cspbench gate measures both sides in turn.
+    A ratio is the second run's time over the first one's. Separate runs are a poor way to find
+    small changes: cspbench gate measures both sides in turn.
     """
     from cspbench.api import compare
+    from cspbench.views.compare import absent_sentence, repeat_sentence
 
-    comparison = compare(base, head, results)
+    comparison = compare(base, head, results, tolerance=within)
+    table = comparison.table
+    if form == "table":
+        table = table[(table["base_status"] != "absent") & (table["head_status"] != "absent")]
+        table = table[[name for name in table if not name.endswith("_flags") or table[name].any()]]
     numbers = dict.fromkeys(("base_ms", "head_ms", "ratio", "ratio_low", "ratio_high"), ".3f")
-    emit(comparison.table, form, out, numbers)
+    emit(table, form, out, numbers, ("launches", "base_status", "head_status"))
+    if within is not None:
+        say(repeat_sentence(table, within), err=True)
+    absent = absent_sentence(comparison.table, base, head)
+    if absent:
+        say(f"not compared: {absent}", err=True)
     for phrase in comparison.differences:
         say(f"warning: not the same conditions: {phrase}", err=True)

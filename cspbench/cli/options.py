@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import re
@@ -141,6 +142,21 @@ def _memory_size(ctx: click.Context, param: click.Parameter, value: str | None) 
     if size < 1:
         raise click.BadParameter(f"{value!r} is not a memory size; write 500M or 8G", ctx, param)
     return int(size)
+
+
+def share_option(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
+    """Callback of an option: 0.05 from ``5%`` or ``0.05``."""
+    if value is None:
+        return None
+    from cspbench.suite.schema import as_share
+
+    number: object = value
+    with contextlib.suppress(ValueError):
+        number = float(value)
+    try:
+        return as_share(number)
+    except ValueError as error:
+        raise click.BadParameter(str(error), ctx, param) from None
 
 
 memory_limit_option = click.option(

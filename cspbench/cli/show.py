@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -18,6 +19,14 @@ from cspbench.core.output import say
 from cspbench.errors import InputError
 from cspbench.views.trace import CHROME_TRACE, chrome_trace
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from cspbench.views.frames import Run
+
+#: Forms that hold all columns of a frame.
+WIDE = ("json", "csv", "parquet")
+
 
 @click.command()
 @click.argument("run")
@@ -30,47 +39,61 @@ from cspbench.views.trace import CHROME_TRACE, chrome_trace
     metavar="PATTERN",
     help="The case that ratios are relative to.  [default: the suite's reference]",
 )
+@click.option("--claims", is_flag=True, help="One line a case to quote, with its conditions.")
+@click.option(
+    "--phases", is_flag=True, help="One row a case: load, first inference, warm-up, steady state."
+)
 @click.option("--samples", is_flag=True, help="One row a timed inference.")
 @table_forms(CHROME_TRACE)
 @results_option
 def command(
-    run: str, launches: bool, layers: bool, layer_times: bool, ratios: bool,
-    relative_to: str | None, samples: bool, form: str, out: Path | None, results: Path,
-) -> None:  # fmt: skip
+    run: str, relative_to: str | None, form: str, out: Path | None, results: Path, **tables: bool
+) -> None:
     """Print the tables of RUN: a run directory, its name under results/, or "latest".
 
     --layer-times --format chrome-trace --out FILE writes a timeline that ui.perfetto.dev opens.
     """
-    at_most_one(
-        launches=launches, layers=layers, layer_times=layer_times, ratios=ratios, samples=samples
-    )
-    if form == CHROME_TRACE and not layer_times:
+    at_most_one(**tables)
+    asked = next((name for name, there in tables.items() if there), "cases")
+    if form == CHROME_TRACE and asked != "layer_times":
         raise InputError(f"--format {CHROME_TRACE} draws layer times: add --layer-times")
     from cspbench.store.rundir import find_run
     from cspbench.views.frames import load
-    from cspbench.views.tables import LOW_PRIORITY, NUMBERS, launch_table, layer_time_table
+    from cspbench.views.tables import LOW_PRIORITY, NUMBERS
 
     stored = load(find_run(run, results), relative_to)
     for problem in stored.stored.problems:
         say(f"warning: {problem}", err=True)
     if form == CHROME_TRACE:
         emit_text(chrome_trace(stored), out)
-        return
-    wide = form in ("json", "csv", "parquet")
-    if not (samples or layers or layer_times or launches or ratios):
-        if wide:
-            emit(stored.cases, form, out)
-        else:
-            emit_cases(stored, form, out)
-        return
-    if samples:
-        frame = stored.samples
-    elif layer_times:
-        frame = stored.layer_times if wide else layer_time_table(stored)
-    elif layers:
-        frame = stored.layers
-    elif ratios:
-        frame = stored.ratios
+    elif asked == "cases" and form not in WIDE:
+        emit_cases(stored, form, out)
+    elif asked == "claims" and form == "table":
+        from cspbench.views.claims import claims
+
+        emit_text("\n".join(row["claim"] for row in claims(stored)), out)
     else:
-        frame = stored.launches if wide else launch_table(stored)
-    emit(frame, form, out, NUMBERS, LOW_PRIORITY)
+        emit(_frame(stored, asked, form in WIDE), form, out, NUMBERS, LOW_PRIORITY)
+
+
+def _frame(run: Run, asked: str, wide: bool) -> pd.DataFrame:
+    """The frame that an option names: with all its columns, or those that people read."""
+    import pandas as pd
+
+    from cspbench.views.tables import launch_table, layer_time_table, phase_table
+
+    if asked == "claims":
+        from cspbench.views.claims import CLAIM_COLUMNS, claims
+
+        return pd.DataFrame(claims(run), columns=list(CLAIM_COLUMNS))
+    if asked == "phases":
+        from cspbench.views.phases import PHASE_COLUMNS, phases
+
+        frame = pd.DataFrame(phases(run), columns=list(PHASE_COLUMNS))
+        return frame if wide else phase_table(frame)
+    if asked == "layer_times" and not wide:
+        return layer_time_table(run)
+    if asked == "launches" and not wide:
+        return launch_table(run)
+    frame: pd.DataFrame = getattr(run, asked)
+    return frame

@@ -6,10 +6,12 @@ Light: works on the plain text of a case frame and on the registry of models.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from cspbench.core.case import Case
+from cspbench.core.case import Case, Ref
 from cspbench.core.options import Value
 from cspbench.core.text import printable
 from cspbench.errors import CspbenchError
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 Row = Mapping[Any, Any]
 T = TypeVar("T")
 LABEL_LENGTH = 44
+#: The source and the folders of a file that is a model: onnx:nets/a.onnx.
+_FOLDERS = re.compile(r"^[a-z]+:.*/(?=[^/]+$)")
 
 
 def plain(text: object) -> str:
@@ -53,8 +57,24 @@ def number(value: float) -> str:
 
 
 def model_label(case_id: str) -> str:
-    """``csppeleenet-ref+prn@320``: the part of the id that says what runs, without the backend."""
-    return shorten(plain(Case.parse(case_id).model_id))
+    """`model_shown`, cut to a label's length."""
+    return shorten(model_shown(case_id))
+
+
+def model_shown(case_id: str) -> str:
+    """``csppeleenet-ref[gamma=0.5]+prn@320``: what runs, as people look for it.
+
+    That is the id without the backend; but γ, which is what the networks differ in, stands there
+    also where it is the default, and a file stands with its name alone.
+    """
+    model = Case.parse(case_id).model_id
+    gamma = axis_value(case_id, "gamma")
+    options = model.model.options
+    if gamma is not None and not {"gamma", "csp.gamma"} & dict(options).keys():
+        axis = "csp.gamma" if "csp.fusion" in dict(options) else "gamma"
+        options = tuple(sorted((*options, (axis, gamma))))
+    name = _FOLDERS.sub("", model.model.name)
+    return plain(replace(model, model=Ref(name, options)))
 
 
 def setting_label(case_id: str) -> str:

@@ -25,9 +25,9 @@ from cspbench.figures.cases import (
     shorten,
 )
 from cspbench.figures.labels import along, label_points
-from cspbench.figures.published import published_values
 from cspbench.figures.spec import FIGURES, FigureSpec, NoDataError
 from cspbench.figures.svg import mark_points
+from cspbench.literature.by_model import published_values
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -1,11 +1,14 @@
-"""Measured fps, in the form of the CSPNet paper's Table 5: a row a network, a panel a backend."""
+"""Measured fps, in the form of the CSPNet paper's Table 5: a row a network, a panel a backend.
+
+A single network on many engines is one panel instead: a row an engine, fastest first.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cspbench.figures import style
 from cspbench.figures.cases import (
@@ -22,16 +25,21 @@ from cspbench.figures.svg import mark_case
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from cspbench.views.frames import Run
 
 #: More rows or panels cannot be read; what is left out is said.
-MAX_MODELS = 24
-MAX_SETTINGS = 4
+MAX_ROWS = 24
+MAX_PANELS = 8
+#: Panels side by side.
+ABREAST = 4
 #: The axis ends here, in units of the longest bar; a wider interval leaves the panel.
 TOP = 1.3
+#: Bars of one panel that differ by more than this would vanish on a linear axis.
+LINEAR_SPAN = 30.0
 
 
 @dataclass(frozen=True)
@@ -39,8 +47,8 @@ class Bar:
     """One measured case: fps with its 95 % interval (None with a single launch)."""
 
     case: str
-    model: str
-    setting: str
+    row: str
+    panel: str
     fps: float
     low: float | None
     high: float | None
@@ -50,10 +58,13 @@ class Bar:
 
 @dataclass(frozen=True)
 class FpsBars:
-    """Bars with their rows (networks, fastest first) and panels (settings, in plan order)."""
+    """Bars with their rows (fastest first) and panels (in plan order).
 
-    models: tuple[str, ...]
-    settings: tuple[str, ...]
+    Rows are networks and panels are settings; or settings and the only network.
+    """
+
+    rows: tuple[str, ...]
+    panels: tuple[str, ...]
     bars: tuple[Bar, ...]
     left_out: int
 
@@ -61,55 +72,64 @@ class FpsBars:
 def fps_bars_data(cases: pd.DataFrame) -> FpsBars:
     """Make bars of the case rows that have an fps.
 
-    Rows are sorted by the best fps of the network on any backend.
+    Rows are sorted by the best fps in any panel.
     """
-    bars = [
-        Bar(
-            row["id"],
-            model_label(row["id"]),
-            setting_label(row["id"]),
-            row["fps"],
-            *fps_interval(row),
-            csp=is_csp(row["id"]),
-            run=row.get("run", ""),
-        )
-        for row in cases.to_dict(orient="records")
-        if not math.isnan(row["fps"])
-    ]
+    found = [row for row in cases.to_dict(orient="records") if not math.isnan(row["fps"])]
+    one_network = len({model_label(row["id"]) for row in found}) == 1
+    bars = [_bar(row, one_network=one_network) for row in found]
     best: dict[str, float] = {}
     for bar in bars:
-        best[bar.model] = max(bar.fps, best.get(bar.model, 0.0))
-    models = sorted(best, key=lambda model: (-best[model], model))[:MAX_MODELS]
-    settings = in_order(bar.setting for bar in bars)[:MAX_SETTINGS]
-    kept = tuple(bar for bar in bars if bar.model in models and bar.setting in settings)
-    return FpsBars(tuple(models), tuple(settings), kept, len(bars) - len(kept))
+        best[bar.row] = max(bar.fps, best.get(bar.row, 0.0))
+    rows = sorted(best, key=lambda row: (-best[row], row))[:MAX_ROWS]
+    panels = in_order(bar.panel for bar in bars)[:MAX_PANELS]
+    kept = tuple(bar for bar in bars if bar.row in rows and bar.panel in panels)
+    return FpsBars(tuple(rows), tuple(panels), kept, len(bars) - len(kept))
+
+
+def _bar(row: dict[str, Any], *, one_network: bool) -> Bar:
+    network, setting = model_label(row["id"]), setting_label(row["id"])
+    name, panel = (setting, network) if one_network else (network, setting)
+    return Bar(
+        row["id"], name, panel, row["fps"], *fps_interval(row),
+        csp=is_csp(row["id"]), run=row.get("run", ""),
+    )  # fmt: skip
 
 
 @style.styled
 def draw_fps_bars(data: FpsBars) -> Figure:
-    """Horizontal bars, a panel a setting; filled bars are CSP networks."""
-    panels = len(data.settings)
-    figure = style.new_figure(10.0, 1.35 + 0.34 * len(data.models))
-    grid = figure.subplots(1, panels, sharey=True, squeeze=False)[0]
-    rows = {model: -index for index, model in enumerate(data.models)}
-    for axes, setting in zip(grid, data.settings, strict=True):
-        _panel(axes, setting, [bar for bar in data.bars if bar.setting == setting], rows)
-    grid[0].set_yticks(list(rows.values()), list(rows))
-    _legend(figure)
+    """Horizontal bars in panels; where networks differ in it, filled bars are CSP networks."""
+    across = min(len(data.panels), ABREAST)
+    down = -(-len(data.panels) // ABREAST)
+    figure = style.new_figure(10.0, 1.05 + down * (0.3 + 0.34 * len(data.rows)))
+    grid = list(figure.subplots(down, across, sharey=True, squeeze=False).flat)
+    rows = {name: -index for index, name in enumerate(data.rows)}
+    for axes, panel in zip(grid, data.panels, strict=False):
+        _panel(axes, panel, [bar for bar in data.bars if bar.panel == panel], rows)
+    for axes in grid[len(data.panels) :]:
+        axes.set_axis_off()
+    first = grid[0]
+    first.set_yticks(list(rows.values()), list(rows))
+    _legend(figure, data.bars)
     if data.left_out:
-        grid[0].set_xlabel(f"{grid[0].get_xlabel()}  ({data.left_out} more cases not drawn)")
+        first.set_xlabel(f"{first.get_xlabel()}  ({data.left_out} more cases not drawn)")
     return figure
 
 
-def _panel(axes: Axes, setting: str, bars: Sequence[Bar], rows: dict[str, int]) -> None:
-    axes.set_title(setting, fontsize=10)
+def _panel(axes: Axes, title: str, bars: Sequence[Bar], rows: dict[str, int]) -> None:
+    axes.set_title(title, fontsize=10)
     style.only_grid(axes, "x")
     axes.set_xlabel("fps, measured")
     axes.tick_params(axis="y", length=0)
-    axes.set_xlim(0, TOP * max((bar.fps for bar in bars), default=1.0))
+    rates = [bar.fps for bar in bars] or [1.0]
+    if max(rates) > LINEAR_SPAN * min(rates):
+        axes.set_xscale("log")
+        axes.set_xlabel("fps, measured (logarithmic)")
+        axes.set_xlim(min(rates) / 2, TOP * max(rates))
+    else:
+        axes.set_xlim(0, TOP * max(rates))
     axes.set_ylim(min(rows.values()) - 0.6, 0.6)
     for bar in bars:
-        y = rows[bar.model]
+        y = rows[bar.row]
         (patch,) = axes.barh(y, bar.fps, height=0.62, color=style.BLUE if bar.csp else style.MUTED)
         mark_case(patch, bar.case, bar.run)
         axes.annotate(
@@ -117,21 +137,26 @@ def _panel(axes: Axes, setting: str, bars: Sequence[Bar], rows: dict[str, int]) 
             textcoords="offset points", va="center", fontsize=9, annotation_clip=False,
         )  # fmt: skip
     style.draw_intervals(axes, [
-        (rows[bar.model], bar.low, bar.high)
+        (rows[bar.row], bar.low, bar.high)
         for bar in bars if bar.low is not None and bar.high is not None
     ])  # fmt: skip
 
 
-def _legend(figure: Figure) -> None:
+def _legend(figure: Figure, bars: Sequence[Bar]) -> None:
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
-    handles = [
-        Patch(color=style.BLUE, label="cross stage partial (CSP) network"),
-        Patch(color=style.MUTED, label="other network"),
-        Line2D([], [], color=style.INK, marker="|", markersize=8, label="95 % interval"),
-    ]
-    figure.legend(handles=handles, loc="outside upper left", ncols=3)
+    handles: list[Artist] = []
+    if len({bar.csp for bar in bars}) > 1:
+        handles = [
+            Patch(color=style.BLUE, label="cross stage partial (CSP) network"),
+            Patch(color=style.MUTED, label="other network"),
+        ]
+    if any(bar.low is not None for bar in bars):
+        line = Line2D([], [], color=style.INK, marker="|", markersize=8, label="95 % interval")
+        handles.append(line)
+    if handles:
+        figure.legend(handles=handles, loc="outside upper left", ncols=3)
 
 
 def _draw(runs: Sequence[Run]) -> Figure:
@@ -145,7 +170,7 @@ FIGURES.add(
     FigureSpec(
         name="fps_bars", title="Measured speed by backend",
         shows="Frames per second of every network on every backend, with 95 % intervals; "
-        "longer is faster. The form is that of the paper's Table 5.",
+        "longer is faster. The form of several networks is that of the paper's Table 5.",
         origins=("measured",), section="cases", draw=_draw,
     )
 )  # fmt: skip

@@ -10,8 +10,8 @@ from cspbench.core.case import ModelId
 from cspbench.figures import style
 from cspbench.figures.cases import family, in_order, shorten
 from cspbench.figures.labels import along, label_points
-from cspbench.figures.published import published_values
 from cspbench.figures.spec import FIGURES, FigureSpec, NoDataError
+from cspbench.literature.by_model import published_values
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -17,8 +17,8 @@ import numpy as np
 from cspbench.core.statuses import FLAGS
 from cspbench.core.text import inert
 from cspbench.figures.cases import plain
-from cspbench.figures.published import everything_of, published_by_model
 from cspbench.jobs.time import TimeResult
+from cspbench.literature.by_model import everything_of, published_by_model
 from cspbench.report.profiles import profile_tables
 from cspbench.report.rows import CaseRow
 from cspbench.store.launch import Launch

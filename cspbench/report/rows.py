@@ -9,10 +9,11 @@ from typing import Any
 
 from cspbench.core.case import Case, ModelId, format_value
 from cspbench.core.statuses import NOT_RUNNABLE, Status
-from cspbench.figures.cases import axis_value, family, is_csp, known, known_text, plain
+from cspbench.figures.cases import axis_value, family, is_csp, known, known_text, model_shown, plain
 from cspbench.measure.statistics import Interval, quotient
 from cspbench.store.ratios import InTurn
 from cspbench.store.records import Record
+from cspbench.views.claims import claim
 from cspbench.views.frames import Run
 
 #: How those notes of a run begin that name a changed setting.
@@ -25,15 +26,17 @@ class CaseRow:
 
     ``latency_low``, ``latency_high`` and ``half_width`` (a share) describe the 95 % interval;
     ``launch_medians_ms`` are in the order of the launches; ``gamma`` and ``fusion`` are empty for
-    a network that is not split. ``system`` is the model id without input, as published numbers
-    name it; ``side`` that of a square input. ``totals`` are the analysis totals of its model,
-    empty if it was not analysed. ``command`` measures the case again, empty if none does.
+    a network that is not split. ``shown`` is the model id as people look for it; ``system`` is it
+    without input, as published numbers name it; ``side`` that of a square input. ``totals`` are
+    the analysis totals of its model, empty if it was not analysed. ``command`` measures the case
+    again, empty if none does; ``claim`` is a line to quote, empty if it was not measured.
     """
 
     index: int
     run: str
     id: str
     model_id: str
+    shown: str
     system: str
     model: str
     neck: str
@@ -63,6 +66,7 @@ class CaseRow:
     launch_medians_ms: tuple[float, ...]
     totals: Mapping[str, float]
     command: str
+    claim: str
     record: Record
     in_turn: InTurn
     ratio: float | None = None
@@ -120,17 +124,27 @@ def repeat_command(run: Run, case_id: str) -> str:
 
     Only a suite that was read from a file can be named; ``cspbench explain A B`` makes its own.
     """
+    words = _command_words(run)
+    only = ["--only", case_id] if words[:1] == ["run"] else []
+    return plain(shlex.join(["cspbench", *words, *only])) if words else ""
+
+
+def run_command(run: Run) -> str:
+    """The command line that measures the whole run again; empty without one."""
+    words = _command_words(run)
+    return plain(shlex.join(["cspbench", *words])) if words else ""
+
+
+def _command_words(run: Run) -> list[str]:
     meta = run.stored.meta
     suite = meta["suite"]
     cases = [case["id"] for case in meta["cases"]]
     if suite["path"]:
         settings = [word for setting in _settings(suite) for word in ("--set", setting)]
-        words = ["run", suite["path"], *settings, "--only", case_id]
-    elif suite["name"] == "explain" and len(cases) == 2:
-        words = ["explain", *cases, "--rounds", str(suite["measure"]["rounds"])]
-    else:
-        return ""
-    return plain(shlex.join(["cspbench", *words]))
+        return ["run", suite["path"], *settings]
+    if suite["name"] == "explain" and len(cases) == 2:
+        return ["explain", *cases, "--rounds", str(suite["measure"]["rounds"])]
+    return []
 
 
 def latency_ratio(row: CaseRow, base: CaseRow) -> tuple[float, float, float] | None:
@@ -171,6 +185,7 @@ def _row(index: int, run: Run, record: Record, row: Mapping[Any, Any]) -> CaseRo
         run=plain(run.name),
         id=plain(record.case),
         model_id=plain(case.model_id),
+        shown=model_shown(record.case),
         system=plain(ModelId(case.model, case.neck)),
         model=plain(case.model),
         neck=plain(case.neck) if case.neck else "",
@@ -200,6 +215,7 @@ def _row(index: int, run: Run, record: Record, row: Mapping[Any, Any]) -> CaseRo
         launch_medians_ms=record.launch_medians_ms,
         totals=run.totals(record.case),
         command=repeat_command(run, record.case),
+        claim="" if record.latency_ms is None else claim(run, record, row),
         record=record,
         in_turn=run.in_turn,
         ratio=known(row["ratio"]),

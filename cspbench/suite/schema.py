@@ -49,7 +49,7 @@ def _name(value: object) -> object:
     return value
 
 
-def _share(value: object) -> float:
+def as_share(value: object) -> float:
     """``2%`` or 0.02 as 0.02."""
     share = math.nan
     if isinstance(value, str) and (percent := _PERCENT.fullmatch(value)):
@@ -105,7 +105,7 @@ def _devices(value: object) -> object:
 
 
 _SENSORS_SCHEMA = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
-Share = Annotated[float, BeforeValidator(_share), WithJsonSchema(_SHARE_SCHEMA)]
+Share = Annotated[float, BeforeValidator(as_share), WithJsonSchema(_SHARE_SCHEMA)]
 _NAME_SCHEMA = {"type": "string", "pattern": f"^{_NAME.pattern}$"}
 _WARMUP_SCHEMA = {"anyOf": [{"const": "auto"}, {"type": "number", "minimum": 0, "maximum": 600}]}
 

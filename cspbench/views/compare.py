@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cspbench.core.text import select
 from cspbench.errors import InputError
+from cspbench.jobs.time import TimeResult
 from cspbench.machine.comparability import Severity, Use, differences, refusals
 from cspbench.measure.statistics import Interval, between_runs
 from cspbench.store.records import records
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 COMPARE_COLUMNS = ("case", "base_status", "head_status", "base_ms", "head_ms", "ratio",
-                   "ratio_low", "ratio_high", "launches")  # fmt: skip
+                   "ratio_low", "ratio_high", "launches", "base_flags", "head_flags")  # fmt: skip
+#: Load averages that differ by more than this are told: one busy thread is 1.
+LOAD_APART = 0.5
 HISTORY_COLUMNS = ("case", "run", "created", "commit", "latency_ms", "latency_ms_low",
                    "latency_ms_high", "change_point", "environment")  # fmt: skip
 #: Fewest runs in which a change point is looked for.
@@ -49,16 +52,24 @@ def run_differences(
 class RunComparison(NamedTuple):
     """Two runs beside each other.
 
-    ``table`` has one row a case of either run; ``ratio`` is head / base with the 95 % interval of
-    separate runs. ``differences`` says what differs between the two environments, a phrase each.
+    ``table`` has one row a case of either run; ``ratio`` is ``head_ms`` / ``base_ms`` with the 95 %
+    interval of separate runs. With a tolerance ``within`` says whether the interval lies within it
+    ("yes"), outside ("no"), or holds one of its ends ("undecided"); None without an interval.
+    ``differences`` says what differs between the two machines and their load, a phrase each.
     """
 
     table: pd.DataFrame
     differences: list[str]
 
 
-def compare_runs(base: StoredRun, head: StoredRun) -> RunComparison:
-    """Put the cases of two runs beside each other."""
+def compare_runs(base: StoredRun, head: StoredRun, tolerance: float | None = None) -> RunComparison:
+    """Put the cases of two runs beside each other.
+
+    Args:
+        base: a run.
+        head: another one.
+        tolerance: share by which a case may differ and count as repeated.
+    """
     import pandas as pd
 
     old, new = ({record.case: record for record in records(run)} for run in (base, head))
@@ -73,19 +84,65 @@ def compare_runs(base: StoredRun, head: StoredRun) -> RunComparison:
             "base_ms": median(times[0]) if times[0] else None,
             "head_ms": median(times[1]) if times[1] else None,
             "launches": "/".join(str(len(side)) for side in times),
+            "base_flags": list(sides[0].flags) if sides[0] else [],
+            "head_flags": list(sides[1].flags) if sides[1] else [],
         }
         if all(times):
             row["ratio"] = row["head_ms"] / row["base_ms"]
         if min(map(len, times)) >= 2:
-            shift = between_runs(times[0], times[1])
-            half = shift.reach(0.975)
-            row["ratio"] = math.exp(shift.estimate)
-            row["ratio_low"], row["ratio_high"] = (
-                math.exp(shift.estimate + side) for side in (-half, half)
-            )
+            half = math.exp(between_runs(times[0], times[1]).reach(0.975))
+            row["ratio_low"], row["ratio_high"] = row["ratio"] / half, row["ratio"] * half
+            row["within"] = None if tolerance is None else _within(row, tolerance)
         rows.append(row)
-    table = pd.DataFrame(rows, columns=list(COMPARE_COLUMNS))
-    return RunComparison(table, run_differences(base, head, Use.COMPARE))
+    columns = [*COMPARE_COLUMNS, *(["within"] if tolerance is not None else [])]
+    differences = run_differences(base, head, Use.COMPARE) + _loads(base, head)
+    return RunComparison(pd.DataFrame(rows, columns=columns), differences)
+
+
+def _within(row: Mapping[str, Any], tolerance: float) -> str:
+    low, high = 1 / (1 + tolerance), 1 + tolerance
+    if low <= row["ratio_low"] and row["ratio_high"] <= high:
+        return "yes"
+    return "no" if row["ratio_high"] < low or row["ratio_low"] > high else "undecided"
+
+
+def _loads(base: StoredRun, head: StoredRun) -> list[str]:
+    """A phrase on the load of the machine before the launches, if it differs."""
+    loads = []
+    for run in (base, head):
+        results = [one.result for one in run.launches if isinstance(one.result, TimeResult)]
+        known = [one.interference.load_1m_before for one in results if one.interference]
+        loads.append(median(known) if known else None)
+    before, after = loads
+    if before is None or after is None or abs(after - before) <= LOAD_APART:
+        return []
+    return [f"the load average before launches was {before:.1f} and is {after:.1f}"]
+
+
+def repeat_sentence(table: pd.DataFrame, tolerance: float) -> str:
+    """How many cases of a table with ``within`` repeat within the tolerance, and which do not."""
+    found = table.dropna(subset="within")
+    counts = found["within"].value_counts()
+    parts = [f"{counts.get('yes', 0)} of {len(found)} cases repeat within {tolerance * 100:g} %"]
+    outside = list(found[found["within"] == "no"]["case"])
+    if outside:
+        parts.append(f"{len(outside)} {'do' if len(outside) > 1 else 'does'} not: "
+                     + ", ".join(outside))  # fmt: skip
+    if counts.get("undecided", 0):
+        parts.append(f"of {counts['undecided']} the interval is too wide to tell")
+    if len(table) > len(found):
+        parts.append(f"{len(table) - len(found)} have no interval in both runs")
+    return "; ".join(parts) + "."
+
+
+def absent_sentence(table: pd.DataFrame, base: str, head: str) -> str:
+    """Which cases only one of the runs holds; empty without any."""
+    parts = []
+    for here, there, name in (("head", "base", head), ("base", "head", base)):
+        only = list(table[table[f"{there}_status"] == "absent"]["case"])
+        if only:
+            parts.append(f"{len(only)} only in {here} ({name}): {', '.join(only)}")
+    return "; ".join(parts)
 
 
 def history(runs: Sequence[StoredRun], patterns: Sequence[str]) -> pd.DataFrame:

@@ -24,6 +24,7 @@ from cspbench.core.statuses import FLAGS
 from cspbench.errors import CspbenchError
 from cspbench.jobs.spec import JOBS
 from cspbench.jobs.time import TimeResult
+from cspbench.literature.by_model import published_values
 from cspbench.measure.memory import MemoryUse
 from cspbench.store.ceilings import known_ceilings
 from cspbench.store.launch import Launch
@@ -57,6 +58,7 @@ CASE_COLUMNS = (
     "device_ms", "device_waiting", "kernels", "kernel_ms", "bound_by",
     "scope", "throughput_fps", "throughput_method", "scaling_efficiency",
     *CASE_RATIO_COLUMNS, "faults_per_inference", "system_share",
+    "published_ap50_pct", "published_top1_pct",
 )  # fmt: skip
 LAUNCH_COLUMNS = (
     "case", "job", "number", "session", "board", "ended", "seconds", "status", "reason", "flags",
@@ -81,7 +83,7 @@ NUMBER_COLUMNS = frozenset((
     "max_relative_error", "allowed_error", "throughput_fps", "scaling_efficiency", "drift",
     "compile_seconds", "device_waiting", "kernels", "kernel_ms",
     "seconds", "median_ms", "relative_half_width", "load_ms", "first_ms", "faults_per_inference",
-    "system_share", *RATIO_NUMBERS,
+    "system_share", "published_ap50_pct", "published_top1_pct", *RATIO_NUMBERS,
     *MemoryUse.bytes_names(), *ENERGY_COLUMNS[:3], *DEVICE_COLUMNS, *INTERFERENCE_COLUMNS,
 ))  # fmt: skip
 SAMPLE_COLUMNS = ("case", "number", "index", "latency_ms")
@@ -351,7 +353,18 @@ def _case_row(record: Record, totals: dict[str, Any]) -> dict[str, Any]:
         **{column: getattr(record.energy, column, None) for column in ENERGY_COLUMNS},
         **vars(record.kernel_work),
         "scope": dict(case.backend.options).get(SCOPE.name, SCOPE.default),
+        **_published(case),
         **_of_jobs(record, case),
+    }
+
+
+def _published(case: Case) -> dict[str, float]:
+    """Accuracy that somebody published for this network at this input; nothing here measures it."""
+    model = str(case.model_id)
+    return {
+        f"published_{metric}": value
+        for metric in ("ap50_pct", "top1_pct")
+        if (value := published_values(metric).get(model)) is not None
     }
 
 

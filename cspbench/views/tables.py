@@ -13,8 +13,18 @@ if TYPE_CHECKING:
 
 #: Decimals of numbers in the forms that people read.
 _BY_DIGITS: dict[int, tuple[str, ...]] = {
-    0: ("load_ms", "samples", "number", "ratio_blocks", "faults_per_inference"),
-    1: ("fps", "peak_mib", "first_ms", "seconds", "gflops_per_s", "gb_per_s"),
+    0: ("load_ms", "warmup_count", "samples", "number", "ratio_blocks", "faults_per_inference"),
+    1: (
+        "fps",
+        "peak_mib",
+        "loaded_mib",
+        "after_first_mib",
+        "first_ms",
+        "first_times",
+        "seconds",
+        "gflops_per_s",
+        "gb_per_s",
+    ),
     2: ("latency_ms", "latency_ms_low", "latency_ms_high", "p90_ms", "p99_ms", "median_ms"),
     3: (
         "time_ms",
@@ -104,6 +114,20 @@ def launch_table(run: Run) -> pd.DataFrame:
 def layer_time_table(run: Run) -> pd.DataFrame:
     """One row an entry of a layer profile, with what it used of the device."""
     return run.layer_times[list(LAYER_TIME_TABLE)]
+
+
+def phase_table(phases: pd.DataFrame) -> pd.DataFrame:
+    """One row a case from load to steady state, memory in MiB; phases that none has are left out.
+
+    Args:
+        phases: the frame of `cspbench.views.phases`.
+    """
+    table = phases.copy()
+    for column in ("loaded_bytes", "after_first_bytes", "peak_memory_bytes"):
+        name = column.replace("_memory", "").replace("_bytes", "_mib")
+        table[column] = table[column].astype("float64") / 2**20
+        table = table.rename(columns={column: name})
+    return table.dropna(axis="columns", how="all")
 
 
 def _intervals(cases: pd.DataFrame, column: str) -> list[str | None]:

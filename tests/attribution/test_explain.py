@@ -33,7 +33,7 @@ def test_the_words_hold_the_numbers(run):
     )
     assert said[2].startswith("By cause: ")
     assert "1x1 convolution of stages." in said[2]
-    assert said[3].startswith("No cause accounts for ")
+    assert said[3].startswith("Unexplained: ")
     # Outside the layers: (12 - 11) - (10 - 9) = 0 ms.
     assert "+0.000 ms time outside the layers" in said[3]
     assert said[4].startswith("Verdict: ")

@@ -25,19 +25,19 @@ from cspbench.figures.cases import (
 )
 from cspbench.figures.cumulative import cumulative_data
 from cspbench.figures.fps_ap50 import fps_ap50_data, fps_class, pareto_front
-from cspbench.figures.fps_bars import MAX_MODELS, fps_bars_data
+from cspbench.figures.fps_bars import MAX_ROWS, draw_fps_bars, fps_bars_data
 from cspbench.figures.gamma_fusion import gamma_fusion_data
 from cspbench.figures.layer_bflops import layer_bflops_data, reduction
 from cspbench.figures.layer_io import layer_io_data
 from cspbench.figures.layer_times import layer_times_data
 from cspbench.figures.layers_beside import beside_data
 from cspbench.figures.liveness import liveness_data
-from cspbench.figures.published import everything_of, published_values
 from cspbench.figures.roofline import ceilings_of
 from cspbench.figures.spec import NoDataError
 from cspbench.figures.stages import stage_data
 from cspbench.figures.top1_bflops import gains, top1_bflops_data
 from cspbench.figures.waterfall import explained_pair, waterfall_data
+from cspbench.literature.by_model import everything_of, published_values
 from cspbench.views.frames import Run
 from tests.report.runs import good, write_run
 
@@ -71,17 +71,32 @@ def test_fps_bars_turn_intervals_round() -> None:
     row = {"id": case, "batch": 2, "fps": 200.0, "latency_ms_low": 8.0, "latency_ms_high": 12.5}
     skipped = {**row, "id": "peleenet@224/jetson/b2/t1", "fps": math.nan}
     [bar] = fps_bars_data(pd.DataFrame([row, skipped])).bars
-    assert (bar.low, bar.high, bar.setting, bar.csp) == (160.0, 250.0, "opencv-cpu, batch 2", True)
+    assert (bar.low, bar.high, bar.row, bar.csp) == (160.0, 250.0, "opencv-cpu, batch 2", True)
+
+
+def test_one_network_on_many_engines_is_one_panel_fastest_first() -> None:
+    engines = ["opencv-cpu/b1/t1", "torch-cpu/b1/t1", "onnxruntime/b1/t2", "openvino/b1/t1"]
+    rows = [
+        {"id": f"peleenet@224/{engine}", "batch": 1, "fps": fps,
+         "latency_ms_low": math.nan, "latency_ms_high": math.nan}
+        for engine, fps in zip(engines, (40.0, 1.0, 90.0, 80.0), strict=True)
+    ]  # fmt: skip
+    data = fps_bars_data(pd.DataFrame(rows))
+    assert data.panels == ("peleenet@224",)
+    assert data.rows == ("onnxruntime, 2 threads", "openvino", "opencv-cpu", "torch-cpu")
+    assert data.left_out == 0
+    [axes] = draw_fps_bars(data).axes
+    assert axes.get_xscale() == "log", "90 is more than 30 times 1"
 
 
 def test_fps_bars_without_interval_and_with_too_many_networks() -> None:
     rows = [
         {"id": f"m{i}@224/opencv-cpu/b1/t1", "batch": 1, "fps": float(i + 1),
          "latency_ms_low": math.nan, "latency_ms_high": math.nan}
-        for i in range(MAX_MODELS + 3)
+        for i in range(MAX_ROWS + 3)
     ]  # fmt: skip
     data = fps_bars_data(pd.DataFrame(rows))
-    assert data.models[0] == f"m{MAX_MODELS + 2}@224", "the fastest first"
+    assert data.rows[0] == f"m{MAX_ROWS + 2}@224", "the fastest first"
     assert data.left_out == 3
     assert data.bars[0].low is None
 

@@ -9,7 +9,13 @@ from cspbench.gating.job import GateSettings
 from cspbench.gating.sides import SideRequest
 from cspbench.gating.stored import run_stored_gate
 from cspbench.store.rundir import RunDirectory, read_run
-from cspbench.views.compare import change_points, change_sentences, compare_runs, history
+from cspbench.views.compare import (
+    change_points,
+    change_sentences,
+    compare_runs,
+    history,
+    repeat_sentence,
+)
 
 CASES = [f"{name}@64/opencv-cpu/b1/t1" for name in ("peleenet", "csppeleenet")]
 MACHINE = {"host": "here", "cpu": "c", "python": "3.11.2", "libraries": {"torch": "2.13"}}
@@ -19,8 +25,12 @@ matrix: {model: [peleenet@64, csppeleenet@64], backend: opencv-cpu}
 """
 
 
-def make_run(out, name, times_ms, *, machine=MACHINE, measure=None, created="2026-01-01"):
+def make_run(
+    out, name, times_ms, *, machine=MACHINE, measure=None, created="2026-01-01", load=None
+):
     """Store a run; ``times_ms`` maps a case to the medians of its launches."""
+    beside = {"interference": {"seconds": 0.5, "foreign_cpu_s": 0.0, "steal_s": 0.0,
+                               "load_1m_before": load, "load_1m_after": load}}  # fmt: skip
     meta = {
         "created": created,
         "suite": {"name": "stored", "measure": {"rounds": 5, "seed": 0, "warmup_seconds": 1.0,
@@ -36,7 +46,8 @@ def make_run(out, name, times_ms, *, machine=MACHINE, measure=None, created="202
                         "status": "ok", "reason": "", "seconds": 1.0, "flags": [],
                         "latencies_ns": [round(ms * 1e6)] * 5, "load_ns": 1, "first_ns": 1,
                         "warmup": {"count": 1, "steady": True},
-                        "agreement": {"max_relative_error": 0.0}})  # fmt: skip
+                        "agreement": {"max_relative_error": 0.0},
+                        **(beside if load is not None else {})})  # fmt: skip
     return read_run(run.path)
 
 
@@ -117,6 +128,55 @@ def test_compare_gives_ratios_and_no_verdict(tmp_path):
     assert frame.set_index("case").loc[CASES[1]]["head_status"] == "absent"
     assert unlike == ["host was 'here' and is 'x'"]
     assert "verdict" not in frame.columns
+    assert "within" not in frame.columns
+
+
+def test_compared_ratios_follow_from_the_times_beside_them(tmp_path):
+    """The medians are 10 and 11 ms, whatever the other launches: 11 / 10."""
+    base = make_run(tmp_path, "a", {CASES[0]: [9.0, 10.0, 10.5]})
+    head = make_run(tmp_path, "b", {CASES[0]: [11.0, 11.0, 13.0]})
+    row = compare_runs(base, head).table.iloc[0]
+    assert row["ratio"] == row["head_ms"] / row["base_ms"] == pytest.approx(1.1)
+
+
+def test_a_repeat_is_held_against_a_tolerance(tmp_path):
+    """The runs may differ by 2.5 % (one standard deviation) by themselves: about +-6 % in all."""
+    names = [*CASES, "darknet53@64/opencv-cpu/b1/t1"]
+    base = make_run(tmp_path, "a", {case: around(10.0) for case in names})
+    times = dict(zip(names, (10.0, 10.5, 13.0), strict=True))
+    head = make_run(tmp_path, "b", {case: around(ms) for case, ms in times.items()})
+    table = compare_runs(base, head, tolerance=0.10).table
+    assert list(table["within"]) == ["yes", "undecided", "no"]
+    assert repeat_sentence(table, 0.10) == (
+        "1 of 3 cases repeat within 10 %; 1 does not: darknet53@64/opencv-cpu/b1/t1; "
+        "of 1 the interval is too wide to tell."
+    )
+
+
+def test_load_that_differs_is_told(tmp_path):
+    base, head = (
+        make_run(tmp_path, name, {CASES[0]: around(10.0)}, load=load)
+        for name, load in (("a", 0.2), ("b", 3.1))
+    )
+    assert compare_runs(base, head).differences == [
+        "the load average before launches was 0.2 and is 3.1"
+    ]
+    assert compare_runs(base, base).differences == []
+
+
+def test_the_command_says_what_it_could_not_compare(tmp_path, capsys):
+    base = make_run(tmp_path, "a", {CASES[0]: around(10.0), CASES[1]: around(5.0)})
+    head = make_run(tmp_path, "b", {CASES[0]: around(10.0)})
+    with pytest.raises(SystemExit) as end:
+        main(["compare", str(base.path), str(head.path), "--within", "10%"])
+    assert end.value.code == 0
+    out, err = capsys.readouterr()
+    assert CASES[1] not in out
+    assert f"not compared: 1 only in base ({base.path}): {CASES[1]}" in err
+    assert "1 of 1 cases repeat within 10 %" in err
+    with pytest.raises(SystemExit) as end:
+        main(["compare", str(base.path), str(head.path), "--within", "much"])
+    assert end.value.code == 2
 
 
 def test_the_commands(tmp_path, monkeypatch, capsys):

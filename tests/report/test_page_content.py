@@ -118,8 +118,8 @@ def test_policy_allows_this_script_and_style_only(page: str) -> None:
 
 def test_sections_stand_in_the_order_of_reading(read: Reader) -> None:
     # No sensor of power was read in this run, so it has no section on energy.
-    order = ["summary", "machine", "cases", "accuracy", "ablation", "layers", "roofline", "memory",
-             "failures", "method", "data"]  # fmt: skip
+    order = ["summary", "cases", "machine", "accuracy", "ablation", "layers", "roofline", "phases",
+             "memory", "failures", "method", "data"]  # fmt: skip
     assert [name for name in read.ids if name in order] == order
 
 

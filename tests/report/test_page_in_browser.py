@@ -100,7 +100,8 @@ def test_fps_sorts_fastest_first_and_names_sort_as_text(open_page: Opener) -> No
 
 def test_filters_combine_and_clear(open_page: Opener) -> None:
     page = open_page()
-    total = page.locator(ROWS).count()
+    unfiltered = page.locator(ROWS).count()
+    total = page.locator("#case-table tbody tr").count()
     page.select_option("select[data-key=backend]", "opencv-cpu")
     assert set(page.locator(f"{ROWS} td:nth-child(2)").all_inner_texts()) == {"opencv-cpu"}
     page.fill("#f-text", "csp gamma")
@@ -109,8 +110,27 @@ def test_filters_combine_and_clear(open_page: Opener) -> None:
     page.select_option("select[data-key=gamma]", "0.25")
     assert page.locator(ROWS).count() == 1
     page.get_by_role("button", name="Clear").click()
-    page.locator(ROWS).nth(total - 1).wait_for()
-    assert page.locator(ROWS).count() == total
+    page.locator(ROWS).nth(unfiltered - 1).wait_for()
+    assert page.locator(ROWS).count() == unfiltered
+
+
+def test_cases_that_cannot_run_here_are_folded_away(open_page: Opener) -> None:
+    page = open_page()
+    cannot = page.locator("#case-table tr.skipped")
+    assert cannot.count() > 0
+    assert not cannot.first.is_visible()
+    page.get_by_label("that cannot run here").check()
+    assert cannot.first.is_visible()
+    page.get_by_label("that cannot run here").uncheck()
+    page.select_option("select[data-key=status]", "unavailable")
+    assert cannot.first.is_visible(), "who asks for them gets them"
+
+
+def test_a_symbol_leads_to_its_definition_in_the_folded_notes(open_page: Opener) -> None:
+    page = open_page()
+    assert not page.locator("#def-latency_ms").is_visible()
+    page.locator("#case-table a[href='#def-latency_ms']").first.click()
+    page.locator("#def-latency_ms").wait_for()
 
 
 @pytest.mark.parametrize("figure", ["fps_bars", "gamma_fusion"])  # a bar; a point of a series
@@ -156,10 +176,19 @@ def test_a_case_can_be_linked_to(open_page: Opener) -> None:
 
 def test_the_repeat_command_is_copied(open_page: Opener) -> None:
     page = open_page(fragment="#case-0", permissions=["clipboard-read", "clipboard-write"])
-    page.get_by_role("button", name="Copy").click()
+    page.locator("#case-command + button").click()
     page.get_by_role("button", name="Copied").wait_for()
     copied = page.evaluate("navigator.clipboard.readText()")
     assert copied == "cspbench run suites/demo.yaml --only peleenet@224/opencv-cpu/b1/t1"
+
+
+def test_the_line_to_quote_is_copied(open_page: Opener) -> None:
+    page = open_page(fragment="#case-0", permissions=["clipboard-read", "clipboard-write"])
+    page.locator("#case-claim + button").click()
+    page.get_by_role("button", name="Copied").wait_for()
+    copied = page.evaluate("navigator.clipboard.readText()")
+    assert copied.startswith("peleenet@224, batch 1: ")
+    assert copied in page.locator(".claims").text_content()  # for those without a script
 
 
 def test_a_mark_opens_the_case_of_its_own_run(open_page: Opener, tmp_path: Path) -> None:
@@ -262,7 +291,7 @@ def test_print_shows_every_case_without_controls(open_page: Opener) -> None:
     page.emulate_media(media="print")
     assert not page.locator("#filters").is_visible()
     assert not page.locator("nav.toc").is_visible()
-    assert page.locator(ROWS).count() == 9
+    assert page.locator("#case-table tbody tr:visible").count() == 9
 
 
 def test_hostile_text_is_inert(open_page: Opener, tmp_path: Path) -> None:

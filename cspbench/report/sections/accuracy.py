@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from cspbench.figures.fps_ap50 import fps_class
-from cspbench.figures.published import published_values
+from cspbench.literature.by_model import published_values
 from cspbench.report import numbers
 from cspbench.report.rows import CaseRow
 from cspbench.report.section import SECTIONS, Line, own_section

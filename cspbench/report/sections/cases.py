@@ -80,7 +80,7 @@ def _table_row(row: CaseRow, accuracy: str | None, largest_fps: float) -> dict[s
         "index": row.index,
         "outcome": row.outcome,
         "run": row.run,
-        "model_id": row.model_id,
+        "model": row.shown,
         "backend": row.backend,
         "extra": ", ".join(extra),
         "latency": numbers.milliseconds(row.latency_ms),
@@ -121,6 +121,8 @@ def data(context: ReportContext) -> Mapping[str, Any]:
             dict.fromkeys(plain(run.reference) for run in context.runs if run.reference is not None)
         ),
         "rows": _table_rows(context.rows),
+        "claims": [(row.index, row.claim) for row in context.rows if row.claim],
+        "cannot_run": sum(row.outcome == "skipped" for row in context.rows),
         "filters": _filters(context.rows),
         "many_runs": len(context.runs) > 1,
     }

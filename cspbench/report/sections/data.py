@@ -1,12 +1,15 @@
-"""Raw data: the case table as CSV, and what the page shows as JSON."""
+"""Raw data: the case table as CSV, what the page shows as JSON, and how to repeat the runs."""
 
 from __future__ import annotations
 
 import base64
+import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cspbench.figures.cases import plain
+from cspbench.report.rows import run_command
 from cspbench.report.section import SECTIONS, ReportContext, own_section
 
 if TYPE_CHECKING:
@@ -25,12 +28,51 @@ def csv_address(runs: Sequence[Run]) -> str:
     return f"data:text/csv;charset=utf-8;base64,{encoded}"
 
 
+@dataclass(frozen=True)
+class Repeat:
+    """How one run is measured again and held against it; texts may be empty."""
+
+    run: str
+    commit: str
+    install: str
+    command: str
+    compare: str
+    digest: str
+    seed: str
+
+
+def repeats(runs: Sequence[Run]) -> list[Repeat]:
+    """One a run that a command can measure again."""
+    return [_repeat(run) for run in runs if run_command(run)]
+
+
+def _repeat(run: Run) -> Repeat:
+    suite, environment = run.stored.meta["suite"], run.environment
+    versions = environment.get("libraries") or {}
+    pins = [
+        f"{name}=={str(version).partition('+')[0]}"
+        for name, version in versions.items()
+        if name != "cspbench"
+    ]
+    name = plain(run.name)
+    return Repeat(
+        run=name,
+        commit=plain(environment.get("git_commit") or ""),
+        install=plain(shlex.join(["pip", "install", *pins])) if pins else "",
+        command=run_command(run),
+        compare=plain(shlex.join(["cspbench", "compare", run.name, "latest", "--within", "5%"])),
+        digest=plain(suite.get("digest") or ""),
+        seed=plain(suite["measure"].get("seed", "")),
+    )
+
+
 def data(context: ReportContext) -> Mapping[str, Any]:
     """Names of the runs, and the table as an address that needs no script."""
     return {
         "names": [plain(run.name) for run in context.runs],
         "file_stem": plain(context.stem),
         "csv": csv_address(context.stored),
+        "repeats": repeats(context.stored),
     }
 
 

@@ -177,7 +177,8 @@ def _storage(run: Run) -> Iterator[ComparisonWarning]:
     if enough := run.stored.meta.get("rounds_in_budget"):
         yield ComparisonWarning(
             "warn",
-            f"The suite's time budget ended after {enough} of {rounds} rounds.",
+            "The suite's time budget was spent before every case had its "
+            f"{rounds} undisturbed launches; each has at least {enough}.",
             f"measure the rest: cspbench run --resume {plain(run.stored.path)}",
         )
     if rounds < FEW_ROUNDS:
@@ -223,5 +224,5 @@ def data(context: ReportContext) -> Mapping[str, Any]:
 
 
 SECTIONS.add(
-    own_section(__file__, 20, "The machine, and what spoils comparison", data, title="Machine")
+    own_section(__file__, 38, "The machine, and what spoils comparison", data, title="Machine")
 )

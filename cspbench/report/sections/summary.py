@@ -10,7 +10,7 @@ from statistics import median
 from typing import Any, NamedTuple, TypeAlias
 
 from cspbench.core.text import percent
-from cspbench.figures.published import published_values
+from cspbench.literature.by_model import published_values
 from cspbench.report import numbers
 from cspbench.report.numbers import milliseconds, plus_minus, short, times
 from cspbench.report.rows import CaseRow, latency_ratio

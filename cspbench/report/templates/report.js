@@ -22,15 +22,17 @@
   const form = document.getElementById("filters");
   const search = document.getElementById("f-text");
   const shown = document.getElementById("shown");
+  const skipped = document.getElementById("f-skipped"); // none where every case can run
   const selects = Array.from(form.querySelectorAll("select"));
   const texts = data.cases.map((one) => `${one.id} ${one.run} ${one.flags.join(" ")} ${one.reason}`.toLowerCase());
   function filter() {
     const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
     const wanted = selects.filter((select) => select.value).map((select) => [select.dataset.key, select.value]);
+    const folds = skipped && !skipped.checked && !wanted.some(([key]) => key === "status");
     let count = 0;
     for (const row of rows) {
       const one = caseOf(row);
-      const keep = wanted.every(([key, value]) => String(one[key]) === value)
+      const keep = !(folds && one.outcome === "skipped") && wanted.every(([key, value]) => String(one[key]) === value)
         && words.every((word) => texts[one.index].includes(word));
       if (row.hidden === keep) row.hidden = !keep;
       count += keep;
@@ -42,6 +44,7 @@
   form.addEventListener("input", filter);
   form.addEventListener("submit", (event) => event.preventDefault());
   form.addEventListener("reset", () => setTimeout(filter));
+  filter();
 
   // ---- drawings of a case
   function histogram(one) {
@@ -140,6 +143,11 @@
     button.textContent = done ? "Copied" : "Select and copy";
     setTimeout(() => { button.textContent = "Copy"; }, 1500);
   }
+  function toCopy(heading, id, text) {
+    const button = make("button", { type: "button", class: "button" }, "Copy");
+    button.addEventListener("click", () => copy(text, button));
+    return [make("h3", {}, heading), make("div", { class: "command" }, make("pre", { id }, text), button)];
+  }
   function open(one) {
     hideTip();
     title.textContent = one.id;
@@ -166,11 +174,9 @@
         make("div", {}, make("h3", {}, "Distribution of the samples"), histogram(one)),
         make("div", {}, make("h3", {}, "Samples in order"), trace(one))));
     }
-    if (one.command) {
-      const button = make("button", { type: "button", class: "button" }, "Copy");
-      button.addEventListener("click", () => copy(one.command, button));
-      parts.push(make("h3", {}, "Repeat this case"), make("div", { class: "command" }, make("pre", { id: "case-command" }, one.command), button));
-    }
+    const claim = document.querySelector(`.claims li[data-index="${one.index}"]`);
+    if (claim) parts.push(...toCopy("A line to quote", "case-claim", claim.textContent));
+    if (one.command) parts.push(...toCopy("Repeat this case", "case-command", one.command));
     if (one.launches.length) {
       parts.push(make("h3", {}, "Launches"), grid(
         ["#", "Job", "Status", "Median, ms", "Samples", "Load, ms", "First, ms", "Warm-up", "Stopped by", "Steal, s", "Others, s"],

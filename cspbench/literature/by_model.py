@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 from cspbench import literature
 from cspbench.literature import Published
 
@@ -20,6 +22,7 @@ def published_by_model(metric: str) -> dict[str, Published]:
     return by_model
 
 
+@functools.cache
 def published_values(metric: str) -> dict[str, float]:
     """The numbers alone of :func:`published_by_model`."""
     return {

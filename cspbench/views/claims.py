@@ -1,0 +1,111 @@
+"""A measured case as one line that stands alone in a paper, an issue or a mail.
+
+A latency without its conditions cannot be repeated, and most that are published lack some. Those
+that stand here are what Hoefler & Belli (2015), "Scientific benchmarking of parallel computing
+systems" (doi 10.1145/2807591.2807644), ask for, as far as a line holds them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any
+
+from cspbench.backends.spec import BACKENDS, device_of, precision_of
+from cspbench.core.case import Case
+from cspbench.core.text import printable
+from cspbench.machine.devices.spec import DEVICES
+from cspbench.models.build import split_source
+
+if TYPE_CHECKING:
+    from cspbench.store.records import Record
+    from cspbench.views.frames import Run
+
+CLAIM_COLUMNS = ("case", "claim")
+
+
+def claims(run: Run) -> list[dict[str, str]]:
+    """One row a measured case, with the columns CLAIM_COLUMNS; of a fleet on each case's board."""
+    from cspbench.fleet.views import by_board
+
+    rows = []
+    for view in by_board(run):
+        facts = view.cases.to_dict(orient="records")
+        for record, row in zip(view.records, facts, strict=True):
+            if record.latency_ms is not None:
+                rows.append({"case": record.case, "claim": claim(view, record, row)})
+    return rows
+
+
+def claim(run: Run, record: Record, row: Mapping[Any, Any]) -> str:
+    """The line of one measured case, of which ``row`` is that of ``run.cases``."""
+    case = Case.parse(record.case)
+    parts = [
+        f"{_what(case)}: {_latency(record, row)}",
+        *_ratio(run, record, row),
+        _machine(case, run.environment),
+        f"{weights_of(case)}, no accuracy measured",
+        f"cspbench {run.stored.meta['cspbench']}, {run.stored.meta['created'][:10]}",
+    ]
+    if record.flags:
+        parts.append(f"flags: {', '.join(record.flags)}")
+    return printable("; ".join(parts) + ".")
+
+
+def _what(case: Case) -> str:
+    return f"{case.model_id}, batch {case.batch}"
+
+
+def _latency(record: Record, row: Mapping[Any, Any]) -> str:
+    case, latency = Case.parse(record.case), record.latency_ms
+    assert latency is not None, "the case was measured"
+    version = record.times[0].backend.get("version")
+    engine = f"{case.backend}{f' {version}' if version else ''}{_precision(case)}"
+    threads = f"{case.threads} thread{'s' * (case.threads != 1)}"
+    processes = f"{len(record.good)} process{'es' * (len(record.good) != 1)}"
+    spread = f"{processes}, no interval"
+    if latency.low is not None and latency.high is not None:
+        spread = f"95 % interval {latency.low:.4g} to {latency.high:.4g}, {processes}"
+    return (
+        f"{latency.estimate:.4g} ms an inference ({spread}), {row['fps']:.4g} fps, "
+        f"on {engine}, {threads}, scope {row['scope']}"
+    )
+
+
+def _precision(case: Case) -> str:
+    """Of what it computes with, where the backend is known here."""
+    if case.backend.name not in BACKENDS:
+        return ""
+    return f", {precision_of(BACKENDS.get(case.backend.name), dict(case.backend.options))}"
+
+
+def _ratio(run: Run, record: Record, row: Mapping[Any, Any]) -> list[str]:
+    ratio, low, high = row["ratio"], row["ratio_low"], row["ratio_high"]
+    if run.reference in (None, record.case) or not low > 0:  # NaN where there is none
+        return []
+    return [f"{ratio:.3g} times {run.reference} ({low:.3g} to {high:.3g}, measured in turn)"]
+
+
+def _machine(case: Case, environment: Mapping[str, Any]) -> str:
+    """Processor and cores, or the device, and the system."""
+    known = environment.get("cpu"), environment.get("os")
+    cores = environment.get("cores_usable")
+    virtual = "virtual machine" if environment.get("virtualised") else None
+    device = None
+    if case.backend.name in BACKENDS:
+        name = device_of(BACKENDS.get(case.backend.name), dict(case.backend.options))
+        if not DEVICES.get(name).on_host:
+            device = environment.get("board") or environment.get("gpu")
+    facts = [device, known[0], f"{cores} cores" if cores else None, virtual, known[1]]
+    return ", ".join(str(fact) for fact in facts if fact) or "an unknown machine"
+
+
+def weights_of(case: Case) -> str:
+    """Where the weights of a case's model come from, in words."""
+    file = dict(case.model.options).get("weights")
+    if file:
+        return f"weights of {PurePath(str(file)).name}"
+    source = split_source(case.model.name)
+    if source is not None and (source[0].artifact or source[0].runs_code):
+        return "the model's own weights"
+    return "random weights"
