@@ -53,15 +53,16 @@ class Pages:
         self._css = read_style([TEMPLATES / "site.css"])
         names = {"version": cspbench.__version__, "watch": watch_seconds, "allowance": ALLOWANCE}
         self._templates = templates(names, TEMPLATES)
-        files = sorted([*TEMPLATES.iterdir(), SHARED / "macros.html", SHARED / "shared.js"])
+        shared = [SHARED / name for name in ("head.html", "macros.html", "shared.js")]
+        files = sorted([*TEMPLATES.iterdir(), *shared])
         texts = [file.read_text(encoding="utf-8") for file in files]
         look = "".join([self._css, *texts]).encode()
-        shared = (SHARED / "shared.js").read_text(encoding="utf-8")
+        common = (SHARED / "shared.js").read_text(encoding="utf-8")
         of_site, of_compare = (
             (TEMPLATES / name).read_text(encoding="utf-8") for name in ("site.js", "compare.js")
         )
-        self._frame = self._frame_of(shared + of_site)
-        self._compare_frame = self._frame_of(shared + of_site + of_compare)
+        self._frame = self._frame_of(common + of_site)
+        self._compare_frame = self._frame_of(common + of_site + of_compare)
         self._look = [hashlib.sha256(look).hexdigest(), *map(str, names.values())]
 
     def _frame_of(self, script: str) -> dict[str, Any]:

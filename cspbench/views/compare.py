@@ -95,7 +95,9 @@ def compare_runs(base: StoredRun, head: StoredRun, tolerance: float | None = Non
             row["within"] = None if tolerance is None else _within(row, tolerance)
         rows.append(row)
     columns = [*COMPARE_COLUMNS, *(["within"] if tolerance is not None else [])]
-    differences = run_differences(base, head, Use.COMPARE) + _loads(base, head)
+    differences = [
+        *_definitions(base, head), *run_differences(base, head, Use.COMPARE), *_loads(base, head)
+    ]  # fmt: skip
     return RunComparison(pd.DataFrame(rows, columns=columns), differences)
 
 
@@ -104,6 +106,16 @@ def _within(row: Mapping[str, Any], tolerance: float) -> str:
     if low <= row["ratio_low"] and row["ratio_high"] <= high:
         return "yes"
     return "no" if row["ratio_high"] < low or row["ratio_low"] > high else "undecided"
+
+
+def _definitions(base: StoredRun, head: StoredRun) -> list[str]:
+    """A phrase on the cases whose networks were built otherwise, by the keys of the two plans."""
+    old, new = ({case["id"]: case["key"] for case in run.meta["cases"]} for run in (base, head))
+    other = [case for case in old if case in new and old[case] != new[case]]
+    if not other:
+        return []
+    which = other[0] if len(other) == 1 else f"{len(other)} cases"
+    return [f"{which} had another definition: file, code, weights, or a library that builds it"]
 
 
 def _loads(base: StoredRun, head: StoredRun) -> list[str]:

@@ -153,6 +153,14 @@ def test_a_repeat_is_held_against_a_tolerance(tmp_path):
     )
 
 
+def test_a_network_that_was_built_otherwise_is_told(tmp_path):
+    base, head = (make_run(tmp_path, name, {CASES[0]: around(10.0)}) for name in "ab")
+    head.meta["cases"][0]["key"] = "changed"
+    assert compare_runs(base, head).differences == [
+        f"{CASES[0]} had another definition: file, code, weights, or a library that builds it"
+    ]
+
+
 def test_load_that_differs_is_told(tmp_path):
     base, head = (
         make_run(tmp_path, name, {CASES[0]: around(10.0)}, load=load)

@@ -293,7 +293,7 @@ def test_the_policy_stops_a_script_that_is_not_the_sites(open_page: Opener, fold
 def test_the_stored_runs_of_the_repository_make_a_site(open_page: Opener, tmp_path: Path) -> None:
     site = tmp_path / "site"
     assert write_site(REFERENCE, site).unread == []
-    base, head = key(site, "edge"), key(site, "paper-20261127-010712")
+    base, head = key(site, "edge"), key(site, "paper-20261127-082832")
     page = open_page("compare.html", f"#base={base}&head={head}", site=site)
     page.locator("#case-table").wait_for()
     assert page.locator(".change").count() >= 6
