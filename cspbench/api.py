@@ -260,13 +260,11 @@ def compare(
     from cspbench.views.compare import compare_runs
     from cspbench.views.frames import Run
 
-    return compare_runs(
-        *(
-            run.stored if isinstance(run, Run) else read_run(find_run(str(run), Path(results)))
-            for run in (base, head)
-        ),
-        tolerance=tolerance,
+    before, after = (
+        run.stored if isinstance(run, Run) else read_run(find_run(str(run), Path(results)))
+        for run in (base, head)
     )
+    return compare_runs(before, after, tolerance)
 
 
 def suite_file(name: str | Path) -> Path:

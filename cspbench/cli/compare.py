@@ -36,7 +36,8 @@ def command(
     table = comparison.table
     if form == "table":
         table = table[(table["base_status"] != "absent") & (table["head_status"] != "absent")]
-        table = table[[name for name in table if not name.endswith("_flags") or table[name].any()]]
+        unflagged = [name for name in ("base_flags", "head_flags") if not table[name].any()]
+        table = table.drop(columns=unflagged)
     numbers = dict.fromkeys(("base_ms", "head_ms", "ratio", "ratio_low", "ratio_high"), ".3f")
     emit(table, form, out, numbers, ("launches", "base_status", "head_status"))
     if within is not None:

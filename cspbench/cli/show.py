@@ -89,8 +89,8 @@ def _frame(run: Run, asked: str, wide: bool) -> pd.DataFrame:
     if asked == "phases":
         from cspbench.views.phases import PHASE_COLUMNS, phases
 
-        frame = pd.DataFrame(phases(run), columns=list(PHASE_COLUMNS))
-        return frame if wide else phase_table(frame)
+        every = pd.DataFrame(phases(run), columns=list(PHASE_COLUMNS))
+        return every if wide else phase_table(every)
     if asked == "layer_times" and not wide:
         return layer_time_table(run)
     if asked == "launches" and not wide:

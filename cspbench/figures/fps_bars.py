@@ -6,7 +6,7 @@ A single network on many engines is one panel instead: a row an engine, fastest 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -86,7 +86,7 @@ def fps_bars_data(cases: pd.DataFrame) -> FpsBars:
     return FpsBars(tuple(rows), tuple(panels), kept, len(bars) - len(kept))
 
 
-def _bar(row: dict[str, Any], *, one_network: bool) -> Bar:
+def _bar(row: Mapping[Any, Any], *, one_network: bool) -> Bar:
     network, setting = model_label(row["id"]), setting_label(row["id"])
     name, panel = (setting, network) if one_network else (network, setting)
     return Bar(
