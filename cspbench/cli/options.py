@@ -186,7 +186,7 @@ def at_most_one(**chosen: bool) -> None:
     Raises:
         InputError: more than one is given.
     """
-    names = [f"--{name.replace('_', '-')}" for name, there in chosen.items() if there]
+    names = sorted(f"--{name.replace('_', '-')}" for name, there in chosen.items() if there)
     if len(names) > 1:
         raise InputError(f"{' and '.join(names)} exclude each other: use one of them")
 

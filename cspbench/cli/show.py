@@ -69,9 +69,10 @@ def command(
     elif asked == "cases" and form not in WIDE:
         emit_cases(stored, form, out)
     elif asked == "claims" and form == "table":
+        from cspbench.fleet.views import by_board
         from cspbench.views.claims import claims
 
-        emit_text("\n".join(row["claim"] for row in claims(stored)), out)
+        emit_text("\n".join(row["claim"] for row in claims(by_board(stored))), out)
     else:
         emit(_frame(stored, asked, form in WIDE), form, out, NUMBERS, LOW_PRIORITY)
 
@@ -83,9 +84,10 @@ def _frame(run: Run, asked: str, wide: bool) -> pd.DataFrame:
     from cspbench.views.tables import launch_table, layer_time_table, phase_table
 
     if asked == "claims":
+        from cspbench.fleet.views import by_board
         from cspbench.views.claims import CLAIM_COLUMNS, claims
 
-        return pd.DataFrame(claims(run), columns=list(CLAIM_COLUMNS))
+        return pd.DataFrame(claims(by_board(run)), columns=list(CLAIM_COLUMNS))
     if asked == "phases":
         from cspbench.views.phases import PHASE_COLUMNS, phases
 

@@ -7,7 +7,7 @@ systems" (doi 10.1145/2807591.2807644), ask for, as far as a line holds them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
@@ -24,16 +24,18 @@ if TYPE_CHECKING:
 CLAIM_COLUMNS = ("case", "claim")
 
 
-def claims(run: Run) -> list[dict[str, str]]:
-    """One row a measured case, with the columns CLAIM_COLUMNS; of a fleet on each case's board."""
-    from cspbench.fleet.views import by_board
+def claims(runs: Iterable[Run]) -> list[dict[str, str]]:
+    """One row a measured case, with the columns CLAIM_COLUMNS.
 
+    Args:
+        runs: of one machine each; of a fleet its boards' (`cspbench.fleet.views.by_board`).
+    """
     rows = []
-    for view in by_board(run):
-        facts = view.cases.to_dict(orient="records")
-        for record, row in zip(view.records, facts, strict=True):
+    for run in runs:
+        facts = run.cases.to_dict(orient="records")
+        for record, row in zip(run.records, facts, strict=True):
             if record.latency_ms is not None:
-                rows.append({"case": record.case, "claim": claim(view, record, row)})
+                rows.append({"case": record.case, "claim": claim(run, record, row)})
     return rows
 
 

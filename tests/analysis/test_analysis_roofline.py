@@ -23,7 +23,7 @@ from cspbench.analysis.roofline import (
 )
 from cspbench.cli.analyze import command
 from cspbench.errors import InputError
-from cspbench.store import ceilings as ceilings_store
+from cspbench.store import kept
 from cspbench.store.ceilings import Ceilings, keep_ceilings
 
 MACHINE = {
@@ -106,7 +106,7 @@ def test_shares_are_of_the_time():
 
 
 def test_the_command_predicts_with_what_was_measured(monkeypatch):
-    monkeypatch.setattr(ceilings_store, "fingerprint", lambda _libraries: MACHINE)
+    monkeypatch.setattr(kept, "fingerprint", lambda _libraries: MACHINE)
     with pytest.raises(InputError, match="run cspbench ceilings --device cpu --threads 3"):
         CliRunner().invoke(
             command, ["peleenet@64", "--roofline", "--threads", "3"], catch_exceptions=False

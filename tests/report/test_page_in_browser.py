@@ -270,6 +270,8 @@ def test_the_case_table_of_a_usual_run_fits_a_usual_screen(
     page = open_page(path, viewport={"width": 1440, "height": 900})
     table = page.locator(".table.cases")
     assert table.evaluate("one => one.scrollWidth <= one.clientWidth")
+    page.get_by_label("that cannot run here").check()
+    assert table.evaluate("one => one.scrollWidth <= one.clientWidth")
     assert "unavailable" in table.inner_text()
     assert "nan" not in table.inner_text().split()
 

@@ -20,7 +20,7 @@ def launches(case, *medians_ms):
 
 def test_a_claim_holds_all_its_conditions(tmp_path):
     run = write_run(tmp_path, {PLAIN: launches(PLAIN, 10.0, 10.0, 10.0)})
-    assert claims(run) == [
+    assert claims([run]) == [
         {
             "case": PLAIN,
             "claim": "peleenet@224, batch 1: 10 ms an inference (95 % interval 10 to 10, "
@@ -34,13 +34,13 @@ def test_a_claim_holds_all_its_conditions(tmp_path):
 def test_one_process_has_no_interval_and_flags_are_told(tmp_path):
     [noisy] = launches(PLAIN, 10.0)
     run = write_run(tmp_path, {PLAIN: [noisy | {"flags": ["contended"]}]})
-    [row] = claims(run)
+    [row] = claims([run])
     assert "(1 process, no interval)" in row["claim"]
     assert row["claim"].endswith("; flags: contended, few_samples.")
 
 
 def test_a_case_that_was_not_measured_claims_nothing(tmp_path):
-    assert claims(write_run(tmp_path, {PLAIN: ("unavailable", "no such library")})) == []
+    assert claims([write_run(tmp_path, {PLAIN: ("unavailable", "no such library")})]) == []
 
 
 @pytest.mark.parametrize(
