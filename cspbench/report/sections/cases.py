@@ -113,6 +113,7 @@ def _spread(row: CaseRow) -> Markup | str:
 
 def data(context: ReportContext) -> Mapping[str, Any]:
     """Columns, rows and filters of the table, and the references of its ratios."""
+    cannot_run = sum(row.outcome == "skipped" for row in context.rows)
     has_ratios = any(row.ratio is not None for row in context.rows)
     return {
         "columns": [column for column in COLUMNS if has_ratios or column is not RATIO],
@@ -122,7 +123,8 @@ def data(context: ReportContext) -> Mapping[str, Any]:
         ),
         "rows": _table_rows(context.rows),
         "claims": [(row.index, row.claim) for row in context.rows if row.claim],
-        "cannot_run": sum(row.outcome == "skipped" for row in context.rows),
+        # Where no case can run, the table would be empty without them.
+        "cannot_run": cannot_run if cannot_run < len(context.rows) else 0,
         "filters": _filters(context.rows),
         "many_runs": len(context.runs) > 1,
     }
