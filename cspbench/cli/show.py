@@ -69,10 +69,7 @@ def command(
     elif asked == "cases" and form not in WIDE:
         emit_cases(stored, form, out)
     elif asked == "claims" and form == "table":
-        from cspbench.fleet.views import by_board
-        from cspbench.views.claims import claims
-
-        emit_text("\n".join(row["claim"] for row in claims(by_board(stored))), out)
+        emit_text("\n".join(_frame(stored, asked, wide=True)["claim"]), out)
     else:
         emit(_frame(stored, asked, form in WIDE), form, out, NUMBERS, LOW_PRIORITY)
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from cspbench.core.bounds import Amount
-from cspbench.core.case import Case
 from cspbench.core.options import Options
 from cspbench.jobs.spec import JOBS, CaseRequest, JobKind, PhaseReport, Policy
 
@@ -29,6 +28,11 @@ class CompileResult:
 
     compile_seconds: Amount
     compile_cached: bool = False
+
+    @property
+    def compiled_seconds(self) -> float | None:
+        """The seconds, unless what was compiled earlier was fetched."""
+        return None if self.compile_cached else self.compile_seconds
 
 
 def perform(request: CompileRequest, phase: PhaseReport) -> CompileResult:
@@ -58,15 +62,11 @@ def needed(backend: Any, options: Options) -> bool:
     return isinstance(backend, Compiles) and backend.compiles(options)
 
 
-def _seconds(_case: Case, result: CompileResult) -> float | None:
-    return None if result.compile_cached else result.compile_seconds
-
-
 JOBS.add(
     JobKind(
         "compile", "time to compile, with the first inference", CompileRequest, CompileResult,
         perform, policy=Policy.BEFORE, needed=needed, on_board=True,
         found=lambda result: f"compiled in {result.compile_seconds:.1f} s",
-        columns={"compile_seconds": _seconds},
+        columns={"compile_seconds": lambda _case, result: result.compiled_seconds},
     )
 )  # fmt: skip

@@ -43,7 +43,7 @@ def claim(run: Run, record: Record, row: Mapping[Any, Any]) -> str:
     """The line of one measured case, of which ``row`` is that of ``run.cases``."""
     case = Case.parse(record.case)
     parts = [
-        f"{_what(case)}: {_latency(record, row)}",
+        f"{case.model_id}, batch {case.batch}: {_latency(case, record, row)}",
         *_ratio(run, record, row),
         _machine(case, run.environment),
         f"{weights_of(case)}, no accuracy measured",
@@ -54,12 +54,8 @@ def claim(run: Run, record: Record, row: Mapping[Any, Any]) -> str:
     return printable("; ".join(parts) + ".")
 
 
-def _what(case: Case) -> str:
-    return f"{case.model_id}, batch {case.batch}"
-
-
-def _latency(record: Record, row: Mapping[Any, Any]) -> str:
-    case, latency = Case.parse(record.case), record.latency_ms
+def _latency(case: Case, record: Record, row: Mapping[Any, Any]) -> str:
+    latency = record.latency_ms
     assert latency is not None, "the case was measured"
     version = record.times[0].backend.get("version")
     engine = f"{case.backend}{f' {version}' if version else ''}{_precision(case)}"

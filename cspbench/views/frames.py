@@ -45,6 +45,8 @@ if TYPE_CHECKING:
     from cspbench.views.device_bound import Bound
     from cspbench.views.layer_times import Conditions
 
+#: Column -> the metric that was published.
+PUBLISHED_COLUMNS = {"published_ap50_pct": "ap50_pct", "published_top1_pct": "top1_pct"}
 CASE_COLUMNS = (
     "id", "model", "neck", "input", "backend", "batch", "threads", "board", "status", "reason",
     "flags", "params_m", "macs_g", "bflops", "latency_ms", "latency_ms_low", "latency_ms_high",
@@ -58,7 +60,7 @@ CASE_COLUMNS = (
     "device_ms", "device_waiting", "kernels", "kernel_ms", "bound_by",
     "scope", "throughput_fps", "throughput_method", "scaling_efficiency",
     *CASE_RATIO_COLUMNS, "faults_per_inference", "system_share",
-    "published_ap50_pct", "published_top1_pct",
+    *PUBLISHED_COLUMNS,
 )  # fmt: skip
 LAUNCH_COLUMNS = (
     "case", "job", "number", "session", "board", "ended", "seconds", "status", "reason", "flags",
@@ -83,7 +85,7 @@ NUMBER_COLUMNS = frozenset((
     "max_relative_error", "allowed_error", "throughput_fps", "scaling_efficiency", "drift",
     "compile_seconds", "device_waiting", "kernels", "kernel_ms",
     "seconds", "median_ms", "relative_half_width", "load_ms", "first_ms", "faults_per_inference",
-    "system_share", "published_ap50_pct", "published_top1_pct", *RATIO_NUMBERS,
+    "system_share", *PUBLISHED_COLUMNS, *RATIO_NUMBERS,
     *MemoryUse.bytes_names(), *ENERGY_COLUMNS[:3], *DEVICE_COLUMNS, *INTERFERENCE_COLUMNS,
 ))  # fmt: skip
 SAMPLE_COLUMNS = ("case", "number", "index", "latency_ms")
@@ -359,11 +361,11 @@ def _case_row(record: Record, totals: dict[str, Any]) -> dict[str, Any]:
 
 
 def _published(case: Case) -> dict[str, float]:
-    """Accuracy that somebody published for this network at this input; nothing here measures it."""
+    """Accuracy that papers and their repositories print for this network at this input."""
     model = str(case.model_id)
     return {
-        f"published_{metric}": value
-        for metric in ("ap50_pct", "top1_pct")
+        column: value
+        for column, metric in PUBLISHED_COLUMNS.items()
         if (value := published_values(metric).get(model)) is not None
     }
 

@@ -35,14 +35,12 @@ def phase_row(record: Record) -> dict[str, Any]:
     latency = record.latency_ms
     first_ms = median(one.first_ns for one in times) / 1e6
     compiled = record.newest("compile")
-    compiles = compiled is not None and not compiled.compile_cached
     memory = record.memory or MemoryUse()
     loaded, kept = memory.loaded_bytes, memory.retained_bytes
     return {
         "case": record.case,
         "load_ms": median(one.load_ns for one in times) / 1e6,
-        # Fetching what an earlier process compiled is not compiling.
-        "compile_seconds": compiled.compile_seconds if compiles else None,
+        "compile_seconds": compiled and compiled.compiled_seconds,
         "loaded_bytes": loaded,
         "first_ms": first_ms,
         "first_times": first_ms / latency.estimate if latency else None,

@@ -43,10 +43,11 @@ class Repeat:
 
 def repeats(runs: Sequence[Run]) -> list[Repeat]:
     """One a run that a command can measure again."""
-    return [_repeat(run) for run in runs if run_command(run)]
+    commands = [(run, run_command(run)) for run in runs]
+    return [_repeat(run, command) for run, command in commands if command]
 
 
-def _repeat(run: Run) -> Repeat:
+def _repeat(run: Run, command: str) -> Repeat:
     suite, environment = run.stored.meta["suite"], run.environment
     versions = environment.get("libraries") or {}
     pins = [
@@ -54,12 +55,11 @@ def _repeat(run: Run) -> Repeat:
         for name, version in versions.items()
         if name != "cspbench"
     ]
-    name = plain(run.name)
     return Repeat(
-        run=name,
+        run=plain(run.name),
         commit=plain(environment.get("git_commit") or ""),
         install=plain(shlex.join(["pip", "install", *pins])) if pins else "",
-        command=run_command(run),
+        command=command,
         compare=plain(shlex.join(["cspbench", "compare", run.name, "latest", "--within", "5%"])),
         digest=plain(suite.get("digest") or ""),
         seed=plain(suite["measure"].get("seed", "")),
