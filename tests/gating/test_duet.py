@@ -167,7 +167,7 @@ def test_extra_work_in_one_arm_is_seen(arms, opencv_job):
     opencv_job["head"] = {"extra_share": 0.5}
     block = one(arms)
     estimate = typical_estimate(block.inference_ns("base"), block.inference_ns("head"))
-    assert 0.2 < estimate < 0.7  # log(1.5) = 0.41
+    assert 0.1 < estimate < 1.0  # log(1.5) = 0.41, beside the other tests
 
 
 def in_the_middle(arms, act):
