@@ -2,6 +2,6 @@
 
 from cspbench.attribution.api import explain, explain_measured
 from cspbench.attribution.causes import Explanation
-from cspbench.attribution.engines import EngineComparison
+from cspbench.attribution.engines import LayerComparison
 
-__all__ = ["EngineComparison", "Explanation", "explain", "explain_measured"]
+__all__ = ["Explanation", "LayerComparison", "explain", "explain_measured"]

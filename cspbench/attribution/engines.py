@@ -1,8 +1,8 @@
-"""Two engines on one network: which of its layers make the difference, and what each engine fuses.
+"""One network on two engines, or in two runs: which layers make the difference, and what is fused.
 
 The layers are the network's own. Entries of the two profiles that compute the same layers are put
 side by side; where one engine runs in one entry what the other runs in several, all of these are
-one row. Causes are not named: two engines share no prices.
+one row. Causes are not named: two engines share no prices, and nor do two runs.
 """
 
 from __future__ import annotations
@@ -38,15 +38,20 @@ ENGINE_COLUMNS = (
 UNJOINED, OUTSIDE = RESIDUALS["unjoined"], RESIDUALS["outside"]
 #: The sentences name so many layers, and none that makes less than this share of all changes.
 MOST_LAYERS, WORTH_A_WORD = 4, 0.03
+NO_PRICES = "two engines share no prices, so no causes are named."
 
 
 @dataclass(frozen=True)
-class EngineSide:
-    """One of the two cases: its latency in ms, and the network's layers at the case's batch."""
+class ComparedSide:
+    """One of the two cases: its latency in ms, and the network's layers at the case's batch.
+
+    ``place`` says where it ran: ``on opencv-cpu``, ``in run NAME``.
+    """
 
     case: str
     latency: Interval
     layers: Sequence[Layer]
+    place: str
 
 
 @dataclass(frozen=True)
@@ -80,22 +85,25 @@ class LayerPair:
 
 
 @dataclass(frozen=True, repr=False)
-class EngineComparison:
-    """One network on two engines. ``pairs``, largest difference first, add up to the difference.
+class LayerComparison:
+    """One network in two places. ``pairs``, largest difference first, add up to the difference.
 
-    ``low`` and ``high`` bound the 95 % interval of ``difference_ms`` (None without one).
+    ``low`` and ``high`` bound the 95 % interval of ``difference_ms`` (None without one). ``how``
+    says where the layer times are from, ``notes`` what else differs.
     """
 
-    a: EngineSide
-    b: EngineSide
+    a: ComparedSide
+    b: ComparedSide
     b_ms: float
     low: float | None
     high: float | None
     pairs: tuple[LayerPair, ...]
     blocks: int
+    how: str
+    notes: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
-        return f"EngineComparison({self.b.case} - {self.a.case}: {self.difference_ms:+.3f} ms)"
+        return f"LayerComparison({self.b.case} - {self.a.case}: {self.difference_ms:+.3f} ms)"
 
     @property
     def difference_ms(self) -> float:
@@ -124,8 +132,8 @@ def engine_of(case: Case) -> tuple[str, dict[str, Value]]:
 
 
 def compare_engines(
-    a: EngineSide, b: EngineSide, blocks: Sequence[SharedBlock], ratio: Interval
-) -> EngineComparison:
+    a: ComparedSide, b: ComparedSide, blocks: Sequence[SharedBlock], ratio: Interval
+) -> LayerComparison:
     """Compare two engines from the blocks in which both were profiled; ``ratio`` is b / a."""
     base = a.latency.estimate
     each = [
@@ -139,21 +147,30 @@ def compare_engines(
     ]
     ms = base * ratio.estimate
     low, high = difference_interval(Interval(base, base, base), scaled(base, ratio))
-    return EngineComparison(a, b, ms, low, high, _mean(each, ms), len(blocks))
+    how = f"Layer times are from {len(blocks)} blocks, scaled to the plain latency; {NO_PRICES}"
+    return LayerComparison(a, b, ms, low, high, _mean(each, ms), len(blocks), how)
 
 
 def compare_engines_apart(
-    a: EngineSide, b: EngineSide, profiles: tuple[LayerTimes, LayerTimes]
-) -> EngineComparison:
+    a: ComparedSide, b: ComparedSide, profiles: tuple[LayerTimes, LayerTimes]
+) -> LayerComparison:
     """Compare two engines from profiles that took no turns: nothing but latency has an interval."""
-    ms = a.latency.estimate, b.latency.estimate
-    rows = [
-        _rows(times, ground.layers, own)
-        for times, ground, own in zip(profiles, (a, b), ms, strict=True)
-    ]
     low, high = difference_interval(a.latency, b.latency)
-    pairs = _pairs(rows[0], rows[1], ms, a.layers)
-    return EngineComparison(a, b, ms[1], low, high, _sorted(pairs), 0)
+    pairs = pairs_apart(a, b, [profiles])
+    how = f"Layer times are of one launch each, scaled to the latency; {NO_PRICES}"
+    return LayerComparison(a, b, b.latency.estimate, low, high, pairs, 0, how)
+
+
+def pairs_apart(
+    a: ComparedSide, b: ComparedSide, profiles: Sequence[tuple[LayerTimes, LayerTimes]]
+) -> tuple[LayerPair, ...]:
+    """Layers side by side from profiles that took no turns; of several with their intervals."""
+    ms = a.latency.estimate, b.latency.estimate
+    each = [
+        _pairs(_rows(of_a, a.layers, ms[0]), _rows(of_b, b.layers, ms[1]), ms, a.layers)
+        for of_a, of_b in profiles
+    ]
+    return _mean(each, ms[1])
 
 
 def _rows(times: LayerTimes, layers: Sequence[Layer], ms: float) -> list[tuple[LayerRow, float]]:
@@ -237,14 +254,14 @@ def _sorted(pairs: Iterable[LayerPair]) -> tuple[LayerPair, ...]:
     return tuple(sorted(pairs, key=lambda pair: -abs(pair.difference_ms)))
 
 
-def sentences(it: EngineComparison) -> list[str]:
+def sentences(it: LayerComparison) -> list[str]:
     """The comparison in words, most important first."""
     from cspbench.attribution.text import ms, signed
 
-    a, b = Case.parse(it.a.case), Case.parse(it.b.case)
-    times = f"{ms(it.a.latency.estimate)} on {a.backend}, {ms(it.b_ms)} on {b.backend}"
+    name = _common_name(it)
+    times = f"{ms(it.a.latency.estimate)} {it.a.place}, {ms(it.b_ms)} {it.b.place}"
     if it.verdict is ExplanationVerdict.INDISTINGUISHABLE:
-        head = f"A and B are indistinguishable: {a.model_id} takes {times}."
+        head = f"A and B are indistinguishable: {name} takes {times}."
     else:
         assert it.low is not None
         assert it.high is not None
@@ -252,13 +269,17 @@ def sentences(it: EngineComparison) -> list[str]:
         share = percent(it.difference_ms / it.a.latency.estimate, signed=True)
         reach = f"{signed(it.low)} to {signed(it.high)} ms with 95 % confidence"
         head = (
-            f"B is {word} by {ms(abs(it.difference_ms))} ({share}; {reach}): {a.model_id} takes "
-            f"{times}."
+            f"B is {word} by {ms(abs(it.difference_ms))} ({share}; {reach}): {name} takes {times}."
         )
-    return [head, *_which_layers(it), *_fusion(it), _causes_are_not_named(it)]
+    return [head, *_which_layers(it), *_fusion(it), it.how, *it.notes]
 
 
-def _which_layers(it: EngineComparison) -> list[str]:
+def _common_name(it: LayerComparison) -> str:
+    """The case, if both are the same; else their network."""
+    return it.a.case if it.a.case == it.b.case else str(Case.parse(it.a.case).model_id)
+
+
+def _which_layers(it: LayerComparison) -> list[str]:
     from cspbench.attribution.text import signed
 
     moved = math.fsum(abs(pair.difference_ms) for pair in it.pairs)
@@ -272,7 +293,7 @@ def _which_layers(it: EngineComparison) -> list[str]:
     return [f"By layer: {named}; all others {signed(rest)} ms."]
 
 
-def _fusion(it: EngineComparison) -> list[str]:
+def _fusion(it: LayerComparison) -> list[str]:
     """What one engine runs in fewer entries than the other."""
     from cspbench.attribution.text import ms
 
@@ -296,15 +317,7 @@ def _fusion(it: EngineComparison) -> list[str]:
     return texts
 
 
-def _causes_are_not_named(it: EngineComparison) -> str:
-    how = (
-        f"Layer times are from {it.blocks} blocks, scaled to the plain latency"
-        if it.blocks else "Layer times are of one launch each, scaled to the latency"
-    )  # fmt: skip
-    return f"{how}; two engines share no prices, so no causes are named."
-
-
-def rows(it: EngineComparison) -> list[dict[str, Any]]:
+def rows(it: LayerComparison) -> list[dict[str, Any]]:
     """One row for layers that both engines run, largest difference first."""
     return [
         {
@@ -317,14 +330,14 @@ def rows(it: EngineComparison) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def as_dict(it: EngineComparison) -> dict[str, Any]:
+def as_dict(it: LayerComparison) -> dict[str, Any]:
     """The object that ``--format json`` prints; ``layers`` add up to ``difference_ms``."""
     verdict = it.verdict
     layers = [
         own | {"a_entries": list(pair.a_entries), "b_entries": list(pair.b_entries)}
         for own, pair in zip(rows(it), it.pairs, strict=True)
     ]
-    sides: Mapping[str, EngineSide] = {"a": it.a, "b": it.b}
+    sides: Mapping[str, ComparedSide] = {"a": it.a, "b": it.b}
     return {
         **{
             name: {"case": ground.case, "latency_ms": ms}

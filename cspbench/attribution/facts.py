@@ -9,6 +9,7 @@ from cspbench.analysis.roofline import Peak, peak_of
 from cspbench.attribution.work import at_batch
 from cspbench.core.case import Case
 from cspbench.errors import InputError
+from cspbench.jobs.layers import LayerTimes
 from cspbench.measure.statistics import Interval
 from cspbench.store.records import Record
 
@@ -75,4 +76,24 @@ def peak_of_case(run: Run, case: str) -> Peak:
         f"the ceilings of {key} are not known: run cspbench ceilings --device {device} "
         f"--threads {threads} on the machine of run {run.name}, or measure again with "
         "--set measure.ceilings=true"
+    )
+
+
+def newest_layers(run: Run, record: Record) -> LayerTimes:
+    """The newest layer times of a case.
+
+    Raises:
+        InputError: it has none.
+    """
+    if record.layers is not None:
+        return record.layers
+    tried = [launch for launch in record.launches if launch.job == "layers"]
+    if tried:
+        raise InputError(
+            f"{record.case} has no layer times: {tried[-1].reason or tried[-1].status}"
+        )
+    suite = run.stored.meta["suite"]
+    raise InputError(
+        f"{record.case} has no layer times; measure them with: cspbench run "
+        f"{suite['path'] or suite['name']} --set measure.layers=true"
     )

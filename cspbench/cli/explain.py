@@ -28,7 +28,7 @@ from cspbench.errors import InputError, StoreError
 if TYPE_CHECKING:
     import pandas as pd
 
-    from cspbench.attribution import EngineComparison, Explanation
+    from cspbench.attribution import Explanation, LayerComparison
     from cspbench.attribution.ladder import StageLadder
     from cspbench.attribution.remedies import Remedy
     from cspbench.runner.plan import Plan
@@ -40,8 +40,14 @@ SHOWN_GROUPS = 12
 
 @click.command()
 @click.argument("a", metavar="A")
-@click.argument("b", metavar="B")
-@click.option("--run", "run", metavar="RUN", help="Explain two cases of this stored run.")
+@click.argument("b", metavar="[B]", required=False)
+@click.option(
+    "--run",
+    "runs",
+    metavar="RUN",
+    multiple=True,
+    help="Explain two cases of this stored run. Given twice: A of the first, B of the second.",
+)
 @click.option(
     "--by",
     type=click.Choice(("causes", "groups", "layers", "stages")),
@@ -73,31 +79,38 @@ SHOWN_GROUPS = 12
 @table_options
 @results_option
 def command(
-    a: str, b: str, run: str | None, by: str | None, backend: str, batch: int, threads: int,
+    a: str, b: str | None, runs: tuple[str, ...], by: str | None, backend: str, batch: int, threads: int,
     rounds: int, try_: bool, allow_code: bool, no_wait: bool, form: str, out: Path | None,
     results: Path, reporter: Reporter,
 ) -> int:  # fmt: skip
     """Say why B is slower or faster than A, by cause and by layer.
 
     With --run, A and B are case ids of that run, or patterns or model ids that one case matches.
-    Without it they are model ids or case ids, and both are measured now.
+    With --run OLD --run NEW, B may be left out: why does A take another time in the new run?
+    Without --run they are model ids or case ids, and both are measured now.
     """
     from cspbench.attribution import explain
     from cspbench.models.code import allowing_code
     from cspbench.store.rundir import find_run
     from cspbench.views.frames import load
 
-    if by == "stages" and run is not None:
+    if by == "stages" and runs:
         raise InputError("--by stages measures hybrids of A and B: leave out --run")
     if try_ and by is not None:
         raise InputError(f"--try goes with the whole explanation: leave out --by {by}")
-    if run is not None:
+    if len(runs) > 2:
+        raise InputError(f"--run was given {len(runs)} times: name one run, or A's and B's")
+    if b is None and len(runs) < 2:
+        raise InputError("B is missing: name it, or name two runs: --run OLD --run NEW")
+    if runs:
         _refuse_settings()
-        stored = load(find_run(run, results))
+        stored = [load(find_run(run, results)) for run in runs]
         with allowing_code(allow_code):
-            it = explain(a, b, stored)
-            _show(it, _remedies(it, stored) if by is None else [], form, by, out)
+            it = explain(a, b, stored[0] if len(stored) == 1 else (stored[0], stored[1]))
+            alone = len(stored) == 1 and by is None
+            _show(it, _remedies(it, stored[0]) if alone else [], form, by, out)
         return ExitCode.OK
+    assert b is not None
     measure = functools.partial(
         _measure, results=results, reporter=reporter, allow_code=allow_code, wait=not no_wait
     )
@@ -153,7 +166,7 @@ def _failed(run: Run) -> bool:
     return bool(bad)
 
 
-def _remedies(it: Explanation | EngineComparison, run: Run) -> list[Remedy]:
+def _remedies(it: Explanation | LayerComparison, run: Run) -> list[Remedy]:
     from cspbench.attribution import Explanation
     from cspbench.attribution.remedies import remedies_of
 
@@ -201,15 +214,15 @@ def _show_ladder(ladder: StageLadder, form: str, out: Path | None) -> None:
     emit(pd.DataFrame(ladder.rows(), columns=list(words.STEP_COLUMNS)), form, out, numbers)
 
 
-def _show_engines(it: EngineComparison, form: str, by: str | None, out: Path | None) -> None:
-    """Two engines on one network: the layers, or all entries of both."""
+def _show_engines(it: LayerComparison, form: str, by: str | None, out: Path | None) -> None:
+    """One network on two engines or in two runs: the layers, or all entries of both."""
     import pandas as pd
 
     from cspbench.attribution import engines
     from cspbench.attribution.text import NUMBERS
 
     if by not in (None, "layers"):
-        raise InputError(f"--by {by}: two engines on one network are compared by layers only")
+        raise InputError(f"--by {by}: one network in two places is compared by layers only")
     if form == "json" and by is None:
         emit_text(json.dumps(engines.as_dict(it), indent=1, allow_nan=False), out)
         return
@@ -233,15 +246,15 @@ def _show_first(frame: pd.DataFrame, numbers: dict[str, str], by: str) -> None:
 
 
 def _show(
-    explanation: Explanation | EngineComparison, remedies: Sequence[Remedy], form: str,
+    explanation: Explanation | LayerComparison, remedies: Sequence[Remedy], form: str,
     by: str | None, out: Path | None,
 ) -> None:  # fmt: skip
-    from cspbench.attribution import EngineComparison
+    from cspbench.attribution import LayerComparison
     from cspbench.attribution import remedies as help_
     from cspbench.attribution import text as words
     from cspbench.views.formats import render
 
-    if isinstance(explanation, EngineComparison):
+    if isinstance(explanation, LayerComparison):
         _show_engines(explanation, form, by, out)
         return
 

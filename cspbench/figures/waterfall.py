@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from cspbench.attribution.api import explain_networks, notes_on
+from cspbench.attribution.api import explain_networks
+from cspbench.attribution.sides import notes_on
 from cspbench.errors import InputError
 from cspbench.figures import style
 from cspbench.figures.cases import model_label, setting_label

@@ -17,7 +17,7 @@ from cspbench.machine.comparability import Severity, Use
 from cspbench.store.records import Record, records
 from cspbench.store.rundir import StoredRun, read_run
 from cspbench.suite.load import load_suite
-from cspbench.views.compare import run_differences
+from cspbench.views.conditions import run_differences
 
 if TYPE_CHECKING:
     from cspbench.gating.job import GateSettings, StepReport

@@ -10,43 +10,21 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cspbench.core.text import select
 from cspbench.errors import InputError
-from cspbench.jobs.time import TimeResult
-from cspbench.machine.comparability import Severity, Use, differences, refusals
+from cspbench.machine.comparability import Use, refusals
 from cspbench.measure.statistics import Interval, between_runs
 from cspbench.store.records import records
 from cspbench.store.rundir import StoredRun
+from cspbench.views.conditions import run_conditions, run_differences
 
 if TYPE_CHECKING:
     import pandas as pd
 
 COMPARE_COLUMNS = ("case", "base_status", "head_status", "base_ms", "head_ms", "ratio",
                    "ratio_low", "ratio_high", "launches", "base_flags", "head_flags")  # fmt: skip
-#: Load averages that differ by more than this are told: one busy thread is 1.
-LOAD_APART = 0.5
 HISTORY_COLUMNS = ("case", "run", "created", "commit", "latency_ms", "latency_ms_low",
                    "latency_ms_high", "change_point", "environment")  # fmt: skip
 #: Fewest runs in which a change point is looked for.
 FEWEST_RUNS = 6
-
-
-def run_differences(
-    base: StoredRun, head: StoredRun, use: Use, severity: Severity | None = None
-) -> list[str]:
-    """What differs between the machines of two runs, a phrase each; of fleets, board by board.
-
-    With ``severity`` only differences of that; without, all that the use does not ignore.
-    """
-
-    def between(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-        facts = differences(old["environment"], new["environment"], use)
-        return [str(one) for one in facts if severity in (None, one.severity)]
-
-    phrases = between(base.meta, head.meta)
-    old, new = ((run.meta.get("fleet") or {}).get("boards", {}) for run in (base, head))
-    for name in sorted(set(old) & set(new)):
-        own = [phrase for phrase in between(old[name], new[name]) if phrase not in phrases]
-        phrases += [f"{phrase} on board {name}" for phrase in own]
-    return phrases
 
 
 class RunComparison(NamedTuple):
@@ -55,7 +33,7 @@ class RunComparison(NamedTuple):
     ``table`` has one row a case of either run; ``ratio`` is ``head_ms`` / ``base_ms`` with the 95 %
     interval of separate runs. With a tolerance ``within`` says whether the interval lies within it
     ("yes"), outside ("no"), or holds one of its ends ("undecided"); None without an interval.
-    ``differences`` says what differs between the two machines and their load, a phrase each.
+    ``differences`` says what differs between networks, machines, load and clocks, a phrase each.
     """
 
     table: pd.DataFrame
@@ -95,10 +73,7 @@ def compare_runs(base: StoredRun, head: StoredRun, tolerance: float | None = Non
             row["within"] = None if tolerance is None else _within(row, tolerance)
         rows.append(row)
     columns = [*COMPARE_COLUMNS, *(["within"] if tolerance is not None else [])]
-    differences = [
-        *_definitions(base, head), *run_differences(base, head, Use.COMPARE), *_loads(base, head)
-    ]  # fmt: skip
-    return RunComparison(pd.DataFrame(rows, columns=columns), differences)
+    return RunComparison(pd.DataFrame(rows, columns=columns), run_conditions(base, head))
 
 
 def _within(row: Mapping[str, Any], tolerance: float) -> str:
@@ -106,29 +81,6 @@ def _within(row: Mapping[str, Any], tolerance: float) -> str:
     if low <= row["ratio_low"] and row["ratio_high"] <= high:
         return "yes"
     return "no" if row["ratio_high"] < low or row["ratio_low"] > high else "undecided"
-
-
-def _definitions(base: StoredRun, head: StoredRun) -> list[str]:
-    """A phrase on the cases whose networks were built otherwise, by the keys of the two plans."""
-    old, new = ({case["id"]: case["key"] for case in run.meta["cases"]} for run in (base, head))
-    other = [case for case in old if case in new and old[case] != new[case]]
-    if not other:
-        return []
-    which = other[0] if len(other) == 1 else f"{len(other)} cases"
-    return [f"{which} had another definition: file, code, weights, or a library that builds it"]
-
-
-def _loads(base: StoredRun, head: StoredRun) -> list[str]:
-    """A phrase on the load of the machine before the launches, if it differs."""
-    loads = []
-    for run in (base, head):
-        results = [one.result for one in run.launches if isinstance(one.result, TimeResult)]
-        known = [one.interference.load_1m_before for one in results if one.interference]
-        loads.append(median(known) if known else None)
-    before, after = loads
-    if before is None or after is None or abs(after - before) <= LOAD_APART:
-        return []
-    return [f"the load average before launches was {before:.1f} and is {after:.1f}"]
 
 
 def repeat_sentence(table: pd.DataFrame, tolerance: float) -> str:

@@ -7,11 +7,11 @@ from dataclasses import replace
 import pytest
 
 import cspbench
-from cspbench.attribution import EngineComparison, explain_measured, pair
+from cspbench.attribution import LayerComparison, explain_measured, pair
 from cspbench.attribution.engines import (
     OUTSIDE,
     UNJOINED,
-    EngineSide,
+    ComparedSide,
     as_dict,
     compare_engines,
     compare_engines_apart,
@@ -41,7 +41,8 @@ OF_B = [["/a/conv/Conv", "Conv", 2_000, ["/a/conv/Conv"]],
 
 
 def side(case, ms):
-    return EngineSide(case, Interval(ms, ms - 0.1, ms + 0.1), small())
+    place = f"on {case.split('/')[1]}"
+    return ComparedSide(case, Interval(ms, ms - 0.1, ms + 0.1), small(), place)
 
 
 def profiles(total_a=10_000, total_b=15_000):
@@ -139,7 +140,7 @@ def stored(tmp_path_factory):
 def test_a_stored_run_needs_no_ceilings_for_it(stored):
     assert CEILINGS  # two networks would need them
     it = cspbench.explain("peleenet*/opencv*", "peleenet*/openvino*", stored)
-    assert isinstance(it, EngineComparison)
+    assert isinstance(it, LayerComparison)
     assert it.difference_ms == pytest.approx(-2.0, rel=0.1)
 
 
@@ -157,7 +158,7 @@ def test_the_command_line_shows_layers(stored, monkeypatch, capsys):
     with pytest.raises(SystemExit) as end:
         main([*arguments, "--by", "causes"])
     assert end.value.code == 2
-    assert "are compared by layers only" in capsys.readouterr().err
+    assert "is compared by layers only" in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -172,7 +173,7 @@ def test_two_real_engines_take_turns(tmp_path, monkeypatch):
     run = pair.measure_plan(plan, tmp_path / "results")
     a, b = (record.case for record in run.records)
     it = explain_measured(run, a, b)
-    assert isinstance(it, EngineComparison)
+    assert isinstance(it, LayerComparison)
     assert it.blocks >= 2
     assert sum(pair.difference_ms for pair in it.pairs) == pytest.approx(it.difference_ms)
     # Convolutions of both are the network's own.

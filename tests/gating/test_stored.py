@@ -26,11 +26,20 @@ matrix: {model: [peleenet@64, csppeleenet@64], backend: opencv-cpu}
 
 
 def make_run(
-    out, name, times_ms, *, machine=MACHINE, measure=None, created="2026-01-01", load=None
+    out,
+    name,
+    times_ms,
+    *,
+    machine=MACHINE,
+    measure=None,
+    created="2026-01-01",
+    load=None,
+    clock_mhz=None,
 ):
     """Store a run; ``times_ms`` maps a case to the medians of its launches."""
     beside = {"interference": {"seconds": 0.5, "foreign_cpu_s": 0.0, "steal_s": 0.0,
                                "load_1m_before": load, "load_1m_after": load}}  # fmt: skip
+    sensors = {"sensors": {"cpufreq": {"gauges": {"cpu_frequency_mhz": {"mean": clock_mhz}}}}}
     meta = {
         "created": created,
         "suite": {"name": "stored", "measure": {"rounds": 5, "seed": 0, "warmup_seconds": 1.0,
@@ -47,7 +56,8 @@ def make_run(
                         "latencies_ns": [round(ms * 1e6)] * 5, "load_ns": 1, "first_ns": 1,
                         "warmup": {"count": 1, "steady": True},
                         "agreement": {"max_relative_error": 0.0},
-                        **(beside if load is not None else {})})  # fmt: skip
+                        **(beside if load is not None else {}),
+                        **(sensors if clock_mhz is not None else {})})  # fmt: skip
     return read_run(run.path)
 
 
@@ -157,8 +167,17 @@ def test_a_network_that_was_built_otherwise_is_told(tmp_path):
     base, head = (make_run(tmp_path, name, {CASES[0]: around(10.0)}) for name in "ab")
     head.meta["cases"][0]["key"] = "changed"
     assert compare_runs(base, head).differences == [
-        f"{CASES[0]} had another definition: file, code, weights, or a library that builds it"
+        f"{CASES[0]} had another file, weights, code or library that builds it"
     ]
+    # Where both runs hold the network's counts, these say whether it is another one.
+    network = CASES[0].split("/")[0]
+    for run in (base, head):
+        run.meta["analyses"][network] = {"totals": {"params": 10, "macs": 100}}
+    (same,) = compare_runs(base, head).differences
+    assert same.endswith("; its counts are the same")
+    head.meta["analyses"][network]["totals"]["macs"] = 101
+    (other,) = compare_runs(base, head).differences
+    assert other.endswith(", and its counts differ: it is another network")
 
 
 def test_load_that_differs_is_told(tmp_path):
@@ -170,6 +189,18 @@ def test_load_that_differs_is_told(tmp_path):
         "the load average before launches was 0.2 and is 3.1"
     ]
     assert compare_runs(base, base).differences == []
+
+
+def test_clocks_that_differ_are_told(tmp_path):
+    """1800 instead of 2400 MHz is told; 2370 is within 3 %."""
+    base, slow, near = (
+        make_run(tmp_path, name, {CASES[0]: around(10.0)}, clock_mhz=clock)
+        for name, clock in (("a", 2400.0), ("b", 1800.0), ("c", 2370.0))
+    )
+    assert compare_runs(base, slow).differences == [
+        "the mean clock of the processor was 2400 MHz and is 1800 MHz"
+    ]
+    assert compare_runs(base, near).differences == []
 
 
 def test_the_command_says_what_it_could_not_compare(tmp_path, capsys):
