@@ -79,9 +79,9 @@ SHOWN_GROUPS = 12
 @table_options
 @results_option
 def command(
-    a: str, b: str | None, runs: tuple[str, ...], by: str | None, backend: str, batch: int, threads: int,
-    rounds: int, try_: bool, allow_code: bool, no_wait: bool, form: str, out: Path | None,
-    results: Path, reporter: Reporter,
+    a: str, b: str | None, runs: tuple[str, ...], by: str | None, backend: str, batch: int,
+    threads: int, rounds: int, try_: bool, allow_code: bool, no_wait: bool, form: str,
+    out: Path | None, results: Path, reporter: Reporter,
 ) -> int:  # fmt: skip
     """Say why B is slower or faster than A, by cause and by layer.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,19 +15,38 @@ from cspbench.core.output import say
 from cspbench.core.text import matches
 
 Row = dict[str, Any]
+#: What follows a model's name in an id.
+_MODEL_NAME = re.compile(r"[\[+@]")
 
 
 def models(pattern: str, results: Path) -> list[Row]:
-    """Networks of the zoo."""
+    """Networks of the zoo, and how many of their combinations have a published accuracy."""
+    from cspbench.literature.by_model import accuracies
     from cspbench.models.spec import MODELS
 
+    known: dict[str, list[str]] = {}
+    for name, metric, _ in accuracies():
+        known.setdefault(_MODEL_NAME.split(name)[0], []).append(metric)
     return [
         {
             "name": spec.name, "task": spec.task, "input": spec.input,
             "confidence": spec.confidence, "options": [axis.name for axis in spec.axes],
+            "published": ", ".join(
+                f"{count} {metric}" for metric, count in Counter(known.get(spec.name, ())).items()
+            ),
             "summary": spec.summary, "source": spec.source,
         }
         for spec in MODELS if matches(pattern, spec.name)
+    ]  # fmt: skip
+
+
+def published(pattern: str, results: Path) -> list[Row]:
+    """Combinations of model, options, neck and input with a published accuracy."""
+    from cspbench.literature.by_model import accuracies
+
+    return [
+        {"name": name, "metric": metric, "percent": entry.value, "source": entry.source}
+        for name, metric, entry in accuracies() if matches(pattern, name)
     ]  # fmt: skip
 
 
@@ -158,8 +179,8 @@ def runs(pattern: str, results: Path) -> list[Row]:
 
 
 KINDS: dict[str, Callable[[str, Path], list[Row]]] = {
-    "models": models, "necks": necks, "backends": backends, "sensors": sensors,
-    "metrics": metrics, "rules": rules, "suites": suites, "runs": runs,
+    "models": models, "published": published, "necks": necks, "backends": backends,
+    "sensors": sensors, "metrics": metrics, "rules": rules, "suites": suites, "runs": runs,
 }  # fmt: skip
 
 

@@ -22,6 +22,15 @@ def published_by_model(metric: str) -> dict[str, Published]:
     return by_model
 
 
+def accuracies() -> list[tuple[str, str, Published]]:
+    """Combinations with a published accuracy: id with input, ``top-1`` or ``AP50``, and entry."""
+    return sorted(
+        (model, shown, entry)
+        for metric, shown in (("top1_pct", "top-1"), ("ap50_pct", "AP50"))
+        for model, entry in published_by_model(metric).items()
+    )
+
+
 @functools.cache
 def published_values(metric: str) -> dict[str, float]:
     """The numbers alone of :func:`published_by_model`."""

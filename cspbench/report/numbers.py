@@ -57,3 +57,11 @@ def size(count: float | None) -> str:
 def times(ratio: float) -> str:
     """``2.3 times``."""
     return f"{number(ratio)} times"
+
+
+def minus(text: str) -> str:
+    """A real minus sign where a number is negative."""
+    return "".join(
+        "−" if sign == "-" and following.isdigit() and (before in " (" or not before) else sign
+        for before, sign, following in zip(" " + text[:-1], text, text[1:] + " ", strict=True)
+    )

@@ -98,7 +98,7 @@ def render(runs: Sequence[Run], stem: str = "report") -> str:
     sections = [_section(spec, context, environment) for spec in present]
     kept = [one for one in sections if one.body_text or one.name in drawn]
     css = read_style(spec.style for spec in present if spec.style)
-    script = "".join(_text(TEMPLATES / name) for name in ("shared.js", "report.js"))
+    script = "".join(_text(TEMPLATES / name) for name in ("shared.js", "report.js", "layers.js"))
     page: dict[str, Any] = {
         "css": Markup(css),  # noqa: S704 - our own file
         "script": Markup(script),  # noqa: S704 - our own file

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 #: Profiles of more cases would make the file too large.
 MAX_PROFILES = 60
 COLUMNS = (
-    "entry", "entry_op", "time_ms", "share", "macs", "gflops_per_s", "gb_per_s",
+    "entry", "entry_op", "stage", "kind", "time_ms", "share", "macs", "gflops_per_s", "gb_per_s",
     "compute_utilisation", "memory_utilisation",
 )  # fmt: skip
 _CONVOLUTIONS = ("conv", "linear", "matmul")
@@ -38,7 +38,6 @@ def profiles(runs: Sequence[Run], rows: Sequence[CaseRow]) -> list[Line]:
 def profile_tables(runs: Sequence[Run], rows: Sequence[CaseRow]) -> dict[str, Any]:
     """Layer times by the index of the case, of the first MAX_PROFILES, as columns and rows."""
     by_case = _by_case(runs)
-    known = [row for row in rows if (row.run, row.record.case) in by_case][:MAX_PROFILES]
     return {
         str(row.index): {
             "columns": COLUMNS,
@@ -47,8 +46,14 @@ def profile_tables(runs: Sequence[Run], rows: Sequence[CaseRow]) -> dict[str, An
                 for line in by_case[(row.run, row.record.case)][list(COLUMNS)].to_numpy().tolist()
             ],
         }
-        for row in known
+        for row in profiled_rows(runs, rows)
     }
+
+
+def profiled_rows(runs: Sequence[Run], rows: Sequence[CaseRow]) -> list[CaseRow]:
+    """The first MAX_PROFILES cases whose layers were timed."""
+    by_case = _by_case(runs)
+    return [row for row in rows if (row.run, row.record.case) in by_case][:MAX_PROFILES]
 
 
 def _by_case(runs: Sequence[Run]) -> dict[tuple[str, str], pd.DataFrame]:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from dataclasses import replace
 
 import pytest
@@ -22,6 +23,9 @@ from cspbench.attribution.engines import (
 from cspbench.backends.spec import BACKENDS
 from cspbench.errors import InputError
 from cspbench.measure.statistics import Interval
+from cspbench.report.page import render
+from cspbench.report.rows import case_rows
+from cspbench.report.sections.engines import engine_pairs
 from cspbench.store.ratios import ProfiledArm, SharedBlock
 from tests.attribution.stored import CEILINGS, PLAIN
 from tests.report.runs import analysis, good, profile_launch, write_run
@@ -181,3 +185,20 @@ def test_two_real_engines_take_turns(tmp_path, monkeypatch):
     assert len(both) > 50
     with pytest.raises(InputError, match="the same case"):
         explain_measured(run, a, a)
+
+
+def test_the_report_puts_the_slower_engine_beside_the_fastest(stored):
+    """OpenVINO takes 8 ms, OpenCV 10, of equal profiles: each layer takes a quarter more."""
+    [found] = re.findall(r'<section id="engines".*?</section>', render([stored]), re.DOTALL)
+    assert "opencv-cpu against openvino" in found
+    assert "B is slower by 2.0" in found
+    assert "in run" not in found
+    [pair], left_out = engine_pairs([stored], case_rows([stored]))
+    assert left_out == 0
+    # 4 of the profile's 10 ms: 3.2 and 4.0 ms, the largest difference.
+    largest = pair.layers[0]
+    assert (float(largest.a), float(largest.b)) == (
+        pytest.approx(3.2, rel=0.02), pytest.approx(4.0, rel=0.02),
+    )  # fmt: skip
+    assert largest.name.startswith("1x1 convolution")
+    assert f"--run {stored.name} --by layers" in found

@@ -141,6 +141,15 @@ def test_list_prints_every_kind_in_every_form(call, kind, form):
         assert "name" in out
 
 
+def test_list_names_the_combinations_with_a_published_accuracy(call):
+    rows = json.loads(call("list", "published", "csppeleenet*", "--format", "json")[1])
+    found = {(row["name"], row["metric"]): row["percent"] for row in rows}
+    assert found["csppeleenet@224", "top-1"] == 70.9  # Table 1 of the paper
+    assert found["csppeleenet-ref+prn@320", "AP50"] == 38.5
+    models = json.loads(call("list", "models", "csppeleenet", "--format", "json")[1])
+    assert models[0]["published"] == "2 AP50, 5 top-1"
+
+
 def test_list_takes_a_pattern(call):
     _, out, _ = call("list", "models", "csppelee*", "--format", "json")
     names = {row["name"] for row in json.loads(out)}

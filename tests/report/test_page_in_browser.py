@@ -12,7 +12,14 @@ import pytest
 from cspbench.report import write_report
 from cspbench.views.frames import Run, load
 from tests.inertness import ATTACKS, hidden
-from tests.report.runs import ENVIRONMENT, bad_launch, good, time_launch, write_run
+from tests.report.runs import (
+    ENVIRONMENT,
+    bad_launch,
+    good,
+    time_launch,
+    together_run,
+    write_run,
+)
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -208,6 +215,28 @@ def test_a_mark_opens_the_case_of_its_own_run(open_page: Opener, tmp_path: Path)
     page.keyboard.press("Escape")
     page.select_option("select[data-key=run]", "two")
     assert mark.get_attribute("opacity") == "0.15"
+
+
+def test_the_layers_of_any_two_cases_can_be_put_side_by_side(
+    open_page: Opener, tmp_path: Path
+) -> None:
+    """The profiles are equal: 1, 4, 2, 1 ms and 2 between the layers. A has 100 MACs more there."""
+    page = open_page(write_report([together_run(tmp_path)], tmp_path / "pair.html"))
+    first, second = page.locator("#layer-pair select").all()
+    assert "peleenet@224" in first.locator("option:checked").inner_text()
+    assert "csppeleenet@224" in second.locator("option:checked").inner_text()
+    rows = page.locator("#layer-pair-rows tr")
+    lines = {line.split("\t")[0]: line.split("\t") for line in rows.all_inner_texts()}
+    # Stage 0: 1 + 4 ms, and 500 or 300 million MACs: 2 x 500 / 5 and 2 x 300 / 5 GFLOP/s / 1000.
+    stage = lines["stages.0"]
+    assert stage[1:5] == ["conv", "5", "5", "+0"]
+    assert [float(cell) for cell in stage[7:9]] == [
+        pytest.approx(2 * float(macs) / 5) for macs in stage[5:7]
+    ]
+    second.select_option(index=0)
+    lines = {line.split("\t")[0]: line.split("\t") for line in rows.all_inner_texts()}
+    assert lines["stages.0"][5] == lines["stages.0"][6]
+    assert "A takes 10 ms with its profiler, B 10 ms" in page.locator("#layer-pair").inner_text()
 
 
 def test_a_case_that_no_command_repeats_shows_none(open_page: Opener, tmp_path: Path) -> None:

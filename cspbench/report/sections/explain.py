@@ -98,7 +98,7 @@ def _why(run: Run, a: CaseRow, b: CaseRow) -> Why:
         change = part.difference_ms
         share = round(change / difference, 2) + 0.0 if difference else None  # no -0 %
         return PartLine(
-            part.label, _ms(part.a_ms), _ms(part.b_ms), _minus(measured(part)),
+            part.label, _ms(part.a_ms), _ms(part.b_ms), numbers.minus(measured(part)),
             numbers.percent(share), part.residual,
         )  # fmt: skip
 
@@ -110,7 +110,7 @@ def _why(run: Run, a: CaseRow, b: CaseRow) -> Why:
         b=b.model_id,
         setting=b.setting,
         verdict=it.verdict.value,
-        sentences=tuple(_minus(plain(sentence)) for sentence in sentences(it)),
+        sentences=tuple(numbers.minus(plain(sentence)) for sentence in sentences(it)),
         parts=tuple(line(part) for part in it.parts if part.a_ms or part.b_ms),
         total=line(total),
         command=plain(shlex.join(["cspbench", "explain", *cases, "--run", run.path.name])),
@@ -118,15 +118,7 @@ def _why(run: Run, a: CaseRow, b: CaseRow) -> Why:
 
 
 def _ms(value: float) -> str:
-    return _minus(f"{value:.3f}")
-
-
-def _minus(text: str) -> str:
-    """A real minus sign where a number is negative."""
-    return "".join(
-        "−" if sign == "-" and following.isdigit() and (before in " (" or not before) else sign
-        for before, sign, following in zip(" " + text[:-1], text, text[1:] + " ", strict=True)
-    )
+    return numbers.minus(f"{value:.3f}")
 
 
 def data(context: ReportContext) -> Mapping[str, Any]:

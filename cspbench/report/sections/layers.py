@@ -8,7 +8,7 @@ from typing import Any
 from cspbench.core.text import percent
 from cspbench.figures.cases import plain
 from cspbench.report import numbers
-from cspbench.report.profiles import profiles
+from cspbench.report.profiles import profiled_rows, profiles
 from cspbench.report.rows import CaseRow
 from cspbench.report.section import SECTIONS, Line, ReportContext, own_section
 from cspbench.views.frames import Run
@@ -50,7 +50,23 @@ def largest_layers(run: Run) -> dict[str, str]:
 def data(context: ReportContext) -> Mapping[str, Any]:
     """Balance of each network, and profile of each case whose layers were timed."""
     runs, rows = context.runs, context.rows
-    return {"balance": balance(runs, rows), "profiles": profiles(runs, rows)}
+    profiled = profiled_rows(runs, rows)
+    return {
+        "balance": balance(runs, rows),
+        "profiles": profiles(runs, rows),
+        "profiled": profiled,
+        "pair": first_pair(profiled),
+    }
+
+
+def first_pair(rows: Sequence[CaseRow]) -> tuple[int, int]:
+    """The pair that is shown first: a partial network beside its plain one, else the first two."""
+    for row in rows:
+        for base in rows:
+            same = (base.family, base.input, base.setting) == (row.family, row.input, row.setting)
+            if row.csp and not base.csp and same:
+                return base.index, row.index
+    return (rows[0].index, rows[1].index) if len(rows) > 1 else (0, 0)
 
 
 SECTIONS.add(own_section(__file__, 70, "Layer by layer", data, title="Layers"))

@@ -12,6 +12,7 @@
   const marked = (mark) => byRun.get(markOf(mark.dataset.run, mark.dataset.case)) ?? byId.get(mark.dataset.case);
   const marks = Array.from(document.querySelectorAll("svg.figure .mark"), (mark) => [mark, marked(mark)]);
   document.documentElement.classList.add("js");
+  cspbenchPage.data = data;
 
   const { make, draw, number, sortable } = cspbenchPage;
   const caseOf = (row) => data.cases[Number(row.dataset.index)];
