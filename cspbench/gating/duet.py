@@ -8,7 +8,6 @@ in ABBA order, one alive at a time. Its pairs are seconds apart and therefore le
 
 from __future__ import annotations
 
-import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
@@ -18,6 +17,7 @@ from typing import Literal
 
 from cspbench.core.statuses import Status
 from cspbench.machine.processors import processor_of
+from cspbench.measure.ratios import log_waited
 from cspbench.runner.arms import Arm, ArmLostError, Burst, Loaded
 from cspbench.runner.interleaved import burst_count, run_block, unlike
 
@@ -52,13 +52,8 @@ class Block:
         return [burst.running_ns for burst in getattr(self, side)]
 
     def waited(self, side: Side) -> float:
-        """log(elapsed / running time) of all bursts of a side together.
-
-        Waits come in lumps (a quota holds a process back for 50 of each 100 ms), which a median
-        over bursts of a few milliseconds does not show.
-        """
-        elapsed, running = sum(self.inference_ns(side)), sum(self.running_ns(side))
-        return math.log(elapsed / running)
+        """log(elapsed / running time) of all bursts of a side together."""
+        return log_waited(self.inference_ns(side), self.running_ns(side))
 
     @property
     def knows_running(self) -> bool:

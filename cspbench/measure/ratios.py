@@ -109,6 +109,15 @@ class Ratio:
         return self.interval.relative_half_width
 
 
+def log_waited(elapsed_ns: Sequence[float], running_ns: Sequence[float]) -> float:
+    """log(elapsed / running time) of all bursts of a block together.
+
+    Waits come in lumps (a quota holds a process back for 50 of each 100 ms), which a median over
+    bursts of a few milliseconds does not show.
+    """
+    return math.log(sum(elapsed_ns) / sum(running_ns))
+
+
 def ratio_of(per_block: Sequence[float], comparisons: int = 1) -> Ratio:
     """The ratio that blocks show, by Student's interval on the logarithms.
 

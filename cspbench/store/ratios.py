@@ -26,6 +26,7 @@ from cspbench.measure.ratios import (
     block_estimate,
     bounds,
     groups,
+    log_waited,
     ratio_of,
     told_apart,
     typical_estimate,
@@ -37,6 +38,8 @@ RUNNING, ELAPSED, DEVICE = "running time", "elapsed time", "device time"
 #: Confidence of the interval that judges the check standard: one run in a hundred is distrusted
 #: for nothing.
 CHECK_CONFIDENCE = 0.99
+#: A case that waited less than this longer or shorter than the reference is not flagged.
+WAITING_SHARE = 0.01
 #: Name of the reference's second arm among the cases of a block.
 CHECK_JOB = "check"
 
@@ -45,9 +48,9 @@ CHECK_JOB = "check"
 class CaseRatio:
     """The ratio of a case to the reference, what it is of, and the share that waiting explains.
 
-    ``typical`` is the ratio within a usual round, of elapsed time. ``waiting`` is that divided by
-    the same of running time, less 1; None where the two are not both known. ``waited`` says that it
-    is significant.
+    ``typical`` is the ratio within a usual round, of elapsed time. ``waiting`` is the share that
+    waiting for a processor added to the case beyond the reference; None where a burst does not know
+    its waits. ``waited`` says that it is significant and worth a word.
     """
 
     ratio: Ratio
@@ -280,19 +283,19 @@ def _arm(case_id: str, result: TimeResult | ReplayResult) -> _Arm:
 def _ratio(pairs: Sequence[tuple[_Arm, _Arm]], comparisons: int) -> CaseRatio:
     """The ratio over blocks of (reference, case)."""
     ratio = ratio_of([_log(base, head) for base, head in pairs], comparisons)
-    elapsed = [_typical(base.elapsed, head.elapsed) for base, head in pairs]
-    typical = math.exp(fmean(elapsed))
-    running = [
-        _typical(base.running, head.running)
+    typical = math.exp(fmean(_typical(base.elapsed, head.elapsed) for base, head in pairs))
+    waits = [
+        log_waited(head.elapsed, head.running) - log_waited(base.elapsed, base.running)
         for base, head in pairs
         if base.running is not None and head.running is not None
     ]
-    if len(running) < len(pairs):
+    if len(waits) < len(pairs):
         on_device = all(base.on_device and head.on_device for base, head in pairs)
         return CaseRatio(ratio, DEVICE if on_device else ELAPSED, typical)
-    shift = ratio_of([a - b for a, b in zip(elapsed, running, strict=True)], comparisons)
-    waited = shift.all_low is not None and not shift.all_low <= 1 <= (shift.all_high or math.inf)
-    return CaseRatio(ratio, RUNNING, typical, shift.estimate - 1, waited)
+    shift = ratio_of(waits, comparisons)
+    apart = shift.all_low is not None and not shift.all_low <= 1 <= (shift.all_high or math.inf)
+    waiting = shift.estimate - 1
+    return CaseRatio(ratio, RUNNING, typical, waiting, apart and abs(waiting) >= WAITING_SHARE)
 
 
 def _typical(base: Sequence[float], head: Sequence[float]) -> float:

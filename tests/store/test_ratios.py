@@ -77,6 +77,33 @@ def test_waiting_that_differs_in_every_block_is_told():
     assert ratios_of(launches, A).cases[B].waited
 
 
+def test_waits_in_lumps_count_in_full():
+    """B waits 40 ms in one of four bursts and not at all in the others: 80 over 40 ms running."""
+    launches = []
+    for block in range(4):
+        lump = 40 + 0.1 * block
+        launches += [
+            in_turn(A, str(block), [10] * 4, lost_ms=[0] * 4),
+            in_turn(B, str(block), [10, 10, 10 + lump / 2, 10], lost_ms=[0, 0, lump, 0]),
+        ]  # fmt: skip
+    found = ratios_of(launches, A).cases[B]
+    assert found.ratio.estimate == pytest.approx(1.0)
+    assert found.waiting == pytest.approx(0.5, rel=0.01)  # 4 x 10 ms, and 20 an inference of waits
+    assert found.waited
+
+
+def test_waiting_of_less_than_one_per_cent_is_no_flag():
+    launches = []
+    for block in range(4):
+        lost = 0.1 + 0.001 * block
+        launches += [
+            in_turn(A, str(block), [10], lost_ms=[0]), in_turn(B, str(block), [10], lost_ms=[lost]),
+        ]  # fmt: skip
+    found = ratios_of(launches, A).cases[B]
+    assert found.waiting == pytest.approx(0.005, rel=0.05)  # 0.1 of 2 x 10 ms
+    assert not found.waited
+
+
 def test_the_reference_is_compared_with_itself():
     launches = []
     for block, ms in enumerate([10.0, 10.1, 9.9]):
