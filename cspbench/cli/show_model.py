@@ -9,6 +9,7 @@ import click
 
 from cspbench.cli.options import allow_code_option, emit, format_option
 from cspbench.core.output import say, show
+from cspbench.core.text import fixed
 
 if TYPE_CHECKING:
     from cspbench.analysis.record import Analysis
@@ -65,8 +66,8 @@ def _head(model: str, spec: ModelSpec, analysis: Analysis) -> None:
         say(f"confidence: {spec.confidence} ({CONFIDENCE[spec.confidence]})")
     totals = analysis.totals
     say(
-        f"{totals['params'] / 1e6:.3f} M parameters, {totals['macs'] / 1e9:.3f} GMACs, "
-        f"{totals['bflops']:.3f} BFLOPs (the paper's), computed\n"
+        f"{fixed(totals['params'] / 1e6, 3)} M parameters, {fixed(totals['macs'] / 1e9, 3)} GMACs, "
+        f"{fixed(totals['bflops'], 3)} BFLOPs (the paper's), computed\n"
     )
 
 

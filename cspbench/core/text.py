@@ -111,6 +111,12 @@ def slug(text: str) -> str:
     return f"{readable}-{hashlib.sha256(text.encode()).hexdigest()[:10]}"
 
 
+def fixed(value: float, digits: int) -> str:
+    """``digits`` decimals; two significant digits where these would all be 0: 0.00045, never 0."""
+    text = f"{value:.{digits}f}"
+    return text if not value or text.strip("-0.") else f"{value:.2g}"
+
+
 def percent(share: float, digits: int = 0, *, signed: bool = False, minus: str = "-") -> str:
     """A share as ``24 %``; a change is ``signed``: ``+24 %``, ``-3 %``."""
     text = f"{share:{'+' if signed else ''}.{digits}%}"

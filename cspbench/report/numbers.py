@@ -11,8 +11,8 @@ WIDE = 1.0
 
 
 def fixed(value: float | None, digits: int) -> str:
-    """``digits`` decimals."""
-    return MISSING if value is None else f"{value:.{digits}f}"
+    """``digits`` decimals, or what keeps a small number from reading 0."""
+    return MISSING if value is None else text.fixed(value, digits)
 
 
 def short(value: float | None) -> str:

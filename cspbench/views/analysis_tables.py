@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 from cspbench.analysis.metric import shown_in
 from cspbench.analysis.record import Analysis
+from cspbench.core.text import fixed
 from cspbench.errors import InputError
 from cspbench.views.formats import text_table
 
@@ -73,7 +74,7 @@ def totals(analyses: Sequence[Analysis], view: str, layers: bool, readable: bool
             value = analysis.totals[metric.name]
             if readable:
                 heading = metric.heading or metric.name
-                row[heading] = f"{value / metric.divisor:.{place.decimals}f}"
+                row[heading] = fixed(value / metric.divisor, place.decimals)
             else:
                 row[metric.name] = value
         row["coverage (%)" if readable else "coverage"] = analysis.coverage
@@ -154,7 +155,7 @@ def rooflines(analyses: Sequence[Analysis], device: str, threads: int) -> Tables
         flat += with_id(analysis, rows)
         text = (
             f"{analysis.id} on {device}, {threads} thread{'s' if threads > 1 else ''}: predicted "
-            f"{total:.3f} ms, of which bound by "
+            f"{fixed(total, 3)} ms, of which bound by "
             f"{', '.join(f'{name} {part:.0%}' for name, part in shares.items())}"
         )
         blocks.append(Block(list(map(_readable_layer, rows)), after=text))
@@ -165,10 +166,10 @@ def _readable_layer(row: Row) -> Row:
     return {
         "layer": row["name"] or row["op"],
         "op": row["op"],
-        "MFLOPs": f"{row['flops'] / 1e6:.2f}",
-        "fused MB": f"{row['traffic_bytes_fused'] / 1e6:.3f}",
+        "MFLOPs": fixed(row["flops"] / 1e6, 2),
+        "fused MB": fixed(row["traffic_bytes_fused"] / 1e6, 3),
         "FLOP/byte": f"{row['intensity']:.2f}",
-        "predicted ms": f"{row['predicted_ms']:.4f}",
+        "predicted ms": fixed(row["predicted_ms"], 4),
         "bound by": row["bound"],
     }
 

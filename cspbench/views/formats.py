@@ -10,13 +10,14 @@ import io
 import json
 import math
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cspbench.core.files import write_output
 from cspbench.core.markdown import markdown
-from cspbench.core.text import printable
+from cspbench.core.text import fixed, printable
 from cspbench.errors import InputError
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 FORMATS = ("table", "json", "csv", "md", "parquet", "latex")
 #: Those that are text; parquet needs a file.
 PRINTED = tuple(form for form in FORMATS if form != "parquet")
+#: A number's format that only says how many decimals it has.
+_DECIMALS = re.compile(r"\.(\d+)f")
 #: Width of a table that goes to a pipe: content is never folded there.
 _UNBOUNDED = 1000
 #: A table that would miss more columns than this folds its ids first.
@@ -125,8 +128,10 @@ def _readable(
             return printable(", ".join(map(str, value))) or missing
         if isinstance(value, (int, float)) and not isinstance(value, bool) and column in numbers:
             # Pandas makes floats of whole numbers where one of the column is missing.
-            whole = numbers[column].endswith("d")
-            return format(int(value) if whole else value, numbers[column])
+            spec = numbers[column]
+            if decimals := _DECIMALS.fullmatch(spec):
+                return fixed(value, int(decimals[1]))
+            return format(int(value) if spec.endswith("d") else value, spec)
         return printable(str(value))
 
     return [[text(str(column), row[column]) for column in columns] for row in rows]

@@ -40,6 +40,16 @@ def test_table_rounds_numbers_and_marks_what_is_missing():
     ]
 
 
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(0.0, "0.000"), (0.0005, "0.001"), (0.00022, "0.00022"), (0.0000221, "2.2e-05"),
+     (-0.0001, "-0.0001"), (12.3456, "12.346")],
+)  # fmt: skip
+def test_a_small_number_never_reads_0(value, shown):
+    frame = pd.DataFrame({"macs_g": [value]})
+    assert lines(render(frame, "table", {"macs_g": ".3f"}))[1].strip() == shown
+
+
 def test_markdown_is_a_pipe_table():
     assert lines(render(FRAME, "md", NUMBERS)) == [
         "| id     |   latency_ms | flags              | status   |",
