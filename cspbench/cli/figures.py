@@ -33,6 +33,7 @@ def command(
     reports: Path, results: Path,
 ) -> None:  # fmt: skip
     """Draw every figure that the RUNs hold data for, as SVG and PNG by default."""
+    from cspbench.figures.cases import labelled
     from cspbench.figures.spec import FIGURES, NoDataError
     from cspbench.figures.style import save, smallest_points
 
@@ -41,7 +42,7 @@ def command(
     for name in FIGURES.names(only):
         spec = FIGURES.get(name)
         try:
-            with drawn_for(paper):
+            with drawn_for(paper), labelled(loaded):
                 figure = spec.draw(loaded)
         except NoDataError as reason:
             say(f"{name}: not drawn: {reason}", err=True)

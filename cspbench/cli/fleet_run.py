@@ -11,6 +11,7 @@ from cspbench.core.output import say
 from cspbench.errors import InputError, noting
 
 if TYPE_CHECKING:
+    from cspbench.cli.model_arguments import ModelArguments
     from cspbench.fleet.client import FleetClient
     from cspbench.fleet.devices import BoardInfo, FleetPlan
     from cspbench.runner.executor import Executor
@@ -23,7 +24,7 @@ FleetTask = tuple["FleetPlan", "StoredRun | None"]
 
 def fleet_tasks(
     client: FleetClient, suites: Sequence[str], only: Sequence[str], settings: Sequence[str],
-    results: Path, resume: str | None, *, force: bool,
+    results: Path, resume: str | None, arguments: ModelArguments, *, force: bool,
 ) -> list[FleetTask]:  # fmt: skip
     """The runs to measure on the fleet: of every suite, or what is missing of a stored one."""
     from cspbench.fleet.controller import resumable_fleet
@@ -31,7 +32,7 @@ def fleet_tasks(
 
     boards = boards_of(client)
     if resume is None:
-        return [(fleet, None) for fleet in plans(suites, boards, only, settings)]
+        return [(fleet, None) for fleet in plans(suites, boards, only, settings, arguments)]
     fleet, stored = resumable_fleet(find_run(resume, results), boards, force=force)
     check_suites(suites, fleet.plan, stored)
     return [(fleet, stored)]
@@ -79,8 +80,10 @@ def plans(
     boards: Sequence[BoardInfo],
     only: Sequence[str],
     settings: Sequence[str],
+    arguments: ModelArguments,
 ) -> list[FleetPlan]:
-    """The suites on these boards."""
+    """The suites, and the one of models, on these boards."""
     from cspbench.fleet.devices import plan_fleet
 
-    return [plan_fleet(suite, boards, only) for suite in suites_of(suites, settings)]
+    named = suites_of(suites, settings, arguments.for_fleet())
+    return [plan_fleet(suite, boards, only) for suite in named]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,26 +22,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ModelArguments:
-    """What a command was told about models: the choice, and where to save their suite."""
+    """What a command was told about models: the choice, and where to save their suite.
+
+    ``elsewhere`` says that boards measure them.
+    """
 
     choice: Choice
     save: Path | None
+    elsewhere: bool = False
 
     @property
     def given(self) -> bool:
         """Whether any option of models is given."""
         return bool(self.choice.given) or self.save is not None
 
-    def refuse_fleet(self) -> None:
-        """Refuse options of models beside a fleet.
-
-        Raises:
-            InputError: one is given.
-        """
-        if self.given:
-            raise InputError(
-                "boards of a fleet measure suites: write one with --save-suite, without --scheduler"
-            )
+    def for_fleet(self) -> ModelArguments:
+        """The same for boards, whose processors are not this machine's: one thread by default."""
+        return replace(self, elsewhere=True)
 
     def suite(self, models: Sequence[str], overrides: Mapping[str, object]) -> Suite | None:
         """The suite of the models, saved if asked for; None without models.
@@ -52,7 +49,10 @@ class ModelArguments:
         from cspbench.suite.adhoc import adhoc_suite
 
         if models:
-            made = adhoc_suite(models, self.choice, overrides, self.save)
+            choice = self.choice
+            if self.elsewhere and not choice.threads:
+                choice = replace(choice, threads=(1,))
+            made = adhoc_suite(models, choice, overrides, self.save)
             if self.save is not None:
                 write_output(self.save, made.text)
             return made.suite

@@ -57,9 +57,8 @@ def command(
         from cspbench.cli.fleet_run import boards_of
         from cspbench.cli.fleet_run import plans as fleet_plans
 
-        arguments.refuse_fleet()
         with fleet_of(scheduler, None, insecure=insecure) as client:
-            fleets = fleet_plans(suites, boards_of(client), only, overrides)
+            fleets = fleet_plans(suites, boards_of(client), only, overrides, arguments)
         plans, placements = [fleet.plan for fleet in fleets], [fleet.placements for fleet in fleets]
     else:
         plans = [_planned(suite, only) for suite in suites_of(suites, overrides, arguments)]

@@ -12,6 +12,7 @@ from dataclasses import asdict
 from statistics import median
 from typing import TYPE_CHECKING, Any, Protocol
 
+from cspbench.cli.first_block import FirstBlock
 from cspbench.cli.reporter import Reporter
 from cspbench.core.output import guard_streams, raw_stderr, say
 from cspbench.core.text import inert, printable
@@ -90,6 +91,7 @@ class Lines(Silent):
         self._start = 0.0
         self._cases = self._rounds = 0
         self._found: dict[str, list[float]] = {}
+        self._first = FirstBlock()
 
     def preparing(self, model: str, done: int, total: int) -> None:
         """A model is being exported."""
@@ -99,6 +101,7 @@ class Lines(Silent):
         """Remember how much there is to do."""
         self._done, self._start, self._found = 0, time.monotonic(), {}
         self._cases, self._rounds = len(plan.runnable), plan.suite.measure.rounds
+        self._first.started(plan)
         skipped = len(plan.cases) - self._cases
         text = f"{plan.suite.name}: {self._cases} cases, {launches} launches"
         say(text + (f", {skipped} cases not runnable here" if skipped else ""), err=True)
@@ -117,6 +120,8 @@ class Lines(Silent):
             medians.append(launch.result.median_ms)
             if len(medians) == self._rounds:  # a disturbed launch may still be repeated
                 say(f"{launch.case}: {_case_text(medians)}", err=True)
+        for line in self._first.launched(launch):
+            say(line, err=True)
         if not _counts(launch):
             return
         self._done += 1
@@ -210,6 +215,7 @@ class Bar(Silent):
                     yield Text(printable(line), no_wrap=True, overflow="ellipsis")
 
         self._medians: dict[str, list[float]] = {}
+        self._first = FirstBlock()
         self._done = 0
         self._bar = WithCase(
             TextColumn("{task.description}", markup=False),
@@ -238,6 +244,7 @@ class Bar(Silent):
         """Start the bar of launches."""
         self._start()
         self._done, self._bar.now = 0, ""
+        self._first.started(plan)
         self._bar.reset(self._task, total=launches, description=printable(plan.suite.name))
 
     def launching(self, case_id: str) -> None:
@@ -259,11 +266,16 @@ class Bar(Silent):
         if isinstance(launch.result, TimeResult):
             self._medians.setdefault(launch.case, []).append(launch.result.median_ms)
         elif not launch.good:
-            text = f"{launch.case}: {launch_text(launch)}"
-            self._bar.console.print(printable(text), markup=False, highlight=False)
+            self._print(f"{launch.case}: {launch_text(launch)}")
+        for line in self._first.launched(launch):
+            self._print(line)
         if _counts(launch):
             self._done += 1
             self._bar.update(self._task, completed=self._done, total=self._done + left)
+
+    def _print(self, line: str) -> None:
+        """A line above the bar."""
+        self._bar.console.print(printable(line), markup=False, highlight=False)
 
     def close(self) -> None:
         """Remove the bar."""

@@ -105,9 +105,12 @@ def command(
     if scheduler is not None or cluster is not None:
         from cspbench.cli.fleet_run import fleet_tasks, measure_on_fleet
 
-        arguments.refuse_fleet()
+        if resume is not None:
+            _refuse_models(arguments)
         with fleet_of(scheduler, cluster, reporter.report, insecure=insecure) as client:
-            fleet = fleet_tasks(client, suites, only, settings, results, resume, force=force)
+            fleet = fleet_tasks(
+                client, suites, only, settings, results, resume, arguments, force=force
+            )
             result = _measured(
                 reporter, lambda display: measure_on_fleet(client, fleet, results, local, display)
             )
@@ -137,11 +140,15 @@ def _tasks(
     if resume is None:
         named = suites_of(suites, settings, arguments)
         return [RunTask(plan(suite, only=only)) for suite in named]
-    if arguments.given:
-        raise InputError("--resume goes on with what the run planned: leave out options of models")
+    _refuse_models(arguments)
     planned, stored = resumable(find_run(resume, results), force=force)
     check_suites(suites, planned, stored)
     return [RunTask(planned, stored)]
+
+
+def _refuse_models(arguments: ModelArguments) -> None:
+    if arguments.given:
+        raise InputError("--resume goes on with what the run planned: leave out options of models")
 
 
 def _measured(reporter: Reporter, start: Callable[[Display], Iterator[Path]]) -> RunResult:

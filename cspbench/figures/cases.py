@@ -5,10 +5,13 @@ Light: works on the plain text of a case frame and on the registry of models.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from cspbench.core.case import Case, Ref
@@ -26,6 +29,25 @@ T = TypeVar("T")
 LABEL_LENGTH = 44
 #: The source and the folders of a file that is a model: onnx:nets/a.onnx.
 _FOLDERS = re.compile(r"^[a-z]+:.*/(?=[^/]+$)")
+
+
+#: Labels of networks by model id, that the suites of the runs at hand chose.
+_LABELS: ContextVar[Mapping[str, str]] = ContextVar("labels", default=MappingProxyType({}))
+
+
+@contextlib.contextmanager
+def labelled(runs: Iterable[Run]) -> Iterator[None]:
+    """In this block networks are shown by the labels of these runs' suites."""
+    chosen = {
+        model: label
+        for run in runs
+        for model, label in run.stored.meta["suite"].get("labels", {}).items()
+    }
+    token = _LABELS.set(chosen)
+    try:
+        yield
+    finally:
+        _LABELS.reset(token)
 
 
 def plain(text: object) -> str:
@@ -64,10 +86,12 @@ def model_label(case_id: str) -> str:
 def model_shown(case_id: str) -> str:
     """``csppeleenet-ref[gamma=0.5]+prn@320``: what runs, as people look for it.
 
-    That is the id without the backend; but γ, which is what the networks differ in, stands there
-    also where it is the default, and a file stands with its name alone.
+    That is the suite's label, or else the id without the backend; but γ, which is what the networks
+    differ in, stands there also where it is the default, and a file stands with its name alone.
     """
     model = Case.parse(case_id).model_id
+    if label := _LABELS.get().get(str(model)):
+        return plain(label)
     gamma = axis_value(case_id, "gamma")
     options = model.model.options
     if gamma is not None and not {"gamma", "csp.gamma"} & dict(options).keys():

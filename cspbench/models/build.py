@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from cspbench.core.case import ModelId, Ref, format_input
 from cspbench.core.options import Axis, Options, Value, resolve
 from cspbench.errors import InputError, Unsupported
-from cspbench.models.input_file import INPUTS, input_file, size_in_file
+from cspbench.models.input_file import INPUTS, input_file, read_inputs, size_in_file
 from cspbench.models.inputs import Size, TensorInput
 from cspbench.models.spec import MODELS, NECKS, SOURCES, ModelSpec, SourceSpec
 from cspbench.models.typed import parse_model
@@ -95,7 +95,28 @@ def inputs_of(model: ModelId, batch: int) -> tuple[TensorInput, ...]:
     spec = spec_of(model)
     if spec.batch not in (None, batch):
         raise InputError(f"{spec.name}: its batch is fixed to {spec.batch}, not {batch}")
-    return tuple(one.at(batch, model.input) for one in spec.inputs)
+    return tuple(
+        one.at(batch, model.input) for one in closed_inputs(spec, dict(model.model.options))
+    )
+
+
+def closed_inputs(spec: ModelSpec, options: Options) -> tuple[TensorInput, ...]:
+    """The inputs of a model, those axes that no case decides as in the file of its inputs.
+
+    Raises:
+        InputError: there is such an axis and no file, or one that does not fit.
+    """
+    axis = next((axis for one in spec.inputs if (axis := one.open_axis)), None)
+    if axis is None:
+        return spec.inputs
+    file = input_file(options) if INPUTS in spec.axes else None
+    if file is None:
+        raise InputError(
+            f"{spec.name}: {axis} is open, and no option of a case decides it; give arrays with "
+            "--input-file values.npz, or export the model with a fixed size there"
+        )
+    arrays = read_inputs(file, spec.inputs)
+    return tuple(one.closed(array.shape) for one, array in zip(spec.inputs, arrays, strict=True))
 
 
 def refuses_fixed(spec: ModelSpec, size: Size) -> str | None:
@@ -183,7 +204,8 @@ def _body(model: ModelId, spec: ModelSpec) -> nn.Module:
     fusion, split = str(options["csp.fusion"]), str(options["csp.split"])
     gamma = float(options["csp.gamma"])
     if source and not csp.offers_stages(module):
-        inputs = [one.at(1, default_input(model)) for one in spec.inputs]
+        size = default_input(model)
+        inputs = [one.at(1, size) for one in closed_inputs(spec, dict(ref.options))]
         try:
             return plug_in.apply(module, inputs, gamma=gamma, fusion=fusion, split=split)
         except InputError as error:

@@ -14,6 +14,7 @@ from cspbench.errors import InputError
 from cspbench.models.build import (
     as_model_id,
     checked_options,
+    closed_inputs,
     default_input,
     refuses_fixed,
     spec_of,
@@ -26,7 +27,8 @@ def canonical(model: str | os.PathLike[str] | ModelId) -> ModelId:
     """Return the id with its input filled in, checked options, and no option at its default.
 
     Raises:
-        InputError: an unknown model, neck or option, or a size that the model's file does not take.
+        InputError: an unknown model, neck or option, a size that the model's file does not take, or
+            an axis of it that nothing decides.
     """
     parsed = as_model_id(model)
     spec = spec_of(parsed)
@@ -34,6 +36,7 @@ def canonical(model: str | os.PathLike[str] | ModelId) -> ModelId:
     refused = refuses_fixed(spec, size)
     if refused:
         raise InputError(f"{spec.name}: the input {refused}")
+    closed_inputs(spec, dict(parsed.model.options))
     neck = None
     if parsed.neck is not None:
         neck = _trim("neck", parsed.neck, NECKS.get(parsed.neck.name).axes)

@@ -2,13 +2,14 @@
 
 An axis of a shape is a number, or a letter where the case decides: N the batch, H and W the height
 and width of the image. Files state numbers, names or nothing; what an axis is for follows from the
-rank and from which axis can be colours (`layout`).
+rank, from which axis can be colours (`layout`), and from other axes of the same name. Any other
+open axis keeps its name between question marks: a file of inputs decides it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from cspbench.errors import InputError
@@ -32,7 +33,7 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True)
 class TensorInput:
-    """One input; ``shape`` holds numbers, and letters of axes that a case decides."""
+    """One input; ``shape`` holds numbers, letters of axes that a case decides, and open axes."""
 
     name: str
     shape: tuple[int | str, ...]
@@ -42,6 +43,27 @@ class TensorInput:
         """The same input with the axes of a case."""
         sides = {"N": batch, "H": size[0], "W": size[1]}
         return replace(self, shape=tuple(sides.get(axis, axis) for axis in self.shape))  # type: ignore[arg-type]
+
+    @property
+    def open_axis(self) -> str | None:
+        """The first axis that no case decides, in words; None without one."""
+        for position, side in enumerate(self.shape):
+            if isinstance(side, str) and side.startswith("?"):
+                name = side.strip("?")
+                label = f" ({name})" if name else ""
+                return f"axis {position}{label} of its input {self.name!r}"
+        return None
+
+    def closed(self, shape: Sequence[int]) -> TensorInput:
+        """The same input with its open axes as long as those of ``shape``."""
+        sides = zip(self.shape, shape, strict=True)
+        return replace(
+            self,
+            shape=tuple(
+                given if isinstance(own, str) and own.startswith("?") else own
+                for own, given in sides
+            ),
+        )
 
     @property
     def sides(self) -> tuple[int, ...]:
@@ -61,12 +83,6 @@ class StatedInput:
     name: str
     shape: tuple[int | str | None, ...]
     dtype: str
-
-    def axis(self, position: int) -> str:
-        """An open axis in words."""
-        axis = self.shape[position]
-        label = f" ({axis})" if isinstance(axis, str) and axis else ""
-        return f"axis {position}{label} of its input {self.name!r}"
 
 
 @dataclass(frozen=True)
@@ -91,8 +107,8 @@ def signature(where: object, stated: Sequence[StatedInput]) -> Signature:
         stated: its inputs in order.
 
     Raises:
-        InputError: it has no input, one of a type that cannot be made, an axis that no case
-            decides, or a side that is out of range.
+        InputError: it has no input, one of a type that cannot be made, or a side that is out of
+            range.
     """
     if not 1 <= len(stated) <= MAX_INPUTS:
         raise InputError(f"{where}: has {len(stated) or 'no'} inputs; 1 to {MAX_INPUTS} are read")
@@ -109,7 +125,8 @@ def signature(where: object, stated: Sequence[StatedInput]) -> Signature:
                 f"{where}: its input is {_shown(image.shape)}; only sides of 1 to {most} are "
                 "measured"
             )
-    inputs = tuple(_with_letters(where, one, len(image.shape)) for one in stated)
+    letters = _named_letters(stated, len(image.shape))
+    inputs = tuple(_with_letters(one, len(image.shape), letters) for one in stated)
     free = any("N" in one.shape for one in inputs)
     batch = None if free else _fixed(image.shape, roles, "N") or 1
     size = None if height is None or width is None else (height, width)
@@ -153,25 +170,33 @@ def _fixed(shape: Sequence[int | str | None], roles: str, letter: str) -> int | 
     return side if isinstance(side, int) else None
 
 
-def _with_letters(where: object, one: StatedInput, image_rank: int) -> TensorInput:
-    """The input with a letter for each open axis; small ones beside an image have no sides.
+def _named_letters(stated: Sequence[StatedInput], image_rank: int) -> dict[str, str]:
+    """The letters of named axes: an axis is what another of its name is, in whatever input."""
+    letters: dict[str, str] = {}
+    for one in stated:
+        for side, role in zip(one.shape, layout(one.shape), strict=True):
+            if isinstance(side, str) and side and _decided(one, role, image_rank):
+                letters.setdefault(side, role)
+    return letters
 
-    Raises:
-        InputError: an open axis is none that a case decides.
-    """
+
+def _decided(one: StatedInput, role: str, image_rank: int) -> bool:
+    """Whether a case decides an open axis; small inputs beside an image have no sides."""
+    return role == "N" or (role in "HW" and len(one.shape) > min(2, image_rank - 1))
+
+
+def _with_letters(one: StatedInput, image_rank: int, letters: Mapping[str, str]) -> TensorInput:
+    """The input with a letter, or its name between question marks, for each open axis."""
     shape: list[int | str] = []
-    for position, (side, role) in enumerate(zip(one.shape, layout(one.shape), strict=True)):
+    for side, role in zip(one.shape, layout(one.shape), strict=True):
         if isinstance(side, int):
             shape.append(side)
-        elif role == "N" or (role in "HW" and len(one.shape) > min(2, image_rank - 1)):
+        elif _decided(one, role, image_rank):
             shape.append(role)
-        elif role == "C":
-            shape.append(3)
+        elif side is not None and side in letters:
+            shape.append(letters[side])
         else:
-            raise InputError(
-                f"{where}: {one.axis(position)} is open, and no option of a case decides it; "
-                "export the model with a fixed size there"
-            )
+            shape.append(3 if role == "C" else f"?{side or ''}?")
     return TensorInput(one.name, tuple(shape), one.dtype)
 
 

@@ -17,7 +17,7 @@ import cspbench
 from cspbench.core.files import write_output
 from cspbench.core.garbage import without_collections
 from cspbench.errors import InputError
-from cspbench.figures.cases import plain
+from cspbench.figures.cases import labelled, plain
 from cspbench.figures.spec import FIGURES
 from cspbench.fleet.views import by_board
 from cspbench.report.data import page_data, to_script
@@ -83,6 +83,11 @@ def write_report(runs: Sequence[Run], path: Path) -> Path:
 
 def render(runs: Sequence[Run], stem: str = "report") -> str:
     """The report as HTML text; the same runs give the same text."""
+    with labelled(runs):
+        return _render(runs, stem)
+
+
+def _render(runs: Sequence[Run], stem: str) -> str:
     views = [view for run in runs for view in by_board(run)]
     context = ReportContext(runs, views, case_rows(views), stem)
     for figure in FIGURES:

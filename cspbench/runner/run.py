@@ -95,6 +95,7 @@ def describe(plan: Plan, now: datetime.datetime) -> dict[str, Any]:
             "digest": suite.digest,
             "notes": list(suite.notes),
             "overrides": list(suite.overrides),
+            **({"labels": dict(suite.labels)} if suite.labels else {}),
             "measure": vars(suite.measure),
         },
         "schedule": "rounds" if suite.measure.together == 1 else "interleaved",
@@ -138,6 +139,7 @@ def stored_plan(stored: StoredRun) -> Plan:
             notes=tuple(meta["notes"]),
             digest=meta["digest"],
             path=meta["path"] or "",
+            labels=tuple(meta.get("labels", {}).items()),
             overrides=tuple(meta["overrides"]),
         )
     )

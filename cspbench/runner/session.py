@@ -14,7 +14,7 @@ from cspbench.backends.spec import BACKENDS, LayerProfiler, device_of
 from cspbench.core.statuses import FLAGS, NOT_RUNNABLE, Status
 from cspbench.jobs.ceilings import CeilingsRequest
 from cspbench.jobs.spec import JOBS, Json, Policy, kinds_with
-from cspbench.jobs.time import TimeRequest
+from cspbench.jobs.time import TimeRequest, TimeResult
 from cspbench.machine.devices.spec import DEVICES
 from cspbench.runner.block_request import CHECK, BlockRequest
 from cspbench.runner.blocks import Blocks
@@ -237,7 +237,7 @@ class Session:
                         good=launch.good,
                         final=launch.status in NOT_RUNNABLE or outcome.final,
                         lost=launch.status is Status.LOST,
-                        disturbed=is_disturbed(launch),
+                        disturbed=_is_repeated(launch),
                     )
                 left = blocks.remaining().total() + self._extras_left(cases)
                 self._progress.launched(launch, left)
@@ -376,6 +376,18 @@ class Session:
         self._directory.append(launch.to_json())
         self._remember(launch)
         return launch
+
+
+def _is_repeated(launch: Launch) -> bool:
+    """Whether a launch that measured is worth another one, because the machine disturbed it.
+
+    Where bursts know what they waited, load moves no ratio: time is better spent on the cases that
+    scatter.
+    """
+    turns = launch.result.turns if isinstance(launch.result, TimeResult) else None
+    if turns is None or turns.running_ns is None:
+        return is_disturbed(launch)
+    return is_disturbed(replace(launch, flags=[f for f in launch.flags if f != "contended"]))
 
 
 def devices_of(cases: Iterable[PlannedCase]) -> list[tuple[str, int]]:

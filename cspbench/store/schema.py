@@ -74,6 +74,7 @@ class _Suite(_Part):
     digest: str = ""
     notes: list[str] = []
     overrides: list[str] = []
+    labels: dict[str, str] = {}
     measure: _Measure
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from cspbench.core.case import Case
 from cspbench.core.files import open_input
 from cspbench.core.text import select
 from cspbench.errors import InputError
@@ -108,6 +109,7 @@ def _load(
     if form is None or len(problems):
         return None
     reference = _reference(form.reference, list(expander.cases), tree, problems)
+    labels = _labels(form.labels, expander.cases, tree, problems)
     if len(problems):
         return None
     settings = tuple(f"{key}={_as_yaml(value)}" for key, value in overrides.items())
@@ -126,6 +128,7 @@ def _load(
         gate=form.gate.gate(),
         devices=tuple(form.devices),
         reference=reference,
+        labels=tuple(labels.items()),
         overrides=settings,
     )
 
@@ -141,6 +144,21 @@ def _reference(pattern: str, case_ids: list[str], tree: Tree, problems: Problems
         problems.add(tree.where(("reference",)), sentence)
         return ""
     return found[0]
+
+
+def _labels(
+    patterns: Mapping[str, str], cases: Mapping[str, Case], tree: Tree, problems: Problems
+) -> dict[str, str]:
+    """The label of each network that a pattern of ``labels`` matches a case of."""
+    labels: dict[str, str] = {}
+    for pattern, label in patterns.items():
+        found = select([pattern], cases)
+        if not found:
+            problems.add(
+                tree.where(("labels", pattern), key=True), f"{shown(pattern)} matches no case"
+            )
+        labels |= {str(cases[case].model_id): label for case in found}
+    return labels
 
 
 def _as_yaml(value: object) -> str:
@@ -175,6 +193,7 @@ def _drop_empty(tree: Tree) -> None:
         "include",
         "devices",
         "reference",
+        "labels",
         "measure",
         "gate",
     ):

@@ -239,6 +239,12 @@ class SuiteFile(_Section):
         "can run)",
         examples=["peleenet@224/opencv-cpu/b1/t1"],
     )
+    labels: dict[str, Annotated[str, Field(min_length=1, max_length=60)]] = Field(
+        default={},
+        description="names of networks in figures and reports: a pattern of case ids each, and the "
+        "text that stands for the networks of these cases",
+        examples=[{"*/old.onnx*": "June"}],
+    )
     devices: Annotated[list[str], BeforeValidator(_devices), WithJsonSchema(_DEVICES_SCHEMA)] = (
         Field(
             default=[],

@@ -155,8 +155,9 @@ class Suite:
     ``cases`` are in matrix order without duplicates; ``notes`` say which combinations were
     collapsed, excluded or merged; ``digest`` is the SHA-256 of the file's bytes; ``path`` is the
     file; ``reference`` is the id of the case that ratios are relative to, if one was named;
-    ``devices`` are labels of a fleet's boards, or EACH alone: every case is measured once for
-    each; ``overrides`` are the settings that replaced the file's, in the form of ``--set``.
+    ``labels`` are names of networks for figures, by model id; ``devices`` are labels of a fleet's
+    boards, or EACH alone: every case is measured once for each; ``overrides`` are the settings that
+    replaced the file's, in the form of ``--set``.
     """
 
     name: str
@@ -169,4 +170,5 @@ class Suite:
     gate: Gate = Gate()
     devices: tuple[str, ...] = ()
     reference: str = ""
+    labels: tuple[tuple[str, str], ...] = ()
     overrides: tuple[str, ...] = ()

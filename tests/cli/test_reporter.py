@@ -5,7 +5,7 @@ import io
 import json
 import re
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 
 import click
@@ -77,6 +77,25 @@ def test_a_log_gets_one_line_a_case_and_every_failure(capsys):
     ]
     assert "1 of 2 launches" in err
     assert "load " in err
+
+
+@pytest.mark.parametrize("shown", [Lines, Bar])
+def test_each_case_is_told_as_soon_as_all_have_a_first_time(shown, capsys):
+    """12 ms are 1.2 times 10; a case that fails is not waited for, and later rounds say nothing."""
+    names = [f"peleenet@{side}/opencv-cpu/b1/t1" for side in (64, 96, 128)]
+    display = shown()
+    display.started(Plan([SimpleNamespace(id=name, status=None) for name in names]), 6)
+    display.launched(replace(launch(12.0), case=names[1]), 5)
+    display.launched(replace(launch(0, status="crashed", reason="SIGSEGV"), case=names[2]), 4)
+    assert "fastest first" not in capsys.readouterr().err
+    display.launched(replace(launch(10.0), case=names[0]), 3)
+    lines = [line.strip() for line in capsys.readouterr().err.splitlines() if " times" in line]
+    assert lines == [
+        f"{names[0]}     10.000 ms    1.00 times", f"{names[1]}     12.000 ms    1.20 times",
+    ]  # fmt: skip
+    display.launched(replace(launch(11.0), case=names[1]), 2)
+    display.close()
+    assert " times" not in capsys.readouterr().err
 
 
 def test_verbose_tells_every_launch_and_what_disturbed_it(capsys):

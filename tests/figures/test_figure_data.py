@@ -16,6 +16,7 @@ from cspbench.figures.cases import (
     axis_value,
     family,
     is_csp,
+    labelled,
     measured,
     model_label,
     number,
@@ -220,6 +221,17 @@ def test_analyses_of_another_version_count_as_none(tmp_path: Path) -> None:
     assert run.analyses == {}
     with pytest.raises(NoDataError, match="no model of these runs was analysed"):
         choice.compared_models([run], 3)
+
+
+def test_a_suite_names_networks(tmp_path: Path) -> None:
+    case = '"onnx:nets/a.onnx"@224/opencv-cpu/b1/t1'
+    run = write_run(tmp_path, {case: good(case, 1.0)},
+                    suite={"labels": {'"onnx:nets/a.onnx"@224': "June \x1b[31m"}})  # fmt: skip
+    assert model_label(case) == "a.onnx@224"
+    with labelled([run]):
+        assert model_label(case) == "June \\u001b[31m"
+        assert model_label("peleenet@224/opencv-cpu/b1/t1") == "peleenet@224"
+    assert model_label(case) == "a.onnx@224"
 
 
 def test_labels() -> None:

@@ -2,36 +2,55 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
-import site
+import re
 import subprocess
 import sys
 import venv
-from pathlib import Path
+import zipfile
 
 import pytest
+from packaging.requirements import Requirement
 
 from tests.fleet.machines import ROOT, machines
 
 pytestmark = pytest.mark.slow
-#: What a board does without; and what came with it.
-LEFT_OUT = ("torch", "torchvision", "torchgen", "functorch", "pandas", "matplotlib", "mpl_toolkits",
-            "triton", "sympy")  # fmt: skip
+
+
+def board_requirements():
+    """The dependencies of the distribution ``cspbench-board``, and of its extra ``onnx``."""
+    text = (ROOT / "board/pyproject.toml").read_text()
+    lists = re.findall(r"^(?:dependencies|onnx) = \[(.*?)\]", text, re.DOTALL | re.MULTILINE)
+    assert len(lists) == 2
+    return [name for one in lists for name in re.findall(r'"([^"]+)"', one)]
+
+
+def with_all_they_need(requirements):
+    """The installed distributions of the requirements, and of what these require, by name."""
+    found, left = {}, [Requirement(text) for text in requirements]
+    while left:
+        requirement = left.pop()
+        name = re.sub(r"[-_.]+", "-", requirement.name).lower()
+        if name in found or (requirement.marker and not requirement.marker.evaluate({"extra": ""})):
+            continue
+        found[name] = importlib.metadata.distribution(requirement.name)
+        assert requirement.specifier.contains(found[name].version, prereleases=True), requirement
+        left += [Requirement(text) for text in found[name].requires or ()]
+    return found
 
 
 @pytest.fixture(scope="module")
 def lean(tmp_path_factory):
-    """The interpreter of an environment that has every package of this one but the large ones."""
+    """The interpreter of an environment that has what ``pip install ./board[onnx]`` installs."""
     folder = tmp_path_factory.mktemp("lean")
     venv.create(folder, with_pip=False, symlinks=True)
     [target] = folder.glob("lib/python3*/site-packages")
-    places = [Path(place) for place in sys.path if place.endswith("site-packages")]
-    for entry in (entry for place in places for entry in place.iterdir()):
-        name = entry.name.partition("-")[0].partition(".")[0].lower()
-        if name not in LEFT_OUT and not (target / entry.name).exists() and entry.suffix != ".pth":
-            (target / entry.name).symlink_to(entry)
-    assert site.ENABLE_USER_SITE is not None
+    for distribution in with_all_they_need(board_requirements()).values():
+        for top in {path.parts[0] for path in distribution.files or ()} - {"..", "__pycache__"}:
+            if not (target / top).exists():
+                (target / top).symlink_to(distribution.locate_file(top))
     return str(folder / "bin" / "python")
 
 
@@ -50,9 +69,38 @@ def cspbench(lean, environment, tmp_path):
 
 
 def test_the_environment_lacks_them(lean, environment):
-    for name in ("torch", "pandas", "matplotlib"):
+    for name in ("torch", "pandas", "matplotlib", "onnx"):
         command = [lean, "-c", f"import {name}"]
         assert subprocess.run(command, env=environment, capture_output=True, check=False).returncode
+
+
+def test_both_distributions_ask_for_the_same_versions():
+    text = (ROOT / "pyproject.toml").read_text()
+    own = map(Requirement, re.findall(r'"([a-z][a-z.-]+(?:>=[^"]+))"', text))
+    of_all = {requirement.name: requirement.specifier for requirement in own}
+    for text in board_requirements():
+        requirement = Requirement(text)
+        assert of_all[requirement.name] == requirement.specifier, text
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """What ``pip install ./board`` builds; its files by name."""
+    out = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-c", "import hatchling.build as b, sys; b.build_wheel(sys.argv[1])",
+               str(out)]  # fmt: skip
+    subprocess.run(command, cwd=ROOT / "board", check=True, capture_output=True)
+    [path] = out.glob("cspbench_board-*.whl")
+    with zipfile.ZipFile(path) as archive:
+        return archive.namelist()
+
+
+def test_its_wheel_holds_the_whole_package_and_the_suites(wheel):
+    modules = {str(path.relative_to(ROOT)) for path in (ROOT / "cspbench").rglob("*.py")}
+    assert modules <= set(wheel)
+    assert "cspbench/suites/quick.yaml" in wheel
+    assert "cspbench/LICENSE" in wheel
+    assert not [name for name in wheel if "__pycache__" in name or name.endswith(".pyc")]
 
 
 @pytest.mark.parametrize(

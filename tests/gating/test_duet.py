@@ -2,18 +2,21 @@ import itertools
 import math
 import os
 import signal
+from statistics import fmean
 
 import pytest
 
 from cspbench.core.statuses import Status
+from cspbench.gating.decide import InterimAnalysis
 from cspbench.gating.duet import Block, measure_blocks, rounds_of
-from cspbench.gating.measure import CaseData
+from cspbench.gating.measure import CaseData, measure_case
 from cspbench.gating.verdict import Unmeasured
 from cspbench.jobs.burst import Conditions, LoadRequest
 from cspbench.measure.ratios import typical_estimate
 from cspbench.runner import arms as runner_arms
 from cspbench.runner.arms import ArmLostError, ArmSpec, Burst, Loaded, WorkerArm
-from tests.gating.arms import Machine, lost, starving_head
+from cspbench.suite.suite import Gate
+from tests.gating.arms import FakeArm, Machine, lost, starving_head
 
 
 def take(machine, count, pairs=4):
@@ -130,6 +133,30 @@ def test_waits_that_come_in_lumps_are_seen():
     data = CaseData(Unmeasured("arm_ended", ""), [block], one_thread=True)
     assert data.running_estimates == [0.0]  # 1 ms against 1 ms, in the median pair
     assert data.elapsed_estimates == [pytest.approx(math.log(6))]
+
+
+def test_lumps_that_no_median_shows_leave_a_case_of_several_threads_unmeasured():
+    """Of every eight bursts of the head one waits as long as ten take: 18 / 8 in all."""
+
+    class Lumpy(FakeArm):
+        bursts = 0
+
+        def burst(self, count):
+            answer = super().burst(count)
+            self.bursts += 1
+            held = self.side == "head" and self.bursts % 8 == 0
+            wait = (10 + 0.01 * self.bursts) * answer.ns if held else 0.0
+            return Burst(answer.ns + wait, count, wait)
+
+    machine = Machine({"base": 1e6, "head": 1e6})
+    data = measure_case(
+        lambda side: Lumpy(machine, side), Gate(), (InterimAnalysis(8, 0.02),), pairs=16
+    )
+    assert isinstance(data.outcome, Unmeasured)
+    assert data.outcome.reason == "starved"
+    assert "waiting for a processor made the head slower by" in str(data.outcome)
+    assert fmean(data.elapsed_estimates) == pytest.approx(0.0, abs=1e-9)
+    assert fmean(data.with_all_waits) == pytest.approx(math.log(18 / 8), rel=0.05)
 
 
 # Real workers with a real OpenCV model

@@ -283,6 +283,49 @@ def test_a_file_of_inputs_that_does_not_fit(arrays, said):
         canonical("open.onnx[inputs=v.npz]")
 
 
+def sequence_file(name, batch="batch"):
+    """A clip of open length and its length: 5 to 2 channels by 1x1x1, and twice the length."""
+    clip = helper.make_tensor_value_info("clip", TensorProto.FLOAT, (batch, 5, "frames", 4, 6))
+    length = helper.make_tensor_value_info("length", TensorProto.FLOAT, (batch,))
+    weight = helper.make_tensor("w", TensorProto.FLOAT, (2, 5, 1, 1, 1), [0.5] * 10)
+    nodes = [helper.make_node("Conv", ["clip", "w"], ["y"]),
+             helper.make_node("Add", ["length", "length"], ["z"])]  # fmt: skip
+    outs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, (None,) * 5),
+            helper.make_tensor_value_info("z", TensorProto.FLOAT, (None,))]  # fmt: skip
+    graph = helper.make_graph(nodes, "g", [clip, length], outs, [weight])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), name)
+
+
+def test_an_axis_that_no_option_decides_is_as_long_as_in_the_file_of_inputs():
+    """7 frames of 4x6: 10 x 7 x 24 MACs."""
+    sequence_file("a.onnx")
+    said = (
+        r"onnx:a.onnx: axis 2 \(frames\) of its input 'clip' is open, and no option of a case "
+        "decides it; give arrays with --input-file values.npz, or export"
+    )
+    with pytest.raises(InputError, match=said):
+        canonical("a.onnx")
+    clip = np.ones((1, 5, 7, 4, 6), np.float32)
+    np.savez("v.npz", clip=clip, length=np.ones(1, np.float32))
+    model = "a.onnx[inputs=v.npz]"
+    assert analyze_id(model).macs == 10 * 7 * 24
+    spec = ArtifactSpec(canonical(model), 1, "onnx", 0)
+    maker(spec.model, 0)(spec)
+    inputs = ARTIFACTS.get("onnx").inputs(spec.path)
+    assert [one.shape for one in inputs] == [(1, 5, 7, 4, 6), (1,)]
+    [reference] = read_reference(spec.reference).outputs
+    assert [float(output.max()) for output in reference] == [2.5, 2.0]  # 5 x 0.5, and 1 + 1
+
+
+def test_an_axis_is_what_another_of_its_name_is():
+    """The one axis of the length is named as the clip's first: it is the batch, and no side."""
+    sequence_file("a.onnx")
+    clip, length = spec_of("a.onnx").inputs
+    assert (clip.shape, length.shape) == (("N", 5, "?frames?", 4, 6), ("N",))
+    assert clip.at(3, (4, 6)).shape == (3, 5, "?frames?", 4, 6)
+    assert length.at(3, (4, 6)).shape == (3,)
+
+
 def test_the_plan_says_which_types_an_engine_does_not_read():
     conv_file("a.onnx", (1, 3, 8, 8), TensorProto.UINT8)
     planned = plan_case(Case.parse("onnx:a.onnx@8/opencv-cpu/b1/t1"), 0, None)

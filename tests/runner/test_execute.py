@@ -356,6 +356,17 @@ def test_disturbed_launches_give_way_to_quiet_ones(tmp_path):
     assert row["flags"] == []
 
 
+def test_load_repeats_no_launch_whose_bursts_know_what_they_waited(tmp_path):
+    """It moves no ratio; a device that was throttled does."""
+    turns = {"block": "0", "counts": [50], "lost_ns": [MS], "running_ns": [9 * MS] * 50}
+    for flag, launches in (("contended", 3), ("throttled", 4)):
+        noisy = good(10.0, flags=[flag], turns=turns)
+        executor = FakeExecutor({"a/cpu": [noisy]})
+        done = run(tmp_path / flag, suite("a/cpu"), executor)
+        assert len(executor.order) == launches
+        assert done.cases["status"][0] == "ok"
+
+
 def test_a_machine_that_is_always_disturbed_is_measured_and_flagged(tmp_path):
     executor = FakeExecutor({"a/cpu": [good(99.0, flags=["contended"])] * 9})
     done = run(tmp_path, suite("a/cpu"), executor)

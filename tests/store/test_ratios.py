@@ -67,6 +67,15 @@ def test_a_device_is_compared_by_its_own_events():
     assert (found.of, found.ratio.estimate) == (DEVICE, pytest.approx(2))
 
 
+def test_bursts_of_a_throttled_device_do_not_move_a_ratio():
+    """Undisturbed bursts decide: b takes 8 ms, and 12 while its clock is held down."""
+    launches = [
+        in_turn(A, "0", [10] * 40, device_ms=[4] * 40),
+        in_turn(B, "0", [10] * 40, device_ms=[8, 12] * 20),
+    ]
+    assert ratios_of(launches, A).cases[B].ratio.estimate == pytest.approx(2.0)
+
+
 def test_waiting_that_differs_in_every_block_is_told():
     launches = []
     for block in range(4):

@@ -36,7 +36,8 @@ def matrix(axis: str, value: str, model: str = "csp") -> str:
     [
         # Names
         ("matrx: 1\n" + MATRIX, ("1:1: unknown key 'matrx' (did you mean 'matrix'?); valid: name, "
-         "description, defaults, matrix, exclude, include, reference, devices, measure, gate")),
+         "description, defaults, matrix, exclude, include, reference, labels, devices, measure, "
+         "gate")),
         (matrix("gama", "[0.5]"),
          f"5:3: matrix: unknown axis 'gama' (did you mean 'gamma'?); {VALID_AXES}"),
         (matrix("neck", "[pnr]"), "5:10: matrix.neck: unknown neck 'pnr' (did you mean 'prn'?)"),

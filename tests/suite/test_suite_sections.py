@@ -35,6 +35,24 @@ def test_a_byte_order_mark_and_windows_line_ends_are_fine(load: Load) -> None:
     assert load(b"\xef\xbb\xbf" + MATRIX.replace("\n", "\r\n").encode()).name == "x"
 
 
+def test_labels_name_the_networks_of_the_cases_that_a_pattern_matches(load: Load) -> None:
+    suite = load(
+        "name: x\nlabels: {'plain*': June, '*gamma=0.25*': a quarter}\n"
+        "matrix: {model: [plain, csp], gamma: [0.25, 0.5], backend: [cpu]}\n"
+    )
+    labels = dict(suite.labels)
+    assert labels.pop(str(suite.cases[0].model_id)) == "June"
+    [(model, label)] = labels.items()
+    assert "gamma=0.25" in model
+    assert label == "a quarter"
+
+
+def test_a_label_of_no_case_is_a_mistake(mistakes: Mistakes) -> None:
+    [sentence] = mistakes(MATRIX + "labels: {'old*': June}\n")
+    assert sentence.startswith("x.yaml:3:10: labels")
+    assert sentence.endswith("'old*' matches no case")
+
+
 def test_empty_sections_say_nothing(load: Load) -> None:
     assert load(MATRIX + "description:\ndefaults:\nexclude:\ninclude:\nmeasure:\ngate:\n").cases
 
