@@ -65,8 +65,8 @@ def read_cluster(path: Path) -> dict[str, Any]:
     return {**content, "arguments": content.get("arguments") or {}, "wait_seconds": float(wait)}
 
 
-def cluster_class(name: str, path: Path) -> type[Any]:
-    """Import the class that a cluster file names.
+def cluster_class(name: str, path: Path) -> Callable[..., Any]:
+    """Import the class that a cluster file names; ``SSHCluster`` is a function of Dask's own.
 
     Raises:
         InputError: the class does not exist, or is none of Dask's cluster classes.
@@ -78,9 +78,15 @@ def cluster_class(name: str, path: Path) -> type[Any]:
         imported = getattr(importlib.import_module(module or "distributed"), attribute)
     except (ImportError, AttributeError, ValueError) as error:
         raise InputError(f"{path}: the class {name!r} cannot be imported: {error}") from None
-    if not (isinstance(imported, type) and issubclass(imported, Cluster)):
+    if isinstance(imported, type):
+        known = issubclass(imported, Cluster)
+    else:
+        module = getattr(imported, "__module__", "")
+        known = module.startswith("distributed.deploy.") and attribute.endswith("Cluster")
+    if not known or not callable(imported):
         raise InputError(f"{path}: {name} is not one of Dask's cluster classes")
-    return imported
+    made: Callable[..., Any] = imported
+    return made
 
 
 @contextlib.contextmanager

@@ -78,6 +78,7 @@ def test_a_named_pipe_is_refused_and_not_waited_for(tmp_path):
         ("no_such_module.Cluster", "cannot be imported"),
         ("distributed.NoCluster", "cannot be imported"),
         ("pathlib.Path", "is not one of Dask's cluster classes"),
+        ("os.system", "is not one of Dask's cluster classes"),
     ],
 )
 def test_only_cluster_classes_are_started(tmp_path, name, sentence):
