@@ -105,7 +105,7 @@ TABLES = [
     ),
     (
         ["list", "models", "csppeleenet"],
-        ["name", "task", "input", "confidence", "options", "summary", "source"],
+        ["name", "task", "input", "confidence", "options", "published", "summary", "source"],
         ["csppeleenet"],
     ),
 ]
