@@ -269,6 +269,11 @@ def scaled(ms: float, ratio: Interval) -> Interval:
     return Interval(ms * ratio.estimate, low, high)
 
 
+def ratio_difference(ms: float, ratio: Interval) -> tuple[float | None, float | None]:
+    """95 % interval of what a latency times a ratio is more than the latency."""
+    return difference_interval(Interval(ms, ms, ms), scaled(ms, ratio))
+
+
 def difference_interval(a: Interval, b: Interval) -> tuple[float | None, float | None]:
     """95 % interval of b - a from the intervals of both (MOVER).
 

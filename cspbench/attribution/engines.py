@@ -18,7 +18,7 @@ from cspbench.attribution.causes import (
     RESIDUALS,
     ExplanationVerdict,
     difference_interval,
-    scaled,
+    ratio_difference,
 )
 from cspbench.attribution.work import in_stage, main_layer, plain_stage, role_of, shape_of
 from cspbench.backends.spec import ALLOCATOR
@@ -146,7 +146,7 @@ def compare_engines(
         for block in blocks
     ]
     ms = base * ratio.estimate
-    low, high = difference_interval(Interval(base, base, base), scaled(base, ratio))
+    low, high = ratio_difference(base, ratio)
     how = f"Layer times are from {len(blocks)} blocks, scaled to the plain latency; {NO_PRICES}"
     return LayerComparison(a, b, ms, low, high, _mean(each, ms), len(blocks), how)
 

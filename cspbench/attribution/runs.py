@@ -6,11 +6,10 @@ what is known of that stands beside it.
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 from cspbench.analysis.layer import Layer
-from cspbench.attribution.causes import Explanation, attribute, difference_interval, scaled
+from cspbench.attribution.causes import Explanation, attribute, ratio_difference
 from cspbench.attribution.engines import ComparedSide, LayerComparison, pairs_apart
 from cspbench.attribution.facts import latency_of, layers_of, newest_layers, record_of
 from cspbench.attribution.sides import notes_on, side_of
@@ -18,7 +17,7 @@ from cspbench.core.case import Case
 from cspbench.core.text import percent
 from cspbench.errors import InputError
 from cspbench.jobs.layers import LayerTimes
-from cspbench.measure.statistics import Interval, between_runs
+from cspbench.measure.statistics import ratio_between_runs
 from cspbench.store.records import Record
 from cspbench.views.conditions import run_conditions
 
@@ -40,7 +39,8 @@ def explain_runs(base: Run, head: Run, a: str, b: str) -> Explanation | LayerCom
     latencies = latency_of(records[0]), latency_of(records[1])
     cases = Case.parse(a), Case.parse(b)
     layers = layers_of(base, cases[0]), layers_of(head, cases[1])
-    ratio = _ratio(records)
+    times = [[one.median_ms for one in record.times] for record in records]
+    ratio = ratio_between_runs(times[0], times[1])
     notes = _notes(base, head, records)
     if cases[0].batch != cases[1].batch or _shapes(layers[0]) != _shapes(layers[1]):
         sides = side_of(base, a), side_of(head, b)
@@ -50,23 +50,11 @@ def explain_runs(base: Run, head: Run, a: str, b: str) -> Explanation | LayerCom
         for record, latency, own, run in zip(records, latencies, layers, (base, head), strict=True)
     ]
     profiles = list(zip(_profiles(base, records[0]), _profiles(head, records[1]), strict=False))
-    low, high = difference_interval(Interval(*[latencies[0].estimate] * 3),
-                                    scaled(latencies[0].estimate, ratio))  # fmt: skip
+    low, high = ratio_difference(latencies[0].estimate, ratio)
     return LayerComparison(
         compared[0], compared[1], latencies[1].estimate, low, high,
         pairs_apart(compared[0], compared[1], profiles), 0, _how(len(profiles)), tuple(notes),
     )  # fmt: skip
-
-
-def _ratio(records: tuple[Record, Record]) -> Interval:
-    """B / A with the interval of separate runs, as ``cspbench compare`` gives it."""
-    times = [[one.median_ms for one in record.times] for record in records]
-    estimates = [latency_of(record).estimate for record in records]
-    ratio = estimates[1] / estimates[0]
-    if min(map(len, times)) < 2:
-        return Interval(ratio, None, None)
-    half = math.exp(between_runs(times[0], times[1]).reach(0.975))
-    return Interval(ratio, ratio / half, ratio * half)
 
 
 def _shapes(layers: list[Layer]) -> list[tuple[object, ...]]:

@@ -24,12 +24,13 @@ class FirstBlock:
 
     def launched(self, launch: Launch) -> list[str]:
         """The lines to print, with the launch that completes them; else none."""
-        timed = isinstance(launch.result, TimeResult)
-        if launch.case not in self._waiting or not (timed or not launch.good):
+        if launch.case not in self._waiting:
             return []
-        self._waiting.discard(launch.case)
         if isinstance(launch.result, TimeResult):
             self._ms[launch.case] = launch.result.median_ms
+        elif launch.good:
+            return []
+        self._waiting.discard(launch.case)
         return [] if self._waiting or len(self._ms) < 2 else self._lines()
 
     def _lines(self) -> list[str]:

@@ -131,6 +131,18 @@ def between_runs(base: Sequence[float], head: Sequence[float]) -> Shift:
     return Shift(fmean(sides[1]) - fmean(sides[0]), error, freedom)
 
 
+def ratio_between_runs(base: Sequence[float], head: Sequence[float]) -> Interval:
+    """Head / base of two runs by the medians of their launch medians, with `between_runs`' bounds.
+
+    There are none with fewer than two launches on a side.
+    """
+    ratio = median(head) / median(base)
+    if min(len(base), len(head)) < 2:
+        return Interval(ratio, None, None)
+    half = math.exp(between_runs(base, head).reach(0.975))
+    return Interval(ratio, ratio / half, ratio * half)
+
+
 def quotient(over: Interval, under: Interval) -> Interval:
     """``over`` / ``under`` of two latencies that were measured by launches of their own.
 

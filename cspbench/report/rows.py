@@ -85,6 +85,11 @@ class CaseRow:
         """Half of the 95 % interval as a share of the estimate."""
         return _half_width(self.latency_ms, self.latency_low, self.latency_high)
 
+    def is_form_of(self, plain_row: CaseRow) -> bool:
+        """Whether it is a partial network, and the other a plain one it may stand beside."""
+        places = [(row.family, row.input, row.setting) for row in (self, plain_row)]
+        return self.csp and not plain_row.csp and places[0] == places[1]
+
     @property
     def outcome(self) -> str:
         """See `outcome_of`."""

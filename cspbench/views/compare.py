@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from cspbench.core.text import select
 from cspbench.errors import InputError
 from cspbench.machine.comparability import Use, refusals
-from cspbench.measure.statistics import Interval, between_runs
+from cspbench.measure.statistics import Interval, ratio_between_runs
 from cspbench.store.records import records
 from cspbench.store.rundir import StoredRun
 from cspbench.views.conditions import run_conditions, run_differences
@@ -66,10 +66,9 @@ def compare_runs(base: StoredRun, head: StoredRun, tolerance: float | None = Non
             "head_flags": list(sides[1].flags) if sides[1] else [],
         }
         if all(times):
-            row["ratio"] = row["head_ms"] / row["base_ms"]
+            ratio = ratio_between_runs(times[0], times[1])
+            row |= {"ratio": ratio.estimate, "ratio_low": ratio.low, "ratio_high": ratio.high}
         if min(map(len, times)) >= 2:
-            half = math.exp(between_runs(times[0], times[1]).reach(0.975))
-            row["ratio_low"], row["ratio_high"] = row["ratio"] / half, row["ratio"] * half
             row["within"] = None if tolerance is None else _within(row, tolerance)
         rows.append(row)
     columns = [*COMPARE_COLUMNS, *(["within"] if tolerance is not None else [])]

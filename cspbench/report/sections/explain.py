@@ -76,13 +76,7 @@ def _pairs(runs: Sequence[Run], rows: Sequence[CaseRow]) -> list[tuple[Run, Case
             if id(row.record) in records and run.ceilings(row.record.case)[1] is not None
         ]
         for row in same_setting:
-            bases = [
-                base
-                for base in same_setting
-                if row.csp
-                and not base.csp
-                and (base.family, base.input, base.setting) == (row.family, row.input, row.setting)
-            ]
+            bases = [base for base in same_setting if row.is_form_of(base)]
             if bases:
                 bases.sort(key=lambda base: base.neck != row.neck)
                 pairs.append((run, bases[0], row))

@@ -63,8 +63,7 @@ def first_pair(rows: Sequence[CaseRow]) -> tuple[int, int]:
     """The pair that is shown first: a partial network beside its plain one, else the first two."""
     for row in rows:
         for base in rows:
-            same = (base.family, base.input, base.setting) == (row.family, row.input, row.setting)
-            if row.csp and not base.csp and same:
+            if row.is_form_of(base):
                 return base.index, row.index
     return (rows[0].index, rows[1].index) if len(rows) > 1 else (0, 0)
 
