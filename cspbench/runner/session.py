@@ -369,6 +369,7 @@ class Session:
             flags=[flag for flag in dict.fromkeys(flags) if flag in FLAGS],
             seconds=round(outcome.seconds, 3),
             log=outcome.log,
+            final=outcome.final,
             result=result,
         )
         launch = with_notes(launch, outcome.notes)

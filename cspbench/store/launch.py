@@ -56,7 +56,8 @@ class Launch:
 
     ``result`` has the type of the job's kind; it is None if the launch was not good or its kind is
     not registered here. ``board`` and ``launch`` are the board of a fleet and the launch's id
-    there. ``sensors`` and ``energy`` summarise the sensors' readings during sampling.
+    there. ``sensors`` and ``energy`` summarise the sensors' readings during sampling. ``final`` says
+    that the session did not try the case again, because its machine is lost for good.
     """
 
     case: Annotated[str, Checked(check_case_id)]
@@ -75,6 +76,7 @@ class Launch:
     memory_bound: str | None = None
     sensors: dict[str, Annotated[Json, Checked(_durations)]] | None = None
     energy: Energy | None = None
+    final: bool = False
     result: Any = None
 
     @property
@@ -86,8 +88,9 @@ class Launch:
         """One flat object: the envelope, then the fields of the result; None is left out."""
         envelope = to_plain(replace(self, result=None))
         envelope["status"] = self.status.value
-        if not self.log:
-            del envelope["log"]
+        for name in ("log", "final"):
+            if not envelope[name]:
+                del envelope[name]
         return envelope | ({} if self.result is None else to_plain(self.result))
 
 

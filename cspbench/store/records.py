@@ -225,8 +225,10 @@ def _status(
 
 
 def _given_up(bad: Sequence[Launch]) -> bool:
-    """True if the last session had tried the case as often as it may."""
+    """True if the last session had tried the case as often as it may, or could not any more."""
     last_session = [launch for launch in bad if launch.session == bad[-1].session]
+    if last_session[-1].final:
+        return True
     if any(launch.job != "time" for launch in last_session):  # no timed launch was reached
         return True
     lost = sum(launch.status is Status.LOST for launch in last_session)

@@ -14,11 +14,14 @@ from tests.launches import stored_launch
 CASE = "m@64/cpu/b1/t1"
 
 
-def launch(number=0, *, status="ok", reason="", ms=(10.0,), session="s1", flags=(), job="time"):
-    return stored_launch(
+def launch(
+    number=0, *, status="ok", reason="", ms=(10.0,), session="s1", flags=(), job="time", final=False
+):
+    found = stored_launch(
         CASE, number=number, status=status, reason=reason, ms=ms, session=session,
         flags=list(flags), job=job,
     )  # fmt: skip
+    return replace(found, final=final)
 
 
 def record(launches, rounds=3, planned=None, reason=""):
@@ -81,6 +84,18 @@ def cut_short(samples):
              launch(2, status="crashed", session="s2", reason="SIGSEGV")],
             "interrupted", "the run ended after 0 of 3 launches; before that: SIGSEGV",
             id="given up, resumed, and broken off after one more bad end",
+        ),
+        pytest.param(
+            [*ok(1), launch(1, status="lost", reason="scancel"),
+             launch(2, status="lost", reason="b1 is lost, and no other board", final=True)],
+            "lost", "b1 is lost, and no other board",
+            id="the board is lost for good: asking again is in vain",
+        ),
+        pytest.param(
+            [launch(0, status="lost", reason="b1 is lost", final=True),
+             launch(1, status="lost", reason="b1 is lost again", session="s2")],
+            "interrupted", "the run ended after 0 of 3 launches; before that: b1 is lost again",
+            id="lost for good, resumed, and broken off",
         ),
         pytest.param(
             [launch(0, status="timeout", reason="no answer", job="compile")],
