@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from cspbench.core.statuses import Status
 from cspbench.errors import InputError
 from cspbench.gating.duet import ElsewhereArms
-from cspbench.gating.measured import Launcher, launch_here
+from cspbench.gating.measured import Launcher, launcher_here
 from cspbench.gating.prepare import Pair, Prepared
 from cspbench.gating.sides import OpenSide, SideRequest
 from cspbench.jobs.spec import Request
@@ -42,7 +42,7 @@ class GateBoard(Protocol):
 def launcher(board: GateBoard | None) -> Launcher:
     """Does the launches of measured rules: on the board, or here without one."""
     if board is None:
-        return launch_here
+        return launcher_here()
     return lambda _side, request, threads, timeout: board.launch(request, threads, timeout)
 
 

@@ -7,13 +7,15 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
+from cspbench.backends.spec import BACKENDS, device_of
 from cspbench.gating.prepare import Pair, Prepared
 from cspbench.gating.sides import OpenSide
 from cspbench.gating.verdict import CaseVerdict, Unmeasured, Verdict
 from cspbench.jobs.spec import JOBS, CaseRequest
-from cspbench.runner.process import NEUTRAL_FOLDER, Outcome, WorkerProcess
+from cspbench.runner.executor import LocalExecutor
+from cspbench.runner.process import Outcome
 from cspbench.suite.rules import MeasuredRule, rules
 
 #: A rule and the growth that the suite allows.
@@ -64,22 +66,18 @@ def measured_rules(limits: Mapping[str, float]) -> list[Limit]:
     return sorted(measured, key=lambda item: item[0].job)
 
 
-def launch_here(
-    side: OpenSide, request: CaseRequest, threads: int, timeout_seconds: float
-) -> Outcome:
-    """One job of a side in a worker of this machine."""
-    worker = WorkerProcess(
-        threads, python=side.python, path=side.path, folder=NEUTRAL_FOLDER,
-        extra={**request.environment, **JOBS.get(request.job).environment},
-    )  # fmt: skip
-    try:
-        return worker.ask(request.to_json(), timeout_seconds)
-    finally:
-        worker.close()
-
-
 #: Does one job of a side: threads, and the bound of each phase in seconds.
 Launcher = Callable[[OpenSide, CaseRequest, int, float], Outcome]
+
+
+def launcher_here() -> Launcher:
+    """Does jobs in workers of this machine, each in its side's environment."""
+    executor = LocalExecutor()  # one, so that idle power is measured once
+
+    def launch(side: OpenSide, request: CaseRequest, threads: int, timeout: float) -> Outcome:
+        return executor.launch(request, threads, timeout, side.python, side.path)
+
+    return launch
 
 
 def measure_rules(
@@ -87,7 +85,7 @@ def measure_rules(
     base: OpenSide,
     head: OpenSide,
     limits: Sequence[Limit],
-    launch: Launcher = launch_here,
+    launch: Launcher,
 ) -> list[MeasuredChange | Unmeasured]:
     """Launch both sides in turn, one process at a time, for every rule.
 
@@ -114,8 +112,20 @@ def measure_rules(
     return changes
 
 
-#: Typed results by side.
-_Results = dict[str, list[Any]]
+class _Answered(NamedTuple):
+    """The typed result of a launch, and what the executor noted about it."""
+
+    result: Any
+    notes: Mapping[str, Any]
+
+    def number(self, rule: MeasuredRule) -> float | None:
+        """The number of a rule; None if this launch does not report it."""
+        source = self.notes.get(rule.note) if rule.note else self.result
+        return None if source is None else rule.value(source)
+
+
+#: Launches by side.
+_Results = dict[str, list[_Answered]]
 
 
 def _results(
@@ -132,23 +142,28 @@ def _results(
     return results
 
 
-def _launch(side: OpenSide, prepared: Prepared, job: str, launch: Launcher) -> Any:
-    """The typed result of one launch, or the reason why there is none (`Unmeasured`)."""
+def _launch(
+    side: OpenSide, prepared: Prepared, job: str, launch: Launcher
+) -> _Answered | Unmeasured:
+    """One launch, or the reason why there is no result."""
     measure = side.suite.measure
+    backend = prepared.case.backend
     request = JOBS.get(job).request(
         case=prepared.case,
         artifact=Path(prepared.artifact),
         reference=Path(prepared.reference),
+        device=device_of(BACKENDS.get(backend.name), dict(backend.options)),
         seed=measure.seed,
         warmup_seconds=measure.warmup_seconds,
         target_ci=measure.target_ci,
         max_seconds=measure.max_seconds,
+        sensors=measure.sensors,
     )
     outcome = launch(side, request, prepared.case.threads, measure.timeout_seconds)
     result = outcome.checked(job)
-    return (
-        Unmeasured("arm_ended", f"{outcome.status}: {outcome.reason}") if result is None else result
-    )
+    if result is None:
+        return Unmeasured("arm_ended", f"{outcome.status}: {outcome.reason}")
+    return _Answered(result, outcome.notes)
 
 
 def _change(
@@ -156,7 +171,7 @@ def _change(
 ) -> MeasuredChange | Unmeasured:
     values: dict[str, tuple[float, ...]] = {}
     for side, of_side in results.items():
-        numbers = [rule.value(result) for result in of_side[: rule.launches]]
+        numbers = [answered.number(rule) for answered in of_side[: rule.launches]]
         if None in numbers:
             return Unmeasured("arm_ended", f"a launch of the {side} does not report {rule.name}")
         values[side] = tuple(number for number in numbers if number is not None)

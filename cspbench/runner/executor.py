@@ -53,15 +53,27 @@ class LocalExecutor:
         self._observer = Observer()
         self._resident: dict[str, int] = {}
 
-    def launch(self, request: Request, threads: int, timeout_seconds: float) -> Outcome:
-        """Start a worker, ask it once, end it; sensors are read while it samples."""
+    def launch(
+        self,
+        request: Request,
+        threads: int,
+        timeout_seconds: float,
+        python: str | None = None,
+        path: str | None = None,
+    ) -> Outcome:
+        """Start a worker, ask it once, end it; sensors are read while it samples.
+
+        ``python`` and ``path`` name an environment other than this process's.
+        """
         monitor = self._observer.monitor(request)
         reason = self._observer.lacks(request)
         if reason is not None:
             return Outcome(Status.UNAVAILABLE, reason)
         fine = JOBS.get(request.job).powered
         extra = {**getattr(request, "environment", {}), **JOBS.get(request.job).environment}
-        worker = WorkerProcess(threads, folder=NEUTRAL_FOLDER, extra=extra)
+        worker = WorkerProcess(
+            threads, python=python, path=path, folder=NEUTRAL_FOLDER, extra=extra
+        )
         try:
             outcome = worker.ask(
                 {**request.to_json(), **self._limits(request)}, timeout_seconds,

@@ -56,8 +56,8 @@ class Launch:
 
     ``result`` has the type of the job's kind; it is None if the launch was not good or its kind is
     not registered here. ``board`` and ``launch`` are the board of a fleet and the launch's id
-    there. ``sensors`` and ``energy`` summarise the sensors' readings during sampling. ``final`` says
-    that the session did not try the case again, because its machine is lost for good.
+    there. ``sensors`` and ``energy`` summarise the sensors' readings during sampling. ``final``
+    says that the session did not try the case again, because its machine is lost for good.
     """
 
     case: Annotated[str, Checked(check_case_id)]

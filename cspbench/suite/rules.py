@@ -50,7 +50,8 @@ class MeasuredRule:
     """A rule on a number that launches of both sides measure, one process at a time, in turn.
 
     A launch does a ``job`` on the case (``memory``, ``throughput``, ...). ``value`` reads the
-    number from the job's typed result (None: this machine cannot measure it). Rules of one job
+    number from the job's typed result, or with ``note`` from what the executor noted under that
+    name, such as ``energy`` (None: this machine cannot measure it). Rules of one job
     share their launches. ``exceeded`` decides from the values of base and head, one a launch, and
     the growth that the suite allows as a share. ``reason`` is the code of such a verdict
     (`gating.verdict.REASONS`).
@@ -62,6 +63,7 @@ class MeasuredRule:
     job: str
     value: Callable[[Any], float | None] = field(compare=False)
     launches: int = 3
+    note: str = ""
     exceeded: Callable[[Sequence[float], Sequence[float], float], bool] = field(
         compare=False, default=grew
     )

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import sys
+import time
 from dataclasses import replace
 
 import pytest
@@ -17,6 +18,7 @@ from cspbench.gating.decide import InterimAnalysis
 from cspbench.gating.job import GateSettings, run_gate
 from cspbench.gating.sides import OpenSide, parse_side
 from cspbench.gating.verdict import Verdict
+from cspbench.machine.sensors.spec import SENSORS, Reading
 from cspbench.runner import arms as runner_arms
 from cspbench.runner.arms import WorkerArm
 from cspbench.suite.load import load_suite
@@ -371,6 +373,54 @@ def test_start_up_and_the_size_of_the_file_are_rules(suite):
     assert all(ns > 1e5 for ns in (*start.base, *start.head))
     assert (size.metric, size.base, size.blocked) == ("model_bytes", size.head, False)
     assert size.base[0] > 1000
+
+
+class Meter:
+    """A sensor of a processor that draws 50 W all the time."""
+
+    name, summary, rate_hz, on_request = "meter", "for tests", 20.0, False
+
+    def available(self):
+        return None
+
+    def open(self):
+        return self
+
+    def read(self):
+        return Reading({}, self.counters())
+
+    def counters(self):
+        return {"cpu_energy_j": 50.0 * time.monotonic()}
+
+    def close(self):
+        pass
+
+
+@pytest.mark.slow
+def test_a_head_that_takes_more_energy_is_caught(suite, monkeypatch):
+    """Real inferences of one and of four images; at equal power energy goes with time."""
+    monkeypatch.setitem(SENSORS._entries, "meter", Meter())
+    rule = replace(RULES.get("energy"), launches=1)
+    monkeypatch.setitem(RULES._entries, rule.name, rule)
+    text = suite.read_text().replace("gate:", "gate:\n  energy: 5%")
+    suite.write_text(text)
+    report, _, _ = gate(suite, "set:batch=1", "set:batch=4")
+    (verdict,), (change,) = report.verdicts, report.measured
+    assert (change.metric, change.unit, change.job) == ("energy", "J", "energy")
+    assert 1.5 < change.change + 1 < 8
+    assert (verdict.verdict, verdict.reason) == (Verdict.SLOWER, "measured_rule")
+    assert verdict.sentence.startswith("energy ")
+
+
+def test_without_a_sensor_of_power_the_rule_of_energy_is_not_checked(suite, monkeypatch):
+    monkeypatch.setattr("cspbench.runner.observe.select_sensors", lambda setting: [])
+    suite.write_text(suite.read_text().replace("gate:", "gate:\n  energy: 5%"))
+    report, _, _ = gate(suite, "set:batch=2", "set:batch=2")
+    assert report.exit_code == ExitCode.OK
+    assert any(
+        "no sensor of this machine gives the power of the device cpu, so that its rule was not "
+        "checked" in note for note in report.notes
+    )  # fmt: skip
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux reports peaks")
