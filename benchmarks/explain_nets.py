@@ -106,8 +106,8 @@ def base() -> nn.Module:
 
 
 def extra_1x1() -> nn.Module:
-    """Two more 1x1 convolutions of equal width behind the second stage."""
-    return Net(second=Stage(64, 128, more=[Conv(128, 128, 1), Conv(128, 128, 1)]))
+    """Six more 1x1 convolutions of equal width behind the second stage."""
+    return Net(second=Stage(64, 128, more=[Conv(128, 128, 1) for _ in range(6)]))
 
 
 def doubled() -> nn.Module:
@@ -116,8 +116,8 @@ def doubled() -> nn.Module:
 
 
 def copied() -> nn.Module:
-    """A concatenation copy behind the first stage."""
-    return Net(first=Stage(32, 64, more=[CopyTwice(), CopyTwice()]))
+    """Six concatenation copies behind the first stage."""
+    return Net(first=Stage(32, 64, more=[CopyTwice() for _ in range(6)]))
 
 
 def swish() -> nn.Module:
@@ -127,8 +127,8 @@ def swish() -> nn.Module:
 
 
 def shuffled() -> nn.Module:
-    """Channel shuffles behind the first stage."""
-    return Net(first=Stage(32, 64, more=[Shuffle(), Shuffle()]))
+    """Eight channel shuffles behind the first stage."""
+    return Net(first=Stage(32, 64, more=[Shuffle() for _ in range(8)]))
 
 
 def narrow() -> nn.Module:
@@ -137,25 +137,25 @@ def narrow() -> nn.Module:
 
 
 def depthwise() -> nn.Module:
-    """Depthwise separable layers in the second stage, of about equal MACs: 9 for 2 blocks."""
-    return Net(second=Stage(64, 128, blocks=[Separable(128) for _ in range(9)]))
+    """Twelve depthwise separable layers in the second stage, for two blocks."""
+    return Net(second=Stage(64, 128, blocks=[Separable(128) for _ in range(12)]))
 
 
 def turned() -> nn.Module:
-    """The first stage's blocks with height and width exchanged."""
-    blocks: list[nn.Module] = [Turned(Block(64, 32)) for _ in range(2)]
+    """The first stage's blocks with height and width exchanged, and back, three times over."""
+    blocks: list[nn.Module] = [Turned(Turned(Turned(Block(64, 32)))) for _ in range(2)]
     return Net(first=Stage(32, 64, blocks=blocks))
 
 
 def late_stride() -> nn.Module:
-    """The second stage halves its resolution behind a 1x1, not in it: more arithmetic."""
-    down = nn.Sequential(Conv(64, 64, 1), Conv(64, 128, 3, 2))
+    """The second stage halves its resolution behind three 1x1: more arithmetic."""
+    down = nn.Sequential(*(Conv(64, 64, 1) for _ in range(3)), Conv(64, 128, 3, 2))
     return Net(second=Stage(64, 128, down=down))
 
 
 def two_causes() -> nn.Module:
-    """A third block in the third stage, and channel shuffles behind the first."""
+    """A third block in the third stage, and eight channel shuffles behind the first."""
     return Net(
-        first=Stage(32, 64, more=[Shuffle(), Shuffle()]),
+        first=Stage(32, 64, more=[Shuffle() for _ in range(8)]),
         third=Stage(128, 256, blocks=[Block(256, 128) for _ in range(3)]),
     )

@@ -125,14 +125,23 @@ def replayed_layers(
 def _repeats(
     names: Sequence[str], nodes: Sequence[Node], by_name: dict[str, int]
 ) -> list[list[int]]:
-    """A network may hold a layer several times: the nodes of each, by their numbers."""
-    found: list[list[int]] = []
-    for number in (by_name[name] for name in names if name in by_name):
-        if found and set(nodes[number].producers) & set(found[-1]):
-            found[-1].append(number)
-        else:
-            found.append([number])
-    return found
+    """A network may hold a layer several times: the nodes of each, by their numbers.
+
+    They come layer by layer, so that their operators repeat. A layer may feed the next one: the
+    nodes of a layer are the fewest that repeat and that one another feed.
+    """
+    numbers = [by_name[name] for name in names if name in by_name]
+    ops = [nodes[number].op for number in numbers]
+    for size in range(1, len(numbers)):
+        layers = [numbers[start : start + size] for start in range(0, len(numbers), size)]
+        repeats = ops == ops[:size] * len(layers)
+        if repeats and all(_is_connected(layer, nodes) for layer in layers):
+            return layers
+    return [numbers] if numbers else []
+
+
+def _is_connected(layer: Sequence[int], nodes: Sequence[Node]) -> bool:
+    return all(set(nodes[number].producers) & set(layer) for number in layer[1:])
 
 
 def _mean(sides: Sequence[Side], ms: float) -> Side:

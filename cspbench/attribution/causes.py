@@ -31,7 +31,7 @@ CAUSES: dict[str, str] = {
     "traffic": "traffic of pools, additions and resizing",
     "concatenation": "concatenation copies",
     "unfused": "norms and activations that are not fused",
-    "layout": "slices and changes of layout",
+    "layout": "copies, slices and changes of layout",
     "overhead": "overhead of each layer",
     "small": "layers too small to fill the machine",
     "kind": "stages and kinds of layers that run at another rate",

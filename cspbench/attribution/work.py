@@ -231,6 +231,8 @@ def _family(parts: Sequence[Layer], main: Layer, moved: int) -> Family:
         return Family.ARITHMETIC
     if main.op in _CONCATENATIONS:
         return Family.CONCATENATION
+    if main.kind == "copy":
+        return Family.LAYOUT
     if moved == 0:
         foldable = {layer.kind for layer in parts} <= FOLDABLE_KINDS
         return Family.UNFUSED if foldable else Family.NOTHING

@@ -61,14 +61,19 @@ def join(times: LayerTimes, layers: Sequence[Layer]) -> list[LayerRow]:
 
 def kind_of_node(node: Node) -> str:
     """Family of a node's operator; ``conv`` also for what only a backend calls so."""
-    op = node.op.removeprefix("aten.").split(".")[0].rstrip("_")
-    return family_of(name_of(op, ""))
+    return family_of(_operator(node))
+
+
+def _operator(node: Node) -> str:
+    """A node's operator as the Analysis calls it."""
+    return name_of(node.op.removeprefix("aten.").split(".")[0].rstrip("_"), "")
 
 
 def match(nodes: Sequence[Node], layers: Sequence[Layer]) -> dict[int, int]:
     """Pair nodes with layers of the same name; the others family by family.
 
-    A family that does not fit is left out.
+    Of a family that does not fit, operators that do are paired: a product that is part of an
+    activation (SiLU as Sigmoid and Mul) costs no addition its layer.
     """
     positions = _of_one_name(nodes, layers)
     paired = set(positions.values())
@@ -84,6 +89,8 @@ def match(nodes: Sequence[Node], layers: Sequence[Layer]) -> dict[int, int]:
             if own == kind and number not in paired
         ]  # fmt: skip
         if len(of_nodes) != len(of_layers):
+            if kind not in _NAMED:
+                positions.update(_by_operator(nodes, of_nodes, layers, of_layers))
             continue
         pairs = dict(zip(of_nodes, of_layers, strict=True))
         if kind in _NAMED and not all(
@@ -91,7 +98,34 @@ def match(nodes: Sequence[Node], layers: Sequence[Layer]) -> dict[int, int]:
         ):
             continue
         positions.update(pairs)
+    _gates(nodes, layers, positions)
     return positions
+
+
+def _by_operator(
+    nodes: Sequence[Node], of_nodes: list[int], layers: Sequence[Layer], of_layers: list[int]
+) -> dict[int, int]:
+    """Pairs of those operators that nodes and layers have equally many of."""
+    pairs: dict[int, int] = {}
+    for op in {layers[number].op for number in of_layers}:
+        mine = [number for number in of_nodes if _operator(nodes[number]) == op]
+        theirs = [number for number in of_layers if layers[number].op == op]
+        if len(mine) == len(theirs):
+            pairs.update(zip(mine, theirs, strict=True))
+    return pairs
+
+
+def _gates(nodes: Sequence[Node], layers: Sequence[Layer], positions: dict[int, int]) -> None:
+    """Give a product of an activation and its own input, such as x sigmoid(x), to that layer."""
+    for number, node in enumerate(nodes):
+        if number in positions or _operator(node) != "mul":
+            continue
+        for producer in node.producers:
+            at = positions.get(producer)
+            if at is None or layers[at].kind != "activation":
+                continue
+            if set(node.producers) == {producer, *nodes[producer].producers}:
+                positions[number] = at
 
 
 def _of_one_name(nodes: Sequence[Node], layers: Sequence[Layer]) -> dict[int, int]:
