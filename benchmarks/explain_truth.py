@@ -87,9 +87,10 @@ def measure(arguments: argparse.Namespace) -> None:
             pair = pair_of(name, backend)
             it, again = explained(*pair, rounds=5), explained(*pair, rounds=5)
             for one, other in ((it, again), (again, it)):
+                whole_ms = other.a.latency.estimate
                 line = {"backend": backend, "planted": name, "explained": as_dict(one),
-                        "truth_share": other.difference_ms / other.a.latency.estimate,
-                        "truth_share_high": (other.high or 0.0) / other.a.latency.estimate}  # fmt: skip
+                        "truth_share": other.difference_ms / whole_ms,
+                        "truth_share_high": (other.high or 0.0) / whole_ms}  # fmt: skip
                 with (OUT / "index.jsonl").open("a") as file:
                     file.write(json.dumps(line) + "\n")
                 print(
@@ -119,8 +120,8 @@ def judged(line: dict) -> dict:
         "size": abs(size - true) <= max(WITHIN * abs(true), both),
         "covered": abs(size - true) <= both,
         "residual": (it["residual_share"] or 0.0) < 0.10,
-        "true_ms": true, "true_reach_ms": true_reach, "size_ms": size, "reach_ms": reach, "largest": largest["cause"],
-        "verdict": it["verdict"],
+        "true_ms": true, "true_reach_ms": true_reach, "size_ms": size, "reach_ms": reach,
+        "largest": largest["cause"], "verdict": it["verdict"],
     }  # fmt: skip
 
 

@@ -31,7 +31,7 @@ from cspbench.gating.measure import load_request
 from cspbench.gating.prepare import prepare_cases
 from cspbench.machine.lock import timing_lock
 from cspbench.measure.ratios import typical_estimate
-from cspbench.runner.arms import ArmSpec, Burst, Loaded, WorkerArm
+from cspbench.runner.arms import ArmLostError, ArmSpec, Burst, Loaded, WorkerArm
 from cspbench.runner.executor import LocalExecutor
 from cspbench.runner.plan import plan_suite
 from cspbench.runner.process import Outcome
@@ -153,7 +153,9 @@ def same(case_text: str, rounds: int, address: str, agent: int) -> None:
             return FarArm(spec, client.submit, Path(folder))
 
         started, spent = time.monotonic(), sum(watched.cpu_times()[:2])
-        for block in itertools.islice(measure_blocks(make), rounds):
+        for _, block in itertools.islice(measure_blocks({"it": make}), rounds):
+            if isinstance(block, ArmLostError):
+                raise block
             base, head = (block.inference_ns(side) for side in ("base", "head"))
             estimates.append(typical_estimate(base, head))
             print(f"{len(estimates)}/{rounds} {100 * math.expm1(estimates[-1]):+.2f} %", flush=True)

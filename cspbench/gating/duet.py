@@ -2,27 +2,41 @@
 
 Rounds of some 2.4 seconds are a block. They alternate (ABBA), so that each pair of neighbours is
 one burst of each side. With one thread both sides keep to one processor, those of the next block to
-the next. If two models do not fit into memory together, the schedule is ``pairs``: whole processes
-in ABBA order, one alive at a time. Its pairs are seconds apart and therefore less precise.
+the next. The processes of several cases live together where the machine can load them side by side:
+one case takes its turns after the other. If the two models of a case do not fit into memory
+together, its schedule is ``pairs``: whole processes in ABBA order, one alive at a time. Its pairs
+are seconds apart and therefore less precise.
 """
 
 from __future__ import annotations
 
+import contextlib
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle, repeat
 from typing import Literal
 
 from cspbench.core.statuses import Status
+from cspbench.machine.facts import usable_cores
 from cspbench.machine.processors import processor_of
 from cspbench.measure.ratios import log_waited
 from cspbench.runner.arms import Arm, ArmLostError, Burst, Loaded
-from cspbench.runner.interleaved import burst_count, run_block, unlike
+from cspbench.runner.block_request import available_bytes
+from cspbench.runner.interleaved import (
+    Turns,
+    burst_count,
+    load_arms,
+    run_block,
+    take_turns,
+    unlike,
+)
 
 #: Most and fewest rounds of a block, and the time that its bursts take if neither bounds them.
 PAIRS, FEWEST_PAIRS, BLOCK_NS = 240, 30, 2.4e9
+#: Of the memory that was free this share stays free where several cases live together.
+SPARE_SHARE = 0.5
 
 Schedule = Literal["duet", "pairs"]
 Side = Literal["base", "head"]
@@ -63,6 +77,8 @@ class Block:
 
 #: Makes the arm of a side; called anew for each process.
 MakeArm = Callable[[Side], Arm]
+#: Arms by side.
+Arms = Mapping[str, Arm]
 #: Bursts of one block by side.
 Bursts = dict[str, list[Burst]]
 
@@ -81,35 +97,108 @@ class ElsewhereArms(ABC):
         """What `measure_block` returns and raises, measured there."""
 
 
-def measure_blocks(make_arm: MakeArm, pairs: int = PAIRS) -> Iterator[Block]:
-    """Measure block after block, as long as the caller asks for more.
-
-    If the two sides do not fit into memory together, the schedule is ``pairs`` from then on.
+def measure_blocks(
+    makes: dict[str, MakeArm], pairs: int = PAIRS, together: int | None = None
+) -> Iterator[tuple[str, Block | ArmLostError]]:
+    """Measure block after block of each case, as long as the caller leaves it in ``makes``.
 
     Args:
-        make_arm: makes a side's arm. This function starts and ends the processes.
+        makes: by the name of a case what makes its arms. This function starts and ends the
+            processes. A case whose arm is lost is taken out.
         pairs: pairs of bursts in a block.
+        together: most cases that live together; as many as can load side by side by default.
 
-    Raises:
-        ArmLostError: an arm failed, ended, hung, or runs under other conditions than its partner.
+    Yields:
+        The name of a case, and its next block or why it cannot go on: an arm failed, ended, hung,
+        or runs under other conditions than its partner.
     """
-    schedule: Schedule = "duet"
+    together = together or max(1, usable_cores() // 2)
+    schedules: dict[str, Schedule] = dict.fromkeys(makes, "duet")
     number = 0
-    while True:
+    while makes:
         order = SIDES if number % 2 == 0 else SIDES[::-1]
-        started = time.monotonic()
-        try:
-            bursts = measure_block(make_arm, schedule, order, pairs, number)
-        except ArmLostError as lost:
-            if lost.outcome.status is not Status.OOM or schedule == "pairs":
-                raise
-            schedule = "pairs"
-            continue
-        yield Block(
-            number, order[0], schedule, tuple(bursts["base"]), tuple(bursts["head"]),
-            time.monotonic() - started,
-        )  # fmt: skip
+        for group in _groups(makes, schedules, together):
+            members = {name: makes[name] for name in group}
+            started = time.monotonic()
+            found = _group(members, order, pairs, number) if len(group) > 1 else {}
+            each = (time.monotonic() - started) / len(group)
+            for name, make in members.items():
+                started = time.monotonic()
+                bursts = found.get(name)
+                if bursts is None:
+                    bursts, schedules[name] = _alone(make, schedules[name], order, pairs, number)
+                if isinstance(bursts, ArmLostError):
+                    del makes[name]
+                    yield name, bursts
+                    continue
+                seconds = each + time.monotonic() - started
+                yield name, Block(
+                    number, order[0], schedules[name],
+                    tuple(bursts["base"]), tuple(bursts["head"]), seconds,
+                )  # fmt: skip
         number += 1
+
+
+def _groups(
+    makes: Mapping[str, MakeArm], schedules: Mapping[str, Schedule], together: int
+) -> Iterator[Sequence[str]]:
+    """Cases that live together; those of another machine, and those by pairs, are alone."""
+    alone = [name for name, make in makes.items()
+             if isinstance(make, ElsewhereArms) or schedules[name] == "pairs"]  # fmt: skip
+    others = [name for name in makes if name not in alone]
+    for start in range(0, len(others), together):
+        yield others[start : start + together]
+    yield from ([name] for name in alone)
+
+
+def _alone(
+    make: MakeArm, schedule: Schedule, order: tuple[Side, Side], pairs: int, number: int
+) -> tuple[Bursts | ArmLostError, Schedule]:
+    """One block of a case, and the schedule that the memory had room for."""
+    try:
+        return measure_block(make, schedule, order, pairs, number), schedule
+    except ArmLostError as lost:
+        if lost.outcome.status is not Status.OOM or schedule == "pairs":
+            return lost, schedule
+    return _alone(make, "pairs", order, pairs, number)
+
+
+def _group(
+    makes: Mapping[str, MakeArm], order: tuple[Side, Side], pairs: int, number: int
+) -> dict[str, Bursts | ArmLostError]:
+    """One block of several cases, whose processes live together.
+
+    Returns:
+        The bursts of each case, or its lost arm. Those without room beside the others are missing.
+    """
+    arms = {f"{side} of {name}": make(side) for name, make in makes.items() for side in order}
+    loads = Turns()
+    found: dict[str, Bursts | ArmLostError] = {}
+    free = available_bytes()
+    with contextlib.ExitStack() as stack:
+        load_arms(arms, loads, stack, lambda _: available_bytes() > SPARE_SHARE * free)
+        for name in makes:
+            keys = {side: f"{side} of {name}" for side in order}
+            try:
+                for key in keys.values():
+                    if key in loads.lost:
+                        raise loads.lost[key]
+                if loads.left_out.isdisjoint(keys.values()):
+                    turns = Turns(True, loaded={side: loads.loaded[keys[side]] for side in order})
+                    own: Arms = {side: arms[keys[side]] for side in order}
+                    _take_turns(own, turns, pairs, number)
+                    found[name] = turns.bursts
+            except ArmLostError as lost:
+                if lost.outcome.status is not Status.OOM:
+                    found[name] = lost
+    return found
+
+
+def _take_turns(arms: Arms, turns: Turns, pairs: int, number: int) -> None:
+    take_turns(
+        arms, turns, cycle([[0, 1], [1, 0]]), lambda loaded: rounds_of(loaded, pairs),
+        same_counts=True, processor=processor_of(number // 2),
+    )  # fmt: skip
 
 
 def measure_block(
@@ -129,8 +218,14 @@ def measure_block(
     """
     if isinstance(make_arm, ElsewhereArms):
         return make_arm.block(schedule, order, pairs, number)
-    measure = _together if schedule == "duet" else _process_pairs
-    return measure(make_arm, order, pairs, processor_of(number // 2))
+    if schedule == "pairs":
+        return _process_pairs(make_arm, order, pairs, processor_of(number // 2))
+    arms: Arms = {side: make_arm(side) for side in order}
+    turns = Turns(all_or_none=True)
+    with contextlib.ExitStack() as stack:
+        load_arms(arms, turns, stack)
+        _take_turns(arms, turns, pairs, number)
+    return turns.bursts
 
 
 def rounds_of(loaded: Mapping[str, Loaded], most: int) -> int:
@@ -139,18 +234,6 @@ def rounds_of(loaded: Mapping[str, Loaded], most: int) -> int:
     burst_ns = burst_count(slowest) * slowest
     rounds = int(BLOCK_NS / (2 * burst_ns)) // 2 * 2
     return min(max(rounds, FEWEST_PAIRS), most)
-
-
-def _together(
-    make_arm: MakeArm, order: tuple[Side, Side], pairs: int, processor: int | None
-) -> Bursts:
-    """One block with both processes alive."""
-    turns = run_block(
-        {side: make_arm(side) for side in order}, cycle([[0, 1], [1, 0]]),
-        lambda loaded: rounds_of(loaded, pairs),
-        same_counts=True, all_or_none=True, processor=processor,
-    )  # fmt: skip
-    return turns.bursts
 
 
 def _process_pairs(

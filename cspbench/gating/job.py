@@ -9,20 +9,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cspbench.backends.spec import libraries
-from cspbench.core.statuses import NOT_RUNNABLE, Status
+from cspbench.core.statuses import NOT_RUNNABLE
 from cspbench.errors import InputError
-from cspbench.gating.decide import INTERIM_ANALYSES, Decision, Finding, InterimAnalysis
-from cspbench.gating.duet import PAIRS, MakeArm, Side
+from cspbench.gating.decide import INTERIM_ANALYSES, Decision, InterimAnalysis
+from cspbench.gating.duet import PAIRS
 from cspbench.gating.elsewhere import GateBoard, check_sides, launcher, on_board
 from cspbench.gating.environments import with_environments
-from cspbench.gating.measure import ArmsOf, CaseData, arms_of, measure_case, works_alone
+from cspbench.gating.measure import ArmsOf, arms_of
 from cspbench.gating.measured import MeasuredChange, measure_rules, measured_rules, with_measured
 from cspbench.gating.prepare import Pair, not_here, pair_cases, runnable
-from cspbench.gating.report import GateReport, Skipped, raw
+from cspbench.gating.report import GateReport, Skipped
 from cspbench.gating.sensitivity import known_sensitivity
 from cspbench.gating.sides import OpenSide, SideRequest, has_suite, opened
 from cspbench.gating.static import StaticChange, compare_static, unknown_rules
 from cspbench.gating.suites import Rules, changed_cases, changed_settings, new_cases
+from cspbench.gating.timing import Timing
 from cspbench.gating.verdict import (
     CaseVerdict,
     MeasuredCase,
@@ -30,15 +31,11 @@ from cspbench.gating.verdict import (
     Verdict,
     common_cause,
     judge,
-    percent,
     what_ratios_are_of,
 )
 from cspbench.gating.why import with_why
 from cspbench.machine.facts import fingerprint
 from cspbench.machine.lock import timing_lock
-from cspbench.runner.arms import ArmLostError, load_once
-
-NULL = "the base against itself"
 
 #: Gets a sentence for each step of a gate.
 StepReport = Callable[[str], None]
@@ -289,13 +286,13 @@ class _Job:
         if not pairs:
             return
         gate = self._gate
-        measured: dict[str, MeasuredCase] = {}
-        for number, pair in enumerate(pairs, start=1):
-            case = self._case(pair, f"{number}/{len(pairs)}")
-            if case is not None:
-                measured[pair.name] = case
+        timing = Timing(
+            self._base, self._head, gate, self._settings.interim, self._settings.pairs,
+            self._arms, self.report, self._report_step,
+        )  # fmt: skip
+        measured = timing.cases(pairs)
         decided = [pair for pair in pairs if _is_decided(measured.get(pair.name))]
-        null = self._null_case(decided)
+        null = timing.null_case(decided)
         cases = list(measured.values())
         by_name = {pair.name: pair for pair in pairs}
         self.report.verdicts += [
@@ -340,86 +337,6 @@ class _Job:
         self.report.measured = changes
         self.report.verdicts = [with_measured(v, changes) for v in self.report.verdicts]
 
-    def _null_case(self, pairs: Sequence[Pair]) -> Decision | Unmeasured | None:
-        """Measure the base of the cheapest case against itself; None without a decided case."""
-        if not pairs:
-            return None
-        base = min(pairs, key=_cost).base
-        itself = Pair(NULL, base, base)
-        data = self._duet(itself, self._arms(itself, self._base, self._base), "null")
-        gate = self._gate
-        case = _measured(f"{NULL}: {base.id}", data, None)
-        (self.report.null,) = judge([case], None, gate.min_effect, gate.tolerance)
-        return data.outcome
-
-    def _case(self, pair: Pair, where: str) -> MeasuredCase | None:
-        """Measure a pair, and again if its head is slower; None if neither side can run it."""
-        arms = self._arms(pair, self._base, self._head)
-        first = self._duet(pair, arms, where)
-        if isinstance(first.outcome, Unmeasured) and first.status in NOT_RUNNABLE:
-            return self._refused(pair, first)
-        second = None
-        if isinstance(first.outcome, Decision) and first.outcome.finding is Finding.SLOWER:
-            second = self._duet(pair, arms, f"{where} again")
-        return _measured(pair.name, first, second)
-
-    def _refused(self, pair: Pair, first: CaseData) -> MeasuredCase | None:
-        """The case cannot run on one side at least: a failure only if the other side can run it."""
-        assert isinstance(first.outcome, Unmeasured)
-        arms = self._arms(pair, self._base, self._head)
-        sides: tuple[Side, Side] = ("base", "head")
-        refusals = [_refusal(arms, side) for side in sides]
-        if all(status in NOT_RUNNABLE for status in refusals):
-            self.report.skipped.append(Skipped(pair.name, str(first.status), first.outcome.text))
-            return None
-        return MeasuredCase(pair.name, Unmeasured("one_side_only", first.outcome.text))
-
-    def _duet(self, pair: Pair, arms: MakeArm, where: str) -> CaseData:
-        def report_block(decision: Decision) -> None:
-            self._report_step(
-                f"[{where}] {pair.name}: block {decision.blocks}, "
-                f"{percent(decision.estimate)}, {decision.finding}"
-            )
-
-        settings = self._settings
-        data = measure_case(
-            arms, self._gate, settings.interim, report_block, settings.pairs,
-            one_thread=works_alone(pair.base.case) and works_alone(pair.head.case),
-        )  # fmt: skip
-        if isinstance(data.outcome, Unmeasured):
-            self._report_step(f"[{where}] {pair.name}: {data.outcome.text}")
-        self.report.generations.setdefault(pair.name, []).extend(raw(data.blocks))
-        return data
-
 
 def _is_decided(case: MeasuredCase | None) -> bool:
     return case is not None and isinstance(case.last, Decision)
-
-
-def _cost(pair: Pair) -> float:
-    """MACs of a batch: the cheapest case is the null case."""
-    analysis = pair.base.analysis
-    return float(analysis.totals["macs"]) * pair.base.case.batch if analysis else float("inf")
-
-
-def _measured(name: str, first: CaseData, second: CaseData | None) -> MeasuredCase:
-    last = second or first
-    return MeasuredCase(
-        name,
-        first.outcome,
-        second.outcome if second else None,
-        last.median_ms("base"),
-        last.median_ms("head"),
-        first.seconds + (second.seconds if second else 0.0),
-        last.of,
-        last.elapsed,
-    )
-
-
-def _refusal(arms: MakeArm, side: Side) -> Status | None:
-    """Status of a side's arm that cannot load its model; None if it can."""
-    try:
-        load_once(arms(side))
-    except ArmLostError as lost:
-        return lost.outcome.status
-    return None

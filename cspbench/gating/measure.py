@@ -1,10 +1,10 @@
-"""Measure one case: blocks until an interim analysis decides, or until an arm is lost."""
+"""Measure cases: blocks until an interim analysis decides each, or until an arm is lost."""
 
 from __future__ import annotations
 
 import contextlib
-import time
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean, median
@@ -50,10 +50,14 @@ class CaseData:
 
     outcome: Decision | Unmeasured
     blocks: list[Block] = field(default_factory=list)
-    seconds: float = 0.0
     #: Status of the arm that was lost; None if no arm was lost.
     status: Status | None = None
     one_thread: bool = False
+
+    @property
+    def seconds(self) -> float:
+        """How long the blocks took; one that ended with a lost arm is not among them."""
+        return math.fsum(block.seconds for block in self.blocks)
 
     @property
     def of(self) -> str:
@@ -105,43 +109,59 @@ class CaseData:
         return median(times) / 1e6 if times else None
 
 
+def measure_cases(
+    makes: Mapping[str, MakeArm],
+    gate: Gate,
+    interim: Sequence[InterimAnalysis] = INTERIM_ANALYSES,
+    report: Callable[[str, Decision], None] = lambda _name, _decision: None,
+    pairs: int = PAIRS,
+    *,
+    one_thread: Collection[str] = (),
+) -> dict[str, CaseData]:
+    """Measure blocks of each case until an interim analysis decides it or an arm of it is lost.
+
+    Args:
+        makes: by the name of a case what makes the arms of both sides.
+        gate: smallest effect and tolerance.
+        interim: the interim analyses.
+        report: gets the name of a case and the decision so far after each of its blocks.
+        pairs: pairs of bursts in a block.
+        one_thread: cases whose both sides work with one thread on a processor, so that running
+            time decides.
+    """
+    nothing = Unmeasured("arm_ended", "nothing was measured")
+    found = {name: CaseData(nothing, one_thread=name in one_thread) for name in makes}
+    undecided = dict(makes)
+    stream = measure_blocks(undecided, pairs)
+    with contextlib.closing(stream):  # type: ignore[type-var]
+        for name, block in stream:
+            data = found[name]
+            if isinstance(block, ArmLostError):
+                data.outcome = Unmeasured(block.reason, str(block))
+                data.status = block.outcome.status
+                continue
+            data.blocks.append(block)
+            decision = decide(data.estimates, gate.min_effect, gate.tolerance, interim)
+            report(name, decision)
+            data.outcome = decision
+            if decision.finding is not Finding.GO_ON:
+                data.outcome = _checked(data, decision, gate.min_effect)
+                del undecided[name]
+    return found
+
+
 def measure_case(
     make_arm: MakeArm,
     gate: Gate,
     interim: Sequence[InterimAnalysis] = INTERIM_ANALYSES,
-    report: Callable[[Decision], None] = lambda _: None,
     pairs: int = PAIRS,
     *,
     one_thread: bool = False,
 ) -> CaseData:
-    """Measure blocks until an interim analysis decides or an arm is lost.
-
-    Args:
-        make_arm: makes the arms of both sides.
-        gate: smallest effect and tolerance.
-        interim: the interim analyses.
-        report: gets the decision so far after each block.
-        pairs: pairs of bursts in a block.
-        one_thread: both sides work with one thread on a processor, so running time decides.
-    """
-    started = time.monotonic()
-    data = CaseData(Unmeasured("arm_ended", "nothing was measured"), one_thread=one_thread)
-    stream = measure_blocks(make_arm, pairs)
-    try:
-        with contextlib.closing(stream):  # type: ignore[type-var]
-            for block in stream:
-                data.blocks.append(block)
-                decision = decide(data.estimates, gate.min_effect, gate.tolerance, interim)
-                data.outcome = decision
-                report(decision)
-                if decision.finding is not Finding.GO_ON:
-                    break
-    except ArmLostError as lost:
-        data.outcome, data.status = Unmeasured(lost.reason, str(lost)), lost.outcome.status
-    else:
-        data.outcome = _checked(data, decision, gate.min_effect)
-    data.seconds = time.monotonic() - started
-    return data
+    """Measure a single case."""
+    only = "the case"
+    alone = [only] if one_thread else []
+    return measure_cases({only: make_arm}, gate, interim, pairs=pairs, one_thread=alone)[only]
 
 
 def _checked(data: CaseData, decision: Decision, min_effect: float) -> Decision | Unmeasured:

@@ -85,42 +85,61 @@ def run_block(
     """
     turns = Turns(all_or_none)
     with contextlib.ExitStack() as stack:
-        _load(arms, turns, room, stack)
-        _leave_unlike(turns)
-        live = [name for name in turns.loaded if name not in turns.lost]
-        if not live:
-            return turns
-        if processor is not None:
-            _keep_to(processor, arms, live, turns)
-            live = [name for name in live if name not in turns.lost]
-        counts = _burst_counts({name: turns.loaded[name] for name in live}, same=same_counts)
-        names = list(arms)
-        total = rounds({name: turns.loaded[name] for name in live})
-        turns.bursts = {name: [] for name in live}
-        for order in islice(orders, warm_rounds):
-            _round(arms, [names[number] for number in order], counts, turns)
-        for name, bursts in turns.bursts.items():
-            if bursts and not same_counts:  # what the arm takes now that it does not share
-                counts[name] = burst_count(min(burst.inference_ns for burst in bursts))
-            bursts.clear()
-        phase("sample")
-        try:
-            for order in islice(orders, total):
-                _round(arms, [names[number] for number in order], counts, turns)
-        except KeyboardInterrupt:
-            if all_or_none:
-                raise
-            turns.interrupted = True
-            _keep_whole_rounds(turns)
-            return turns
-        finally:
-            phase("close")
-        for name in live:
-            if name not in turns.lost:
-                with _leaving(turns, name):
-                    _check_unchanged(name, arms[name], turns.loaded[name])
-                    afterwards(name, arms[name], turns.bursts[name][-1].inference_ns)
+        load_arms(arms, turns, stack, room)
+        take_turns(
+            arms, turns, orders, rounds, same_counts=same_counts, warm_rounds=warm_rounds,
+            processor=processor, phase=phase, afterwards=afterwards,
+        )  # fmt: skip
     return turns
+
+
+def take_turns(
+    arms: Mapping[str, Arm],
+    turns: Turns,
+    orders: Iterator[list[int]],
+    rounds: Callable[[Mapping[str, Loaded]], int],
+    *,
+    same_counts: bool = False,
+    warm_rounds: int = 0,
+    processor: int | None = None,
+    phase: PhaseReport = lambda _: None,
+    afterwards: Callable[[str, Arm, float], None] = lambda _name, _arm, _ns: None,
+) -> None:
+    """Let arms that have loaded (``turns.loaded``) take their turns; `run_block` says how."""
+    _leave_unlike(turns)
+    live = [name for name in turns.loaded if name not in turns.lost]
+    if not live:
+        return
+    if processor is not None:
+        _keep_to(processor, arms, live, turns)
+        live = [name for name in live if name not in turns.lost]
+    counts = _burst_counts({name: turns.loaded[name] for name in live}, same=same_counts)
+    names = list(arms)
+    total = rounds({name: turns.loaded[name] for name in live})
+    turns.bursts = {name: [] for name in live}
+    for order in islice(orders, warm_rounds):
+        _round(arms, [names[number] for number in order], counts, turns)
+    for name, bursts in turns.bursts.items():
+        if bursts and not same_counts:  # what the arm takes now that it does not share
+            counts[name] = burst_count(min(burst.inference_ns for burst in bursts))
+        bursts.clear()
+    phase("sample")
+    try:
+        for order in islice(orders, total):
+            _round(arms, [names[number] for number in order], counts, turns)
+    except KeyboardInterrupt:
+        if turns.all_or_none:
+            raise
+        turns.interrupted = True
+        _keep_whole_rounds(turns)
+        return
+    finally:
+        phase("close")
+    for name in live:
+        if name not in turns.lost:
+            with _leaving(turns, name):
+                _check_unchanged(name, arms[name], turns.loaded[name])
+                afterwards(name, arms[name], turns.bursts[name][-1].inference_ns)
 
 
 @contextlib.contextmanager
@@ -134,13 +153,13 @@ def _leaving(turns: Turns, name: str) -> Iterator[None]:
         turns.lost[name] = lost
 
 
-def _load(
+def load_arms(
     arms: Mapping[str, Arm],
     turns: Turns,
-    room: Callable[[str], bool],
     stack: contextlib.ExitStack,
+    room: Callable[[str], bool] = lambda _: True,
 ) -> None:
-    """Start and load the arms, as many at once as there are processors."""
+    """Start and load the arms, as many at once as there are processors; ``stack`` ends them."""
     loading: dict[Future[Loaded], str] = {}
 
     def collect(when: str) -> None:

@@ -4,7 +4,8 @@ import pytest
 
 from cspbench.analysis.layer import Layer
 from cspbench.analysis.roofline import Peak
-from cspbench.attribution.blocks import BlockSides, Ground
+from cspbench.artifacts.spec import Node
+from cspbench.attribution.blocks import BlockSides, Ground, _repeats
 from cspbench.attribution.causes import ExplanationVerdict, attribute
 from cspbench.jobs.layers import LayerTimes
 from cspbench.jobs.replay import ReplayResult
@@ -123,6 +124,37 @@ def test_what_a_layer_takes_alone_is_its_shape_and_the_rest_its_context():
     # Arithmetic: (6 - 10) x 19 / 16 = -4.75. Shape: alone b takes 9 and a 10, less -4.75: +3.75.
     assert parts_of(it) == {"compute": -4.75, "size": 3.75, "context": 3.0}
     assert it.verdict is ExplanationVerdict.EXPLAINED
+
+
+def chained(*ops):
+    """Nodes that feed each other in this order, as a profile holds them."""
+    return [(f"n{number}", op, [number - 1] if number else [], [])
+            for number, op in enumerate(ops)]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("ops", "layers"),
+    [
+        (["Conv", "Relu"], [[0, 1]]),
+        (["Conv", "Relu", "Conv", "Relu"], [[0, 1], [2, 3]]),
+        (["Conv", "Conv", "Conv"], [[0], [1], [2]]),
+        (["Conv", "Sigmoid", "Mul"], [[0, 1, 2]]),
+        ([], []),
+    ],
+)
+def test_equal_layers_that_feed_each_other_are_as_many(ops, layers):
+    """Six equal convolutions in a row were once taken for one."""
+    stored = chained(*ops)
+    nodes = [Node(name, op, tuple(feeds), ()) for name, op, feeds, _ in stored]
+    names = [name for name, *_ in stored]
+    assert _repeats(names, nodes, {name: number for number, name in enumerate(names)}) == layers
+
+
+def test_layers_that_do_not_feed_each_other_are_apart():
+    nodes = [Node("a", "Conv"), Node("a2", "Relu", (0,)), Node("b", "Conv"),
+             Node("b2", "Relu", (2,))]  # fmt: skip
+    numbers = {node.name: number for number, node in enumerate(nodes)}
+    assert _repeats(["a", "a2", "b", "b2"], nodes, numbers) == [[0, 1], [2, 3]]
 
 
 def test_page_faults_are_a_cause_of_their_own():

@@ -1,3 +1,4 @@
+import functools
 import itertools
 import math
 import os
@@ -7,6 +8,7 @@ from statistics import fmean
 import pytest
 
 from cspbench.core.statuses import Status
+from cspbench.gating import duet
 from cspbench.gating.decide import InterimAnalysis
 from cspbench.gating.duet import Block, measure_blocks, rounds_of
 from cspbench.gating.measure import CaseData, measure_case
@@ -20,7 +22,17 @@ from tests.gating.arms import FakeArm, Machine, lost, starving_head
 
 
 def take(machine, count, pairs=4):
-    return list(itertools.islice(measure_blocks(machine.make, pairs), count))
+    return taken(machine.make, count, pairs)
+
+
+def taken(make, count, pairs=4):
+    """So many blocks of one case; raises the error of an arm that is lost."""
+    found = []
+    for _, block in itertools.islice(measure_blocks({"the case": make}, pairs), count):
+        if isinstance(block, ArmLostError):
+            raise block
+        found.append(block)
+    return found
 
 
 def steps(machine, what):
@@ -70,6 +82,77 @@ def test_processes_are_replaced_and_all_are_ended():
     take(machine, 3)
     assert (machine.most_alive, machine.alive) == (2, 0)
     assert len(steps(machine, "start")) == 6
+
+
+# Several cases
+
+
+class OneOfSeveral(FakeArm):
+    """An arm of a case; the machine logs the case's name with the side."""
+
+    def __init__(self, machine, name, side):
+        super().__init__(machine, side)
+        self.name = name
+
+    def _step(self, what, *facts):
+        self.machine.log.append((what, f"{self.name}-{self.side}"))
+        if (self.name, what) in self.machine.fail:
+            raise self.machine.fail[self.name, what]
+
+
+def several(machine, *names):
+    return {name: functools.partial(OneOfSeveral, machine, name) for name in names}
+
+
+def blocks_of(makes, count, **more):
+    return list(itertools.islice(measure_blocks(makes, 4, **more), count))
+
+
+def test_cases_live_together_and_take_their_turns_one_after_the_other():
+    machine = Machine({"base": 1e6, "head": 1e6})
+    found = blocks_of(several(machine, "x", "y"), 2, together=2)
+    assert [name for name, _ in found] == ["x", "y"]
+    assert (machine.most_alive, machine.alive) == (4, 0)
+    assert steps(machine, "start") == ["x-base", "x-head", "y-base", "y-head"]
+    whats = [what for what, *_ in machine.log]
+    assert whats[: whats.index("burst")].count("load") == 4  # nothing is timed before all are there
+    x, y = ["x-base", "x-head"], ["y-base", "y-head"]
+    assert steps(machine, "burst") == [*x, *x[::-1], *x, *x[::-1], *y, *y[::-1], *y, *y[::-1]]
+
+
+def test_no_more_cases_live_together_than_can_load_side_by_side():
+    machine = Machine({"base": 1e6, "head": 1e6})
+    blocks_of(several(machine, "x", "y", "z"), 3, together=2)
+    assert machine.most_alive == 4  # x and y, then z
+
+
+def test_a_case_leaves_when_it_is_decided_and_the_others_go_on():
+    machine, found = Machine({"base": 1e6, "head": 1e6}), []
+    makes = several(machine, "x", "y")
+    for name, block in measure_blocks(makes, 4, together=2):
+        found.append((name, block.number))
+        if name == "x" or block.number == 1:
+            del makes[name]
+    assert found == [("x", 0), ("y", 0), ("y", 1)]
+
+
+@pytest.mark.parametrize("what", ["start", "load", "burst"])
+def test_a_case_whose_arm_is_lost_costs_the_others_nothing(what):
+    machine = Machine({"base": 1e6, "head": 1e6}, fail={("y", what): lost("head")})
+    found = blocks_of(several(machine, "x", "y", "z"), 5, together=3)
+    assert [(name, isinstance(it, ArmLostError)) for name, it in found] == [
+        ("x", False), ("y", True), ("z", False), ("x", False), ("z", False),
+    ]  # fmt: skip
+    assert machine.alive == 0
+
+
+def test_a_case_without_room_beside_the_others_is_measured_after_them(monkeypatch):
+    machine = Machine({"base": 1e6, "head": 1e6})
+    monkeypatch.setattr(duet, "available_bytes", lambda: 100 if machine.alive < 3 else 10)
+    found = blocks_of(several(machine, "x", "y"), 2, together=2)
+    assert [(name, len(block.base)) for name, block in found] == [("x", 4), ("y", 4)]
+    assert machine.most_alive == 3  # the fourth was not started
+    assert steps(machine, "start")[-2:] == ["y-base", "y-head"]
 
 
 # What goes wrong
@@ -177,7 +260,8 @@ def arms(opencv_job):
 
 
 def one(make, pairs=6):
-    return next(iter(measure_blocks(make, pairs)))
+    (block,) = taken(make, 1, pairs)
+    return block
 
 
 def test_a_real_block(arms):
@@ -233,7 +317,7 @@ def test_a_stopped_arm_is_lost(arms, monkeypatch):
 @pytest.mark.slow
 def test_a_starved_arm_is_noticed(arms, monkeypatch):
     with starving_head(monkeypatch):
-        measured = list(itertools.islice(measure_blocks(arms, 30), 2))
+        measured = taken(arms, 2, 30)
     assert min(block.waited("head") - block.waited("base") for block in measured) > 0.3
 
 

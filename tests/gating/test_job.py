@@ -17,6 +17,7 @@ from cspbench.gating import job, measured
 from cspbench.gating.decide import InterimAnalysis
 from cspbench.gating.job import GateSettings, run_gate
 from cspbench.gating.sides import OpenSide, parse_side
+from cspbench.gating.timing import NULL
 from cspbench.gating.verdict import Verdict
 from cspbench.machine.sensors.spec import SENSORS, Reading
 from cspbench.runner import arms as runner_arms
@@ -41,7 +42,7 @@ def gate(suite, base, head="set:", settings=None, machine=None, machines=None):
 
     def arms(pair, base_side, head_side, *, layers=False):
         if layers:  # of the same invented hardware
-            return made[-2 if made[-1][0] == job.NULL else -1][1].make
+            return made[-2 if made[-1][0] == NULL else -1][1].make
         null = pair.base is pair.head
         chosen = Machine({"base": 1e6, "head": 1e6}) if null and not queue else (
             next(queue) if queue else machine or Machine({"base": 1e6, "head": 1e6})

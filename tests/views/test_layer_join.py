@@ -109,6 +109,25 @@ def test_nodes_are_paired_with_layers_of_their_names():
     assert match(nodes, layers) == {1: 0, 2: 1}
 
 
+def test_an_activation_that_the_file_spells_out_is_one_layer_and_costs_no_addition_its_own():
+    # x sigmoid(x) is Sigmoid and Mul in the file and one layer of the module, behind a
+    # convolution; then it is added. By families there are two elementwise nodes for one layer.
+    nodes = [Node("/conv/Conv", "Conv"), Node("/act/Sigmoid", "Sigmoid", (0,)),
+             Node("/act/Mul", "Mul", (0, 1)), Node("/Add", "Add", (0, 2))]  # fmt: skip
+    layers = [
+        layer(0, "conv", "conv2d", "conv", (0,), (1,)),
+        layer(1, "act", "silu", "activation", (1,), (2,)),
+        layer(2, "", "add", "elementwise", (1, 2), (3,)),
+    ]
+    assert match(nodes, layers) == {0: 0, 1: 1, 2: 1, 3: 2}
+
+
+def test_a_product_of_something_else_is_no_part_of_an_activation():
+    # relu(x) times a factor that the analysis does not know.
+    nodes = [Node("/act/Relu", "Relu"), Node("/scale", "Constant"), Node("/Mul", "Mul", (0, 1))]
+    assert match(nodes, [layer(0, "act", "relu", "activation", (0,), (1,))]) == {0: 0}
+
+
 def test_without_an_analysis_the_entries_stand_alone():
     rows = join(found([["/a/conv/Conv", "Conv", 300, ["/a/conv/Conv"]]]), [])
     assert [(row.name, row.ns, row.layers) for row in rows] == [("/a/conv/Conv", 300, ())]

@@ -1,0 +1,135 @@
+"""The timed part of a gate: all pairs, those again that were slower, and the null case."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from cspbench.core.statuses import NOT_RUNNABLE, Status
+from cspbench.gating.decide import Decision, Finding, InterimAnalysis
+from cspbench.gating.duet import MakeArm, Side
+from cspbench.gating.measure import ArmsOf, CaseData, measure_cases, works_alone
+from cspbench.gating.prepare import Pair
+from cspbench.gating.report import GateReport, Skipped, raw
+from cspbench.gating.sides import OpenSide
+from cspbench.gating.verdict import MeasuredCase, Unmeasured, judge, percent
+from cspbench.runner.arms import ArmLostError, load_once
+from cspbench.suite.suite import Gate
+
+NULL = "the base against itself"
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Measures pairs in turns; raw blocks, skipped cases and the null case go to ``report``.
+
+    ``interim`` analyses and ``pairs`` of bursts in a block are the schedule, ``arms`` makes the
+    arms of a pair, ``report_step`` gets a sentence for each step.
+    """
+
+    base: OpenSide
+    head: OpenSide
+    gate: Gate
+    interim: Sequence[InterimAnalysis]
+    pairs: int
+    arms: ArmsOf
+    report: GateReport
+    report_step: Callable[[str], None]
+
+    def cases(self, pairs: Sequence[Pair]) -> dict[str, MeasuredCase]:
+        """Measure all pairs, and those again whose head is slower, by their names.
+
+        A pair that neither side can run is not among them.
+        """
+        duets = {pair.name: (pair, self.arms(pair, self.base, self.head)) for pair in pairs}
+        where = {name: f"{n}/{len(pairs)}" for n, name in enumerate(duets, start=1)}
+        firsts = self._duets(duets, where.__getitem__)
+        slower = {name: duets[name] for name, first in firsts.items()
+                  if isinstance(first.outcome, Decision)
+                  and first.outcome.finding is Finding.SLOWER}  # fmt: skip
+        seconds = self._duets(slower, lambda name: f"{where[name]} again")
+        measured: dict[str, MeasuredCase] = {}
+        for name, first in firsts.items():
+            case: MeasuredCase | None
+            if isinstance(first.outcome, Unmeasured) and first.status in NOT_RUNNABLE:
+                case = self._refused(duets[name][0], first)
+            else:
+                case = _measured(name, first, seconds.get(name))
+            if case is not None:
+                measured[name] = case
+        return measured
+
+    def null_case(self, pairs: Sequence[Pair]) -> Decision | Unmeasured | None:
+        """Measure the base of the cheapest case against itself; None without a decided case."""
+        if not pairs:
+            return None
+        base = min(pairs, key=_cost).base
+        itself = Pair(NULL, base, base)
+        arms = self.arms(itself, self.base, self.base)
+        data = self._duets({NULL: (itself, arms)}, lambda _: "null")[NULL]
+        case = _measured(f"{NULL}: {base.id}", data, None)
+        (self.report.null,) = judge([case], None, self.gate.min_effect, self.gate.tolerance)
+        return data.outcome
+
+    def _refused(self, pair: Pair, first: CaseData) -> MeasuredCase | None:
+        """The case cannot run on one side at least: a failure only if the other side can run it."""
+        assert isinstance(first.outcome, Unmeasured)
+        arms = self.arms(pair, self.base, self.head)
+        sides: tuple[Side, Side] = ("base", "head")
+        refusals = [_refusal(arms, side) for side in sides]
+        if all(status in NOT_RUNNABLE for status in refusals):
+            self.report.skipped.append(Skipped(pair.name, str(first.status), first.outcome.text))
+            return None
+        return MeasuredCase(pair.name, Unmeasured("one_side_only", first.outcome.text))
+
+    def _duets(
+        self, duets: Mapping[str, tuple[Pair, MakeArm]], where: Callable[[str], str]
+    ) -> dict[str, CaseData]:
+        """Measure pairs; ``where`` says of a pair's name how far the gate is."""
+
+        def report_block(name: str, decision: Decision) -> None:
+            self.report_step(
+                f"[{where(name)}] {name}: block {decision.blocks}, "
+                f"{percent(decision.estimate)}, {decision.finding}"
+            )
+
+        found = measure_cases(
+            {name: arms for name, (_, arms) in duets.items()},
+            self.gate, self.interim, report_block, self.pairs,
+            one_thread={name for name, (pair, _) in duets.items()
+                        if works_alone(pair.base.case) and works_alone(pair.head.case)},
+        )  # fmt: skip
+        for name, data in found.items():
+            if isinstance(data.outcome, Unmeasured):
+                self.report_step(f"[{where(name)}] {name}: {data.outcome.text}")
+            self.report.generations.setdefault(name, []).extend(raw(data.blocks))
+        return found
+
+
+def _cost(pair: Pair) -> float:
+    """MACs of a batch: the cheapest case is the null case."""
+    analysis = pair.base.analysis
+    return float(analysis.totals["macs"]) * pair.base.case.batch if analysis else float("inf")
+
+
+def _measured(name: str, first: CaseData, second: CaseData | None) -> MeasuredCase:
+    last = second or first
+    return MeasuredCase(
+        name,
+        first.outcome,
+        second.outcome if second else None,
+        last.median_ms("base"),
+        last.median_ms("head"),
+        first.seconds + (second.seconds if second else 0.0),
+        last.of,
+        last.elapsed,
+    )
+
+
+def _refusal(arms: MakeArm, side: Side) -> Status | None:
+    """Status of a side's arm that cannot load its model; None if it can."""
+    try:
+        load_once(arms(side))
+    except ArmLostError as lost:
+        return lost.outcome.status
+    return None
