@@ -10,6 +10,14 @@ import pytest
 
 from tests.fleet.machines import eventually, machines, tls_settings
 
+#: A certificate of another authority, and one of the fleet's that ended yesterday.
+STRANGERS = r"""
+openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=stranger \
+  -keyout stranger.key -out stranger.pem
+openssl req -newkey rsa:2048 -nodes -subj /CN=fleet -keyout expired.key -out expired.csr
+openssl x509 -req -in expired.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days -1 \
+  -out expired.pem
+"""
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed"),
@@ -30,13 +38,15 @@ def test_a_fleet_over_tls_measures_and_turns_strangers_away(
             return result if result.returncode == 0 else None
 
         assert "2 of 2 cases can run on x1" in eventually(planned).stdout
-        # A certificate of another authority.
-        make = "openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=stranger -keyout"
-        command = f"{make} stranger.key -out stranger.pem"
-        subprocess.run(command, shell=True, cwd=certificates, check=True, capture_output=True)
-        for stranger in (tls_settings(certificates, "stranger"), dict.fromkeys(tls, "")):
-            result = fleet.cspbench(*words, **stranger)
-            assert result.returncode == 2, result.stdout
+        subprocess.run(["sh", "-ec", STRANGERS], cwd=certificates, check=True, capture_output=True)
+        strangers = {
+            "another authority's": tls_settings(certificates, "stranger"),
+            "an expired one": tls_settings(certificates, "expired"),
+            "none": dict.fromkeys(tls, ""),
+        }
+        for certificate, settings in strangers.items():
+            result = fleet.cspbench(*words, **settings)
+            assert result.returncode == 2, (certificate, result.stdout)
             assert re.search("no Dask scheduler answers|needs a certificate", result.stderr)
             assert "Traceback" not in result.stderr
         # Plain TCP to the same port is no way around it.
