@@ -24,7 +24,7 @@ from cspbench.gating.measure import load_request
 from cspbench.gating.prepare import prepare_cases
 from cspbench.jobs.burst import LoadRequest
 from cspbench.measure.orders import balanced_orders
-from cspbench.measure.ratios import block_estimate, ratio_of
+from cspbench.measure.ratios import ESTIMATES, ratio_of, sharper
 from cspbench.runner.arms import ArmSpec, WorkerArm
 from cspbench.runner.blocks import shuffled
 from cspbench.runner.executor import LocalExecutor
@@ -61,7 +61,7 @@ def requests(folder: Path) -> dict[str, LoadRequest]:
 
 def trial(arms: Mapping[str, LoadRequest], seed: str) -> dict[str, list[float]]:
     """Logs of the ratios to the reference, block by block."""
-    found: dict[str, list[float]] = {name: [] for name in SHARES}
+    pairs = {name: [] for name in SHARES}
     for block in range(MOST_BLOCKS):
         workers = {
             name: WorkerArm(ArmSpec(name, arms[name])) for name in shuffled(arms, seed, block)
@@ -69,13 +69,12 @@ def trial(arms: Mapping[str, LoadRequest], seed: str) -> dict[str, list[float]]:
         orders = balanced_orders(len(workers), seed, block * (ROUNDS + WARM_ROUNDS))
         turns = run_block(workers, orders, lambda _: ROUNDS, warm_rounds=WARM_ROUNDS)
         for name in SHARES:
-            twin, planted = turns.bursts[TWIN], turns.bursts[name]
-            found[name].append(
-                block_estimate(
-                    [ns for burst in twin for ns in burst.result.running_ns],
-                    [ns for burst in planted for ns in burst.result.running_ns],
-                )
+            twin, planted = (
+                [burst.result.running_ns for burst in turns.bursts[arm]] for arm in (TWIN, name)
             )
+            pairs[name].append((twin, planted))
+        estimate = ESTIMATES[sharper(pair for of_share in pairs.values() for pair in of_share)]
+        found = {name: [estimate(*pair) for pair in of_share] for name, of_share in pairs.items()}
         widths = [ratio_of(logs).half_width for logs in found.values()]
         sharp = all(width is not None and width <= WITHIN for width in widths)
         if sharp and block + 1 >= LEAST_BLOCKS:

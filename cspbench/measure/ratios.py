@@ -1,15 +1,16 @@
 """Ratios of cases that took turns: pure functions from bursts to estimates with intervals.
 
-Neighbours on a machine (a busy sibling of the core, other guests of the host, interrupts) only make
-an inference slower, often by a third, and come and go within milliseconds, so that not even bursts
-of one round share them. Chen & Revels (2016), "Robust benchmarking in noisy environments" (arXiv
-1608.04295), therefore compare the fastest samples. So does a block: its estimate compares the
-*undisturbed* time of both cases, a low quantile of their inferences. The minimum would rest on one
-inference. Since the cases took turns, each had the same chances of a quiet moment, also where the
-speed of the machine drifts (Abedi & Brecht 2017, "Conducting repeatable experiments in highly
-variable cloud computing environments", doi 10.1145/3030207.3030229). What a case usually takes
-beside such neighbours is the *typical* ratio: the median over rounds of the ratio within a round
-(Bulej et al. 2020, "Duet benchmarking", arXiv 2001.05811).
+Neighbours on a machine (a busy sibling of the core, other guests of the host, interrupts) make an
+inference slower, often by a third. There are two ways to be rid of them, and which is sharper
+depends on how long they stay. Where they come and go within milliseconds, not even bursts of one
+round share them: Chen & Revels (2016), "Robust benchmarking in noisy environments" (arXiv
+1608.04295), compare the fastest samples, here the *undisturbed* time of both cases, a low quantile
+of their inferences. Where the machine changes its speed every few seconds, a block has a few quiet
+moments that one case meets and the other does not, and the *rounds* are sharper: the median over
+them of the ratio within a round (Bulej et al. 2020, "Duet benchmarking", arXiv 2001.05811; Abedi &
+Brecht 2017, doi 10.1145/3030207.3030229). A run takes the way on which the even and the odd rounds
+of its own blocks agree best (`sharper`). How blocks differ from each other plays no part in that
+choice, so intervals over blocks stay honest.
 
 What a process draws once (memory layout, page placement) is common to all bursts of a block, so the
 block is the unit of replication (Kalibera & Jones 2013, "Rigorous benchmarking in reasonable
@@ -22,9 +23,11 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from statistics import fmean, median
+from typing import TypeAlias
 
 from cspbench.measure.statistics import Interval, deviation
 
@@ -32,6 +35,10 @@ from cspbench.measure.statistics import Interval, deviation
 CONFIDENCE = 0.95
 #: Quantile of the inferences of a block that counts as undisturbed.
 UNDISTURBED = 0.02
+#: Fewest rounds of a block by which two halves can be compared.
+FEWEST_ROUNDS = 8
+#: Times of the inferences of each burst, round by round.
+Bursts: TypeAlias = Sequence[Sequence[float]]
 
 
 def undisturbed(times_ns: Sequence[float]) -> float:
@@ -78,6 +85,42 @@ def typical_estimate(base_ns: Sequence[float], head_ns: Sequence[float]) -> floa
     return median(math.log(head / base) for base, head in zip(base_ns, head_ns, strict=True))
 
 
+def _undisturbed(base: Bursts, head: Bursts) -> float:
+    return block_estimate(list(chain.from_iterable(base)), list(chain.from_iterable(head)))
+
+
+def _rounds(base: Bursts, head: Bursts) -> float:
+    # A block that was cut short leaves some arms with a round more.
+    rounds = min(len(base), len(head))
+    return typical_estimate(list(map(fmean, base[:rounds])), list(map(fmean, head[:rounds])))
+
+
+#: Ways to estimate log(head / base) of a block, by name.
+ESTIMATES: dict[str, Callable[[Bursts, Bursts], float]] = {
+    "undisturbed": _undisturbed,
+    "rounds": _rounds,
+}
+
+
+def sharper(pairs: Iterable[tuple[Bursts, Bursts]]) -> str:
+    """The name of the estimate on which even and odd rounds of these blocks agree best.
+
+    Args:
+        pairs: bursts of two cases that took turns in a block; blocks of fewer than FEWEST_ROUNDS
+            rounds do not count. Without any the estimate is that of undisturbed times.
+    """
+    halves = []
+    for base, head in pairs:
+        rounds = min(len(base), len(head))
+        if rounds >= FEWEST_ROUNDS:
+            halves.append([(base[start:rounds:2], head[start:rounds:2]) for start in (0, 1)])
+    apart = {
+        name: math.fsum((estimate(*even) - estimate(*odd)) ** 2 for even, odd in halves)
+        for name, estimate in ESTIMATES.items()
+    }
+    return min(apart, key=apart.__getitem__)
+
+
 @dataclass(frozen=True)
 class Ratio:
     """case / reference with intervals over blocks; bounds are None with fewer than two blocks.
@@ -122,7 +165,7 @@ def ratio_of(per_block: Sequence[float], comparisons: int = 1) -> Ratio:
     """The ratio that blocks show, by Student's interval on the logarithms.
 
     Args:
-        per_block: one estimate a block (`block_estimate`).
+        per_block: one estimate a block (`ESTIMATES`).
         comparisons: with how many cases the same reference is compared in all; the joint bounds
             are Dunnett's (1955).
 

@@ -1,19 +1,20 @@
 """Ratios of a run's cases to its reference, from the launches that lived in the same blocks.
 
-A block gives one estimate: log(case / reference) of undisturbed times
-(``cspbench.measure.ratios``). With one thread on a processor a burst knows how long its process did
-not run; if both cases do, the estimate is of running time (elapsed less that wait), otherwise of
-elapsed time, or of the device's own where it has events. Beside it stands what the case typically
-takes, waiting and neighbours included. Cases that never shared a block with the reference have no
-ratio here.
+A block gives one estimate of log(case / reference), by undisturbed times or by rounds, whichever is
+sharper on the run's own blocks (``cspbench.measure.ratios``). With one thread on a processor a
+burst knows how long its process did not run; if both cases do, the estimate is of running time
+(elapsed less that wait), otherwise of elapsed time, or of the device's own where it has events.
+Beside it stands what the case typically takes, waiting and neighbours included. Cases that never
+shared a block with the reference have no ratio here.
 """
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from statistics import fmean, median
 from typing import Any
 
@@ -22,12 +23,14 @@ from cspbench.jobs.layers import LayerTimes
 from cspbench.jobs.replay import ReplayResult
 from cspbench.jobs.time import TimeResult
 from cspbench.measure.ratios import (
+    ESTIMATES,
+    Bursts,
     Ratio,
-    block_estimate,
     bounds,
     groups,
     log_waited,
     ratio_of,
+    sharper,
     told_apart,
     typical_estimate,
 )
@@ -40,6 +43,8 @@ RUNNING, ELAPSED, DEVICE = "running time", "elapsed time", "device time"
 CHECK_CONFIDENCE = 0.99
 #: A case that waited less than this longer or shorter than the reference is not flagged.
 WAITING_SHARE = 0.01
+#: Most pairs of a run by which its estimate is chosen: a thousand cases are no surer than these.
+MOST_COMPARED = 300
 #: Name of the reference's second arm among the cases of a block.
 CHECK_JOB = "check"
 
@@ -48,13 +53,15 @@ CHECK_JOB = "check"
 class CaseRatio:
     """The ratio of a case to the reference, what it is of, and the share that waiting explains.
 
-    ``typical`` is the ratio within a usual round, of elapsed time. ``waiting`` is the share that
+    ``by`` names the estimate of a block (`cspbench.measure.ratios.ESTIMATES`). ``typical`` is the
+    ratio within a usual round, of elapsed time. ``waiting`` is the share that
     waiting for a processor added to the case beyond the reference; None where a burst does not know
     its waits. ``waited`` says that it is significant and worth a word.
     """
 
     ratio: Ratio
     of: str
+    by: str
     typical: float
     waiting: float | None = None
     waited: bool = False
@@ -115,14 +122,14 @@ class SharedBlock:
 class _Arm:
     """Time of an inference in each round of a block, in ns.
 
-    The undisturbed time is taken of ``each_elapsed`` and ``each_running``: of single inferences, or
-    of means of bursts where nothing else is known.
+    ``each_elapsed`` and ``each_running`` hold the inferences of each burst, or its mean where
+    nothing else is known.
     """
 
     elapsed: list[float]
     running: list[float] | None
-    each_elapsed: list[float]
-    each_running: list[float] | None
+    each_elapsed: Bursts
+    each_running: Bursts | None
     on_device: bool
     result: TimeResult | ReplayResult
 
@@ -161,6 +168,7 @@ class InTurn:
 
     def __init__(self, launches: Iterable[Launch] = ()) -> None:
         self._blocks: dict[str, _Block] = defaultdict(_Block)
+        self._estimate: str | None = None
         for launch in launches:
             self.add(launch)
 
@@ -181,6 +189,51 @@ class InTurn:
             block.again = (launch.case, arm)
         else:
             block.arms[launch.case] = arm
+        self._estimate = None
+
+    @property
+    def estimate(self) -> str:
+        """The name of the estimate that is sharper on these blocks (`sharper`)."""
+        if self._estimate is None:
+            self._estimate = sharper(islice(self._neighbours(), MOST_COMPARED))
+        return self._estimate
+
+    def _neighbours(self) -> Iterator[tuple[Bursts, Bursts]]:
+        """Bursts of the first case of each block beside those of each other one."""
+        for block in self._blocks.values():
+            arms = [*block.arms.values(), *([block.again[1]] if block.again else [])]
+            for other in arms[1:]:
+                yield _bursts(arms[0], other)
+
+    def _log(self, base: _Arm, head: _Arm) -> float:
+        """What a block shows, of running time where both arms know it."""
+        return ESTIMATES[self.estimate](*_bursts(base, head))
+
+    def _ratio(self, pairs: Sequence[tuple[_Arm, _Arm]], comparisons: int) -> CaseRatio:
+        """The ratio over blocks of (reference, case)."""
+        ratio = ratio_of([self._log(base, head) for base, head in pairs], comparisons)
+        typical = math.exp(fmean(_typical(base.elapsed, head.elapsed) for base, head in pairs))
+        waits = [
+            log_waited(head.elapsed, head.running) - log_waited(base.elapsed, base.running)
+            for base, head in pairs
+            if base.running is not None and head.running is not None
+        ]
+        if len(waits) < len(pairs):
+            on_device = all(base.on_device and head.on_device for base, head in pairs)
+            of = DEVICE if on_device else ELAPSED
+            return CaseRatio(ratio, of, self.estimate, typical)
+        shift = ratio_of(waits, comparisons)
+        apart = shift.all_low is not None and not shift.all_low <= 1 <= (shift.all_high or math.inf)
+        waiting = shift.estimate - 1
+        waited = apart and abs(waiting) >= WAITING_SHARE
+        return CaseRatio(ratio, RUNNING, self.estimate, typical, waiting, waited)
+
+    def _replay(self, block: _Block, a: str, b: str) -> tuple[ReplayResult | None, float]:
+        """The layers of both cases that were replayed in a block, and their pass / a."""
+        for arm in block.replays:
+            if isinstance(arm.result, ReplayResult) and {a, b} <= set(arm.result.cases):
+                return arm.result, math.exp(self._log(block.arms[a], arm))
+        return None, 0.0
 
     def ratio(self, case: str, base: str, comparisons: int = 1) -> CaseRatio | None:
         """``case`` / ``base`` over the blocks that both were in; None if there is none.
@@ -192,7 +245,7 @@ class InTurn:
             for block in self._blocks.values()
             if base in block.arms and case in block.arms
         ]
-        return _ratio(pairs, comparisons) if pairs else None
+        return self._ratio(pairs, comparisons) if pairs else None
 
     def shared(self, a: str, b: str) -> list[SharedBlock]:
         """The blocks in which both cases were profiled."""
@@ -202,16 +255,15 @@ class InTurn:
                 arms = block.arms[a], block.arms[b]
                 profiles = [_profiled(arm) for arm in arms]
                 if profiles[0] is not None and profiles[1] is not None:
-                    ratio = math.exp(_log(*arms))
-                    found.append(
-                        SharedBlock(ratio, profiles[0], profiles[1], *_replay(block, a, b))
-                    )
+                    ratio = math.exp(self._log(*arms))
+                    replay = self._replay(block, a, b)
+                    found.append(SharedBlock(ratio, profiles[0], profiles[1], *replay))
         return found
 
     def together(self, base: str, cases: Sequence[str]) -> list[dict[str, float]]:
         """Of each block that holds all of these cases: their times relative to ``base``."""
         return [
-            {case: math.exp(_log(block.arms[base], block.arms[case])) for case in cases}
+            {case: math.exp(self._log(block.arms[base], block.arms[case])) for case in cases}
             for block in self._blocks.values()
             if {base, *cases} <= block.arms.keys()
         ]
@@ -226,9 +278,21 @@ class InTurn:
         return Ratios(
             reference=reference,
             cases={case: ratio for case, ratio in found.items() if ratio is not None},
-            check=_ratio(checks, 1) if checks else None,
-            letters=_letters(shared, reference),
+            check=self._ratio(checks, 1) if checks else None,
+            letters=self._letters(shared, reference),
         )
+
+    def _letters(self, shared: Mapping[str, _Block], reference: str) -> dict[str, str]:
+        """Letters of the cases that shared at least two blocks with the reference."""
+        logs: dict[str, dict[str, float]] = defaultdict(dict)
+        for name, block in shared.items():
+            for case, arm in block.arms.items():
+                logs[case][name] = self._log(block.arms[reference], arm)
+        logs = {case: of_case for case, of_case in logs.items() if len(of_case) > 1}
+        if len(logs) < 2:
+            return {}
+        ordered = sorted(logs, key=lambda case: fmean(logs[case].values()))
+        return groups(ordered, told_apart(logs))
 
 
 def _profiled(arm: _Arm) -> ProfiledArm | None:
@@ -244,58 +308,28 @@ def _profiled(arm: _Arm) -> ProfiledArm | None:
     )
 
 
-def _replay(block: _Block, a: str, b: str) -> tuple[ReplayResult | None, float]:
-    """The layers of both cases that were replayed in a block, and their pass / a."""
-    for arm in block.replays:
-        if isinstance(arm.result, ReplayResult) and {a, b} <= set(arm.result.cases):
-            return arm.result, math.exp(_log(block.arms[a], arm))
-    return None, 0.0
-
-
 def _arm(case_id: str, result: TimeResult | ReplayResult) -> _Arm:
     turns = result.turns
     assert turns is not None
-    sums, start = [], 0
-    for count in turns.counts:
-        sums.append(sum(result.latencies_ns[start : start + count]))
-        start += count
+    counts = turns.counts
+    sums = [sum(burst) for burst in _parts(result.latencies_ns, counts)]
     elapsed = turns.device_ns or sums
     running = None
     if turns.lost_ns is not None and turns.device_ns is None and Case.parse(case_id).threads == 1:
         running = [
             max(total - lost, 1) / count
-            for total, lost, count in zip(sums, turns.lost_ns, turns.counts, strict=True)
+            for total, lost, count in zip(sums, turns.lost_ns, counts, strict=True)
         ]
-    means = [max(total, 1) / count for total, count in zip(elapsed, turns.counts, strict=True)]
+    means = [max(total, 1) / count for total, count in zip(elapsed, counts, strict=True)]
     return _Arm(
         elapsed=means,
         running=running,
         # Of a device, and of older runs, only the means of bursts are known.
-        each_elapsed=[max(ns, 1) for ns in result.latencies_ns] if not turns.device_ns else means,
-        each_running=[max(ns, 1) for ns in turns.running_ns]
-        if running and turns.running_ns
-        else running,
+        each_elapsed=_by_burst(None if turns.device_ns else result.latencies_ns, counts, means),
+        each_running=_by_burst(turns.running_ns, counts, running) if running else None,
         on_device=turns.device_ns is not None,
         result=result,
     )
-
-
-def _ratio(pairs: Sequence[tuple[_Arm, _Arm]], comparisons: int) -> CaseRatio:
-    """The ratio over blocks of (reference, case)."""
-    ratio = ratio_of([_log(base, head) for base, head in pairs], comparisons)
-    typical = math.exp(fmean(_typical(base.elapsed, head.elapsed) for base, head in pairs))
-    waits = [
-        log_waited(head.elapsed, head.running) - log_waited(base.elapsed, base.running)
-        for base, head in pairs
-        if base.running is not None and head.running is not None
-    ]
-    if len(waits) < len(pairs):
-        on_device = all(base.on_device and head.on_device for base, head in pairs)
-        return CaseRatio(ratio, DEVICE if on_device else ELAPSED, typical)
-    shift = ratio_of(waits, comparisons)
-    apart = shift.all_low is not None and not shift.all_low <= 1 <= (shift.all_high or math.inf)
-    waiting = shift.estimate - 1
-    return CaseRatio(ratio, RUNNING, typical, waiting, apart and abs(waiting) >= WAITING_SHARE)
 
 
 def _typical(base: Sequence[float], head: Sequence[float]) -> float:
@@ -304,21 +338,25 @@ def _typical(base: Sequence[float], head: Sequence[float]) -> float:
     return typical_estimate(base[:rounds], head[:rounds])
 
 
-def _letters(shared: Mapping[str, _Block], reference: str) -> dict[str, str]:
-    """Letters of the cases that shared at least two blocks with the reference."""
-    logs: dict[str, dict[str, float]] = defaultdict(dict)
-    for name, block in shared.items():
-        for case, arm in block.arms.items():
-            logs[case][name] = _log(block.arms[reference], arm)
-    logs = {case: of_case for case, of_case in logs.items() if len(of_case) > 1}
-    if len(logs) < 2:
-        return {}
-    ordered = sorted(logs, key=lambda case: fmean(logs[case].values()))
-    return groups(ordered, told_apart(logs))
-
-
-def _log(base: _Arm, head: _Arm) -> float:
-    """What a block shows, of running time where both arms know it."""
+def _bursts(base: _Arm, head: _Arm) -> tuple[Bursts, Bursts]:
+    """Times of two arms, of running time where both know it."""
     if base.each_running is not None and head.each_running is not None:
-        return block_estimate(base.each_running, head.each_running)
-    return block_estimate(base.each_elapsed, head.each_elapsed)
+        return base.each_running, head.each_running
+    return base.each_elapsed, head.each_elapsed
+
+
+def _parts(each: Sequence[int], counts: Sequence[int]) -> Iterator[Sequence[int]]:
+    """The inferences of each burst."""
+    start = 0
+    for count in counts:
+        yield each[start : start + count]
+        start += count
+
+
+def _by_burst(
+    each: Sequence[int] | None, counts: Sequence[int], means: Sequence[float]
+) -> list[list[float]]:
+    """The inferences of each burst, or its mean where nothing else is known."""
+    if not each:
+        return [[mean] for mean in means]
+    return [[max(ns, 1) for ns in burst] for burst in _parts(each, counts)]

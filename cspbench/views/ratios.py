@@ -17,7 +17,8 @@ SEPARATE = "separate launches"
 
 RATIO_COLUMNS = (
     "case", "reference", "ratio", "ratio_low", "ratio_high", "ratio_all_low", "ratio_all_high",
-    "ratio_of", "ratio_blocks", "ratio_group", "ratio_typical", "waiting", "waited", "trusted",
+    "ratio_of", "ratio_by", "ratio_blocks", "ratio_group", "ratio_typical", "waiting", "waited",
+    "trusted",
 )  # fmt: skip
 #: Those of them that the frame of cases has, too.
 CASE_RATIO_COLUMNS = ("ratio", "ratio_low", "ratio_high", "ratio_of", "ratio_blocks", "ratio_group")
@@ -109,6 +110,7 @@ def _in_turns(found: CaseRatio) -> dict[str, Any]:
         "ratio_all_low": ratio.all_low,
         "ratio_all_high": ratio.all_high,
         "ratio_of": found.of,
+        "ratio_by": found.by,
         "ratio_blocks": ratio.blocks,
         "ratio_typical": found.typical,
         "waiting": found.waiting,

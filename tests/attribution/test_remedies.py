@@ -132,7 +132,7 @@ class Trial:
         assert base == "b@64/opencv-cpu/b1/t1"
         if case != REMEDY.case:
             return None
-        return CaseRatio(ratio_of([-0.16, -0.165, -0.1625]), ELAPSED, 0.85)
+        return CaseRatio(ratio_of([-0.16, -0.165, -0.1625]), ELAPSED, "undisturbed", 0.85)
 
 
 def test_predicted_and_measured_stand_side_by_side():

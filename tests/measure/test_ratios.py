@@ -1,5 +1,6 @@
 """Ratios of cases that took turns: estimates of a block, intervals over blocks, groups."""
 
+import functools
 import itertools
 import math
 from collections import Counter
@@ -11,10 +12,12 @@ from hypothesis import strategies as st
 
 from cspbench.measure.orders import balanced_orders, williams
 from cspbench.measure.ratios import (
+    ESTIMATES,
     block_estimate,
     dunnett_quantile,
     groups,
     ratio_of,
+    sharper,
     told_apart,
     tukey_quantile,
     typical_estimate,
@@ -50,6 +53,39 @@ def test_a_block_needs_bursts_and_whole_rounds_of_positive_times():
     for estimate in (block_estimate, typical_estimate):
         with pytest.raises(ValueError, match="positive"):
             estimate([1, 0], [1, 1])
+
+
+def ones(*times):
+    """Bursts of one inference each."""
+    return [[time] for time in times]
+
+
+def test_rounds_are_sharper_where_the_speed_of_the_machine_changes_from_time_to_time():
+    # In one round of eight the machine is twice as fast, and the first case alone meets it: the
+    # even rounds compare 20 with 22, the odd ones 10 with 22. Within a usual round it is 22 / 20.
+    base, head = ones(20, 20, 20, 10, 20, 20, 20, 20), ones(*[22] * 8)
+    assert sharper([(base, head)]) == "rounds"
+    assert ESTIMATES["rounds"](base, head) == pytest.approx(math.log(1.1))
+
+
+def test_undisturbed_times_are_sharper_where_neighbours_meet_single_bursts():
+    # Quiet inferences take 10 and 11 in both halves. The median round has 11 / 15 in the even
+    # rounds and 17 / 10 in the odd ones.
+    base = ones(15, 10, 15, 10, 15, 10, 10, 10)
+    head = ones(11, 17, 11, 17, 11, 17, 17, 11)
+    assert sharper([(base, head)]) == "undisturbed"
+    assert ESTIMATES["undisturbed"](base, head) == pytest.approx(math.log(1.1))
+
+
+def test_a_few_rounds_choose_no_estimate():
+    base, head = ones(20, 20, 20, 10), ones(22, 22, 22, 22)
+    assert sharper([(base, head)]) == "undisturbed"
+    assert sharper([]) == "undisturbed"
+
+
+def test_a_round_more_of_one_case_is_left_out():
+    pairs = ones(*[10] * 9), [[11, 11]] * 8
+    assert ESTIMATES["rounds"](*pairs) == pytest.approx(math.log(1.1))
 
 
 @pytest.mark.parametrize("estimate", [block_estimate, typical_estimate])
@@ -128,25 +164,56 @@ def neighboured(rng):
     return np.where(disturbed, rng.uniform(0, math.log(1.5), (BURSTS, 2)), 0.0)
 
 
-MACHINES = [heavy_tailed, drifting, autocorrelated, bimodal, neighboured]
+def seldom_quiet(rng):
+    """A neighbour that leaves for one of thirty bursts, which the other side misses."""
+    return np.where(rng.random((BURSTS, 2)) < 1 / 30, 0.0, math.log(1.33))
+
+
+MACHINES = [heavy_tailed, drifting, autocorrelated, bimodal, neighboured, seldom_quiet]
 
 
 def measured(machine, rng, estimate=block_estimate):
     """A true ratio of 1.1 in 5 blocks; a process draws its own 1 %, a burst its own 1 %."""
     logs = []
+    for base, head in blocks(machine, rng):
+        logs.append(estimate(list(base), list(head)))
+    return ratio_of(logs)
+
+
+def blocks(machine, rng):
     for _ in range(5):
         noise = machine(rng) + rng.normal(0, 0.01, 2) + np.abs(rng.normal(0, 0.01, (BURSTS, 2)))
         base, head = np.exp(noise).T
-        logs.append(estimate(list(base), list(1.1 * head)))
-    return ratio_of(logs)
+        yield base, 1.1 * head
+
+
+def measured_as_a_run_does(machine, rng):
+    """The same by the estimate that is sharper on the five blocks."""
+    pairs = [(ones(*base), ones(*head)) for base, head in blocks(machine, rng)]
+    estimate = ESTIMATES[sharper(pairs)]
+    return ratio_of([estimate(base, head) for base, head in pairs])
 
 
 @pytest.mark.parametrize("machine", MACHINES)
 def test_intervals_hold_the_true_ratio_whatever_the_machine_does(machine):
     rng = np.random.default_rng(1)
-    ratios = [measured(machine, rng) for _ in range(1000)]
+    ratios = [measured_as_a_run_does(machine, rng) for _ in range(1000)]
     held = sum(ratio.low <= 1.1 <= ratio.high for ratio in ratios)
     assert 930 <= held <= 970
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_a_run_is_about_as_sharp_as_the_better_estimate(machine):
+    rng = np.random.default_rng(3)
+    spread = {
+        name: np.std([math.log(way(machine, rng).estimate) for _ in range(300)])
+        for name, way in {
+            "run": measured_as_a_run_does,
+            "undisturbed": measured,
+            "rounds": functools.partial(measured, estimate=typical_estimate),
+        }.items()
+    }
+    assert spread["run"] <= 1.25 * min(spread["undisturbed"], spread["rounds"])
 
 
 def test_undisturbed_times_are_sharper_where_neighbours_come_and_go():
