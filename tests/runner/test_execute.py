@@ -321,6 +321,17 @@ def test_launches_lost_with_their_machine_are_repeated_within_bounds(tmp_path):
     assert list(done.cases["status"]) == ["ok", "lost"]
 
 
+def test_a_case_whose_machine_is_lost_for_good_is_told_as_lost(tmp_path):
+    """Asking once more would be in vain: two good launches of three, and no third."""
+    gone = bad("lost", "board b1 is lost, and no other board may take its cases")
+    gone.final = True
+    executor = FakeExecutor({"a/cpu": [good(), good(), gone]})
+    done = run(tmp_path, suite("a/cpu"), executor)
+    assert len(executor.order) == 3
+    assert list(done.cases["status"]) == ["lost"]
+    assert "no other board may take its cases" in done.cases["reason"][0]
+
+
 def test_one_bad_end_is_made_up_for_and_told(tmp_path):
     done = run(
         tmp_path, suite("a/cpu"), FakeExecutor({"a/cpu": [good(), bad("crashed", "SIGSEGV")]})
