@@ -49,7 +49,7 @@ PLANTED = {
     "swish": Planted("stages.0", ("unfused", "size", "traffic")),
     "shuffled": Planted("stages.0", ("layout", "traffic")),
     "narrow": Planted("stages.2", ("size", "overhead", "intensity", "traffic")),
-    "depthwise": Planted("stages.1", ("size", "intensity", "overhead")),
+    "depthwise": Planted("stages.1", ("traffic", *ARITHMETIC)),
     "turned": Planted("stages.0", ("layout",)),
     "late_stride": Planted("stages.1", ARITHMETIC),
     "two_causes": Planted("", ("layout", *ARITHMETIC)),
@@ -107,7 +107,7 @@ def judged(line: dict) -> dict:
     it, planted = line["explained"], PLANTED[line["planted"]]
     labels = [(CAUSES | RESIDUALS)[key] for key in planted.causes]
     own = [part for part in it["parts"] if part["cause"] in labels]
-    there = [group for group in it["groups"] if group["stage"] == planted.stage]
+    there = [group for group in it["groups"] if group["stage"] == planted.stage != ""]
     true = line["truth_share"] * it["a"]["latency_ms"]
     true_reach = line["truth_share_high"] * it["a"]["latency_ms"] - true
     size, reach = _sum(own)
