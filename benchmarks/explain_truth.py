@@ -16,6 +16,7 @@ import argparse
 import json
 import math
 import sys
+from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,7 +48,7 @@ PLANTED = {
     "doubled": Planted("stages.2", ARITHMETIC),
     "copied": Planted("stages.0", ("concatenation", "layout")),
     "swish": Planted("stages.0", ("unfused", "size", "traffic")),
-    "shuffled": Planted("stages.0", ("layout", "traffic")),
+    "shuffled": Planted("stages.0", ("layout",)),
     "narrow": Planted("stages.2", ("size", "overhead", "intensity", "traffic")),
     "depthwise": Planted("stages.1", ("traffic", *ARITHMETIC)),
     "turned": Planted("stages.0", ("layout",)),
@@ -113,7 +114,7 @@ def judged(line: dict) -> dict:
     size, reach = _sum(own)
     in_place, place_reach = _sum(there or own)
     largest = max(it["parts"], key=lambda part: abs(part["difference_ms"]))
-    stages = {group["stage"]: 0.0 for group in it["groups"] if group["stage"]}
+    stages: dict[str, float] = defaultdict(float)
     for group in it["groups"]:
         if group["stage"]:
             stages[group["stage"]] += group["difference_ms"]

@@ -16,10 +16,9 @@ from pathlib import Path
 
 #: Only to end a command that hangs.
 HANG_SECONDS = 600
-#: What no command may take for an input below 10 MB (weights that large aside). The largest report
-#: takes 5 s of a quiet processor and was seen to take 17 s of a shared one.
+#: What no command may take for an input below 10 MB (weights that large aside).
 MOST_MB = 512
-MOST_SECONDS = 30
+MOST_SECONDS = 10
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,6 @@ from cspbench.measure.ratios import (
     ratio_of,
     sharper,
     told_apart,
-    typical_estimate,
 )
 from cspbench.store.launch import Launch
 
@@ -212,7 +211,10 @@ class InTurn:
     def _ratio(self, pairs: Sequence[tuple[_Arm, _Arm]], comparisons: int) -> CaseRatio:
         """The ratio over blocks of (reference, case)."""
         ratio = ratio_of([self._log(base, head) for base, head in pairs], comparisons)
-        typical = math.exp(fmean(_typical(base.elapsed, head.elapsed) for base, head in pairs))
+        rounds = ESTIMATES["rounds"]
+        typical = math.exp(
+            fmean(rounds(base.each_elapsed, head.each_elapsed) for base, head in pairs)
+        )
         waits = [
             log_waited(head.elapsed, head.running) - log_waited(base.elapsed, base.running)
             for base, head in pairs
@@ -330,12 +332,6 @@ def _arm(case_id: str, result: TimeResult | ReplayResult) -> _Arm:
         on_device=turns.device_ns is not None,
         result=result,
     )
-
-
-def _typical(base: Sequence[float], head: Sequence[float]) -> float:
-    # A block that was cut short leaves some arms with a round more.
-    rounds = min(len(base), len(head))
-    return typical_estimate(base[:rounds], head[:rounds])
 
 
 def _bursts(base: _Arm, head: _Arm) -> tuple[Bursts, Bursts]:

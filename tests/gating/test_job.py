@@ -19,12 +19,13 @@ from cspbench.gating.job import GateSettings, run_gate
 from cspbench.gating.sides import OpenSide, parse_side
 from cspbench.gating.timing import NULL
 from cspbench.gating.verdict import Verdict
-from cspbench.machine.sensors.spec import SENSORS, Reading
+from cspbench.machine.sensors.spec import SENSORS
 from cspbench.runner import arms as runner_arms
 from cspbench.runner.arms import WorkerArm
 from cspbench.suite.load import load_suite
 from cspbench.suite.rules import RULES, MeasuredRule, StaticRule
 from tests.gating.arms import Machine, lost, starving_head
+from tests.runner.test_observe import Card
 
 CASE = '"darknet:models/smallcsp.cfg"@64/opencv-cpu/b1/t1'
 
@@ -376,25 +377,13 @@ def test_start_up_and_the_size_of_the_file_are_rules(suite):
     assert size.base[0] > 1000
 
 
-class Meter:
+class Meter(Card):
     """A sensor of a processor that draws 50 W all the time."""
 
-    name, summary, rate_hz, on_request = "meter", "for tests", 20.0, False
-
-    def available(self):
-        return None
-
-    def open(self):
-        return self
-
-    def read(self):
-        return Reading({}, self.counters())
+    name = "meter"
 
     def counters(self):
         return {"cpu_energy_j": 50.0 * time.monotonic()}
-
-    def close(self):
-        pass
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ import pytest
 from cspbench.errors import InputError
 from cspbench.store import lines, rundir
 from cspbench.store.rundir import LAUNCHES_FILE, RUN_FILE, RunDirectory, read_run
-from tests.spent import spent
+from tests.spent import MOST_MB, spent
 
 CASE = "peleenet@224/opencv-cpu/b1/t1"
 BYTES = 9_900_000
@@ -101,6 +101,10 @@ def many_cases(number: int) -> list[dict[str, object]]:
     ]
 
 
+#: The largest report takes 10 to 17 s of a processor that other guests of the host share.
+REPORT_SECONDS = 30
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["cases", "samples"])
 def test_a_report_of_a_large_run_costs_little(tmp_path, name):
@@ -111,7 +115,8 @@ def test_a_report_of_a_large_run_costs_little(tmp_path, name):
     program = Path(sys.executable).with_name("cspbench")
     cost = spent(program, "report", path, "--out", tmp_path / "page.html")
     assert cost.code == 0, cost.output
-    assert cost.modest, (cost.seconds, cost.peak_mb)
+    assert cost.peak_mb <= MOST_MB
+    assert cost.seconds <= REPORT_SECONDS
 
 
 def test_a_run_with_two_equal_cases_is_refused(tmp_path):
