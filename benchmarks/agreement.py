@@ -5,8 +5,8 @@ Run: ``python benchmarks/agreement.py [PATTERN ...] [--compile] [--results FILE]
 Each network is exported at its smallest input and run by every backend setting that this machine
 has, in workers as a launch uses them: a crash costs one row. A row is a JSON line in the results
 file. A row of the same definitions is not measured again, so a campaign goes on where it stopped.
-``--compile`` adds torch.compile, a minute or more a network. ``--page`` only writes the tables of
-docs/backends.md from the results.
+``--compile`` runs torch's compiled modes, a minute or more a network. ``--page`` only writes the
+tables of docs/backends.md from the results.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from cspbench.artifacts.cache import ArtifactSpec
+from cspbench.backends._compiling import InductorSpec
 from cspbench.backends.onnxruntime import PROVIDERS
 from cspbench.backends.spec import BACKENDS
 from cspbench.core.case import ModelId, Ref
@@ -84,8 +85,9 @@ def here(setting: Ref) -> bool:
 
 
 def compiles(setting: Ref) -> bool:
-    """Whether torch.compile is meant."""
-    return dict(setting.options).get("mode") == "compile"
+    """Whether one of torch's compilers is meant."""
+    backend = BACKENDS.get(setting.name)
+    return isinstance(backend, InductorSpec) and backend.compiles(dict(setting.options))
 
 
 def checked(model: ModelId, setting: Ref, worker: WorkerProcess) -> Outcome:
@@ -200,7 +202,9 @@ def main() -> None:
     """Go on with the campaign, or write the page."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("patterns", nargs="*", help="of model ids; all without")
-    parser.add_argument("--compile", action="store_true", help="torch.compile, and nothing else")
+    parser.add_argument(
+        "--compile", action="store_true", help="torch's compiled modes, and nothing else"
+    )
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--page", action="store_true", help="write the tables of the page")
     arguments = parser.parse_args()

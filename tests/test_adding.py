@@ -17,7 +17,7 @@ SUITES = re.findall(r"^```yaml\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
 GROUPS = {
     "stripes": "cspbench.models", "flat_neck": "cspbench.necks",
     "reference_backend": "cspbench.backends", "fx_backend": "cspbench.backends",
-    "int8_precision": "cspbench.precisions", "numpy_device": "cspbench.devices",
+    "w8_precision": "cspbench.precisions", "numpy_device": "cspbench.devices",
     "uptime": "cspbench.sensors", "depthwise": "cspbench.metrics", "retained": "cspbench.rules",
     "launches_figure": "cspbench.figures", "loading": "cspbench.sections",
     "reload": "cspbench.jobs",
@@ -68,9 +68,9 @@ job = {"job": "prepare", "model": "stripes@64", "seed": 0,
        "artifacts": [{"batch": 1, "kind": "fx", "key": fx.key}]}
 prepared = perform(job, lambda phase: None)
 found["fx"] += [prepared["status"], prepared.get("unsupported", {})]
-job = {"case": "stripes@64/fx[precision=int8]/b1/t1", "seed": 0, "artifact": str(fx.path),
+job = {"case": "stripes@64/fx[precision=w8]/b1/t1", "seed": 0, "artifact": str(fx.path),
        "reference": str(fx.reference), "warmup_seconds": 0.1, "target_ci": 0.5, "max_seconds": 0.1}
-found["int8"] = perform({"job": "time", **job}, lambda phase: None)["agreement"]
+found["w8"] = perform({"job": "time", **job}, lambda phase: None)["agreement"]
 profile = JOBS.get("layers").read(perform({"job": "layers", **job}, lambda phase: None)).layers
 layers = analyze(build("stripes"), x, cache=False).layers
 owned = [index for row in layer_time_rows("case", profile, layers) for index in row["index"]]
@@ -134,8 +134,8 @@ def test_the_samples_do_what_the_page_says(package, tmp_path):
     assert found["plugin"] == [[1, 64, 8, 8]] * 2
     assert found["agreement"] < 1e-4
     assert found["fx"] == [True, ".fx", "ok", {}]
-    assert found["int8"]["tolerance"] == 0.2
-    assert 1e-4 < found["int8"]["max_relative_error"] < 0.2  # too far for fp32
+    assert found["w8"]["tolerance"] == 0.2
+    assert 1e-4 < found["w8"]["max_relative_error"] < 0.2  # too far for fp32
     assert found["joined"] == [True, 10]  # stem, two in each of four stages, classifier
     assert found["ceilings"]["name"] == "numpy"
     assert found["ceilings"]["gflops"].keys() == {"fp32"}
@@ -257,5 +257,5 @@ def test_the_suite_is_planned_with_the_samples(package, tmp_path):
     assert [case["id"] for case in plan["cases"]] == [
         f"{model}@64/{backend}/b1/t1"
         for model in ("stripes", "stripes[csp.fusion=csp]", "stripes+flat")
-        for backend in ("onnx-reference", "fx[precision=int8]", "opencv-cpu")
+        for backend in ("onnx-reference", "fx[precision=w8]", "opencv-cpu")
     ]

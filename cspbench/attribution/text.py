@@ -168,33 +168,39 @@ def _where(it: Explanation, part: DifferencePart) -> str:
     same.sort(key=lambda pair: -abs(pair[0]))
     places = [f"{signed(own)} in {name_of(group)}" for own, group in same[:2] if name_of(group)]
     if part.key == "size" and same:
-        places.append(_slowest(it, part, same[0][1]))
+        places.append(_rate(it, part, same[0][1]))
     counts = ""
     if part.key == "concatenation":
         counts = f"{_entries(it.a, part.key, it)} in A, {_entries(it.b, part.key, it)} in B"
     if part.key in ("overhead", "small"):
         counts = f"{_entries(it.a, part.key, it)} layers in A, {_entries(it.b, part.key, it)} in B"
-    return "; ".join(filter(None, [counts, ", ".join(places)]))
+    return "; ".join(filter(None, [counts, ", ".join(filter(None, places))]))
 
 
-def _slowest(it: Explanation, part: DifferencePart, group: Group) -> str:
-    """The shape of a group with the most time beyond the common price, and the rates it reaches."""
-    side, costs = (it.b, it.costs[1]) if part.difference_ms > 0 else (it.a, it.costs[0])
-    pairs = [
-        (entry, cost)
+def _rate(it: Explanation, part: DifferencePart, group: Group) -> str:
+    """The shape of a group that makes the most of the difference, and the rates it reaches.
+
+    That is a layer of B that is slower than at the common price, or one of A that is faster; the
+    other way round where B takes less.
+    """
+    sign = math.copysign(1, part.difference_ms)
+    sides = ((-sign, "A", it.a, it.costs[0]), (sign, "B", it.b, it.costs[1]))
+    layers = [
+        (own_sign * cost.get("size", 0.0), name, entry, cost)
+        for own_sign, name, side, costs in sides
         for entry, cost in zip(side.entries, costs, strict=True)
         if (entry.stage, entry.role) == (group.stage, group.role) and entry.macs and entry.replay_ms
     ]
-    if not pairs:
+    if not layers:
         return ""
-    entry, cost = max(pairs, key=lambda pair: pair[1].get("size", 0.0))
-    usual = sum(cost.get(part, 0.0) for part in ("compute", "intensity", "overhead"))
-    if cost.get("size", 0.0) <= 0 or usual <= 0 or not entry.replay_ms:
+    most, name, entry, cost = max(layers, key=lambda layer: layer[0])
+    usual_ms = sum(cost.get(key, 0.0) for key in ("compute", "intensity", "overhead"))
+    if most <= 0 or usual_ms <= 0 or not entry.replay_ms:
         return ""
     gflop = 2 * entry.macs / 1e6
     return (
-        f"{entry.role} {entry.shape}: {gflop / entry.replay_ms:.0f} instead of "
-        f"{gflop / usual:.0f} GFLOP/s"
+        f"{entry.role} {entry.shape} in {name}: {_digits(gflop / entry.replay_ms)} instead of "
+        f"{_digits(gflop / usual_ms)} GFLOP/s"
     )
 
 

@@ -5,6 +5,7 @@ This module imports torch; only a worker's ``load`` imports it.
 
 from __future__ import annotations
 
+import importlib
 import io
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +16,7 @@ import torch
 
 from cspbench.artifacts.program import CPU, load_program
 from cspbench.artifacts.tensors import arrays_of, as_list
+from cspbench.backends._compiling import MODES, Mode
 from cspbench.backends._torch_fold import fold_batch_norms
 from cspbench.backends.common.profiling import Profiled, RecordingSession
 from cspbench.backends.spec import HostSession, LayerTime
@@ -28,49 +30,74 @@ if TYPE_CHECKING:
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
 
-def in_mode(
-    graph: torch.fx.GraphModule, mode: str, dtype: torch.dtype, layout: torch.memory_format
-) -> Callable[..., Any]:
-    """Return the graph ready to run in ``mode``: eager, fused, or compile.
-
-    Fused: batch norms are folded into the convolutions before them. Compile: folded, then
-    ``torch.compile`` with Inductor, whose cache stays in the user's cache folder
-    (`worker_environment`).
-    """
-    if mode != "eager":
-        fold_batch_norms(graph)
-    graph.to(dtype=dtype, memory_format=layout)  # type: ignore[call-overload]
-    if mode != "compile":
-        return graph
-    compiled: Callable[..., Any] = torch.compile(graph, fullgraph=True, dynamic=False)
-    return compiled
-
-
 class Program(NamedTuple):
     """A graph on its device, and the type and layout of its inputs and weights."""
 
     graph: torch.fx.GraphModule
     dtype: torch.dtype
     layout: torch.memory_format
+    device: torch.device = CPU
+
+    def examples(self) -> list[torch.Tensor]:
+        """Inputs of the shapes that it reads, on its device."""
+        examples = []
+        for node in self.graph.graph.nodes:
+            if node.op == "placeholder":
+                stated = node.meta["val"]
+                real = stated.dtype.is_floating_point
+                make = torch.rand if real else torch.zeros  # 0 is an index into anything
+                example = make(*stated.shape, dtype=stated.dtype)
+                examples.append(in_form(example.to(self.device), self.dtype, self.layout))
+        return examples
 
 
 def read_program(
     artifact: Path, options: Options, threads: int, device: torch.device = CPU
 ) -> Program:
-    """Read a program as the axes ``precision`` and ``layout`` say."""
+    """Read a program as the axes ``mode``, ``precision`` and ``layout`` say.
+
+    Batch norms are folded into the convolutions before them, unless the mode says otherwise.
+    """
     torch.set_num_threads(threads)
     dtype = DTYPES.get(str(options["precision"]), torch.float32)
     last = options["layout"] == "channels_last"
     layout = torch.channels_last if last else torch.contiguous_format
-    return Program(load_program(artifact, device), dtype, layout)
+    graph = load_program(artifact, device)
+    if MODES[str(options["mode"])].folded:
+        fold_batch_norms(graph)
+    graph.to(dtype=dtype, memory_format=layout)  # type: ignore[call-overload]
+    return Program(graph, dtype, layout, device)
 
 
-def warm(mode: str = "eager", device: str = "cpu") -> None:
+def callable_of(program: Program, artifact: Path, options: Options) -> Callable[..., Any]:
+    """What runs a program as the axis ``mode`` says, but for the capture in a CUDA graph.
+
+    Inductor's cache stays in the user's cache folder (`worker_environment`).
+    """
+    mode = MODES[str(options["mode"])]
+    if mode.ahead:
+        from cspbench.backends._torch_aot import packaged
+
+        settings = [str(options[name]) for name in ("layout", "precision")]
+        return packaged(program.graph, program.examples(), artifact, settings)
+    return _compiled(program.graph, mode)
+
+
+def _compiled(graph: torch.fx.GraphModule, mode: Mode) -> Callable[..., Any]:
+    if not mode.inductor:
+        return graph
+    call: Callable[..., Any] = torch.compile(
+        graph, fullgraph=True, dynamic=False, mode=mode.inductor
+    )
+    return call
+
+
+def warm(mode: Mode, device: str = "cpu") -> None:
     """Import and start everything that any program needs, which is not the model's memory.
 
-    A graph of one convolution runs like a network: it imports sympy, in mode compile it starts
-    Dynamo, Inductor and the compiler, on a CUDA device the context and cuDNN. Compiling the network
-    itself still counts as the network's own memory.
+    A graph of one convolution runs like a network: it imports sympy, in modes of ``torch.compile``
+    it starts Dynamo, Inductor and the compiler, on a CUDA device the context and cuDNN. Compiling
+    the network itself still counts as the network's own memory.
     """
     example = torch.zeros(1, 1, 4, 4)
     program = torch.export.export(torch.nn.Conv2d(1, 1, 1).eval(), (example,))
@@ -79,7 +106,11 @@ def warm(mode: str = "eager", device: str = "cpu") -> None:
     buffer.seek(0)
     graph = torch.export.load(buffer).module()
     assert isinstance(graph, torch.fx.GraphModule)
-    call = in_mode(graph.to(device), mode, torch.float32, torch.contiguous_format)
+    if mode.ahead:
+        importlib.import_module("torch._inductor.package")  # it loads packages
+    if mode.folded:
+        fold_batch_norms(graph)
+    call = _compiled(graph.to(device), mode)
     with torch.inference_mode():
         call(example.to(device))
 

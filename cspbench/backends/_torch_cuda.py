@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from cspbench.artifacts.tensors import arrays_of, as_list
+from cspbench.backends._cuda_runtime import CudaRuntime
 from cspbench.backends._torch import in_form
-from cspbench.backends.common.device_clock import DeviceClock, DeviceSamples
-from cspbench.backends.spec import HostSession, Kernels
+from cspbench.backends.common.device_clock import CYCLES_PER_NS, DeviceClock, DeviceSamples
+from cspbench.backends.common.throughput import run_for
+from cspbench.backends.spec import HostSession, Kernels, Throughput, Workload
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,12 +26,12 @@ if TYPE_CHECKING:
     from cspbench.artifacts.tensors import Feed
     from cspbench.core.options import Value
 
-#: Runs before a CUDA graph is captured, on a side stream as torch's documentation asks.
-_WARM_RUNS = 3
 #: Transfers that are timed for ``transfer_ns`` and for the parts of ``end_to_end``.
 _TRANSFERS = 20
 #: Inferences that are traced for their number of kernels.
 _TRACES = 5
+#: Inferences by which extra work of the device is sized.
+_EXTENSION_SAMPLES = 50
 #: How long the device's own times of one burst are looked at, and those of a launch that is alone.
 BURST_SECONDS, LAUNCH_SECONDS = 0.02, 0.5
 
@@ -41,73 +43,12 @@ def set_precision(precision: str) -> None:
     torch.backends.cudnn.benchmark = True
 
 
-class CudaRuntime:
-    """What a session asks of ``torch.cuda``; its twin in the tests has a device of known speed."""
-
-    def __init__(self) -> None:
-        self.device = torch.device("cuda", torch.cuda.current_device())
-
-    def event(self) -> Any:
-        return torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
-
-    def stall(self, cycles: int) -> None:
-        torch.cuda._sleep(cycles)  # type: ignore[no-untyped-call]
-
-    def synchronise(self) -> None:
-        torch.cuda.synchronize(self.device)
-
-    def pinned(self, like: torch.Tensor) -> torch.Tensor:
-        """Page-locked memory of the host, to which and from which copies need not wait."""
-        return torch.empty(like.shape, dtype=like.dtype, pin_memory=True)
-
-    def properties(self) -> Any:
-        return torch.cuda.get_device_properties(self.device)
-
-    def capture(self, work: Callable[[], Any]) -> tuple[Callable[[], None], Any]:
-        """Capture work in a CUDA graph after it ran on a side stream; how to replay, its result."""
-        side = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
-        side.wait_stream(torch.cuda.current_stream(self.device))
-        with torch.cuda.stream(side):
-            for _ in range(_WARM_RUNS):
-                work()
-        torch.cuda.current_stream(self.device).wait_stream(side)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            result = work()
-        return graph.replay, result
-
-    def used_bytes(self) -> int:
-        return int(torch.cuda.memory_allocated(self.device))
-
-    def peak_bytes(self) -> int:
-        return int(torch.cuda.max_memory_allocated(self.device))
-
-    def reserved_bytes(self) -> int:
-        return int(torch.cuda.memory_reserved(self.device))
-
-    def segments(self) -> Sequence[Mapping[str, Any]]:
-        """The caching allocator's segments of memory."""
-        segments: Sequence[Mapping[str, Any]] = torch.cuda.memory_snapshot()  # type: ignore[no-untyped-call]
-        return segments
-
-    def reset_peak(self) -> None:
-        torch.cuda.reset_peak_memory_stats(self.device)
-
-    def drop_workspaces(self) -> None:
-        """Free cuBLAS's workspaces, where torch can."""
-        drop = getattr(torch._C, "_cuda_clearCublasWorkspaces", None)
-        if drop is not None:
-            drop()
-
-    def empty_cache(self) -> None:
-        torch.cuda.empty_cache()
-
-
 class TorchCudaSession(HostSession):
     """A program on one CUDA device; ``run`` ends with a synchronisation.
 
     ``captured`` runs through a CUDA graph, captured in the first run. ``flush_l2`` overwrites the
-    device's L2 cache before every run (not timed).
+    device's L2 cache before every run (not timed). ``foreign_bytes`` of the device's memory are the
+    program's and not torch's allocator's.
     """
 
     #: Inferences that may have been submitted and not waited for, when throughput is measured.
@@ -123,9 +64,10 @@ class TorchCudaSession(HostSession):
         captured: bool = False,
         flush_l2: bool = False,
         runtime: CudaRuntime | None = None,
+        foreign_bytes: int = 0,
     ) -> None:
         self._runtime = runtime or CudaRuntime()
-        self._call, self._facts = call, facts
+        self.program, self._facts, self._foreign_bytes = call, facts, foreign_bytes
         self._dtype, self._layout = dtype, layout
         self._captured = captured
         self._replay: Callable[[], None] | None = None
@@ -141,6 +83,7 @@ class TorchCudaSession(HostSession):
         self._host_outputs: list[torch.Tensor] = []
         self._result: Any = None
         self._submitted: deque[torch.cuda.Event] = deque()
+        self._extra_cycles = 0
 
     # Inputs ---------------------------------------------------------------------------------------
 
@@ -193,7 +136,7 @@ class TorchCudaSession(HostSession):
     # Inferences -----------------------------------------------------------------------------------
 
     def _work(self) -> Any:
-        return self._call(*self._inputs)
+        return self.program(*self._inputs)
 
     def _forward(self) -> None:
         with torch.inference_mode():
@@ -203,6 +146,8 @@ class TorchCudaSession(HostSession):
                 self._replay()
             else:
                 self._result = self._work()
+        if self._extra_cycles:
+            self._runtime.stall(self._extra_cycles)
 
     def run(self) -> None:
         self._forward()
@@ -296,6 +241,22 @@ class TorchCudaSession(HostSession):
         medians = {name: int(median(values)) for name, values in times.items() if values}
         return medians | ({} if samples.held else {"gaps_included": 1})
 
+    def extend(self, share: float) -> None:
+        """Let a kernel that spins follow each inference.
+
+        Two lengths show what a cycle takes, and what starting the kernel does.
+        """
+        plain = self._device_ns(0)
+        few = round(CYCLES_PER_NS * share * plain)
+        many = few + round(CYCLES_PER_NS * plain)
+        shorter, longer = self._device_ns(few), self._device_ns(many)
+        cycle_ns = max(longer - shorter, 1) / (many - few)
+        self._extra_cycles = max(1, few + round(((1 + share) * plain - shorter) / cycle_ns))
+
+    def _device_ns(self, extra_cycles: int) -> float:
+        self._extra_cycles = extra_cycles
+        return median(self.device_samples(_EXTENSION_SAMPLES).device_ns)
+
     def parts(self, feeds: Sequence[Feed]) -> dict[str, int]:
         """Medians in ns of the parts of scope ``end_to_end``, over some more inferences.
 
@@ -349,11 +310,11 @@ class TorchCudaSession(HostSession):
         }
 
     def device_used_bytes(self) -> int:
-        """Bytes of tensors, by the caching allocator."""
-        return self._runtime.used_bytes()
+        """Bytes of tensors, by the caching allocator, and what is not its own."""
+        return self._foreign_bytes + self._runtime.used_bytes()
 
     def device_peak_bytes(self) -> int:
-        return self._runtime.peak_bytes()
+        return self._foreign_bytes + self._runtime.peak_bytes()
 
     def reset_device_peak(self) -> None:
         self._runtime.reset_peak()
@@ -384,3 +345,16 @@ class TorchCudaSession(HostSession):
         self._result = self._replay = None
         self._staged = []
         self._runtime.empty_cache()
+
+
+def submitted(session: TorchCudaSession, work: Workload) -> Throughput:
+    """Run work on one stream: inferences are submitted without waiting for each."""
+    session.set_input(work.inputs[0])
+    session.run()
+    there = [session.to_device(feed) for feed in work.inputs]
+    throughput = run_for(
+        session.submit, there, work.seconds, in_flight=session.IN_FLIGHT,
+        method="one CUDA stream", finish=session.finish,
+    )  # fmt: skip
+    session.close()
+    return throughput

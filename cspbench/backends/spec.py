@@ -258,6 +258,14 @@ class SamplesDevice(Protocol):
         """Medians in ns of the parts of scope ``end_to_end``, by name."""
 
 
+@runtime_checkable
+class Extends(Protocol):
+    """Optional for sessions with `DeviceTimes`: work of the device's own behind each inference."""
+
+    def extend(self, share: float) -> None:
+        """Let later inferences take longer on the device by a share of their time."""
+
+
 @dataclass(frozen=True)
 class Kernels:
     """What a device did in one inference, by its tracer (CUPTI).

@@ -11,22 +11,23 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cspbench.backends._compiling import InductorSpec
+from cspbench.backends._compiling import MODES, InductorSpec
 from cspbench.backends.spec import ALLOCATOR, BACKENDS, SCOPE, LayerSession, SingleLayer
 from cspbench.core.options import Axis, Options, resolve
 from cspbench.core.programs import find_program
 from cspbench.errors import Unavailable, Unsupported
 
 if TYPE_CHECKING:
-    from cspbench.backends._torch import TorchCpuSession
+    from cspbench.backends._torch import Program, TorchCpuSession
 
 LAYOUT = Axis("layout", "contiguous", "choice", ("contiguous", "channels_last"), "memory format")
 MODE = Axis(
     "mode",
     "eager",
     "choice",
-    ("eager", "fused", "compile"),
-    "fused: batch norms folded; compile: folded, then Inductor",
+    ("eager", "fused", "compile", "max-autotune", "aot"),
+    "fused: batch norms folded; compile, max-autotune: folded, then Inductor in this mode; "
+    "aot: folded, then AOTInductor",
 )
 PRECISION = Axis("precision", "fp32", "choice", ("fp32", "bf16"), "of weights and activations")
 
@@ -46,53 +47,49 @@ class TorchCpu(InductorSpec):
         """Import the modules of loading and running; ``load`` reports a missing compiler."""
         from cspbench.backends._torch import warm
 
-        mode = str(resolve(self.axes, options)["mode"])
-        warm("fused" if mode == "compile" and not _compiler() else mode)
+        mode = self.mode(options)
+        warm(MODES["fused"] if mode.compiles and not _compiler() else mode)
 
     def load(self, artifact: Path, options: Options, threads: int) -> TorchCpuSession:
-        """Load the program; mode compile compiles it at its first run."""
+        """Load the program; ``torch.compile`` compiles it at its first run."""
         from cspbench.backends import _torch
 
         chosen = resolve(self.axes, options)
-        if chosen["mode"] == "compile" and not _compiler():
-            raise Unavailable("torch.compile needs a C++ compiler (g++ or clang++)")
-        graph, dtype, layout = _torch.read_program(artifact, chosen, threads)
-        call = _torch.in_mode(graph, str(chosen["mode"]), dtype, layout)
-        return _torch.TorchCpuSession(call, chosen, dtype, layout)
+        if self.compiles(options) and not _compiler():
+            raise Unavailable(f"mode {chosen['mode']} needs a C++ compiler (g++ or clang++)")
+        program = _torch.read_program(artifact, chosen, threads)
+        call = _torch.callable_of(program, artifact, chosen)
+        return _torch.TorchCpuSession(call, chosen, program.dtype, program.layout)
 
     def load_profiled(self, artifact: Path, options: Options, threads: int) -> LayerSession:
         """Times of the graph's operators, one after the other."""
         from cspbench.backends import _torch
 
-        chosen = resolve(self.axes, options)
-        if chosen["mode"] == "compile":
-            raise Unsupported("a compiled program has no single operators to time")
-        graph, dtype, layout = _torch.read_program(artifact, chosen, threads)
-        _torch.in_mode(graph, str(chosen["mode"]), dtype, layout)
-        return _torch.ProfiledProgram(graph, lambda array: _torch.to_input(array, dtype, layout))
+        program = self._operators(artifact, options, threads)
+        return _torch.ProfiledProgram(
+            program.graph, lambda array: _torch.to_input(array, program.dtype, program.layout)
+        )
 
     def single_layers(
         self, artifact: Path, options: Options, threads: int
     ) -> Iterator[SingleLayer]:
         """Each operator of the graph that computes."""
-        import torch
+        from cspbench.backends import _torch_layers
 
-        from cspbench.backends import _torch, _torch_layers
+        program = self._operators(artifact, options, threads)
+        return _torch_layers.operators_of(program.graph, program.examples())
 
-        chosen = resolve(self.axes, options)
-        if chosen["mode"] == "compile":
+    def _operators(self, artifact: Path, options: Options, threads: int) -> Program:
+        """The program, if its own operators run.
+
+        Raises:
+            Unsupported: it is compiled.
+        """
+        from cspbench.backends import _torch
+
+        if self.compiles(options):
             raise Unsupported("a compiled program has no single operators to time")
-        graph, dtype, layout = _torch.read_program(artifact, chosen, threads)
-        _torch.in_mode(graph, str(chosen["mode"]), dtype, layout)
-        examples = []
-        for node in graph.graph.nodes:
-            if node.op == "placeholder":
-                stated = node.meta["val"]
-                real = stated.dtype.is_floating_point
-                make = torch.rand if real else torch.zeros  # 0 is an index into anything
-                example = make(*stated.shape, dtype=stated.dtype)
-                examples.append(_torch.in_form(example, dtype, layout))
-        return _torch_layers.operators_of(graph, examples)
+        return _torch.read_program(artifact, resolve(self.axes, options), threads)
 
 
 BACKENDS.add(

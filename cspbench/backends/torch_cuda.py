@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cspbench.backends._compiling import InductorSpec
+from cspbench.backends._compiling import MODES, InductorSpec
 from cspbench.backends.spec import BACKENDS, SCOPE, LayerSession, Throughput, Workload
 from cspbench.backends.torch_cpu import LAYOUT
 from cspbench.core.options import Axis, Options, resolve
@@ -35,10 +35,17 @@ MODE = Axis(
     "mode",
     "eager",
     "choice",
-    ("eager", "fused", "compile", "cudagraph"),
-    "fused: batch norms folded; compile: folded, then Inductor; cudagraph: folded, then captured",
+    tuple(MODES),
+    "fused: batch norms folded; compile, reduce-overhead, max-autotune: folded, then Inductor in "
+    "this mode; aot: folded, then AOTInductor; cudagraph: folded, then captured; cudagraph-eager, "
+    "cudagraph-compile: captured unfused or compiled",
 )
 FLUSH = Axis("flush_l2", False, "flag", summary="overwrite the L2 cache before every run")
+
+
+#: Languages of what starts a kernel, the variables that name their compilers, and usual names: of
+#: ``torch.compile``, and of AOTInductor.
+COMPILERS = (("C", "CC", ("gcc", "clang", "cc")), ("C++", "CXX", ("g++", "clang++")))
 
 
 @dataclass(frozen=True)
@@ -57,8 +64,7 @@ class TorchCuda(InductorSpec):
         """Import the modules of loading and running; start the device."""
         from cspbench.backends._torch import warm
 
-        mode = str(resolve(self.axes, options)["mode"])
-        warm("fused" if mode == "cudagraph" else mode, "cuda")
+        warm(self.mode(options), "cuda")
 
     def load(self, artifact: Path, options: Options, threads: int) -> TorchCudaSession:
         """Load the program on to the first visible device (``CUDA_VISIBLE_DEVICES``)."""
@@ -66,56 +72,48 @@ class TorchCuda(InductorSpec):
         from cspbench.backends._torch_cuda import TorchCudaSession
 
         chosen = resolve(self.axes, options)
-        _check_compiler(chosen)
-        if chosen["flush_l2"] is True and chosen[SCOPE.name] != SCOPE.default:
-            raise Unsupported("flush_l2 is for scope inference: it would flush the copied input")
-        graph, dtype, layout = self._program(artifact, chosen, threads)
-        captured = chosen["mode"] == "cudagraph"
-        mode = "fused" if captured else str(chosen["mode"])
-        call = _torch.in_mode(graph, mode, dtype, layout)
+        if self.compiles(options):
+            _check_compiler(str(chosen["mode"]))
+        check_flush(chosen)
+        program = self._program(artifact, chosen, threads)
+        call = _torch.callable_of(program, artifact, chosen)
         return TorchCudaSession(
-            call, chosen, dtype, layout, captured=captured, flush_l2=chosen["flush_l2"] is True
-        )
+            call, chosen, program.dtype, program.layout, captured=self.mode(options).captured,
+            flush_l2=chosen["flush_l2"] is True,
+        )  # fmt: skip
 
     def load_profiled(self, artifact: Path, options: Options, threads: int) -> LayerSession:
         """Times of the graph's operators, or of a compiled one's kernels, by CUPTI."""
         from cspbench.backends import _torch
-        from cspbench.backends._torch_cuda import CudaRuntime, TorchCudaSession
+        from cspbench.backends._cuda_runtime import CudaRuntime
+        from cspbench.backends._torch_cuda import TorchCudaSession
         from cspbench.backends._torch_trace import TracedProgram, TracedSession
 
         chosen = resolve(self.axes, options)
         if chosen["flush_l2"] is True:
             raise Unsupported("flush_l2 is for whole inferences, not for single layers")
-        graph, dtype, layout = self._program(artifact, chosen, threads)
-        mode, runtime = str(chosen["mode"]), CudaRuntime()
-        captured = mode == "cudagraph"
-        call = _torch.in_mode(graph, "fused" if captured else mode, dtype, layout)
+        program = self._program(artifact, chosen, threads)
+        dtype, layout = program.dtype, program.layout
+        mode, runtime = self.mode(options), CudaRuntime()
 
         def to_input(array: np.ndarray) -> torch.Tensor:
             return _torch.to_input(array, dtype, layout).cuda()
 
-        eager = TracedProgram(graph, to_input, runtime)
-        if mode in ("eager", "fused"):
+        eager = TracedProgram(program.graph, to_input, runtime)
+        if mode.single_operators:
             return eager
-        session = TorchCudaSession(call, chosen, dtype, layout, captured=captured, runtime=runtime)
-        return TracedSession(session, eager if captured else None)
+        call = _torch.callable_of(program, artifact, chosen)
+        session = TorchCudaSession(
+            call, chosen, dtype, layout, captured=mode.captured, runtime=runtime
+        )
+        return TracedSession(session, None if mode.compiles else eager)
 
     def throughput(self, work: Workload) -> Throughput:
         """Inferences submitted to one stream without waiting for each, inputs on the device."""
-        from cspbench.backends.common.throughput import run_for
+        check_flush(resolve(self.axes, work.options), overlapped=True)
+        from cspbench.backends._torch_cuda import submitted
 
-        if resolve(self.axes, work.options)["flush_l2"] is True:
-            raise Unsupported("flush_l2 has no meaning where inferences overlap")
-        session = self.load(work.artifact, work.options, work.threads)
-        session.set_input(work.inputs[0])
-        session.run()
-        there = [session.to_device(feed) for feed in work.inputs]
-        throughput = run_for(
-            session.submit, there, work.seconds, in_flight=session.IN_FLIGHT,
-            method="one CUDA stream", finish=session.finish,
-        )  # fmt: skip
-        session.close()
-        return throughput
+        return submitted(self.load(work.artifact, work.options, work.threads), work)
 
     def _program(self, artifact: Path, chosen: Options, threads: int) -> Program:
         """Read the program on to the device, with these resolved options."""
@@ -131,19 +129,33 @@ class TorchCuda(InductorSpec):
         return _torch.read_program(artifact, chosen, threads, device)
 
 
-def _check_compiler(chosen: Options) -> None:
-    """Mode compile writes kernels in Triton and compiles their launchers in C.
+def check_flush(chosen: Options, *, overlapped: bool = False) -> None:
+    """Refuse a flush of the L2 cache where it would not do what it says.
+
+    Raises:
+        Unsupported: inferences overlap, or the flush would come behind the copy of an input.
+    """
+    if chosen[FLUSH.name] is not True:
+        return
+    if overlapped:
+        raise Unsupported("flush_l2 has no meaning where inferences overlap")
+    if chosen[SCOPE.name] != SCOPE.default:
+        raise Unsupported("flush_l2 is for scope inference: it would flush the copied input")
+
+
+def _check_compiler(mode: str) -> None:
+    """Inductor writes kernels in Triton and compiles what starts them, ahead of time in C++.
 
     Raises:
         Unavailable: one of the two is missing, as on a Jetson board as it comes.
     """
-    if chosen["mode"] != "compile":
-        return
     if importlib.util.find_spec("triton") is None:
-        raise Unavailable("mode compile needs Triton (pip install triton, a wheel for this CUDA)")
-    compiler = os.environ.get("CC")
-    if not any(map(shutil.which, [compiler] if compiler else ["gcc", "clang", "cc"])):
-        raise Unavailable(f"mode compile needs a C compiler: {compiler or 'gcc'} is not in PATH")
+        raise Unavailable(f"mode {mode} needs Triton (pip install triton, a wheel for this CUDA)")
+    language, variable, names = COMPILERS[mode == "aot"]
+    compiler = os.environ.get(variable)
+    if not any(map(shutil.which, [compiler] if compiler else names)):
+        wanted = compiler or names[0]
+        raise Unavailable(f"mode {mode} needs a {language} compiler: {wanted} is not in PATH")
 
 
 for _name, _where, _tegra in (

@@ -1,7 +1,7 @@
 """The self-test: which slowdowns the gate detects on this machine, and how long that takes.
 
-The base is a case. The head is the same case, alone or with extra work: its thread stays busy after
-each inference for a known share of the time that the inference took.
+The base is a case. The head is the same case, alone or with extra work: after each inference its
+thread, or the device, stays busy for a known share of the time that the inference took.
 """
 
 from __future__ import annotations
@@ -181,7 +181,7 @@ def _outcome_text(data: CaseData) -> str:
 
 def planted_arms(prepared: Prepared, measure: Measure, share: float) -> MakeArm:
     """Make arms: the base runs the case, the head the same with a share of extra work."""
-    request = replace(load_request(prepared, measure), clock="host")
+    request = load_request(prepared, measure)
 
     def make(side: Side) -> WorkerArm:
         extra = share if side == "head" else 0.0

@@ -19,7 +19,7 @@ from resource import RUSAGE_SELF, getrusage
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from cspbench.backends.spec import DeviceTimes
+from cspbench.backends.spec import DeviceTimes, Extends
 from cspbench.core.bounds import Amount, Count, Positive
 from cspbench.errors import Unsupported
 from cspbench.jobs.layers import LayerTimes, layer_times, load_profiled, warm_up
@@ -66,13 +66,11 @@ class LoadRequest(CaseRequest):
 
     With ``layers`` the case is loaded once more with its backend's profiler on, and bursts
     alternate with profiled ones. With ``artifacts``, those of the networks ``cases``, their single
-    layers are kept instead. With ``clock`` "host" a device's own events are not used, so that work
-    of the host counts, too: ``extra_share`` injects so much more of it, as a share of the time of
-    each inference.
+    layers are kept instead. ``extra_share`` injects so much more work, as a share of the time of
+    each inference, on the device whose clock counts.
     """
 
     job: ClassVar[str] = "load"
-    clock: str = "device"
     extra_share: float = 0.0
     layers: bool = False
     cases: tuple[str, ...] = ()
@@ -184,15 +182,16 @@ class Conditions:
 class _Loaded:
     """What this worker keeps: a model, or layers to replay (then ``session`` is None).
 
-    ``profiled`` is the model once more, with its backend's profiler on.
+    ``by_device`` says that a device's own events are the clock. ``profiled`` is the model once
+    more, with its backend's profiler on.
     """
 
     request: LoadRequest
     session: Session | None
     feed: Callable[[int], None]
     infer: Callable[[], None]
-    clock: str
     on_host: bool = True
+    by_device: bool = False
     profiled: LayerSession | None = None
     inputs: Sequence[Feed] = ()
     replays: Replays | None = None
@@ -232,12 +231,13 @@ def load(request: LoadRequest, phase: PhaseReport) -> LoadResult:
     start = monotonic.now_ns()
     session = request.load()
     load_ns = monotonic.now_ns() - start
-    clock = request.clock if scope_of(options) == INFERENCE else "host"
+    by_device = scope_of(options) == INFERENCE and isinstance(session, DeviceTimes)
     feed, infer = timed_parts(session, case, pool)
     on_host = DEVICES.get(device_of(backend, options)).on_host
-    loaded = _Loaded(request, session, feed, infer, clock, on_host, inputs=pool)
+    loaded = _Loaded(request, session, feed, infer, on_host, by_device, inputs=pool)
     loaded.clocks = None if on_host else open_clocks()
-    if request.extra_share:
+    extends = session if by_device and isinstance(session, Extends) else None
+    if request.extra_share and extends is None:
         alone = loaded.threads == 1 and on_host
         now = time.process_time_ns if alone else time.perf_counter_ns
         loaded.infer = with_extra_work(infer, request.extra_share, now)
@@ -245,6 +245,8 @@ def load(request: LoadRequest, phase: PhaseReport) -> LoadResult:
     first_ns = sampling.timed(session.run, lambda _: session.set_input(pool[0]), monotonic, 0)
     precision = precision_of(backend, options)
     agreement = agree(session, pool, request.reference, precision)
+    if request.extra_share and extends is not None:
+        extends.extend(request.extra_share)
     if request.layers:
         with contextlib.suppress(Unsupported):  # the job `layers` says why
             loaded.profiled = load_profiled(request)
@@ -264,7 +266,7 @@ def _load_replays(request: LoadRequest) -> LoadResult:
     replays.run()
     first_ns = now() - start
     replays.warm_up()
-    loaded = _Loaded(request, None, lambda _: None, replays.run, "host", replays=replays)
+    loaded = _Loaded(request, None, lambda _: None, replays.run, replays=replays)
     return _keep(loaded, load_ns, first_ns, None)
 
 
@@ -377,7 +379,7 @@ def _plain_burst(loaded: _Loaded, count: int) -> BurstResult:
 
 def _device_ns(loaded: _Loaded, count: int) -> int | None:
     """Time of the last ``count`` inferences by the device's own events; None without them."""
-    if loaded.clock != "device" or not isinstance(loaded.session, DeviceTimes):
+    if not loaded.by_device or not isinstance(loaded.session, DeviceTimes):
         return None
     each = loaded.session.device_times(count).get("device_ns")
     return None if each is None else each * count

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 #: Most layers that a worker keeps.
 MAX_LAYERS = 600
 #: Parts of the names that backends give to what they insert to change a memory layout.
-LAYOUT_WORDS = ("layout", "reorder", "permute", "transpose")
+LAYOUT_WORDS = ("layout", "reorder", "permute", "transpose", "reformat")
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from cspbench.analysis.roofline import Peak
 from cspbench.artifacts.spec import Node
 from cspbench.attribution.blocks import BlockSides, Ground, _repeats
 from cspbench.attribution.causes import ExplanationVerdict, attribute
+from cspbench.attribution.text import sentences
 from cspbench.jobs.layers import LayerTimes
 from cspbench.jobs.replay import ReplayResult
 from cspbench.jobs.time import Turns
@@ -124,6 +125,12 @@ def test_what_a_layer_takes_alone_is_its_shape_and_the_rest_its_context():
     # Arithmetic: (6 - 10) x 19 / 16 = -4.75. Shape: alone b takes 9 and a 10, less -4.75: +3.75.
     assert parts_of(it) == {"compute": -4.75, "size": 3.75, "context": 3.0}
     assert it.verdict is ExplanationVerdict.EXPLAINED
+    # The second layer: 1 MFLOP in 4 ms instead of 19 / 16.
+    told = "1x1 convolution 4 to 8 channels at 16x16 in B: 0.250 instead of 0.842 GFLOP/s"
+    assert told in " ".join(sentences(it))
+    # Seen from b: its second layer is the slow one still, and now it is A's.
+    back = attribute(b, a, ratio=Interval(1 / 1.2, 1 / 1.21, 1 / 1.19))
+    assert told.replace("in B", "in A") in " ".join(sentences(back))
 
 
 def chained(*ops):

@@ -1,13 +1,13 @@
 """torch's modes on small exported programs: folding by hand, agreement, persisted compilation.
 
-The CUDA session runs against a stand-in for torch.cuda here, and for real where there is a GPU.
+Modes of a CUDA device run where there is one.
 """
 
 import gc
+import importlib.util
 import os
 import subprocess
 import sys
-import types
 import typing
 
 import numpy as np
@@ -17,18 +17,16 @@ import torch
 from cspbench.artifacts.kinds import pt2
 from cspbench.artifacts.program import load_program
 from cspbench.artifacts.tensors import as_list
-from cspbench.backends import _torch_cuda
+from cspbench.backends._compiling import MODES
 from cspbench.backends._torch_fold import fold_batch_norms
 from cspbench.backends.spec import (
     BACKENDS,
     PRECISIONS,
     Compiles,
-    DeviceMemory,
-    DeviceTimes,
     Warms,
     Workload,
 )
-from cspbench.errors import Unsupported
+from cspbench.errors import Unavailable, Unsupported
 from cspbench.measure.agreement import relative_error
 
 BATCH_NORM = torch.ops.aten.batch_norm.default
@@ -156,12 +154,69 @@ def test_compilation_agrees_and_its_cache_stays(program, tmp_path, monkeypatch):
     assert {p for p in tmp_path.rglob("*") if p.suffix in (".so", ".cpp")} == set(made)
 
 
-def test_without_a_compiler_compile_is_unavailable(program, monkeypatch):
-    from cspbench.errors import Unavailable
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["aot", "max-autotune"])
+def test_other_compiled_modes_agree_and_find_what_was_compiled(program, tmp_path, mode):
+    """Each in a process of its own, as in a run: the second finds what the first one left."""
+    path, array, expected = program
+    np.savez(tmp_path / "case.npz", array, *expected)
+    code = f"""
+import sys
+import numpy as np
+from pathlib import Path
+from cspbench.backends.spec import BACKENDS
+from cspbench.measure.agreement import relative_error
+array, *expected = np.load({str(tmp_path / "case.npz")!r}).values()
+backend = BACKENDS.get("torch-cpu")
+session = backend.load(Path({str(path)!r}), {{"mode": {mode!r}}}, 1)
+for _ in range(2):
+    session.set_input(array)
+    session.run()
+worst = max(map(relative_error, session.outputs(), expected))
+print(worst < 1e-4, backend.compiled_from_cache())
+"""
+    environment = os.environ | {
+        "CSPBENCH_CACHE": str(tmp_path / "cache"), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "i"),
+    }  # fmt: skip
+    answers = [
+        subprocess.run(
+            [sys.executable, "-c", code], env=environment, capture_output=True, text=True,
+            check=True,
+        ).stdout.split()[-2:]
+        for _ in range(2)
+    ]  # fmt: skip
+    assert answers == [["True", "False"], ["True", "True"]]
 
+
+def test_what_compiles_needs_a_launch_of_its_own():
+    for name in ("torch-cpu", "torch-cuda"):
+        backend = BACKENDS.get(name)
+        assert isinstance(backend, Compiles)
+        [axis] = [axis for axis in backend.axes if axis.name == "mode"]
+        assert {mode for mode in axis.choices if backend.compiles({"mode": mode})} == set(
+            axis.choices
+        ) - {"eager", "fused", "cudagraph", "cudagraph-eager"}
+
+
+@pytest.mark.parametrize("mode", ["compile", "max-autotune", "aot"])
+def test_without_a_compiler_compiled_modes_are_unavailable(program, monkeypatch, mode):
     monkeypatch.setenv("PATH", "/nowhere")
-    with pytest.raises(Unavailable, match="C\\+\\+ compiler"):
-        run(program, "torch-cpu", {"mode": "compile"})
+    with pytest.raises(Unavailable, match=f"mode {mode} needs a C\\+\\+ compiler"):
+        run(program, "torch-cpu", {"mode": mode})
+
+
+@pytest.mark.parametrize(
+    ("mode", "found", "text"),
+    [("compile", (), "Triton"), ("compile", ("triton",), "C compiler: gcc"),
+     ("aot", ("triton",), r"C\+\+ compiler: g\+\+")],
+)  # fmt: skip
+def test_what_a_compiled_mode_lacks_on_a_device(program, monkeypatch, mode, found, text):
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name in found or None)
+    with pytest.raises(Unavailable, match=f"mode {mode} needs .*{text}"):
+        BACKENDS.get("torch-cuda").load(program[0], {"mode": mode}, 1)
 
 
 def test_programs_run_without_the_graphs_own_checks(program):
@@ -217,213 +272,6 @@ def test_both_torch_backends_warm():
         assert isinstance(BACKENDS.get(name), Warms)
 
 
-# CUDA --------------------------------------------------------------------------------------------
-
-
-class Card:
-    """The device of a session: the processor, with a log of what was called.
-
-    ``segments`` are the caching allocator's; an inference takes 4096 bytes on top of what is used.
-    """
-
-    def __init__(self):
-        self.device, self.log, self.used, self.workspace = torch.device("cpu"), [], 1234, 500
-        self.pools = [
-            {"segment_pool_id": (0, 0), "total_size": 2 * 2**20, "allocated_size": 2**20},
-            {"segment_pool_id": (0, 1), "total_size": 6 * 2**20, "allocated_size": 2**20},
-        ]
-
-    def event(self):
-        card = self
-
-        class Event:
-            def record(self):
-                card.log.append("event")
-
-            def query(self):
-                return False
-
-            def elapsed_time(self, end):
-                return 3.0
-
-        return Event()
-
-    def stall(self, cycles):
-        self.log.append("stall")
-
-    def synchronise(self):
-        self.log.append("synchronise")
-
-    def pinned(self, like):
-        self.log.append("pinned")
-        return torch.empty(like.shape, dtype=like.dtype)
-
-    def properties(self):
-        return types.SimpleNamespace(name="a device", uuid="1-2-3", L2_cache_size=1024)
-
-    def capture(self, work):
-        self.log.append("capture")
-        result = work()
-
-        def replay():
-            self.log.append("replay")
-            result.copy_(work())
-
-        return replay, result
-
-    def used_bytes(self):
-        return self.used
-
-    def peak_bytes(self):
-        return 12345
-
-    def reserved_bytes(self):
-        return 8 * 2**20
-
-    def segments(self):
-        return self.pools
-
-    def reset_peak(self):
-        self.log.append("new peak")
-
-    def drop_workspaces(self):
-        self.used -= self.workspace
-
-    def empty_cache(self):
-        pass
-
-
-@pytest.fixture
-def cuda():
-    """An invented device."""
-    return Card()
-
-
-def cuda_session(cuda, dtype=torch.float32, **more):
-    def call(tensor):
-        cuda.log.append("call")
-        return tensor * 2
-
-    return _torch_cuda.TorchCudaSession(
-        call, {"mode": "eager"}, dtype, torch.contiguous_format, runtime=cuda, **more
-    )
-
-
-def image(value=1.0):
-    return np.full((1, 3, 4, 4), value, np.float32)
-
-
-def test_a_cuda_run_is_the_call_and_a_synchronisation(cuda):
-    session = cuda_session(cuda)
-    assert isinstance(session, DeviceTimes)
-    session.set_input(image())
-    cuda.log.clear()
-    session.run()
-    assert cuda.log == ["call", "synchronise"]  # between the clock's two readings
-    assert isinstance(session, DeviceMemory)
-    assert (session.device_used_bytes(), session.device_peak_bytes()) == (1234, 12345)
-    session.reset_device_peak()
-    assert cuda.log[-1] == "new peak"
-    assert np.array_equal(session.outputs()[0], image(2.0))
-    assert session.describe()["device_uuid"] == "1-2-3"
-
-
-def test_the_devices_times_are_taken_apart_from_the_timed_runs(cuda):
-    session = cuda_session(cuda)
-    session.stage([image(1.0), image(5.0)])
-    session.choose(0)
-    cuda.log.clear()
-    times = session.device_times(3)
-    assert times["device_ns"] == times["span_ns"] == 3_000_000
-    assert set(times) == {"device_ns", "span_ns", "enqueue_ns", "transfer_ns"}
-    # As submitted, then held back until the last event is recorded.
-    once = [entry for entry in cuda.log if entry != "synchronise"]
-    assert once[:7] == ["event", "call", "event", "stall", "event", "call", "event"]
-
-
-def test_staged_inputs_are_read_in_turn_without_a_copy(cuda):
-    session = cuda_session(cuda)
-    session.stage([image(1.0), image(5.0)])
-    answers = []
-    for number in (0, 1, 0):
-        session.choose(number)
-        cuda.log.clear()
-        session.run()
-        assert cuda.log == ["call", "synchronise"]
-        answers.append(session.outputs()[0].max())
-    assert answers == [2.0, 10.0, 2.0]
-    assert session._inputs[0] is session._staged[0][0]
-
-
-def test_a_captured_graph_is_captured_in_the_first_run_and_reads_what_is_chosen(cuda):
-    """So the time of the first inference holds the capture, as an eager one holds its start."""
-    session = cuda_session(cuda, captured=True)
-    session.stage([image(1.0), image(5.0)])
-    session.choose(1)
-    assert "capture" not in cuda.log
-    session.run()
-    assert cuda.log.count("capture") == 1
-    assert session.outputs()[0].max() == 10.0
-    session.choose(0)
-    session.run()
-    assert cuda.log.count("capture") == 1
-    assert session.outputs()[0].max() == 2.0
-    session.choose(1)  # the staged ones are what they were
-    session.run()
-    assert session.outputs()[0].max() == 10.0
-
-
-@pytest.mark.parametrize("captured", [False, True])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
-def test_end_to_end_lands_in_page_locked_memory_and_is_converted_on_the_device(
-    cuda, monkeypatch, captured, dtype
-):
-    session = cuda_session(cuda, dtype, captured=captured)
-    session.set_input(image())
-    session.run()
-    copies = []
-    copy = torch.Tensor.copy_
-
-    def seen(place, source, *arguments, **more):
-        copies.append((source.dtype, place.dtype))
-        return copy(place, source, *arguments, **more)
-
-    monkeypatch.setattr(torch.Tensor, "copy_", seen)
-    answer = session.infer(image(7.0))
-    assert answer[0].dtype == np.float32
-    assert np.array_equal(answer[0], image(14.0))
-    # array -> page-locked -> device in the array's own type, then converted there.
-    assert copies[:3] == [
-        (torch.float32, torch.float32), (torch.float32, torch.float32), (torch.float32, dtype),
-    ]  # fmt: skip
-    cuda.log.clear()
-    assert np.array_equal(session.infer(image(8.0))[0], image(16.0))
-    assert "pinned" not in cuda.log  # memory is locked once
-    parts = session.parts([image(1.0), image(2.0)])
-    assert set(parts) == {"input_ns", "span_ns", "output_ns", "enqueue_ns"}
-    assert parts["input_ns"] == 3_000_000
-
-
-def test_what_the_allocator_holds_beyond_tensors(cuda):
-    reserved = cuda_session(cuda).device_reserved()
-    assert reserved == {
-        "device_reserved_bytes": 8 * 2**20,
-        "device_pool_bytes": 5 * 2**20,  # of the graph's private pool alone; its output lives
-        "device_workspace_bytes": 500,
-    }
-
-
-def test_the_l2_cache_is_flushed_outside_of_the_run(cuda):
-    session = cuda_session(cuda, flush_l2=True)
-    session.set_input(np.ones((1, 3, 4, 4), np.float32))
-    assert session._flush.numel() == 2048  # twice the cache
-    assert cuda.log[-1] == "synchronise"
-    session._flush.fill_(1)
-    session.set_input(np.ones((1, 3, 4, 4), np.float32))
-    assert not session._flush.any()
-    assert cuda_session(cuda)._flush.numel() == 0
-
-
 def test_a_flush_is_refused_where_none_would_happen(program):
     backend, array = BACKENDS.get("torch-cuda"), np.zeros((2, 3, 16, 16), np.float32)
     with pytest.raises(Unsupported, match="scope inference"):
@@ -433,10 +281,10 @@ def test_a_flush_is_refused_where_none_would_happen(program):
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("mode", ["eager", "fused", "cudagraph", "compile"])
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("precision", ["fp32", "tf32", "fp16", "bf16"])
 def test_every_cuda_mode_agrees_and_tells_device_times(program, mode, precision):
-    if mode == "compile" and precision != "fp32":
+    if BACKENDS.get("torch-cuda").compiles({"mode": mode}) and precision != "fp32":
         pytest.skip("one compilation is enough")
     session = run(program, "torch-cuda", {"mode": mode, "precision": precision}, runs=5)
     assert worst(session, program) <= PRECISIONS.get(precision).tolerance

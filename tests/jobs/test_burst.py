@@ -52,11 +52,11 @@ class DeviceSession(Session):
 
 @pytest.fixture
 def load(monkeypatch):
-    def keep(session, clock="device", on_host=True):
+    def keep(session, on_host=True, by_device=False):
         def feed(number):
             session.set_input(number % 3)
 
-        loaded = _Loaded(REQUEST, session, feed, session.run, clock, on_host)
+        loaded = _Loaded(REQUEST, session, feed, session.run, on_host, by_device)
         monkeypatch.setattr(burst, "_loaded", loaded)
         return session
 
@@ -94,9 +94,9 @@ def test_time_that_the_host_waits_for_a_device_is_not_lost(load, monkeypatch):
 
 
 def test_a_device_has_its_own_clock(load):
-    load(DeviceSession())
+    load(DeviceSession(), on_host=False, by_device=True)
     assert (ask(4).ns, ask(4).lost_ns) == (1_000_000, None)
-    load(DeviceSession(), clock="host")
+    load(DeviceSession(), on_host=False)  # a scope that is more than the device's work
     assert ask(4).ns >= 4_000_000
 
 
