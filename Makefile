@@ -110,8 +110,10 @@ $(FOR_RUN): pyproject.toml constraints.txt
 	$(INSTALL) -e ".[$(EXTRAS)]"
 	@touch $@
 
+# Of dask-kubernetes only the operator's files are read, not what it requires.
 $(FOR_TEST): $(FOR_RUN)
 	$(INSTALL) -e ".[all,$(JETSON)test]"
+	$(INSTALL) --no-deps dask-kubernetes
 	@touch $@
 
 $(FOR_LINT): $(FOR_RUN)

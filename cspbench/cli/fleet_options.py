@@ -69,12 +69,13 @@ def fleet_of(
         check_address(scheduler, insecure=insecure)
     needs_fleet()
     from cspbench.fleet.client import FleetClient
-    from cspbench.fleet.cluster import started
+    from cspbench.fleet.cluster import read_cluster, started
 
     with contextlib.ExitStack() as stack:
         if cluster is not None:
             running = stack.enter_context(started(cluster, waiting, insecure=insecure))
-            client = FleetClient(running.scheduler_address, running)
+            returns = read_cluster(cluster)["return_seconds"]
+            client = FleetClient(running.scheduler_address, running, return_seconds=returns)
         else:
             assert scheduler is not None
             client = FleetClient(scheduler)

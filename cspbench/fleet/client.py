@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from distributed import Client, Future
 
 CONNECT_SECONDS = 15.0
+#: How long a board that is lost is waited for, unless a cluster's file says otherwise.
+RETURN_SECONDS = 120.0
 #: How long a list of boards is used before it is read again. Events of Dask report changes sooner.
 FRESH_SECONDS = 10.0
 #: A request that no board has begun for so long is said to wait.
@@ -64,15 +66,20 @@ class FleetClient:
         address: of the scheduler.
         cluster: the Dask cluster object that the scheduler belongs to, if cspbench started one.
         connect_seconds: how long to try to reach it.
+        return_seconds: how long a board that is lost is waited for.
 
     Raises:
         InputError: no scheduler answers at the address.
     """
 
     def __init__(
-        self, address: str, cluster: Any = None, connect_seconds: float = CONNECT_SECONDS
+        self,
+        address: str,
+        cluster: Any = None,
+        connect_seconds: float = CONNECT_SECONDS,
+        return_seconds: float = RETURN_SECONDS,
     ) -> None:
-        self.address = address
+        self.address, self.return_seconds = address, return_seconds
         self.session = uuid.uuid4().hex[:8]
         self.late: list[str] = []
         self._given_up: set[str] = set()

@@ -21,9 +21,10 @@ from cspbench.core.files import open_input
 from cspbench.core.programs import find_program
 from cspbench.core.text import printable
 from cspbench.errors import BusyError, InputError
+from cspbench.fleet.client import RETURN_SECONDS
 from cspbench.fleet.security import check_address, is_loopback
 
-KEYS = ("class", "arguments", "workers", "wait_seconds")
+KEYS = ("class", "arguments", "workers", "wait_seconds", "return_seconds")
 PRELOAD = "cspbench.fleet.agent"
 WAIT_SECONDS = 300.0
 #: A cluster file is far smaller.
@@ -59,10 +60,13 @@ def read_cluster(path: Path) -> dict[str, Any]:
     workers = content.get("workers")
     if workers is not None and not (type(workers) is int and workers > 0):
         raise InputError(f"{path}: workers must be a whole number from 1 on, not {workers!r}")
-    wait = content.get("wait_seconds", WAIT_SECONDS)
-    if type(wait) not in (int, float) or not 0 < wait <= 86400:
-        raise InputError(f"{path}: wait_seconds must be a number of seconds, not {wait!r}")
-    return {**content, "arguments": content.get("arguments") or {}, "wait_seconds": float(wait)}
+    seconds = {}
+    for key, usual in (("wait_seconds", WAIT_SECONDS), ("return_seconds", RETURN_SECONDS)):
+        value = content.get(key, usual)
+        if type(value) not in (int, float) or not 0 < value <= 86400:
+            raise InputError(f"{path}: {key} must be a number of seconds, not {value!r}")
+        seconds[key] = float(value)
+    return {**content, "arguments": content.get("arguments") or {}, **seconds}
 
 
 def cluster_class(name: str, path: Path) -> Callable[..., Any]:

@@ -11,9 +11,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 from cspbench.errors import InputError
-from cspbench.fleet.client import FleetClient
+from cspbench.fleet.client import RETURN_SECONDS, FleetClient
 from cspbench.fleet.devices import BoardInfo, FleetPlan, place_cases
-from cspbench.fleet.executor import BOARD_SECONDS, BoardExecutor, Files, Stopped
+from cspbench.fleet.executor import BoardExecutor, Files, Stopped
 from cspbench.fleet.protocol import Json
 from cspbench.jobs.ceilings import Ceilings
 from cspbench.machine.comparability import Use, refusals
@@ -203,7 +203,7 @@ def execute_fleet(
     local: Executor,
     before: Sequence[Launch] = (),
     progress: Progress | None = None,
-    board_seconds: float = BOARD_SECONDS,
+    board_seconds: float = RETURN_SECONDS,
 ) -> list[str]:
     """Run the missing launches on all boards at once; each is on disk as soon as it ends.
 

@@ -14,7 +14,7 @@ from cspbench.core.statuses import Status
 from cspbench.core.text import printable
 from cspbench.fleet.answers import Answer, BadAnswerError, Report
 from cspbench.fleet.artifacts import Item, WrongContent, chunks, pair
-from cspbench.fleet.client import FleetClient, LostRequestError
+from cspbench.fleet.client import RETURN_SECONDS, FleetClient, LostRequestError
 from cspbench.fleet.devices import BoardInfo, missing_backend
 from cspbench.fleet.protocol import encode
 from cspbench.fleet.work import Remaining, Work, in_turns, single
@@ -26,8 +26,6 @@ from cspbench.runner.process import Outcome
 QUEUE_SECONDS = 3600.0
 #: How long the transfer of one part of an artifact may take.
 PART_SECONDS = 300.0
-#: How long a launch waits for a lost board before another board of its label takes the case.
-BOARD_SECONDS = 120.0
 _POLL_SECONDS = 1.0
 
 
@@ -81,7 +79,7 @@ class BoardExecutor:
         home: BoardInfo,
         files: Files,
         stop: threading.Event,
-        board_seconds: float = BOARD_SECONDS,
+        board_seconds: float = RETURN_SECONDS,
         waits: Callable[[str, str], None] = lambda _board, _sentence: None,
     ) -> None:
         self._client = client

@@ -9,10 +9,10 @@ from typing import Any
 from cspbench.core.statuses import Status
 from cspbench.core.text import nearest
 from cspbench.errors import InputError
-from cspbench.fleet.client import FleetClient
+from cspbench.fleet.client import RETURN_SECONDS, FleetClient
 from cspbench.fleet.devices import BoardInfo, check_names, missing_backend
 from cspbench.fleet.duet import bursts_of, one_block
-from cspbench.fleet.executor import BOARD_SECONDS, BoardExecutor, Files
+from cspbench.fleet.executor import BoardExecutor, Files
 from cspbench.gating.duet import Bursts, ElsewhereArms, Schedule, Side
 from cspbench.gating.measure import load_request
 from cspbench.gating.prepare import Pair
@@ -64,7 +64,7 @@ class BoardOfGate:
         client: FleetClient,
         board: BoardInfo,
         report: Callable[[str], None],
-        board_seconds: float = BOARD_SECONDS,
+        board_seconds: float = RETURN_SECONDS,
     ) -> None:
         self._board = board
         self._executor = BoardExecutor(

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cspbench.artifacts.spec import ARTIFACTS, ArtifactKind
@@ -55,17 +55,36 @@ def test_a_wrong_hash_is_refused_and_nothing_stays(made, tmp_path):
     assert not list((tmp_path / "board").iterdir())
 
 
-def test_parts_out_of_order_are_refused(made, tmp_path):
+def test_a_part_after_one_that_is_missing_is_refused(made, tmp_path):
     store = Store(tmp_path / "board")
     item = pair(*made)[0]
     store.put(item, 0, b"abc")
-    for offset in (0, 2, 4):
-        if offset:
-            with pytest.raises(WrongContent, match="does not follow"):
-                store.put(item, offset, b"def")
+    with pytest.raises(WrongContent, match="at 4 does not follow 3 bytes"):
+        store.put(item, 4, b"def")
     with pytest.raises(WrongContent, match="does not follow"):
         store.put(item, 3, b"x" * item.size)  # more than was promised
     assert send(store, item, made[0])[-1]  # from the start again
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(turns=st.lists(st.sampled_from([0, 1, 2]), max_size=40))
+def test_several_write_one_file_at_a_time(made, turns, tmp_path_factory):
+    """Two boards of one machine share its cache, and two controllers one board."""
+    folder = tmp_path_factory.mktemp("board")
+    item = pair(*made)[0]
+    one, other = Store(folder), Store(folder)
+    senders = [
+        (store, chunks(made[0], size)) for store, size in ((one, 1000), (one, 900), (other, 999))
+    ]
+    complete = [False] * 3
+    for number in [*turns, *[0] * 11, *[1] * 12, *[2] * 11]:
+        store, parts = senders[number]
+        offset, data = next(parts, (None, b""))
+        if offset is not None:
+            complete[number] = store.put(item, offset, data)
+    assert complete == [True] * 3
+    assert one.path(item).read_bytes() == made[0].read_bytes()
+    assert [path.name for path in folder.iterdir()] == [one.path(item).name]
 
 
 def test_a_damaged_file_of_the_cache_is_detected(made, tmp_path):

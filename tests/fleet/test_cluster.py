@@ -57,6 +57,7 @@ def test_boards_that_do_not_come_are_waited_for_aloud_and_not_for_ever(tmp_path)
         ("{class: a.B, arguments: [1]}", "arguments must be a mapping"),
         ("{class: a.B, workers: 0}", "workers must be a whole number from 1 on, not 0"),
         ("{class: a.B, wait_seconds: soon}", "wait_seconds must be a number of seconds"),
+        ("{class: a.B, return_seconds: 0}", "return_seconds must be a number of seconds"),
     ],
 )
 def test_a_wrong_file_is_refused(tmp_path, text, sentence):

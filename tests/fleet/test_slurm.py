@@ -63,7 +63,6 @@ arguments:
   memory: 400MB
   job_cpu: 1
   walltime: "{limit}"
-  job_extra_directives: {directives}
   job_directives_skip: [--mem]
   worker_extra_args: [--preload, cspbench.fleet.agent, --no-nanny, --no-dashboard,
                       --dashboard-address, "127.0.0.1:0"]
@@ -73,6 +72,7 @@ arguments:
   log_directory: {folder}/jobs
 workers: {workers}
 wait_seconds: {wait}
+return_seconds: {returns}
 """
 
 
@@ -163,7 +163,7 @@ def lab(slurm, exported, tmp_path):
         eventually(lambda: not slurm("squeue", "--noheader").strip(), 60)
 
 
-def cluster(machine, *, workers=1, wait=120, limit="00:10:00", directives=(), name="slurm.yaml"):
+def cluster(machine, *, workers=1, wait=120, returns=120, limit="00:10:00"):
     """Write the file of a cluster; each of its jobs has a board and a timing lock of its own."""
     folder = machine.folder
     environment = {"CSPBENCH_CACHE": str(folder / "boards"), "PYTHONPATH": python_path()}
@@ -171,10 +171,10 @@ def cluster(machine, *, workers=1, wait=120, limit="00:10:00", directives=(), na
     prologue += ["export CSPBENCH_LABELS=node CSPBENCH_BOARD=job-$SLURM_JOB_ID",
                  "export CSPBENCH_LOCK_DIR=$(mktemp -d)"]  # fmt: skip
     text = CLUSTER.format(
-        folder=folder, python=sys.executable, workers=workers, wait=wait, limit=limit,
-        directives=json.dumps(list(directives)), prologue=json.dumps(prologue),
+        folder=folder, python=sys.executable, workers=workers, wait=wait, returns=returns,
+        limit=limit, prologue=json.dumps(prologue),
     )  # fmt: skip
-    (folder / name).write_text(text)
+    (folder / "slurm.yaml").write_text(text)
 
 
 def python_path():
@@ -212,7 +212,7 @@ def test_a_suite_is_measured_by_a_job_and_the_end_is_quiet(lab):
 
 def test_a_job_that_is_cancelled_costs_its_launches_and_no_process_stays(lab):
     """Of two jobs one is ended in the middle of a block; the other takes its cases."""
-    cluster(lab, workers=2)
+    cluster(lab, workers=2, returns=10)
     run = start_run(lab, "long.yaml")
     eventually(lambda: launches(lab), 180)
     victim = launches(lab)[0].board.removeprefix("job-")
@@ -224,7 +224,7 @@ def test_a_job_that_is_cancelled_costs_its_launches_and_no_process_stays(lab):
 
 def test_a_job_that_reaches_its_time_limit_is_said_and_resumed(lab):
     """The run is resumed on a new job, which is another board of the same label and kind."""
-    cluster(lab, limit="00:01:00")
+    cluster(lab, limit="00:01:00", returns=10)
     (lab.folder / "long.yaml").write_text(
         SUITE.replace("[1, 2]", "[20, 30]")
         .replace("max_seconds: 0.05", "max_seconds: 60")
