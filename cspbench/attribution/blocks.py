@@ -51,6 +51,7 @@ class Ground:
             entries=tuple(entries),
             profiled_ms=times.total_ns / 1e6,
             method=times.method,
+            between_ms=times.between_ns / 1e6,
         )
 
 
@@ -96,6 +97,7 @@ class BlockSides:
             ground.side(entries, times),
             latency=Interval(ms, ms, ms),
             profiled=arm.profiled,
+            between_ms=scale * times.between_ns / 1e6,
             faults_ms=ms * (arm.system or 0.0) if faulty else 0.0,
         )
 
@@ -174,4 +176,5 @@ def _mean(sides: Sequence[Side], ms: float) -> Side:
         entries=tuple(entries),
         profiled=fmean(factors) if factors else None,
         faults_ms=ms * fmean(side.faults_ms / side.latency.estimate for side in sides),
+        between_ms=ms * fmean(side.between_ms / side.latency.estimate for side in sides),
     )

@@ -39,6 +39,8 @@ CAUSES: dict[str, str] = {
     "faults": "page faults of the allocator",
     "context": "layers that take another time beside their neighbours",
 }
+#: What a group of time from entry to entry is called.
+BETWEEN = "steps from layer to layer"
 RESIDUALS: dict[str, str] = {
     "rate": "layers of one kind at another rate",
     "unjoined": "entries that are no known layer",
@@ -73,11 +75,14 @@ class Side:
     profiled: float | None = None
     #: Time of an inference that page faults take; a part of the entries' time.
     faults_ms: float = 0.0
+    #: What the engine takes from each entry to the next; 0 where its profiler does not tell.
+    between_ms: float = 0.0
 
     @property
     def outside_ms(self) -> float:
-        """What the latency has beyond the sum of the entries; negative where profiling slows."""
-        return self.latency.estimate - math.fsum(entry.ms for entry in self.entries)
+        """What the latency has beyond entries and the time between; negative if profiling slows."""
+        inside = math.fsum(entry.ms for entry in self.entries) + self.between_ms
+        return self.latency.estimate - inside
 
 
 @dataclass(frozen=True)
@@ -298,6 +303,7 @@ def _parts(
     ]
     for side, total in zip((a, b), sums, strict=True):
         total["outside"] = side.outside_ms
+        total["overhead"] += side.between_ms
         # Memory is faulted in where a layer first writes it, which a replay does not see.
         total["faults"] = side.faults_ms
         total["context"] -= side.faults_ms
@@ -308,7 +314,7 @@ def _parts(
 
 
 def _groups(a: Side, b: Side, costs: Sequence[Sequence[Mapping[str, float]]]) -> list[Group]:
-    """Sums by stage and role; the time outside the layers is a group of its own."""
+    """Sums by stage and role; times between and outside the layers are groups of their own."""
     rows: dict[tuple[str, str], dict[str, Any]] = {}
     for number, (side, own) in enumerate(zip((a, b), costs, strict=True)):
         for entry, cost in zip(side.entries, own, strict=True):
@@ -328,4 +334,7 @@ def _groups(a: Side, b: Side, costs: Sequence[Sequence[Mapping[str, float]]]) ->
     groups.append(
         Group("", RESIDUALS["outside"], 0, 0, a.outside_ms, b.outside_ms, {"outside": change})
     )
+    if a.between_ms or b.between_ms:
+        change = b.between_ms - a.between_ms
+        groups.append(Group("", BETWEEN, 0, 0, a.between_ms, b.between_ms, {"overhead": change}))
     return sorted(groups, key=lambda group: -abs(group.difference_ms))

@@ -8,6 +8,7 @@ of the work. All graph optimisations are on, as in its default.
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import json
 import os
 import re
@@ -17,7 +18,7 @@ import time
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cspbench.artifacts.tensors import arrays_of
 from cspbench.backends.common.profiling import combine
@@ -212,10 +213,18 @@ def _input_names(session: Any) -> list[str]:
     return [one.name for one in session.get_inputs()]
 
 
-def kernel_times(events: Sequence[dict[str, Any]]) -> list[list[LayerTime]]:
-    """Kernels of every run in an ONNX Runtime profile, in the order of execution.
+class ProfiledRun(NamedTuple):
+    """Kernels of one inference in the order of execution, and the time from one to the next."""
 
-    A kernel bears the name of the last node that was fused into it, with marks of the layout.
+    entries: list[LayerTime]
+    between_ns: int
+
+
+def kernel_times(events: Sequence[dict[str, Any]]) -> list[ProfiledRun]:
+    """What an ONNX Runtime profile holds of each inference.
+
+    A kernel bears the name of the last node that was fused into it, with marks of layout and of
+    what fused it.
     """
     spans = [event for event in events if event.get("name") == "model_run"]
     kernels = [
@@ -229,8 +238,15 @@ def kernel_times(events: Sequence[dict[str, Any]]) -> list[list[LayerTime]]:
     for span in sorted(spans, key=_begin):
         first = bisect_left(begins, _begin(span))
         last = bisect_right(begins, _begin(span) + int(span["dur"]))
-        runs.append([_kernel(event) for event in kernels[first:last]])
+        own = kernels[first:last]
+        gaps = (_begin(after) - _end(before) for before, after in itertools.pairwise(own))
+        between_us = sum(max(0, gap) for gap in gaps)
+        runs.append(ProfiledRun([_kernel(event) for event in own], 1000 * between_us))
     return runs
+
+
+def _end(event: dict[str, Any]) -> int:
+    return _begin(event) + int(event["dur"])
 
 
 def _begin(event: dict[str, Any]) -> int:
@@ -239,7 +255,7 @@ def _begin(event: dict[str, Any]) -> int:
 
 def _kernel(event: dict[str, Any]) -> LayerTime:
     name = event["name"].removesuffix("_kernel_time")
-    node = re.sub(r"(_output_\d+)?(_nchwc)?(_token_\d+)?$", "", name)
+    node = re.sub(r"/\w+Fusion/$|(_output_\d+)?(_nchwc)?(_token_\d+)?$", "", name)
     op = str(event["args"].get("op_name", ""))
     return LayerTime(name, op, int(event["dur"]) * 1000, (node,))
 
@@ -269,8 +285,12 @@ class ProfiledSession:
     def profile(self) -> LayerProfile:
         """Means over the faster inferences since `begin`."""
         events = json.loads(Path(self._session.end_profiling()).read_text())
-        runs = list(zip(self._totals, kernel_times(events), strict=True))
-        return combine(runs[self._warm :], "ONNX Runtime's profile")
+        every = list(zip(self._totals, kernel_times(events), strict=True))[self._warm :]
+        return combine(
+            [(total, run.entries) for total, run in every],
+            "ONNX Runtime's profile",
+            between_ns=[run.between_ns for _, run in every],
+        )
 
 
 class OnnxRuntimeSession(HostSession):

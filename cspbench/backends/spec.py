@@ -161,13 +161,15 @@ class LayerProfile:
     """Mean times of ``runs`` inferences, by entry in the order of execution.
 
     ``total_ns`` is the mean of the whole inferences by cspbench's clock, with the profiler on. Its
-    part that no entry covers is time that the backend spends between layers.
+    part that no entry covers is time that the backend spends between layers, and before and after
+    all of them. ``between_ns`` is that from entry to entry alone, where the profiler tells it.
     """
 
     entries: tuple[LayerTime, ...]
     total_ns: int
     runs: int
     method: str
+    between_ns: int = 0
 
 
 class LayerSession(Protocol):

@@ -43,7 +43,7 @@ class LayerTimes:
     """The profiler's entries, and the nodes of the artifact in their order to join them by.
 
     Times are means over ``runs`` inferences; ``total_ns`` is that of the whole inference with the
-    profiler at work.
+    profiler at work, of which ``between_ns`` (0 where it is not known) is from entry to entry.
     """
 
     entries: Annotated[list[Entry], FirstWrong()]
@@ -51,6 +51,7 @@ class LayerTimes:
     total_ns: Positive
     runs: Count = 0
     method: str = ""
+    between_ns: Count = 0
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,7 @@ def layer_times(request: CaseRequest, profile: LayerProfile) -> LayerTimes:
         total_ns=profile.total_ns,
         runs=profile.runs,
         method=profile.method,
+        between_ns=profile.between_ns,
     )
 
 

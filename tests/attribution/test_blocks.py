@@ -1,12 +1,14 @@
 """Two cases as their blocks show them: by hand, on networks of two and three layers."""
 
+from dataclasses import replace
+
 import pytest
 
 from cspbench.analysis.layer import Layer
 from cspbench.analysis.roofline import Peak
 from cspbench.artifacts.spec import Node
 from cspbench.attribution.blocks import BlockSides, Ground, _repeats
-from cspbench.attribution.causes import ExplanationVerdict, attribute
+from cspbench.attribution.causes import BETWEEN, ExplanationVerdict, attribute
 from cspbench.attribution.text import sentences
 from cspbench.jobs.layers import LayerTimes
 from cspbench.jobs.replay import ReplayResult
@@ -68,6 +70,25 @@ def test_shares_of_a_profile_are_scaled_to_the_plain_latency():
     assert (a.outside_ms, b.outside_ms) == (pytest.approx(1.0), pytest.approx(0.0))
     assert (a.profiled, b.profiled) == (2.0, 1.5)
     assert (a.latency.estimate, b.latency.estimate) == (10.0, pytest.approx(15.0))
+
+
+def test_steps_from_layer_to_layer_are_overhead_and_no_residual():
+    # Of 10 ms a spends 8 in two layers and 1 from one to the other, b of 15 ms 9 in three and 4.
+    a, b = (
+        replace(times([4, 4], 10), between_ns=1 * MS),
+        replace(times([3, 3, 3], 15), between_ns=4 * MS),
+    )
+    sides = BlockSides(
+        ground(A, 10.0, [4, 4]), ground(B, 9.0, [3, 3, 3]), [block(1.5, a, b)] * 2,
+        Interval(1.5, 1.4, 1.6),
+    )  # fmt: skip
+    it = attribute(*sides.mean(), ratio=sides.ratio, blocks=sides.each)
+    parts = {part.key: (part.a_ms, part.b_ms) for part in it.parts}
+    assert parts["overhead"] == pytest.approx((1, 4))
+    assert parts["outside"] == pytest.approx((1, 2))  # 10 - 8 - 1 and 15 - 9 - 4
+    assert sum(part.difference_ms for part in it.parts) == pytest.approx(5)
+    steps = next(group for group in it.groups if group.role == BETWEEN)
+    assert (steps.difference_ms, steps.main_cause) == (pytest.approx(3), "overhead")
 
 
 def explained(blocks, ratio):

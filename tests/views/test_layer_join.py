@@ -268,10 +268,21 @@ def test_kernels_of_an_onnx_runtime_profile_by_run():
         {"cat": "Session", "name": "model_run", "ts": 200, "dur": 80},
     ]  # fmt: skip
     first, second = kernel_times(events)
-    assert [(e.name, e.ns, e.members) for e in first] == [
+    assert [(e.name, e.ns, e.members) for e in first.entries] == [
         ("x_output_0_nchwc", 7000, ("x",)), ("Reorder_token_3", 2000, ("Reorder",)),
     ]  # fmt: skip
-    assert [e.ns for e in second] == [9000, 4000]
+    assert [e.ns for e in second.entries] == [9000, 4000]
+    # From 117 to 120 and from 219 to 220 us.
+    assert (first.between_ns, second.between_ns) == (3000, 1000)
+
+
+def test_a_fusion_of_onnx_runtime_bears_the_name_of_its_last_node():
+    """As seen in a profile of ONNX Runtime 1.27: x sigmoid(x) becomes one QuickGelu."""
+    fused = {"cat": "Node", "name": "/act/Mul/QuickGeluFusion/_kernel_time", "ts": 0, "dur": 1,
+             "args": {"op_name": "QuickGelu"}}  # fmt: skip
+    [run] = kernel_times([{"name": "model_run", "ts": 0, "dur": 5}, fused])
+    [entry] = run.entries
+    assert (entry.op, entry.members) == ("QuickGelu", ("/act/Mul",))
 
 
 # Every backend -----------------------------------------------------------------------------------

@@ -47,13 +47,18 @@ class RecordingSession(ABC):
         return combine(self._runs, self.method)
 
 
-def combine(runs: Sequence[Profiled], method: str) -> LayerProfile:
+def combine(
+    runs: Sequence[Profiled], method: str, *, between_ns: Sequence[int] = ()
+) -> LayerProfile:
     """Means over the faster inferences, so that the entries add up to no more than the whole.
 
     Entries are matched by their names, and equal names by their order: an engine may leave out an
-    entry of an inference, which then counts as 0.
+    entry of an inference, which then counts as 0. ``between_ns`` of each inference is the time from
+    entry to entry, where the profiler tells it.
     """
-    kept = sorted(runs, key=lambda run: run[0])[: math.ceil(KEPT_SHARE * len(runs))]
+    order = sorted(range(len(runs)), key=lambda number: runs[number][0])
+    fast = order[: math.ceil(KEPT_SHARE * len(runs))]
+    kept = [runs[number] for number in fast]
     sums: Counter[tuple[str, int]] = Counter()
     first: dict[tuple[str, int], LayerTime] = {}
     for _, entries in kept:
@@ -71,4 +76,5 @@ def combine(runs: Sequence[Profiled], method: str) -> LayerProfile:
         sum(total for total, _ in kept) // len(kept),
         len(kept),
         method,
+        sum(between_ns[number] for number in fast) // len(fast) if between_ns else 0,
     )
