@@ -200,6 +200,8 @@ def _finish(paths: Sequence[Path], reports: Path, form: str, reporter: Reporter)
             say(sentence)
         for line in _forms(runs) if form == "table" else ():
             say(line)
+        for sentence in _verdicts(runs) if form == "table" else ():
+            say(sentence)
         for run in runs:
             say(f"run     {run.path}")
         say(f"report  {report}")
@@ -223,6 +225,14 @@ def _answer(runs: Sequence[Run]) -> Iterator[str]:
 
     for answer in _answers(runs):
         yield from (*sentences(answer), "")
+
+
+def _verdicts(runs: Sequence[Run]) -> Iterator[str]:
+    """What is fastest of all, for each run of a suite."""
+    from cspbench.views.answer import verdict
+
+    found = [verdict(run) for run in runs if run.stored.meta["suite"]["path"]]
+    yield from (sentence for sentence in found if sentence)
 
 
 def _forms(runs: Sequence[Run]) -> Iterator[str]:

@@ -144,9 +144,13 @@ def axis_value(case_id: str, name: str) -> Value | None:
 
 def is_csp(case_id: str) -> bool:
     """True for a cross-stage-partial network: by its name, or by its ``csp.fusion`` option."""
-    model = Case.parse(case_id).model
-    options = dict(model.options)
-    return model.name.startswith("csp") or options.get("csp.fusion", "none") != "none"
+    return is_partial(Case.parse(case_id).model)
+
+
+def is_partial(model: Ref) -> bool:
+    """`is_csp` of a model without its case."""
+    partial = dict(model.options).get("csp.fusion", "none") != "none"
+    return model.name.startswith("csp") or partial
 
 
 def measured(runs: Sequence[Run]) -> pd.DataFrame:

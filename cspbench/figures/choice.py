@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from cspbench.core.case import ModelId, format_input
 from cspbench.errors import InputError
-from cspbench.figures.cases import family, in_order
+from cspbench.figures.cases import family, in_order, is_partial
 from cspbench.figures.spec import NoDataError
 
 if TYPE_CHECKING:
@@ -37,16 +36,31 @@ def compared_models(runs: Sequence[Run], count: int) -> tuple[pd.DataFrame, list
 def choose_models(model_ids: Sequence[str], count: int) -> list[str]:
     """Up to ``count`` ids that are alike enough to compare.
 
-    They share the family and the input of which there are most (the first of equals); those with
-    fewest options come first, since variants are seen against the plain network.
+    They share family and input: those of which there is a plain network and its cross-stage-partial
+    form, else those of which there are most (the first of equals). The pair comes first, then those
+    with fewest options, since variants are seen against the plain network.
     """
     parsed = {text: model for text in model_ids if (model := _parse(text)) is not None}
-    groups = {text: _group(model) for text, model in parsed.items()}
-    if not groups:
+    if not parsed:
         return list(model_ids)[:count]
-    [(largest, _)] = Counter(groups.values()).most_common(1)
-    alike = [text for text, group in groups.items() if group == largest]
-    return sorted(alike, key=lambda text: _options(parsed[text]))[:count]
+    groups: dict[tuple[str, str], list[str]] = {}
+    for text, model in parsed.items():
+        groups.setdefault(_group(model), []).append(text)
+    for group in groups.values():
+        group.sort(key=lambda text: _options(parsed[text]))
+    alike = max(groups.values(), key=lambda group: (bool(_pair(group, parsed)), len(group)))
+    return list(dict.fromkeys([*_pair(alike, parsed), *alike]))[:count]
+
+
+def _pair(texts: Sequence[str], parsed: Mapping[str, ModelId]) -> tuple[str, ...]:
+    """The first plain network and its partial form, with the same neck if it can be."""
+    pairs = [
+        (plain, partial)
+        for plain in texts if not is_partial(parsed[plain].model)
+        for partial in texts if is_partial(parsed[partial].model)
+    ]  # fmt: skip
+    same_neck = [(a, b) for a, b in pairs if parsed[a].neck == parsed[b].neck]
+    return next(iter([*same_neck, *pairs]), ())
 
 
 def _parse(text: str) -> ModelId | None:

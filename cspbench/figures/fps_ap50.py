@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import bisect
 import textwrap
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -36,7 +37,10 @@ if TYPE_CHECKING:
 
     from cspbench.views.frames import Run
 
-MAX_SETTINGS = 3
+#: More panels cannot be read; what is left out is said.
+MAX_SETTINGS = 5
+#: So many settings may show a single point each.
+MOST_ALONE = 2
 #: Where the paper divides its detectors by speed.
 FPS_CLASSES = (30, 100, 200)
 FPS_CLASS_NAMES = ("below 30", "30 to 100", "100 to 200", "200 and above")
@@ -99,12 +103,20 @@ def fps_class(fps: float) -> str:
     return FPS_CLASS_NAMES[bisect.bisect(FPS_CLASSES, fps)]
 
 
+def chosen_settings(points: Sequence[Point]) -> list[str]:
+    """The settings with most networks, up to a number, in the order of the points."""
+    count = Counter(point.setting for point in points)
+    most = sorted(count, key=lambda setting: -count[setting])[:MAX_SETTINGS]
+    return [setting for setting in count if setting in most]
+
+
 @style.styled
 def draw_fps_ap50(
     points: Sequence[Point], reference: Mapping[str, Sequence[tuple[float, float]]]
 ) -> Figure:
     """Panels of measured settings, then one of published (fps, AP50) by family, hollow marks."""
-    settings = in_order(point.setting for point in points)[:MAX_SETTINGS]
+    every_setting = in_order(point.setting for point in points)
+    settings = chosen_settings(points)
     families = in_order(point.family for point in points)
     panels = len(settings) + bool(reference)
     columns = sizes.columns(2) if panels > 1 else 1
@@ -121,6 +133,9 @@ def draw_fps_ap50(
         axes.set_visible(False)
     for axes in grid[:panels:columns]:
         axes.set_ylabel("AP50, %: published")
+    if left_out := len(every_setting) - len(settings):
+        label = f"{grid[0].get_xlabel()}\n({left_out} more settings not drawn)"
+        grid[0].set_xlabel(label)
     _legend(figure, families)
     style.freeze_layout(figure)
     for axes, setting in zip(grid, settings, strict=False):
@@ -175,8 +190,8 @@ def _class_lines(axes: Axes) -> None:
         if boundary < right:
             axes.axvline(boundary, color=style.INK, linewidth=0.8, linestyle=":", alpha=0.6)
             axes.annotate(
-                f"{boundary} fps", (boundary, 1), (3, -2), xycoords=("data", "axes fraction"),
-                textcoords="offset points", fontsize=8, va="top", alpha=0.8,
+                f"{boundary} fps", (boundary, 0), (3, 3), xycoords=("data", "axes fraction"),
+                textcoords="offset points", fontsize=8, va="bottom", alpha=0.8,
             )  # fmt: skip
 
 
@@ -222,6 +237,9 @@ def _draw(runs: Sequence[Run]) -> Figure:
     points = fps_ap50_data(cases, published_values("ap50_pct"))
     if not points:
         raise NoDataError("none of the measured networks has a published AP50")
+    count = Counter(point.setting for point in points)
+    if len(count) > MOST_ALONE and max(count.values()) < 2:
+        raise NoDataError("no two networks with a published AP50 were measured in one setting")
     return draw_fps_ap50(points, literature.figure1())
 
 

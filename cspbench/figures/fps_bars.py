@@ -1,6 +1,7 @@
 """Measured fps, in the form of the CSPNet paper's Table 5: a row a network, a panel a backend.
 
-A single network on many engines is one panel instead: a row an engine, fastest first.
+Where there are more engines than networks it is a row an engine and a panel a network, so that
+engines stand on one axis.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 from cspbench.figures import style
@@ -34,8 +36,8 @@ if TYPE_CHECKING:
 #: More rows or panels cannot be read; what is left out is said.
 MAX_ROWS = 24
 MAX_PANELS = 8
-#: Panels side by side.
-ABREAST = 4
+#: Panels side by side, and how much of a title has room above one.
+ABREAST, TITLE_LENGTH = 4, 24
 #: The axis ends here, in units of the longest bar; a wider interval leaves the panel.
 TOP = 1.3
 #: Bars of one panel that differ by more than this would vanish on a linear axis.
@@ -60,7 +62,7 @@ class Bar:
 class FpsBars:
     """Bars with their rows (fastest first) and panels (in plan order).
 
-    Rows are networks and panels are settings; or settings and the only network.
+    Rows are networks and panels are settings, or the other way round.
     """
 
     rows: tuple[str, ...]
@@ -75,8 +77,11 @@ def fps_bars_data(cases: pd.DataFrame) -> FpsBars:
     Rows are sorted by the best fps in any panel.
     """
     found = [row for row in cases.to_dict(orient="records") if not math.isnan(row["fps"])]
-    one_network = len({model_label(row["id"]) for row in found}) == 1
-    bars = [_bar(row, one_network=one_network) for row in found]
+    networks, settings = (
+        {label(row["id"]) for row in found} for label in (model_label, setting_label)
+    )
+    by_network = len(settings) > len(networks) or len(networks) == 1
+    bars = [_bar(row, by_network=by_network) for row in found]
     best: dict[str, float] = {}
     for bar in bars:
         best[bar.row] = max(bar.fps, best.get(bar.row, 0.0))
@@ -86,9 +91,9 @@ def fps_bars_data(cases: pd.DataFrame) -> FpsBars:
     return FpsBars(tuple(rows), tuple(panels), kept, len(bars) - len(kept))
 
 
-def _bar(row: Mapping[Any, Any], *, one_network: bool) -> Bar:
+def _bar(row: Mapping[Any, Any], *, by_network: bool) -> Bar:
     network, setting = model_label(row["id"]), setting_label(row["id"])
-    name, panel = (setting, network) if one_network else (network, setting)
+    name, panel = (setting, network) if by_network else (network, setting)
     return Bar(
         row["id"], name, panel, row["fps"], *fps_interval(row),
         csp=is_csp(row["id"]), run=row.get("run", ""),
@@ -116,7 +121,7 @@ def draw_fps_bars(data: FpsBars) -> Figure:
 
 
 def _panel(axes: Axes, title: str, bars: Sequence[Bar], rows: dict[str, int]) -> None:
-    axes.set_title(title, fontsize=10)
+    axes.set_title("\n".join(wrap(title, TITLE_LENGTH)), fontsize=10)
     style.only_grid(axes, "x")
     axes.set_xlabel("fps, measured")
     axes.tick_params(axis="y", length=0)

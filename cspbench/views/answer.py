@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from cspbench.views.frames import Run
 
 
+#: So many cases that cannot be told apart are named.
+MOST_NAMED = 3
+
+
 @dataclass(frozen=True)
 class Slower:
     """A case beside the fastest: how many times as long it takes.
@@ -33,6 +37,11 @@ class Slower:
     def told_apart(self) -> bool:
         """Whether it is slower for certain."""
         return self.low is not None and self.low > 1
+
+    def scaled(self, by: float) -> Slower:
+        """The same comparison of another amount of work, such as of an image."""
+        low, high = (None if bound is None else by * bound for bound in (self.low, self.high))
+        return Slower(self.case, by * self.ratio, low, high)
 
 
 @dataclass(frozen=True)
@@ -81,6 +90,40 @@ def answers(run: Run) -> list[Answer]:
             case = Case.parse(record.case)
             groups.setdefault((str(case.model_id), case.batch, case.board), []).append(record)
     return [_answer(records, run.in_turn) for records in groups.values()]
+
+
+def verdict(run: Run) -> str:
+    """The fastest case of a run in a sentence or two; empty where fewer than two were measured."""
+    records = [record for record in run.records if record.latency_ms is not None]
+    if len(records) < 2:
+        return ""
+    first = records[0]
+    images = {record.case: Case.parse(record.case).batch for record in records}
+
+    def an_image(record: Record) -> float:
+        return _ratio(record, first, run.in_turn, 1).ratio / images[record.case]
+
+    fastest, *others = sorted(records, key=an_image)
+    rest = [
+        one.scaled(images[fastest.case] / images[one.case])
+        for one in (_ratio(record, fastest, run.in_turn, len(others)) for record in others)
+    ]
+    if all(one.low is None for one in rest):
+        return f"{fastest.case} was fastest. No interval says how sure that is."
+    alike = [one.case for one in rest if not one.told_apart]
+    if not alike:
+        bounds = f"({rest[0].low:.2f} to {rest[0].high:.2f})"
+        return (
+            f"{fastest.case} is fastest. The next, {rest[0].case}, takes {rest[0].ratio:.2f} times "
+            f"as long an image {bounds}."
+        )
+    if len(alike) > 1 and 2 * len(alike) >= len(rest):
+        return (
+            f"Too noisy to rank: {len(alike)} of {len(rest)} other cases cannot be told apart from "
+            f"the fastest, {fastest.case}."
+        )
+    names = ", ".join(alike[:MOST_NAMED]) + ", ..." * (len(alike) > MOST_NAMED)
+    return f"{fastest.case} is fastest. These cannot be told apart from it: {names}."
 
 
 def _answer(records: Sequence[Record], in_turn: InTurn) -> Answer:

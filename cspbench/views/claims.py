@@ -63,11 +63,18 @@ def _latency(case: Case, record: Record, row: Mapping[Any, Any]) -> str:
     processes = f"{len(record.good)} process{'es' * (len(record.good) != 1)}"
     spread = f"{processes}, no interval"
     if latency.low is not None and latency.high is not None:
-        spread = f"95 % interval {latency.low:.4g} to {latency.high:.4g}, {processes}"
+        bounds = f"{digits(latency.low)} to {digits(latency.high)}"
+        spread = f"95 % interval {bounds}, {processes}"
     return (
-        f"{latency.estimate:.4g} ms an inference ({spread}), {row['fps']:.4g} fps, "
+        f"{digits(latency.estimate)} ms an inference ({spread}), {digits(row['fps'])} fps, "
         f"on {engine}, {threads}, scope {row['scope']}"
     )
+
+
+def digits(value: float, count: int = 4) -> str:
+    """So many significant digits, zeros too, and never in powers of ten: 92.00, 1234, 123456."""
+    text = f"{value:#.{count}g}".removesuffix(".")
+    return f"{value:.0f}" if "e+" in text else text
 
 
 def _precision(case: Case) -> str:
@@ -81,7 +88,8 @@ def _ratio(run: Run, record: Record, row: Mapping[Any, Any]) -> list[str]:
     ratio, low, high = row["ratio"], row["ratio_low"], row["ratio_high"]
     if run.reference in (None, record.case) or not low > 0:  # NaN where there is none
         return []
-    return [f"{ratio:.3g} times {run.reference} ({low:.3g} to {high:.3g}, measured in turn)"]
+    bounds = f"{digits(low, 3)} to {digits(high, 3)}"
+    return [f"{digits(ratio, 3)} times {run.reference} ({bounds}, measured in turn)"]
 
 
 def _machine(case: Case, environment: Mapping[str, Any]) -> str:

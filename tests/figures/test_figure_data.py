@@ -214,6 +214,15 @@ def test_compared_models_share_family_and_input() -> None:
     assert choice.choose_models(["odd id@@"], 2) == ["odd id@@"]
 
 
+def test_a_network_and_its_partial_form_are_what_matters() -> None:
+    """Two partial networks of one family and input are as many, and come first."""
+    edge = ["csppeleenet-ref+prn-3l@320", "csppeleenet-ref+prn@320", "csppeleenet+prn@416",
+            "yolov3-tiny@416", "peleenet+efm@416", "peleenet+prn@416"]  # fmt: skip
+    assert choice.choose_models(edge, 3) == [
+        "peleenet+prn@416", "csppeleenet+prn@416", "peleenet+efm@416",
+    ]  # fmt: skip
+
+
 def test_analyses_of_another_version_count_as_none(tmp_path: Path) -> None:
     case = "peleenet@224/opencv-cpu/b1/t1"
     run = write_run(tmp_path, {case: good(case, 1.0)},

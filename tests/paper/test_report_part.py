@@ -39,8 +39,11 @@ def test_it_is_there_only_with_runs_of_the_paper(demo: Run, table5: Run) -> None
     context = context_of(demo, table5)
     assert SECTIONS.get("paper").applies(context)
     found = SECTIONS.get("paper-tables").data(context)
-    assert [table.number for table in found["tables"]] == [1, 2, 3, 4, 5]
-    assert [figure.number for figure in found["figures"]] == [1, 4, 7, 8]
+    # Table 5 is of the run's networks; of the others the page says that they are left out.
+    assert [table.number for table in found["tables"]] == [5]
+    assert found["missing_tables"] == [1, 2, 3, 4]
+    figures = [*found["figures"], *found["missing_figures"]]
+    assert sorted(figure.number for figure in figures) == [1, 4, 7, 8]
 
 
 def test_every_verdict_has_a_sign_of_its_own() -> None:
@@ -66,8 +69,9 @@ def test_a_claim_tells_verdict_published_reason_and_rule(page: str) -> None:
 
 
 def test_figures_say_why_they_are_missing(page: str) -> None:
-    assert "Not drawn: these runs are not of paper-figure7." in page
-    assert page.count('id="paper-figure-') == 4
+    assert "Figure 7, because these runs are not of paper-figure7." in page
+    assert "Table 1, because these runs hold none of its networks." in page
+    assert page.count('id="paper-figure-') == 1
 
 
 def test_the_page_is_named_after_the_paper_and_leads_to_its_parts(page: str) -> None:

@@ -19,6 +19,7 @@ from cspbench.report.rows import CaseRow, case_rows, latency_ratio, repeat_comma
 from cspbench.report.sections import machine
 from cspbench.report.sections.ablation import ablation
 from cspbench.report.sections.accuracy import speed_classes
+from cspbench.report.sections.cases import common_flags
 from cspbench.report.sections.energy import energy
 from cspbench.report.sections.failures import problems
 from cspbench.report.sections.layers import balance
@@ -46,13 +47,13 @@ FAST, SLOW = "csppeleenet@224/opencv-cpu/b1/t1", "peleenet@224/opencv-cpu/b1/t1"
 
 def test_fastest_names_the_case_and_its_rivals(tmp_path: Path) -> None:
     rows = rows_of(tmp_path, {FAST: exact(FAST, 10, 10.1, 9.9), SLOW: exact(SLOW, 20, 20.2, 19.8)})
-    [fastest, accuracy, _] = summary(rows, {})
+    fastest = summary(rows, {})[0]
     assert fastest.text.startswith("csppeleenet@224 on opencv-cpu: 10.00 ms (±2.5 %), 100 fps")
     # Twice as long, and the intervals of both latencies: sqrt(2) x 2.5 %.
     assert fastest.text.endswith(
         " The next, peleenet@224 on opencv-cpu, takes 2.00 times as long an image (1.93 to 2.07)."
     )
-    assert accuracy.text == "None of the measured networks has a published AP50."
+    assert fastest.heading == "Fastest"
 
 
 def test_fastest_admits_overlap_and_single_launches(tmp_path: Path) -> None:
@@ -60,6 +61,21 @@ def test_fastest_admits_overlap_and_single_launches(tmp_path: Path) -> None:
     assert "1 other case cannot be told apart from it." in summary(rows, {})[0].text
     rows = rows_of(tmp_path, {FAST: exact(FAST, 10)})
     assert "One launch gives no interval." in summary(rows, {})[0].text
+
+
+def test_a_run_that_cannot_be_ranked_says_so_once(tmp_path: Path) -> None:
+    """Three of three others overlap with the fastest; each row would carry the same flag."""
+    cases = [f"csppeleenet@{size}/opencv-cpu/b1/t1" for size in (224, 256, 288, 320, 352)]
+    launches = {case: exact(case, 10 + i, 20, 5) for i, case in enumerate(cases)}
+    for launch in (one for many in launches.values() for one in many):
+        launch["flags"] = ["contended"]
+    rows = rows_of(tmp_path, launches)
+    verdict = summary(rows, {})[0]
+    assert verdict.heading == "Too noisy to rank"
+    assert verdict.text.startswith("4 of 4 other cases cannot be told apart from the fastest, csp")
+    assert verdict.text.endswith("The machine was busy: 5 of 5 cases are flagged contended.")
+    assert common_flags(rows) == [("contended", 5)]
+    assert common_flags(rows[:4]) == []  # so few rows may repeat it
 
 
 def test_most_ap50_per_millisecond(tmp_path: Path) -> None:
@@ -77,20 +93,20 @@ def test_surprise_is_fewer_bflops_and_surely_slower(tmp_path: Path) -> None:
     }
     launches = {FAST: exact(FAST, 20, 20.1, 19.9), SLOW: exact(SLOW, 10, 10.1, 9.9)}
     rows = rows_of(tmp_path, launches, analyses=analyses)
-    surprise = summary(rows, {})[2]
+    surprise = summary(rows, {})[1]
     assert surprise.heading == "Surprise"
     assert "25 % fewer BFLOPs" in surprise.text  # 1 - 300 / 400
     assert "takes 2.00 times (" in surprise.text
     launches = {FAST: exact(FAST, 20, 40, 10), SLOW: exact(SLOW, 10, 10.1, 9.9)}
     rows = rows_of(tmp_path, launches, analyses=analyses)
-    assert summary(rows, {})[2].heading == "No surprise", "the intervals overlap"
+    assert len(summary(rows, {})) == 1, "the intervals overlap"
 
 
 def test_widest_gap_between_backends(tmp_path: Path) -> None:
     other = "csppeleenet@224/torch-cpu/b1/t1"
     rows = rows_of(tmp_path, {FAST: exact(FAST, 10, 10.1), other: exact(other, 30, 30.1)})
     rows = rows_of(tmp_path, {FAST: exact(FAST, 10, 10, 10), other: exact(other, 30, 30, 30)})
-    gap = summary(rows, {})[2]
+    gap = summary(rows, {})[1]
     assert (gap.heading, gap.case) == ("Widest gap", other)
     assert "takes 3.00 times (3.00 to 3.00) as long on torch-cpu as on opencv-cpu" in gap.text
 
@@ -108,7 +124,7 @@ def test_no_sentence_compares_cases_of_different_runs(tmp_path: Path) -> None:
         write_run(tmp_path, {FAST: exact(FAST, 40, 40, 40)}, name="three", analyses=analyses),
         write_run(tmp_path, {other: exact(other, 90, 90, 90)}, name="four", analyses=analyses),
     ]
-    assert summary(case_rows(runs), {})[2].heading == "No surprise"
+    assert [sentence.heading for sentence in summary(case_rows(runs), {})] == ["Fastest"]
 
 
 def test_ratio_joins_both_intervals() -> None:

@@ -23,8 +23,8 @@ def test_a_claim_holds_all_its_conditions(tmp_path):
     assert claims([run]) == [
         {
             "case": PLAIN,
-            "claim": "peleenet@224, batch 1: 10 ms an inference (95 % interval 10 to 10, "
-            "3 processes), 100 fps, on opencv-cpu 5.0.0, fp32, 1 thread, scope inference; "
+            "claim": "peleenet@224, batch 1: 10.00 ms an inference (95 % interval 10.00 to 10.00, "
+            "3 processes), 100.0 fps, on opencv-cpu 5.0.0, fp32, 1 thread, scope inference; "
             "Test CPU, 4 cores, Test OS 1; random weights, no accuracy measured; cspbench 0.1.0, "
             "2026-01-02.",
         }
@@ -86,6 +86,6 @@ def test_the_command_prints_them(tmp_path, capsys):
         assert end.value.code == 0
         out = capsys.readouterr().out
         if "json" not in words:
-            assert out.startswith("peleenet@224, batch 1: 10 ms an inference")
+            assert out.startswith("peleenet@224, batch 1: 10.00 ms an inference")
         else:
             assert [row["case"] for row in json.loads(out)] == [PLAIN]

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cspbench.figures.cases import plain
-from cspbench.paper.claims import ClaimResult, check_all
+from cspbench.paper.claims import ClaimResult, check_all, models_of_claims
 from cspbench.paper.comparison import VERDICTS, ClaimVerdict
-from cspbench.paper.evidence import from_runs
+from cspbench.paper.evidence import from_runs, with_analyses
 from cspbench.paper.suites import PREFIX, has_paper, is_paper, suite_of
 from cspbench.report.section import SECTIONS, ReportContext, own_section
 
@@ -43,7 +43,7 @@ class Count(NamedTuple):
 
 def data(context: ReportContext) -> Mapping[str, Any]:
     """How many claims have each verdict, and the claims by group."""
-    results = check_all(from_runs(context.runs))
+    results = check_all(with_analyses(from_runs(context.runs), models_of_claims()))
     return {
         "counts": _counts(results),
         "groups": tuple(

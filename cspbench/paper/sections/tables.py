@@ -9,8 +9,8 @@ from markupsafe import Markup
 
 from cspbench.figures.cases import plain
 from cspbench.figures.spec import FIGURES, NoDataError, Origin
-from cspbench.paper.evidence import from_runs
-from cspbench.paper.reproduced import PaperTable, all_tables
+from cspbench.paper.evidence import from_runs, with_analyses
+from cspbench.paper.reproduced import TABLES, PaperTable, all_tables
 from cspbench.paper.suites import has_paper, suite_of
 from cspbench.report.plots import inline_svg
 from cspbench.report.section import SECTIONS, ReportContext, own_section
@@ -58,9 +58,20 @@ class FigureView(NamedTuple):
 
 def data(context: ReportContext) -> Mapping[str, Any]:
     """Tables and figures of the paper, published beside ours."""
+    evidence = from_runs(context.runs)
+    tables, missing = [], []
+    for table in all_tables(evidence):
+        if any(model in evidence.analyses for model in table.models):
+            whole = TABLES[table.number](with_analyses(evidence, table.models))
+            tables.append(_table(whole))
+        else:
+            missing.append(table.number)
+    figures = [_figure(number, context.runs) for number in FIGURES_OF]
     return {
-        "tables": [_table(table) for table in all_tables(from_runs(context.runs))],
-        "figures": [_figure(number, context.runs) for number in FIGURES_OF],
+        "tables": tables,
+        "missing_tables": missing,
+        "figures": [figure for figure in figures if not figure.missing],
+        "missing_figures": [figure for figure in figures if figure.missing],
     }
 
 

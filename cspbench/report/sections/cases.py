@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from markupsafe import Markup
@@ -43,6 +44,10 @@ COLUMNS = (
 )
 
 
+#: A table of so few rows repeats what applies to all of them.
+FEW_ROWS = 4
+
+
 class Filter(NamedTuple):
     """A choice above the case table."""
 
@@ -65,13 +70,24 @@ def _filters(rows: Sequence[CaseRow]) -> list[Filter]:
     ]
 
 
+def common_flags(rows: Sequence[CaseRow]) -> list[tuple[str, int]]:
+    """Flags of more than half of the measured cases, and of how many: said once, not in each."""
+    measured = [row for row in rows if row.latency_ms is not None]
+    counts = Counter(flag for row in measured for flag in row.flags)
+    many = [(flag, count) for flag, count in counts.items() if 2 * count > len(measured)]
+    return many if len(measured) > FEW_ROWS else []
+
+
 def _table_rows(rows: Sequence[CaseRow]) -> list[dict[str, Any]]:
     largest = max((row.fps for row in rows if row.fps is not None), default=0.0)
     accuracies = published_accuracies(rows)
-    return [_table_row(row, accuracies.get(row.model_id), largest) for row in rows]
+    common = {flag for flag, _ in common_flags(rows)}
+    return [_table_row(row, accuracies.get(row.model_id), largest, common) for row in rows]
 
 
-def _table_row(row: CaseRow, accuracy: str | None, largest_fps: float) -> dict[str, Any]:
+def _table_row(
+    row: CaseRow, accuracy: str | None, largest_fps: float, common: Collection[str]
+) -> dict[str, Any]:
     params = row.total("params")
     extra = [f"batch {row.batch}"] * (row.batch != 1) + [f"{row.threads} threads"] * (
         row.threads != 1
@@ -95,7 +111,7 @@ def _table_row(row: CaseRow, accuracy: str | None, largest_fps: float) -> dict[s
         "params": numbers.fixed(None if params is None else params / 1e6, 3),
         "accuracy": accuracy or numbers.MISSING,
         "status": row.status,
-        "flags": [FLAGS[flag] for flag in row.flags],
+        "flags": [FLAGS[flag] for flag in row.flags if flag not in common],
     }
 
 
@@ -122,6 +138,8 @@ def data(context: ReportContext) -> Mapping[str, Any]:
             dict.fromkeys(plain(run.reference) for run in context.runs if run.reference is not None)
         ),
         "rows": _table_rows(context.rows),
+        "common_flags": [(FLAGS[flag], count) for flag, count in common_flags(context.rows)],
+        "measured": sum(row.latency_ms is not None for row in context.rows),
         "claims": [(row.index, row.claim) for row in context.rows if row.claim],
         # Where no case can run, the table would be empty without them.
         "cannot_run": cannot_run if cannot_run < len(context.rows) else 0,

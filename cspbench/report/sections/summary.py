@@ -35,11 +35,12 @@ class Sentence:
 
 
 def summary(rows: Sequence[CaseRow], ap50: Mapping[str, float]) -> list[Sentence]:
-    """The three sentences, with published AP50 by model id; each says what the runs lack."""
+    """Up to three sentences, with published AP50 by model id; what the runs lack has none."""
     measured = [row for row in rows if row.latency_ms is not None]
     if not measured:
         return [Sentence("Nothing measured", "No case of this run has a latency; see below why.")]
-    return [fastest(measured), most_accurate_per_ms(measured, ap50), surprise(measured)]
+    found = (fastest(measured), most_accurate_per_ms(measured, ap50), surprise(measured))
+    return [sentence for sentence in found if sentence is not None]
 
 
 def fastest(measured: Sequence[CaseRow]) -> Sentence:
@@ -58,8 +59,15 @@ def fastest(measured: Sequence[CaseRow]) -> Sentence:
     others = [(an_image(row, best), row) for row in measured if row is not best]
     rivals = sum(ratio is not None and ratio[1] <= 1 for ratio, _ in others)
     surely = [(ratio, row) for ratio, row in others if ratio is not None]
+    heading = "Fastest"
     if best.half_width is None:
         text += " One launch gives no interval."
+    elif rivals > 1 and 2 * rivals >= len(others):
+        heading = "Too noisy to rank"
+        text = (
+            f"{rivals} of {len(others)} other cases cannot be told apart from the fastest, {text}"
+            f"{_busy(measured)}"
+        )
     elif rivals:
         text += (
             f" {rivals} other {'case' if rivals == 1 else 'cases'} cannot be told apart from it."
@@ -70,7 +78,15 @@ def fastest(measured: Sequence[CaseRow]) -> Sentence:
             f" The next, {row.model_id} on {row.setting}, takes {short(estimate)} times as long "
             f"an image ({short(low)} to {short(high)})."
         )
-    return Sentence("Fastest", text, best.id)
+    return Sentence(heading, text, best.id)
+
+
+def _busy(measured: Sequence[CaseRow]) -> str:
+    """That the machine was busy, where the flags of most cases say so."""
+    contended = sum("contended" in row.flags for row in measured)
+    if 2 * contended < len(measured):
+        return ""
+    return f" The machine was busy: {contended} of {len(measured)} cases are flagged contended."
 
 
 def an_image(row: CaseRow, best: CaseRow) -> tuple[float, float, float] | None:
@@ -82,23 +98,22 @@ def an_image(row: CaseRow, best: CaseRow) -> tuple[float, float, float] | None:
     return estimate, low, high
 
 
-def most_accurate_per_ms(measured: Sequence[CaseRow], ap50: Mapping[str, float]) -> Sentence:
+def most_accurate_per_ms(measured: Sequence[CaseRow], ap50: Mapping[str, float]) -> Sentence | None:
     """The case with most published AP50 per measured millisecond (an image)."""
-    heading = "Most AP50 per millisecond"
     known = [row for row in measured if row.model_id in ap50 and row.fps]
     if not known:
-        return Sentence(heading, "None of the measured networks has a published AP50.")
+        return None
     best = max(known, key=lambda row: ap50[row.model_id] * (row.fps or 0.0))
     value = ap50[best.model_id] * (best.fps or 0.0) / 1000
     return Sentence(
-        heading,
+        "Most AP50 per millisecond",
         f"{best.model_id} on {best.setting}: AP50 {ap50[best.model_id]:g} (published) in "
         f"{milliseconds(best.latency_ms)} ms (measured), {short(value)} points per millisecond.",
         best.id,
     )
 
 
-def surprise(measured: Sequence[CaseRow]) -> Sentence:
+def surprise(measured: Sequence[CaseRow]) -> Sentence | None:
     """The clearest case of fewer BFLOPs and yet slower; else the widest gap between backends."""
     inversion = _inversion(measured)
     if inversion is not None:
@@ -119,7 +134,7 @@ def surprise(measured: Sequence[CaseRow]) -> Sentence:
             f"{fast.setting} (measured).",
             slow.id,
         )
-    return Sentence("No surprise", "Fewer BFLOPs were never slower beyond the intervals.")
+    return None
 
 
 def _times(ratio: tuple[float, float, float]) -> str:
