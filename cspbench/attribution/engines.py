@@ -311,8 +311,8 @@ def _fusion(it: LayerComparison) -> list[str]:
             own = sum(len(getattr(pair, ours)) for pair in fused)
             total = math.fsum(getattr(pair, took) for pair in fused)
             texts.append(
-                f"{name} fuses what {other} runs apart: {own} entries of {name} are {entries} of "
-                f"{other}, where they take {ms(total)}."
+                f"{name} fuses what {other} runs apart: {own} of its entries do the work of "
+                f"{entries} of {other}, which take {ms(total)}."
             )
     return texts
 

@@ -35,14 +35,17 @@ def command(
     comparison = compare(base, head, results, tolerance=within)
     table = comparison.table
     shared = table[(table["base_status"] != "absent") & (table["head_status"] != "absent")]
+    unmeasured = shared[(shared["base_status"] != "ok") & (shared["head_status"] != "ok")]
     if form == "table":
-        table = shared
+        table = shared.drop(unmeasured.index)
         unflagged = [name for name in ("base_flags", "head_flags") if not table[name].any()]
         table = table.drop(columns=unflagged)
     numbers = dict.fromkeys(("base_ms", "head_ms", "ratio", "ratio_low", "ratio_high"), ".3f")
     emit(table, form, out, numbers, ("launches", "base_status", "head_status"))
     if within is not None:
         say(repeat_sentence(shared, within), err=True)
+    if form == "table" and len(unmeasured):
+        say(f"not compared: {len(unmeasured)} cases that neither run measured", err=True)
     absent = absent_sentence(comparison.table, base, head)
     if absent:
         say(f"not compared: {absent}", err=True)

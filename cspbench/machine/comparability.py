@@ -7,10 +7,12 @@ record is None there, and None equals None. docs/reliability.md shows the same t
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, IntEnum
 from typing import Any
+
+from cspbench.core.text import printable
 
 
 class Use(Enum):
@@ -88,6 +90,8 @@ _RULES = {rule.fact: rule for rule in TABLE}
 _RULED = {rule.fact.partition(".")[0] for rule in TABLE}
 #: Firmware and kernel reserve a varying part of the memory, less than one memory module.
 MEMORY_TOLERANCE = 0.05
+#: So many values of a list are named.
+MOST_LISTED = 6
 
 
 @dataclass(frozen=True)
@@ -100,7 +104,19 @@ class Difference:
     severity: Severity
 
     def __str__(self) -> str:
-        return f"{self.fact} was {self.old!r} and is {self.new!r}"
+        if isinstance(self.old, list) and isinstance(self.new, list):
+            lost = _listed([one for one in self.old if one not in self.new])
+            more = _listed([one for one in self.new if one not in self.old])
+            changes = [f"lost {lost}"] * bool(lost) + [f"gained {more}"] * bool(more)
+            return f"{self.fact} {' and '.join(changes) or 'has another order'}"
+        old, new = ("none" if one is None else repr(one) for one in (self.old, self.new))
+        return f"{self.fact} was {old} and is {new}"
+
+
+def _listed(values: Sequence[object]) -> str:
+    """The first few of some values, and how many more there are."""
+    more = f" and {len(values) - MOST_LISTED} more" if len(values) > MOST_LISTED else ""
+    return ", ".join(printable(str(one)) for one in values[:MOST_LISTED]) + more
 
 
 def severity(fact: str, use: Use) -> Severity:

@@ -24,6 +24,7 @@ from cspbench.site.folder import SiteFolder
 from cspbench.site.histories import Machine, Series, by_case, machine_keys
 from cspbench.site.summary import CaseSummary, RunSummary
 from cspbench.store.rundir import StoredRun
+from cspbench.views.compare import has_ruptures
 from cspbench.views.frames import Run
 
 TEMPLATES = Path(__file__).with_name("templates")
@@ -122,6 +123,7 @@ class Pages:
             "days": " to ".join(dict.fromkeys([created[0], created[-1]])) if created else "",
             "levels": levels[:NEWEST_LEVELS],
             "level_count": len(levels),
+            "has_ruptures": has_ruptures(),
             "machines": [self._machine_row(one) for one in machines[:PAGE_ROWS]],
             "machine_count": len(machines),
             "unread": list(archive.unread),

@@ -98,13 +98,18 @@ def repeat_sentence(table: pd.DataFrame, tolerance: float) -> str:
     return "; ".join(parts) + "."
 
 
+#: So many cases that only one run holds are named.
+MOST_NAMED = 4
+
+
 def absent_sentence(table: pd.DataFrame, base: str, head: str) -> str:
     """Which cases only one of the runs holds; empty without any."""
     parts = []
     for here, there, name in (("head", "base", head), ("base", "head", base)):
         only = list(table[table[f"{there}_status"] == "absent"]["case"])
         if only:
-            parts.append(f"{len(only)} only in {here} ({name}): {', '.join(only)}")
+            named = ", ".join(only[:MOST_NAMED]) + ", ..." * (len(only) > MOST_NAMED)
+            parts.append(f"{len(only)} only in {here} ({name}): {named}")
     return "; ".join(parts)
 
 

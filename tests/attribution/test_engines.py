@@ -75,7 +75,7 @@ def test_the_sentences_name_layers_and_fusion_and_no_causes():
     assert layers.startswith("By layer: +2.00 ms any size convolution 3 to 4 channels at 8x8;")
     # Both convolutions of A hold their activations: 2 entries are 4 of B, 5 + 4.5 ms.
     assert fusion == (
-        "A fuses what B runs apart: 2 entries of A are 4 of B, where they take 9.50 ms."
+        "A fuses what B runs apart: 2 of its entries do the work of 4 of B, which take 9.50 ms."
     )
     assert causes == (
         "Layer times are of one launch each, scaled to the latency; two engines share no prices, "

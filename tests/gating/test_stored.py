@@ -97,7 +97,7 @@ def test_runs_of_other_machines_are_refused_with_every_difference(gate, tmp_path
     text = "\n".join(error.value.problems)
     assert len(error.value.problems) == 4
     for difference in ("host was 'here' and is 'there'", "libraries.torch was '2.13' and is '2.14'",
-                 "nvpmodel was None and is 'MAXN'", "measure.seed was 0 and is 1"):  # fmt: skip
+                 "nvpmodel was none and is 'MAXN'", "measure.seed was 0 and is 1"):  # fmt: skip
         assert difference in text
 
 

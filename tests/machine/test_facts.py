@@ -59,7 +59,8 @@ def test_a_run_is_not_resumed_in_another_mode_or_on_another_card(
     facts = environment.fingerprint(())
     stored = SimpleNamespace(meta={"environment": {**facts, fact: then}})
     monkeypatch.setattr(run_module, "fingerprint", lambda _libraries: {**facts, fact: now})
-    assert run_module.changed_facts(stored) == [f"{fact} was {then!r} and is {now!r}"]  # type: ignore[arg-type]
+    before = "none" if then is None else repr(then)
+    assert run_module.changed_facts(stored) == [f"{fact} was {before} and is {now!r}"]  # type: ignore[arg-type]
 
 
 # A plug-in's libraries --------------------------------------------------------------------------

@@ -65,5 +65,6 @@ SECTIONS.add(
         __file__, 120, "Failed and skipped cases",
         lambda context: {"problems": problems(context.rows)}, title="Failed, skipped",
         count=lambda context: len(context.rows) - len(context.measured),
+        applies=lambda context: len(context.rows) > len(context.measured),
     )
 )  # fmt: skip
