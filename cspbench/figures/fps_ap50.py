@@ -144,7 +144,7 @@ def draw_fps_ap50(
         lines += [[(low, y), (high, y)] for y, low, high in filter(None, map(_interval, here))]
         label_points(
             figure, axes, [(p.fps, p.ap50) for p in here], [shorten(p.label, 30) for p in here],
-            [point for line in lines for point in along(line)],
+            [*(point for line in lines for point in along(line)), *_class_names(axes)],
         )  # fmt: skip
     if reference:
         # "ours" are the paper's authors: on this page it would mean us.
@@ -154,6 +154,7 @@ def draw_fps_ap50(
             if max(line)[0] >= CROWD_FPS
         }
         every = [point for line in reference.values() for point in (*line, *along(sorted(line)))]
+        every += _class_names(grid[len(settings)])
         label_points(figure, grid[len(settings)], list(ends.values()), list(ends), every)
     return figure
 
@@ -190,9 +191,19 @@ def _class_lines(axes: Axes) -> None:
         if boundary < right:
             axes.axvline(boundary, color=style.INK, linewidth=0.8, linestyle=":", alpha=0.6)
             axes.annotate(
-                f"{boundary} fps", (boundary, 0), (3, 3), xycoords=("data", "axes fraction"),
-                textcoords="offset points", fontsize=8, va="bottom", alpha=0.8,
+                f"{boundary} fps", (boundary, 1), (3, -2), xycoords=("data", "axes fraction"),
+                textcoords="offset points", fontsize=8, va="top", alpha=0.8,
             )  # fmt: skip
+
+
+def _class_names(axes: Axes) -> list[tuple[float, float]]:
+    """Points of the panel on which names of speed classes stand."""
+    (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+    return [
+        (boundary + step * (right - left), top - 0.04 * (top - bottom))
+        for boundary in FPS_CLASSES if boundary < right
+        for step in (0.02, 0.05, 0.08, 0.11)
+    ]  # fmt: skip
 
 
 def _published_panel(axes: Axes, reference: Mapping[str, Sequence[tuple[float, float]]]) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 from cspbench.figures import style
@@ -121,7 +120,8 @@ def draw_fps_bars(data: FpsBars) -> Figure:
 
 
 def _panel(axes: Axes, title: str, bars: Sequence[Bar], rows: dict[str, int]) -> None:
-    axes.set_title("\n".join(wrap(title, TITLE_LENGTH)), fontsize=10)
+    long = len(title) > TITLE_LENGTH
+    axes.set_title(title.replace("@", "\n@", 1) if long else title, fontsize=10)
     style.only_grid(axes, "x")
     axes.set_xlabel("fps, measured")
     axes.tick_params(axis="y", length=0)

@@ -13,6 +13,7 @@ from cspbench.analysis import Analysis, roofline
 from cspbench.core.case import Case
 from cspbench.figures import style
 from cspbench.figures.cases import (
+    fps_interval,
     in_order,
     measured,
     model_label,
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from cspbench.views.frames import Run
 
 MAX_PANELS = 3
+#: Of a legend.
+LETTERS_AN_INCH = 16
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class RooflinePoint:
     """Something that runs: FLOPs a byte of fused traffic, and GFLOP/s.
 
     ``name`` is a case's id or a layer's path, ``setting`` where a case runs and ``run`` the name of
-    its run ("" for a layer).
+    its run ("" for a layer). ``low`` and ``high`` are the 95 % interval of a case's GFLOP/s.
     """
 
     name: str
@@ -48,6 +51,8 @@ class RooflinePoint:
     intensity: float
     gflops: float
     run: str = ""
+    low: float | None = None
+    high: float | None = None
 
 
 @dataclass(frozen=True)
@@ -141,7 +146,11 @@ def roofline_data(runs: Sequence[Run]) -> list[Panel]:
             point = point_of(row["id"], 1, row["latency_ms"], analyses[model].totals)
             if point is not None:
                 points = panels.setdefault(key, (ceilings, {}))[1]
-                points[row["id"]] = replace(point, run=row["run"])
+                low, high = (
+                    None if fps is None else point.gflops * fps / row["fps"]
+                    for fps in fps_interval(row)
+                )
+                points[row["id"]] = replace(point, run=row["run"], low=low, high=high)
     drawn = []
     for key, (ceilings, points) in list(panels.items())[:MAX_PANELS]:
         [model] = choose_models(in_order(str(Case.parse(case).model_id) for case in points), 1)
@@ -161,9 +170,11 @@ def draw_roofline(panels: Sequence[Panel]) -> Figure:
         _panel(axes, panel, settings)
         lines, names = axes.get_legend_handles_labels()
         handles |= dict(zip(names, lines, strict=True))
+    room = int(figure.get_figwidth() * LETTERS_AN_INCH / (max(map(len, handles)) + 8))
     figure.legend(
-        handles=list(handles.values()), labels=list(handles), loc="outside upper left", ncols=4
-    )
+        handles=list(handles.values()), labels=list(handles), loc="outside upper left",
+        ncols=max(1, min(4, room)),
+    )  # fmt: skip
     style.freeze_layout(figure)
     for axes, panel in zip(grid, panels, strict=True):
         best = highest(panel.cases)
@@ -199,6 +210,9 @@ def _panel(axes: Axes, panel: Panel, settings: Sequence[str]) -> None:
                 label=f"{setting}, measured",
             )  # fmt: skip
             mark_points(marks, [(point.name, point.run) for point in here])
+            bars = [(p.intensity, p.low, p.high) for p in here if p.low and p.high]
+            for intensity, low, high in bars:
+                axes.vlines(intensity, low, high, color=style.color(index), linewidth=1.0, zorder=2)
     axes.set_xlim(left, right)
     axes.set_title(f"{panel.roof.device}; layers of {shorten(plain(panel.model))}", fontsize=10)
     axes.set_xlabel("FLOP/byte of fused traffic, computed")

@@ -34,7 +34,7 @@ BLUE, ORANGE, GREEN, PINK, RED, OLIVE = (
 )  # fmt: skip
 #: Series in order of use, each with a shape of its own.
 PALETTE = (BLUE, ORANGE, GREEN, PINK, RED, OLIVE)
-MARKERS = ("o", "s", "^", "D", "v", "P")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 #: Bars of several series differ by these as well; the hatch is drawn in a translucent ink.
 HATCHES = ("", "////", "....", "xxxx", "\\\\\\\\", "++++")
 HATCH_INK = "#00000066"
