@@ -96,7 +96,7 @@
     if (pair.ratio === null) return make("td", { class: "num", "data-value": "" }, "–");
     return make("td", { class: "num", "data-value": pair.ratio },
       make("span", { class: `change ${pair.decision}` }, make("b", {}, percent(pair.ratio - 1)), ` ${SIGNS[pair.decision]} ${pair.decision}`),
-      pair.low === null ? null : make("span", { class: "under" }, `${percent(pair.low - 1)} to ${percent(pair.high - 1)}`));
+      pair.low === null ? make("span", { class: "under" }, "no interval on both sides") : make("span", { class: "under" }, `${percent(pair.low - 1)} to ${percent(pair.high - 1)}`));
   }
   const latency = (one) => make("td", { class: "num", "data-value": one?.ms ?? "" },
     one && one.ms !== null ? milliseconds(one.ms) : make("span", { class: "soft" }, one ? one.status : "absent"));
