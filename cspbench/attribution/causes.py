@@ -79,6 +79,13 @@ class Side:
     between_ms: float = 0.0
 
     @property
+    def replayed_share(self) -> float:
+        """Share of the entries' time that layers take which were timed alone, too."""
+        every = math.fsum(entry.ms for entry in self.entries)
+        own = math.fsum(entry.ms for entry in self.entries if entry.replay_ms is not None)
+        return own / every if every else 0.0
+
+    @property
     def outside_ms(self) -> float:
         """What the latency has beyond entries and the time between; negative if profiling slows."""
         inside = math.fsum(entry.ms for entry in self.entries) + self.between_ms
@@ -304,9 +311,11 @@ def _parts(
     for side, total in zip((a, b), sums, strict=True):
         total["outside"] = side.outside_ms
         total["overhead"] += side.between_ms
-        # Memory is faulted in where a layer first writes it, which a replay does not see.
+        # Memory is faulted in where a layer first writes it: a replay does not see it, and a layer
+        # without a replay seems to run at another rate.
         total["faults"] = side.faults_ms
-        total["context"] -= side.faults_ms
+        total["context"] -= side.replayed_share * side.faults_ms
+        total["rate"] -= (1 - side.replayed_share) * side.faults_ms
     return [
         DifferencePart(key, label, sums[0][key], sums[1][key], residual=key in RESIDUALS)
         for key, label in (CAUSES | RESIDUALS).items()
