@@ -195,8 +195,8 @@ def test_page_faults_are_a_cause_of_their_own(replayed):
     )  # fmt: skip
     sides = BlockSides(ground(A, 8.0, [8]), ground(B, 9.0, [8]), [one], Interval(1.25, 1.2, 1.3))
     it = attribute(*sides.mean(), ratio=sides.ratio, blocks=sides.each)
-    # Alone the layer takes 8 ms in both; of the 2 ms more in b all are the kernel's. Without a replay
-    # they would be another rate.
+    # Alone the layer takes 8 ms in both; of the 2 ms more in b all are the kernel's. Without a
+    # replay they would be another rate.
     assert parts_of(it) == {"faults": 2.0}
 
 
