@@ -6,6 +6,7 @@ the launches.
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -18,6 +19,7 @@ def main(suite: str, out: str, address: str) -> None:
     from cspbench.store.rundir import list_runs
     from cspbench.suite.load import load_suite
 
+    seconds = float(os.environ.get("BOARD_SECONDS", "120"))
     client = FleetClient(address)
     boards = client.boards()
     known = list_runs(Path(out))
@@ -27,7 +29,7 @@ def main(suite: str, out: str, address: str) -> None:
     else:
         fleet = plan_fleet(load_suite(Path(suite)), boards)
         path, before = new_fleet_run(fleet, Path(out)).path, []
-    late = execute_fleet(fleet, path, client, LocalExecutor(), before, board_seconds=120)
+    late = execute_fleet(fleet, path, client, LocalExecutor(), before, board_seconds=seconds)
     print("late", len(late))
     client.close()
 

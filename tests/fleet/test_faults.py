@@ -39,13 +39,13 @@ def fleet(exported, tmp_path):
         yield fleet
 
 
-def control(fleet, connect):
+def control(fleet, connect, **environment):
     """Start a controller when all boards are there."""
     connect(fleet.address, boards=3).close()
     script = str(Path(__file__).with_name("controller.py"))
     suite, out = str(fleet.folder / "long.yaml"), str(fleet.folder / "out")
     return fleet.start("controller", sys.executable, script, suite, out, fleet.address,
-                       PYTHONPATH=_with_root())  # fmt: skip
+                       PYTHONPATH=_with_root(), **environment)  # fmt: skip
 
 
 def _with_root():
@@ -84,7 +84,7 @@ def assert_undisturbed(run):
 
 
 def test_an_agent_is_killed_for_good_and_its_case_moves_within_the_label(fleet, connect):
-    controller = control(fleet, connect)
+    controller = control(fleet, connect, BOARD_SECONDS="15")
     eventually(lambda: launches(fleet, "a1"))
     time.sleep(0.5)  # in mid-launch
     fleet.kill("a1")

@@ -184,14 +184,15 @@ def measured(home, answers, folder):
 
 @pytest.mark.slow
 def test_a_bad_answer_costs_its_launch_and_the_run_is_read(home, tmp_path):
-    answers = [*map(answering, CHANGES), *RAW]
+    tried = [*CHANGES[::3], *RAW]  # two thousand cases would take minutes
+    answers = [*map(answering, CHANGES[::3]), *RAW]
     path = measured(home, answers, tmp_path)
     run = load(path)
     assert run.stored.problems == []
     assert len(run.records) == len(answers) + 1
     honest, *others = run.records
     assert (honest.status, honest.latency_ms.estimate) == (Status.OK, 10.0)
-    for record, change in zip(others, [*CHANGES, *RAW], strict=True):
+    for record, change in zip(others, tried, strict=True):
         what = repr(change)[:200]
         assert record.launches, what
         for launch in record.launches:

@@ -80,25 +80,25 @@ def planned(monkeypatch, backend, **options):
     return plan_suite(Suite("s", (case,), Measure())).cases[0]
 
 
-PRECISION = Axis("precision", "fp32", "choice", ("fp32", "int8"))
+PRECISION = Axis("precision", "fp32", "choice", ("fp32", "int4"))
 
 
 def test_a_precision_without_a_tolerance_is_unsupported_before_anything_is_run(monkeypatch):
     npu = Counted("npu", axes=(PRECISION,))
-    found = planned(monkeypatch, npu, precision="int8")
+    found = planned(monkeypatch, npu, precision="int4")
     assert found.status is Status.UNSUPPORTED
     assert found.reason == (
-        "npu computes in int8, which has no tolerance against the reference: its file must "
-        "register the precision (known: bf16, fp16, fp32, tf32)"
+        "npu computes in int4, which has no tolerance against the reference: its file must "
+        "register the precision (known: bf16, fp16, fp32, int8, tf32)"
     )
     assert planned(monkeypatch, npu).status is None  # fp32 is judged
-    monkeypatch.setitem(PRECISIONS._entries, "int8", Precision("int8", 0.1, 1, "eight bits"))
-    assert planned(monkeypatch, npu, precision="int8").status is None
+    monkeypatch.setitem(PRECISIONS._entries, "int4", Precision("int4", 0.1, 0.5, "four bits"))
+    assert planned(monkeypatch, npu, precision="int4").status is None
 
 
 def test_the_precision_of_a_case_may_be_its_backends_default(monkeypatch):
-    """Options at their default are left out of ids: int8 would be judged as fp32."""
-    npu = Counted("npu", axes=(replace(PRECISION, default="int8"),))
+    """Options at their default are left out of ids: int4 would be judged as fp32."""
+    npu = Counted("npu", axes=(replace(PRECISION, default="int4"),))
     assert planned(monkeypatch, npu).status is Status.UNSUPPORTED
     assert planned(monkeypatch, npu, precision="fp32").status is None
 

@@ -152,6 +152,7 @@
 
   // ---- the page
   const runs = [];
+  const missing = []; // runs that a link names and this site does not hold
   const state = { base: "", head: "", show: "", text: "", case: "" };
   function remember() {
     const words = Object.entries(state).filter(([, value]) => value).map(([key, value]) => `${key}=${encodeURIComponent(value)}`);
@@ -160,9 +161,12 @@
   function recall() {
     const words = new URLSearchParams(location.hash.slice(1));
     for (const key of Object.keys(state)) state[key] = words.get(key) ?? "";
+    missing.length = 0;
     for (const [key, select] of Object.entries(selects)) {
       // A link may name a run by its directory, too; of two of one name the newest is meant.
-      state[key] = runs.find((run) => run[0] === state[key] || run[1] === state[key])?.[0] ?? "";
+      const found = runs.find((run) => run[0] === state[key] || run[1] === state[key]);
+      if (state[key] && !found) missing.push(state[key]);
+      state[key] = found?.[0] ?? "";
       select.value = state[key];
     }
   }
@@ -175,7 +179,10 @@
   }
   async function show() {
     document.getElementById("newest").hidden = Boolean(state.base && state.head);
-    if (!state.base || !state.head) { place.replaceChildren(); return; }
+    if (!state.base || !state.head) {
+      place.replaceChildren(...missing.map((name) => make("p", { class: "empty" }, `This site has no run ${name}.`)));
+      return;
+    }
     const wanted = [state.base, state.head];
     const [base, head] = await Promise.all(wanted.map(run));
     if (wanted[0] !== state.base || wanted[1] !== state.head) return; // another choice meanwhile
@@ -194,7 +201,9 @@
     const column = (name, key, kind) => make("th", { scope: "col", "data-key": key, class: kind }, name);
     const rows = all.map((pair) => {
       const button = make("button", { type: "button", class: "expand id", "aria-expanded": "false" }, pair.id);
-      const row = make("tr", {}, make("th", { scope: "row" }, button), changeCell(pair), latency(pair.before), latency(pair.after));
+      const flags = Array.from(new Set([...(pair.before?.flags ?? []), ...(pair.after?.flags ?? [])]));
+      const labels = flags.length ? make("span", { class: "flags" }, ...flags.map((flag) => make("span", { class: "flag" }, flag))) : null;
+      const row = make("tr", {}, make("th", { scope: "row" }, button, labels), changeCell(pair), latency(pair.before), latency(pair.after));
       button.addEventListener("click", () => toggle(pair, row, button));
       return row;
     });
@@ -216,12 +225,16 @@
       row.after(make("tr", { class: "detail" }, make("td", { colspan: 4 }, detail)));
       detail.replaceChildren(...await details(pair, base, head));
     }
+    const alone = all.every((pair) => pair.decision === "unmatched");
     function filter() {
       const words = text.value.toLowerCase().split(/\s+/).filter(Boolean);
       close();
       let count = 0;
       all.forEach((pair, at) => {
-        const keep = (!state.show || pair.decision === state.show)
+        // What one run did not measure is folded away, unless it is asked for or is all there is.
+        const shown = state.show ? pair.decision === state.show
+          : pair.decision !== "unmatched" || pair.id === state.case || alone;
+        const keep = shown
           && (!backend.value || (pair.after ?? pair.before).backend === backend.value)
           && words.every((word) => `${pair.id} ${pair.after?.flags.join(" ") ?? ""}`.toLowerCase().includes(word));
         rows[at].hidden = !keep;
