@@ -99,7 +99,7 @@ class TensorRt(BackendSpec):
 
 
 PRECISIONS.add(
-    Precision("int8", 0.15, 1, "8 bits for every product, with weights that no training adapted")
+    Precision("int8", 0.15, 1, "8 bits for every product, of weights that nobody adapted to it")
 )
 BACKENDS.add(
     TensorRt(

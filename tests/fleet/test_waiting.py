@@ -69,7 +69,7 @@ def test_a_board_that_waits_for_its_machine_says_so(fleet, connect, monkeypatch)
 
 def test_a_run_that_waits_for_another_one_on_the_board_says_so(fleet, connect):
     (fleet.folder / "long.yaml").write_text(
-        SUITE.replace("[1, 2]", "[20, 30]").replace("max_seconds: 0.05", "max_seconds: 10")
+        SUITE.replace("[1, 2]", "[20, 30]").replace("max_seconds: 0.05", "max_seconds: 4")
     )
     connect(fleet.address, boards=1).close()
     first = start_run(fleet, "first", "long.yaml")
@@ -85,7 +85,7 @@ def test_a_run_that_waits_for_another_one_on_the_board_says_so(fleet, connect):
 
 def test_a_run_whose_board_is_lost_says_that_it_waits_for_it(fleet, connect):
     (fleet.folder / "long.yaml").write_text(
-        SUITE.replace("[1, 2]", "[20, 30]").replace("max_seconds: 0.05", "max_seconds: 5")
+        SUITE.replace("[1, 2]", "[20, 30]").replace("max_seconds: 0.05", "max_seconds: 3")
     )
     connect(fleet.address, boards=1).close()
     run = start_run(fleet, "run", "long.yaml")
