@@ -99,7 +99,7 @@ class TensorRt(BackendSpec):
 
 
 PRECISIONS.add(
-    Precision("int8", 0.15, 1, "8 bits for every product, of weights that nobody adapted to it")
+    Precision("int8", 0.15, 1, "8 bits for every product, and weights not trained for it")
 )
 BACKENDS.add(
     TensorRt(

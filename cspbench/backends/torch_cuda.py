@@ -130,7 +130,7 @@ class TorchCuda(InductorSpec):
 
 
 def check_flush(chosen: Options, *, overlapped: bool = False) -> None:
-    """Refuse a flush of the L2 cache where it would not do what it says.
+    """Refuse a flush of the L2 cache where it would have no effect, or another one.
 
     Raises:
         Unsupported: inferences overlap, or the flush would come behind the copy of an input.

@@ -73,9 +73,11 @@ def fleet_of(
 
     with contextlib.ExitStack() as stack:
         if cluster is not None:
-            running = stack.enter_context(started(cluster, waiting, insecure=insecure))
-            returns = read_cluster(cluster)["return_seconds"]
-            client = FleetClient(running.scheduler_address, running, return_seconds=returns)
+            settings = read_cluster(cluster)
+            running = stack.enter_context(started(cluster, settings, waiting, insecure=insecure))
+            client = FleetClient(
+                running.scheduler_address, running, return_seconds=settings["return_seconds"]
+            )
         else:
             assert scheduler is not None
             client = FleetClient(scheduler)

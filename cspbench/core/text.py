@@ -117,6 +117,12 @@ def fixed(value: float, digits: int) -> str:
     return text if not value or text.strip("-0.") else f"{value:.2g}"
 
 
+def significant(value: float, count: int) -> str:
+    """So many significant digits, zeros too, never in powers of ten: 92.00, 1234, 123456."""
+    text = f"{value:#.{count}g}".removesuffix(".")
+    return f"{value:.0f}" if "e+" in text else text
+
+
 def percent(share: float, digits: int = 0, *, signed: bool = False, minus: str = "-") -> str:
     """A share as ``24 %``; a change is ``signed``: ``+24 %``, ``-3 %``."""
     text = f"{share:{'+' if signed else ''}.{digits}%}"

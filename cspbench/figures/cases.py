@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from cspbench.core.case import Case, Ref
 from cspbench.core.options import Value
-from cspbench.core.text import printable
+from cspbench.core.text import printable, significant
 from cspbench.errors import CspbenchError
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def known_text(value: Any) -> str | None:
 
 def number(value: float) -> str:
     """Three significant digits, never in powers of ten: 0.0123, 4.50, 78.9, 1234."""
-    return f"{value:#.3g}" if abs(value) < 99.95 else f"{value:.0f}"
+    return significant(value, 3)
 
 
 def model_label(case_id: str) -> str:

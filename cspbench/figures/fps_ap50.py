@@ -115,7 +115,6 @@ def draw_fps_ap50(
     points: Sequence[Point], reference: Mapping[str, Sequence[tuple[float, float]]]
 ) -> Figure:
     """Panels of measured settings, then one of published (fps, AP50) by family, hollow marks."""
-    every_setting = in_order(point.setting for point in points)
     settings = chosen_settings(points)
     families = in_order(point.family for point in points)
     panels = len(settings) + bool(reference)
@@ -133,7 +132,7 @@ def draw_fps_ap50(
         axes.set_visible(False)
     for axes in grid[:panels:columns]:
         axes.set_ylabel("AP50, %: published")
-    if left_out := len(every_setting) - len(settings):
+    if left_out := len({point.setting for point in points}) - len(settings):
         label = f"{grid[0].get_xlabel()}\n({left_out} more settings not drawn)"
         grid[0].set_xlabel(label)
     _legend(figure, families)

@@ -126,7 +126,7 @@ class Store:
         """Write a part; return True if the file is complete.
 
         Two controllers, or two boards that share a cache, may write one file at a time: its content
-        is the same for all, so nobody begins it anew, and who comes later finds it complete.
+        is the same for all, so no writer begins it anew, and a later one finds it complete.
 
         Raises:
             WrongContent: earlier parts are missing, or the whole file has another hash.

@@ -13,7 +13,7 @@ import os
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -94,19 +94,21 @@ def cluster_class(name: str, path: Path) -> Callable[..., Any]:
 
 
 @contextlib.contextmanager
-def started(path: Path, waiting: Callable[[str], None], *, insecure: bool) -> Iterator[Any]:
+def started(
+    path: Path, settings: Mapping[str, Any], waiting: Callable[[str], None], *, insecure: bool
+) -> Iterator[Any]:
     """Start the cluster of a file, wait for its boards, and stop it at the end of the context.
 
     Args:
-        path: the file.
+        path: the file, for messages.
+        settings: what it holds (`read_cluster`).
         waiting: called with a sentence that says how many boards are missing, and why.
         insecure: accept plain TCP between machines.
 
     Raises:
-        InputError: the file is wrong, the cluster does not start, or it is open to the network.
+        InputError: the class is unknown, the cluster does not start, or it is open to the network.
         BusyError: the boards did not come in time.
     """
-    settings = read_cluster(path)
     kind = cluster_class(settings["class"], path)
     # Worker processes on this machine read the preload from the environment; workers elsewhere
     # get it in the arguments of the file.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from cspbench.backends.spec import BACKENDS, device_of, precision_of
 from cspbench.core.case import Case
-from cspbench.core.text import printable
+from cspbench.core.text import printable, significant
 from cspbench.machine.devices.spec import DEVICES
 from cspbench.models.build import split_source
 
@@ -63,18 +63,12 @@ def _latency(case: Case, record: Record, row: Mapping[Any, Any]) -> str:
     processes = f"{len(record.good)} process{'es' * (len(record.good) != 1)}"
     spread = f"{processes}, no interval"
     if latency.low is not None and latency.high is not None:
-        bounds = f"{digits(latency.low)} to {digits(latency.high)}"
+        bounds = f"{significant(latency.low, 4)} to {significant(latency.high, 4)}"
         spread = f"95 % interval {bounds}, {processes}"
+    ms, fps = significant(latency.estimate, 4), significant(row["fps"], 4)
     return (
-        f"{digits(latency.estimate)} ms an inference ({spread}), {digits(row['fps'])} fps, "
-        f"on {engine}, {threads}, scope {row['scope']}"
+        f"{ms} ms an inference ({spread}), {fps} fps, on {engine}, {threads}, scope {row['scope']}"
     )
-
-
-def digits(value: float, count: int = 4) -> str:
-    """So many significant digits, zeros too, and never in powers of ten: 92.00, 1234, 123456."""
-    text = f"{value:#.{count}g}".removesuffix(".")
-    return f"{value:.0f}" if "e+" in text else text
 
 
 def _precision(case: Case) -> str:
@@ -88,8 +82,8 @@ def _ratio(run: Run, record: Record, row: Mapping[Any, Any]) -> list[str]:
     ratio, low, high = row["ratio"], row["ratio_low"], row["ratio_high"]
     if run.reference in (None, record.case) or not low > 0:  # NaN where there is none
         return []
-    bounds = f"{digits(low, 3)} to {digits(high, 3)}"
-    return [f"{digits(ratio, 3)} times {run.reference} ({bounds}, measured in turn)"]
+    bounds = f"{significant(low, 3)} to {significant(high, 3)}"
+    return [f"{significant(ratio, 3)} times {run.reference} ({bounds}, measured in turn)"]
 
 
 def _machine(case: Case, environment: Mapping[str, Any]) -> str:

@@ -78,10 +78,9 @@ def common_flags(rows: Sequence[CaseRow]) -> list[tuple[str, int]]:
     return many if len(measured) > FEW_ROWS else []
 
 
-def _table_rows(rows: Sequence[CaseRow]) -> list[dict[str, Any]]:
+def _table_rows(rows: Sequence[CaseRow], common: Collection[str]) -> list[dict[str, Any]]:
     largest = max((row.fps for row in rows if row.fps is not None), default=0.0)
     accuracies = published_accuracies(rows)
-    common = {flag for flag, _ in common_flags(rows)}
     return [_table_row(row, accuracies.get(row.model_id), largest, common) for row in rows]
 
 
@@ -131,14 +130,15 @@ def data(context: ReportContext) -> Mapping[str, Any]:
     """Columns, rows and filters of the table, and the references of its ratios."""
     cannot_run = sum(row.outcome == "skipped" for row in context.rows)
     has_ratios = any(row.ratio is not None for row in context.rows)
+    common = common_flags(context.rows)
     return {
         "columns": [column for column in COLUMNS if has_ratios or column is not RATIO],
         "has_ratios": has_ratios,
         "references": list(
             dict.fromkeys(plain(run.reference) for run in context.runs if run.reference is not None)
         ),
-        "rows": _table_rows(context.rows),
-        "common_flags": [(FLAGS[flag], count) for flag, count in common_flags(context.rows)],
+        "rows": _table_rows(context.rows, [flag for flag, _ in common]),
+        "common_flags": [(FLAGS[flag], count) for flag, count in common],
         "measured": sum(row.latency_ms is not None for row in context.rows),
         "claims": [(row.index, row.claim) for row in context.rows if row.claim],
         # Where no case can run, the table would be empty without them.
