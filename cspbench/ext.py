@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         LayerTime,
         Pipelines,
         Precision,
+        Rehearses,
         Session,
         Throughput,
         Warms,
@@ -104,7 +105,7 @@ _HOMES = {
     "cspbench.backends.spec": (
         "BACKENDS PRECISIONS SCOPE Backend BackendSpec ChoosesDevice Compiles DeviceMemory "
         "DeviceTimes HostSession LayerProfile LayerProfiler LayerSession LayerTime Pipelines "
-        "Precision Session Throughput Warms Workload"
+        "Precision Rehearses Session Throughput Warms Workload"
     ),
     "cspbench.backends.common.profiling": "RecordingSession",
     # Kinds of artifact and devices, which a backend's own file may bring.
@@ -136,11 +137,11 @@ __all__ = [
     "HostSession", "InputError", "JobKind", "LayerMetric", "LayerProfile", "LayerProfiler",
     "LayerSession", "LayerTime", "MeasuredRule", "ModelSpec", "NeckSpec", "NoDataError", "Node",
     "PhaseReport", "Pipelines", "Place", "Policy", "PowerSource", "Precision", "Probe", "Publishes",
-    "Reader", "Reading", "RecordingSession", "Registry", "ReportContext", "Request", "SectionSpec",
-    "Sensor", "Session", "SourceSpec", "Stage", "StaticRule", "Throughput", "TotalMetric",
-    "Unavailable", "Unsupported", "Warms", "Workload", "act_axis", "as_list", "at", "attach", "csp",
-    "det", "grew", "mark_case", "mark_points", "numbers", "read_number", "read_text", "resolve",
-    "style",
+    "Reader", "Reading", "RecordingSession", "Registry", "Rehearses", "ReportContext", "Request",
+    "SectionSpec", "Sensor", "Session", "SourceSpec", "Stage", "StaticRule", "Throughput",
+    "TotalMetric", "Unavailable", "Unsupported", "Warms", "Workload", "act_axis", "as_list", "at",
+    "attach", "csp", "det", "grew", "mark_case", "mark_points", "numbers", "read_number",
+    "read_text", "resolve", "style",
 ]  # fmt: skip
 
 if not TYPE_CHECKING:

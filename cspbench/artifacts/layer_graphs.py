@@ -9,6 +9,7 @@ takes one input.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -38,13 +39,15 @@ class LayerGraph:
     """A layer: the names of its nodes in the network, and a graph that is only this layer.
 
     ``key`` is a digest of operators, attributes, shapes and settings: layers with the same key take
-    the same time. ``shape`` is that of the input.
+    the same time. ``shape`` is that of the input. ``small_weights`` says that its weights take less
+    memory than what it reads and writes.
     """
 
     key: str
     nodes: tuple[str, ...]
     shape: tuple[int, ...]
     model: onnx.ModelProto = field(compare=False, repr=False)
+    small_weights: bool = False
 
 
 def layer_graphs(file: Path) -> list[LayerGraph]:
@@ -129,7 +132,10 @@ class _Network:
         if not dynamic or not leaving or None in shapes.values():
             return None
         first, *others = dynamic
-        constants = [self._constants[name] for name in fed if name in self._constants]
+        weights = [self._constants[name] for name in fed if name in self._constants]
+        moved = sum(math.prod(shape or ()) for shape in shapes.values())
+        small = sum(map(_elements, weights)) < moved
+        constants = list(weights)
         constants += [_filled(name, shapes[name] or ()) for name in others]
         floats = onnx.TensorProto.FLOAT
         graph = helper.make_graph(
@@ -143,7 +149,7 @@ class _Network:
         )
         names = tuple(node.name for node in nodes)
         shape = shapes[first] or ()
-        return LayerGraph(self._key(nodes, shapes, constants), names, shape, model)
+        return LayerGraph(self._key(nodes, shapes, constants), names, shape, model, small)
 
     def _leaves(self, name: str, members: Sequence[int]) -> bool:
         outside = set(self._consumers[name]) - set(members)
@@ -183,10 +189,7 @@ class _Network:
 
 
 def _elements(tensor: onnx.TensorProto) -> int:
-    count = 1
-    for size in tensor.dims:
-        count *= size
-    return count
+    return math.prod(tensor.dims)
 
 
 def _values(tensor: onnx.TensorProto) -> str:

@@ -6,6 +6,7 @@ import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -72,7 +73,23 @@ def operators_of(
             (node.name,),
             (1,),
             partial(OneOperator, node.name, node.target, call),
+            rehearsed=_small_weights(graph, node),
         )
+
+
+def _small_weights(graph: torch.fx.GraphModule, node: torch.fx.Node) -> bool:
+    """Whether weights take less memory than what the operator reads and writes."""
+    weights = moved = 0
+    for item in (node, *node.all_input_nodes):
+        if item.op == "get_attr":
+            weights += _elements(attrgetter(str(item.target))(graph))
+        else:
+            moved += _elements(item.meta.get("val"))
+    return weights < moved
+
+
+def _elements(value: Any) -> int:
+    return value.numel() if isinstance(value, torch.Tensor) else 0
 
 
 def _told(value: Any) -> Any:

@@ -268,7 +268,7 @@ class ProfiledSession:
         self._folder = folder  # it holds the file, and goes with this object
         self._names = _input_names(session)
         self._totals: list[int] = []
-        self._warm = 0
+        self._left_out: set[int] = set()
 
     def run(self, feed: Feed) -> int:
         """One inference."""
@@ -278,18 +278,24 @@ class ProfiledSession:
         self._totals.append(time.perf_counter_ns() - start)
         return self._totals[-1]
 
+    def rehearse(self, feed: Feed) -> None:
+        """One inference that does not count."""
+        self._left_out.add(len(self._totals))
+        self.run(feed)
+
     def begin(self) -> None:
         """Forget the inferences so far."""
-        self._warm = len(self._totals)
+        self._left_out.update(range(len(self._totals)))
 
     def profile(self) -> LayerProfile:
         """Means over the faster inferences since `begin`."""
         events = json.loads(Path(self._session.end_profiling()).read_text())
-        every = list(zip(self._totals, kernel_times(events), strict=True))[self._warm :]
+        every = enumerate(zip(self._totals, kernel_times(events), strict=True))
+        counted = [pair for number, pair in every if number not in self._left_out]
         return combine(
-            [(total, run.entries) for total, run in every],
+            [(total, run.entries) for total, run in counted],
             "ONNX Runtime's profile",
-            between_ns=[run.between_ns for _, run in every],
+            between_ns=[run.between_ns for _, run in counted],
         )
 
 

@@ -186,6 +186,14 @@ class LayerSession(Protocol):
 
 
 @runtime_checkable
+class Rehearses(Protocol):
+    """Optional for layer sessions: a replay warms the memory that a layer writes."""
+
+    def rehearse(self, feed: Feed) -> None:
+        """One inference that the profile leaves out."""
+
+
+@runtime_checkable
 class LayerProfiler(Protocol):
     """Optional for backends with a profiler of their own."""
 
@@ -202,13 +210,16 @@ class SingleLayer:
     """One layer of a network that a backend can run alone.
 
     Layers with the same ``key`` take the same time. ``nodes`` are those of the artifact. ``load``
-    makes it ready, with the backend's profiler on, for inputs of the ``shape``.
+    makes it ready, with the backend's profiler on, for inputs of the ``shape``. ``rehearsed`` says
+    that it may run before it is timed, because its weights take less memory than what it reads and
+    writes: those it finds in a network as cold as the network's last inference left them.
     """
 
     key: str
     nodes: tuple[str, ...]
     shape: tuple[int, ...]
     load: Callable[[], LayerSession]
+    rehearsed: bool = False
 
 
 @runtime_checkable

@@ -1,22 +1,23 @@
 """Replay: the distinct layers of one or two networks, each a graph of its own in the same backend.
 
 A pass runs every layer once, one after the other, as the network does, so that each finds its
-weights as cold as there. What a layer takes is the sum of the backend's own profile without the
-changes of layout that the engine puts before and after it: in the network its neighbours have that
-layout already.
+weights as cold as there. Memory that it writes is warm in the network, where the layers before have
+just used it; so a layer whose weights are small runs once more before it is timed. What a layer
+takes is the sum of the backend's own profile without the changes of layout that the engine puts
+before and after it: in the network its neighbours have that layout already.
 """
 
 from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from cspbench.backends.spec import LayerProfile, LayerTime
+from cspbench.backends.spec import LayerProfile, LayerTime, Rehearses
 from cspbench.core.bounds import AtMost, Latencies
 from cspbench.core.text import first_line
 from cspbench.errors import Unsupported
@@ -72,7 +73,8 @@ class Replays:
     """The layers that one worker keeps: a profiled session each.
 
     In a network the layer before has just written what a layer reads. So the input of each layer is
-    written anew before it runs, which is not part of its time.
+    written anew before it runs, which is not part of its time. Those of ``rehearsed`` run before
+    that, which counts as little.
     """
 
     def __init__(
@@ -80,20 +82,24 @@ class Replays:
         sessions: Mapping[str, tuple[LayerSession, np.ndarray]],
         members: Mapping[str, Sequence[str]],
         skipped: Mapping[str, str],
+        rehearsed: Collection[str] = (),
     ) -> None:
         self._sessions = sessions
         self._members = members
         self.skipped = dict(skipped)
-        self._writing_ns = self._passes = 0
+        self._rehearsed = rehearsed
+        self._readying_ns = self._passes = 0
 
     def run(self) -> None:
         """One pass over all layers."""
         import numpy as np
 
-        for session, array in self._sessions.values():
+        for key, (session, array) in self._sessions.items():
             begun = time.perf_counter_ns()
+            if key in self._rehearsed and isinstance(session, Rehearses):
+                session.rehearse(array)
             np.multiply(array, 1, out=array)
-            self._writing_ns += time.perf_counter_ns() - begun
+            self._readying_ns += time.perf_counter_ns() - begun
             session.run(array)
         self._passes += 1
 
@@ -103,12 +109,12 @@ class Replays:
             self.run()
         for session, _ in self._sessions.values():
             session.begin()
-        self._writing_ns = self._passes = 0
+        self._readying_ns = self._passes = 0
 
     def times(self) -> LayerTimes:
-        """Mean time of each layer since the warm-up; the total is a pass with all it writes."""
+        """Mean time of each layer since the warm-up; the total is a pass, as its latencies are."""
         profiles = {key: session.profile() for key, (session, _) in self._sessions.items()}
-        writing = self._writing_ns // max(1, self._passes)
+        readying = self._readying_ns // max(1, self._passes)
         entries: list[Any] = [
             (key, "", own_ns(profile), list(self._members[key]))
             for key, profile in profiles.items()
@@ -116,7 +122,7 @@ class Replays:
         return LayerTimes(
             entries=entries,
             nodes=[],
-            total_ns=max(1, writing + sum(profile.total_ns for profile in profiles.values())),
+            total_ns=max(1, readying + sum(profile.total_ns for profile in profiles.values())),
             runs=min((profile.runs for profile in profiles.values()), default=0),
             method=next((profile.method for profile in profiles.values()), ""),
         )
@@ -174,7 +180,7 @@ def load_replays(
             sessions[key] = session, array
     if not sessions:
         raise Unsupported("no layer of the network can be replayed")
-    return Replays(sessions, members, skipped)
+    return Replays(sessions, members, skipped, {key for key in sessions if layers[key].rehearsed})
 
 
 def _layers_of(
@@ -190,7 +196,7 @@ def _layers_of(
         file = folder / f"{graph.key}.onnx"
         file.write_bytes(graph.model.SerializeToString())
         load = partial(backend.load_profiled, file, options, threads)
-        yield SingleLayer(graph.key, graph.nodes, graph.shape, load)
+        yield SingleLayer(graph.key, graph.nodes, graph.shape, load, graph.small_weights)
 
 
 def perform(_request: ReplayRequest, _phase: PhaseReport) -> ReplayResult:

@@ -130,3 +130,15 @@ def test_what_has_no_static_float_input_is_left_out(tmp_path):
     ]
     file = write(tmp_path / "i.onnx", nodes, {"x": (1, 3, 8, 8)}, {"y": (4,)}, {})
     assert [graph.nodes for graph in layer_graphs(file)] == [("of floats",)]
+
+
+def test_weights_are_small_beside_what_is_read_and_written(tmp_path):
+    """3x3, 8 to 8 channels: 576 weights. At 6x6 it moves 8 * 36 twice = 576, at 7x7 784."""
+    from onnx import helper
+
+    for size, small in ((6, False), (7, True)):
+        node = helper.make_node("Conv", ["x", "w"], ["y"], name="c", pads=[1] * 4)
+        shape = (1, 8, size, size)
+        file = write(tmp_path / "n.onnx", [node], {"x": shape}, {"y": shape},
+                     {"w": weight(8, 8, 3, 3)})  # fmt: skip
+        assert [graph.small_weights for graph in layer_graphs(file)] == [small]

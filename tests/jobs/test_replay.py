@@ -3,8 +3,9 @@
 import time
 
 import numpy as np
+import pytest
 
-from cspbench.backends.spec import LayerProfile, LayerTime
+from cspbench.backends.spec import BACKENDS, LayerProfile, LayerTime
 from cspbench.jobs.replay import Replays
 
 
@@ -43,3 +44,48 @@ def test_the_input_is_written_before_each_layer_and_stays_what_it_is(monkeypatch
     assert times.runs == 2
     for layer, mine in layers.values():
         assert all(np.array_equal(read, mine) for read in layer.read)
+
+
+class Rehearsed(Layer):
+    """Notes which of its inferences count."""
+
+    def rehearse(self, array):
+        array += 1  # what it leaves there is written over before the one that counts
+        self.read.append("rehearsed")
+
+
+def test_a_layer_of_small_weights_runs_once_before_it_is_timed():
+    small, large, without = Rehearsed(), Rehearsed(), Layer()
+    layers = {key: (layer, np.zeros(1)) for key, layer in
+              (("small", small), ("large", large), ("without", without))}  # fmt: skip
+    replays = Replays(layers, dict.fromkeys(layers, ()), {}, {"small", "without"})
+    replays.run()
+    assert small.read == ["rehearsed", 1]
+    assert large.read == without.read == [0], "the session of one has no such way"
+    assert [layer.runs for layer in (small, large, without)] == [1, 1, 1]
+
+
+def test_an_engines_profile_leaves_rehearsals_out(tmp_path):
+    """Of six inferences two warm up and two are rehearsals."""
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+
+    helper, shape = onnx.helper, (1, 2, 4, 4)
+    ends = [helper.make_tensor_value_info(name, 1, shape) for name in "xy"]
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"], name="r")], "g",
+                              ends[:1], ends[1:])  # fmt: skip
+    file = tmp_path / "relu.onnx"
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    file.write_bytes(model.SerializeToString())
+    session = BACKENDS.get("onnxruntime").load_profiled(file, (), 1)
+    array = np.ones(shape, np.float32)
+    session.rehearse(array)
+    session.run(array)
+    session.begin()
+    session.rehearse(array)
+    took = [session.run(array)]
+    session.rehearse(array)
+    took.append(session.run(array))
+    profile = session.profile()
+    assert profile.runs == 2  # three quarters of two, rounded up
+    assert profile.total_ns == sum(took) // 2

@@ -38,6 +38,10 @@ class RecordingSession(ABC):
         self._runs.append(self.once(feed))
         return self._runs[-1][0]
 
+    def rehearse(self, feed: Feed) -> None:
+        """One inference that does not count."""
+        self.once(feed)
+
     def begin(self) -> None:
         """Forget the inferences so far."""
         self._runs.clear()
