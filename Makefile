@@ -7,6 +7,7 @@
 #   make lint          style and types
 #   make test-oldest   all tests with the oldest versions that pyproject.toml allows
 #   make zoo           a sample of timm's and torchvision's networks, both installed apart from the rest
+#   make test-arm64    a fleet's board on emulated Arm: as root, with debootstrap and qemu-user-static
 #   make fuzz          fuzz the parsers                           (FUZZ="suite -runs=1000000")
 #   make wheel         build dist/cspbench-*.whl
 #   make clean         delete the environments and caches, never results
@@ -23,8 +24,8 @@ SUITE  ?= suites/edge.yaml
 ARGS   ?=
 EXTRAS ?= onnx,openvino
 BASE   ?= main
-# A file stays on one worker: its fixtures export models.
-PARALLEL ?= -n auto --maxprocesses 4 --dist loadfile
+# A file stays on one worker: its fixtures export models. tests/conftest.py sets the order.
+PARALLEL ?= -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 FUZZ   ?= suite -runs=100000
 
 ifdef SYSTEM_TORCH
@@ -51,7 +52,7 @@ INSTALL     = $(VENV)/bin/python -m pip install -c $(VENV)/constraints.txt
 PYTEST     := $(VENV)/bin/python -m pytest $(PARALLEL)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run check test test-all lint test-oldest zoo fuzz wheel clean
+.PHONY: help setup run check test test-all lint test-oldest zoo test-arm64 fuzz wheel clean
 
 help:
 	@sed -n '/^#/!q;s/^# \{0,1\}//p' $(firstword $(MAKEFILE_LIST))
@@ -81,6 +82,10 @@ test-oldest: $(OLDEST)/.installed
 zoo: $(FOR_TEST) $(ZOO)/.installed
 	CSPBENCH_TEST_REQUIRE=timm PYTHONPATH=$(ZOO) $(VENV)/bin/python -m pytest -n 0 -m timm tests/analysis $(ARGS)
 
+test-arm64: $(FOR_TEST)
+	CSPBENCH_TEST_REQUIRE=arm64 CSPBENCH_ARM64=$(abspath .arm64) \
+	  $(VENV)/bin/python -m pytest -n 0 -m arm64 tests/fleet/test_arm64.py $(ARGS)
+
 fuzz: $(FOR_RUN)
 	$(INSTALL) -e ".[fuzz]"
 	$(VENV)/bin/python -m tests.fuzz $(FUZZ)
@@ -89,7 +94,7 @@ wheel: $(FOR_RUN)
 	$(VENV)/bin/python -m pip wheel --no-deps --wheel-dir dist .
 
 clean:
-	rm -rf .venv .venv-oldest .venv-system-torch .zoo build dist *.egg-info
+	rm -rf .venv .venv-oldest .venv-system-torch .zoo .arm64 build dist *.egg-info
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find cspbench tests -type d -name __pycache__ -prune -exec rm -rf {} +
 

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from cspbench.artifacts.spec import ARTIFACTS, ArtifactKind, Node
     from cspbench.artifacts.tensors import as_list
     from cspbench.backends.common.profiling import RecordingSession
+    from cspbench.backends.precisions import PRECISIONS, Precision
     from cspbench.backends.spec import (
         BACKENDS,
-        PRECISIONS,
         SCOPE,
         Backend,
         BackendSpec,
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
         LayerSession,
         LayerTime,
         Pipelines,
-        Precision,
         Rehearses,
         Session,
         Throughput,
@@ -103,10 +102,11 @@ _HOMES = {
     "cspbench.suite.rules": "RULES MeasuredRule StaticRule grew",
     # Backends.
     "cspbench.backends.spec": (
-        "BACKENDS PRECISIONS SCOPE Backend BackendSpec ChoosesDevice Compiles DeviceMemory "
+        "BACKENDS SCOPE Backend BackendSpec ChoosesDevice Compiles DeviceMemory "
         "DeviceTimes HostSession LayerProfile LayerProfiler LayerSession LayerTime Pipelines "
-        "Precision Rehearses Session Throughput Warms Workload"
+        "Rehearses Session Throughput Warms Workload"
     ),
+    "cspbench.backends.precisions": "PRECISIONS Precision",
     "cspbench.backends.common.profiling": "RecordingSession",
     # Kinds of artifact and devices, which a backend's own file may bring.
     "cspbench.artifacts.spec": "ARTIFACTS ArtifactKind Node",

@@ -1,9 +1,9 @@
 """What a test may need of the machine, and what happens where it is missing.
 
-The markers ``browser``, ``namespaces``, ``slurm``, ``ssh``, ``gpu`` and ``timm`` say what a test
-needs. Where that is missing the test is skipped with the reason; where ``CSPBENCH_TEST_REQUIRE``
-names it (a comma-separated list, set by CI after it installed the system packages), the test fails
-instead.
+The markers ``browser``, ``namespaces``, ``slurm``, ``ssh``, ``arm64``, ``gpu`` and ``timm`` say
+what a test needs. Where that is missing the test is skipped with the reason; where
+``CSPBENCH_TEST_REQUIRE`` names it (a comma-separated list, set by CI after it installed the system
+packages), the test fails instead.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import importlib.util
 import os
 import shutil
 import subprocess
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -82,6 +83,18 @@ def missing_ssh() -> str | None:
     return None if os.geteuid() == 0 else "no SSH: its server needs root to let a user in"
 
 
+def missing_arm64() -> str | None:
+    """Why there is no emulated board, None if one can be set up; that takes minutes."""
+    if "CSPBENCH_ARM64" not in os.environ:
+        return "no emulated board: make test-arm64 sets one up"
+    from tests.fleet.debian_arm64 import missing
+
+    names = missing()
+    if names:
+        return f"no emulated board: {', '.join(names)} not installed"
+    return None if os.geteuid() == 0 else "no emulated board: setting it up needs root"
+
+
 def missing_gpu() -> str | None:
     """Why there is no CUDA device for torch, None if there is one; torch is not imported."""
     try:
@@ -111,6 +124,7 @@ NEEDS: dict[str, Callable[[], str | None]] = {
     "namespaces": functools.cache(missing_namespaces),
     "slurm": functools.cache(missing_slurm),
     "ssh": functools.cache(missing_ssh),
+    "arm64": functools.cache(missing_arm64),
     "gpu": functools.cache(missing_gpu),
     "timm": functools.cache(missing_timm),
 }
@@ -129,6 +143,12 @@ def required() -> set[str]:
 def pytest_configure(config: pytest.Config) -> None:
     """Refuse a mistyped requirement at once, before it can pass for a met one."""
     required()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with the most slow tests come first: one that is left to the end runs alone."""
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: -slow[item.path])
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -59,5 +59,5 @@ def test_mistyped_requirement_stops_the_run(
     result = folder.runpytest_inprocess()
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(
-        "*unknown browsers; known: browser, namespaces, slurm, ssh, gpu, timm"
+        "*unknown browsers; known: browser, namespaces, slurm, ssh, arm64, gpu, timm"
     )

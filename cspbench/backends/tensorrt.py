@@ -13,13 +13,12 @@ import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cspbench.backends.precisions import PRECISIONS, Precision
 from cspbench.backends.spec import (
     BACKENDS,
-    PRECISIONS,
     SCOPE,
     BackendSpec,
     LayerSession,
-    Precision,
     Throughput,
     Workload,
 )

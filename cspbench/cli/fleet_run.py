@@ -53,9 +53,7 @@ def measure_on_fleet(
         yield path
         before = stored.launches if stored else ()
         with noting(f"what was measured is kept in {path}"):
-            late = execute_fleet(
-                fleet, path, client, local, before, progress, client.return_seconds
-            )
+            late = execute_fleet(fleet, path, client, local, before, progress)
         if late:
             say(f"{len(late)} launches came late and do not count", err=True)
 

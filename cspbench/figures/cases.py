@@ -15,9 +15,9 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from cspbench.core.case import Case, Ref
-from cspbench.core.options import Value
 from cspbench.core.text import printable, significant
 from cspbench.errors import CspbenchError
+from cspbench.models.stated import model_stated
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -92,13 +92,9 @@ def model_shown(case_id: str) -> str:
     model = Case.parse(case_id).model_id
     if label := _LABELS.get().get(str(model)):
         return plain(label)
-    gamma = axis_value(case_id, "gamma")
-    options = model.model.options
-    if gamma is not None and not {"gamma", "csp.gamma"} & dict(options).keys():
-        axis = "csp.gamma" if "csp.fusion" in dict(options) else "gamma"
-        options = tuple(sorted((*options, (axis, gamma))))
-    name = _FOLDERS.sub("", model.model.name)
-    return plain(replace(model, model=Ref(name, options)))
+    stated = model_stated(case_id)
+    name = _FOLDERS.sub("", stated.model.name)
+    return plain(replace(stated, model=Ref(name, stated.model.options)))
 
 
 def setting_label(case_id: str) -> str:
@@ -119,27 +115,6 @@ def family(model: str) -> str:
     except CspbenchError:
         return plain(model)
     return spec.family or spec.name
-
-
-def axis_value(case_id: str, name: str) -> Value | None:
-    """Value of a model option by its short name (``gamma`` is also ``csp.gamma``).
-
-    Ids leave defaults out, so the model's axes are asked; None if it has no such option, or is not
-    split at all.
-    """
-    from cspbench.models.spec import MODELS
-
-    model = Case.parse(case_id).model
-    options = dict(model.options)
-    try:
-        axes = {axis.name: axis.default for axis in MODELS.get(model.name).all_axes}
-    except CspbenchError:
-        axes = {}
-    if name in axes or name in options:
-        return options.get(name, axes.get(name))
-    if options.get("csp.fusion", "none") == "none":
-        return None
-    return options.get(f"csp.{name}", axes.get(f"csp.{name}"))
 
 
 def is_csp(case_id: str) -> bool:

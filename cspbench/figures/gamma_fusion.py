@@ -14,7 +14,6 @@ from cspbench.core.case import Case, format_value
 from cspbench.figures import style
 from cspbench.figures.cases import (
     Row,
-    axis_value,
     in_order,
     known,
     measured,
@@ -26,6 +25,7 @@ from cspbench.figures.labels import MAX_LABELS, along, label_points
 from cspbench.figures.spec import FIGURES, FigureSpec, NoDataError
 from cspbench.figures.svg import mark_points
 from cspbench.literature.by_model import published_values
+from cspbench.models.stated import axis_value
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 MAX_PANELS = 3
 #: Of a legend.
 LETTERS_AN_INCH = 16
+#: Heights of a panel's axes, and of a line of text on it.
+AXES_INCHES, LABEL_INCHES = 2.9, 0.16
 
 
 @dataclass(frozen=True)
@@ -196,7 +198,7 @@ def _panel(axes: Axes, panel: Panel, settings: Sequence[str]) -> None:
     left = min(ridge, *(point.intensity for point in points)) / 2
     right = max(ridge, *(point.intensity for point in points)) * 4
     style.log_scales(axes)
-    _ceilings(axes, panel, left, right)
+    slopes = _ceilings(axes, panel, left, right)
     axes.plot(
         [point.intensity for point in panel.layers], [point.gflops for point in panel.layers],
         ".", color=style.MUTED, markersize=4, label="layer, predicted", zorder=2,
@@ -214,31 +216,42 @@ def _panel(axes: Axes, panel: Panel, settings: Sequence[str]) -> None:
             for intensity, low, high in bars:
                 axes.vlines(intensity, low, high, color=style.color(index), linewidth=1.0, zorder=2)
     axes.set_xlim(left, right)
+    _name_slopes(axes, slopes, left)
     axes.set_title(f"{panel.roof.device}; layers of {shorten(plain(panel.model))}", fontsize=10)
     axes.set_xlabel("FLOP/byte of fused traffic, computed")
     axes.set_ylabel("GFLOP/s")
 
 
-def _ceilings(axes: Axes, panel: Panel, left: float, right: float) -> None:
-    """The roof in ink; caches and other precisions thin and dashed."""
+def _ceilings(axes: Axes, panel: Panel, left: float, right: float) -> dict[str, float]:
+    """Draw the roof in ink; caches and other precisions thin and dashed. Return the slopes."""
     roof, rates = panel.roof, panel.ceilings["gflops"]
     caches = panel.ceilings.get("cache_bandwidth_gbs", {})
     slopes = {f"memory, {roofline.BANDWIDTH}": roof.bandwidth_gbs}
     slopes |= {f"{level} copy": rate for level, rate in caches.items()}
-    for index, (name, rate) in enumerate(slopes.items()):
+    for index, rate in enumerate(slopes.values()):
         top = roof.gflops if index == 0 else max(rates.values())
         end = min(max(top / rate, left), right)
         axes.plot([left, end], [left * rate, end * rate], **_line(index == 0))
-        axes.annotate(
-            f"{plain(name)} {number(rate)} GB/s", (left, left * rate), (3, 3),
-            textcoords="offset points", fontsize=8, va="bottom",
-        )  # fmt: skip
     for name, rate in rates.items():
         start = min(rate / roof.bandwidth_gbs, right)
         axes.plot([start, right], [rate, rate], **_line(name == roofline.PRECISION))
         axes.annotate(
             f"{plain(name)} {number(rate)} GFLOP/s", (right, rate), (-3, 3),
             textcoords="offset points", fontsize=8, ha="right", va="bottom",
+        )  # fmt: skip
+    return slopes
+
+
+def _name_slopes(axes: Axes, slopes: Mapping[str, float], left: float) -> None:
+    """Name the slopes at the left edge, in their order; the names of near ones are moved apart."""
+    low, high = axes.get_ylim()
+    least = (high / low) ** (LABEL_INCHES / AXES_INCHES)
+    height = 0.0
+    for name, rate in sorted(slopes.items(), key=lambda pair: pair[1]):
+        height = max(left * rate, height * least)
+        axes.annotate(
+            f"{plain(name)} {number(rate)} GB/s", (left, height), (3, 3),
+            textcoords="offset points", fontsize=8, va="bottom",
         )  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from cspbench.errors import InputError
-from cspbench.fleet.client import RETURN_SECONDS, FleetClient
+from cspbench.fleet.client import FleetClient
 from cspbench.fleet.devices import BoardInfo, FleetPlan, place_cases
 from cspbench.fleet.executor import BoardExecutor, Files, Stopped
 from cspbench.fleet.protocol import Json
@@ -203,18 +203,16 @@ def execute_fleet(
     local: Executor,
     before: Sequence[Launch] = (),
     progress: Progress | None = None,
-    board_seconds: float = RETURN_SECONDS,
 ) -> list[str]:
     """Run the missing launches on all boards at once; each is on disk as soon as it ends.
 
     Args:
         fleet: the plan and the placements.
         directory: the run directory.
-        client: connects to the boards.
+        client: connects to the boards, and says how long one that is lost is waited for.
         local: analyses and exports the models.
         before: launches that the directory holds already.
         progress: reports to the user.
-        board_seconds: how long to wait for a lost board.
 
     Returns:
         ids of launches that answered after they were given up; none of them was counted.
@@ -230,7 +228,7 @@ def execute_fleet(
     by_board: dict[str, list[PlannedCase]] = defaultdict(list)
     for planned in main.prepare():
         by_board[fleet.placements[planned.id]].append(planned)
-    pool = _SessionPool(fleet, shared, client, progress or Silent(), board_seconds)
+    pool = _SessionPool(fleet, shared, client, progress or Silent())
     pool.run(by_board, before)
     return client.late
 
@@ -244,10 +242,9 @@ class _SessionPool:
         directory: RunDirectory,
         client: FleetClient,
         progress: Progress,
-        board_seconds: float,
     ) -> None:
         self._fleet, self._directory, self._client = fleet, directory, client
-        self._progress, self._board_seconds = progress, board_seconds
+        self._progress = progress
         self._stop = threading.Event()
         self._files = Files()
         self._failures: list[BaseException] = []
@@ -279,8 +276,8 @@ class _SessionPool:
     def _session(self, name: str, cases: Sequence[PlannedCase], shared: SharedProgress) -> Session:
         board = self._fleet.boards[name]
         executor = BoardExecutor(
-            self._client, board, self._files, self._stop, board_seconds=self._board_seconds,
-            waits=shared.waits,
+            self._client, board, self._files, self._stop,
+            board_seconds=self._client.return_seconds, waits=shared.waits,
         )  # fmt: skip
         plan = Plan(self._fleet.plan.suite, tuple(cases))
         ceilings = BoardCeilings(self._directory, name)

@@ -9,7 +9,7 @@ from typing import Any
 from cspbench.core.statuses import Status
 from cspbench.core.text import nearest
 from cspbench.errors import InputError
-from cspbench.fleet.client import RETURN_SECONDS, FleetClient
+from cspbench.fleet.client import FleetClient
 from cspbench.fleet.devices import BoardInfo, check_names, missing_backend
 from cspbench.fleet.duet import bursts_of, one_block
 from cspbench.fleet.executor import BoardExecutor, Files
@@ -53,10 +53,9 @@ class BoardOfGate:
     """A board at the service of a gate (`gating.elsewhere.GateBoard`).
 
     Args:
-        client: connects to it.
+        client: connects to it, and says how long it is waited for if it is lost.
         board: the board.
         report: gets a sentence when something waits.
-        board_seconds: how long to wait for it if it is lost.
     """
 
     def __init__(
@@ -64,11 +63,10 @@ class BoardOfGate:
         client: FleetClient,
         board: BoardInfo,
         report: Callable[[str], None],
-        board_seconds: float = RETURN_SECONDS,
     ) -> None:
         self._board = board
         self._executor = BoardExecutor(
-            client, board, Files(), threading.Event(), board_seconds=board_seconds,
+            client, board, Files(), threading.Event(), board_seconds=client.return_seconds,
             waits=lambda name, sentence: report(f"{name}: {sentence}"),
         )  # fmt: skip
 

@@ -217,7 +217,8 @@ def load(request: LoadRequest, phase: PhaseReport) -> LoadResult:
     if request.artifacts:
         phase("load")
         return _load_replays(request)
-    from cspbench.backends.spec import device_of, precision_of
+    from cspbench.backends.precisions import precision_of
+    from cspbench.backends.spec import device_of
     from cspbench.machine.devices.spec import DEVICES
     from cspbench.measure import sampling
     from cspbench.measure.agreement import agree

@@ -122,7 +122,8 @@ def perform(request: TimeRequest, phase: PhaseReport) -> TimeResult:
     Raises:
         JobFailedError: it did not run with its threads, or its outputs are not the model's.
     """
-    from cspbench.backends.spec import DeviceTimes, device_of, precision_of
+    from cspbench.backends.precisions import precision_of
+    from cspbench.backends.spec import DeviceTimes, device_of
     from cspbench.machine.devices.spec import DEVICES
     from cspbench.machine.sensors.proc import between, read_cpu_times
     from cspbench.measure import sampling

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import hashlib
 import importlib.metadata
 import os
 import platform
@@ -27,6 +28,10 @@ DISTRIBUTIONS = (
 )  # fmt: skip
 #: Modules of these distributions: searching for the distribution of a module takes long.
 _KNOWN_MODULES = frozenset({"cv2", *DISTRIBUTIONS})
+#: Files of a distribution that tell how it was installed.
+_WRITTEN_BY_INSTALLERS = frozenset({"INSTALLER", "REQUESTED", "direct_url.json", "uv_cache.json"})
+#: Characters of a digest of a library.
+DIGEST_CHARACTERS = 16
 #: Instruction sets that inference kernels choose by.
 SIMD_FLAGS = ("sse4_2", "avx", "avx2", "fma", "avx512f", "avx512_vnni", "amx_int8", "asimd", "sve")
 
@@ -55,7 +60,8 @@ def fingerprint(libraries: Iterable[str], folder: Path | None = None) -> dict[st
         "virtualised": virtualised(),
         "host": platform.node(),
         "python": platform.python_version(),
-        "libraries": library_versions(libraries),
+        "libraries": (versions := library_versions(libraries)),
+        "library_digests": library_digests(versions),
         "git_commit": commit_of(folder or Path.cwd()),
         "board": read_text("/proc/device-tree/model"),
         "l4t": read_text("/etc/nv_tegra_release"),
@@ -166,6 +172,30 @@ def library_versions(libraries: Iterable[str]) -> dict[str, str]:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[name] = importlib.metadata.version(name)
     return versions
+
+
+def library_digests(names: Iterable[str]) -> dict[str, str]:
+    """By distribution, a digest of the hashes of its files: two builds of one version differ.
+
+    The hashes are those that the installer recorded ("Recording installed projects", Python
+    Packaging User Guide); what an installation writes itself is left out. A distribution without
+    such a record, as one that is edited in place, has none.
+    """
+    digests = {}
+    for name in names:
+        record = importlib.metadata.distribution(name).read_text("RECORD") or ""
+        lines = [line for line in record.splitlines() if _is_content(line)]
+        if lines:
+            text = "\n".join(sorted(lines))
+            digests[name] = hashlib.sha256(text.encode()).hexdigest()[:DIGEST_CHARACTERS]
+    return digests
+
+
+def _is_content(line: str) -> bool:
+    """Whether a line of a RECORD is a file of the wheel; scripts hold the path of the Python."""
+    file, _, rest = line.partition(",")
+    apart = file.startswith("..") or file.rpartition("/")[2] in _WRITTEN_BY_INSTALLERS
+    return "sha256=" in rest and not apart
 
 
 @functools.cache

@@ -15,7 +15,7 @@ from cspbench.artifacts.reference import (
     read_reference,
     relative_error,
 )
-from cspbench.backends.spec import PRECISIONS
+from cspbench.backends.precisions import PRECISIONS
 from cspbench.core.bounds import Amount
 
 if TYPE_CHECKING:

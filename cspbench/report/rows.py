@@ -9,8 +9,9 @@ from typing import Any
 
 from cspbench.core.case import Case, ModelId, format_value
 from cspbench.core.statuses import NOT_RUNNABLE, Status
-from cspbench.figures.cases import axis_value, family, is_csp, known, known_text, model_shown, plain
+from cspbench.figures.cases import family, is_csp, known, known_text, model_shown, plain
 from cspbench.measure.statistics import Interval, quotient
+from cspbench.models.stated import axis_value
 from cspbench.store.ratios import InTurn
 from cspbench.store.records import Record
 from cspbench.views.claims import claim

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from cspbench.artifacts.cache import ArtifactSpec
 from cspbench.artifacts.spec import ARTIFACTS
+from cspbench.backends.precisions import unknown_precision
 from cspbench.backends.spec import (
     BACKENDS,
     Backend,
     RefusesInputs,
     device_of,
-    unknown_precision,
     unsupported_option,
 )
 from cspbench.core.cache import cache_folder

@@ -12,7 +12,7 @@ from cspbench.core.text import slug
 from cspbench.store.rundir import LAUNCHES_FILE, RUN_FILE
 
 #: Form of the summaries; another one is read from the runs again.
-FORM = 1
+FORM = 2
 
 
 @dataclass(frozen=True)

@@ -22,9 +22,10 @@ from cspbench.site.changes import ALLOWANCE
 from cspbench.site.chart import history_chart
 from cspbench.site.folder import SiteFolder
 from cspbench.site.histories import Machine, Series, by_case, machine_keys
-from cspbench.site.summary import CaseSummary, RunSummary
+from cspbench.site.summary import LOAD, CaseSummary, RunSummary
 from cspbench.store.rundir import StoredRun
 from cspbench.views.compare import has_ruptures
+from cspbench.views.conditions import CLOCK_APART, LOAD_APART
 from cspbench.views.frames import Run
 
 TEMPLATES = Path(__file__).with_name("templates")
@@ -166,6 +167,8 @@ class Pages:
             "parts": parts,
             "ignored": ignored,
             "tolerance": {"memory_bytes": MEMORY_TOLERANCE},
+            "load": {"name": LOAD, "apart": LOAD_APART},
+            "clock_apart": CLOCK_APART,
             "allowance": ALLOWANCE,
         }
         newest = [

@@ -68,8 +68,10 @@ def run_row(run: RunSummary, machines: dict[str, Machine]) -> Row:
 
 
 def series_row(series: Series) -> Row:
-    """A case on a machine in a list of cases."""
+    """A case on a machine in a list of cases; its change is to the run before of the same suite."""
     last = len(series.rows) - 1
+    suites = [run.suite for run in series.runs]
+    before = next((at for at in reversed(range(last)) if suites[at] == suites[last]), None)
     return {
         "key": series.newest.key,
         "case": series.case,
@@ -78,7 +80,7 @@ def series_row(series: Series) -> Row:
         "machine_key": series.machine.key,
         "latency": latency_cell(series.latency_ms(last)),
         "change": change_cell(
-            series.latency_ms(last - 1) if last else None, series.latency_ms(last)
+            None if before is None else series.latency_ms(before), series.latency_ms(last)
         ),
         "spark": sparkline([row["latency_ms"] for row in series.rows]),
         "runs": len(series.rows),

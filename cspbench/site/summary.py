@@ -19,9 +19,13 @@ from cspbench.site.archive import Source
 from cspbench.store.records import Record
 from cspbench.store.rundir import StoredRun, read_run
 from cspbench.store.schema import check_environment
+from cspbench.views.conditions import CLOCKS, clock, load_before
 from cspbench.views.frames import Run
 
 Json = dict[str, Any]
+
+#: What pages call the load of a run.
+LOAD = "load average before launches"
 
 #: Longest texts of a summary, and most problems of a run's files that are named.
 REASON_CHARACTERS = 300
@@ -61,7 +65,11 @@ class CaseSummary(NamedTuple):
 
 @dataclass
 class RunSummary:
-    """A run; ``environment`` holds the known facts, ``boards`` those of a fleet's boards."""
+    """A run; ``environment`` holds the known facts, ``boards`` those of a fleet's boards.
+
+    ``levels`` are its load and clocks while it measured: by name the level, in a unit that the name
+    tells.
+    """
 
     key: str
     name: str
@@ -78,6 +86,7 @@ class RunSummary:
     boards: dict[str, Json]
     problems: list[str]
     has_layers: bool
+    levels: dict[str, float]
     cases: list[CaseSummary] = field(default_factory=list)
 
     @property
@@ -142,6 +151,7 @@ def summarise(source: Source) -> tuple[RunSummary, Json]:
         },
         problems=[plain(problem)[:REASON_CHARACTERS] for problem in stored.problems[:PROBLEMS]],
         has_layers=bool(layers),
+        levels=_levels(stored),
         cases=[
             _case(record, ratios.get(record.case, {}), seats.get(record.case, ""),
                   repeat_command(run, record.case))
@@ -149,6 +159,13 @@ def summarise(source: Source) -> tuple[RunSummary, Json]:
         ],
     )  # fmt: skip
     return summary, layers
+
+
+def _levels(stored: StoredRun) -> dict[str, float]:
+    """Load before the launches and clocks during them, where they are known."""
+    clocks = {f"{name}, MHz": clock(stored, gauge) for gauge, name in CLOCKS.items()}
+    levels = {LOAD: load_before(stored), **clocks}
+    return {name: float(f"{level:.3g}") for name, level in levels.items() if level is not None}
 
 
 def _facts(environment: Mapping[str, Any]) -> Json:

@@ -120,6 +120,7 @@ class _Environment(_Part):
     host: str | None = None
     python: str | None = None
     libraries: dict[str, str] | None = None
+    library_digests: dict[str, str] | None = None
     git_commit: str | None = None
     board: str | None = None
     l4t: str | None = None

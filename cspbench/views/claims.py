@@ -11,11 +11,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
-from cspbench.backends.spec import BACKENDS, device_of, precision_of
+from cspbench.backends.precisions import precision_of
+from cspbench.backends.spec import BACKENDS, device_of
 from cspbench.core.case import Case
 from cspbench.core.text import printable, significant
 from cspbench.machine.devices.spec import DEVICES
 from cspbench.models.build import split_source
+from cspbench.models.stated import model_stated
 
 if TYPE_CHECKING:
     from cspbench.store.records import Record
@@ -43,7 +45,7 @@ def claim(run: Run, record: Record, row: Mapping[Any, Any]) -> str:
     """The line of one measured case, of which ``row`` is that of ``run.cases``."""
     case = Case.parse(record.case)
     parts = [
-        f"{case.model_id}, batch {case.batch}: {_latency(case, record, row)}",
+        f"{model_stated(record.case)}, batch {case.batch}: {_latency(case, record, row)}",
         *_ratio(run, record, row),
         _machine(case, run.environment),
         f"{weights_of(case)}, no accuracy measured",

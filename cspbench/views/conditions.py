@@ -30,6 +30,7 @@ def run_conditions(base: StoredRun, head: StoredRun) -> list[str]:
     return [
         *_definitions(base, head),
         *run_differences(base, head, Use.COMPARE),
+        *_builds(base, head),
         *_loads(base, head),
         *_clocks(base, head),
     ]
@@ -82,14 +83,30 @@ def _counts_say(base: StoredRun, head: StoredRun, case: str) -> str:
     return "; its counts are the same"
 
 
+def _builds(base: StoredRun, head: StoredRun) -> list[str]:
+    """Phrases on libraries of one version that hold other files."""
+    old, new = base.meta["environment"], head.meta["environment"]
+    versions = old.get("libraries") or {}
+    before, after = (one.get("library_digests") or {} for one in (old, new))
+    return [
+        f"{name} {version} is another build: its files differ"
+        for name, version in versions.items()
+        if version == (new.get("libraries") or {}).get(name)
+        and name in before
+        and name in after
+        and before[name] != after[name]
+    ]
+
+
+def load_before(run: StoredRun) -> float | None:
+    """Load average of the machine before the launches (their median); None if none tells."""
+    results = [one.result for one in run.launches if isinstance(one.result, TimeResult)]
+    return _median(one.interference.load_1m_before for one in results if one.interference)
+
+
 def _loads(base: StoredRun, head: StoredRun) -> list[str]:
     """A phrase on the load of the machine before the launches, if it differs."""
-
-    def load(run: StoredRun) -> float | None:
-        results = [one.result for one in run.launches if isinstance(one.result, TimeResult)]
-        return _median(one.interference.load_1m_before for one in results if one.interference)
-
-    before, after = load(base), load(head)
+    before, after = load_before(base), load_before(head)
     if before is None or after is None or abs(after - before) <= LOAD_APART:
         return []
     return [f"the load average before launches was {before:.1f} and is {after:.1f}"]
@@ -99,13 +116,14 @@ def _clocks(base: StoredRun, head: StoredRun) -> list[str]:
     """Phrases on the clocks that sensors read while both runs sampled, where they differ."""
     phrases = []
     for gauge, name in CLOCKS.items():
-        before, after = _clock(base, gauge), _clock(head, gauge)
+        before, after = clock(base, gauge), clock(head, gauge)
         if before and after and abs(after / before - 1) > CLOCK_APART:
             phrases.append(f"the {name} was {before:.0f} MHz and is {after:.0f} MHz")
     return phrases
 
 
-def _clock(run: StoredRun, gauge: str) -> float | None:
+def clock(run: StoredRun, gauge: str) -> float | None:
+    """Mean of a gauge of CLOCKS while launches sampled (their median), MHz; None if unknown."""
     levels = [
         sensor.get("gauges", {}).get(gauge, {})
         for launch in run.launches

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from cspbench.backends.spec import BACKENDS, SCOPE, device_of, precision_of
+from cspbench.backends.precisions import precision_of
+from cspbench.backends.spec import BACKENDS, SCOPE, device_of
 from cspbench.core.case import Case
 from cspbench.core.files import RESULTS
 from cspbench.core.garbage import without_collections

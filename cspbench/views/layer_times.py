@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from cspbench.analysis.ops import FOLDABLE_KINDS
 from cspbench.analysis.roofline import BANDWIDTH, PRECISION
-from cspbench.backends.spec import PRECISIONS
+from cspbench.backends.precisions import PRECISIONS
 from cspbench.jobs.layers import LayerTimes
 from cspbench.views.layer_join import LayerRow, join
 

@@ -42,14 +42,14 @@ _BY_DIGITS: dict[int, tuple[str, ...]] = {
 }
 NUMBERS = {column: f".{digits}f" for digits, names in _BY_DIGITS.items() for column in names}
 CASE_TABLE = (
-    "id", "params_m", "macs_g", "bflops", "latency_ms", "interval", "ratio", "ratio_interval",
-    "ratio_group", "p90_ms", "p99_ms", "fps", "peak_mib", "flags", "status",
+    "id", "gamma", "params_m", "macs_g", "bflops", "latency_ms", "interval", "ratio",
+    "ratio_interval", "ratio_group", "p90_ms", "p99_ms", "fps", "peak_mib", "flags", "status",
 )  # fmt: skip
 SOMETIMES = ("ratio", "ratio_interval", "ratio_group", "p99_ms", "peak_mib")
 #: What a narrow terminal leaves out first, in this order.
 LOW_PRIORITY = (
-    "ratio_group", "macs_g", "params_m", "first_ms", "load_ms", "stop", "samples", "p99_ms",
-    "peak_mib", "bflops", "p90_ms", "seconds", "number",
+    "ratio_group", "gamma", "macs_g", "params_m", "first_ms", "load_ms", "stop", "samples",
+    "p99_ms", "peak_mib", "bflops", "p90_ms", "seconds", "number",
 )  # fmt: skip
 LAYER_TIME_TABLE = (
     "case", "entry", "entry_op", "time_ms", "share", "gflops_per_s", "gb_per_s",
@@ -64,20 +64,24 @@ LAUNCH_TABLE = (
 def case_table(run: Run) -> pd.DataFrame:
     """One row a case; ``interval`` is the 95 % interval of the latency around its estimate.
 
+    ``gamma`` is the partial ratio, where the cases differ in it: ids leave its default out.
     ``ratio_interval`` is that of the ratio to the reference, whose own row is A/A.
 
     Columns of SOMETIMES that no case has a number for are left out; so are those of metrics and
     launches that `CASE_TABLE` does not place, which otherwise come last.
     """
+    from cspbench.models.stated import axis_value
     from cspbench.views.frames import launch_columns
 
     cases = run.cases.copy()
     cases["interval"] = _intervals(cases, "latency_ms")
     cases["ratio_interval"] = _intervals(cases, "ratio")
+    cases["gamma"] = [axis_value(case, "gamma") for case in cases["id"]]
     cases["peak_mib"] = cases["peak_memory_bytes"] / 2**20
     others = (*other_columns(CASE_TABLE), *launch_columns())
     table = cases[[*CASE_TABLE, *others]]
-    empty = [column for column in (*SOMETIMES, *others) if table[column].isna().all()]
+    empty = ["gamma"] if cases["gamma"].nunique() < 2 else []
+    empty += [column for column in (*SOMETIMES, *others) if table[column].isna().all()]
     return table.drop(columns=empty)
 
 

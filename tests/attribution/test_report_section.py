@@ -6,6 +6,7 @@ import pytest
 
 from cspbench.report.page import render
 from cspbench.report.rows import case_rows
+from cspbench.report.sections import explain
 from cspbench.report.sections.explain import MAX_PAIRS, explanations
 from tests.attribution.stored import PARTIAL, PLAIN, pair_run
 
@@ -47,3 +48,17 @@ def test_a_run_without_layer_times_says_how_to_get_them(tmp_path):
     [left_out] = re.findall(r'<details class="left-out">.*?</details>', page, re.DOTALL)
     assert "Why one is slower: These runs hold no partial network" in left_out
     assert "cspbench run explain" in left_out
+
+
+def test_of_many_pairs_a_table_links_to_each_which_is_folded(run, monkeypatch):
+    assert "<details" not in section_of(render([run])), "two pairs are shown as they are"
+    monkeypatch.setattr(explain, "MOST_OPEN", 1)
+    page = section_of(render([run]))
+    assert page.count('<details class="pair">') == 2
+    links, targets = (
+        re.findall(pattern, page) for pattern in (r'href="#(why-\d)"', r'id="(why-\d)"')
+    )
+    assert links == targets == ["why-1", "why-2"]
+    [table] = re.findall(r"Pairs that are explained.*?</table>", page, re.DOTALL)
+    assert table.count("+2.00") == 1
+    assert page.index("Pairs that are explained") < page.index("<details")

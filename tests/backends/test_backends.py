@@ -14,7 +14,8 @@ import torch
 from cspbench.artifacts.cache import ArtifactSpec
 from cspbench.artifacts.export import build_model, prepare
 from cspbench.artifacts.tensors import as_list, input_pool
-from cspbench.backends.spec import BACKENDS, precision_of
+from cspbench.backends.precisions import precision_of
+from cspbench.backends.spec import BACKENDS
 from cspbench.core.case import ModelId
 from cspbench.measure.agreement import check_agreement, relative_error
 from cspbench.measure.clock import MonotonicClock

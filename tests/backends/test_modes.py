@@ -19,9 +19,9 @@ from cspbench.artifacts.program import load_program
 from cspbench.artifacts.tensors import as_list
 from cspbench.backends._compiling import MODES
 from cspbench.backends._torch_fold import fold_batch_norms
+from cspbench.backends.precisions import PRECISIONS
 from cspbench.backends.spec import (
     BACKENDS,
-    PRECISIONS,
     Compiles,
     Warms,
     Workload,

@@ -13,7 +13,8 @@ import torch
 from cspbench.artifacts.cache import ArtifactSpec
 from cspbench.artifacts.export import build_model, prepare
 from cspbench.artifacts.tensors import POOL_SIZE, as_list, input_pool
-from cspbench.backends.spec import BACKENDS, PRECISIONS
+from cspbench.backends.precisions import PRECISIONS
+from cspbench.backends.spec import BACKENDS
 from cspbench.core.case import ModelId
 from cspbench.errors import Unavailable
 from cspbench.measure.agreement import relative_error

@@ -18,7 +18,8 @@ from cspbench.artifacts.cache import ArtifactSpec
 from cspbench.artifacts.export import build_model, prepare
 from cspbench.artifacts.tensors import as_list, input_pool
 from cspbench.backends.common.onnx_precision import in_precision
-from cspbench.backends.spec import BACKENDS, PRECISIONS, Compiles, LayerProfiler, Workload
+from cspbench.backends.precisions import PRECISIONS
+from cspbench.backends.spec import BACKENDS, Compiles, LayerProfiler, Workload
 from cspbench.core.cache import cache_folder
 from cspbench.core.case import ModelId
 from cspbench.errors import Unavailable, Unsupported

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from cspbench.figures import choice, labels
 from cspbench.figures.cases import (
-    axis_value,
     family,
     is_csp,
     labelled,
@@ -39,6 +38,7 @@ from cspbench.figures.stages import stage_data
 from cspbench.figures.top1_bflops import gains, top1_bflops_data
 from cspbench.figures.waterfall import explained_pair, waterfall_data
 from cspbench.literature.by_model import everything_of, published_values
+from cspbench.models.stated import axis_value
 from cspbench.views.frames import Run
 from tests.report.runs import good, write_run
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import combinations
 from pathlib import Path
 
 import pytest
@@ -75,8 +76,28 @@ def test_predicted_measured_and_ceilings_look_different(tmp_path: Path) -> None:
     assert labels == ["ceiling, measured", "layer, predicted", "opencv-cpu, measured"]
     markers = {line.get_label(): line.get_marker() for line in axes.lines}
     assert markers["layer, predicted"] != markers["opencv-cpu, measured"]
+    assert not _overlapping(figure, axes)
     written = [text.get_text() for text in axes.texts]
     assert written == [
-        "memory, triad 10.0 GB/s", "L2 copy 40.0 GB/s", "fp32 100 GFLOP/s", "bf16 150 GFLOP/s",
+        "fp32 100 GFLOP/s", "bf16 150 GFLOP/s", "memory, triad 10.0 GB/s", "L2 copy 40.0 GB/s",
         MODEL,
+    ]  # fmt: skip
+
+
+def _overlapping(figure, axes):  # type: ignore[no-untyped-def]
+    """Pairs of texts on the axes that lie on each other."""
+    boxes = [text.get_window_extent(figure.canvas.get_renderer()) for text in axes.texts]
+    return [pair for pair in combinations(range(len(boxes)), 2)
+            if boxes[pair[0]].overlaps(boxes[pair[1]])]  # fmt: skip
+
+
+def test_names_of_ceilings_that_lie_close_are_moved_apart(tmp_path: Path) -> None:
+    """Three levels of copies at 40, 41 and 43 GB/s would be named on each other."""
+    close = {**CEILINGS, "cache_bandwidth_gbs": {"L1": 43.0, "L2": 40.0, "L3": 41.0}}
+    figure = draw_roofline(roofline_data([a_run(tmp_path, close)]))
+    [axes] = figure.axes
+    assert not _overlapping(figure, axes)
+    heights = {text.get_text(): text.xy[1] for text in axes.texts if "GB/s" in text.get_text()}
+    assert list(heights) == [
+        "memory, triad 10.0 GB/s", "L2 copy 40.0 GB/s", "L3 copy 41.0 GB/s", "L1 copy 43.0 GB/s",
     ]  # fmt: skip

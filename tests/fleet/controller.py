@@ -20,7 +20,7 @@ def main(suite: str, out: str, address: str) -> None:
     from cspbench.suite.load import load_suite
 
     seconds = float(os.environ.get("BOARD_SECONDS", "120"))
-    client = FleetClient(address)
+    client = FleetClient(address, return_seconds=seconds)
     boards = client.boards()
     known = list_runs(Path(out))
     if known:
@@ -29,7 +29,7 @@ def main(suite: str, out: str, address: str) -> None:
     else:
         fleet = plan_fleet(load_suite(Path(suite)), boards)
         path, before = new_fleet_run(fleet, Path(out)).path, []
-    late = execute_fleet(fleet, path, client, LocalExecutor(), before, board_seconds=seconds)
+    late = execute_fleet(fleet, path, client, LocalExecutor(), before)
     print("late", len(late))
     client.close()
 

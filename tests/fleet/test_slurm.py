@@ -126,6 +126,11 @@ class Slurm:
     def jobs(self, state: str = "RUNNING,COMPLETING") -> list[str]:
         return self("squeue", "--noheader", f"--states={state}", "--format=%A").split()
 
+    def restarts(self, job: str) -> int:
+        """How often Slurm has started a job again."""
+        found = re.search(r"Restarts=(\d+)", self("scontrol", "show", "job", job))
+        return int(found[1]) if found else 0
+
     def close(self) -> None:
         with contextlib.suppress(OSError, subprocess.TimeoutExpired):
             self("scancel", "--signal=KILL", f"--user={getpass.getuser()}")
@@ -196,6 +201,17 @@ def launches(machine, name="run"):
     return [one for run in list_runs(machine.folder / name) for one in read_run(run).launches]
 
 
+@contextlib.contextmanager
+def drained(slurm):
+    """In this block the node takes no new job."""
+    node = f"NodeName={slurm.host}"
+    slurm("scontrol", "update", node, "State=DRAIN", "Reason=test")
+    try:
+        yield
+    finally:
+        slurm("scontrol", "update", node, "State=RESUME")
+
+
 def quiet(log):
     return not re.search("Traceback|CRITICAL|Closed comm", log)
 
@@ -236,15 +252,42 @@ def test_a_job_that_reaches_its_time_limit_is_said_and_resumed(lab):
     assert quiet(lab.log("run")), lab.log("run")
 
 
+def test_a_job_that_is_requeued_comes_back_as_its_board_and_goes_on(lab):
+    """Slurm ends the job and starts it again under its number: the launch under way is lost, the
+    board is awaited, and the rest is measured there."""
+    cluster(lab, returns=300)
+    run = start_run(lab, "long.yaml")
+    eventually(lambda: launches(lab), 180)
+    (job,) = lab.slurm.jobs("RUNNING")
+    assert lab.slurm("scontrol", "requeue", job) == ""
+    eventually(lambda: job in lab.slurm.jobs("PENDING"), 60)
+    # Slurm holds a job that it requeues back for a while: an operator may start it at once.
+    lab.slurm("scontrol", "update", f"JobId={job}", "StartTime=now")
+    assert run.wait(400) == 0, lab.log("run")
+    assert {one.board for one in launches(lab)} == {f"job-{job}"}
+    assert lab.slurm.restarts(job) == 1
+    assert quiet(lab.log("run")), lab.log("run")
+
+
+def test_a_node_that_drains_ends_what_runs_there_and_gives_no_more(lab):
+    """Draining lets the job that runs go on, so the run ends well; the next one gets no node."""
+    cluster(lab, wait=12)
+    run = start_run(lab, "long.yaml")
+    eventually(lambda: launches(lab), 180)
+    with drained(lab.slurm):
+        assert run.wait(300) == 0, lab.log("run")
+        assert {one.status.value for one in launches(lab)} == {"ok"}
+        later = start_run(lab, name="later")
+        assert later.wait(120) == 3, lab.log("later")
+    assert "0 of 1 boards have come, and Slurm has of its jobs 1 PENDING (" in lab.log("later")
+
+
 def test_a_queue_that_gives_no_node_says_why(lab):
     """The reason is Slurm's own."""
-    lab.slurm("scontrol", "update", f"NodeName={lab.slurm.host}", "State=DRAIN", "Reason=test")
-    try:
+    with drained(lab.slurm):
         cluster(lab, wait=12)
         run = start_run(lab)
         assert run.wait(120) == 3, lab.log("run")
-    finally:
-        lab.slurm("scontrol", "update", f"NodeName={lab.slurm.host}", "State=RESUME")
     log = lab.log("run")
     assert "0 of 1 boards have come, and Slurm has of its jobs 1 PENDING (" in log
     assert "waiting for the others, at most 12 s in all" in log

@@ -180,6 +180,21 @@ def test_a_network_that_was_built_otherwise_is_told(tmp_path):
     assert other.endswith(", and its counts differ: it is another network")
 
 
+def test_another_build_of_one_version_is_told(tmp_path):
+    """Only where both runs know the files: a run of an older cspbench does not."""
+    base, head = (make_run(tmp_path, name, {CASES[0]: around(10.0)}) for name in "ab")
+    for run, digest in ((base, "aa"), (head, "bb")):
+        run.meta["environment"] |= {
+            "libraries": {"torch": "2.13.0", "numpy": "2.0"},
+            "library_digests": {"torch": digest, "numpy": "cc"},
+        }
+    assert compare_runs(base, head).differences == [
+        "torch 2.13.0 is another build: its files differ"
+    ]
+    del base.meta["environment"]["library_digests"]
+    assert compare_runs(base, head).differences == []
+
+
 def test_load_that_differs_is_told(tmp_path):
     base, head = (
         make_run(tmp_path, name, {CASES[0]: around(10.0)}, load=load)

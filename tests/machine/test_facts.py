@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -151,3 +152,38 @@ def test_an_upgrade_under_a_plugin_parts_runs(tmp_path: Path, upgraded: str) -> 
     with pytest.raises(InputError) as refused:
         run_stored_gate(tmp_path / "suite.yaml", *sides, GateSettings())
     assert [problem.partition(": ")[2] for problem in refused.value.problems] == [phrase]
+
+
+# digests of libraries
+
+
+def recorded(folder: Path, lines: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """Digests of a distribution "net" with these lines in its RECORD."""
+    folder.mkdir(exist_ok=True)
+    distribution(folder, "net", "1.0", "net.py")
+    (folder / "net.dist-info" / "RECORD").write_text(lines)
+    monkeypatch.setattr(sys, "path", [str(folder), *sys.path])
+    return environment.library_digests(["net"])
+
+
+def test_a_library_has_a_digest_of_what_its_wheel_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two installations of one wheel are equal, two builds of one version are not."""
+    wheel = ["net.py,sha256=aaa,10", "net-1.0.dist-info/METADATA,sha256=bbb,20"]
+    # What each installation writes itself: scripts with the path of its Python, notes, bytecode.
+    here = ["../../../bin/net,sha256=ccc,200", "net-1.0.dist-info/INSTALLER,sha256=ddd,4",
+            "__pycache__/net.cpython-311.pyc,,", "net-1.0.dist-info/RECORD,,"]  # fmt: skip
+    text = "\n".join(sorted(wheel))
+    expected = hashlib.sha256(text.encode()).hexdigest()[:16]
+    assert recorded(tmp_path / "a", "\n".join([*wheel, *here]), monkeypatch) == {"net": expected}
+    there = [line.replace("ccc", "eee") for line in reversed(here)]
+    assert recorded(tmp_path / "b", "\n".join([*there, *wheel]), monkeypatch) == {"net": expected}
+    other = "\n".join(wheel).replace("aaa", "fff")
+    assert recorded(tmp_path / "c", other, monkeypatch)["net"] not in ("", expected)
+
+
+def test_a_library_that_is_edited_in_place_has_no_digest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert recorded(tmp_path, "net-1.0.dist-info/RECORD,,\n", monkeypatch) == {}

@@ -14,12 +14,14 @@ from hypothesis import strategies as st
 
 from cspbench.cli.options import parse_overrides
 from cspbench.report import marks, numbers
+from cspbench.report.page import render
 from cspbench.report.profiles import profile_tables, profiles
 from cspbench.report.rows import CaseRow, case_rows, latency_ratio, repeat_command
 from cspbench.report.sections import machine
 from cspbench.report.sections.ablation import ablation
 from cspbench.report.sections.accuracy import speed_classes
 from cspbench.report.sections.cases import common_flags
+from cspbench.report.sections.data import repeats
 from cspbench.report.sections.energy import energy
 from cspbench.report.sections.failures import problems
 from cspbench.report.sections.layers import balance
@@ -380,3 +382,14 @@ def test_spread_stays_inside_its_cell(value: float, low: float, high: float, dot
         assert "over" in drawing
     elif low > 0.81 and high < 1.19:
         assert "over" not in drawing
+
+
+def test_digests_tell_libraries_and_cases_apart(tmp_path: Path) -> None:
+    known = {"libraries": {"torch": "2.13.0+cpu"}, "library_digests": {"torch": "ab12"}}
+    run = write_run(tmp_path, {FAST: good(FAST, 8.0)}, environment=known)
+    [repeat] = repeats([run])
+    assert repeat.libraries == [("torch", "2.13.0+cpu", "ab12")]
+    assert repeat.networks == [(FAST, "k")]
+    page = re.sub(r"<wbr>", "", render([run]))
+    assert "<dt>torch 2.13.0+cpu</dt><dd><code>ab12</code></dd>" in page
+    assert f'<dt class="id">{FAST}</dt><dd><code>k</code></dd>' in page

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from cspbench.backends.spec import PRECISIONS, Precision
+from cspbench.backends.precisions import PRECISIONS, Precision
 from cspbench.core.case import Case, Ref
 from cspbench.core.options import Axis
 from cspbench.core.registry import Registry

@@ -27,10 +27,14 @@ def add_run(
     environment: Mapping[str, Any] | None = None,
     half: float = 0.005,
     more: Sequence[dict[str, Any]] = (),
+    changes: Mapping[str, Any] | None = None,
 ) -> Path:
-    """A run of day ``number``: three launches of each case that lie ``half`` apart."""
+    """A run of day ``number``: three launches of each case that lie ``half`` apart.
+
+    ``changes`` replace fields of the launches.
+    """
     cases: dict[str, Any] = {
-        case: [time_launch(case, launch, [ms * (1 + half * (launch - 1))] * 20)
+        case: [time_launch(case, launch, [ms * (1 + half * (launch - 1))] * 20, **(changes or {}))
                for launch in range(3)]
         for case, ms in times_ms.items()
     }  # fmt: skip

@@ -91,6 +91,16 @@ def test_a_run_shows_its_cases_and_the_change_since_the_run_before(
     assert "the first run of its suite" in text_of(page_of(out, "run", "20260101"))
 
 
+def test_the_newest_change_of_a_case_is_to_the_run_before_of_the_same_suite(
+    tmp_path: Path, out: Path
+) -> None:
+    """10 and 12 ms by one suite, and between them 30 ms by another: +20 %, not -60 %."""
+    for number, (suite, ms) in enumerate([("a", 10.0), ("b", 30.0), ("a", 12.0)], start=1):
+        add_run(tmp_path / "results", number, {PLAIN: ms}, suite=suite)
+    write_site(tmp_path / "results", out)
+    assert "+20.0 % ▲ worse" in text_of(out / "cases.html")
+
+
 def test_a_machine_shows_ceilings_and_facts(results: Path, out: Path) -> None:
     write_site(results, out)
     text = text_of(page_of(out, "machine", "box"))

@@ -154,6 +154,24 @@ def test_conditions_that_differ_stand_above_the_cases(open_page: Opener, folder:
     page.get_by_text("under the same conditions").wait_for()
 
 
+def test_load_and_clocks_that_differ_are_conditions(open_page: Opener, tmp_path: Path) -> None:
+    for number, (load, clock) in enumerate([(0.5, 2400.0), (3.5, 1800.0)], start=1):
+        interference = {"seconds": 0.5, "foreign_cpu_s": 0.0, "steal_s": 0.0,
+                        "load_1m_before": load, "load_1m_after": load}  # fmt: skip
+        sensors = {"cpufreq": {"gauges": {"cpu_frequency_mhz": {"mean": clock}}}}
+        add_run(tmp_path / "results", number, {PLAIN: 10.0},
+                changes={"interference": interference, "sensors": sensors})  # fmt: skip
+    write_site(tmp_path / "results", tmp_path / "site")
+    page = open_page("compare.html", pair(tmp_path, "20260101", "20260102"), tmp_path / "site")
+    rows = page.get_by_role("region", name="Conditions that differ").locator("tbody tr")
+    assert rows.all_inner_texts() == [
+        "load average before launches\t0.5\t3.5",
+        "mean clock of the processor, MHz\t2400\t1800",
+    ]
+    runs = page.get_by_role("region", name="The two runs")
+    assert "Load average before launches\t0.5\t3.5" in runs.locator("tbody tr").all_inner_texts()
+
+
 def test_a_row_expands_by_keyboard_to_layers_history_and_command(
     open_page: Opener, folder: Path
 ) -> None:

@@ -89,3 +89,9 @@ def test_the_command_prints_them(tmp_path, capsys):
             assert out.startswith("peleenet@224, batch 1: 10.00 ms an inference")
         else:
             assert [row["case"] for row in json.loads(out)] == [PLAIN]
+
+
+def test_the_partial_ratio_is_stated_where_the_id_leaves_it_out(tmp_path):
+    """csppeleenet's default is 0.5; peleenet has none."""
+    run = write_run(tmp_path, {SPLIT: launches(SPLIT, 8.0, 8.0)})
+    assert claims([run])[0]["claim"].startswith("csppeleenet[gamma=0.5]@224, batch 1: 8.000 ms")

@@ -271,6 +271,16 @@ def test_a_metric_of_another_package_comes_after_the_columns_of_today(calls, tmp
 # Tables -----------------------------------------------------------------------------------------
 
 
+def test_the_case_table_states_the_partial_ratio_that_ids_leave_out(tmp_path):
+    ids = ["peleenet@64", "csppeleenet@64", "csppeleenet[gamma=0.25]@64"]
+    cases = {f"{model}/opencv-cpu/b1/t1": ("unavailable", "no cv2") for model in ids}
+    table = case_table(write_run(tmp_path / "a", cases))
+    assert table["gamma"].tolist()[1:] == [0.5, 0.25]
+    assert table["gamma"].isna().tolist() == [True, False, False]
+    alike = case_table(write_run(tmp_path / "b", dict(list(cases.items())[:2])))
+    assert "gamma" not in alike.columns, "one value tells no case from another"
+
+
 def test_the_case_table_shows_the_interval_around_the_estimate(tmp_path, run):
     table = case_table(run)
     # 128.78 / 10 is over twice the estimate.

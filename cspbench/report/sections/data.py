@@ -15,6 +15,9 @@ from cspbench.report.section import SECTIONS, ReportContext, own_section
 if TYPE_CHECKING:
     from cspbench.views.frames import Run
 
+#: So many cases are listed with their digests; the run holds all.
+MOST_NETWORKS = 60
+
 
 def csv_address(runs: Sequence[Run]) -> str:
     """The case tables of all runs as a ``data:`` address, for a download without a script."""
@@ -30,7 +33,11 @@ def csv_address(runs: Sequence[Run]) -> str:
 
 @dataclass(frozen=True)
 class Repeat:
-    """How one run is measured again and held against it; texts may be empty."""
+    """How one run is measured again and held against it; texts may be empty.
+
+    ``libraries`` are name, version and digest of the files, ``networks`` cases with the digests of
+    what defines them: the first MOST_NETWORKS.
+    """
 
     run: str
     commit: str
@@ -39,6 +46,8 @@ class Repeat:
     compare: str
     digest: str
     seed: str
+    libraries: list[tuple[str, str, str]]
+    networks: list[tuple[str, str]]
 
 
 def repeats(runs: Sequence[Run]) -> list[Repeat]:
@@ -63,6 +72,14 @@ def _repeat(run: Run, command: str) -> Repeat:
         compare=plain(shlex.join(["cspbench", "compare", run.name, "latest", "--within", "5%"])),
         digest=plain(suite.get("digest") or ""),
         seed=plain(suite["measure"].get("seed", "")),
+        libraries=[
+            (plain(name), plain(versions.get(name, "")), plain(digest))
+            for name, digest in (environment.get("library_digests") or {}).items()
+        ],
+        networks=[
+            (plain(case["id"]), plain(case["key"]))
+            for case in run.stored.meta["cases"][:MOST_NETWORKS]
+        ],
     )
 
 
@@ -73,6 +90,7 @@ def data(context: ReportContext) -> Mapping[str, Any]:
         "file_stem": plain(context.stem),
         "csv": csv_address(context.stored),
         "repeats": repeats(context.stored),
+        "most_networks": MOST_NETWORKS,
     }
 
 

@@ -9,9 +9,9 @@ from typing import Any
 
 from cspbench.attribution.api import explain_measured
 from cspbench.attribution.engines import LayerComparison, LayerPair, same_network, sentences
-from cspbench.errors import InputError
 from cspbench.figures.cases import plain
 from cspbench.report import numbers
+from cspbench.report.pairs import MOST_OPEN, Pair, first_explained
 from cspbench.report.rows import CaseRow
 from cspbench.report.section import SECTIONS, ReportContext, own_section
 from cspbench.views.frames import Run
@@ -37,6 +37,7 @@ class EnginePair:
     network: str
     a: str
     b: str
+    difference: str
     sentences: tuple[str, ...]
     layers: tuple[LayerLine, ...]
     more: int
@@ -45,22 +46,10 @@ class EnginePair:
 
 def engine_pairs(runs: Sequence[Run], rows: Sequence[CaseRow]) -> tuple[list[EnginePair], int]:
     """Every slower engine against the fastest one; also how many pairs were left out."""
-    pairs: list[EnginePair] = []
-    left_out = 0
-    for run, a, b in _pairs(runs, rows):
-        if len(pairs) >= MAX_PAIRS:
-            left_out += 1
-            continue
-        try:
-            compared = explain_measured(run, a.record.case, b.record.case)
-        except InputError:  # an analysis of another version
-            continue
-        if isinstance(compared, LayerComparison):
-            pairs.append(_pair(run, a, b, compared))
-    return pairs, left_out
+    return first_explained(_pairs(runs, rows), MAX_PAIRS, _compared)
 
 
-def _pairs(runs: Sequence[Run], rows: Sequence[CaseRow]) -> list[tuple[Run, CaseRow, CaseRow]]:
+def _pairs(runs: Sequence[Run], rows: Sequence[CaseRow]) -> list[Pair]:
     found = []
     for run in runs:
         profiled = {id(record) for record in run.records if record.layers and record.good}
@@ -79,12 +68,16 @@ def _pairs(runs: Sequence[Run], rows: Sequence[CaseRow]) -> list[tuple[Run, Case
     return found
 
 
-def _pair(run: Run, a: CaseRow, b: CaseRow, compared: LayerComparison) -> EnginePair:
+def _compared(run: Run, a: CaseRow, b: CaseRow) -> EnginePair | None:
     cases = (a.record.case, b.record.case)
+    compared = explain_measured(run, *cases)
+    if not isinstance(compared, LayerComparison):
+        return None
     return EnginePair(
         network=b.model_id,
         a=a.setting,
         b=b.setting,
+        difference=_ms(compared.difference_ms, compared.low, compared.high),
         sentences=tuple(numbers.minus(plain(sentence)) for sentence in sentences(compared)),
         layers=tuple(_line(pair) for pair in compared.pairs[:MAX_ROWS]),
         more=max(len(compared.pairs) - MAX_ROWS, 0),
@@ -93,21 +86,24 @@ def _pair(run: Run, a: CaseRow, b: CaseRow, compared: LayerComparison) -> Engine
 
 
 def _line(pair: LayerPair) -> LayerLine:
-    difference = f"{pair.difference_ms:+.3f}"
-    if pair.low is not None and pair.high is not None:
-        difference += f" ({pair.low:+.3f} to {pair.high:+.3f})"
     return LayerLine(
         plain(pair.name),
         numbers.minus(f"{pair.a_ms:.3f}"),
         numbers.minus(f"{pair.b_ms:.3f}"),
-        numbers.minus(difference),
+        _ms(pair.difference_ms, pair.low, pair.high),
     )
+
+
+def _ms(difference: float, low: float | None, high: float | None) -> str:
+    bounds = "" if low is None or high is None else f" ({low:+.3f} to {high:+.3f})"
+    return numbers.minus(f"{difference:+.3f}{bounds}")
 
 
 def data(context: ReportContext) -> Mapping[str, Any]:
     """The pairs that are compared, and how many more there are."""
     pairs, left_out = engine_pairs(context.runs, context.rows)
-    return {"engine_pairs": pairs, "engine_pairs_left_out": left_out}
+    return {"engine_pairs": pairs, "engine_pairs_left_out": left_out,
+            "most_open": MOST_OPEN}  # fmt: skip
 
 
 SECTIONS.add(own_section(__file__, 82, "Which layers make an engine slower", data, title="Engines"))

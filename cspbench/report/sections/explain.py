@@ -10,9 +10,9 @@ from typing import Any
 from cspbench.attribution.api import explain_networks
 from cspbench.attribution.causes import DifferencePart
 from cspbench.attribution.text import measured, sentences
-from cspbench.errors import InputError
 from cspbench.figures.cases import plain
 from cspbench.report import numbers
+from cspbench.report.pairs import MOST_OPEN, Pair, first_explained
 from cspbench.report.rows import CaseRow
 from cspbench.report.section import SECTIONS, ReportContext, own_section
 from cspbench.views.frames import Run
@@ -35,7 +35,10 @@ class PartLine:
 
 @dataclass(frozen=True)
 class Why:
-    """One pair: A, B, where they ran, what is to be said, and the parts of the difference."""
+    """One pair: A, B, where they ran, what is to be said, and the parts of the difference.
+
+    ``largest`` is the cause with the largest part in the direction of the difference, if any.
+    """
 
     a: str
     b: str
@@ -43,6 +46,7 @@ class Why:
     verdict: str
     sentences: tuple[str, ...]
     parts: tuple[PartLine, ...]
+    largest: PartLine | None
     total: PartLine
     command: str
 
@@ -53,20 +57,10 @@ def explanations(runs: Sequence[Run], rows: Sequence[CaseRow]) -> tuple[list[Why
     A pair is of one run, family, input and setting; of several plain networks the one with the
     same neck is taken. Cases that lack layer times or ceilings are in no pair.
     """
-    reasons: list[Why] = []
-    left_out = 0
-    for run, a, b in _pairs(runs, rows):
-        if len(reasons) >= MAX_PAIRS:
-            left_out += 1
-            continue
-        try:
-            reasons.append(_why(run, a, b))
-        except InputError:  # no ceilings, or an analysis of another version
-            continue
-    return reasons, left_out
+    return first_explained(_pairs(runs, rows), MAX_PAIRS, _why)
 
 
-def _pairs(runs: Sequence[Run], rows: Sequence[CaseRow]) -> list[tuple[Run, CaseRow, CaseRow]]:
+def _pairs(runs: Sequence[Run], rows: Sequence[CaseRow]) -> list[Pair]:
     pairs = []
     for run in runs:
         records = {id(record) for record in run.records if record.layers and record.good}
@@ -99,6 +93,11 @@ def _why(run: Run, a: CaseRow, b: CaseRow) -> Why:
     latencies = it.a.latency.estimate, it.b.latency.estimate
     total = DifferencePart("", "Latency", *latencies, low=it.low, high=it.high)
 
+    causes = [
+        part for part in it.parts if not part.residual and part.difference_ms * difference > 0
+    ]
+    largest = max(causes, key=lambda part: abs(part.difference_ms), default=None)
+
     return Why(
         a=a.model_id,
         b=b.model_id,
@@ -106,6 +105,7 @@ def _why(run: Run, a: CaseRow, b: CaseRow) -> Why:
         verdict=it.verdict.value,
         sentences=tuple(numbers.minus(plain(sentence)) for sentence in sentences(it)),
         parts=tuple(line(part) for part in it.parts if part.a_ms or part.b_ms),
+        largest=line(largest) if largest else None,
         total=line(total),
         command=plain(shlex.join(["cspbench", "explain", *cases, "--run", run.path.name])),
     )
@@ -118,7 +118,8 @@ def _ms(value: float) -> str:
 def data(context: ReportContext) -> Mapping[str, Any]:
     """The pairs that are explained, and how many more there are."""
     pairs, left_out = explanations(context.runs, context.rows)
-    return {"explanations": pairs, "explanations_left_out": left_out}
+    return {"explanations": pairs, "explanations_left_out": left_out,
+            "most_open": MOST_OPEN}  # fmt: skip
 
 
 SECTIONS.add(own_section(__file__, 80, "Why one is slower", data))

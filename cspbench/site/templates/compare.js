@@ -66,6 +66,11 @@
     for (const board of Object.keys(base.boards).filter((name) => name in head.boards)) {
       found.push(...differences(base.boards[board].environment, head.boards[board].environment, ` on board ${board}`));
     }
+    for (const name of Object.keys(base.levels).filter((one) => one in head.levels)) {
+      const [old, now] = [base.levels[name], head.levels[name]];
+      const apart = name === settings.load.name ? settings.load.apart : settings.clock_apart * Math.max(old, now);
+      if (Math.abs(old - now) > apart) found.push([name, old, now]);
+    }
     for (const [label, key] of [["suite", "suite"], ["cspbench", "cspbench"]]) {
       if (base[key] !== head[key]) found.push([label, base[key], head[key]]);
     }
@@ -89,6 +94,7 @@
     return grid("The two runs", ["Fact", "Base", "Head"], [
       row("Run", link), row("Created", (run) => run.created.slice(0, 16).replace("T", " ")),
       row("Suite", (run) => run.suite),
+      row("Load average before launches", (run) => String(run.levels[settings.load.name] ?? "unknown")),
       row("Commit", (run) => (run.environment.git_commit ?? "unknown").slice(0, 12)),
     ], "table conditions");
   }
@@ -267,7 +273,7 @@
       unlike.length
         ? make("div", {}, make("h2", {}, "Not the same conditions"), grid("Conditions that differ", ["Fact", "Base", "Head"],
           unlike.map(([name, old, now]) => [name, written(old), written(now)]), "table conditions"))
-        : make("p", { class: "soft" }, "Both were measured under the same conditions: machine, libraries and suite."),
+        : make("p", { class: "soft" }, "Both were measured under the same conditions: machine, libraries, load, clocks and suite."),
       make("h2", {}, "Cases"), counts, form,
       make("div", { class: "table list", tabindex: 0, role: "region", "aria-label": "Cases of both runs, scrolls sideways on a narrow screen" }, table),
     ];

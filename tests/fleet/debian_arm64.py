@@ -1,0 +1,126 @@
+"""A Debian for 64-bit Arm that this machine emulates: programs of qemu-user, run by binfmt_misc.
+
+It shows that packages resolve there and that code and protocol run; it says nothing about speed.
+Root, ``debootstrap`` and ``qemu-user-static`` are needed, and a network.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.conftest import SYSTEM_PATH
+
+ROOT = Path(__file__).parents[2]
+SUITE = "bookworm"
+EMULATOR = "qemu-aarch64-static"
+BINFMT = Path("/proc/sys/fs/binfmt_misc")
+#: ELF of 64 bit, little-endian, for machine 183 (AArch64): scripts/qemu-binfmt-conf.sh of QEMU.
+#: With F the kernel opens the emulator now, so that it need not lie in the other system.
+MAGIC = r"\x7fELF\x02\x01\x01" + r"\x00" * 9 + r"\x02\x00\xb7\x00"
+MASK = r"\xff" * 7 + r"\x00" + r"\xff" * 8 + r"\xfe\xff\xff\xff"
+#: What ``pip install ./board`` reads.
+SOURCES = ("cspbench", "suites", "board", "LICENSE", "README.md")
+MOUNTS = (("proc", "proc"), ("sysfs", "sys"), ("tmpfs", "dev/shm"))
+DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
+
+
+class Arm64:
+    """The system in a folder, which is kept: setting it up takes minutes."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def set_up(self) -> None:
+        """Install the system and, as docs/fleet.md says, a board without torch."""
+        _register()
+        if not (self.folder / "etc/debian_version").exists():
+            _run("debootstrap", "--arch=arm64", "--variant=minbase",
+                 "--include=python3-venv,ca-certificates", SUITE, str(self.folder))  # fmt: skip
+        for name in ("etc/resolv.conf", "etc/ssl/certs/ca-certificates.crt"):
+            if Path("/", name).exists():
+                shutil.copyfile(Path("/", name), self.folder / name)
+        sources = self.folder / "src"
+        shutil.rmtree(sources, ignore_errors=True)
+        sources.mkdir()
+        for name in SOURCES:
+            copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copyfile
+            copy(ROOT / name, sources / name)
+
+    @contextlib.contextmanager
+    def mounted(self) -> Iterator[None]:
+        """Devices and the kernel's file systems in it, until the end of the block."""
+        made: list[Path] = []
+        try:
+            for kind, name in MOUNTS:
+                place = self.folder / name
+                place.mkdir(parents=True, exist_ok=True)
+                _run("mount", "-t", kind, kind, str(place))
+                made.append(place)
+            for name in DEVICES:
+                place = self.folder / "dev" / name
+                place.touch()
+                _run("mount", "--bind", f"/dev/{name}", str(place))
+                made.append(place)
+            yield
+        finally:
+            for place in reversed(made):
+                subprocess.run(["umount", "--lazy", str(place)], check=False)
+
+    def install(self) -> None:
+        """The one documented command, in an environment of its own."""
+        if not (self.folder / "venv/bin/pip").exists():
+            self.run("python3", "-m", "venv", "/venv")
+        # The second time only cspbench itself is new.
+        again = ["--force-reinstall", "--no-deps"] if self.program.exists() else []
+        self.run("/venv/bin/pip", "install", "--no-cache-dir", *again, "/src/board[onnx]")
+
+    @property
+    def program(self) -> Path:
+        """The command that pip installs."""
+        return self.folder / "venv/bin/cspbench"
+
+    def words(self, *command: str) -> list[str]:
+        """A command of this machine that runs one in the system."""
+        return ["chroot", str(self.folder), *command]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Without this machine's Python and folders; what pip is to read stays."""
+        kept = {name: value for name, value in os.environ.items()
+                if name.startswith("PIP_") or name.lower().endswith("_proxy")}  # fmt: skip
+        return {**kept, "PATH": "/venv/bin:/usr/bin:/bin", "HOME": "/root", "LANG": "C.UTF-8"}
+
+    def run(self, *command: str, seconds: float = 1200) -> str:
+        """The output of a command, which must end well."""
+        done = subprocess.run(
+            self.words(*command), env=self.environment, capture_output=True, text=True,
+            timeout=seconds, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
+        return done.stdout
+
+
+def missing() -> list[str]:
+    """Programs that setting it up needs and this machine lacks."""
+    names = ("debootstrap", EMULATOR, "chroot", "mount")
+    return [name for name in names if shutil.which(name, path=SYSTEM_PATH) is None]
+
+
+def _register() -> None:
+    """Let the kernel run programs of that architecture by the emulator."""
+    if not (BINFMT / "register").exists():
+        _run("mount", "-t", "binfmt_misc", "binfmt_misc", str(BINFMT))
+    if not any(BINFMT.glob("qemu-aarch64*")):
+        emulator = shutil.which(EMULATOR, path=SYSTEM_PATH)
+        (BINFMT / "register").write_text(f":qemu-aarch64:M::{MAGIC}:{MASK}:{emulator}:F")
+
+
+def _run(*command: str) -> None:
+    environment = {**os.environ, "PATH": SYSTEM_PATH}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{' '.join(command)}: {done.stdout[-2000:]}{done.stderr[-2000:]}"
