@@ -94,7 +94,8 @@ wheel: $(FOR_RUN)
 	$(VENV)/bin/python -m pip wheel --no-deps --wheel-dir dist .
 
 clean:
-	rm -rf .venv .venv-oldest .venv-system-torch .zoo .arm64 build dist *.egg-info
+	rm -rf .venv .venv-oldest .venv-system-torch .zoo build dist *.egg-info
+	test ! -d .arm64 || rm -rf --one-file-system .arm64
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find cspbench tests -type d -name __pycache__ -prune -exec rm -rf {} +
 

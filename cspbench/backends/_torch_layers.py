@@ -6,8 +6,7 @@ import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from operator import attrgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
@@ -36,17 +35,32 @@ class OneOperator(RecordingSession):
         return took, [LayerTime(self._name, self._target, took, (self._name,))]
 
 
+class _Call(NamedTuple):
+    """A node with what it was called with, and whether its weights are small beside the rest."""
+
+    node: torch.fx.Node
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    small_weights: bool
+
+
 class _Calls(torch.fx.Interpreter):
     """Runs a graph once, and keeps what each operator was called with."""
 
     def __init__(self, graph: torch.fx.GraphModule) -> None:
         super().__init__(graph)
-        self.calls: list[tuple[torch.fx.Node, tuple[Any, ...], dict[str, Any]]] = []
+        self.calls: list[_Call] = []
 
     def run_node(self, n: torch.fx.Node) -> Any:
-        if n.op == "call_function" and _computes(n.target):
-            self.calls.append((n, *self.fetch_args_kwargs_from_env(n)))
-        return super().run_node(n)
+        if n.op != "call_function" or not _computes(n.target):
+            return super().run_node(n)
+        inputs = [(item.op == "get_attr", self.env[item]) for item in n.all_input_nodes]
+        args, kwargs = self.fetch_args_kwargs_from_env(n)
+        result = super().run_node(n)
+        moved = sum(_elements(value) for is_weight, value in inputs if not is_weight)
+        weights = sum(_elements(value) for is_weight, value in inputs if is_weight)
+        self.calls.append(_Call(n, args, kwargs, weights < moved + _elements(result)))
+        return result
 
 
 def _computes(target: Any) -> bool:
@@ -64,7 +78,7 @@ def operators_of(
     run = _Calls(graph)
     with torch.inference_mode():
         run.run(*examples)
-    for node, arguments, keywords in run.calls:
+    for node, arguments, keywords, small_weights in run.calls:
         text = repr((str(node.target), _told(arguments), _told(keywords)))
         target: Any = node.target
         call = partial(target, *arguments, **keywords)
@@ -73,19 +87,8 @@ def operators_of(
             (node.name,),
             (1,),
             partial(OneOperator, node.name, node.target, call),
-            rehearsed=_small_weights(graph, node),
+            small_weights,
         )
-
-
-def _small_weights(graph: torch.fx.GraphModule, node: torch.fx.Node) -> bool:
-    """Whether weights take less memory than what the operator reads and writes."""
-    weights = moved = 0
-    for item in (node, *node.all_input_nodes):
-        if item.op == "get_attr":
-            weights += _elements(attrgetter(str(item.target))(graph))
-        else:
-            moved += _elements(item.meta.get("val"))
-    return weights < moved
 
 
 def _elements(value: Any) -> int:

@@ -210,16 +210,17 @@ class SingleLayer:
     """One layer of a network that a backend can run alone.
 
     Layers with the same ``key`` take the same time. ``nodes`` are those of the artifact. ``load``
-    makes it ready, with the backend's profiler on, for inputs of the ``shape``. ``rehearsed`` says
-    that it may run before it is timed, because its weights take less memory than what it reads and
-    writes: those it finds in a network as cold as the network's last inference left them.
+    makes it ready, with the backend's profiler on, for inputs of the ``shape``. With
+    ``small_weights``, which take less memory than what the layer reads and writes, a replay may run
+    it once more before it is timed; large ones must be found as cold as a network's last inference
+    left them.
     """
 
     key: str
     nodes: tuple[str, ...]
     shape: tuple[int, ...]
     load: Callable[[], LayerSession]
-    rehearsed: bool = False
+    small_weights: bool = False
 
 
 @runtime_checkable

@@ -14,7 +14,7 @@ from cspbench.core.statuses import Status
 from cspbench.core.text import printable
 from cspbench.fleet.answers import Answer, BadAnswerError, Report
 from cspbench.fleet.artifacts import Item, WrongContent, chunks, pair
-from cspbench.fleet.client import RETURN_SECONDS, FleetClient, LostRequestError
+from cspbench.fleet.client import FleetClient, LostRequestError
 from cspbench.fleet.devices import BoardInfo, missing_backend
 from cspbench.fleet.protocol import encode
 from cspbench.fleet.work import Remaining, Work, in_turns, single
@@ -79,7 +79,7 @@ class BoardExecutor:
         home: BoardInfo,
         files: Files,
         stop: threading.Event,
-        board_seconds: float = RETURN_SECONDS,
+        board_seconds: float,
         waits: Callable[[str, str], None] = lambda _board, _sentence: None,
     ) -> None:
         self._client = client

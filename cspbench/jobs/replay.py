@@ -73,8 +73,8 @@ class Replays:
     """The layers that one worker keeps: a profiled session each.
 
     In a network the layer before has just written what a layer reads. So the input of each layer is
-    written anew before it runs, which is not part of its time. Those of ``rehearsed`` run before
-    that, which counts as little.
+    written anew before it runs, which is not part of its time. Layers of ``small_weights`` run once
+    before that, where their session can leave it out.
     """
 
     def __init__(
@@ -82,12 +82,16 @@ class Replays:
         sessions: Mapping[str, tuple[LayerSession, np.ndarray]],
         members: Mapping[str, Sequence[str]],
         skipped: Mapping[str, str],
-        rehearsed: Collection[str] = (),
+        small_weights: Collection[str] = (),
     ) -> None:
         self._sessions = sessions
         self._members = members
         self.skipped = dict(skipped)
-        self._rehearsed = rehearsed
+        self._rehearsals = {
+            key: session.rehearse
+            for key, (session, _) in sessions.items()
+            if key in small_weights and isinstance(session, Rehearses)
+        }
         self._readying_ns = self._passes = 0
 
     def run(self) -> None:
@@ -96,8 +100,8 @@ class Replays:
 
         for key, (session, array) in self._sessions.items():
             begun = time.perf_counter_ns()
-            if key in self._rehearsed and isinstance(session, Rehearses):
-                session.rehearse(array)
+            if key in self._rehearsals:
+                self._rehearsals[key](array)
             np.multiply(array, 1, out=array)
             self._readying_ns += time.perf_counter_ns() - begun
             session.run(array)
@@ -112,7 +116,7 @@ class Replays:
         self._readying_ns = self._passes = 0
 
     def times(self) -> LayerTimes:
-        """Mean time of each layer since the warm-up; the total is a pass, as its latencies are."""
+        """Mean time of each layer since the warm-up; the total is that of a whole pass."""
         profiles = {key: session.profile() for key, (session, _) in self._sessions.items()}
         readying = self._readying_ns // max(1, self._passes)
         entries: list[Any] = [
@@ -180,7 +184,9 @@ def load_replays(
             sessions[key] = session, array
     if not sessions:
         raise Unsupported("no layer of the network can be replayed")
-    return Replays(sessions, members, skipped, {key for key in sessions if layers[key].rehearsed})
+    return Replays(
+        sessions, members, skipped, {key for key in sessions if layers[key].small_weights}
+    )
 
 
 def _layers_of(

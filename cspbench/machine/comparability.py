@@ -84,7 +84,7 @@ TABLE = (
     Rule("libraries.torch", (R, R, W, W, R, R, W), "it measures ceilings too"),
     Rule("libraries.pandas", (_, _, _, _, _, _, _), "it prints tables and runs in no worker"),
     Rule("libraries", (R, R, W, W, R, _, W), "all others: those of backends and plug-ins"),
-    Rule("library_digests", (_, _, _, _, _, _, _), "compare tells another build of one version"),
+    Rule("library_digests", (_, _, _, _, _, _, _), "versions decide; compare names another build"),
     Rule("git_commit", (_, _, _, _, _, _, _), "the code is compared; keys of cases protect it"),
 )  # fmt: skip
 _RULES = {rule.fact: rule for rule in TABLE}

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import hashlib
 import importlib.metadata
+import json
 import os
 import platform
 import re
@@ -179,16 +180,26 @@ def library_digests(names: Iterable[str]) -> dict[str, str]:
 
     The hashes are those that the installer recorded ("Recording installed projects", Python
     Packaging User Guide); what an installation writes itself is left out. A distribution without
-    such a record, as one that is edited in place, has none.
+    such a record, and one that is edited in place, have none.
     """
     digests = {}
     for name in names:
-        record = importlib.metadata.distribution(name).read_text("RECORD") or ""
+        distribution = importlib.metadata.distribution(name)
+        record = distribution.read_text("RECORD") or ""
         lines = [line for line in record.splitlines() if _is_content(line)]
-        if lines:
+        if lines and not _is_editable(distribution):
             text = "\n".join(sorted(lines))
             digests[name] = hashlib.sha256(text.encode()).hexdigest()[:DIGEST_CHARACTERS]
     return digests
+
+
+def _is_editable(distribution: importlib.metadata.Distribution) -> bool:
+    """Whether its code is a folder of the user, which no record describes (PEP 610)."""
+    try:
+        origin = json.loads(distribution.read_text("direct_url.json") or "{}")
+        return bool(origin.get("dir_info", {}).get("editable", False))
+    except (AttributeError, ValueError):
+        return False
 
 
 def _is_content(line: str) -> bool:

@@ -64,7 +64,7 @@ def templates(names: Mapping[str, Any], *folders: Path) -> jinja2.Environment:
     environment.globals.update(names)
     macros = environment.get_template("macros.html").module
     environment.globals.update(
-        {name: getattr(macros, name) for name in ("table", "origin", "marked", "figures")}
+        {name: getattr(macros, name) for name in ("table", "origin", "marked", "pair", "figures")}
     )
     return environment
 

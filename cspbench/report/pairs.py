@@ -19,16 +19,16 @@ MOST_OPEN = 2
 def first_explained(
     pairs: Iterable[Pair], most: int, explain: Callable[[Run, CaseRow, CaseRow], T | None]
 ) -> tuple[list[T], int]:
-    """Explain the first ``most`` pairs; the second value counts those behind them.
+    """Explain the first ``most`` pairs; the second value counts the pairs behind them.
 
     Pairs that cannot be explained, for want of ceilings or by an analysis of another version, are
-    left out; so are those of which ``explain`` makes None.
+    passed over; so are those of which ``explain`` makes None.
     """
     found: list[T] = []
-    left_out = 0
+    more = 0
     for pair in pairs:
         if len(found) >= most:
-            left_out += 1
+            more += 1
             continue
         try:
             explained = explain(*pair)
@@ -36,4 +36,4 @@ def first_explained(
             continue
         if explained is not None:
             found.append(explained)
-    return found, left_out
+    return found, more

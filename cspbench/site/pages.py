@@ -161,7 +161,11 @@ class Pages:
         parts = max(1, -(-len(listed) // CHUNK_RUNS))
         for part in range(parts):
             self._folder.chunk(f"list/{part}", listed[part * CHUNK_RUNS : (part + 1) * CHUNK_RUNS])
-        ignored = [rule.fact for rule in TABLE if rule.severity(Use.COMPARE) is Severity.IGNORE]
+        ignored = [
+            rule.fact
+            for rule in TABLE
+            if rule.severity(Use.COMPARE) is Severity.IGNORE and rule.fact != "library_digests"
+        ]
         settings = {
             "columns": CaseSummary._fields,
             "parts": parts,

@@ -25,7 +25,7 @@ from cspbench.views.frames import Run
 Json = dict[str, Any]
 
 #: What pages call the load of a run.
-LOAD = "load average before launches"
+LOAD = "Load average before launches"
 
 #: Longest texts of a summary, and most problems of a run's files that are named.
 REASON_CHARACTERS = 300
@@ -165,7 +165,9 @@ def _levels(stored: StoredRun) -> dict[str, float]:
     """Load before the launches and clocks during them, where they are known."""
     clocks = {f"{name}, MHz": clock(stored, gauge) for gauge, name in CLOCKS.items()}
     levels = {LOAD: load_before(stored), **clocks}
-    return {name: float(f"{level:.3g}") for name, level in levels.items() if level is not None}
+    return {
+        name: float(f"{level:.{DIGITS}g}") for name, level in levels.items() if level is not None
+    }
 
 
 def _facts(environment: Mapping[str, Any]) -> Json:

@@ -25,6 +25,7 @@ Json = dict[str, Any]
 #: Bounds of the parts of a run: each becomes an object, or a row of a table.
 MAX_MODELS = 10_000
 MAX_BOARDS = 5_000
+MAX_LIBRARIES = 2_000
 
 #: Reports are named after runs.
 FileName: TypeAlias = Annotated[str, Field(max_length=255, pattern=r"^[^/\x00-\x1f\x7f-\x9f]*$")]
@@ -119,8 +120,8 @@ class _Environment(_Part):
     virtualised: bool | None = None
     host: str | None = None
     python: str | None = None
-    libraries: dict[str, str] | None = None
-    library_digests: dict[str, str] | None = None
+    libraries: Annotated[dict[str, str], AtMost(MAX_LIBRARIES)] | None = None
+    library_digests: Annotated[dict[str, str], AtMost(MAX_LIBRARIES)] | None = None
     git_commit: str | None = None
     board: str | None = None
     l4t: str | None = None

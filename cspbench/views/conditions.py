@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from statistics import median
 from typing import Any
 
+from cspbench.core.bounds import MOST
 from cspbench.core.case import Case
 from cspbench.jobs.time import TimeResult
 from cspbench.machine.comparability import Severity, Use, differences
@@ -49,9 +50,8 @@ def run_differences(
         return [str(one) for one in facts if severity in (None, one.severity)]
 
     phrases = between(base.meta, head.meta)
-    old, new = ((run.meta.get("fleet") or {}).get("boards", {}) for run in (base, head))
-    for name in sorted(set(old) & set(new)):
-        own = [phrase for phrase in between(old[name], new[name]) if phrase not in phrases]
+    for name, old, new in _boards_of_both(base, head):
+        own = [phrase for phrase in between(old, new) if phrase not in phrases]
         phrases += [f"{phrase} on board {name}" for phrase in own]
     return phrases
 
@@ -84,18 +84,33 @@ def _counts_say(base: StoredRun, head: StoredRun, case: str) -> str:
 
 
 def _builds(base: StoredRun, head: StoredRun) -> list[str]:
-    """Phrases on libraries of one version that hold other files."""
-    old, new = base.meta["environment"], head.meta["environment"]
-    versions = old.get("libraries") or {}
+    """Phrases on libraries of one version that hold other files; of fleets, board by board."""
+    phrases = _other_builds(base.meta["environment"], head.meta["environment"])
+    for name, old, new in _boards_of_both(base, head):
+        own = _other_builds(old["environment"], new["environment"])
+        phrases += [f"{phrase} on board {name}" for phrase in own if phrase not in phrases]
+    return phrases
+
+
+def _other_builds(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     before, after = (one.get("library_digests") or {} for one in (old, new))
+    versions, now = (one.get("libraries") or {} for one in (old, new))
     return [
         f"{name} {version} is another build: its files differ"
         for name, version in versions.items()
-        if version == (new.get("libraries") or {}).get(name)
+        if version == now.get(name)
         and name in before
         and name in after
         and before[name] != after[name]
     ]
+
+
+def _boards_of_both(
+    base: StoredRun, head: StoredRun
+) -> list[tuple[str, Mapping[str, Any], Mapping[str, Any]]]:
+    """Boards that took part in both runs."""
+    old, new = ((run.meta.get("fleet") or {}).get("boards", {}) for run in (base, head))
+    return [(name, old[name], new[name]) for name in sorted(set(old) & set(new))]
 
 
 def load_before(run: StoredRun) -> float | None:
@@ -124,13 +139,16 @@ def _clocks(base: StoredRun, head: StoredRun) -> list[str]:
 
 def clock(run: StoredRun, gauge: str) -> float | None:
     """Mean of a gauge of CLOCKS while launches sampled (their median), MHz; None if unknown."""
-    levels = [
-        sensor.get("gauges", {}).get(gauge, {})
-        for launch in run.launches
-        for sensor in (launch.sensors or {}).values()
-        if isinstance(sensor, Mapping)
-    ]
-    return _median(level["mean"] for level in levels if "mean" in level)
+    sensors = (sensor for one in run.launches for sensor in (one.sensors or {}).values())
+    means = (_at(sensor, "gauges", gauge, "mean") for sensor in sensors)
+    return _median(mean for mean in means if type(mean) in (int, float) and 0 < mean <= MOST)
+
+
+def _at(found: Any, *names: str) -> Any:
+    """What lies at a path of names; None where the path ends before."""
+    for name in names:
+        found = found.get(name) if isinstance(found, Mapping) else None
+    return found
 
 
 def _median(values: Any) -> float | None:

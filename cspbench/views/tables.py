@@ -76,7 +76,8 @@ def case_table(run: Run) -> pd.DataFrame:
     cases = run.cases.copy()
     cases["interval"] = _intervals(cases, "latency_ms")
     cases["ratio_interval"] = _intervals(cases, "ratio")
-    cases["gamma"] = [axis_value(case, "gamma") for case in cases["id"]]
+    gammas = [axis_value(case, "gamma") for case in cases["id"]]
+    cases["gamma"] = [one if isinstance(one, (int, float)) else None for one in gammas]
     cases["peak_mib"] = cases["peak_memory_bytes"] / 2**20
     others = (*other_columns(CASE_TABLE), *launch_columns())
     table = cases[[*CASE_TABLE, *others]]

@@ -24,8 +24,10 @@ BINFMT = Path("/proc/sys/fs/binfmt_misc")
 MAGIC = r"\x7fELF\x02\x01\x01" + r"\x00" * 9 + r"\x02\x00\xb7\x00"
 MASK = r"\xff" * 7 + r"\x00" + r"\xff" * 8 + r"\xfe\xff\xff\xff"
 #: What ``pip install ./board`` reads.
-SOURCES = ("cspbench", "suites", "board", "LICENSE", "README.md")
+SOURCES = ("cspbench", "suites", "board", "LICENSE")
 MOUNTS = (("proc", "proc"), ("sysfs", "sys"), ("tmpfs", "dev/shm"))
+#: Of commands there: nothing of this machine's Python and folders.
+ENVIRONMENT = {"PATH": "/venv/bin:/usr/bin:/bin", "HOME": "/root", "LANG": "C.UTF-8"}
 DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 
 
@@ -36,11 +38,15 @@ class Arm64:
         self.folder = folder
 
     def set_up(self) -> None:
-        """Install the system and, as docs/fleet.md says, a board without torch."""
+        """Make the system, unless an earlier run has, and copy the sources into it."""
+        self.unmount()  # of a run that was killed
         _register()
-        if not (self.folder / "etc/debian_version").exists():
+        made = self.folder / ".made"
+        if not made.exists():
+            shutil.rmtree(self.folder, ignore_errors=True)
             _run("debootstrap", "--arch=arm64", "--variant=minbase",
                  "--include=python3-venv,ca-certificates", SUITE, str(self.folder))  # fmt: skip
+            made.touch()
         for name in ("etc/resolv.conf", "etc/ssl/certs/ca-certificates.crt"):
             if Path("/", name).exists():
                 shutil.copyfile(Path("/", name), self.folder / name)
@@ -54,55 +60,52 @@ class Arm64:
     @contextlib.contextmanager
     def mounted(self) -> Iterator[None]:
         """Devices and the kernel's file systems in it, until the end of the block."""
-        made: list[Path] = []
         try:
             for kind, name in MOUNTS:
                 place = self.folder / name
                 place.mkdir(parents=True, exist_ok=True)
                 _run("mount", "-t", kind, kind, str(place))
-                made.append(place)
             for name in DEVICES:
                 place = self.folder / "dev" / name
                 place.touch()
                 _run("mount", "--bind", f"/dev/{name}", str(place))
-                made.append(place)
             yield
         finally:
-            for place in reversed(made):
-                subprocess.run(["umount", "--lazy", str(place)], check=False)
+            self.unmount()
+
+    def unmount(self) -> None:
+        """Take away what is mounted below the folder, the deepest first."""
+        places = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
+        for place in sorted(places, key=len, reverse=True):
+            if Path(place).is_relative_to(self.folder):
+                _run("umount", "--lazy", place)
 
     def install(self) -> None:
-        """The one documented command, in an environment of its own."""
-        if not (self.folder / "venv/bin/pip").exists():
-            self.run("python3", "-m", "venv", "/venv")
-        # The second time only cspbench itself is new.
-        again = ["--force-reinstall", "--no-deps"] if self.program.exists() else []
-        self.run("/venv/bin/pip", "install", "--no-cache-dir", *again, "/src/board[onnx]")
-
-    @property
-    def program(self) -> Path:
-        """The command that pip installs."""
-        return self.folder / "venv/bin/cspbench"
+        """The one documented command, in an environment of its own; an earlier one is renewed."""
+        if not (self.folder / "venv/.made").exists():
+            self.run("python3", "-m", "venv", "--clear", "/venv")
+            (self.folder / "venv/.made").touch()
+        board = "/src/board[onnx]"
+        self.run("/venv/bin/pip", "install", "--no-cache-dir", board, pip=True)
+        again = ["--force-reinstall", "--no-deps"]  # the same version of newer sources
+        self.run("/venv/bin/pip", "install", "--no-cache-dir", *again, board, pip=True)
 
     def words(self, *command: str) -> list[str]:
         """A command of this machine that runs one in the system."""
-        return ["chroot", str(self.folder), *command]
+        chroot = shutil.which("chroot", path=SYSTEM_PATH)
+        assert chroot is not None
+        return [chroot, str(self.folder), *command]
 
-    @property
-    def environment(self) -> dict[str, str]:
-        """Without this machine's Python and folders; what pip is to read stays."""
+    def run(self, *command: str, seconds: float = 1200, pip: bool = False) -> str:
+        """The output of a command, which must end well; ``pip`` gets this machine's settings."""
         kept = {name: value for name, value in os.environ.items()
                 if name.startswith("PIP_") or name.lower().endswith("_proxy")}  # fmt: skip
-        return {**kept, "PATH": "/venv/bin:/usr/bin:/bin", "HOME": "/root", "LANG": "C.UTF-8"}
-
-    def run(self, *command: str, seconds: float = 1200) -> str:
-        """The output of a command, which must end well."""
         done = subprocess.run(
-            self.words(*command), env=self.environment, capture_output=True, text=True,
-            timeout=seconds, check=False,
+            self.words(*command), env={**ENVIRONMENT, **(kept if pip else {})},
+            capture_output=True, text=True, timeout=seconds, check=False,
         )  # fmt: skip
         assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
-        return done.stdout
+        return done.stdout + done.stderr
 
 
 def missing() -> list[str]:

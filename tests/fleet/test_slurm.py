@@ -269,7 +269,7 @@ def test_a_job_that_is_requeued_comes_back_as_its_board_and_goes_on(lab):
     assert quiet(lab.log("run")), lab.log("run")
 
 
-def test_a_node_that_drains_ends_what_runs_there_and_gives_no_more(lab):
+def test_a_node_that_drains_finishes_what_runs_there_and_takes_no_more(lab):
     """Draining lets the job that runs go on, so the run ends well; the next one gets no node."""
     cluster(lab, wait=12)
     run = start_run(lab, "long.yaml")

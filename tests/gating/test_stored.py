@@ -1,4 +1,5 @@
 import json
+import math
 
 import pytest
 
@@ -16,6 +17,7 @@ from cspbench.views.compare import (
     history,
     repeat_sentence,
 )
+from cspbench.views.conditions import clock
 
 CASES = [f"{name}@64/opencv-cpu/b1/t1" for name in ("peleenet", "csppeleenet")]
 MACHINE = {"host": "here", "cpu": "c", "python": "3.11.2", "libraries": {"torch": "2.13"}}
@@ -191,7 +193,14 @@ def test_another_build_of_one_version_is_told(tmp_path):
     assert compare_runs(base, head).differences == [
         "torch 2.13.0 is another build: its files differ"
     ]
+    for run in (base, head):
+        facts = {**run.meta["environment"]}
+        run.meta["fleet"] = {"boards": {"nano": {"environment": facts}}}
     del base.meta["environment"]["library_digests"]
+    assert compare_runs(base, head).differences == [
+        "torch 2.13.0 is another build: its files differ on board nano"
+    ]
+    del base.meta["fleet"]
     assert compare_runs(base, head).differences == []
 
 
@@ -204,6 +213,23 @@ def test_load_that_differs_is_told(tmp_path):
         "the load average before launches was 0.2 and is 3.1"
     ]
     assert compare_runs(base, base).differences == []
+
+
+@pytest.mark.parametrize(
+    "gauges",
+    [[1], None, "x", {"cpu_frequency_mhz": 5}, *({"cpu_frequency_mhz": {"mean": mean}} for mean in
+     ("<b>", [1], {}, True, None, -1, 0, 10**400, math.nan, math.inf))],
+)  # fmt: skip
+def test_what_a_stranger_writes_for_a_clock_is_none(tmp_path, gauges):
+    """What sensors told is kept as it is; a run of somebody else may hold anything there."""
+    base, head = (
+        make_run(tmp_path, name, {CASES[0]: around(10.0)}, clock_mhz=clock)
+        for name, clock in (("a", 2400.0), ("b", 1800.0))
+    )
+    for launch in head.launches:
+        launch.sensors["cpufreq"]["gauges"] = gauges
+    assert compare_runs(base, head).differences == []
+    assert clock(head, "cpu_frequency_mhz") is None
 
 
 def test_clocks_that_differ_are_told(tmp_path):

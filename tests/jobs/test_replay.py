@@ -50,7 +50,7 @@ class Rehearsed(Layer):
     """Notes which of its inferences count."""
 
     def rehearse(self, array):
-        array += 1  # what it leaves there is written over before the one that counts
+        array += 1
         self.read.append("rehearsed")
 
 
@@ -60,7 +60,7 @@ def test_a_layer_of_small_weights_runs_once_before_it_is_timed():
               (("small", small), ("large", large), ("without", without))}  # fmt: skip
     replays = Replays(layers, dict.fromkeys(layers, ()), {}, {"small", "without"})
     replays.run()
-    assert small.read == ["rehearsed", 1]
+    assert small.read == ["rehearsed", 1], "first the rehearsal, which added 1"
     assert large.read == without.read == [0], "the session of one has no such way"
     assert [layer.runs for layer in (small, large, without)] == [1, 1, 1]
 
@@ -89,3 +89,16 @@ def test_an_engines_profile_leaves_rehearsals_out(tmp_path):
     profile = session.profile()
     assert profile.runs == 2  # three quarters of two, rounded up
     assert profile.total_ns == sum(took) // 2
+
+
+def test_an_operator_of_torch_says_whether_its_weights_are_small():
+    """1x1, 4 to 4 channels, no bias: 16 weights. At 1x1 it moves 4 + 4, at 2x2 16 + 16."""
+    torch = pytest.importorskip("torch")
+    from cspbench.backends._torch_layers import operators_of
+
+    network = torch.nn.Sequential(torch.nn.Conv2d(4, 4, 1, bias=False), torch.nn.ReLU()).eval()
+    for side, small in ((1, False), (2, True)):
+        image = torch.ones(1, 4, side, side)
+        graph = torch.export.export(network, (image,)).module()
+        found = {layer.nodes[0]: layer.small_weights for layer in operators_of(graph, [image])}
+        assert found == {"conv2d": small, "relu": True}

@@ -157,11 +157,15 @@ def test_an_upgrade_under_a_plugin_parts_runs(tmp_path: Path, upgraded: str) -> 
 # digests of libraries
 
 
-def recorded(folder: Path, lines: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """Digests of a distribution "net" with these lines in its RECORD."""
+def recorded(
+    folder: Path, lines: str, monkeypatch: pytest.MonkeyPatch, origin: str | None = None
+) -> dict[str, str]:
+    """Digests of a distribution "net" with these lines in its RECORD, and this direct_url.json."""
     folder.mkdir(exist_ok=True)
     distribution(folder, "net", "1.0", "net.py")
     (folder / "net.dist-info" / "RECORD").write_text(lines)
+    if origin is not None:
+        (folder / "net.dist-info" / "direct_url.json").write_text(origin)
     monkeypatch.setattr(sys, "path", [str(folder), *sys.path])
     return environment.library_digests(["net"])
 
@@ -186,4 +190,10 @@ def test_a_library_has_a_digest_of_what_its_wheel_held(
 def test_a_library_that_is_edited_in_place_has_no_digest(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert recorded(tmp_path, "net-1.0.dist-info/RECORD,,\n", monkeypatch) == {}
+    """Its record has hashes too: of the file that names its folder, and of the metadata."""
+    lines = "__editable__.net.pth,sha256=aaa,20\nnet-1.0.dist-info/METADATA,sha256=bbb,30\n"
+    edited = '{"dir_info": {"editable": true}, "url": "file:///home/me/net"}'
+    assert recorded(tmp_path / "a", lines, monkeypatch, edited) == {}
+    for number, other in enumerate(['{"dir_info": {}, "url": "file:///x"}', "no JSON", "[]", "5"]):
+        assert recorded(tmp_path / f"b{number}", lines, monkeypatch, other).keys() == {"net"}
+    assert recorded(tmp_path / "c", "net-1.0.dist-info/RECORD,,\n", monkeypatch) == {}

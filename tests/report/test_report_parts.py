@@ -389,7 +389,7 @@ def test_digests_tell_libraries_and_cases_apart(tmp_path: Path) -> None:
     run = write_run(tmp_path, {FAST: good(FAST, 8.0)}, environment=known)
     [repeat] = repeats([run])
     assert repeat.libraries == [("torch", "2.13.0+cpu", "ab12")]
-    assert repeat.networks == [(FAST, "k")]
+    assert repeat.cases == [(FAST, "k")]
     page = re.sub(r"<wbr>", "", render([run]))
     assert "<dt>torch 2.13.0+cpu</dt><dd><code>ab12</code></dd>" in page
     assert f'<dt class="id">{FAST}</dt><dd><code>k</code></dd>' in page

@@ -151,7 +151,7 @@ def test_conditions_that_differ_stand_above_the_cases(open_page: Opener, folder:
     assert table.locator("tbody tr").all_inner_texts() == ["libraries.torch\t2.9.0\t2.10.0"]
     assert table.bounding_box()["y"] < page.locator("#case-table").bounding_box()["y"]  # type: ignore[index]
     page = open_page("compare.html", pair(folder, "20260101", "20260102"))
-    page.get_by_text("under the same conditions").wait_for()
+    page.get_by_text("No difference of machine, libraries, load, clocks or suite").wait_for()
 
 
 def test_load_and_clocks_that_differ_are_conditions(open_page: Opener, tmp_path: Path) -> None:
@@ -165,11 +165,24 @@ def test_load_and_clocks_that_differ_are_conditions(open_page: Opener, tmp_path:
     page = open_page("compare.html", pair(tmp_path, "20260101", "20260102"), tmp_path / "site")
     rows = page.get_by_role("region", name="Conditions that differ").locator("tbody tr")
     assert rows.all_inner_texts() == [
-        "load average before launches\t0.5\t3.5",
+        "Load average before launches\t0.5\t3.5",
         "mean clock of the processor, MHz\t2400\t1800",
     ]
     runs = page.get_by_role("region", name="The two runs")
     assert "Load average before launches\t0.5\t3.5" in runs.locator("tbody tr").all_inner_texts()
+
+
+def test_another_build_of_one_version_is_a_condition(open_page: Opener, tmp_path: Path) -> None:
+    """Digests of two versions, or of one side alone, say nothing that the version does not."""
+    known = [("2.0", "1.26", {"torch": "aa", "numpy": "cc", "onnx": "ee"}),
+             ("2.0", "2.0", {"torch": "bb", "numpy": "dd"})]  # fmt: skip
+    for number, (torch, numpy, digests) in enumerate(known, start=1):
+        environment = {"libraries": {"torch": torch, "numpy": numpy}, "library_digests": digests}
+        add_run(tmp_path / "results", number, {PLAIN: 10.0}, environment=environment)
+    write_site(tmp_path / "results", tmp_path / "site")
+    page = open_page("compare.html", pair(tmp_path, "20260101", "20260102"), tmp_path / "site")
+    rows = page.get_by_role("region", name="Conditions that differ").locator("tbody tr")
+    assert rows.all_inner_texts() == ["libraries.numpy\t1.26\t2.0", "library_digests.torch\taa\tbb"]
 
 
 def test_a_row_expands_by_keyboard_to_layers_history_and_command(

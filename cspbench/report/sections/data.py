@@ -8,15 +8,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from cspbench.figures.cases import plain
+from cspbench.figures.cases import plain, shorten
 from cspbench.report.rows import run_command
 from cspbench.report.section import SECTIONS, ReportContext, own_section
 
 if TYPE_CHECKING:
     from cspbench.views.frames import Run
 
-#: So many cases are listed with their digests; the run holds all.
-MOST_NETWORKS = 60
+#: So many cases and libraries are listed with their digests; the run holds all.
+MOST_LISTED = 60
+#: Of a digest; a stranger's run may hold anything.
+MOST_CHARACTERS = 64
 
 
 def csv_address(runs: Sequence[Run]) -> str:
@@ -35,8 +37,8 @@ def csv_address(runs: Sequence[Run]) -> str:
 class Repeat:
     """How one run is measured again and held against it; texts may be empty.
 
-    ``libraries`` are name, version and digest of the files, ``networks`` cases with the digests of
-    what defines them: the first MOST_NETWORKS.
+    ``libraries`` are name, version and digest of the files, ``cases`` ids with the digests of what
+    defines them: the first MOST_LISTED. ``more`` cases are not listed.
     """
 
     run: str
@@ -47,7 +49,8 @@ class Repeat:
     digest: str
     seed: str
     libraries: list[tuple[str, str, str]]
-    networks: list[tuple[str, str]]
+    cases: list[tuple[str, str]]
+    more: int
 
 
 def repeats(runs: Sequence[Run]) -> list[Repeat]:
@@ -58,6 +61,8 @@ def repeats(runs: Sequence[Run]) -> list[Repeat]:
 
 def _repeat(run: Run, command: str) -> Repeat:
     suite, environment = run.stored.meta["suite"], run.environment
+    cases = run.stored.meta["cases"]
+    digests = list((environment.get("library_digests") or {}).items())
     versions = environment.get("libraries") or {}
     pins = [
         f"{name}=={str(version).partition('+')[0]}"
@@ -73,13 +78,14 @@ def _repeat(run: Run, command: str) -> Repeat:
         digest=plain(suite.get("digest") or ""),
         seed=plain(suite["measure"].get("seed", "")),
         libraries=[
-            (plain(name), plain(versions.get(name, "")), plain(digest))
-            for name, digest in (environment.get("library_digests") or {}).items()
+            (plain(name), plain(versions.get(name, "")), shorten(plain(digest), MOST_CHARACTERS))
+            for name, digest in digests[:MOST_LISTED]
         ],
-        networks=[
-            (plain(case["id"]), plain(case["key"]))
-            for case in run.stored.meta["cases"][:MOST_NETWORKS]
+        cases=[
+            (plain(case["id"]), shorten(plain(case["key"]), MOST_CHARACTERS))
+            for case in cases[:MOST_LISTED]
         ],
+        more=max(len(cases) - MOST_LISTED, 0),
     )
 
 
@@ -90,7 +96,6 @@ def data(context: ReportContext) -> Mapping[str, Any]:
         "file_stem": plain(context.stem),
         "csv": csv_address(context.stored),
         "repeats": repeats(context.stored),
-        "most_networks": MOST_NETWORKS,
     }
 
 

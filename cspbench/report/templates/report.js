@@ -212,6 +212,18 @@
   const linked = /^#case-(\d+)$/.exec(location.hash);
   if (linked && data.cases[linked[1]]) open(data.cases[linked[1]]);
 
+  // ---- what is folded opens for a link into it, and on paper
+  function unfold() {
+    const target = document.getElementById(location.hash.slice(1));
+    const folded = target?.closest("details");
+    if (!folded || folded.open) return;
+    folded.open = true;
+    target.scrollIntoView();
+  }
+  addEventListener("hashchange", unfold);
+  addEventListener("beforeprint", () => { for (const one of document.querySelectorAll("details.pair")) one.open = true; });
+  unfold();
+
   // ---- raw data, printing, the section in view
   const save = document.getElementById("save-json");
   save.hidden = false;

@@ -54,9 +54,16 @@
     }
     return JSON.stringify(old ?? null) !== JSON.stringify(now ?? null);
   }
+  // A digest tells two builds of one version apart; of two versions, or without one, nothing.
+  function otherVersion(name, old, now) {
+    if (!name.startsWith("library_digests.")) return false;
+    const version = name.replace("library_digests", "libraries");
+    return !old.has(name) || !now.has(name) || old.get(version) !== now.get(version);
+  }
   function differences(base, head, where = "") {
     const [old, now] = [new Map(flat(base)), new Map(flat(head))];
     return Array.from(new Set([...old.keys(), ...now.keys()]))
+      .filter((name) => !otherVersion(name, old, now))
       .filter((name) => !settings.ignored.some((fact) => name === fact || name.startsWith(`${fact}.`)))
       .filter((name) => different(name, old.get(name), now.get(name)))
       .map((name) => [name + where, old.get(name), now.get(name)]);
@@ -68,7 +75,7 @@
     }
     for (const name of Object.keys(base.levels).filter((one) => one in head.levels)) {
       const [old, now] = [base.levels[name], head.levels[name]];
-      const apart = name === settings.load.name ? settings.load.apart : settings.clock_apart * Math.max(old, now);
+      const apart = name === settings.load.name ? settings.load.apart : settings.clock_apart * old;
       if (Math.abs(old - now) > apart) found.push([name, old, now]);
     }
     for (const [label, key] of [["suite", "suite"], ["cspbench", "cspbench"]]) {
@@ -94,7 +101,7 @@
     return grid("The two runs", ["Fact", "Base", "Head"], [
       row("Run", link), row("Created", (run) => run.created.slice(0, 16).replace("T", " ")),
       row("Suite", (run) => run.suite),
-      row("Load average before launches", (run) => String(run.levels[settings.load.name] ?? "unknown")),
+      row(settings.load.name, (run) => String(run.levels[settings.load.name] ?? "unknown")),
       row("Commit", (run) => (run.environment.git_commit ?? "unknown").slice(0, 12)),
     ], "table conditions");
   }
@@ -273,7 +280,7 @@
       unlike.length
         ? make("div", {}, make("h2", {}, "Not the same conditions"), grid("Conditions that differ", ["Fact", "Base", "Head"],
           unlike.map(([name, old, now]) => [name, written(old), written(now)]), "table conditions"))
-        : make("p", { class: "soft" }, "Both were measured under the same conditions: machine, libraries, load, clocks and suite."),
+        : make("p", { class: "soft" }, "No difference of machine, libraries, load, clocks or suite is known."),
       make("h2", {}, "Cases"), counts, form,
       make("div", { class: "table list", tabindex: 0, role: "region", "aria-label": "Cases of both runs, scrolls sideways on a narrow screen" }, table),
     ];
