@@ -24,8 +24,8 @@ SUITE  ?= suites/edge.yaml
 ARGS   ?=
 EXTRAS ?= onnx,openvino
 BASE   ?= main
-# A file stays on one worker: its fixtures export models. tests/conftest.py sets the order.
-PARALLEL ?= -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+# A file stays on one worker: its fixtures export models.
+PARALLEL ?= -n auto --maxprocesses 4 --dist loadfile
 FUZZ   ?= suite -runs=100000
 
 ifdef SYSTEM_TORCH

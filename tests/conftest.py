@@ -14,7 +14,6 @@ import importlib.util
 import os
 import shutil
 import subprocess
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -143,12 +142,6 @@ def required() -> set[str]:
 def pytest_configure(config: pytest.Config) -> None:
     """Refuse a mistyped requirement at once, before it can pass for a met one."""
     required()
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with the most slow tests come first: one that is left to the end runs alone."""
-    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
-    items.sort(key=lambda item: -slow[item.path])
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

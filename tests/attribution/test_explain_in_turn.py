@@ -7,6 +7,7 @@ import pytest
 from cspbench.attribution import explain_measured, pair
 from cspbench.attribution.work import Family
 from cspbench.backends.spec import BACKENDS
+from tests.attribution.stored import keep_invented_ceilings
 
 pytestmark = pytest.mark.slow
 
@@ -18,6 +19,7 @@ def test_two_networks_are_measured_in_the_same_blocks(backend, tmp_path, monkeyp
         pytest.skip(reason)
     monkeypatch.setattr(pair, "MAX_SECONDS", 0.3)
     monkeypatch.setenv("CSPBENCH_CACHE", str(tmp_path / "cache"))
+    keep_invented_ceilings()
     plan = pair.plan_pair("peleenet@64", "csppeleenet@64", backend=backend, rounds=2)
     two_blocks = replace(plan.suite.measure, target_ratio=0.99)
     plan = replace(plan, suite=replace(plan.suite, measure=two_blocks))

@@ -11,6 +11,7 @@ from cspbench.core.statuses import Status
 from cspbench.errors import InputError
 from cspbench.measure.statistics import Interval
 from cspbench.models.ladder import Ladder, Part
+from tests.attribution.stored import keep_invented_ceilings
 
 A, B, FIRST, LAST = "a@64", "b@64", "hybrid:a;b;10@64", "hybrid:a;b;01@64"
 PLACE = "/opencv-cpu/b1/t1"
@@ -78,6 +79,7 @@ def test_ends_must_run_alike():
 @pytest.mark.slow
 def test_a_real_ladder(tmp_path, monkeypatch):
     monkeypatch.setenv("CSPBENCH_CACHE", str(tmp_path / "cache"))
+    keep_invented_ceilings()
     plan, ladder = plan_ladder("resnet10@64", "cspresnet10@64", backend="opencv-cpu", batch=1,
                                threads=1, rounds=2)  # fmt: skip
     run = measure_plan(plan, tmp_path / "results")

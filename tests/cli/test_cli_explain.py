@@ -5,21 +5,14 @@ import os
 
 import pytest
 
-from tests.attribution.stored import PARTIAL, PLAIN, case, pair_run
-
-INVENTED = {
-    "gflops": {"fp32": 50.0}, "bandwidth_gbs": {"triad": 5.0}, "cache_bandwidth_gbs": {},
-    "overhead_us": 2.0, "working_set_bytes": 1, "threads": 1,
-}  # fmt: skip
+from tests.attribution.stored import PARTIAL, PLAIN, case, keep_invented_ceilings, pair_run
 
 
 @pytest.fixture
 def ceilings(shared_environment, monkeypatch):
-    """Invented ceilings in the shared cache: measuring them needs a gigabyte and half a minute."""
-    from cspbench.store.ceilings import Ceilings, keep_ceilings
-
+    """Invented ceilings in the shared cache."""
     monkeypatch.setenv("CSPBENCH_CACHE", shared_environment["CSPBENCH_CACHE"])
-    path = keep_ceilings("cpu", Ceilings(**INVENTED))
+    path = keep_invented_ceilings()
     yield
     os.unlink(path)
 
