@@ -54,7 +54,7 @@ def test_of_many_pairs_a_table_links_to_each_which_is_folded(run, monkeypatch):
     assert "<details" not in section_of(render([run])), "two pairs are shown as they are"
     monkeypatch.setattr(explain, "MOST_OPEN", 1)
     page = section_of(render([run]))
-    assert page.count('<details class="pair"><summary><h3>') == 2
+    assert page.count('<details class="explained"><summary><h3>') == 2
     links, targets = (
         re.findall(pattern, page) for pattern in (r'href="#(why-\d)"', r'id="(why-\d)"')
     )

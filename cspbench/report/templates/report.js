@@ -221,7 +221,7 @@
     target.scrollIntoView();
   }
   addEventListener("hashchange", unfold);
-  addEventListener("beforeprint", () => { for (const one of document.querySelectorAll("details.pair")) one.open = true; });
+  addEventListener("beforeprint", () => { for (const one of document.querySelectorAll("details.explained")) one.open = true; });
   unfold();
 
   // ---- raw data, printing, the section in view
