@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections import Counter
 from pathlib import Path
@@ -102,11 +103,11 @@ def test_every_command_that_a_board_needs_works_there(system):
         assert f"\n{name}==" not in installed
     expected = {
         ("--version",): "cspbench", ("agent", "--help"): "--name",
-        ("list", "backends"): "opencv-cpu    available", ("doctor",): "aarch64",
+        ("list", "backends"): r"(?m)^opencv-cpu +available ", ("doctor",): "opencv-cpu",
     }  # fmt: skip
-    for command, text in expected.items():
+    for command, pattern in expected.items():
         said = system.run("/venv/bin/cspbench", *command)
-        assert text in said
+        assert re.search(pattern, said), said
         assert "Traceback" not in said
 
 
