@@ -135,8 +135,7 @@ class _Network:
         weights = [self._constants[name] for name in fed if name in self._constants]
         moved = sum(math.prod(shape or ()) for shape in shapes.values())
         small = sum(map(_elements, weights)) < moved
-        constants = list(weights)
-        constants += [_filled(name, shapes[name] or ()) for name in others]
+        constants = [*weights, *(_filled(name, shapes[name] or ()) for name in others)]
         floats = onnx.TensorProto.FLOAT
         graph = helper.make_graph(
             nodes, "layer",

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 #: So many cases and libraries are listed with their digests; the run holds all.
 MOST_LISTED = 60
-#: Of a digest; a stranger's run may hold anything.
+#: Longest digest that is shown; a run from elsewhere may have a longer text in its place.
 MOST_CHARACTERS = 64
 
 
