@@ -230,7 +230,9 @@ def test_bad_ceilings_are_none_or_the_run_is_read(home, path, tmp_path):
     for number, new in enumerate(BAD):
         reported = {**REPORTED, "answer": changed(CEILINGS, path, new), "notes": {}}
         answers = {1: answering((("outcomes",), [reported]))}
-        executor = BoardExecutor(RogueClient(home, answers), home, NoFiles(), threading.Event())
+        executor = BoardExecutor(
+            RogueClient(home, answers), home, NoFiles(), threading.Event(), board_seconds=0
+        )
         found = executor.launch(CeilingsRequest("cpu", 1), 1, 9.0).checked("ceilings")
         if found is None:
             continue
