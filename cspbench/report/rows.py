@@ -153,17 +153,27 @@ def _command_words(run: Run) -> list[str]:
     return []
 
 
-def latency_ratio(row: CaseRow, base: CaseRow) -> tuple[float, float, float] | None:
+def latency_ratio(
+    row: CaseRow, base: CaseRow, comparisons: int = 1
+) -> tuple[float, float, float] | None:
     """Ratio of two latencies with a 95 % interval: in turns where the two took turns.
+
+    Args:
+        row: the one.
+        base: the other.
+        comparisons: how many such ratios a statement rests on; of cases in turns the interval
+            holds for all of them together.
 
     Returns:
         (ratio, low, high), or None without both intervals.
     """
     if not (row.latency_ms and base.latency_ms):
         return None
-    found = row.in_turn.ratio(row.record.case, base.record.case) if row.run == base.run else None
-    if found is not None and found.ratio.low is not None and found.ratio.high is not None:
-        return found.ratio.estimate, found.ratio.low, found.ratio.high
+    found = None
+    if row.run == base.run:
+        found = row.in_turn.ratio(row.record.case, base.record.case, comparisons)
+    if found is not None and found.ratio.all_low is not None and found.ratio.all_high is not None:
+        return found.ratio.estimate, found.ratio.all_low, found.ratio.all_high
     ratio = quotient(
         Interval(row.latency_ms, row.latency_low, row.latency_high),
         Interval(base.latency_ms, base.latency_low, base.latency_high),

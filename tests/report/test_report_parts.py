@@ -31,6 +31,7 @@ from cspbench.report.sections.summary import summary
 from cspbench.runner.plan import Plan
 from cspbench.runner.run import describe
 from cspbench.suite.load import load_suite
+from cspbench.views.answer import verdict
 from cspbench.views.frames import Run
 from tests.report.runs import analysis, good, time_launch, write_run
 
@@ -72,12 +73,37 @@ def test_a_run_that_cannot_be_ranked_says_so_once(tmp_path: Path) -> None:
     for launch in (one for many in launches.values() for one in many):
         launch["flags"] = ["contended"]
     rows = rows_of(tmp_path, launches)
-    verdict = summary(rows, {})[0]
-    assert verdict.heading == "Too noisy to rank"
-    assert verdict.text.startswith("4 of 4 other cases cannot be told apart from the fastest, csp")
-    assert verdict.text.endswith("The machine was busy: 5 of 5 cases are flagged contended.")
+    sentence = summary(rows, {})[0]
+    assert sentence.heading == "Too noisy to rank"
+    assert sentence.text.startswith("4 of 4 other cases cannot be told apart from the fastest, csp")
+    assert sentence.text.endswith("The machine was busy: 5 of 5 cases are flagged contended.")
     assert common_flags(rows) == [("contended", 5)]
     assert common_flags(rows[:4]) == []  # so few rows may repeat it
+
+
+def test_the_report_ranks_as_the_end_of_a_run_does(tmp_path: Path) -> None:
+    """Each of three others takes e^0.1 or e^0.3 times as long by turns: e^(0.2 +- 0.115 / 2 t).
+
+    Alone each is slower for certain (t = 3.18, +-0.18), the three together are not (3.91, +-0.23).
+    """
+    cases = [f"csppeleenet@{size}/opencv-cpu/b1/t1" for size in (224, 256, 288, 320)]
+
+    def launches(case: str, more: float) -> list[dict[str, Any]]:
+        return [
+            time_launch(
+                case, block, [10 * math.exp(more * (0.1, 0.3)[block % 2])] * 8,
+                turns={"block": str(block), "counts": [2] * 4},
+            )
+            for block in range(4)
+        ]  # fmt: skip
+
+    run = write_run(tmp_path, {case: launches(case, i > 0) for i, case in enumerate(cases)})
+    alone = run.in_turn.ratio(cases[1], cases[0])
+    assert alone is not None
+    assert alone.ratio.low == pytest.approx(math.exp(0.2 - 3.182 * 0.1155 / 2), rel=1e-3)
+    words = f"3 of 3 other cases cannot be told apart from the fastest, {cases[0].split('/')[0]}"
+    assert words in verdict(run)
+    assert words in summary(case_rows([run]), {})[0].text
 
 
 def test_most_ap50_per_millisecond(tmp_path: Path) -> None:

@@ -56,7 +56,8 @@ def fastest(measured: Sequence[CaseRow]) -> Sentence:
         f"{best.model_id} on {best.setting}: {milliseconds(best.latency_ms)} ms "
         f"({plus_minus(best.half_width)}), {short(best.fps)} fps, measured."
     )
-    others = [(an_image(row, best), row) for row in measured if row is not best]
+    rest = [row for row in measured if row is not best]
+    others = [(an_image(row, best, len(rest)), row) for row in rest]
     rivals = sum(ratio is not None and ratio[1] <= 1 for ratio, _ in others)
     surely = [(ratio, row) for ratio, row in others if ratio is not None]
     heading = "Fastest"
@@ -89,9 +90,9 @@ def _busy(measured: Sequence[CaseRow]) -> str:
     return f" The machine was busy: {contended} of {len(measured)} cases are flagged contended."
 
 
-def an_image(row: CaseRow, best: CaseRow) -> tuple[float, float, float] | None:
-    """How many times as long as ``best`` a case takes an image, with a 95 % interval."""
-    ratio = latency_ratio(row, best)
+def an_image(row: CaseRow, best: CaseRow, comparisons: int) -> tuple[float, float, float] | None:
+    """How many times as long as ``best`` a case takes an image, with bounds as `latency_ratio`."""
+    ratio = latency_ratio(row, best, comparisons)
     if ratio is None:
         return None
     estimate, low, high = (value * best.batch / row.batch for value in ratio)
@@ -182,9 +183,13 @@ def _latency(row: CaseRow) -> float:
 
 
 def _surest(pairs: Iterable[tuple[CaseRow, CaseRow]]) -> _Slower | None:
-    """Of pairs (slow, fast) with the largest ratios the first whose interval lies above 1."""
-    for slow, fast in heapq.nlargest(MOST_PAIRS, pairs, key=_apart):
-        ratio = latency_ratio(slow, fast)
+    """Of pairs (slow, fast) with the largest ratios the first whose interval lies above 1.
+
+    It is chosen among many, so its interval is one that holds for all of them together.
+    """
+    widest = heapq.nlargest(MOST_PAIRS, pairs, key=_apart)
+    for slow, fast in widest:
+        ratio = latency_ratio(slow, fast, len(widest))
         if ratio is not None and ratio[1] > 1:
             return slow, fast, ratio
     return None
