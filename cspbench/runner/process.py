@@ -360,6 +360,8 @@ def worker_environment(threads: int, path: str | None = None) -> dict[str, str]:
     # Left from debugging: each launch would wait for its kernel, and each tensor for cudaMalloc.
     for name in ("CUDA_LAUNCH_BLOCKING", "PYTORCH_NO_CUDA_MEMORY_CACHING"):
         environment.pop(name, None)
+    # ONNX Runtime 1.29 and later report each session to its maker, on a thread beside what we time.
+    environment.setdefault("ORT_DISABLE_TELEMETRY", "1")
     # See START.
     environment["PYTHONSAFEPATH"] = "1"
     # Would silently replace the engine that the suite asks for.

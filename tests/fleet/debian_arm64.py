@@ -29,6 +29,18 @@ MOUNTS = (("proc", "proc"), ("sysfs", "sys"), ("tmpfs", "dev/shm"))
 #: Of commands there: nothing of this machine's Python and folders.
 ENVIRONMENT = {"PATH": "/venv/bin:/usr/bin:/bin", "HOME": "/root", "LANG": "C.UTF-8"}
 DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
+#: A processor of /proc/cpuinfo as Arm's kernel writes it (a Cortex-A72): QEMU 7.2 shows programs
+#: the text of this machine, and the cpuinfo library in ONNX Runtime ends in SIGSEGV over it.
+PROCESSOR = """processor\t: {number}
+BogoMIPS\t: 108.00
+Features\t: fp asimd evtstrm crc32 cpuid
+CPU implementer\t: 0x41
+CPU architecture: 8
+CPU variant\t: 0x0
+CPU part\t: 0xd08
+CPU revision\t: 3
+
+"""
 
 
 class Arm64:
@@ -59,7 +71,7 @@ class Arm64:
 
     @contextlib.contextmanager
     def mounted(self) -> Iterator[None]:
-        """Devices and the kernel's file systems in it, until the end of the block."""
+        """Devices, the kernel's file systems and Arm processors in it, to the end of the block."""
         try:
             for kind, name in MOUNTS:
                 place = self.folder / name
@@ -69,6 +81,10 @@ class Arm64:
                 place = self.folder / "dev" / name
                 place.touch()
                 _run("mount", "--bind", f"/dev/{name}", str(place))
+            processors = self.folder / "run/cpuinfo"
+            count = len(os.sched_getaffinity(0))
+            processors.write_text("".join(PROCESSOR.format(number=one) for one in range(count)))
+            _run("mount", "--bind", str(processors), str(self.folder / "proc/cpuinfo"))
             yield
         finally:
             self.unmount()

@@ -342,12 +342,14 @@ def test_the_environment_of_a_worker(monkeypatch):
     monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "1")  # would override the case's precision
     monkeypatch.setenv("CUDA_LAUNCH_BLOCKING", "1")  # each launch would wait for its kernel
     monkeypatch.setenv("PYTORCH_NO_CUDA_MEMORY_CACHING", "1")
-    monkeypatch.delenv("CUDA_DEVICE_ORDER", raising=False)
+    for name in ("CUDA_DEVICE_ORDER", "ORT_DISABLE_TELEMETRY"):
+        monkeypatch.delenv(name, raising=False)
     environment = worker_environment(2)
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         assert environment[name] == "2"
     assert environment["OMP_WAIT_POLICY"] == "PASSIVE"
     assert environment["PYTHONSAFEPATH"] == "1"
+    assert environment["ORT_DISABLE_TELEMETRY"] == "1"
     assert "OPENCV_FORCE_DNN_ENGINE" not in environment
     assert "NVIDIA_TF32_OVERRIDE" not in environment
     assert "CUDA_LAUNCH_BLOCKING" not in environment
@@ -356,6 +358,16 @@ def test_the_environment_of_a_worker(monkeypatch):
     monkeypatch.setenv("CUDA_DEVICE_ORDER", "FASTEST_FIRST")
     assert worker_environment(1)["CUDA_DEVICE_ORDER"] == "FASTEST_FIRST"
     assert environment["PATH"] == os.environ["PATH"]
+
+
+def test_onnx_runtime_keeps_and_sends_nothing_of_its_own(tmp_path, monkeypatch):
+    """From 1.29 on it keeps a database of events below the home and sends it in the background."""
+    pytest.importorskip("onnxruntime")
+    monkeypatch.delenv("ORT_DISABLE_TELEMETRY", raising=False)
+    homes = {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path)}
+    command = [sys.executable, "-c", "import onnxruntime as o; o.SessionOptions()"]
+    subprocess.run(command, env={**worker_environment(1), **homes}, check=True, timeout=60)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_file_in_the_working_directory_does_not_replace_a_module(job, tmp_path, monkeypatch):
