@@ -50,4 +50,7 @@ def command(results: Path, out: Path, watch: bool, every: float) -> None:
 def _report(site: Site) -> None:
     for problem in site.unread:
         say(f"warning: not read: {problem}", err=True)
-    say(f"{site.index}: {site.runs} runs, {site.read} read, {site.changed} files written")
+    runs, files = ("" if count == 1 else "s" for count in (site.runs, site.changed))
+    say(
+        f"{site.index}: {site.runs} run{runs}, {site.read} read, {site.changed} file{files} written"
+    )
