@@ -31,6 +31,9 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stab
 # draws the same examples each time, so that a red build is about the change; people draw new ones.
 hypothesis.settings.register_profile("people", deadline=None)
 hypothesis.settings.register_profile("ci", deadline=None, derandomize=True)
+# Threads of torch that spin while they wait take the processor from the test beside this one: with
+# two test processes on two cores the exports of the zoo took 60 % longer.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # Tables in a pipe are never folded; the test runner's workers hand on a width that would fold them.
 os.environ.pop("COLUMNS", None)
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "people")

@@ -164,7 +164,7 @@ class Soak:
             importlib.import_module("cspbench_fake_backend")
             from cspbench.cli.main import main
 
-            main(["run", "--verbose", *arguments])
+            main(["run", "--verbose", "--no-report", *arguments])
         os._exit(0)
 
     def _kill_worker(self, controller: int) -> bool:

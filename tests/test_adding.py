@@ -189,7 +189,7 @@ def test_a_run_makes_the_launch_of_the_sample_where_the_suite_asks(package, plai
     schema = json.loads(run(environment, tmp_path, "schema"))
     told = schema["$defs"]["MeasureSection"]["properties"]["reload"]
     assert told["description"] == "one more launch a case: time of loading, best of three"
-    run(environment, tmp_path, "run", "reloaded.yaml", "--verbose")
+    run(environment, tmp_path, "run", "reloaded.yaml", "--verbose", "--no-report")
     (case,) = json.loads(run(environment, tmp_path, "show", "latest", "--format", "json"))
     assert 0 < case["reload_ms"] < 10_000
     launches = json.loads(

@@ -47,6 +47,9 @@ if TYPE_CHECKING:
 @model_options
 @results_option
 @reports_option
+@click.option(
+    "--no-report", is_flag=True, help="Write no report: cspbench report RUN writes it any time."
+)
 @only_option
 @click.option("--rounds", type=click.IntRange(1, 1000), help="Launches a case.")
 @click.option("--resume", metavar="RUN", help="Measure what is missing in a stored run.")
@@ -67,6 +70,7 @@ def command(
     suites: tuple[str, ...],
     results: Path,
     reports: Path,
+    no_report: bool,
     only: tuple[str, ...],
     rounds: int | None,
     resume: str | None,
@@ -124,7 +128,7 @@ def command(
                 tasks, results, local, display, wait=not no_wait, waiting=reporter.report
             ),
         )
-    return _end(result, reports, form, reporter)
+    return _end(result, None if no_report else reports, form, reporter)
 
 
 def _tasks(
@@ -159,7 +163,7 @@ def _measured(reporter: Reporter, start: Callable[[Display], Iterator[Path]]) ->
     return result
 
 
-def _end(result: RunResult, reports: Path, form: str, reporter: Reporter) -> ExitCode:
+def _end(result: RunResult, reports: Path | None, form: str, reporter: Reporter) -> ExitCode:
     """Show what was measured; what stopped us decides the exit code, whatever can be shown."""
     stopped = result.stopped
     if not result.paths:
@@ -176,21 +180,17 @@ def _end(result: RunResult, reports: Path, form: str, reporter: Reporter) -> Exi
     return measured if stopped is None else stopped
 
 
-def _finish(paths: Sequence[Path], reports: Path, form: str, reporter: Reporter) -> ExitCode:
-    """Print the tables and write the report of what exists."""
-    from cspbench.report import write_report
+def _finish(paths: Sequence[Path], reports: Path | None, form: str, reporter: Reporter) -> ExitCode:
+    """Print the tables and write the report of what exists, if one is wanted."""
     from cspbench.views.frames import load
 
     runs = [load(path) for path in paths]
-    target = reports / f"{paths[-1].name}.html"
-    report = write_report(runs, target)
+    report = None if reports is None else _report(runs, reports / f"{paths[-1].name}.html")
     code = exit_code_for(record.status for run in runs for record in run.records)
     empty = [run for run in runs if all(record.status != Status.OK for record in run.records)]
     if code == ExitCode.OK and any(not run.stored.meta["suite"]["path"] for run in empty):
         code = ExitCode.NOT_MEASURED  # a model was named, and nothing runs it
-    reporter.event(
-        "finished", runs=[str(path) for path in paths], report=str(report), code=int(code)
-    )
+    reporter.event("finished", runs=[str(path) for path in paths], report=report, code=int(code))
     if form == "json":
         show(json.dumps(summary(runs, report), allow_nan=False))
     else:
@@ -204,7 +204,8 @@ def _finish(paths: Sequence[Path], reports: Path, form: str, reporter: Reporter)
             say(sentence)
         for run in runs:
             say(f"run     {run.path}")
-        say(f"report  {report}")
+        if report is not None:
+            say(f"report  {report}")
     for run in empty:
         say(_nothing(run), err=True)
     return code
@@ -259,7 +260,13 @@ def print_runs(runs: Sequence[Run], form: str) -> None:
         emit_cases(run, form)
 
 
-def summary(runs: Sequence[Run], report: Path) -> dict[str, Any]:
+def _report(runs: Sequence[Run], target: Path) -> str:
+    from cspbench.report import write_report
+
+    return str(write_report(runs, target))
+
+
+def summary(runs: Sequence[Run], report: str | None) -> dict[str, Any]:
     """The object that ``--format json`` prints; ``run`` is the last one of several."""
     from cspbench.views.csp_forms import form_rows
     from cspbench.views.formats import records
@@ -270,7 +277,7 @@ def summary(runs: Sequence[Run], report: Path) -> dict[str, Any]:
     return {
         "run": str(runs[-1].path),
         "runs": [str(run.path) for run in runs],
-        "report": str(report),
+        "report": report,
         "cases": [row for run in runs for row in records(run.cases[columns])],
         "answers": [answer.as_dict() for answer in _answers(runs)],
         **({"csp": forms} if forms else {}),

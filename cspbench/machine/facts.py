@@ -182,15 +182,20 @@ def library_digests(names: Iterable[str]) -> dict[str, str]:
     Packaging User Guide); what an installation writes itself is left out. A distribution without
     such a record, and one that is edited in place, have none.
     """
-    digests = {}
-    for name in names:
-        distribution = importlib.metadata.distribution(name)
-        record = distribution.read_text("RECORD") or ""
-        lines = [line for line in record.splitlines() if _is_content(line)]
-        if lines and not _is_editable(distribution):
-            text = "\n".join(sorted(lines))
-            digests[name] = hashlib.sha256(text.encode()).hexdigest()[:DIGEST_CHARACTERS]
-    return digests
+    digests = {name: _digest_of(name) for name in names}
+    return {name: digest for name, digest in digests.items() if digest is not None}
+
+
+@functools.cache
+def _digest_of(name: str) -> str | None:
+    """The digest of a distribution: its record has thousands of lines, and stays as it is."""
+    distribution = importlib.metadata.distribution(name)
+    record = distribution.read_text("RECORD") or ""
+    lines = [line for line in record.splitlines() if _is_content(line)]
+    if not lines or _is_editable(distribution):
+        return None
+    text = "\n".join(sorted(lines))
+    return hashlib.sha256(text.encode()).hexdigest()[:DIGEST_CHARACTERS]
 
 
 def _is_editable(distribution: importlib.metadata.Distribution) -> bool:

@@ -112,6 +112,10 @@ class Session:
             for kind in kinds_with(Policy.AFTER)
             if self._measure.wants(kind.setting)
         }
+        self._applies = {  # kind of launch -> cases in which it has something to look at
+            kind: {planned.id for planned in plan.runnable if applies(kind, planned.id)}
+            for kind in self._extras
+        }
         self._before = {kind.name: set[str]() for kind in kinds_with(Policy.BEFORE)}
         self._refused: set[str] = set()
         self._clock = clock
@@ -160,7 +164,8 @@ class Session:
         self._look_for_ceilings(cases.values())
         self._time(cases)
         for kind in self._extras:
-            for case_id in [case_id for case_id in cases if self._wants(kind, case_id)]:
+            wanting = self._wanting(kind, cases)
+            for case_id in [case_id for case_id in cases if case_id in wanting]:
                 self._launch_once(cases[case_id], kind, lambda: self._extras_left(cases))
 
     def _remember(self, launch: Launch) -> None:
@@ -179,12 +184,12 @@ class Session:
         elif policy not in (None, Policy.BESIDE) and launch.status in NOT_RUNNABLE:
             self._refused.add(launch.case)  # asking again gives the same answer
 
-    def _wants(self, kind: str, case_id: str) -> bool:
-        return case_id not in self._extras[kind] | self._refused and applies(kind, case_id)
+    def _wanting(self, kind: str, case_ids: Iterable[str]) -> set[str]:
+        """The cases that have not had their launch of a kind."""
+        return self._applies[kind].intersection(case_ids) - self._extras[kind] - self._refused
 
     def _extras_left(self, case_ids: Iterable[str]) -> int:
-        case_ids = list(case_ids)
-        return sum(self._wants(kind, case_id) for kind in self._extras for case_id in case_ids)
+        return sum(len(self._wanting(kind, case_ids)) for kind in self._extras)
 
     def _launch_before(self, cases: Sequence[PlannedCase]) -> list[PlannedCase]:
         """Fill the caches of backends that compile, each in a launch that is timed on its own."""

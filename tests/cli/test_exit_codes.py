@@ -19,7 +19,9 @@ def ends(cspbench, *names):
 
 
 def test_what_cannot_run_here_is_an_answer_0(cspbench):
-    summary = cspbench.run_json(ends(cspbench, "ok", "unsupported", "unavailable"), code=0)
+    summary = cspbench.run_json(
+        ends(cspbench, "ok", "unsupported", "unavailable"), "--no-report", code=0
+    )
     assert [(case["status"], case["reason"]) for case in summary["cases"]] == [
         ("ok", ""),
         ("unsupported", "no such operator"),
@@ -28,7 +30,9 @@ def test_what_cannot_run_here_is_an_answer_0(cspbench):
 
 
 def test_nothing_that_can_run_here_is_an_answer_too_0(cspbench):
-    summary = cspbench.run_json(ends(cspbench, "ok"), code=0, FAKE_UNAVAILABLE="no such device")
+    summary = cspbench.run_json(
+        ends(cspbench, "ok"), "--no-report", code=0, FAKE_UNAVAILABLE="no such device"
+    )
     assert [case["status"] for case in summary["cases"]] == ["unavailable"]
     plan = cspbench("plan", "ends.yaml", FAKE_UNAVAILABLE="no such device")
     assert plan.returncode == 0
@@ -44,9 +48,11 @@ def test_what_should_have_run_and_could_not_is_3(cspbench):
 
 
 def test_one_bad_end_in_between_is_made_up_for_0(cspbench):
-    summary = cspbench.run_json(ends(cspbench, "once"))
+    summary = cspbench.run_json(ends(cspbench, "once"), "--no-report")
     (case,) = summary["cases"]
     assert case["status"] == "ok"
+    assert summary["report"] is None
+    assert not (cspbench.folder / "reports").exists()
     assert case["reason"] == "a launch was repeated: RuntimeError: the first time fails"
 
 

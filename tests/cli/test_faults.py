@@ -51,7 +51,7 @@ def the_run(folder):
 def started(run, *arguments, launches=2):
     """Start a long run and wait for its first launches."""
     run.write("two.yaml", LONG)
-    controller = run.start("run", "two.yaml", *arguments)
+    controller = run.start("run", "two.yaml", "--no-report", *arguments)
     wait_until(lambda: len(stored(run.folder)) >= launches or controller.poll() is not None)
     assert controller.poll() is None, controller.communicate()
     return controller
@@ -62,7 +62,7 @@ def finished(run):
     path = the_run(run.folder)
     text = (path / "run.json").read_text().replace('"rounds": 500', '"rounds": 3')
     (path / "run.json").write_text(text)
-    result = run.run_json("--resume", "latest", "--force")
+    result = run.run_json("--resume", "latest", "--force", "--no-report")
     assert [case["status"] for case in result["cases"]] == ["ok", "ok"]
     assert fsck.check(path).problems == ()
 
@@ -146,9 +146,9 @@ def test_a_run_directory_that_is_deleted_stops_the_run(run):
 
 def test_two_controllers_on_one_run_take_turns_and_measure_nothing_twice(run):
     run.write("two.yaml", SUITE)
-    first = run.start("run", "two.yaml")
+    first = run.start("run", "two.yaml", "--no-report")
     wait_until(lambda: len(stored(run.folder)) >= 1)
-    second = run.start("run", "--resume", "latest")
+    second = run.start("run", "--resume", "latest", "--no-report")
     told = first.communicate()[1] + second.communicate()[1]
     assert (first.returncode, second.returncode) == (0, 0)
     assert "another run measures on this machine (process" in told

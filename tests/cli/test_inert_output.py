@@ -163,7 +163,7 @@ def test_standard_output_stays_data_in_ci(strangers, cspbench):
 
 def test_the_log_of_events_stays_json_in_ci(cspbench):
     cspbench.write("s.yaml", "name: s\nmatrix: {model: peleenet@64, backend: fake}\n")
-    done = cspbench("run", "s.yaml", "--set", "measure.rounds=1", "--log-json", "-",
+    done = cspbench("run", "s.yaml", "--no-report", "--set", "measure.rounds=1", "--log-json", "-",
                     GITHUB_ACTIONS="true")  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert [json.loads(line)["event"] for line in done.stderr.splitlines()]

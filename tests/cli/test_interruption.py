@@ -39,7 +39,7 @@ def timed(run):
 
 def test_after_kill_9_every_reported_launch_is_on_disk_and_resume_does_the_rest(cspbench):
     cspbench.write("two.yaml", SUITE)
-    arguments = ["run", "two.yaml"]
+    arguments = ["run", "two.yaml", "--no-report"]
     kept = []
     # Killed before its first launch, after it, and resumed and killed once more later on.
     for launches in (0, 1, 4):
@@ -56,7 +56,7 @@ def test_after_kill_9_every_reported_launch_is_on_disk_and_resume_does_the_rest(
         now = stored(cspbench.folder)
         assert now[: len(reported)] == reported
         kept = now
-        arguments = ["run", "--resume", "latest"]
+        arguments = ["run", "--resume", "latest", "--no-report"]
 
     (folder,) = cspbench.folder.glob("results/*")
     before = load(folder)
@@ -72,7 +72,7 @@ def test_after_kill_9_every_reported_launch_is_on_disk_and_resume_does_the_rest(
         assert missing[case] <= new[case] <= missing[case] + (5 if case == CASES[0] else 1)
 
     # The final rows are those of an undisturbed run.
-    undisturbed = cspbench.run_json("two.yaml", "--results", "undisturbed")
+    undisturbed = cspbench.run_json("two.yaml", "--no-report", "--results", "undisturbed")
     assert [case["id"] for case in result["cases"]] == [case["id"] for case in undisturbed["cases"]]
     for row in (*result["cases"], *undisturbed["cases"]):
         assert row["status"] == "ok"
@@ -102,7 +102,7 @@ def test_ctrl_c_ends_the_children_writes_the_report_and_exits_with_130(cspbench,
 
 def test_resume_refuses_other_choices(cspbench):
     cspbench.write("two.yaml", SUITE.replace("rounds: 3", "rounds: 1"))
-    cspbench.run_json("two.yaml")
+    cspbench.run_json("two.yaml", "--no-report")
     for arguments in (["--rounds", "2"], ["--only", "*"], ["--set", "threads=2"]):
         result = cspbench("run", "--resume", "latest", *arguments)
         assert result.returncode == 2

@@ -25,7 +25,8 @@ from cspbench.suite.load import load_suite
 
 #: So short that a run takes seconds.
 QUICK = ["--set", "measure.max_seconds=0.1", "--set", "measure.warmup=0.1", "--rounds", "2",
-         "--set", "measure.target_ratio=0.9", "--set", "measure.memory=false"]  # fmt: skip
+         "--set", "measure.target_ratio=0.9", "--set", "measure.memory=false",
+         "--no-report"]  # fmt: skip
 
 
 def conv_file(path, filters=2, shape=(1, 3, 16, 24)):

@@ -214,7 +214,7 @@ def test_git_runs_no_program_that_a_folder_names(folder, tmp_path, given):
     assert trace.exists(), "plain git runs what the configuration names"
     trace.unlink()
     run(folder, SCRIPT, "plan", "suites/gate.yaml")
-    run(folder, SCRIPT, "run", "-q", "suites/gate.yaml")
+    run(folder, SCRIPT, "run", "-q", "--no-report", "suites/gate.yaml")
     run(folder, SCRIPT, "gate", "-q", "suites/gate.yaml", "--base", "git:HEAD", code=None)
     run(folder, SCRIPT, "gate", "-q", "suites/gate.yaml", "--base", "git:origin/main", code=None)
     assert not trace.exists()

@@ -77,7 +77,7 @@ def start(lab, name, *words):
     """Begin a run whose results lie in a folder of its name."""
     words = words or ("--results", str(lab.folder / name), str(lab.folder / "arm.yaml"))
     return lab.start(name, sys.executable, "-m", "cspbench", "run", "--scheduler", lab.address,
-                     "--reports", str(lab.folder), *words)  # fmt: skip
+                     "--no-report", *words)  # fmt: skip
 
 
 def stored(lab, name):

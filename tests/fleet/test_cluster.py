@@ -27,7 +27,7 @@ workers: 1
 def test_a_local_cluster_becomes_a_fleet(exported, suite, tmp_path):
     (tmp_path / "local.yaml").write_text(LOCAL)
     machine = Machines(tmp_path, {"CSPBENCH_BOARD": "node", "CSPBENCH_LABELS": "x86"})
-    words = ("run", str(suite), "--cluster", "local.yaml", "--set", "devices=x86")
+    words = ("run", str(suite), "--no-report", "--cluster", "local.yaml", "--set", "devices=x86")
     result = machine.cspbench(*words, "--rounds", "1", "--format", "json")
     assert result.returncode == 0, result.stderr
     result_json = json.loads(result.stdout.splitlines()[-1])

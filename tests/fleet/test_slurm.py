@@ -190,7 +190,7 @@ def start_run(machine, suite="tiny.yaml", name="run", file="slurm.yaml", **envir
     return machine.start(
         name, sys.executable, "-m", "cspbench", "run", str(machine.folder / suite), "--cluster",
         str(machine.folder / file), "--set", "devices=node", "--results",
-        str(machine.folder / name), "--reports", str(machine.folder / name), "--log-json",
+        str(machine.folder / name), "--no-report", "--log-json",
         str(machine.folder / f"{name}.json"), PYTHONPATH=python_path(), **environment,
     )  # fmt: skip
 
@@ -261,8 +261,14 @@ def test_a_job_that_is_requeued_comes_back_as_its_board_and_goes_on(lab):
     (job,) = lab.slurm.jobs("RUNNING")
     assert lab.slurm("scontrol", "requeue", job) == ""
     eventually(lambda: job in lab.slurm.jobs("PENDING"), 60)
-    # Slurm holds a job that it requeues back for a while: an operator may start it at once.
-    lab.slurm("scontrol", "update", f"JobId={job}", "StartTime=now")
+
+    def started_again() -> bool:
+        # Slurm holds a job that it requeues back for a while: an operator may start it at once,
+        # and again where Slurm was not yet done with its end.
+        lab.slurm("scontrol", "update", f"JobId={job}", "StartTime=now")
+        return job in lab.slurm.jobs("RUNNING")
+
+    eventually(started_again, 180)
     assert run.wait(400) == 0, lab.log("run")
     assert {one.board for one in launches(lab)} == {f"job-{job}"}
     assert lab.slurm.restarts(job) == 1

@@ -84,7 +84,7 @@ def test_a_suite_is_measured_over_ssh_and_no_process_stays(ssh, exported, tmp_pa
         CLUSTER.format(port=port, folder=folder, python=mark, user=getpass.getuser())
     )
     machine = Machines(tmp_path)
-    words = ("run", "tiny.yaml", "--cluster", "ssh.yaml", "--set", "devices=far")
+    words = ("run", "tiny.yaml", "--no-report", "--cluster", "ssh.yaml", "--set", "devices=far")
     result = machine.cspbench(*words, "--format", "json")
     assert result.returncode == 0, result.stderr
     cases = json.loads(result.stdout.splitlines()[-1])["cases"]

@@ -29,7 +29,7 @@ def start_run(fleet, name="run", suite="tiny.yaml"):
     return fleet.start(
         name, sys.executable, "-m", "cspbench", "run", str(fleet.folder / suite), "--scheduler",
         fleet.address, "--log-json", str(fleet.folder / f"{name}.json"), "--results",
-        str(fleet.folder / name), "--reports", str(fleet.folder / name),
+        str(fleet.folder / name), "--no-report",
     )  # fmt: skip
 
 

@@ -131,7 +131,7 @@ def test_a_model_that_names_another_file_is_refused_before_anything_runs(folder,
     path = model_of(folder / "a.onnx", outside(location))
     suite = folder / "suite.yaml"
     suite.write_text(f"name: a\nmatrix: {{model: ['onnx:{path.name}'], backend: [opencv-cpu]}}\n")
-    for command in (["plan"], ["run", "-q", "--results", str(folder / "results")]):
+    for command in (["plan"], ["run", "-q", "--no-report", "--results", str(folder / "results")]):
         with pytest.raises(SystemExit) as end:
             main([command[0], str(suite), *command[1:]])
         assert end.value.code == 2
