@@ -14,6 +14,7 @@ import importlib.util
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,6 +35,9 @@ hypothesis.settings.register_profile("ci", deadline=None, derandomize=True)
 # Threads of torch that spin while they wait take the processor from the test beside this one: with
 # two test processes on two cores the exports of the zoo took 60 % longer.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Each test process has a timing lock of its own, or one would wait minutes for the other.
+_LOCKS = tempfile.TemporaryDirectory(prefix="cspbench-locks-")
+os.environ["CSPBENCH_LOCK_DIR"] = _LOCKS.name
 # Tables in a pipe are never folded; the test runner's workers hand on a width that would fold them.
 os.environ.pop("COLUMNS", None)
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "people")

@@ -20,7 +20,7 @@ def test_two_networks_are_measured_in_the_same_blocks(backend, tmp_path, monkeyp
     monkeypatch.setattr(pair, "MAX_SECONDS", 0.3)
     monkeypatch.setenv("CSPBENCH_CACHE", str(tmp_path / "cache"))
     keep_invented_ceilings()
-    plan = pair.plan_pair("peleenet@64", "csppeleenet@64", backend=backend, rounds=2)
+    plan = pair.plan_pair("resnet10@64", "cspresnet10@64", backend=backend, rounds=2)
     two_blocks = replace(plan.suite.measure, target_ratio=0.99)
     plan = replace(plan, suite=replace(plan.suite, measure=two_blocks))
     run = pair.measure_plan(plan, tmp_path / "results")
@@ -40,5 +40,5 @@ def test_two_networks_are_measured_in_the_same_blocks(backend, tmp_path, monkeyp
     for side in (it.a, it.b):
         assert 0.5 < side.profiled < 20
         convolutions = [entry for entry in side.entries if entry.family is Family.ARITHMETIC]
-        assert len(convolutions) > 10
+        assert len(convolutions) >= 10
         assert all(entry.replay_ms is not None for entry in convolutions)
