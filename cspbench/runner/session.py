@@ -107,14 +107,10 @@ class Session:
         self._reference = reference_of(directory.meta, first)  # common to the cases of a machine
         self._numbers: Counter[str] = Counter()  # next launch number of a case
         self._timed: Counter[str] = Counter()  # good timing launches of a case
-        self._extras: dict[str, set[str]] = {  # kind of launch -> cases that had theirs
-            kind.name: set()
+        self._extras = {  # kind of launch -> cases that are still to have theirs
+            kind.name: {planned.id for planned in plan.runnable if applies(kind.name, planned.id)}
             for kind in kinds_with(Policy.AFTER)
             if self._measure.wants(kind.setting)
-        }
-        self._applies = {  # kind of launch -> cases in which it has something to look at
-            kind: {planned.id for planned in plan.runnable if applies(kind, planned.id)}
-            for kind in self._extras
         }
         self._before = {kind.name: set[str]() for kind in kinds_with(Policy.BEFORE)}
         self._refused: set[str] = set()
@@ -163,9 +159,8 @@ class Session:
         cases = {planned.id: planned for planned in self._launch_before(ready)}
         self._look_for_ceilings(cases.values())
         self._time(cases)
-        for kind in self._extras:
-            wanting = self._wanting(kind, cases)
-            for case_id in [case_id for case_id in cases if case_id in wanting]:
+        for kind, still in self._extras.items():
+            for case_id in [case_id for case_id in cases if case_id in still]:
                 self._launch_once(cases[case_id], kind, lambda: self._extras_left(cases))
 
     def _remember(self, launch: Launch) -> None:
@@ -174,22 +169,23 @@ class Session:
             return  # it settles nothing
         policy = JOBS.get(launch.job).policy if launch.job in JOBS else None
         if policy is Policy.AFTER:
-            self._extras.get(launch.job, set()).add(launch.case)
+            self._extras.get(launch.job, set()).discard(launch.case)
         elif policy is Policy.BEFORE and launch.good:
             self._before[launch.job].add(launch.case)
         elif policy is Policy.ROUNDS and launch.good:
             self._timed[launch.case] += 1
             if launch.result.layers is not None:  # profiled beside its plain bursts
-                self._extras.get("layers", set()).add(launch.case)
+                self._extras.get("layers", set()).discard(launch.case)
         elif policy not in (None, Policy.BESIDE) and launch.status in NOT_RUNNABLE:
             self._refused.add(launch.case)  # asking again gives the same answer
+            self._drop_extras({launch.case})
 
-    def _wanting(self, kind: str, case_ids: Iterable[str]) -> set[str]:
-        """The cases that have not had their launch of a kind."""
-        return self._applies[kind].intersection(case_ids) - self._extras[kind] - self._refused
+    def _drop_extras(self, case_ids: set[str]) -> None:
+        for still in self._extras.values():
+            still.difference_update(case_ids)
 
     def _extras_left(self, case_ids: Iterable[str]) -> int:
-        return sum(len(self._wanting(kind, case_ids)) for kind in self._extras)
+        return sum(len(still.intersection(case_ids)) for still in self._extras.values())
 
     def _launch_before(self, cases: Sequence[PlannedCase]) -> list[PlannedCase]:
         """Fill the caches of backends that compile, each in a launch that is timed on its own."""
@@ -249,8 +245,7 @@ class Session:
         if blocks.rounds < measure.rounds:
             self._directory.update(lambda meta: _note_rounds(meta, blocks.rounds))
         # What could not be timed is not worth a look at its memory or its layers.
-        for done in self._extras.values():
-            done |= {case_id for case_id in cases if not self._timed[case_id]}
+        self._drop_extras({case_id for case_id in cases if not self._timed[case_id]})
 
     def _block(
         self, cases: Mapping[str, PlannedCase], case_ids: Sequence[str]
