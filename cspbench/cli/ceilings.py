@@ -12,6 +12,7 @@ import click
 from cspbench.cli.options import RegistryChoice, emit, emit_text, table_options
 from cspbench.cli.reporter import Reporter, reporter_options
 from cspbench.core.output import say
+from cspbench.core.text import number_of
 from cspbench.machine.devices.spec import DEVICES, HOST
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def command(
 
         emit(pd.DataFrame(rows, columns=["ceiling", "value", "unit"]), form, out, {"value": ".2f"})
         return
-    what = ceilings.name or f"{ceilings.threads} thread{'s' if ceilings.threads > 1 else ''}"
+    what = ceilings.name or number_of(ceilings.threads, "thread")
     say(f"{device}, {what}{' (measured earlier)' if known else ''}")
     for name, value, unit in rows:
         text = f"{value:.{2 if unit == 'µs' else 1}f} {unit}"

@@ -10,6 +10,7 @@ import click
 
 from cspbench.cli.options import emit_rows, table_options
 from cspbench.core.output import Styled, say
+from cspbench.core.text import number_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -52,4 +53,4 @@ def _print(results: Sequence[CheckResult]) -> None:
         if result.remedy:
             say(" " * (width + 8), Styled(f"-> {result.remedy}", "dim"))
     warnings = sum(result.verdict == "warn" for result in results)
-    say(f"{warnings} warning{'' if warnings == 1 else 's'}")
+    say(number_of(warnings, "warning"))

@@ -9,6 +9,7 @@ import click
 
 from cspbench.core.files import RESULTS
 from cspbench.core.output import say
+from cspbench.core.text import number_of
 
 if TYPE_CHECKING:
     from cspbench.site import Site
@@ -50,7 +51,5 @@ def command(results: Path, out: Path, watch: bool, every: float) -> None:
 def _report(site: Site) -> None:
     for problem in site.unread:
         say(f"warning: not read: {problem}", err=True)
-    runs, files = ("" if count == 1 else "s" for count in (site.runs, site.changed))
-    say(
-        f"{site.index}: {site.runs} run{runs}, {site.read} read, {site.changed} file{files} written"
-    )
+    runs, files = number_of(site.runs, "run"), number_of(site.changed, "file")
+    say(f"{site.index}: {runs}, {site.read} read, {files} written")

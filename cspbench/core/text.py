@@ -111,6 +111,11 @@ def slug(text: str) -> str:
     return f"{readable}-{hashlib.sha256(text.encode()).hexdigest()[:10]}"
 
 
+def number_of(count: int, noun: str) -> str:
+    """``1 thread``, ``2 threads``: for nouns whose plural takes an s."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
 def fixed(value: float, digits: int) -> str:
     """``digits`` decimals; two significant digits where these would all be 0: 0.00045, never 0."""
     text = f"{value:.{digits}f}"

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from cspbench.core.text import number_of
 from cspbench.errors import InputError
 from cspbench.models.csp import FUSIONS, SPLITS, CspStage, Slice
 from cspbench.models.gamma import part_widths, problem
@@ -121,7 +122,7 @@ def _replace(module: nn.Module, stage: Stage, parts: _Parts) -> str:
     entry = f"{stage.entry[0]} stays whole, " if stage.entry else ""
     height, across = stage.shape[2:]
     return (
-        f"{_name(stage)}: {entry}{len(blocks)} block{'s' if len(blocks) > 1 else ''} on {computed} "
+        f"{_name(stage)}: {entry}{number_of(len(blocks), 'block')} on {computed} "
         f"of {width} channels at {height}x{across}, {bypass} bypass"
     )
 

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 from cspbench.analysis.metric import shown_in
 from cspbench.analysis.record import Analysis
-from cspbench.core.text import fixed
+from cspbench.core.text import fixed, number_of
 from cspbench.errors import InputError
 from cspbench.views.formats import text_table
 
@@ -154,7 +154,7 @@ def rooflines(analyses: Sequence[Analysis], device: str, threads: int) -> Tables
         objects.append(about | {"predicted_ms": total, "bound_share": shares, "layers": rows})
         flat += with_id(analysis, rows)
         text = (
-            f"{analysis.id} on {device}, {threads} thread{'s' if threads > 1 else ''}: predicted "
+            f"{analysis.id} on {device}, {number_of(threads, 'thread')}: predicted "
             f"{fixed(total, 3)} ms, of which bound by "
             f"{', '.join(f'{name} {part:.0%}' for name, part in shares.items())}"
         )

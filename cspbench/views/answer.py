@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cspbench.core.case import Case
+from cspbench.core.text import number_of
 from cspbench.models.build import split_source
 
 if TYPE_CHECKING:
@@ -173,6 +174,5 @@ def _compared(one: Slower) -> str:
 
 
 def _setting(case: Case) -> str:
-    plural = "s" if case.threads > 1 else ""
     board = f" on {case.board}" if case.board else ""
-    return f"{case.backend} with {case.threads} thread{plural}{board}"
+    return f"{case.backend} with {number_of(case.threads, 'thread')}{board}"

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cspbench.core.text import inert, matches, percent, printable
+from cspbench.core.text import inert, matches, number_of, percent, printable
 from tests.inertness import GOOD, hidden
 
 
@@ -82,3 +82,9 @@ def test_a_pattern_of_many_stars_costs_no_more_than_one(part):
     begin = time.process_time()
     assert not matches(part * 1000 + "b", text)
     assert time.process_time() - begin < 0.5
+
+
+def test_one_thread_and_two_threads():
+    assert [number_of(count, "thread") for count in (0, 1, 2)] == [
+        "0 threads", "1 thread", "2 threads",
+    ]  # fmt: skip

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any, NamedTuple, TypeAlias
 
-from cspbench.core.text import percent
+from cspbench.core.text import number_of, percent
 from cspbench.literature.by_model import published_values
 from cspbench.report import numbers
 from cspbench.report.numbers import milliseconds, plus_minus, short, times
@@ -70,9 +70,7 @@ def fastest(measured: Sequence[CaseRow]) -> Sentence:
             f"{_busy(measured)}"
         )
     elif rivals:
-        text += (
-            f" {rivals} other {'case' if rivals == 1 else 'cases'} cannot be told apart from it."
-        )
+        text += f" {number_of(rivals, 'other case')} cannot be told apart from it."
     elif surely:
         (estimate, low, high), row = min(surely, key=lambda pair: pair[0])
         text += (
