@@ -261,7 +261,7 @@ def _with_bounds(
 ) -> list[DifferencePart]:
     bounded = []
     for number, part in enumerate(parts):
-        low, high = student_bounds([own[number].difference_ms for own in blocks])
+        low, high = _bounds(part.difference_ms, [own[number].difference_ms for own in blocks])
         bounded.append(replace(part, low=low, high=high))
     return bounded
 
@@ -270,9 +270,22 @@ def _groups_with_bounds(groups: Sequence[Group], blocks: Sequence[Sequence[Group
     each = [{(g.stage, g.role): g.difference_ms for g in own} for own in blocks]
     bounded = []
     for group in groups:
-        low, high = student_bounds([own.get((group.stage, group.role), 0.0) for own in each])
+        kind = group.stage, group.role
+        low, high = _bounds(group.difference_ms, [own.get(kind, 0.0) for own in each])
         bounded.append(replace(group, low=low, high=high))
     return bounded
+
+
+def _bounds(estimate: float, of_blocks: Sequence[float]) -> tuple[float | None, float | None]:
+    """95 % bounds over blocks of an estimate from all of them together.
+
+    Prices are fitted anew in each block, so where few blocks agree closely their interval may lie
+    beside what all of them give; then it reaches as far.
+    """
+    low, high = student_bounds(of_blocks)
+    if low is None or high is None:
+        return None, None
+    return min(low, estimate), max(high, estimate)
 
 
 def scaled(ms: float, ratio: Interval) -> Interval:

@@ -190,6 +190,17 @@ def test_parts_and_groups_add_up_to_the_measured_difference(a, b):
         )
 
 
+def test_an_interval_over_blocks_reaches_to_what_all_blocks_give():
+    """All blocks together: concatenation 4 - 1 = 3. Each alone: 5 - 1 = 4, so 4 to 4 by itself."""
+    alone = side("csp", 18.0, [entry("3x3", 12.1, compute=6, memory=2), concatenation(5.0)])
+    a, b = two_layers()
+    it = attribute(a, b, blocks=[(a, alone), (a, alone)])
+    found = {part.key: (part.low, part.difference_ms, part.high) for part in it.parts}
+    assert found["concatenation"] == pytest.approx((3.0, 3.0, 4.0))
+    groups = {group.role: (group.low, group.difference_ms, group.high) for group in it.groups}
+    assert groups["concatenation"] == pytest.approx((3.0, 3.0, 4.0))
+
+
 def test_work_that_is_nothing_but_rounding_carries_no_price():
     # All of the time is the traffic's; at a price of 1.9 / 1e-45 the second layer's parts would not
     # add up to its 1 ms any more.

@@ -20,7 +20,8 @@ def test_two_networks_are_measured_in_the_same_blocks(backend, tmp_path, monkeyp
     monkeypatch.setattr(pair, "MAX_SECONDS", 0.3)
     monkeypatch.setenv("CSPBENCH_CACHE", str(tmp_path / "cache"))
     keep_invented_ceilings()
-    plan = pair.plan_pair("resnet10@64", "cspresnet10@64", backend=backend, rounds=2)
+    models = ("resnet10@64", "cspresnet10@64")
+    plan = pair.plan_pair(*models, backend=backend, rounds=2)
     two_blocks = replace(plan.suite.measure, target_ratio=0.99)
     plan = replace(plan, suite=replace(plan.suite, measure=two_blocks))
     run = pair.measure_plan(plan, tmp_path / "results")
@@ -37,8 +38,9 @@ def test_two_networks_are_measured_in_the_same_blocks(backend, tmp_path, monkeyp
     assert sum(part.difference_ms for part in it.parts) == pytest.approx(it.difference_ms)
     assert sum(group.difference_ms for group in it.groups) == pytest.approx(it.difference_ms)
     assert all(part.low <= part.difference_ms <= part.high for part in it.parts)
-    for side in (it.a, it.b):
+    for side, model in zip((it.a, it.b), models, strict=True):
         assert 0.5 < side.profiled < 20
         convolutions = [entry for entry in side.entries if entry.family is Family.ARITHMETIC]
-        assert len(convolutions) >= 10
+        products = [layer for layer in run.analyses[model].layers if layer.values["macs"]]
+        assert len(convolutions) == len(products) >= 10
         assert all(entry.replay_ms is not None for entry in convolutions)
