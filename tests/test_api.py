@@ -16,9 +16,8 @@ PAIR = ("peleenet@64", "csppeleenet@64")
 
 @pytest.fixture(autouse=True)
 def _folder(tmp_path, monkeypatch):
-    """A working directory and a lock of the test's own."""
+    """A working directory of the test's own."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("CSPBENCH_LOCK_DIR", str(tmp_path))
     (tmp_path / "one.yaml").write_text(SUITE)
 
 

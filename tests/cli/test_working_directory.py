@@ -39,7 +39,6 @@ needs_reference = pytest.mark.skipif(
 def folder(tmp_path, monkeypatch):
     """A repository with a small network and a suite."""
     monkeypatch.setenv("CSPBENCH_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("CSPBENCH_LOCK_DIR", str(tmp_path))
     made = tmp_path / "repository"
     (made / "suites").mkdir(parents=True)
     (made / "suites/gate.yaml").write_text(SUITE.format(backends=BACKENDS[0]))

@@ -21,10 +21,9 @@ activation=mish
 
 @pytest.fixture(scope="session", autouse=True)
 def _cache(tmp_path_factory):
-    """One cache for the session, to export each artifact once, and a timing lock of its own."""
+    """One cache for the session, to export each artifact once."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CSPBENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
-        patch.setenv("CSPBENCH_LOCK_DIR", str(tmp_path_factory.mktemp("lock")))
         yield
 
 

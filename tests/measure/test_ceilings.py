@@ -93,7 +93,6 @@ def test_another_device_is_refused_with_those_that_there_are():
 
 def test_this_machine_is_measured_once_and_then_known(tmp_path, monkeypatch):
     monkeypatch.setenv("CSPBENCH_CACHE", str(tmp_path))
-    monkeypatch.setenv("CSPBENCH_LOCK_DIR", str(tmp_path))
     first = CliRunner().invoke(command, ["--format", "json"], catch_exceptions=False)
     found = json.loads(first.stdout)
     assert found["threads"] == 1
