@@ -14,6 +14,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -262,9 +263,12 @@ def test_a_job_that_is_requeued_comes_back_as_its_board_and_goes_on(lab):
     assert lab.slurm("scontrol", "requeue", job) == ""
     eventually(lambda: job in lab.slurm.jobs("PENDING"), 60)
 
+    # Slurm holds a requeued job back for two minutes, because a node refuses a job that it ended in
+    # the same second ("Job credential revoked"). Two seconds are enough.
+    time.sleep(2)
+
     def started_again() -> bool:
-        # Slurm holds a job that it requeues back for a while: an operator may start it at once,
-        # and again where Slurm was not yet done with its end.
+        # Again where Slurm was not yet done with the end.
         lab.slurm("scontrol", "update", f"JobId={job}", "StartTime=now")
         return job in lab.slurm.jobs("RUNNING")
 
