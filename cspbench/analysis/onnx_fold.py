@@ -37,6 +37,11 @@ _KINDS = "iufb"
 #: Their result holds none of the numbers that they read.
 _OF_SHAPES = frozenset({"Shape", "Size", "ConstantOfShape"})
 
+#: Normalisations that ONNX Runtime writes into files of versions that lack them.
+_SAME_SHAPE = frozenset({
+    "LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization",
+})  # fmt: skip
+
 #: Names of ONNX's own domain.
 _OWN = ("", "ai.onnx")
 
@@ -79,9 +84,26 @@ def infer(model: onnx.ModelProto, origins: Origins | None = None) -> onnx.ModelP
         # Not with data_prop: it keeps an object for each element of every list of numbers.
         model = shape_inference.infer_shapes(model)
         visits += len(model.graph.node)
-        if visits > MAX_VISITS or not _fold(model.graph, folding):
+        changed = _same_shapes(model.graph)
+        if visits > MAX_VISITS or not (_fold(model.graph, folding) or changed):
             break
     return model
+
+
+def _same_shapes(graph: Any) -> bool:
+    """Tell the shapes of results that are those of the first input; True if any was not known."""
+    infos = {info.name: info for info in (*graph.input, *graph.value_info, *graph.output)}
+    told = {name for name, info in infos.items() if info.type.tensor_type.HasField("shape")}
+    changed = False
+    for node in graph.node:
+        if node.op_type not in _SAME_SHAPE or not node.input or not node.output:
+            continue
+        source, result = node.input[0], node.output[0]
+        if source in told and result not in told:
+            info = infos[result] if result in infos else graph.value_info.add(name=result)
+            info.type.CopyFrom(infos[source].type)
+            changed = True
+    return changed
 
 
 def _known(graph: Any) -> dict[str, np.ndarray]:

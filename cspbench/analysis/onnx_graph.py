@@ -17,10 +17,11 @@ from onnx import helper, shape_inference
 from cspbench.analysis.layer import Layer, Shape
 from cspbench.analysis.metric import Facts
 from cspbench.analysis.onnx_checks import label, problem
+from cspbench.analysis.onnx_einsum import record_einsum
 from cspbench.analysis.onnx_fold import Origins, infer
 from cspbench.analysis.onnx_load import fix_inputs, load_model
 from cspbench.analysis.onnx_operands import PRODUCTS, QUANTITIES
-from cspbench.analysis.onnx_ops import RECURRENT, family_of, name_of
+from cspbench.analysis.onnx_ops import NOTES, RECURRENT, family_of, multiplies, name_of
 from cspbench.analysis.onnx_recurrent import record_recurrent
 from cspbench.analysis.onnx_weights import Constants
 from cspbench.analysis.ops import MAC_KINDS, UNSUPPORTED
@@ -180,6 +181,8 @@ class _Walk:
     def _node(self, node: Any) -> None:
         name = name_of(node.op_type, node.domain)
         kind = family_of(name)
+        if kind == UNSUPPORTED and multiplies(node.op_type):
+            raise self._unknown(node, NOTES.get(node.domain, ""))
         quantities = QUANTITIES.get(node.op_type, frozenset())
         read = [one for place, one in enumerate(node.input) if one and place not in quantities]
         values = [self.values[item] for item in read if item in self.values]
@@ -218,10 +221,9 @@ class _Walk:
             one.op_type for one in inner if family_of(name_of(one.op_type, one.domain)) in MAC_KINDS
         ]
         if products:
-            raise InputError(
-                f"{self.path}: the cost of {_told(node)} is not known: what it runs of its "
-                f"{len(products)} products ({', '.join(sorted(set(products)))}) depends on values"
-            )
+            names = ", ".join(sorted(set(products)))
+            why = f": what it runs of its {len(products)} products ({names}) depends on values"
+            raise self._unknown(node, why)
 
     def _lose(self, node: Any, kind: str) -> None:
         """Note where shapes are lost.
@@ -231,10 +233,8 @@ class _Walk:
         """
         if kind in MAC_KINDS:
             why = f"; they are lost at {self._lost}" if self._lost else ""
-            raise InputError(
-                f"{self.path}: the cost of {_told(node)} is not known, because its shapes depend "
-                f"on values or on an operator that is not known{why}"
-            )
+            because = ", because its shapes depend on values or on an operator that is not known"
+            raise self._unknown(node, because + why)
         self._lost = self._lost or _told(node)
 
     def _record(
@@ -252,6 +252,8 @@ class _Walk:
             self.recorder.record(name, values, outputs, None, read, kind=kind)
         elif name in RECURRENT:
             self._recurrent(node, name, values[0], outputs)
+        elif name == "einsum":
+            self._einsum(node, attributes, values, weights, outputs)
         elif kind == "conv":
             self._conv(node, name, attributes, values, outputs)
         elif kind in ("linear", "matmul"):
@@ -319,10 +321,7 @@ class _Walk:
         names = [*node.input[1:4], ""][:3]
         of_input, of_state, bias = (self.weights.get(one) for one in names)
         if of_input is None or of_state is None:
-            raise InputError(
-                f"{self.path}: the cost of {_told(node)} is not known: its weights are computed "
-                "from activations"
-            )
+            raise self._unknown(node, ": its weights are no constants of the file")
         record_recurrent(self.recorder, name, x, of_input, of_state, bias, outputs)
 
     def _bias(self, node: Any) -> Weight | None:
@@ -340,6 +339,25 @@ class _Walk:
             return
         self.recorder.record("linear", values, outputs, matrix, bias=self._bias(node))
 
+    def _einsum(
+        self,
+        node: Any,
+        attributes: dict[str, Any],
+        values: list[Value],
+        weights: list[Weight],
+        outputs: list[Value],
+    ) -> None:
+        shapes = [(self.weights.get(one) or self.values[one]).shape for one in node.input]
+        try:
+            record_einsum(
+                self.recorder, attributes["equation"].decode(), shapes, values, weights, outputs
+            )
+        except ValueError as error:
+            raise self._unknown(node, f": {error}") from error
+
+    def _unknown(self, node: Any, why: str) -> InputError:
+        return InputError(f"{self.path}: the cost of {_told(node)} is not known{why}")
+
     def analysis(self, path: str) -> Analysis:
         """The record of the whole graph."""
         recorder, constants = self.recorder, self.constants
@@ -354,7 +372,8 @@ class _Walk:
 
 
 def _told(node: Any) -> str:
-    return f"{node.op_type} {node.name[:80]!r}" if node.name else f"a {node.op_type}"
+    op = node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}.{node.op_type}"
+    return f"{op} {node.name[:80]!r}" if node.name else f"a {op}"
 
 
 def _is_global(values: list[Value], outputs: list[Value]) -> bool:

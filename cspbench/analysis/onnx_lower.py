@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from onnx import helper
+from onnx import TensorProto, helper
 
 DOMAIN = "com.microsoft"
 
@@ -53,18 +53,95 @@ def _concat(node: Any) -> list[Any]:
     return [_node("Concat", node.input[2::3], node.output, node)]
 
 
-def _fused_conv(node: Any) -> list[Any] | None:
-    """A fourth input is added to the result."""
-    if len(node.input) > 3 and node.input[3]:
-        return None
-    return _as("Conv", (0, 1, 2))(node)
+def _fused(op: str) -> Rewrite:
+    """A product, a fourth input that is added to it, and the activation of the sum."""
+
+    def rewrite(node: Any) -> list[Any] | None:
+        values = {one.name: helper.get_attribute_value(one) for one in node.attribute}
+        then = values.get("activation", b"").decode()
+        added = node.input[3] if len(node.input) > 3 else ""
+        names = [f"{node.output[0]}/product"] + [f"{node.output[0]}/sum"] * bool(added)
+        if not then:
+            names.pop()
+        ends = [*names, node.output[0]]
+        product = helper.make_node(op, node.input[:3], ends[:1], name=node.name)
+        product.attribute.extend(
+            one for one in node.attribute if not one.name.startswith("activation")
+        )
+        nodes = [product]
+        if added:
+            nodes.append(helper.make_node("Add", [ends[0], added], [ends[1]]))
+        if then:
+            nodes.append(helper.make_node(then, ends[-2:-1], ends[-1:]))
+        return nodes
+
+    return rewrite
 
 
-def _fused_product(node: Any) -> list[Any] | None:
-    flags = {one.name: one.i for one in node.attribute}
-    if any(flags.get(name) for name in ("transA", "transB", "transBatchA", "transBatchB")):
-        return None
-    return _as("MatMul", (0, 1))(node)
+def _fused_product(node: Any) -> list[Any]:
+    """A product of transposed factors is an Einsum, which moves none of them."""
+    flags = {one.name for one in node.attribute if one.i}
+    terms = []
+    for which, rows, columns in (("A", "i", "j"), ("B", "j", "k")):
+        first, last = (columns, rows) if f"trans{which}" in flags else (rows, columns)
+        rows_lead = f"transBatch{which}" in flags  # they lie before the dimensions of the batch
+        terms.append(f"{first}...{last}" if rows_lead else f"...{first}{last}")
+    if terms == ["...ij", "...jk"]:
+        return [helper.make_node("MatMul", node.input[:2], node.output, name=node.name)]
+    return [helper.make_node("Einsum", node.input[:2], node.output, name=node.name,
+                             equation=f"{','.join(terms)}->...ik")]  # fmt: skip
+
+
+def _quick_gelu(node: Any) -> list[Any]:
+    """``x sigmoid(alpha x)``, which is SiLU where alpha is 1."""
+    alpha = next((one.f for one in node.attribute if one.name == "alpha"), 1.702)
+    x, out = node.input[0], node.output[0]
+    nodes = []
+    scaled = x
+    if alpha != 1:
+        scaled = f"{out}/scaled"
+        nodes += [_number(f"{out}/alpha", alpha),
+                  helper.make_node("Mul", [x, f"{out}/alpha"], [scaled])]  # fmt: skip
+    nodes.append(helper.make_node("Sigmoid", [scaled], [f"{out}/sigmoid"], name=node.name))
+    return [*nodes, helper.make_node("Mul", [x, f"{out}/sigmoid"], [out])]
+
+
+def _gelu(node: Any) -> list[Any]:
+    """As exporters write it, by the error function; a second input is added to the first before."""
+    x, out = node.input[0], node.output[0]
+    names = {one: f"{out}/{one}" for one in ("root", "one", "half", "div", "erf", "add", "mul")}
+    nodes = [_number(names["root"], 2**0.5), _number(names["one"], 1), _number(names["half"], 0.5)]
+    if len(node.input) > 1 and node.input[1]:
+        nodes.append(helper.make_node("Add", node.input[:2], [f"{out}/biased"]))
+        x = f"{out}/biased"
+    steps = (
+        ("Div", (x, names["root"]), names["div"]), ("Erf", (names["div"],), names["erf"]),
+        ("Add", (names["erf"], names["one"]), names["add"]),
+        ("Mul", (x, names["add"]), names["mul"]), ("Mul", (names["mul"], names["half"]), out),
+    )  # fmt: skip
+    return [*nodes, *(helper.make_node(op, read, [made]) for op, read, made in steps)]
+
+
+def _skip_norm(norm: str, bias: int) -> Rewrite:
+    """The sum of two activations, which may be put out besides, and its normalisation."""
+
+    def rewrite(node: Any) -> list[Any]:
+        biased = len(node.input) > bias and node.input[bias]
+        total = node.output[3] if len(node.output) > 3 and node.output[3] else ""
+        total = total or f"{node.output[0]}/sum"
+        plain = f"{total}/plain" if biased else total
+        nodes = [helper.make_node("Add", node.input[:2], [plain], name=node.name)]
+        if biased:
+            nodes.append(helper.make_node("Add", [plain, node.input[bias]], [total]))
+        nodes.append(helper.make_node(norm, [total, *node.input[2:bias]], node.output[:1]))
+        return nodes
+
+    return rewrite
+
+
+def _number(name: str, value: float) -> Any:
+    tensor = helper.make_tensor(name, TensorProto.FLOAT, (), [value])
+    return helper.make_node("Constant", [], [name], value=tensor)
 
 
 def _with_bias(op: str, bias: int) -> Rewrite:
@@ -108,7 +185,13 @@ _REWRITES: dict[str, Rewrite] = {
     "MatMulIntegerToFloat": _with_bias("MatMulInteger", 6),
     "DynamicQuantizeMatMul": _with_bias("MatMul", 4),
     "DynamicQuantizeLSTM": _lstm,
-    "FusedConv": _fused_conv,
-    "FusedGemm": _as("Gemm", (0, 1, 2)),
+    "FusedConv": _fused("Conv"),
+    "FusedGemm": _fused("Gemm"),
     "FusedMatMul": _fused_product,
+    "SkipLayerNormalization": _skip_norm("LayerNormalization", 4),
+    "SkipSimplifiedLayerNormalization": _skip_norm("RMSNormalization", 3),
+    "QuickGelu": _quick_gelu,
+    "Gelu": _gelu,
+    "BiasGelu": _gelu,
+    "FastGelu": _gelu,
 }

@@ -15,11 +15,13 @@ class Operands(NamedTuple):
 PRODUCTS: dict[str, Operands] = {
     "Conv": Operands((0, 1), 2),
     "ConvTranspose": Operands((0, 1), 2),
+    "DeformConv": Operands((0, 1), 3),
     "ConvInteger": Operands((0, 1)),
     "QLinearConv": Operands((0, 3), 8),
     "Gemm": Operands((0, 1), 2),
     "MatMul": Operands((0, 1)),
     "MatMulInteger": Operands((0, 1)),
+    "Einsum": Operands((0, 1)),
     "QLinearMatMul": Operands((0, 3)),
 }
 #: Where operators read scales and zero points of quantised tensors.

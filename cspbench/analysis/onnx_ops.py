@@ -6,6 +6,8 @@ PyTorch only makes a view. Operators that are not listed are unsupported, never 
 
 from __future__ import annotations
 
+import re
+
 from cspbench.analysis.ops import OPS, UNSUPPORTED, kind_of
 
 _SAME = {
@@ -37,6 +39,7 @@ _SAME = {
     "GroupNormalization": "group_norm",
     "InstanceNormalization": "instance_norm",
     "RMSNormalization": "rms_norm",
+    "SimplifiedLayerNormalization": "rms_norm",
     "LRN": "local_response_norm",
     "MaxPool": "max_pool2d",
     "GlobalMaxPool": "adaptive_max_pool2d",
@@ -123,9 +126,11 @@ _SAME = {
     "ConvInteger": "conv",
     "QLinearConv": "conv",
     "ConvTranspose": "conv_transpose",
+    "DeformConv": "deform_conv",
     "Gemm": "linear",
     "MatMul": "matmul",
     "MatMulInteger": "matmul",
+    "Einsum": "einsum",
     "QLinearMatMul": "matmul",
     "Attention": "scaled_dot_product_attention",
     "LSTM": "lstm",
@@ -159,6 +164,17 @@ _SAME = {
 }
 #: Layers that run the same operators at each step, by the names of this table.
 RECURRENT = frozenset({"lstm", "gru", "rnn"})
+#: What to do about unknown operators of a domain, as the rest of a sentence.
+NOTES = {
+    "com.microsoft.nchwc": ": ONNX Runtime wrote this file for the layout of one processor; take "
+    "the file before, or one optimised at most with ORT_ENABLE_EXTENDED",
+}
+_PRODUCTS = re.compile("Conv|MatMul|Gemm|Attention|Einsum|LSTM|GRU|RNN")
+
+
+def multiplies(op_type: str) -> bool:
+    """Whether an operator that is not known multiplies and accumulates, by its name."""
+    return _PRODUCTS.search(op_type) is not None
 
 
 def name_of(op_type: str, domain: str) -> str:
@@ -170,7 +186,7 @@ def name_of(op_type: str, domain: str) -> str:
 
 def family_of(name: str) -> str:
     """Family of an operator by the name that `name_of` gives it."""
-    if name in ("conv", "conv_transpose"):
+    if name in ("conv", "conv_transpose", "deform_conv"):
         return "conv"
     if name in RECURRENT:
         return "linear"

@@ -33,7 +33,7 @@ class OpInfo(NamedTuple):
 _ROWS: tuple[tuple[str, ...], ...] = (
     ("conv", "conv1d conv2d conv3d convolution _convolution", "in"),
     ("conv", "conv_transpose1d conv_transpose2d conv_transpose3d", "in"),
-    ("conv", "conv_tbc", "in"),
+    ("conv", "conv_tbc deform_conv2d", "in"),
     ("linear", "linear", "in"),
     ("linear", "bilinear _trilinear sparse_mm", "ins"),
     ("matmul", "matmul mm bmm addmm baddbmm mv dot vdot einsum addmv addbmm", "ins"),
@@ -150,7 +150,7 @@ def register(op: str, kind: str, saved: str = "") -> None:
     """Teach the analysis an operator of another package, by its name without overload.
 
     Args:
-        op: ``namespace::name`` without its namespace, e.g. ``deform_conv2d``.
+        op: ``namespace::name`` without its namespace, e.g. ``roi_align``.
         kind: one of the families above; ``conv`` and ``linear`` take the weight from the second
             operand.
         saved: what its backward needs (`OpInfo`).

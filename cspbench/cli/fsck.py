@@ -9,6 +9,7 @@ import click
 from cspbench.cli.options import results_option
 from cspbench.core.output import say
 from cspbench.core.statuses import ExitCode
+from cspbench.core.text import number_of
 
 
 @click.command()
@@ -32,5 +33,6 @@ def command(run: str, repair: bool, results: Path) -> int:
         report = fsck.check(path)
     elif report.repairable:
         say("cspbench fsck --repair moves damaged lines out of the way")
-    say(f"{path}: {report.launches} launches, {len(report.problems)} problems")
+    found = number_of(report.launches, "launch"), number_of(len(report.problems), "problem")
+    say(f"{path}: {', '.join(found)}")
     return ExitCode.NOT_MEASURED if report.problems else ExitCode.OK

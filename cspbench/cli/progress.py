@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from cspbench.cli.first_block import FirstBlock
 from cspbench.cli.reporter import Reporter
 from cspbench.core.output import guard_streams, raw_stderr, say
-from cspbench.core.text import inert, printable
+from cspbench.core.text import inert, number_of, printable
 from cspbench.jobs.spec import JOBS, Policy
 from cspbench.jobs.time import TimeResult
 from cspbench.machine.sensors.proc import between, read_cpu_times
@@ -103,8 +103,10 @@ class Lines(Silent):
         self._cases, self._rounds = len(plan.runnable), plan.suite.measure.rounds
         self._first.started(plan)
         skipped = len(plan.cases) - self._cases
-        text = f"{plan.suite.name}: {self._cases} cases, {launches} launches"
-        say(text + (f", {skipped} cases not runnable here" if skipped else ""), err=True)
+        many = number_of(self._cases, "case"), number_of(launches, "launch")
+        text = f"{plan.suite.name}: {', '.join(many)}"
+        unable = f", {number_of(skipped, 'case')} not runnable here" if skipped else ""
+        say(text + unable, err=True)
 
     def on_board(self, board: str, state: str, what: str) -> None:
         """Say what a board waits for; what it measures is said when it is measured."""
@@ -155,8 +157,9 @@ class LaunchLines(Lines):
 
 def _case_text(medians_ms: list[float]) -> str:
     apart = 100 * (max(medians_ms) / min(medians_ms) - 1)
-    many = f"{len(medians_ms)} launches, {apart:.1f} % apart"
-    return f"{median(medians_ms):.2f} ms ({many if len(medians_ms) > 1 else '1 launch'})"
+    many = number_of(len(medians_ms), "launch")
+    apart_by = f", {apart:.1f} % apart" if len(medians_ms) > 1 else ""
+    return f"{median(medians_ms):.2f} ms ({many}{apart_by})"
 
 
 def _details(launch: Launch) -> str:

@@ -112,8 +112,9 @@ def slug(text: str) -> str:
 
 
 def number_of(count: int, noun: str) -> str:
-    """``1 thread``, ``2 threads``: for nouns whose plural takes an s."""
-    return f"{count} {noun}{'' if count == 1 else 's'}"
+    """``1 thread``, ``2 threads``, ``2 launches``: for nouns whose plural takes an s or es."""
+    ending = "es" if noun.endswith(("ch", "s", "x")) else "s"
+    return f"{count} {noun}{'' if count == 1 else ending}"
 
 
 def fixed(value: float, digits: int) -> str:

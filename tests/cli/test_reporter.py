@@ -71,7 +71,7 @@ def test_a_log_gets_one_line_a_case_and_every_failure(capsys):
     told = [line for line in err.splitlines() if not line.startswith("  ")]
     assert told == [
         "preparing 1/1 peleenet@64",
-        "demo: 1 cases, 2 launches, 1 cases not runnable here",
+        "demo: 1 case, 2 launches, 1 case not runnable here",
         f"{CASE}: crashed: SIGSEGV",
         f"{CASE}: 11.00 ms (2 launches, 20.0 % apart)",  # median of 10 and 12; 12 / 10 - 1
     ]

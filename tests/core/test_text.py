@@ -84,7 +84,10 @@ def test_a_pattern_of_many_stars_costs_no_more_than_one(part):
     assert time.process_time() - begin < 0.5
 
 
-def test_one_thread_and_two_threads():
+def test_one_thread_and_two_threads_one_launch_and_two_launches():
     assert [number_of(count, "thread") for count in (0, 1, 2)] == [
         "0 threads", "1 thread", "2 threads",
+    ]  # fmt: skip
+    assert [number_of(count, "launch") for count in (0, 1, 2)] == [
+        "0 launches", "1 launch", "2 launches",
     ]  # fmt: skip

@@ -27,7 +27,8 @@ def macs(layer: Layer) -> int:
 
     Convolution: outputs x weights behind each output = N oh ow cout x (cin / g) kh kw; transposed:
     inputs x weights that each input feeds. Linear: outputs x input features. Matrix product:
-    outputs x contracted length, with a weight as one factor or without. Attention (query L x E,
+    outputs x contracted length (``kernel`` of an Einsum), with a weight as one factor or without.
+    Attention (query L x E,
     keys S x E, values S x V): heads x L x S x (E + V). Bias is not counted.
     """
     kind = layer.kind
@@ -71,6 +72,8 @@ def _attention_widths(layer: Layer) -> tuple[int, int]:
 
 
 def _linear_macs(layer: Layer) -> int:
+    if layer.op == "einsum":
+        return layer.output_elements * layer.kernel[0]
     if layer.op == "bilinear":  # x1 W, then its product with x2
         _, first, second = layer.weight_shape
         return layer.output_elements * (first + 1) * second
@@ -96,6 +99,8 @@ def _contracted(left: Shape, right: Shape, out: Shape) -> int:
 
 
 def _matmul_macs(layer: Layer) -> int:
+    if layer.op == "einsum" and layer.kernel:  # from a file; torch writes its products out
+        return layer.output_elements * layer.kernel[0]
     # addmm and baddbmm carry the added matrix first.
     left = layer.input_shapes[-2] if len(layer.input_shapes) > 1 else layer.input_shapes[0]
     return layer.output_elements * (left[-1] if left else 1) * _summed(layer, left)

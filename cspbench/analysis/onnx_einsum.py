@@ -1,0 +1,77 @@
+"""An Einsum of ONNX as the product that it is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from cspbench.analysis.layer import Shape
+from cspbench.analysis.recorder import Recorder, Value, Weight
+
+
+def record_einsum(
+    recorder: Recorder,
+    equation: str,
+    shapes: Sequence[Shape],
+    values: Sequence[Value],
+    weights: Sequence[Weight],
+    outputs: Sequence[Value],
+) -> None:
+    """Record one node: a product of two factors, or what it does to one.
+
+    Args:
+        recorder: gets the layer.
+        equation: of the node.
+        shapes: of its operands, in their order.
+        values: the operands that are activations.
+        weights: those that are not.
+        outputs: of the node.
+
+    Raises:
+        ValueError: more than two factors, whose order decides the cost.
+    """
+    if len(shapes) > 2:
+        raise ValueError(f"it has {len(shapes)} factors, and their order is not in the file")
+    if len(shapes) < 2:
+        summed = outputs[0].elements < values[0].elements
+        op = "sum" if summed else "transpose_copy"
+        recorder.record(op, values, outputs, copied=not summed)
+        return
+    kernel = (contracted(equation, shapes),)
+    if len(weights) == 1:
+        recorder.record("einsum", values, outputs, weights[0], kernel=kernel, kind="linear")
+    else:
+        recorder.record("einsum", values, outputs, others=weights, kernel=kernel)
+
+
+def contracted(equation: str, shapes: Sequence[Shape]) -> int:
+    """Products that are summed into one element of the result of two factors.
+
+    ``bij,bkj->bik`` sums over j. A letter that only one factor has, and the result has not, is
+    summed before the product. ``...`` stands for leading dimensions, which broadcast.
+
+    >>> contracted("bij, bkj -> bik", [(2, 3, 8), (2, 5, 8)])
+    8
+    """
+    terms = equation.replace(" ", "").partition("->")[0].split(",")
+    left, right = map(_letters, terms, shapes)
+    out = _result(equation.replace(" ", ""), left, right)
+    shared = (one for one in left if one in right and one not in out)
+    return math.prod(max(left[one], right[one]) for one in shared)
+
+
+def _letters(term: str, shape: Shape) -> dict[str, int]:
+    """Sides by letter; those of the ellipsis by their place from the right."""
+    before, dots, after = term.partition("...")
+    rest = len(shape) - len(before) - len(after)
+    many = [f".{place}" for place in range(rest, 0, -1)] if dots else []
+    return dict(zip([*before, *many, *after], shape, strict=True))
+
+
+def _result(equation: str, left: dict[str, int], right: dict[str, int]) -> frozenset[str]:
+    """Letters of the result: without an arrow those that occur once."""
+    given, arrow, result = equation.partition("->")
+    broadcast = frozenset(one for one in (*left, *right) if one[0] == ".")
+    if arrow:
+        return frozenset(result.replace(".", "")) | (broadcast if "..." in result else frozenset())
+    return frozenset(one for one in given if one.isalpha() and given.count(one) == 1) | broadcast
