@@ -53,11 +53,33 @@ def contracted(equation: str, shapes: Sequence[Shape]) -> int:
     >>> contracted("bij, bkj -> bik", [(2, 3, 8), (2, 5, 8)])
     8
     """
-    terms = equation.replace(" ", "").partition("->")[0].split(",")
-    left, right = map(_letters, terms, shapes)
-    out = _result(equation.replace(" ", ""), left, right)
+    factors = _factors(equation, shapes)
+    out = _result(equation, factors)
+    left, right = factors
     shared = (one for one in left if one in right and one not in out)
     return math.prod(max(left[one], right[one]) for one in shared)
+
+
+def result_shape(equation: str, shapes: Sequence[Shape]) -> Shape:
+    """The shape of the result.
+
+    >>> result_shape("...ij,...kj->...ik", [(2, 3, 8), (2, 5, 8)])
+    (2, 3, 5)
+
+    Raises:
+        ValueError: shapes that do not fit the equation.
+    """
+    factors = _factors(equation, shapes)
+    return tuple(
+        max(factor[one] for factor in factors if one in factor)
+        for one in _result(equation, factors)
+    )
+
+
+def _factors(equation: str, shapes: Sequence[Shape]) -> list[dict[str, int]]:
+    """The sides of each factor by letter."""
+    terms = equation.replace(" ", "").partition("->")[0].split(",")
+    return [_letters(term, shape) for term, shape in zip(terms, shapes, strict=True)]
 
 
 def _letters(term: str, shape: Shape) -> dict[str, int]:
@@ -68,10 +90,12 @@ def _letters(term: str, shape: Shape) -> dict[str, int]:
     return dict(zip([*before, *many, *after], shape, strict=True))
 
 
-def _result(equation: str, left: dict[str, int], right: dict[str, int]) -> frozenset[str]:
-    """Letters of the result: without an arrow those that occur once."""
-    given, arrow, result = equation.partition("->")
-    broadcast = frozenset(one for one in (*left, *right) if one[0] == ".")
-    if arrow:
-        return frozenset(result.replace(".", "")) | (broadcast if "..." in result else frozenset())
-    return frozenset(one for one in given if one.isalpha() and given.count(one) == 1) | broadcast
+def _result(equation: str, factors: Sequence[dict[str, int]]) -> list[str]:
+    """Letters of the result in their order: without an arrow those that occur once."""
+    given, arrow, result = equation.replace(" ", "").partition("->")
+    dots = {one for factor in factors for one in factor if one[0] == "."}
+    many = sorted(dots, key=lambda one: -int(one[1:]))
+    if not arrow:
+        return [*many, *sorted(one for one in given if one.isalpha() and given.count(one) == 1)]
+    before, ellipsis, after = result.partition("...")
+    return [*before, *(many if ellipsis else []), *after]

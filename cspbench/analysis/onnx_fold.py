@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +22,7 @@ import onnx
 from onnx import helper, numpy_helper, shape_inference
 from onnx.reference import ReferenceEvaluator
 
+from cspbench.analysis.onnx_einsum import result_shape
 from cspbench.analysis.onnx_operands import data_of
 from cspbench.analysis.onnx_sizes import RESULT_SIZES
 
@@ -36,11 +37,6 @@ MAX_VISITS = 200_000
 _KINDS = "iufb"
 #: Their result holds none of the numbers that they read.
 _OF_SHAPES = frozenset({"Shape", "Size", "ConstantOfShape"})
-
-#: Normalisations that ONNX Runtime writes into files of versions that lack them.
-_SAME_SHAPE = frozenset({
-    "LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization",
-})  # fmt: skip
 
 #: Names of ONNX's own domain.
 _OWN = ("", "ai.onnx")
@@ -84,26 +80,52 @@ def infer(model: onnx.ModelProto, origins: Origins | None = None) -> onnx.ModelP
         # Not with data_prop: it keeps an object for each element of every list of numbers.
         model = shape_inference.infer_shapes(model)
         visits += len(model.graph.node)
-        changed = _same_shapes(model.graph)
+        changed = _own_shapes(model.graph)
         if visits > MAX_VISITS or not (_fold(model.graph, folding) or changed):
             break
     return model
 
 
-def _same_shapes(graph: Any) -> bool:
-    """Tell the shapes of results that are those of the first input; True if any was not known."""
+def _own_shapes(graph: Any) -> bool:
+    """Tell the shapes that the file's version of ONNX does not; True if any was not known."""
+    shapes = _static_shapes(graph)
+    shapes |= {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
     infos = {info.name: info for info in (*graph.input, *graph.value_info, *graph.output)}
-    told = {name for name, info in infos.items() if info.type.tensor_type.HasField("shape")}
     changed = False
     for node in graph.node:
-        if node.op_type not in _SAME_SHAPE or not node.input or not node.output:
+        shape_of = _SHAPES.get(node.op_type)
+        given = [shapes.get(name) for name in node.input]
+        if shape_of is None or None in given or not node.output or node.output[0] in shapes:
             continue
-        source, result = node.input[0], node.output[0]
-        if source in told and result not in told:
-            info = infos[result] if result in infos else graph.value_info.add(name=result)
-            info.type.CopyFrom(infos[source].type)
-            changed = True
+        try:
+            shape = shape_of(node, given)
+        except (ValueError, KeyError, IndexError):  # a malformed node stays without a shape
+            continue
+        name, like = node.output[0], infos.get(node.input[0])
+        info = infos[name] if name in infos else graph.value_info.add(name=name)
+        kind = like.type.tensor_type.elem_type if like is not None else onnx.TensorProto.FLOAT
+        info.CopyFrom(helper.make_tensor_value_info(name, kind, shape))
+        changed = True
     return changed
+
+
+def _first_shape(_node: Any, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+    return shapes[0]
+
+
+def _einsum_shape(node: Any, shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+    [equation] = (one.s.decode() for one in node.attribute if one.name == "equation")
+    return result_shape(equation, shapes)
+
+
+#: Shapes of results by operator: ONNX Runtime writes newer operators into older files.
+_SHAPES: dict[str, Callable[[Any, Any], tuple[int, ...]]] = {
+    **dict.fromkeys(
+        ("LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization"),
+        _first_shape,
+    ),
+    "Einsum": _einsum_shape,
+}
 
 
 def _known(graph: Any) -> dict[str, np.ndarray]:

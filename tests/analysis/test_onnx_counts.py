@@ -20,6 +20,11 @@ def weight(name, shape, dtype=np.float32):
     return numpy_helper.from_array((np.arange(count) % 100).astype(dtype).reshape(shape), name)
 
 
+def scalar(name):
+    """The number 2."""
+    return numpy_helper.from_array(np.array(2, np.float32), name)
+
+
 def constant(tensor):
     """The same tensor as the value of a node."""
     return node("Constant", [], [tensor.name], value=tensor)
@@ -404,3 +409,44 @@ def test_shape_arithmetic_of_an_older_version_is_followed(counted):
     analysis = counted(nodes, [*numbers, weight("w", (192, 5))], shape=(2, 3, 8, 8), opset=11)
     assert analysis.layers[0].output_shapes == ((2, 192),)
     assert analysis.macs == 2 * 192 * 5
+
+
+def test_numbers_for_each_channel_behind_a_convolution_fold_into_it(counted):
+    """As Paddle writes a bias, a scale and a shift: operators of their own, with Identities."""
+    plain = counted([CONV, node("HardSwish", ["y"], ["z"])],
+                    [weight("w", (16, 3, 3, 3)), weight("b", (16,))])  # fmt: skip
+    tensors = [weight("w", (16, 3, 3, 3)), weight("c", (1, 16, 1, 1)),
+               *map(scalar, "st")]  # fmt: skip
+    nodes = [node("Conv", ["x", "w"], ["m"], pads=[1, 1, 1, 1]), node("Add", ["m", "c"], ["n"]),
+             node("Identity", ["n"], ["i"]), node("Mul", ["i", "s"], ["o"]),
+             node("Add", ["o", "t"], ["p"]), node("HardSwish", ["p"], ["q"]),
+             node("Mul", ["q", "s"], ["y"])]  # fmt: skip
+    apart = counted(nodes, tensors)
+    # An image of 3 x 8 x 8, weights, 16 biases and a result of 16 x 8 x 8, of 4 bytes each.
+    moved = 4 * (3 * 64 + 16 * 27 + 16 + 16 * 64)
+    assert apart.totals["traffic_bytes_fused"] == plain.totals["traffic_bytes_fused"] == moved
+
+
+def test_a_bias_that_is_added_to_a_product_is_the_products(counted):
+    """As exporters write a linear layer on three axes; a second vector stays an addition."""
+    tensors = [weight("w", (8, 5)), weight("b", (5,)), weight("c", (5,))]
+    nodes = [node("MatMul", ["x", "w"], ["m"]), node("Add", ["b", "m"], ["y"])]
+    moved = 4 * (2 * 3 * 8 + 8 * 5 + 5 + 2 * 3 * 5)
+    assert counted(nodes, tensors, shape=(2, 3, 8)).totals["traffic_bytes_fused"] == moved
+    twice = [*nodes, node("Add", ["y", "c"], ["z"])]
+    more = counted(twice, tensors, shape=(2, 3, 8)).totals["traffic_bytes_fused"]
+    assert more == moved + 4 * (2 * 3 * 5 + 5 + 2 * 3 * 5)
+
+
+@pytest.mark.parametrize(
+    "behind",
+    [
+        node("Mul", ["m", "map"], ["y"]),  # another number for each place
+        node("Add", ["m", "m"], ["y"]),  # an activation, though the same
+    ],
+)
+def test_what_is_no_number_for_each_channel_stays_an_operator(counted, behind):
+    tensors = [weight("w", (4, 3, 1, 1)), weight("map", (1, 1, 8, 8))]
+    nodes = [node("Conv", ["x", "w"], ["m"]), behind]
+    analysis = counted(nodes, tensors)
+    assert [layer.values["traffic_bytes_fused"] > 0 for layer in analysis.layers] == [True, True]

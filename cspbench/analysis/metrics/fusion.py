@@ -1,10 +1,12 @@
 """Which operators engines compute as one: what lies between them is neither written nor read.
 
 A group begins with a convolution or a linear layer (its head). Behind it come what makes floating
-numbers of an integer product, a batch norm, which folds into the weights, and one activation. An
-activation may be several pointwise operators on the same value: Sigmoid and Mul, HardSigmoid and
-Mul, Softplus, Tanh and Mul, the five of GELU by Erf. Operators that quantise and dequantise belong
-to what makes or reads the number. Pure.
+numbers of an integer product, what folds into weights and bias (a batch norm; numbers for each
+channel that scale a convolution's result or are added to it, and an added bias of a linear layer),
+and one activation. An activation may be several pointwise operators on the same value: Sigmoid and
+Mul, HardSigmoid and Mul, Softplus, Tanh and Mul, the five of GELU by Erf. Another view of the same
+numbers is nothing. Operators that quantise and dequantise belong to what makes or reads the number.
+Pure.
 """
 
 from __future__ import annotations
@@ -48,7 +50,7 @@ class _Groups:
                 self.readers.setdefault(value, []).append(position)
         #: What an activation is in memory less than what its operator puts out, in bytes.
         self.narrower: dict[int, int] = {}
-        #: The number that a quantised or dequantised one stands for.
+        #: The number that a quantised or dequantised one, or a view, stands for.
         self.same: dict[int, int] = {}
         self.result: list[Number] = list(moved)
         self._convert()
@@ -61,6 +63,10 @@ class _Groups:
             if len(layer.inputs) != 1 or len(layer.outputs) != 1:
                 continue
             value, result = layer.inputs[0], layer.outputs[0]
+            if layer.kind == "view" and layer.output_elements == layer.input_elements:
+                self.same[result] = self.same.get(value, value)
+                converted.add(position)
+                continue
             change = layer.output_bytes - layer.input_bytes
             if layer.op == "quantize" and self._is_quantised(value, makers.get(value)):
                 self.narrower[value] = change
@@ -106,10 +112,14 @@ class _Groups:
         last = head
         for member in self._rescaling(head):
             last = self._take(head, [member], last)
-        norm = self._only_reader(last)
-        if norm is not None and _is_batch_norm(self.layers[norm]):
-            bias = 0 if self.layers[head].bias_elements else self.layers[norm].weight_bytes // 4
-            last = self._take(head, [norm], last, bias)  # one of its four vectors
+        biased = self.layers[head].bias_elements > 0
+        while (folded := self._folding(head, last, biased)) is not None:
+            layer = self.layers[folded]
+            # Of a batch norm one of its four vectors is left; what only scales leaves nothing.
+            shift = layer.weight_bytes // (4 if layer.kind == "norm" else 1)
+            shifts = layer.kind == "norm" or layer.op in ("add", "sub")
+            last = self._take(head, [folded], last, shift if shifts and not biased else 0)
+            biased |= shifts
         activation = self._activation(last)
         if activation:
             slopes = sum(self.layers[member].weight_bytes for member in activation)
@@ -130,6 +140,24 @@ class _Groups:
         readers = self.readers.get(self._number(outputs[0]), []) if outputs else []
         alone = len(readers) == 1 and len(self.layers[readers[0]].inputs) == 1
         return readers[0] if alone else None
+
+    def _folding(self, head: int, last: int, biased: bool) -> int | None:
+        """The reader of a layer's result that folds into the weights and the bias of the head."""
+        member = self._only_reader(last)
+        if member is None:
+            return None
+        layer, channels = self.layers[member], self._channels(head)
+        if _is_batch_norm(layer):
+            return member
+        scales = layer.op in _SCALING and layer.output_elements == layer.input_elements
+        if self.layers[head].kind == "linear" and (biased or layer.op != "add"):
+            return None
+        return member if scales and layer.weight_elements in (0, 1, channels) else None
+
+    def _channels(self, head: int) -> int:
+        shape = self.layers[head].output_shapes[0]
+        is_conv = self.layers[head].kind == "conv" and len(shape) > 1
+        return shape[1] if is_conv else shape[-1] if shape else 1
 
     def _rescaling(self, head: int) -> list[int]:
         """What makes floating numbers of the sums of an integer product: Cast, scale, bias."""
@@ -158,10 +186,11 @@ class _Groups:
         """Positions of the operators of one activation of a layer's result; empty without one."""
         single = self._only_reader(last)
         if single is not None and self.layers[single].kind == "activation":
-            return [single] if self.layers[single].outputs else []
-        if not self.layers[last].outputs:
-            return []
-        members = self._gated(self._number(self.layers[last].outputs[0]))
+            members = [single] if self.layers[single].outputs else []
+        elif self.layers[last].outputs:
+            members = self._gated(self._number(self.layers[last].outputs[0]))
+        else:
+            members = []
         while members and len(members) < _MOST_OPERATORS:
             scaled = self._only_reader(members[-1])
             if scaled is None or not _is_scalar(self.layers[scaled]):
