@@ -106,17 +106,27 @@ def closed_inputs(spec: ModelSpec, options: Options) -> tuple[TensorInput, ...]:
     Raises:
         InputError: there is such an axis and no file, or one that does not fit.
     """
-    axis = next((axis for one in spec.inputs if (axis := one.open_axis)), None)
-    if axis is None:
-        return spec.inputs
+    undecided = undecided_axis(spec, options)
+    if undecided is not None:
+        raise InputError(f"{spec.name}: {undecided}")
     file = input_file(options) if INPUTS in spec.axes else None
-    if file is None:
-        raise InputError(
-            f"{spec.name}: {axis} is open, and no option of a case decides it; give arrays with "
-            "--input-file values.npz, or export the model with a fixed size there"
-        )
+    if file is None or not any(one.open_axis for one in spec.inputs):
+        return spec.inputs
     arrays = read_inputs(file, spec.inputs)
     return tuple(one.closed(array.shape) for one, array in zip(spec.inputs, arrays, strict=True))
+
+
+def undecided_axis(spec: ModelSpec, options: Options) -> str | None:
+    """Which axis of an input has no size, and what to do about it; None if there is none."""
+    if INPUTS in spec.axes and input_file(options) is not None:
+        return None
+    axis = next((axis for one in spec.inputs if (axis := one.open_axis)), None)
+    if axis is None:
+        return None
+    return (
+        f"{axis} is open, and no option of a case decides it; give arrays with --input-file "
+        "values.npz, or export the model with a fixed size there"
+    )
 
 
 def refuses_fixed(spec: ModelSpec, size: Size) -> str | None:

@@ -25,7 +25,7 @@ from cspbench.core.text import select
 from cspbench.errors import InputError
 from cspbench.jobs.spec import JOBS, Policy, kinds_with
 from cspbench.machine.devices.spec import DEVICES
-from cspbench.models.build import refuses_fixed, spec_of, split_source
+from cspbench.models.build import refuses_fixed, spec_of, split_source, undecided_axis
 from cspbench.store.rundir import list_runs, past_seconds
 from cspbench.suite.suite import Measure, Suite
 
@@ -131,7 +131,7 @@ def _not_here(case: Case, backend: Backend, options: Options) -> tuple[Status | 
 
 
 def _refuses(case: Case, backend: Backend) -> str | None:
-    """Why the model's file does not take batch or size of the case, or the backend its inputs."""
+    """Why model and backend cannot take batch, size and inputs of the case; None if they can."""
     try:
         spec = spec_of(case.model_id)
     except InputError:  # a run is resumed and the file is gone: exporting says so
@@ -141,6 +141,9 @@ def _refuses(case: Case, backend: Backend) -> str | None:
     refused = refuses_fixed(spec, case.input)
     if refused:
         return f"the input {refused}"
+    undecided = undecided_axis(spec, dict(case.model.options))
+    if undecided is not None:
+        return undecided
     return backend.refuses_inputs(spec.inputs) if isinstance(backend, RefusesInputs) else None
 
 

@@ -246,3 +246,14 @@ def test_the_plan_of_a_file_says_what_the_run_would_say(tmp_path):
     conv_file("a.onnx")
     plan = json.loads(called("plan", "a.onnx", "--threads", "1", "--format", "json"))
     assert {case["status"] for case in plan["cases"]} == {"ready"}
+
+
+def test_an_axis_that_nothing_decides_is_said_by_the_plan(tmp_path):
+    image = helper.make_tensor_value_info("x", TensorProto.FLOAT, (1, 5, "frames", 4, 6))
+    out = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", [image], [out])
+    opsets = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), "open.onnx")
+    plan = json.loads(called("plan", "open.onnx@4x6", "--threads", "1", "--format", "json"))
+    assert {case["status"] for case in plan["cases"]} == {"unsupported"}
+    assert all("axis 2 (frames) of its input 'x' is open" in one["reason"] for one in plan["cases"])
