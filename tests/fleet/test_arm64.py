@@ -31,7 +31,7 @@ matrix:
   backend: [opencv-cpu, onnxruntime]
 measure: {rounds: 2, target_ratio: 99%, memory: false, warmup: 0.1, max_seconds: 1,
           timeout_seconds: 300, sensors: none}
-gate: {latency: {min_effect: 20%}}
+gate: {latency: {min_effect: 20%, tolerance: 20%}}
 """
 
 
