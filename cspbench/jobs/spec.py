@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields, is_dataclass
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
@@ -221,6 +221,10 @@ class JobKind(Generic[Q, R]):
         return result
 
 
+#: Types of values that are kept as they are.
+_PLAIN = frozenset({int, float, bool, str, type(None)})
+
+
 @functools.cache
 def _reader(result: Any) -> Any:
     from pydantic import TypeAdapter
@@ -230,7 +234,19 @@ def _reader(result: Any) -> Any:
 
 def to_plain(result: Any) -> Json:
     """A result as plain values; a field that is None was not obtained and is left out."""
-    return {name: value for name, value in asdict(result).items() if value is not None}
+    return {name: value for name, value in _plain(result).items() if value is not None}
+
+
+def _plain(value: Any) -> Any:
+    """As `dataclasses.asdict`, which visits each of a launch's thousands of numbers by itself."""
+    if is_dataclass(value):
+        return {one.name: _plain(getattr(value, one.name)) for one in fields(value)}
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        plain = _PLAIN.issuperset(map(type, value))
+        return type(value)(value if plain else map(_plain, value))
+    return value
 
 
 JOBS: Registry[JobKind[Any, Any]] = Registry("job", ("cspbench.jobs",), "cspbench.jobs")

@@ -86,12 +86,16 @@ class Launch:
 
     def to_json(self) -> Json:
         """One flat object: the envelope, then the fields of the result; None is left out."""
+        return self.envelope() | ({} if self.result is None else to_plain(self.result))
+
+    def envelope(self) -> Json:
+        """The fields of every kind of launch."""
         envelope = to_plain(replace(self, result=None))
         envelope["status"] = self.status.value
         for name in ("log", "final"):
             if not envelope[name]:
                 del envelope[name]
-        return envelope | ({} if self.result is None else to_plain(self.result))
+        return envelope
 
 
 assert {item.name for item in fields(Launch)} - {"result"} == ENVELOPE
@@ -104,6 +108,11 @@ def _envelope() -> Any:
     return TypeAdapter(Launch)
 
 
+def _read_envelope(data: Mapping[str, Any]) -> Launch:
+    launch: Launch = checked(_envelope().validate_python, {**data, "result": None})
+    return launch
+
+
 def read_launch(data: object) -> Launch:
     """Check a stored launch, which may come from an untrusted run.
 
@@ -112,7 +121,7 @@ def read_launch(data: object) -> Launch:
     """
     if not isinstance(data, Mapping):
         raise ValueError("it is not an object")
-    launch: Launch = checked(_envelope().validate_python, {**data, "result": None})
+    launch = _read_envelope(data)
     if launch.good and launch.job in JOBS:
         # Not dataclasses.replace: a thousand launches would be built twice.
         object.__setattr__(launch, "result", JOBS.get(launch.job).read(data))
@@ -125,8 +134,11 @@ def with_notes(launch: Launch, notes: Mapping[str, Any]) -> Launch:
     ``board`` and ``launch`` are always the controller's own, so malformed notes cost the others.
     """
     known = {name: value for name, value in notes.items() if name in NOTES}
+    if not known:
+        return launch
     try:
-        return read_launch({**launch.to_json(), **known}) if known else launch
+        # The result was checked already, and may hold hundreds of numbers.
+        return replace(_read_envelope({**launch.envelope(), **known}), result=launch.result)
     except ValueError as error:
         reason = f"the notes on the launch are malformed: {error}"
         failed = replace(launch, status=Status.FAILED, reason=reason, result=None)

@@ -3,7 +3,7 @@
 import json
 import os
 import time
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -193,3 +193,28 @@ def test_a_launch_of_which_over_a_twentieth_was_throttled_is_flagged(throttled, 
         stored_launch("m@64/cpu/b1/t1", ms=[1.0] * 100).result, turns=turns
     )  # fmt: skip
     assert ("throttled" in flags(result)) is flagged
+
+
+def test_a_result_becomes_the_plain_values_that_dataclasses_give():
+    """Fields that are None are left out on top; inside they stay."""
+
+    @dataclass
+    class Part:
+        name: str | None
+        numbers: tuple[float, ...]
+
+    @dataclass
+    class Whole:
+        parts: list[Part]
+        by_name: dict[str, Part]
+        missing: int | None
+        counts: list[int | None]
+
+    part = Part(None, (1.0, 2.0))
+    whole = Whole([part], {"a": part}, None, [1, None])
+    plain = {"name": None, "numbers": (1.0, 2.0)}
+    assert to_plain(whole) == {"parts": [plain], "by_name": {"a": plain}, "counts": [1, None]}
+    assert to_plain(whole) == {
+        name: value for name, value in asdict(whole).items() if value is not None
+    }
+    assert to_plain(whole)["counts"] is not whole.counts
