@@ -158,8 +158,9 @@ def _cell(case: Row | None, reasons: dict[str, int]) -> str:
 
 
 def _anonymous(reason: str) -> str:
-    """A reason without the paths of this machine."""
-    return re.sub(r"\S*/[\w./-]*", "FILE", " ".join(reason.split()))[:200]
+    """A reason without the model's own path, which leads it, and others of this machine."""
+    text = re.sub(r"^\S+\.onnx: ", "", " ".join(reason.split()))
+    return re.sub(r"(?<![\w'])/[\w./-]+", "FILE", text)[:200]
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from cspbench.artifacts.spec import FROZEN_BRANCH
 from cspbench.artifacts.tensors import arrays_of
-from cspbench.errors import CspbenchError
+from cspbench.errors import CspbenchError, Unsupported
 
 if TYPE_CHECKING:
     import numpy as np
@@ -70,12 +70,16 @@ def relative_error(output: np.ndarray, reference: np.ndarray, name: str = "torch
 
     Raises:
         Disagreement: the sizes differ, or a value is not finite.
+        Unsupported: a value of the reference is not finite.
     """
     import numpy as np
 
     reference = reference.astype(np.float64)
     if not np.isfinite(reference).all():
-        raise Disagreement(f"the output of {name} itself holds NaN or infinity")
+        raise Unsupported(
+            f"the output of {name} itself holds NaN or infinity on the seeded inputs, so no engine "
+            "can be held against it; give a model's file inputs of its kind with --input-file"
+        )
     if output.size != reference.size:
         raise Disagreement(f"an output has shape {output.shape}, {name}'s has {reference.shape}")
     if not np.isfinite(output).all():

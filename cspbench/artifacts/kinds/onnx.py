@@ -191,7 +191,7 @@ def _own_error(outputs: Sequence[np.ndarray], expected: Sequence[np.ndarray]) ->
     """Zero where there is none: not finite, or of other sizes, as results of a selection may be."""
     try:
         return largest_error(outputs, expected)
-    except Disagreement:
+    except (Disagreement, Unsupported):
         return 0.0
 
 
