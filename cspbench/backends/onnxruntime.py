@@ -224,7 +224,7 @@ def kernel_times(events: Sequence[dict[str, Any]]) -> list[ProfiledRun]:
     """What an ONNX Runtime profile holds of each inference.
 
     A kernel bears the name of the last node that was fused into it, with marks of layout and of
-    what fused it.
+    what fused it. A Loop's holds those of its body, each time it runs.
     """
     spans = [event for event in events if event.get("name") == "model_run"]
     kernels = [
@@ -232,7 +232,7 @@ def kernel_times(events: Sequence[dict[str, Any]]) -> list[ProfiledRun]:
         for event in events
         if event.get("cat") == "Node" and event["name"].endswith("_kernel_time")
     ]
-    kernels.sort(key=_begin)
+    kernels = outermost(kernels)
     begins = [_begin(event) for event in kernels]
     runs = []
     for span in sorted(spans, key=_begin):
@@ -243,6 +243,23 @@ def kernel_times(events: Sequence[dict[str, Any]]) -> list[ProfiledRun]:
         between_us = sum(max(0, gap) for gap in gaps)
         runs.append(ProfiledRun([_kernel(event) for event in own], 1000 * between_us))
     return runs
+
+
+def outermost(kernels: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The kernels in their order, without those that run inside of another: its body.
+
+    The profile has a kernel of a body before the kernel that it belongs to.
+    """
+    found: list[dict[str, Any]] = []
+    end = -1
+    # Of those that begin in one microsecond: first what took none of it, then the outer ones.
+    outer_first = list(reversed(kernels))
+    outer_first.sort(key=lambda event: (_begin(event), event["dur"] > 0, -_end(event)))
+    for event in outer_first:
+        if _end(event) > end or _begin(event) >= end:
+            found.append(event)
+            end = _end(event)
+    return found
 
 
 def _end(event: dict[str, Any]) -> int:

@@ -127,7 +127,10 @@ def profiled_block(make_arm: MakeArm) -> Mapping[Side, LayerTimes]:
         return ROUNDS
 
     def keep(name: str, arm: Arm, _inference_ns: float) -> None:
-        profiles[name] = arm.profile().layers
+        found = arm.profile()
+        if found is None:
+            raise CspbenchError(f"the {name}'s profile has too many entries")
+        profiles[name] = found.layers
 
     run_block(
         {side: make_arm(side) for side in SIDES}, cycle([[0, 1], [1, 0]]), rounds,

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 #: Fewest and most profiled inferences, and those before the first that counts.
 MIN_RUNS, MAX_RUNS, WARM_RUNS = 5, 200, 2
+#: Lists of entries and nodes, of which a launch may hold no more (``store/lines.py``).
+MOST_LISTS = 18_000
 #: An entry: name, operator, ns, names of the artifact's nodes in it.
 Entry = tuple[str, str, Count, list[str]]
 #: A node: name, operator, numbers of the nodes that feed it, other names.
@@ -101,11 +103,18 @@ def warm_up(session: LayerSession, inputs: Sequence[Feed]) -> None:
 
 
 def layer_times(request: CaseRequest, profile: LayerProfile) -> LayerTimes:
-    """A profile with the nodes of its artifact."""
+    """A profile with the nodes of its artifact.
+
+    Raises:
+        Unsupported: it has more entries than a launch may hold.
+    """
     from cspbench.artifacts.spec import ARTIFACTS
 
     read_nodes = ARTIFACTS.get(request.backend.artifact).nodes
     nodes = read_nodes(request.artifact) if read_nodes is not None else []
+    if 2 * len(profile.entries) + 3 * len(nodes) > MOST_LISTS:
+        many = f"{len(profile.entries):,} entries in {profile.method}"
+        raise Unsupported(f"an inference has {many}, too many to keep")
     return LayerTimes(
         entries=[(e.name, e.op, e.ns, list(e.members)) for e in profile.entries],
         nodes=[(n.name, n.op, list(n.producers), list(n.aliases)) for n in nodes],

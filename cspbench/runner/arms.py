@@ -93,8 +93,8 @@ class Arm(Protocol):
     def keep_to(self, processor: int) -> Conditions | None:
         """Infer on this processor from now on; None if it works with more than that."""
 
-    def profile(self) -> ProfileResult:
-        """Times of its layers over all bursts; there are none after it."""
+    def profile(self) -> ProfileResult | None:
+        """Times of its layers over all bursts, after which there are none; None if too many."""
 
     def close(self) -> None:
         """End the process."""
@@ -180,18 +180,27 @@ class WorkerArm:
         result: Conditions = self._ask(ConditionsRequest(processor), BURST_TIMEOUT_SECONDS)
         return result
 
-    def profile(self) -> ProfileResult:
-        """Times of its layers over all bursts; there are none after it."""
-        result: ProfileResult = self._ask(ProfileRequest(), PROFILE_TIMEOUT_SECONDS)
+    def profile(self) -> ProfileResult | None:
+        """Times of its layers over all bursts; there are none after it. None if they are too many.
+
+        The launch of the layers alone says why.
+        """
+        result: ProfileResult | None = self._ask(
+            ProfileRequest(), PROFILE_TIMEOUT_SECONDS, may_refuse=True
+        )
         return result
 
     def _ask(
-        self, request: Request, timeout_seconds: float, limits: Mapping[str, Any] | None = None
+        self,
+        request: Request,
+        timeout_seconds: float,
+        limits: Mapping[str, Any] | None = None,
+        may_refuse: bool = False,
     ) -> Any:
         assert self._worker is not None, "start comes first"
         outcome = self._worker.ask({**request.to_json(), **(limits or {})}, timeout_seconds)
         result = outcome.checked(request.job)
-        if result is not None:
+        if result is not None or (may_refuse and outcome.status is Status.UNSUPPORTED):
             return result
         reason = "no_answer" if outcome.status is Status.TIMEOUT else "arm_ended"
         raise ArmLostError(self._spec.name, reason, outcome)

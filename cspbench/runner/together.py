@@ -247,7 +247,9 @@ class _Block:
         """
         worker, loaded = self._workers[name], self._loaded[name]
         if loaded.result is not None and loaded.result.profiles:
-            self._profiles[name] = worker.profile()
+            profile = worker.profile()
+            if profile is not None:
+                self._profiles[name] = profile
         if not self.of.observer.powered(self._requests[name]):
             return
         self._monitor.start()

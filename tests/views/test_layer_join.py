@@ -276,6 +276,23 @@ def test_kernels_of_an_onnx_runtime_profile_by_run():
     assert (first.between_ns, second.between_ns) == (3000, 1000)
 
 
+def test_a_loop_of_onnx_runtime_holds_the_kernels_of_its_body():
+    """Its kernel is written after those of two turns, and lasts as long as all of them."""
+
+    def kernel(name, ts, dur):
+        return {"cat": "Node", "name": f"{name}_kernel_time", "ts": ts, "dur": dur,
+                "args": {"op_name": "Op"}}  # fmt: skip
+
+    events = [kernel("a", 10, 4), kernel("body", 16, 5), kernel("body", 23, 5),
+              kernel("loop", 15, 15), kernel("shape", 30, 0), kernel("b", 30, 6),
+              {"name": "model_run", "ts": 0, "dur": 40}]  # fmt: skip
+    [run] = kernel_times(events)
+    assert [(one.name, one.ns) for one in run.entries] == [
+        ("a", 4000), ("loop", 15000), ("shape", 0), ("b", 6000),
+    ]  # fmt: skip
+    assert run.between_ns == 1000  # from 14 to 15 us
+
+
 def test_a_fusion_of_onnx_runtime_bears_the_name_of_its_last_node():
     """As seen in a profile of ONNX Runtime 1.27: x sigmoid(x) becomes one QuickGelu."""
     fused = {"cat": "Node", "name": "/act/Mul/QuickGeluFusion/_kernel_time", "ts": 0, "dur": 1,
