@@ -50,6 +50,10 @@ class TorchCpu(InductorSpec):
         mode = self.mode(options)
         warm(MODES["fused"] if mode.compiles and not _compiler() else mode)
 
+    def profiler_activities(self) -> tuple[str, ...]:
+        """torch.profiler sees its operators."""
+        return ("CPU",)
+
     def load(self, artifact: Path, options: Options, threads: int) -> TorchCpuSession:
         """Load the program; ``torch.compile`` compiles it at its first run."""
         from cspbench.backends import _torch

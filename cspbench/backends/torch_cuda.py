@@ -66,6 +66,10 @@ class TorchCuda(InductorSpec):
 
         warm(self.mode(options), "cuda")
 
+    def profiler_activities(self) -> tuple[str, ...]:
+        """torch.profiler sees its operators, and asks CUPTI for its kernels."""
+        return ("CPU", "CUDA")
+
     def load(self, artifact: Path, options: Options, threads: int) -> TorchCudaSession:
         """Load the program on to the first visible device (``CUDA_VISIBLE_DEVICES``)."""
         from cspbench.backends import _torch

@@ -43,28 +43,43 @@ WIDE = ("json", "csv", "parquet")
 @click.option(
     "--phases", is_flag=True, help="One row a case: load, first inference, warm-up, steady state."
 )
+@click.option(
+    "--torch-trace",
+    metavar="CASE",
+    help="The trace of torch.profiler that the case of this id or pattern kept (measure.trace).",
+)
 @click.option("--samples", is_flag=True, help="One row a timed inference.")
 @table_forms(CHROME_TRACE)
 @results_option
 def command(
-    run: str, relative_to: str | None, form: str, out: Path | None, results: Path, **tables: bool
+    run: str,
+    relative_to: str | None,
+    torch_trace: str | None,
+    form: str,
+    out: Path | None,
+    results: Path,
+    **tables: bool,
 ) -> None:
     """Print the tables of RUN: a run directory, its name under results/, or "latest".
 
-    --layer-times --format chrome-trace --out FILE writes a timeline that ui.perfetto.dev opens.
+    --layer-times --format chrome-trace --out FILE writes a timeline that ui.perfetto.dev opens, and
+    so does --torch-trace CASE --out FILE.
     """
-    at_most_one(**tables)
+    at_most_one(torch_trace=bool(torch_trace), **tables)
     asked = next((name for name, there in tables.items() if there), "cases")
     if form == CHROME_TRACE and asked != "layer_times":
         raise InputError(f"--format {CHROME_TRACE} draws layer times: add --layer-times")
     from cspbench.store.rundir import find_run
     from cspbench.views.frames import load
     from cspbench.views.tables import LOW_PRIORITY, NUMBERS
+    from cspbench.views.trace import torch_trace as trace_of_torch
 
     stored = load(find_run(run, results), relative_to)
     for problem in stored.stored.problems:
         say(f"warning: {problem}", err=True)
-    if form == CHROME_TRACE:
+    if torch_trace is not None:
+        emit_text(trace_of_torch(stored, torch_trace), out)
+    elif form == CHROME_TRACE:
         emit_text(chrome_trace(stored), out)
     elif asked == "cases" and form not in WIDE:
         emit_cases(stored, form, out)

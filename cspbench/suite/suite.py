@@ -112,6 +112,11 @@ class Measure:
         "one more launch a case runs inferences back to back for 5 s and more and measures their "
         "energy, where a sensor gives the device's power",
     )
+    trace: bool = setting(
+        False,
+        "one more launch a case of torch keeps torch.profiler's own trace of 3 inferences "
+        "(cspbench show RUN --torch-trace CASE)",
+    )
     sensors: str = setting(
         "auto",
         "sensors that are read while a launch samples: auto (all of this machine but those that "

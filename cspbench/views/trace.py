@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from cspbench.core.text import printable
+from cspbench.core.text import printable, select
 from cspbench.errors import InputError
 
 if TYPE_CHECKING:
@@ -41,6 +41,28 @@ def chrome_trace(run: Run) -> str:
     about = {"run": printable(run.name), "note": _NOTE}
     trace = {"traceEvents": events, "displayTimeUnit": "ms", "otherData": about}
     return json.dumps(trace, separators=(",", ":"), allow_nan=False)
+
+
+def torch_trace(run: Run, pattern: str) -> str:
+    """The trace of torch.profiler that the case of a pattern kept, as its JSON.
+
+    Raises:
+        InputError: not one case that matches has a trace, or its trace is damaged.
+    """
+    kept = {one.case: one.result for one in run.stored.launches if one.job == "trace" and one.good}
+    found = select([pattern], kept)
+    if not kept:
+        raise InputError(
+            f"{run.name} holds no trace of torch: measure with --set measure.trace=true"
+        )
+    if len(found) != 1:
+        names = ", ".join(map(printable, found or kept))
+        raise InputError(f"{pattern!r} matches {len(found)} of the cases with a trace: {names}")
+    try:
+        text: str = kept[found[0]].text()
+    except ValueError as error:
+        raise InputError(f"{printable(found[0])}: {error}") from error
+    return text
 
 
 def _events(run: Run) -> Iterator[dict[str, Any]]:

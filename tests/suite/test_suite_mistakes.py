@@ -135,7 +135,7 @@ def matrix(axis: str, value: str, model: str = "csp") -> str:
         (MATRIX + "measure: {round: 5}\n", ("3:11: measure: unknown key 'round' (did you mean "
          "'rounds'?); valid: rounds, together, target_ratio, warmup, target_ci, max_seconds, "
          "min_seconds, budget_seconds, timeout_seconds, memory, ceilings, device_times, "
-         "layers, replay, throughput, energy, sensors, seed")),
+         "layers, replay, throughput, energy, trace, sensors, seed")),
         (MATRIX + "measure: {rounds: 2.5}\n",
          "3:19: measure.rounds: must be a whole number, not 2.5"),
         (MATRIX + "measure: {rounds: 0}\n", "3:19: measure.rounds: must be at least 1, not 0"),

@@ -137,7 +137,7 @@ def test_csp_options_of_the_command_line(load: Load) -> None:
         ("measure.round", "1", ("--set measure.round=1: unknown key 'round' (did you mean "
          "'rounds'?); valid: rounds, together, target_ratio, warmup, target_ci, max_seconds, "
          "min_seconds, budget_seconds, timeout_seconds, memory, ceilings, device_times, "
-         "layers, replay, throughput, energy, sensors, seed")),
+         "layers, replay, throughput, energy, trace, sensors, seed")),
         ("model", "plane", "--set model=plane: unknown model 'plane' (did you mean 'plain'?)"),
         ("input", "100",
          "--set input=100: must be a multiple of 32, not 100; nearest: 96 or 128 (for plain)"),

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+import cspbench
 from cspbench.cli.main import main
 from cspbench.errors import InputError
-from cspbench.views.trace import chrome_trace
+from cspbench.views.trace import chrome_trace, torch_trace
 from tests.report.runs import full_run, good, write_run
 
 PLAIN, SPLIT = (f"{name}@224/opencv-cpu/b1/t1" for name in ("peleenet", "csppeleenet"))
@@ -61,3 +62,47 @@ def test_the_command_writes_a_file_and_refuses_other_tables(
         main(words)
     assert end.value.code == 2
     assert "add --layer-times" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def traced(tmp_path_factory: pytest.TempPathFactory) -> cspbench.Run:
+    """A real run of one network by torch and by ONNX Runtime."""
+    suite = {
+        "name": "traced",
+        "matrix": {"model": ["yolov3-tiny-prn@96"], "backend": ["torch-cpu", "onnxruntime"]},
+        "measure": {"rounds": 1, "max_seconds": 0.1, "warmup": 0.1, "memory": False, "trace": True,
+                    "sensors": "none"},
+    }  # fmt: skip
+    return cspbench.run(suite, tmp_path_factory.mktemp("results"))
+
+
+def test_a_case_of_torch_keeps_the_trace_of_its_profiler(traced: cspbench.Run) -> None:
+    """Three inferences of a network of 12 convolutions; ONNX Runtime's case has none."""
+    assert [one.case for one in traced.stored.launches if one.job == "trace"] == [
+        "yolov3-tiny-prn@96/torch-cpu/b1/t1"
+    ]
+    trace = json.loads(torch_trace(traced, "*torch-cpu*"))
+    names = [event.get("name") for event in trace["traceEvents"]]
+    layers = [one for one in cspbench.analyze("yolov3-tiny-prn@96").layers if one.kind == "conv"]
+    assert names.count("aten::conv2d") == 3 * len(layers)
+
+
+def test_the_command_writes_the_trace_or_names_the_cases(
+    traced: cspbench.Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["show", str(traced.path), "--torch-trace"]
+    with pytest.raises(SystemExit) as end:
+        main([*words, "*", "--out", str(tmp_path / "t.json")])
+    assert end.value.code == 0
+    assert json.loads((tmp_path / "t.json").read_text())["traceEvents"]
+    with pytest.raises(SystemExit) as end:
+        main([*words, "*onnx*"])
+    assert end.value.code == 2
+    assert (
+        "matches 0 of the cases with a trace: yolov3-tiny-prn@96/torch" in capsys.readouterr().err
+    )
+
+
+def test_a_run_without_traces_says_how_to_keep_them(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="holds no trace of torch"):
+        torch_trace(full_run(tmp_path), "*")
