@@ -224,10 +224,18 @@ DATA = arrays.arrays(
     np.int64, arrays.array_shapes(min_dims=1, max_dims=3, min_side=1, max_side=4),
     elements=st.integers(0, 3),
 )  # fmt: skip
+
+
+def beside(x):
+    """A tensor of a shape that broadcasts with that of ``x``."""
+    shapes = arrays.broadcastable_shapes(x.shape, max_dims=3, max_side=4)
+    return arrays.arrays(np.int64, shapes, elements=st.integers(0, 3))
+
+
 #: Inputs of each kind of operator, from one tensor; most of them fit.
 INPUTS = {
-    "Add": lambda x: st.tuples(st.just(x), DATA),
-    "Where": lambda x: st.tuples(st.just(x > 1), DATA, DATA),
+    "Add": lambda x: st.tuples(st.just(x), beside(x)),
+    "Where": lambda x: st.tuples(st.just(x > 1), beside(x), beside(x)),
     "Concat": lambda x: st.tuples(st.just(x), st.just(x), st.just(x)),
     "ConstantOfShape": lambda _: st.tuples(numbers(3)),
     "Expand": lambda x: st.tuples(st.just(x), numbers(x.ndim + 1)),
