@@ -60,19 +60,19 @@ def _fused(op: str) -> Rewrite:
         values = {one.name: helper.get_attribute_value(one) for one in node.attribute}
         then = values.get("activation", b"").decode()
         added = node.input[3] if len(node.input) > 3 else ""
-        names = [f"{node.output[0]}/product"] + [f"{node.output[0]}/sum"] * bool(added)
-        if not then:
-            names.pop()
-        ends = [*names, node.output[0]]
-        product = helper.make_node(op, node.input[:3], ends[:1], name=node.name)
+        out = node.output[0]
+        value = f"{out}/product" if added or then else out
+        product = helper.make_node(op, node.input[:3], [value], name=node.name)
         product.attribute.extend(
             one for one in node.attribute if not one.name.startswith("activation")
         )
         nodes = [product]
         if added:
-            nodes.append(helper.make_node("Add", [ends[0], added], [ends[1]]))
+            total = f"{out}/sum" if then else out
+            nodes.append(helper.make_node("Add", [value, added], [total]))
+            value = total
         if then:
-            nodes.append(helper.make_node(then, ends[-2:-1], ends[-1:]))
+            nodes.append(helper.make_node(then, [value], [out]))
         return nodes
 
     return rewrite

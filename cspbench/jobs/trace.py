@@ -21,7 +21,7 @@ from cspbench.jobs.spec import JOBS, CaseRequest, JobKind, PhaseReport, Policy
 
 #: Inferences of a trace.
 INFERENCES = 3
-#: A compressed trace is no larger, nor is its JSON: the run may be a stranger's.
+#: Most bytes of a compressed trace, and of its JSON, which `TraceResult.text` unpacks.
 MOST_BYTES, MOST_JSON_BYTES = 4 * 2**20, 256 * 2**20
 
 

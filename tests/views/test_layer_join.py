@@ -255,11 +255,13 @@ def test_layer_times_of_openvino_leave_out_its_cold_first_inference(monkeypatch,
         assert spent < profile.total_ns + 400 * len(profile.entries)
 
 
-def test_kernels_of_an_onnx_runtime_profile_by_run():
-    def kernel(name, ts, dur):
-        return {"cat": "Node", "name": f"{name}_kernel_time", "ts": ts, "dur": dur,
-                "args": {"op_name": "Conv"}}  # fmt: skip
+def kernel(name, ts, dur):
+    """An event of ONNX Runtime's profile, in microseconds."""
+    return {"cat": "Node", "name": f"{name}_kernel_time", "ts": ts, "dur": dur,
+            "args": {"op_name": "Conv"}}  # fmt: skip
 
+
+def test_kernels_of_an_onnx_runtime_profile_by_run():
     events = [
         {"cat": "Session", "name": "session_initialization", "ts": 0, "dur": 50},
         kernel("x_output_0_nchwc", 110, 7), kernel("Reorder_token_3", 120, 2),
@@ -278,10 +280,6 @@ def test_kernels_of_an_onnx_runtime_profile_by_run():
 
 def test_a_loop_of_onnx_runtime_holds_the_kernels_of_its_body():
     """Its kernel is written after those of two turns, and lasts as long as all of them."""
-
-    def kernel(name, ts, dur):
-        return {"cat": "Node", "name": f"{name}_kernel_time", "ts": ts, "dur": dur,
-                "args": {"op_name": "Op"}}  # fmt: skip
 
     events = [kernel("a", 10, 4), kernel("body", 16, 5), kernel("body", 23, 5),
               kernel("loop", 15, 15), kernel("shape", 30, 0), kernel("b", 30, 6),

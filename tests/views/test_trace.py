@@ -77,7 +77,7 @@ def traced(tmp_path_factory: pytest.TempPathFactory) -> cspbench.Run:
 
 
 def test_a_case_of_torch_keeps_the_trace_of_its_profiler(traced: cspbench.Run) -> None:
-    """Three inferences of a network of 12 convolutions; ONNX Runtime's case has none."""
+    """Each convolution three times, for three inferences; ONNX Runtime's case has none."""
     assert [one.case for one in traced.stored.launches if one.job == "trace"] == [
         "yolov3-tiny-prn@96/torch-cpu/b1/t1"
     ]

@@ -28,8 +28,7 @@ def macs(layer: Layer) -> int:
     Convolution: outputs x weights behind each output = N oh ow cout x (cin / g) kh kw; transposed:
     inputs x weights that each input feeds. Linear: outputs x input features. Matrix product:
     outputs x contracted length (``kernel`` of an Einsum), with a weight as one factor or without.
-    Attention (query L x E,
-    keys S x E, values S x V): heads x L x S x (E + V). Bias is not counted.
+    Attention (query L x E, keys S x E, values S x V): heads x L x S x (E + V). Bias is not counted.
     """
     kind = layer.kind
     if kind == "conv":
@@ -37,10 +36,8 @@ def macs(layer: Layer) -> int:
         if layer.transposed:
             return math.prod(layer.input_shapes[0]) * per_element
         return layer.output_elements * per_element
-    if kind == "linear":
-        return _linear_macs(layer)
-    if kind == "matmul":
-        return _matmul_macs(layer)
+    if kind in ("linear", "matmul"):
+        return _product_macs(layer)
     if kind == "attention":
         return _attention_rows(layer) * sum(_attention_widths(layer))
     return 0
@@ -71,9 +68,13 @@ def _attention_widths(layer: Layer) -> tuple[int, int]:
     return query[-1], values[-1]
 
 
-def _linear_macs(layer: Layer) -> int:
-    if layer.op == "einsum":
+def _product_macs(layer: Layer) -> int:
+    if layer.op == "einsum" and layer.kernel:  # from a file; torch writes its products out
         return layer.output_elements * layer.kernel[0]
+    return _linear_macs(layer) if layer.kind == "linear" else _matmul_macs(layer)
+
+
+def _linear_macs(layer: Layer) -> int:
     if layer.op == "bilinear":  # x1 W, then its product with x2
         _, first, second = layer.weight_shape
         return layer.output_elements * (first + 1) * second
@@ -99,8 +100,6 @@ def _contracted(left: Shape, right: Shape, out: Shape) -> int:
 
 
 def _matmul_macs(layer: Layer) -> int:
-    if layer.op == "einsum" and layer.kernel:  # from a file; torch writes its products out
-        return layer.output_elements * layer.kernel[0]
     # addmm and baddbmm carry the added matrix first.
     left = layer.input_shapes[-2] if len(layer.input_shapes) > 1 else layer.input_shapes[0]
     return layer.output_elements * (left[-1] if left else 1) * _summed(layer, left)
