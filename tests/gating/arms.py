@@ -100,7 +100,7 @@ def starving_head(monkeypatch):
             if pid is not None:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGSTOP)
-                    time.sleep(0.1)
+                    time.sleep(0.03)
                     os.kill(pid, signal.SIGCONT)
 
     thread = threading.Thread(target=limit)

@@ -311,7 +311,8 @@ def test_a_killed_or_stopped_worker_makes_the_command_end_with_3(
 
 @pytest.mark.slow
 def test_a_worker_that_is_held_back_makes_the_gate_end_with_3(suite, monkeypatch):
-    settings = GateSettings(interim=(InterimAnalysis(8, 0.02),), pairs=4)
+    # Bursts are 5 ms: with few bursts a block may see none of the stops.
+    settings = GateSettings(interim=(InterimAnalysis(8, 0.02),), pairs=24)
     with starving_head(monkeypatch):
         report = real_gate(suite, "set:engine=classic", "set:engine=classic", settings)
     (verdict,) = report.verdicts
