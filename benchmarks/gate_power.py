@@ -79,7 +79,8 @@ def gate_trial(arms: Arms, share: float, one_thread: bool) -> dict:
     gate = Gate()
     runs = [measure_case(arms(share), gate, one_thread=one_thread)]
     if finding_of(runs[0]) == "slower":
-        runs.append(measure_case(arms(share), gate, one_thread=one_thread))
+        first = runs[0].outcome.estimate
+        runs.append(measure_case(arms(share), gate, one_thread=one_thread, earlier=first))
     return {
         "first": finding_of(runs[0]),
         "verdict": verdict(runs),

@@ -15,7 +15,7 @@ from statistics import median
 
 import numpy as np
 
-from cspbench.gating.decide import INTERIM_ANALYSES, Finding, confirmed, decide, sequential_p
+from cspbench.gating.decide import INTERIM_ANALYSES, Decision, Finding, confirmed, decide
 from cspbench.suite.suite import Gate
 from tests.gating.noise import estimates
 
@@ -32,6 +32,7 @@ NOISES: dict[str, dict[str, float | None]] = {
     "drift of +50 %": {**NOTHING, "drift": 0.5},
     "co-tenant of +40 %": {**NOTHING, "tenant": 0.4},
     "all of it, as in the tests": {},
+    "the same, and processes that differ by 1.8 %": {"process": 0.018},
 }  # fmt: skip
 EFFECTS = (0.0, 0.01, 0.02, 0.025, 0.03, 0.04, 0.05, 0.10)
 MIN_EFFECT, TOLERANCE = Gate.min_effect, Gate.tolerance
@@ -39,12 +40,14 @@ MIN_EFFECT, TOLERANCE = Gate.min_effect, Gate.tolerance
 NO_EFFECT = 1e-9
 
 
-def gate(row: list[float], min_effect: float, tolerance: float) -> tuple[Finding, int]:
-    """Analyse growing numbers of blocks; return the finding and the number of blocks used."""
+def gate(
+    row: list[float], min_effect: float, tolerance: float, earlier: float | None = None
+) -> Decision:
+    """Analyse growing numbers of blocks until the gate decides."""
     for analysis in INTERIM_ANALYSES:
-        decision = decide(row[: analysis.blocks], min_effect, tolerance)
+        decision = decide(row[: analysis.blocks], min_effect, tolerance, earlier=earlier)
         if decision.finding is not Finding.GO_ON:
-            return decision.finding, analysis.blocks
+            return decision
     raise AssertionError("the last analysis always decides")
 
 
@@ -59,13 +62,13 @@ def outcomes(
     counts: Counter[str] = Counter()
     used = []
     for row, again in zip(first.tolist(), second.tolist(), strict=True):
-        finding, blocks = gate(row, min_effect, tolerance)
-        counts[f"{finding} once"] += 1
-        used.append(blocks)
-        if finding is Finding.SLOWER:
-            repeated, _ = gate(again, min_effect, tolerance)
-            p_slower = sequential_p(again)
-            twice = repeated is Finding.SLOWER and confirmed([p_slower])[0]
+        decision = gate(row, min_effect, tolerance)
+        counts[f"{decision.finding} once"] += 1
+        used.append(decision.blocks)
+        if decision.finding is Finding.SLOWER:
+            repeated = gate(again, min_effect, tolerance, decision.estimate)
+            p_slower = repeated.p_slower
+            twice = repeated.finding is Finding.SLOWER and confirmed([p_slower])[0]
             counts["slower"] += twice
             counts["not confirmed"] += not twice
     return counts, median(used)

@@ -51,8 +51,9 @@ class InterimAnalysis:
 INTERIM_ANALYSES = (
     InterimAnalysis(4, 0.005),
     InterimAnalysis(6, 0.01),
-    InterimAnalysis(9, 0.015),
-    InterimAnalysis(14, 0.02),
+    InterimAnalysis(9, 0.01),
+    InterimAnalysis(14, 0.01),
+    InterimAnalysis(21, 0.015),
 )
 #: Confidence of each one-sided bound that must lie within the tolerance for "same" ...
 SAME_CONFIDENCE = 0.99
@@ -139,13 +140,14 @@ def decide(
     min_effect: float,
     tolerance: float,
     interim: Sequence[InterimAnalysis] = INTERIM_ANALYSES,
+    earlier: float | None = None,
 ) -> Decision:
     """Decide one case by the blocks measured so far.
 
     An interim analysis takes the first of these that holds:
 
     1. ``slower``: the lower bound at the analysis's alpha is above 0, and the estimate is at least
-       ``min_effect``. ``faster`` likewise.
+       ``min_effect``; in a second measurement its mean with the first. ``faster`` likewise.
     2. ``same``: both one-sided 99 % bounds (95 % at the last analysis) lie within the tolerance.
        This is the two one-sided tests procedure of Schuirmann (1987).
     3. ``go on``, or ``inconclusive`` at the last analysis.
@@ -157,6 +159,7 @@ def decide(
         min_effect: smallest share that counts as slower or faster.
         tolerance: a change that surely lies within this share is the same.
         interim: the analyses, in ascending order of their blocks.
+        earlier: the estimate of a first measurement that this one is to confirm.
     """
     analysis = next((analysis for analysis in interim if analysis.blocks == len(estimates)), None)
     finding = Finding.GO_ON
@@ -168,6 +171,7 @@ def decide(
             student_bound(estimates, SAME_CONFIDENCE_LAST if last else SAME_CONFIDENCE),
             min_effect,
             tolerance,
+            earlier,
         )
         if finding is Finding.INCONCLUSIVE and not last:
             finding = Finding.GO_ON
@@ -181,13 +185,19 @@ def decide(
 
 
 def _finding(
-    estimate: float, moved_reach: float, same_reach: float, min_effect: float, tolerance: float
-) -> Finding:
-    """What an estimate shows whose bounds lie ``moved_reach`` and ``same_reach`` away from it."""
+    estimate: float, moved_reach: float, same_reach: float, min_effect: float, tolerance: float,
+    earlier: float | None = None,
+) -> Finding:  # fmt: skip
+    """What an estimate shows whose bounds lie ``moved_reach`` and ``same_reach`` away from it.
+
+    Both measurements are of one size: were each to reach ``min_effect`` by itself, a slowdown a
+    little above it would be missed by either's chance.
+    """
     effect = math.log1p(min_effect)
-    if estimate - moved_reach > 0 and estimate >= effect:
+    size = estimate if earlier is None else (estimate + earlier) / 2
+    if estimate - moved_reach > 0 and size >= effect:
         return Finding.SLOWER
-    if estimate + moved_reach < 0 and estimate <= -effect:
+    if estimate + moved_reach < 0 and size <= -effect:
         return Finding.FASTER
     if abs(estimate) + same_reach <= math.log1p(tolerance):
         return Finding.SAME
@@ -272,6 +282,10 @@ def confirmed(
     return holm(p_values, sum(analysis.alpha for analysis in interim))
 
 
+#: One-sided error of the one analysis between two runs that did not take turns.
+SEPARATE_ALPHA = 0.02
+
+
 def separate_runs(
     base: Sequence[float],
     head: Sequence[float],
@@ -282,8 +296,8 @@ def separate_runs(
     """Decide between launch medians of two runs that did not take turns.
 
     The interval is that of :func:`cspbench.measure.statistics.between_runs`. There is one analysis,
-    with the alpha of the last interim analysis divided by ``comparisons`` (Bonferroni), because
-    nothing is measured again.
+    whose one-sided error is divided by ``comparisons`` (Bonferroni), because nothing is measured
+    again.
 
     Args:
         base: medians of the base's launches, any unit.
@@ -301,7 +315,7 @@ def separate_runs(
     estimate, reach = shift.estimate, shift.reach
     finding = _finding(
         estimate,
-        reach(1 - INTERIM_ANALYSES[-1].alpha / comparisons),
+        reach(1 - SEPARATE_ALPHA / comparisons),
         reach(SAME_CONFIDENCE_LAST),
         min_effect,
         tolerance,

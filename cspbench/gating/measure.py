@@ -117,6 +117,7 @@ def measure_cases(
     pairs: int = PAIRS,
     *,
     one_thread: Collection[str] = (),
+    earlier: Mapping[str, float] = {},
 ) -> dict[str, CaseData]:
     """Measure blocks of each case until an interim analysis decides it or an arm of it is lost.
 
@@ -128,6 +129,7 @@ def measure_cases(
         pairs: pairs of bursts in a block.
         one_thread: cases whose both sides work with one thread on a processor, so that running
             time decides.
+        earlier: of a second measurement the estimates of the first.
     """
     nothing = Unmeasured("arm_ended", "nothing was measured")
     found = {name: CaseData(nothing, one_thread=name in one_thread) for name in makes}
@@ -141,7 +143,9 @@ def measure_cases(
                 data.status = block.outcome.status
                 continue
             data.blocks.append(block)
-            decision = decide(data.estimates, gate.min_effect, gate.tolerance, interim)
+            decision = decide(
+                data.estimates, gate.min_effect, gate.tolerance, interim, earlier.get(name)
+            )
             report(name, decision)
             data.outcome = decision
             if decision.finding is not Finding.GO_ON:
@@ -157,11 +161,15 @@ def measure_case(
     pairs: int = PAIRS,
     *,
     one_thread: bool = False,
+    earlier: float | None = None,
 ) -> CaseData:
     """Measure a single case."""
     only = "the case"
     alone = [only] if one_thread else []
-    return measure_cases({only: make_arm}, gate, interim, pairs=pairs, one_thread=alone)[only]
+    before = {} if earlier is None else {only: earlier}
+    return measure_cases(
+        {only: make_arm}, gate, interim, pairs=pairs, one_thread=alone, earlier=before
+    )[only]
 
 
 def _checked(data: CaseData, decision: Decision, min_effect: float) -> Decision | Unmeasured:

@@ -84,9 +84,9 @@ class SelfTest:
     def smallest_effect(self) -> float | None:
         """Slowdown that blocks of this spread detect with probability 95 %, as a share.
 
-        That is by the third interim analysis, after nine blocks: its bound lies t(0.985; 8) = 2.63
+        That is by the fourth interim analysis, after 14 blocks: its bound lies t(0.99; 13) = 2.65
         standard errors below the estimate, and 95 % of estimates lie above the true slowdown less
-        t(0.95; 8) = 1.86. The estimate must also reach ``min_effect``.
+        t(0.95; 13) = 1.77. The estimate must also reach ``min_effect``.
         """
         if self.spread is None:
             return None

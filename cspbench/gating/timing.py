@@ -44,10 +44,11 @@ class Timing:
         duets = {pair.name: (pair, self.arms(pair, self.base, self.head)) for pair in pairs}
         where = {name: f"{n}/{len(pairs)}" for n, name in enumerate(duets, start=1)}
         firsts = self._duets(duets, where.__getitem__)
-        slower = {name: duets[name] for name, first in firsts.items()
+        slower = {name: first.outcome.estimate for name, first in firsts.items()
                   if isinstance(first.outcome, Decision)
                   and first.outcome.finding is Finding.SLOWER}  # fmt: skip
-        seconds = self._duets(slower, lambda name: f"{where[name]} again")
+        again = {name: duets[name] for name in slower}
+        seconds = self._duets(again, lambda name: f"{where[name]} again", slower)
         measured: dict[str, MeasuredCase] = {}
         for name, first in firsts.items():
             case: MeasuredCase | None
@@ -83,9 +84,15 @@ class Timing:
         return MeasuredCase(pair.name, Unmeasured("one_side_only", first.outcome.text))
 
     def _duets(
-        self, duets: Mapping[str, tuple[Pair, MakeArm]], where: Callable[[str], str]
+        self,
+        duets: Mapping[str, tuple[Pair, MakeArm]],
+        where: Callable[[str], str],
+        earlier: Mapping[str, float] = {},
     ) -> dict[str, CaseData]:
-        """Measure pairs; ``where`` says of a pair's name how far the gate is."""
+        """Measure pairs; ``where`` says of a pair's name how far the gate is.
+
+        ``earlier`` are the estimates that a second measurement is to confirm.
+        """
 
         def report_block(name: str, decision: Decision) -> None:
             self.report_step(
@@ -98,6 +105,7 @@ class Timing:
             self.gate, self.interim, report_block, self.pairs,
             one_thread={name for name, (pair, _) in duets.items()
                         if works_alone(pair.base.case) and works_alone(pair.head.case)},
+            earlier=earlier,
         )  # fmt: skip
         for name, data in found.items():
             if isinstance(data.outcome, Unmeasured):

@@ -150,7 +150,7 @@ class Gate:
 
     rules: tuple[tuple[str, float], ...] = ()
     min_effect: float = 0.02
-    tolerance: float = 0.03
+    tolerance: float = 0.025
 
 
 @dataclass(frozen=True)

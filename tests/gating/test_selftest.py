@@ -43,15 +43,15 @@ def test_false_alarms_are_counted_on_the_same_code_only():
 
 
 def test_the_smallest_effect_by_hand():
-    # Block estimates +-1 %, alternating: s = 0.01 * sqrt(4 / 3) = 1.155 %, 4 of them.
-    machine = [Machine({"base": 1e6, "head": 1e6 * math.exp(x)}) for x in (0.01, -0.01) * 2]
+    # Block estimates +-0.5 %, alternating: s = 0.005 * sqrt(4 / 3) = 0.577 %, 4 of them.
+    machine = [Machine({"base": 1e6, "head": 1e6 * math.exp(x)}) for x in (0.005, -0.005) * 2]
     made = iter([m for m in machine for _ in range(2)])
     result = SelfTest("the case", Gate())
     run_gates(result, lambda share: lambda side: next(made).make(side), lambda _: None, (0.0,))
-    assert result.spread == pytest.approx(0.011547, rel=1e-4)
-    # Nine blocks: 0.011547 / 3 = 0.385 %. (t(0.985; 8) + t(0.95; 8)) * 0.385 % = (2.63 + 1.86) *
-    # 0.385 % = 1.73 %; log 1.02 + 1.86 * 0.385 % = 2.70 % is more: exp(0.0270) - 1 = 2.73 %.
-    assert result.smallest_effect == pytest.approx(0.0273, abs=1e-4)
+    assert result.spread == pytest.approx(0.0057735, rel=1e-4)
+    # 14 blocks: 0.57735 / sqrt(14) = 0.1543 %. (t(0.99; 13) + t(0.95; 13)) * 0.1543 % = (2.65 +
+    # 1.77) * 0.1543 % = 0.68 %; log 1.02 + 1.77 * 0.1543 % = 2.253 % is more: exp(0.02253) - 1.
+    assert result.smallest_effect == pytest.approx(0.02279, abs=1e-5)
 
 
 def test_a_saved_self_test_is_told_by_later_gates(small, capsys, monkeypatch, tmp_path):
