@@ -2,17 +2,18 @@
 
 A registry has packages whose modules register entries on import and, for other distributions, an
 entry-point group that names such modules. Discovery imports those modules once, on the first
-look-up. They must be light (no torch, cv2, pandas, matplotlib at import time). Modules whose name
-starts with an underscore are not imported.
+look-up that a module of the entry's own name does not answer: a worker, which needs one backend,
+does not import all. They must be light (no torch, cv2, pandas, matplotlib at import time). Modules
+whose name starts with an underscore are not imported.
 """
 
 from __future__ import annotations
 
 import functools
 import importlib
-import importlib.metadata
+import importlib.util
 import pkgutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Generic, Protocol, TypeVar
 
 from cspbench.core.text import matches, nearest
@@ -36,12 +37,16 @@ class Registry(Generic[T]):
         kind: noun for one entry in messages ("model", "backend").
         packages: packages whose modules register entries when imported.
         groups: entry-point groups by which other distributions name such modules.
+        homes: modules of entries that do not have the entry's own name.
     """
 
-    def __init__(self, kind: str, packages: tuple[str, ...], *groups: str) -> None:
+    def __init__(
+        self, kind: str, packages: tuple[str, ...], *groups: str, homes: Mapping[str, str] = {}
+    ) -> None:
         self.kind = kind
         self._packages = packages
         self._groups = groups
+        self._homes = homes
         self._entries: dict[str, T] = {}
         self._distributions: set[str] = set()
         self._discovered = False
@@ -56,8 +61,7 @@ class Registry(Generic[T]):
 
     def get(self, name: str) -> T:
         """Return the entry, or raise InputError with the nearest valid name."""
-        self._discover()
-        if name not in self._entries:
+        if name not in self:
             raise InputError(f"unknown {self.kind} {name!r}{nearest(name, self.names())}")
         return self._entries[name]
 
@@ -76,8 +80,20 @@ class Registry(Generic[T]):
         return iter([self._entries[name] for name in sorted(self._entries)])
 
     def __contains__(self, name: object) -> bool:
-        self._discover()
+        if name not in self._entries:
+            self._import_home(str(name))
+        if name not in self._entries:
+            self._discover()
         return name in self._entries
+
+    def _import_home(self, name: str) -> None:
+        """Import the modules that have the entry's name, if there are any."""
+        home = self._homes.get(name, name.replace("-", "_"))
+        if self._discovered or home.startswith("_") or not home.isidentifier():
+            return
+        for package in self._packages:
+            if importlib.util.find_spec(f"{package}.{home}") is not None:
+                importlib.import_module(f"{package}.{home}")
 
     def _discover(self) -> None:
         if self._discovered:
@@ -97,4 +113,6 @@ class Registry(Generic[T]):
 @functools.cache
 def _entry_points() -> Any:  # its type differs before Python 3.12
     """Entry points of all distributions, scanned once for all registries."""
-    return importlib.metadata.entry_points()
+    from importlib.metadata import entry_points  # it takes longer than all of a worker's own
+
+    return entry_points()

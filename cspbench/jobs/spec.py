@@ -249,7 +249,9 @@ def _plain(value: Any) -> Any:
     return value
 
 
-JOBS: Registry[JobKind[Any, Any]] = Registry("job", ("cspbench.jobs",), "cspbench.jobs")
+JOBS: Registry[JobKind[Any, Any]] = Registry(
+    "job", ("cspbench.jobs",), "cspbench.jobs", homes={"load": "burst"}
+)
 
 
 def kinds_with(policy: Policy) -> list[JobKind[Any, Any]]:

@@ -54,6 +54,21 @@ def test_it_imports_nothing_heavy(tmp_path, arguments):
     assert [name for name in HEAVY if name in modules] == []
 
 
+def test_a_worker_imports_its_backend_and_no_other():
+    # Each block of a measurement starts workers anew, so that their imports take time from it.
+    code = (
+        "import sys; from cspbench.jobs.spec import JOBS; "
+        "from cspbench.backends.spec import BACKENDS; import cspbench.jobs.worker; "
+        "JOBS.get('load'); BACKENDS.get('opencv-cpu'); "
+        "print([n for n in ('cspbench.backends.torch_cuda', 'cspbench.jobs.ceilings', "
+        "'cspbench.analysis', 'importlib.metadata') if n in sys.modules])"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == "[]"
+
+
 def test_help_imports_no_command(tmp_path):
     _, modules = modules_of(tmp_path, "--help")
     ours = [name for name in modules if name.startswith("cspbench.cli.")]

@@ -148,6 +148,26 @@ def test_discovery_waits_for_the_first_look_up(things):
     assert "things_package.one" in sys.modules
 
 
+def test_an_entry_in_a_module_of_its_name_needs_no_other_file(things):
+    assert things.get("one").name == "one"
+    assert "one" in things
+    assert "things_package.two" not in sys.modules
+    assert "foreign_thing" not in sys.modules
+    assert things.names() == ["foreign", "one", "two[x]"]  # the others are found all the same
+
+
+def test_an_entry_may_say_in_which_module_it_is(things):
+    things._homes = {"two[x]": "two"}
+    assert things.get("two[x]").name == "two[x]"
+    assert "things_package.one" not in sys.modules
+
+
+@pytest.mark.parametrize("name", ["_private", "../one", "one.two", "", "one two", "one\0"])
+def test_no_name_reaches_another_file(things, name):
+    with pytest.raises(InputError):
+        things.get(name)
+
+
 def test_names_by_pattern_only_star_and_question_mark_are_special(things):
     assert things.names("*o*") == ["foreign", "one", "two[x]"]
     assert things.names("?ne") == ["one"]
