@@ -374,7 +374,14 @@ class Session:
         )
         launch = with_notes(launch, outcome.notes)
         self._numbers[case_id] += 1
-        self._directory.append(launch.to_json())
+        try:
+            self._directory.append(launch.to_json())
+        except ValueError as error:  # nobody could read it
+            reason = f"the launch cannot be kept: {error}"
+            launch = replace(
+                launch, status=Status.FAILED, reason=reason, flags=[], sensors=None, result=None
+            )
+            self._directory.append(launch.to_json())
         self._remember(launch)
         return launch
 

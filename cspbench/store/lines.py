@@ -29,8 +29,14 @@ _HUGE = re.compile(rb"[eE]\+?\d{3,}\s*[,\]}]")
 
 
 def encode_line(launch: Json) -> bytes:
-    """One line: CRC-32 of the JSON text in eight hexadecimal digits, a space, the text."""
+    """One line: CRC-32 of the JSON text in eight hexadecimal digits, a space, the text.
+
+    Raises:
+        ValueError: it would not be read: it has a number that is not finite, or too much.
+    """
     text = json.dumps(launch, separators=(",", ":"), allow_nan=False).encode()
+    _check_containers(text, MAX_LAUNCH_CONTAINERS)
+    _check_values(text, launch)
     return b"%08x %s\n" % (zlib.crc32(text), text)
 
 
@@ -46,10 +52,19 @@ def decode_line(line: bytes) -> Json:
     launch = _parse(text, MAX_LAUNCH_CONTAINERS)
     if not isinstance(launch, dict):
         raise ValueError("not an object")
+    _check_values(text, launch)
+    return launch
+
+
+def _check_values(text: bytes, launch: Json) -> None:
     samples = launch.get("latencies_ns")
     if text.count(b",") - (len(samples) if isinstance(samples, list) else 0) > MAX_LAUNCH_VALUES:
         raise ValueError(f"it holds more than {MAX_LAUNCH_VALUES:,} values")
-    return launch
+
+
+def _check_containers(text: bytes, most: int) -> None:
+    if text.count(b"[") + text.count(b"{") > most:
+        raise ValueError(f"it holds more than {most:,} lists and objects")
 
 
 def _parse(text: bytes, most_containers: int) -> Any:
@@ -58,8 +73,7 @@ def _parse(text: bytes, most_containers: int) -> Any:
     Raises:
         ValueError: it is none, is nested too deeply, or has too many lists and objects.
     """
-    if text.count(b"[") + text.count(b"{") > most_containers:
-        raise ValueError(f"it holds more than {most_containers:,} lists and objects")
+    _check_containers(text, most_containers)
     with contextlib.suppress(ValueError):
         return from_json(text, allow_inf_nan=False)  # in half of the time
     try:  # `from_json` refuses half surrogate pairs, which a log may contain

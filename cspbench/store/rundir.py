@@ -134,6 +134,7 @@ class RunDirectory:
         Raises:
             StoreError: it cannot be written (the disk is full, the directory is gone, the run
                 is as large as a run may be).
+            ValueError: it would not be read (`encode_line`).
         """
         try:
             # Not created here: a directory that was moved away must not reappear half empty.

@@ -649,6 +649,24 @@ def test_a_fact_of_a_backend_that_json_cannot_hold_costs_its_launch(tmp_path, fa
         assert "a number is not finite, or has over 64 bits" in first.reason
 
 
+@pytest.mark.parametrize(
+    ("facts", "what"),
+    [
+        ({"list": [[]] * 30_000}, "more than 20,000 lists and objects"),
+        ({"list": [0] * 300_000}, "more than 200,000 values"),
+    ],
+)
+def test_a_launch_that_would_not_be_read_is_kept_as_failed(tmp_path, facts, what):
+    """Its line would count as damaged, and what was measured as interrupted."""
+    plan = plan_suite(suite("m/cpu", "n/cpu"))
+    run = new_run(plan, tmp_path)
+    execute(plan, run, executor=FakeExecutor({"m/cpu": [good(backend=facts)] * 2}))
+    first, second = load(run.path).records
+    assert second.status is Status.OK
+    assert (first.status, len(first.launches)) == (Status.FAILED, 2)
+    assert first.reason == f"the launch cannot be kept: it holds {what}"
+
+
 class InTurnExecutor(SlowExecutor):
     """All cases of a block end together, 40 s after it began."""
 
