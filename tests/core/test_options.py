@@ -1,5 +1,6 @@
 """Axes (options with a default and a check), and the registry that everything is added to."""
 
+import importlib.metadata
 import re
 import sys
 
@@ -126,9 +127,9 @@ def things(tmp_path, monkeypatch):
 
     host.Thing = Thing
     host.THINGS = Registry("thing", ("things_package",), "test.things")
-    registry._entry_points.cache_clear()  # distributions are scanned once a process
+    # Distributions are scanned once a process; what was found before stays for other tests.
+    monkeypatch.setattr(registry, "_entry_points", importlib.metadata.entry_points)
     yield host.THINGS
-    registry._entry_points.cache_clear()
     for name in [n for n in sys.modules if n.startswith(("things_package", "foreign_thing"))]:
         del sys.modules[name]
     del sys.modules["test_registry_host"]
