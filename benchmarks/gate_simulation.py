@@ -67,8 +67,7 @@ def outcomes(
         used.append(decision.blocks)
         if decision.finding is Finding.SLOWER:
             repeated = gate(again, min_effect, tolerance, decision.estimate)
-            p_slower = repeated.p_slower
-            twice = repeated.finding is Finding.SLOWER and confirmed([p_slower])[0]
+            twice = repeated.finding is Finding.SLOWER and confirmed([repeated.p_slower])[0]
             counts["slower"] += twice
             counts["not confirmed"] += not twice
     return counts, median(used)

@@ -20,13 +20,14 @@ from typing import Any
 import torch
 from torch.fx import Graph, GraphModule, Node
 
+from cspbench.models.sources.exported import SCALAR_TYPES
+
 #: Major version of the schema that is read here.
 SCHEMA = 8
 #: ScalarType, MemoryFormat and Layout of the schema.
-DTYPES = {
-    1: torch.uint8, 2: torch.int8, 3: torch.int16, 4: torch.int32, 5: torch.int64,
-    6: torch.float16, 7: torch.float32, 8: torch.float64, 12: torch.bool, 13: torch.bfloat16,
-}  # fmt: skip
+DTYPES: dict[int, torch.dtype] = {
+    number: getattr(torch, name) for number, name in SCALAR_TYPES.items()
+}
 MEMORY_FORMATS = {
     1: torch.contiguous_format, 2: torch.channels_last, 3: torch.channels_last_3d,
     4: torch.preserve_format,

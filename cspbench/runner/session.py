@@ -376,7 +376,7 @@ class Session:
         self._numbers[case_id] += 1
         try:
             self._directory.append(launch.to_json())
-        except ValueError as error:  # nobody could read it
+        except ValueError as error:  # the reader of runs would refuse this line
             reason = f"the launch cannot be kept: {error}"
             launch = replace(
                 launch, status=Status.FAILED, reason=reason, flags=[], sensors=None, result=None

@@ -34,7 +34,7 @@ MAX_GRAPH_VALUES = 3_000_000
 #: Where archives have it: since torch 2.7, and before.
 _GRAPH_FILES = ("models/model.json", "serialized_exported_program.json")
 #: torch._export.serde.schema.ScalarType, by numpy's names where numpy has the type.
-_TYPES = {
+SCALAR_TYPES = {
     1: "uint8", 2: "int8", 3: "int16", 4: "int32", 5: "int64", 6: "float16", 7: "float32",
     8: "float64", 12: "bool", 13: "bfloat16",
 }  # fmt: skip
@@ -87,7 +87,9 @@ def stated_inputs(path: Path) -> tuple[StatedInput, ...]:
 def _stated(name: str, value: Mapping[str, Any]) -> StatedInput:
     """A tensor; an axis of another size at each call has no number, but an expression."""
     shape = tuple(int(size["as_int"]) if "as_int" in size else None for size in value["sizes"])
-    return StatedInput(str(name), shape, _TYPES.get(value["dtype"], f"number {value['dtype']}"))
+    return StatedInput(
+        str(name), shape, SCALAR_TYPES.get(value["dtype"], f"number {value['dtype']}")
+    )
 
 
 @functools.lru_cache(maxsize=64)
