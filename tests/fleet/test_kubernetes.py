@@ -14,7 +14,7 @@ from ruamel.yaml import YAML
 
 from cspbench.fleet.cluster import read_cluster
 from tests.fleet.conftest import SUITE
-from tests.fleet.machines import ROOT, machines
+from tests.fleet.machines import ROOT, eventually, machines
 
 #: Where the operator's Helm chart, which comes inside of its package, has the custom resource.
 CRD = "operator/deployment/helm/dask-kubernetes-operator/crds/daskcluster.yaml"
@@ -128,6 +128,7 @@ def test_the_documented_processes_measure(resource, exported, tmp_path):
             DASK_SCHEDULER_ADDRESS=fleet.address, CSPBENCH_BOARD="pod-1",
             CSPBENCH_CACHE=str(tmp_path / "cache"), CSPBENCH_LOCK_DIR=str(tmp_path), **variables,
         )  # fmt: skip
+        eventually(lambda: "idle" in fleet.cspbench("fleet", fleet.address).stdout)
         (tmp_path / "tiny.yaml").write_text(SUITE.replace("rounds: 3", "rounds: 1"))
         run = ("run", "tiny.yaml", "--scheduler", fleet.address, "--set", "devices=node")
         result = fleet.cspbench(*run, "--no-report", "--format", "json")
