@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import os
 import sys
@@ -101,6 +102,7 @@ def main(arguments: list[str] | None = None) -> None:
         except BaseException as error:
             code = exit_code_of(error)
     drop_unwritten()
+    gc.freeze()  # at its end Python would look for cycles in all of torch, for 1 to 2 s
     sys.exit(code)
 
 

@@ -8,6 +8,7 @@ kinds of ``cspbench.jobs``, each in a file of its own.
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import sys
@@ -102,6 +103,7 @@ def main() -> None:
             job = json.loads(line)
             answer = perform(job, lambda phase: send({"event": "phase", "phase": phase}))
             send({"event": "answer", **answer})
+    gc.freeze()  # at its end Python would look for cycles in all of torch, for 1 to 2 s
 
 
 if __name__ == "__main__":
