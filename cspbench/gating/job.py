@@ -129,7 +129,7 @@ def _open(
         return stack.enter_context(
             opened(
                 side, suite, settings.only,
-                alone=other.kind == "git" and side.kind != "git",
+                beside_git=other.kind == "git" and side.kind != "git",
                 allow_code=settings.allow_code, content=content, elsewhere=elsewhere,
             )
         )  # fmt: skip

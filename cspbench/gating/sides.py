@@ -170,7 +170,7 @@ def opened(
     suite: Path,
     only: Sequence[str],
     *,
-    alone: bool = False,
+    beside_git: bool = False,
     allow_code: bool = False,
     content: bytes | None = None,
     elsewhere: bool = False,
@@ -181,8 +181,8 @@ def opened(
         request: the side; not a stored run.
         suite: the suite's file in the working tree.
         only: patterns of case ids.
-        alone: keep the artifacts apart from those of other code. This is needed beside a git side,
-            because the imports of a user's module are not part of an artifact's identity.
+        beside_git: the other side is a commit, so that this one's paths begin at the same place of
+            the repository.
         allow_code: permit code that a model brings.
         content: the suite's text if another side's suite decides. Its paths lead into this side's
             files, and this side's own file is read to be compared with it.
@@ -193,7 +193,7 @@ def opened(
             run a worker.
     """
     with contextlib.ExitStack() as stack:
-        repository = repository_of(suite) if request.kind == "git" or alone else None
+        repository = repository_of(suite) if request.kind == "git" or beside_git else None
         folder, file, cache = Path.cwd(), suite.resolve(), None
         facts: dict[str, Any] = {"kind": request.kind, "python": None}
         if request.kind == "git":
@@ -208,10 +208,9 @@ def opened(
                     "nothing there says what is judged: name another suite, or judge both sides by "
                     "the suite of the side that has it (--rules base or --rules head)"
                 )
-        elif alone:
+        elif beside_git:
             assert repository is not None, "the other side is of this repository"
             folder = _inside(repository, repository)
-            cache = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="cspbench-gate-")))
         path = stack.enter_context(_only_cspbench()) if request.python else None
         if request.python:
             facts |= environment_facts(request.python, path)

@@ -6,17 +6,20 @@ burst knows how long its process did not run; if both cases do, the estimate is 
 (elapsed less that wait), otherwise of elapsed time, or of the device's own where it has events.
 Beside it stands what the case typically takes, waiting and neighbours included. Cases that never
 shared a block with the reference have no ratio here.
+
+The reference runs twice in a block. Its ratio to itself is the check standard, and every other case
+is compared with both of its processes, so that what one of them drew counts half.
 """
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice, product
 from statistics import fmean, median
-from typing import Any
+from typing import Any, TypeAlias
 
 from cspbench.core.case import Case
 from cspbench.jobs.layers import LayerTimes
@@ -27,6 +30,7 @@ from cspbench.measure.ratios import (
     Bursts,
     Ratio,
     bounds,
+    centre,
     groups,
     log_waited,
     ratio_of,
@@ -133,6 +137,10 @@ class _Arm:
     result: TimeResult | ReplayResult
 
 
+#: The arms of one case in a block.
+Processes: TypeAlias = Sequence[_Arm]
+
+
 @dataclass
 class _Block:
     """Arms of a block by case; ``again`` is the run's reference with its second arm."""
@@ -142,11 +150,15 @@ class _Block:
     replays: list[_Arm] = field(default_factory=list)
 
     @property
-    def check(self) -> tuple[_Arm, _Arm] | None:
+    def check(self) -> tuple[Processes, Processes] | None:
         """Both arms of the reference; None if one of them is missing."""
         if self.again is None or self.again[0] not in self.arms:
             return None
-        return self.arms[self.again[0]], self.again[1]
+        return [self.arms[self.again[0]]], [self.again[1]]
+
+    def processes(self, case: str) -> Processes:
+        """The arms of a case: of the run's reference both."""
+        return [self.arms[case], *([self.again[1]] if self.again and self.again[0] == case else [])]
 
 
 def reference_of(meta: Mapping[str, Any], case: str) -> str | None:
@@ -204,26 +216,20 @@ class InTurn:
             for other in arms[1:]:
                 yield _bursts(arms[0], other)
 
-    def _log(self, base: _Arm, head: _Arm) -> float:
+    def _log(self, bases: Processes, heads: Processes) -> float:
         """What a block shows, of running time where both arms know it."""
-        return ESTIMATES[self.estimate](*_bursts(base, head))
+        estimate = ESTIMATES[self.estimate]
+        return _of_all(lambda base, head: estimate(*_bursts(base, head)), bases, heads)
 
-    def _ratio(self, pairs: Sequence[tuple[_Arm, _Arm]], comparisons: int) -> CaseRatio:
+    def _ratio(self, pairs: Sequence[tuple[Processes, Processes]], comparisons: int) -> CaseRatio:
         """The ratio over blocks of (reference, case)."""
-        ratio = ratio_of([self._log(base, head) for base, head in pairs], comparisons)
-        rounds = ESTIMATES["rounds"]
-        typical = math.exp(
-            fmean(rounds(base.each_elapsed, head.each_elapsed) for base, head in pairs)
-        )
-        waits = [
-            log_waited(head.elapsed, head.running) - log_waited(base.elapsed, base.running)
-            for base, head in pairs
-            if base.running is not None and head.running is not None
-        ]
-        if len(waits) < len(pairs):
-            on_device = all(base.on_device and head.on_device for base, head in pairs)
-            of = DEVICE if on_device else ELAPSED
+        ratio = ratio_of([self._log(bases, heads) for bases, heads in pairs], comparisons)
+        typical = math.exp(centre([_of_all(_typical, bases, heads) for bases, heads in pairs]))
+        arms = [arm for pair in pairs for arm in chain(*pair)]
+        if any(arm.running is None for arm in arms):
+            of = DEVICE if all(arm.on_device for arm in arms) else ELAPSED
             return CaseRatio(ratio, of, self.estimate, typical)
+        waits = [_of_all(_waited_more, bases, heads) for bases, heads in pairs]
         shift = ratio_of(waits, comparisons)
         apart = shift.all_low is not None and not shift.all_low <= 1 <= (shift.all_high or math.inf)
         waiting = shift.estimate - 1
@@ -234,7 +240,7 @@ class InTurn:
         """The layers of both cases that were replayed in a block, and their pass / a."""
         for arm in block.replays:
             if isinstance(arm.result, ReplayResult) and {a, b} <= set(arm.result.cases):
-                return arm.result, math.exp(self._log(block.arms[a], arm))
+                return arm.result, math.exp(self._log(block.processes(a), [arm]))
         return None, 0.0
 
     def ratio(self, case: str, base: str, comparisons: int = 1) -> CaseRatio | None:
@@ -243,7 +249,7 @@ class InTurn:
         ``comparisons`` are how many cases are compared with the same base in all.
         """
         pairs = [
-            (block.arms[base], block.arms[case])
+            (block.processes(base), block.processes(case))
             for block in self._blocks.values()
             if base in block.arms and case in block.arms
         ]
@@ -254,10 +260,9 @@ class InTurn:
         found = []
         for block in self._blocks.values():
             if a in block.arms and b in block.arms:
-                arms = block.arms[a], block.arms[b]
-                profiles = [_profiled(arm) for arm in arms]
+                profiles = _profiled(block.arms[a]), _profiled(block.arms[b])
                 if profiles[0] is not None and profiles[1] is not None:
-                    ratio = math.exp(self._log(*arms))
+                    ratio = math.exp(self._log(block.processes(a), block.processes(b)))
                     replay = self._replay(block, a, b)
                     found.append(SharedBlock(ratio, profiles[0], profiles[1], *replay))
         return found
@@ -265,7 +270,10 @@ class InTurn:
     def together(self, base: str, cases: Sequence[str]) -> list[dict[str, float]]:
         """Of each block that holds all of these cases: their times relative to ``base``."""
         return [
-            {case: math.exp(self._log(block.arms[base], block.arms[case])) for case in cases}
+            {
+                case: math.exp(self._log(block.processes(base), block.processes(case)))
+                for case in cases
+            }
             for block in self._blocks.values()
             if {base, *cases} <= block.arms.keys()
         ]
@@ -288,13 +296,28 @@ class InTurn:
         """Letters of the cases that shared at least two blocks with the reference."""
         logs: dict[str, dict[str, float]] = defaultdict(dict)
         for name, block in shared.items():
-            for case, arm in block.arms.items():
-                logs[case][name] = self._log(block.arms[reference], arm)
+            for case in block.arms:
+                logs[case][name] = self._log(block.processes(reference), block.processes(case))
         logs = {case: of_case for case, of_case in logs.items() if len(of_case) > 1}
         if len(logs) < 2:
             return {}
-        ordered = sorted(logs, key=lambda case: fmean(logs[case].values()))
+        ordered = sorted(logs, key=lambda case: centre([*logs[case].values()]))
         return groups(ordered, told_apart(logs))
+
+
+def _of_all(estimate: Callable[[_Arm, _Arm], float], bases: Processes, heads: Processes) -> float:
+    """The mean of an estimate over all pairs of a process of one case and one of the other."""
+    return fmean(estimate(base, head) for base, head in product(bases, heads))
+
+
+def _typical(base: _Arm, head: _Arm) -> float:
+    return ESTIMATES["rounds"](base.each_elapsed, head.each_elapsed)
+
+
+def _waited_more(base: _Arm, head: _Arm) -> float:
+    """By which log the waiting of the head exceeds that of the base; both know theirs."""
+    assert base.running is not None and head.running is not None
+    return log_waited(head.elapsed, head.running) - log_waited(base.elapsed, base.running)
 
 
 def _profiled(arm: _Arm) -> ProfiledArm | None:

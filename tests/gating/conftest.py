@@ -38,12 +38,14 @@ def run_git(folder, *arguments):
 
 
 @pytest.fixture
-def repository(tmp_path):
+def repository(tmp_path_factory):
     """The example repository at a small input with two commits: as it is, then a slower model.
 
-    Names and dates are fixed, so commits, and what is cached by them, are the same in every test.
+    Its place, names and dates are fixed, so commits, and what is cached by them and by the folder,
+    are the same in every test.
     """
-    folder = tmp_path / "repository"
+    folder = tmp_path_factory.getbasetemp() / "repository"
+    shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(EXAMPLE, folder)
     suite = folder / "suites/gate.yaml"
     suite.write_text(suite.read_text().replace("input: 128", "input: 64"))

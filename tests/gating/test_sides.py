@@ -119,7 +119,7 @@ def other_environment(tmp_path):
 
 
 def test_a_worker_runs_in_another_environment(other_environment, suite, opencv_artifact):
-    with opened(parse(f"env:{other_environment}", suite), suite, (), alone=False) as side:
+    with opened(parse(f"env:{other_environment}", suite), suite, ()) as side:
         facts = side.facts
         assert facts["executable"] == other_environment
         assert "torch" not in facts["libraries"]
@@ -164,7 +164,7 @@ def test_changed_lock_files(tmp_path):
 
 def test_opening_restores_the_working_directory_and_the_cache(suite, monkeypatch):
     here, cache = Path.cwd(), os.environ["CSPBENCH_CACHE"]
-    with opened(parse("main~1", suite), suite, (), alone=False) as side:
+    with opened(parse("main~1", suite), suite, ()) as side:
         assert (Path.cwd(), os.environ["CSPBENCH_CACHE"]) == (here, cache)
         (case,) = side.cases
         assert case.id == '"darknet:models/smallcsp.cfg"@64/opencv-cpu/b1/t1'
@@ -178,6 +178,6 @@ def test_a_suite_that_the_ref_lacks(suite, repository):
     new.write_text(suite.read_text())
     with (
         pytest.raises(InputError, match=r"the suite suites/new.yaml does not exist at main"),
-        opened(parse("main", new), new, (), alone=False),
+        opened(parse("main", new), new, ()),
     ):
         pass
