@@ -10,6 +10,7 @@ the configuration sees them: files of Git LFS stay pointers.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import shutil
 import subprocess
@@ -79,24 +80,38 @@ def has_file(repository: Path, commit: str, path: PurePosixPath) -> bool:
 
 
 @contextlib.contextmanager
-def tree_of(repository: Path, commit: str) -> Iterator[Path]:
-    """The files of ``commit`` in a temporary folder, which is removed at the end.
+def tree_of(repository: Path, commit: str, place: Path | None = None) -> Iterator[Path]:
+    """The files of ``commit`` in a folder, which is removed at the end.
 
     Links that lead out of the tree, and other repositories within it, are left out.
 
     Args:
         repository: its top folder.
         commit: a full commit id.
+        place: the folder, unless another process has it or without a place: a temporary one.
 
     Raises:
         InputError: git cannot read the commit.
     """
-    folder = Path(tempfile.mkdtemp(prefix="cspbench-gate-")).resolve()
+    with contextlib.ExitStack() as stack:
+        if place is None or not _own(place, stack):
+            place = Path(tempfile.mkdtemp(prefix="cspbench-gate-")).resolve()
+        stack.callback(shutil.rmtree, place, ignore_errors=True)
+        _extract(repository, commit, place)
+        yield place
+
+
+def _own(place: Path, stack: contextlib.ExitStack) -> bool:
+    """Make an empty folder there, this process's until the stack ends; False if one has it."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    lock = stack.enter_context(place.with_name(f"{place.name}.lock").open("ab"))
     try:
-        _extract(repository, commit, folder)
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:  # another gate has it, or the file system knows no locks
+        return False
+    shutil.rmtree(place, ignore_errors=True)  # a gate that was killed left it
+    place.mkdir(exist_ok=True)
+    return True
 
 
 def _extract(repository: Path, commit: str, folder: Path) -> None:

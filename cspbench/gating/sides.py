@@ -198,9 +198,10 @@ def opened(
         facts: dict[str, Any] = {"kind": request.kind, "python": None}
         if request.kind == "git":
             assert repository is not None, "parse_side found it"
-            tree = stack.enter_context(tree_of(repository, request.value))
-            file, folder = tree / _place(suite, repository), _inside(tree, repository)
             cache = cache_folder("gate", request.value).resolve()
+            # What was read while an artifact was built is known by the folder: a later gate has it.
+            tree = stack.enter_context(tree_of(repository, request.value, cache / "tree"))
+            file, folder = tree / _place(suite, repository), _inside(tree, repository)
             facts["commit"] = request.value
             if content is None and not file.is_file():
                 raise InputError(

@@ -115,6 +115,19 @@ def test_a_tree_is_the_commit_and_goes_away(git):
     assert not tree.exists()
 
 
+def test_a_tree_lies_at_its_place_unless_another_one_does(git, tmp_path):
+    commit, place = git("rev-parse", "main"), tmp_path / "cache/tree"
+    (place / "of a gate that was killed").mkdir(parents=True)
+    with tree_of(git.folder, commit, place) as first, tree_of(git.folder, commit, place) as second:
+        assert first == place != second
+        assert [one.name for one in place.iterdir()] == ["a.txt"]
+        assert (second / "a.txt").read_text() == "one\n"
+    assert not first.exists()
+    assert not second.exists()
+    with tree_of(git.folder, commit, place) as again:
+        assert again == place
+
+
 def test_a_commit_that_is_not_there_is_one_sentence(git):
     with (
         pytest.raises(InputError, match="git cannot read 012345678901 of "),
