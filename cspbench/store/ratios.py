@@ -316,7 +316,8 @@ def _typical(base: _Arm, head: _Arm) -> float:
 
 def _waited_more(base: _Arm, head: _Arm) -> float:
     """By which log the waiting of the head exceeds that of the base; both know theirs."""
-    assert base.running is not None and head.running is not None
+    assert base.running is not None
+    assert head.running is not None
     return log_waited(head.elapsed, head.running) - log_waited(base.elapsed, base.running)
 
 

@@ -14,6 +14,7 @@ from cspbench.measure.orders import balanced_orders, williams
 from cspbench.measure.ratios import (
     ESTIMATES,
     block_estimate,
+    centre,
     dunnett_quantile,
     groups,
     ratio_of,
@@ -98,8 +99,21 @@ def test_swapping_the_sides_changes_only_the_sign(estimate, pairs):
 # Intervals over blocks
 
 
-def test_a_ratio_is_the_mean_of_the_logs_with_students_interval():
-    # Logs 0.1, 0.2, 0.3: mean 0.2, standard deviation 0.1, error 0.1 / sqrt(3) = 0.0577.
+def test_the_centre_is_the_median_of_the_means_of_all_pairs():
+    # Of 1, 2 and 9 the means of pairs are 1, 1.5, 2, 5, 5.5 and 9: the median is 3.5, the mean 4.
+    assert centre([1, 2, 9]) == pytest.approx(3.5)
+    assert centre([1, 2]) == pytest.approx(1.5)
+    assert centre([7]) == 7
+
+
+def test_one_block_that_is_far_off_hardly_moves_a_ratio():
+    # Means of pairs of 0, 1 and 2 %: 0, .5, 1, 1, 1.5, 2; with 25 % as well: 12.5, 13, 13.5, 25.
+    # The median of the ten is (1.5 + 2) / 2 = 1.75 %, their mean 7 %.
+    assert centre([0.00, 0.01, 0.02, 0.25]) == pytest.approx(0.0175)
+
+
+def test_a_ratio_is_the_centre_of_the_logs_with_students_interval():
+    # Logs 0.1, 0.2, 0.3: centre 0.2, standard deviation 0.1, error 0.1 / sqrt(3) = 0.0577.
     # t(0.975, 2) = 4.303, so the half width is 0.2484 on the log scale.
     ratio = ratio_of([0.1, 0.2, 0.3])
     assert ratio.estimate == pytest.approx(math.exp(0.2))

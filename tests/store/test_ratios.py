@@ -122,6 +122,20 @@ def test_the_reference_is_compared_with_itself():
     assert found.trusted
 
 
+def test_a_case_is_compared_with_both_processes_of_the_reference():
+    # One process of a takes 10 ms, the other 40: b with 20 ms is 2 and 0.5 times as long, that is
+    # 1 on the log scale; the reference to itself stays 4. Blocks that lack the second count too.
+    launches = [
+        in_turn(A, "0", [10]), in_turn(A, "0", [40], job="check"), in_turn(B, "0", [20]),
+        in_turn(A, "1", [10]), in_turn(B, "1", [20]),
+    ]  # fmt: skip
+    found = ratios_of(launches, A)
+    assert found.cases[B].ratio.per_block == pytest.approx([0, math.log(2)])
+    assert found.check.ratio.estimate == pytest.approx(4)
+    assert found.letters.keys() == {A, B}
+    assert ratios_of(launches, B).cases[A].ratio.per_block == pytest.approx([0, -math.log(2)])
+
+
 def test_a_reference_that_differs_from_itself_is_not_trusted():
     launches = []
     for block in range(5):
