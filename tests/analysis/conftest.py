@@ -1,4 +1,12 @@
+import importlib
+
 import pytest
+
+
+@pytest.fixture(autouse=True, scope="session")
+def torchs_compiler():
+    """With it each operator's result is compared with that of torch's own meta kernel."""
+    importlib.import_module("torch._dynamo")
 
 
 @pytest.fixture(autouse=True)
