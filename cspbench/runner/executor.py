@@ -103,7 +103,7 @@ class LocalExecutor:
                 if worker is not None and not worker.alive:
                     worker.close()
                     worker = None
-                worker = worker or WorkerProcess()
+                worker = worker or WorkerProcess(extra=JOBS.get(request.job).environment)
                 yield worker.ask({**request.to_json(), **self._limits(request)}, timeout_seconds)
         finally:
             if worker is not None:

@@ -307,6 +307,16 @@ def test_a_series_goes_on_in_a_new_worker_after_one_died(job):
     assert [str(outcome.status) for outcome in outcomes] == ["crashed", "ok", "crashed", "ok"]
 
 
+def test_threads_of_a_worker_that_prepares_do_not_spin_while_they_wait(monkeypatch):
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    before = set(psutil.Process().children())
+    outcomes = LocalExecutor().series([PrepareRequest("no-such-model@64", 0, [])], 60.0)
+    assert "no-such-model" in next(outcomes).answer["analysis_problem"]
+    [worker] = set(psutil.Process().children()) - before
+    assert worker.environ()["OMP_WAIT_POLICY"] == "PASSIVE"
+    outcomes.close()
+
+
 def test_asking_a_dead_worker_is_a_crash_not_an_exception(job):
     worker = WorkerProcess()
     try:
