@@ -19,23 +19,23 @@ def ceilings(shared_environment, monkeypatch):
 
 def test_two_networks_are_measured_and_explained(cspbench, ceilings):
     result = cspbench(
-        "explain", "peleenet@64", "csppeleenet@64", "--rounds", "2", "--format", "json"
+        "explain", "resnet10@64", "cspresnet10@64", "--rounds", "2", "--format", "json"
     )
     assert result.returncode == 0, result.stderr
     found = json.loads(result.stdout)
-    assert found["a"]["case"] == "peleenet@64/opencv-cpu/b1/t1"
+    assert found["a"]["case"] == "resnet10@64/opencv-cpu/b1/t1"
     assert found["difference_ms"] == pytest.approx(
         found["b"]["latency_ms"] - found["a"]["latency_ms"]
     )
     assert sum(row["difference_ms"] for row in found["parts"]) == pytest.approx(
         found["difference_ms"]
     )
-    # OpenCV's profile has the 21 concatenations of PeleeNet's dense layers and its stem, and more.
-    entries = {(row["stage"], row["role"]): row["a_entries"] for row in found["groups"]}
-    assert sum(n for (_, role), n in entries.items() if role == "concatenation") >= 21
-    assert ("stages.0", "3x3 convolution") in entries
+    # OpenCV's profile has the concatenations that end the four partial stages.
+    entries = {(row["stage"], row["role"]): row["b_entries"] for row in found["groups"]}
+    assert [entries[f"stages.{stage}", "concatenation"] for stage in range(4)] == [1, 1, 1, 1]
+    assert entries["stages.0", "3x3 convolution"] >= 2
     # The stored run is explained again, by the names of the models alone.
-    again = cspbench("explain", "peleenet", "csppeleenet", "--run", "latest")
+    again = cspbench("explain", "resnet10", "cspresnet10", "--run", "latest")
     assert again.returncode == 0, again.stderr
     assert found["sentences"][0] in again.stdout
     assert "Verdict: " in again.stdout
