@@ -236,6 +236,9 @@ def test_private_memory_is_bounded_where_the_devices_driver_maps_none_of_it(
     class Worker:
         alive = True
 
+        def __init__(self, extra):
+            pass
+
         def ask(self, job, timeout_seconds):
             asked.append(job)
 
