@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import gc
 import importlib
@@ -102,7 +103,7 @@ def main(arguments: list[str] | None = None) -> None:
         except BaseException as error:
             code = exit_code_of(error)
     drop_unwritten()
-    gc.freeze()  # at its end Python would look for cycles in all of torch, for 1 to 2 s
+    atexit.register(gc.freeze)  # else Python looks for cycles in all of torch, for 1 to 2 s
     sys.exit(code)
 
 
