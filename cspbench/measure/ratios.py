@@ -176,9 +176,10 @@ def ratio_of(per_block: Sequence[float], comparisons: int = 1) -> Ratio:
     """
     if not per_block:
         raise ValueError("no blocks")
-    low, high = bounds(per_block)
-    all_low, all_high = bounds(per_block, comparisons=comparisons)
-    return Ratio(math.exp(centre(per_block)), low, high, all_low, all_high, tuple(per_block))
+    middle = centre(per_block)
+    low, high = _around(middle, per_block, CONFIDENCE, 1)
+    all_low, all_high = _around(middle, per_block, CONFIDENCE, comparisons)
+    return Ratio(math.exp(middle), low, high, all_low, all_high, tuple(per_block))
 
 
 def centre(values: Sequence[float]) -> float:
@@ -201,12 +202,18 @@ def bounds(
         confidence: of all intervals of the comparison together.
         comparisons: how many these are.
     """
+    return _around(centre(per_block), per_block, confidence, comparisons)
+
+
+def _around(
+    middle: float, per_block: Sequence[float], confidence: float, comparisons: int
+) -> tuple[float | None, float | None]:
+    """`bounds` round ``middle``, the blocks' centre."""
     count = len(per_block)
     if count < 2:
         return None, None
     error = deviation(per_block) / math.sqrt(count)
     reach = dunnett_quantile(comparisons, count - 1, confidence) * error
-    middle = centre(per_block)
     return math.exp(middle - reach), math.exp(middle + reach)
 
 
