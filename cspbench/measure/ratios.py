@@ -192,23 +192,20 @@ def centre(values: Sequence[float]) -> float:
     return median((one + other) / 2 for one, other in combinations_with_replacement(values, 2))
 
 
-def bounds(
-    per_block: Sequence[float], confidence: float = CONFIDENCE, comparisons: int = 1
-) -> tuple[float | None, float | None]:
-    """Bounds of a ratio with a confidence, alone or together with others; None without an interval.
+def bounds(per_block: Sequence[float], confidence: float) -> tuple[float | None, float | None]:
+    """Bounds of one ratio with a confidence; None without an interval.
 
     Args:
         per_block: one logarithm a block.
-        confidence: of all intervals of the comparison together.
-        comparisons: how many these are.
+        confidence: of the interval.
     """
-    return _around(centre(per_block), per_block, confidence, comparisons)
+    return _around(centre(per_block), per_block, confidence, 1)
 
 
 def _around(
     middle: float, per_block: Sequence[float], confidence: float, comparisons: int
 ) -> tuple[float | None, float | None]:
-    """`bounds` round ``middle``, the blocks' centre."""
+    """Bounds round the blocks' centre, which hold ``comparisons`` ratios together."""
     count = len(per_block)
     if count < 2:
         return None, None

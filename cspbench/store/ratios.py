@@ -283,26 +283,33 @@ class InTurn:
         shared = {name: block for name, block in self._blocks.items() if reference in block.arms}
         others = dict.fromkeys(case for block in shared.values() for case in block.arms)
         others.pop(reference, None)
-        found = {case: self.ratio(case, reference, len(others)) for case in others}
+        found = {
+            case: ratio
+            for case in others
+            if (ratio := self.ratio(case, reference, len(others))) is not None
+        }
         checks = [block.check for block in self._blocks.values() if block.check is not None]
         return Ratios(
             reference=reference,
-            cases={case: ratio for case, ratio in found.items() if ratio is not None},
+            cases=found,
             check=self._ratio(checks, 1) if checks else None,
-            letters=self._letters(shared, reference),
+            letters=_letters(shared, reference, found),
         )
 
-    def _letters(self, shared: Mapping[str, _Block], reference: str) -> dict[str, str]:
-        """Letters of the cases that shared at least two blocks with the reference."""
-        logs: dict[str, dict[str, float]] = defaultdict(dict)
-        for name, block in shared.items():
-            for case in block.arms:
-                logs[case][name] = self._log(block.processes(reference), block.processes(case))
-        logs = {case: of_case for case, of_case in logs.items() if len(of_case) > 1}
-        if len(logs) < 2:
-            return {}
-        ordered = sorted(logs, key=lambda case: centre([*logs[case].values()]))
-        return groups(ordered, told_apart(logs))
+
+def _letters(
+    shared: Mapping[str, _Block], reference: str, found: Mapping[str, CaseRatio]
+) -> dict[str, str]:
+    """Letters of the cases that shared at least two blocks with the reference."""
+    logs = {reference: dict.fromkeys(shared, 0.0)}
+    for case, its in found.items():
+        names = [name for name, block in shared.items() if case in block.arms]
+        logs[case] = dict(zip(names, its.ratio.per_block, strict=True))
+    logs = {case: of_case for case, of_case in logs.items() if len(of_case) > 1}
+    if len(logs) < 2:
+        return {}
+    ordered = sorted(logs, key=lambda case: centre([*logs[case].values()]))
+    return groups(ordered, told_apart(logs))
 
 
 def _of_all(estimate: Callable[[_Arm, _Arm], float], bases: Processes, heads: Processes) -> float:
