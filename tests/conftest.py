@@ -151,6 +151,12 @@ def pytest_configure(config: pytest.Config) -> None:
     required()
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One more worker of ``-n auto`` than processors, because many tests wait for a server."""
+    return len(os.sched_getaffinity(0)) + 1
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip a test whose need is missing, or fail it where the need is required."""
     for name, missing in NEEDS.items():

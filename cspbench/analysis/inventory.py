@@ -45,16 +45,8 @@ class Inventory:
             if id(module) in self.paths:
                 continue
             self._visit(module, path, stage)
-            children = []
-            for name, child in module._modules.items():
-                if child is None:
-                    continue
-                child_path = f"{path}.{name}" if path else name
-                child_stage = child_path if open_ else stage
-                plain = type(child) in _PLAIN
-                holder = not path and (type(child) is nn.Sequential or name in HOLDERS)
-                children.append((child, child_path, child_stage, open_ and (plain or holder)))
-            pending.extend(reversed(children))
+            if module._modules:
+                pending.extend(reversed(_children(module, path, stage, open_)))
 
     def _visit(self, module: nn.Module, path: str, stage: str) -> None:
         if isinstance(module, torch.jit.ScriptModule):
@@ -66,11 +58,12 @@ class Inventory:
         self.stages[path] = stage
         if module.training:
             self.training.append(module)
+        weights = self.weights
         for name, param in module._parameters.items():
-            if param is not None:
+            if param is not None and id(param) not in weights:
                 self.add(param, "param", name)
         for name, buffer in module._buffers.items():
-            if buffer is not None:
+            if buffer is not None and id(buffer) not in weights:
                 self.add(buffer, "buffer", name)
 
     def add(self, tensor: torch.Tensor, role: str, name: str) -> None:
@@ -85,3 +78,19 @@ class Inventory:
             self.params += weight.elements
         elif name in ("running_mean", "running_var"):
             self.running_statistics += weight.elements
+
+
+def _children(
+    module: nn.Module, path: str, stage: str, open_: bool
+) -> list[tuple[nn.Module, str, str, bool]]:
+    """Submodules with path, stage, and whether theirs have stages of their own."""
+    children = []
+    for name, child in module._modules.items():
+        if child is None:
+            continue
+        child_path = f"{path}.{name}" if path else name
+        plain = type(child) in _PLAIN
+        holder = not path and (type(child) is nn.Sequential or name in HOLDERS)
+        stages = open_ and (plain or holder)
+        children.append((child, child_path, child_path if open_ else stage, stages))
+    return children

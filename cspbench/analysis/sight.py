@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 import torch.nn.functional
@@ -32,6 +32,10 @@ functional: Any = torch.nn.functional
 #: Asked at each call, so kept at hand.
 _gradients, _autocast = torch.is_grad_enabled, torch._C._is_any_autocast_enabled
 _transform = torch._C._functorch.maybe_current_level
+_depth, _enabled = torch._C._len_torch_function_stack, torch._C._is_torch_function_mode_enabled
+_PLAIN = frozenset({torch.Tensor, torch.nn.Parameter, type(None)})
+#: ``answer(function, args, kwargs)``
+Answer: TypeAlias = Callable[[Any, tuple[Any, ...], dict[str, Any]], Any]
 
 
 def is_special() -> bool:
@@ -43,13 +47,26 @@ def is_special() -> bool:
     return _gradients() or _transform() is not None or _autocast()
 
 
+def is_alone(operands: Iterable[object]) -> bool:
+    """True where the pass's mode alone is asked: no other mode, no tensor of a subclass."""
+    if _depth() != 1 or not _enabled():
+        return False
+    return all(type(operand) in _PLAIN for operand in operands)
+
+
 @contextmanager
-def in_sight(tracer: Tracer) -> Iterator[None]:
-    """Replace what would stay out of sight, for this thread only."""
+def in_sight(tracer: Tracer, answer: Answer) -> Iterator[None]:
+    """Replace what would stay out of sight, for this thread only.
+
+    Args:
+        tracer: the pass.
+        answer: what the pass's mode says to a call of a function.
+    """
     owner = threading.get_ident()
     scripted, submit = torch.jit.ScriptFunction.__call__, ThreadPoolExecutor.submit
     checked = Distribution._validate_args
     overridden, within = torch.overrides.has_torch_function, functional.has_torch_function
+    handle = functional.handle_torch_function
     device = backend_registration._privateuse1_backend_name
 
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -74,6 +91,11 @@ def in_sight(tracer: Tracer) -> Iterator[None]:
             return False
         return overridden(args)
 
+    def handed_over(function: Any, relevant: Any, *args: Any, **kwargs: Any) -> Any:
+        if threading.get_ident() != owner or not is_alone(relevant):
+            return handle(function, relevant, *args, **kwargs)
+        return answer(function, args, kwargs)
+
     def has_torch_function_within(args: Any) -> Any:
         if threading.get_ident() == owner and not is_special():
             return False
@@ -86,6 +108,7 @@ def in_sight(tracer: Tracer) -> Iterator[None]:
         torch.overrides.has_torch_function = has_torch_function
         # Only multi_head_attention_forward asks this one, to be handed over as a whole.
         functional.has_torch_function = has_torch_function_within
+        functional.handle_torch_function = handed_over
         # The one place where the modules read which devices have native kernels.
         backend_registration._privateuse1_backend_name = "meta"
         try:
@@ -96,6 +119,7 @@ def in_sight(tracer: Tracer) -> Iterator[None]:
             Distribution._validate_args = checked
             torch.overrides.has_torch_function = overridden
             functional.has_torch_function = within
+            functional.handle_torch_function = handle
             backend_registration._privateuse1_backend_name = device
 
 

@@ -26,15 +26,17 @@ from cspbench.analysis.dispatch import fallback
 from cspbench.analysis.errors import DataDependentError, NoMetaKernelError
 from cspbench.analysis.inventory import Inventory
 from cspbench.analysis.layer import Layer, Shape
+from cspbench.analysis.leaves import LEAVES, call_of
 from cspbench.analysis.metric import Facts
 from cspbench.analysis.partial import is_detector, record_rest
 from cspbench.analysis.recorder import Recorder
 from cspbench.analysis.rules import CHECKED, RULES
 from cspbench.analysis.rules.simple import ask
-from cspbench.analysis.sight import PATCH, in_sight, is_special
+from cspbench.analysis.sight import PATCH, in_sight, is_alone, is_special
 from cspbench.analysis.tracer import META, STORED_AS, Tracer
 from cspbench.errors import InputError
 
+_pop, _push = torch._C._pop_torch_function_stack, torch._C._push_on_torch_function_stack
 _TORCH_DIR = os.path.dirname(os.path.abspath(torch.__file__)) + os.sep
 _OWN_DIR = os.path.dirname(os.path.abspath(__file__)) + os.sep
 
@@ -55,15 +57,36 @@ class _FunctionMode(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        return self.answer(func, args, kwargs or {})
+
+    def called(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The same for a call that torch has not brought here: the mode steps aside as by torch."""
+        mode = _pop()
+        try:
+            return self.answer(func, args, kwargs)
+        finally:
+            _push(mode)
+
+    def leaf(self, layer: nn.Module, args: tuple[Any, ...]) -> Any:
+        """What a layer of one call puts out; ``NotImplemented`` if its own forward must tell."""
+        mode = _pop()
+        try:
+            call = call_of(layer, args)
+            return NotImplemented if call is None else self.answer(*call, {})
+        finally:
+            _push(mode)
+
+    def answer(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """What the function puts out; the mode is not active meanwhile."""
         rule = RULES.get(func)
         if rule is ask:
-            return func(*args, **(kwargs or {}))
+            return func(*args, **kwargs)
         if rule is None or is_special():
-            return fallback(self._tracer, func, args, kwargs or {})
-        result = rule(self._tracer, func, args, kwargs or {})
+            return fallback(self._tracer, func, args, kwargs)
+        result = rule(self._tracer, func, args, kwargs)
         if func in self._unchecked and isinstance(result, torch.Tensor):
             self._unchecked.discard(func)
-            self._check(func, args, kwargs or {}, result)
+            self._check(func, args, kwargs, result)
         return result
 
     def _check(self, func: Any, args: Any, kwargs: dict[str, Any], result: torch.Tensor) -> None:
@@ -77,11 +100,11 @@ class _FunctionMode(TorchFunctionMode):
         """
         if "torch._dynamo" not in sys.modules:
             return
+        key = (func, repr(_outline((args, kwargs))))
+        if key in _COMPARED or len(_COMPARED) > _MOST_COMPARED:
+            return
         tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
         if any(tensor.layout is not torch.strided for tensor in tensors):
-            return
-        key = (func, repr(tree_map(_outline, (args, kwargs))))
-        if key in _COMPARED or len(_COMPARED) > _MOST_COMPARED:
             return
         args, kwargs = tree_map(
             lambda leaf: self._tracer.on_meta(leaf) if isinstance(leaf, torch.Tensor) else leaf,
@@ -101,19 +124,26 @@ class _FunctionMode(TorchFunctionMode):
 
 
 def _outline(leaf: Any) -> Any:
-    """Shape and type of a tensor; anything else as it is."""
-    return (tuple(leaf.shape), leaf.dtype) if isinstance(leaf, torch.Tensor) else leaf
+    """Shape and type of a tensor, also in lists and mappings; anything else as it is."""
+    if isinstance(leaf, torch.Tensor):
+        return *leaf.shape, leaf.dtype
+    if isinstance(leaf, (tuple, list)):
+        return [_outline(part) for part in leaf]
+    if isinstance(leaf, dict):
+        return {name: _outline(part) for name, part in leaf.items()}
+    return leaf
 
 
 @contextmanager
-def _module_paths(inventory: Inventory, recorder: Recorder) -> Iterator[None]:
+def _module_paths(tracer: Tracer, mode: _FunctionMode) -> Iterator[None]:
     """Keep ``recorder.path`` and ``stage`` at the innermost module that is being called.
 
     What ``nn.Module.__call__`` calls is replaced for the while; global hooks would send every call
     through PyTorch's slow path. To replace ``__call__`` itself takes a millisecond, because Python
     then updates each class of modules.
     """
-    paths, stages = inventory.paths, inventory.stages
+    recorder = tracer.recorder
+    paths, stages = tracer.inventory.paths, tracer.inventory.stages
     owner = threading.get_ident()
     with PATCH:
         original: Any = nn.Module._call_impl
@@ -125,7 +155,10 @@ def _module_paths(inventory: Inventory, recorder: Recorder) -> Iterator[None]:
             outer, outer_stage = recorder.path, recorder.stage
             recorder.path, recorder.stage = path, stages[path]
             try:
-                return original(self, *args, **kwargs)
+                if kwargs or type(self) not in LEAVES or not is_alone(()):
+                    return original(self, *args, **kwargs)
+                result = mode.leaf(self, args)
+                return original(self, *args) if result is NotImplemented else result
             finally:
                 recorder.path, recorder.stage = outer, outer_stage
 
@@ -186,7 +219,7 @@ def trace(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> T
     recorder.peak_live_bytes = recorder.live_bytes
     mode = _FunctionMode(tracer)
     try:
-        with _inference(inventory), _module_paths(inventory, recorder), in_sight(tracer):
+        with _inference(inventory), _module_paths(tracer, mode), in_sight(tracer, mode.called):
             with mode:
                 result = module(*args, **kwargs)
             _check_outputs(tracer, result)

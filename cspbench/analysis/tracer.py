@@ -47,7 +47,7 @@ class Tracer:
         self.weights = inventory.weights
         #: What autocast made of a parameter, by its id and type.
         self.casts: dict[tuple[int, torch.dtype], torch.Tensor] = {}
-        self._inventory = inventory
+        self.inventory = inventory
         self._twins: dict[int, torch.Tensor] = {}
         self._keep: list[Any] = []  # ids stay valid only while their objects live
 
@@ -96,7 +96,7 @@ class Tracer:
         special = ("_parameters", "_buffers", "_modules")
         return {
             id(leaf)
-            for module in self._inventory.root.modules()
+            for module in self.inventory.root.modules()
             for name, attribute in module.__dict__.items()
             if name not in special
             for leaf in tree_leaves(attribute)

@@ -11,7 +11,7 @@ Pure.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from cspbench.analysis.layer import Layer, Number
 from cspbench.analysis.ops import CONV_KINDS, FREE_KINDS
@@ -43,22 +43,18 @@ class _Groups:
 
     def __init__(self, layers: Sequence[Layer], moved: Sequence[int]) -> None:
         self.layers = layers
-        #: Positions of the layers that read each activation, once for each time.
-        self.readers: dict[int, list[int]] = {}
-        for position, layer in enumerate(layers):
-            for value in layer.inputs:
-                self.readers.setdefault(value, []).append(position)
         #: What an activation is in memory less than what its operator puts out, in bytes.
         self.narrower: dict[int, int] = {}
         #: The number that a quantised or dequantised one, or a view, stands for.
         self.same: dict[int, int] = {}
+        self.readers = self._readers()
         self.result: list[Number] = list(moved)
         self._convert()
 
     def _convert(self) -> None:
         """Give what quantises to the layer before it, and what dequantises to those behind it."""
         makers = {value: layer for layer in self.layers for value in layer.outputs}
-        converted = set()
+        converted: set[int] = set()
         for position, layer in enumerate(self.layers):
             if len(layer.inputs) != 1 or len(layer.outputs) != 1:
                 continue
@@ -76,16 +72,23 @@ class _Groups:
                 continue
             self.same[result] = self.same.get(value, value)
             converted.add(position)
+        if self.narrower:
+            for position, layer in enumerate(self.layers):
+                values = (*layer.inputs, *layer.outputs)
+                self.result[position] += sum(self.narrower.get(value, 0) for value in values)
+        for position in converted:
+            self.result[position] = 0
+        if converted:
+            self.readers = self._readers(converted)
+
+    def _readers(self, without: Collection[int] = ()) -> dict[int, list[int]]:
+        """Positions of the layers that read each activation, once for each time."""
+        readers: dict[int, list[int]] = {}
         for position, layer in enumerate(self.layers):
-            values = (*layer.inputs, *layer.outputs)
-            self.result[position] += sum(self.narrower.get(value, 0) for value in values)
-            if position in converted:
-                self.result[position] = 0
-        self.readers = {}
-        for position, layer in enumerate(self.layers):
-            if position not in converted:
+            if position not in without:
                 for value in layer.inputs:
-                    self.readers.setdefault(self._number(value), []).append(position)
+                    readers.setdefault(self.same.get(value, value), []).append(position)
+        return readers
 
     def _is_quantised(self, value: int, maker: Layer | None) -> bool:
         """Whether a layer puts out a number that is read quantised alone."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from operator import gt
 from typing import Any
@@ -20,7 +21,7 @@ from cspbench.analysis.rules.simple import (
     is_activation,
     rejected,
 )
-from cspbench.analysis.tracer import Tracer
+from cspbench.analysis.tracer import META, Tracer
 
 
 def _cat(tracer: Tracer, func: Any, args: Arguments, kwargs: Keywords) -> Any:
@@ -85,16 +86,20 @@ def _view(op: str) -> Rule:
 
     def rule(tracer: Tracer, func: Any, args: Arguments, kwargs: Keywords) -> Any:
         x = args[0] if args else None
-        if not isinstance(x, torch.Tensor) or x.device.type != "meta":
+        is_weight = isinstance(x, torch.Tensor) and tracer.weight(x) is not None
+        if not isinstance(x, torch.Tensor) or not (is_weight or x.device.type == "meta"):
             return fallback(tracer, func, args, kwargs)
-        if tracer.weight(x) is not None:
-            return fallback(tracer, func, args, kwargs)
-        value = tracer.value(x)
-        result = func(*args, **kwargs)
-        if result is x:
-            return result
+        seen = tracer.on_meta(x) if is_weight else x
+        value = tracer.value(seen)
+        result = None if kwargs else _copied_in_order(op, seen, args[1:])
+        if result is None:
+            result = func(seen, *args[1:], **kwargs)
+        if result is seen:
+            return x
         parts = result if isinstance(result, (tuple, list)) else (result,)
         copied = bool(parts) and not tracer.shares_memory(parts[0])
+        if copied and is_weight:
+            return fallback(tracer, func, args, kwargs)
         outputs = [tracer.adopt_view(part, value.weight) for part in parts]
         name = "reshape_copy" if copied and op in ("reshape", "flatten") else op
         if value.weight is None:
@@ -104,6 +109,20 @@ def _view(op: str) -> Rule:
         return result
 
     return rule
+
+
+def _copied_in_order(op: str, x: torch.Tensor, sides: Arguments) -> torch.Tensor | None:
+    """What ``reshape`` and ``contiguous`` put out where they copy; None where they do not.
+
+    torch's own meta kernel for that copy takes 100 times as long.
+    """
+    if x.is_contiguous() or not (op == "reshape" or (op == "contiguous" and not sides)):
+        return None
+    if sides:
+        with contextlib.suppress(RuntimeError):  # how torch says that no view will do
+            return x.view(*sides)
+    out = torch.empty(x.shape, dtype=x.dtype, device=META)
+    return out.view(*sides) if sides else out
 
 
 _slice = _view("slice")
