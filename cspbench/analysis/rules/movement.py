@@ -19,7 +19,9 @@ from cspbench.analysis.rules.simple import (
     Rule,
     bind,
     is_activation,
+    made_of,
     rejected,
+    without_values,
 )
 from cspbench.analysis.tracer import META, Tracer
 
@@ -30,13 +32,19 @@ def _cat(tracer: Tracer, func: Any, args: Arguments, kwargs: Keywords) -> Any:
     axis = bound.get("dim", bound.get("axis", 0))
     values, weights = tracer.split(tensors)
     uniform = len({t.dtype for t in tensors}) == 1
-    if weights or not values or not uniform or "out" in bound or not isinstance(axis, int):
+    alone = not weights or (not values and without_values(tracer, tensors))
+    if not alone or not uniform or "out" in bound or not isinstance(axis, int):
         return fallback(tracer, func, args, kwargs)
-    rank = len(values[0].shape)
-    if not -rank <= axis < rank or any(len(value.shape) != rank for value in values):
+    sides = [tuple(tensor.shape) for tensor in tensors]
+    rank = len(sides[0])
+    if not -rank <= axis < rank or any(len(shape) != rank for shape in sides):
         return fallback(tracer, func, args, kwargs)
-    out, result = tracer.like(tensors[0], shapes.concatenate([v.shape for v in values], axis))
-    tracer.recorder.record("cat", values, (result,), copied=True)
+    shape = shapes.concatenate(sides, axis)
+    if weights:
+        out, result = made_of(tracer, weights, shape, tensors[0])
+    else:
+        out, result = tracer.like(tensors[0], shape)
+    tracer.recorder.record("cat", values, (result,), others=weights, copied=True)
     return out
 
 

@@ -20,7 +20,9 @@ from cspbench.analysis.rules.simple import (
     bind,
     copied_bytes,
     is_activation,
+    made_of,
     rejected,
+    without_values,
 )
 from cspbench.analysis.tracer import Tracer
 
@@ -75,20 +77,12 @@ def _made_of_weights(tracer: Tracer, x: torch.Tensor) -> Weight | None:
     return Weight(value.shape, value.itemsize, role)
 
 
-def _without_values(tracer: Tracer, tensors: Sequence[torch.Tensor]) -> bool:
-    """True if no operand is a real constant, whose values a later index may need."""
-    return all(t.device.type == "meta" or tracer.weight(t) is not None for t in tensors)
-
-
 def _of_weights(
     tracer: Tracer, op: str, tensors: Sequence[torch.Tensor], weights: list[Weight]
 ) -> torch.Tensor:
     """Elementwise arithmetic of weights alone, whose result is derived of them."""
     shape = shapes.broadcast([tuple(t.shape) for t in tensors])
-    out, result = tracer.empty(shape, tensors[0].dtype, tensors[0].element_size())
-    derived = any(weight.role in ("param", "derived") for weight in weights)
-    role = "derived" if derived else "constant"
-    result.weight = result.storage.weight = Weight(shape, result.itemsize, role)
+    out, result = made_of(tracer, weights, shape, tensors[0])
     tracer.recorder.record(op, (), (result,), others=weights)
     return out
 
@@ -206,7 +200,7 @@ def _elementwise(op: str, in_place: bool = False, compares: bool = False) -> Rul
         if not uniform or "out" in kwargs or any(type(x) is complex for x in operands):
             return fallback(tracer, func, args, kwargs)
         values, weights = tracer.split(tensors)
-        if not values and not (in_place or compares) and _without_values(tracer, tensors):
+        if not values and not (in_place or compares) and without_values(tracer, tensors):
             return _of_weights(tracer, op, tensors, weights)
         if not values:
             return fallback(tracer, func, args, kwargs)

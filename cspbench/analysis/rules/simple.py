@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, TypeAlias
 
 import torch
 
 from cspbench.analysis.dispatch import fallback
 from cspbench.analysis.errors import DataDependentError
+from cspbench.analysis.layer import Shape
+from cspbench.analysis.recorder import Value, Weight
 from cspbench.analysis.tracer import Tracer, channels_last
 from cspbench.core.text import first_line
 
@@ -33,6 +35,22 @@ def is_activation(tracer: Tracer, tensor: object) -> bool:
         and tensor.dtype.is_floating_point
         and tracer.value(tensor).weight is None
     )
+
+
+def without_values(tracer: Tracer, tensors: Sequence[torch.Tensor]) -> bool:
+    """True if no operand is a real constant, whose values a later index may need."""
+    return all(t.device.type == "meta" or tracer.weight(t) is not None for t in tensors)
+
+
+def made_of(
+    tracer: Tracer, weights: Sequence[Weight], shape: Shape, like: torch.Tensor
+) -> tuple[torch.Tensor, Value]:
+    """What an operator makes of weights alone: no activation, but derived of them."""
+    out, result = tracer.empty(shape, like.dtype, like.element_size())
+    derived = any(weight.role in ("param", "derived") for weight in weights)
+    weight = Weight(shape, result.itemsize, "derived" if derived else "constant")
+    result.weight = result.storage.weight = weight
+    return out, result
 
 
 def copied_bytes(x: torch.Tensor, formats: bool = True) -> int:
