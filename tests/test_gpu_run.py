@@ -5,7 +5,9 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
+import torch
 
 from cspbench import load
 from cspbench.artifacts.cache import ArtifactSpec
@@ -13,6 +15,7 @@ from cspbench.artifacts.export import prepare
 from cspbench.artifacts.tensors import input_pool
 from cspbench.backends.spec import BACKENDS
 from cspbench.core.case import ModelId
+from cspbench.jobs.worker import OUT_OF_MEMORY
 
 pytestmark = pytest.mark.gpu
 
@@ -61,7 +64,7 @@ def test_every_case_has_a_latency_energy_and_memory(run):
 
 def test_launches_tell_device_times_and_the_device(run):
     timed = [launch for launch in run.stored.launches if launch.job == "time"]
-    assert len(timed) == 4
+    assert len(timed) >= 4  # two blocks of two cases, more where they scatter
     for launch in timed:
         assert 0 < launch.result.device["device_ns"] < 1e9
         assert len(launch.result.backend["device_uuid"]) == 36
@@ -82,6 +85,53 @@ def test_layers_of_every_mode_are_timed_by_their_kernels(run):
     assert layers == pytest.approx(kernels, rel=0.1)
 
 
+def test_ceilings_of_the_card_are_above_what_its_cases_reach(run):
+    assert run.stored.meta["ceilings"]["cuda/t1"]["gflops"]["fp32"] > 0
+    for column in ("compute_utilisation", "memory_utilisation"):
+        reached = run.layer_times[column].dropna()
+        assert len(reached)
+        # What lies in the L2 cache is read faster than the memory's ceiling.
+        assert reached.median() <= 1.05
+
+
+ENDS = """\
+name: ends
+defaults: {model: peleenet, input: 128}
+include:
+  - {backend: torch-cuda}
+  - {backend: "torch-cuda[scope=end_to_end,precision=fp16]"}
+  - {backend: "torch-cuda[scope=pipeline]"}
+measure: {rounds: 1, warmup: 1, max_seconds: 0.5, memory: false}
+"""
+
+
+def test_scopes_are_told_apart(tmp_path):
+    (tmp_path / "ends.yaml").write_text(ENDS)
+    done = subprocess.run(
+        [sys.executable, "-m", "cspbench", "run", str(tmp_path / "ends.yaml"), "--results",
+         str(tmp_path / "results"), "--no-report"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    plain, ends, pipeline = load(next((tmp_path / "results").iterdir())).cases["latency_ms"]
+    # With the copies; an image that is decoded and scaled first takes longer than one that is not.
+    assert ends > plain
+    assert pipeline > plain
+
+
+def test_a_gate_of_the_same_on_both_sides_finds_nothing(tmp_path):
+    (tmp_path / "device.yaml").write_text(SUITE)
+    done = subprocess.run(
+        [sys.executable, "-m", "cspbench", "gate", str(tmp_path / "device.yaml"), "--base", "set:",
+         "--only", "*mode=cudagraph*", "--format", "json"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    (verdict,) = json.loads(done.stdout)["verdicts"]
+    assert verdict["verdict"] == "same"
+    assert verdict["ratio_of"] != "running time"  # the device's events are the clock
+
+
 @pytest.fixture(scope="module")
 def session(tmp_path_factory):
     """A network whose kernels are long beside their launches, warm, with its inputs staged."""
@@ -89,7 +139,7 @@ def session(tmp_path_factory):
         patch.setenv("CSPBENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
         spec = ArtifactSpec(ModelId.parse(MODEL), BATCH, "pt2", 0)
         prepare(spec)
-        loaded = BACKENDS.get("torch-cuda").load(spec.path, {}, 1)
+        loaded = BACKENDS.get("torch-cuda").load(spec.path, {"flush_l2": True}, 1)
         loaded.stage(input_pool((BATCH, 3, 224, 224), 0))
         for number in range(50):
             loaded.choose(number % 4)
@@ -104,12 +154,22 @@ def test_the_devices_time_is_that_of_other_instruments(session):
     assert samples.held
     device_ms = session.medians(samples)["device_ns"] / 1e6
     bench_ms = triton.do_bench(session._forward, warmup=100, rep=500, return_mode="median")
-    # do_bench flushes the cache before each call, and its events have the gaps of launching.
+    # Both flush the cache before each call; do_bench's events have the gaps of launching.
     assert device_ms == pytest.approx(bench_ms, rel=0.02)
     kernels = session.kernels()
     # Between kernels a device needs about a microsecond.
     assert kernels.busy_ns / 1e6 <= device_ms * 1.02
     assert device_ms <= kernels.busy_ns / 1e6 * 1.02 + kernels.count * 2e-3
+
+
+def test_what_has_no_room_on_the_card_is_told_as_that(session):
+    torch.cuda.set_per_process_memory_fraction(1e-3)
+    try:
+        with pytest.raises(RuntimeError) as failed:
+            session.to_device(np.zeros((4096, 3, 224, 224), np.float32))  # 2.4 GB
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    assert any(sign in str(failed.value) for sign in OUT_OF_MEMORY)
 
 
 def test_energy_is_that_of_the_drivers_counter_over_ten_seconds(session):

@@ -23,6 +23,7 @@ class Inventory:
         paths: path of each submodule by its ``id``.
         stages: stage of each path (``cspbench.analysis.stages``).
         weights: parameters and buffers by ``id``.
+        modules: submodules, itself among them.
         training: submodules in training mode.
         tensors: parameters and buffers themselves.
         root: the module.
@@ -33,6 +34,7 @@ class Inventory:
         self.paths: dict[int, str] = {}
         self.stages: dict[str, str] = {}
         self.weights: dict[int, Weight] = {}
+        self.modules: list[nn.Module] = []
         self.training: list[nn.Module] = []
         self.tensors: list[torch.Tensor] = []
         self.params = 0
@@ -55,6 +57,7 @@ class Inventory:
                 "the module that it was made from, its torch.export program or its ONNX file"
             )
         self.paths[id(module)] = path
+        self.modules.append(module)
         self.stages[path] = stage
         if module.training:
             self.training.append(module)

@@ -15,6 +15,7 @@ import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -138,35 +139,36 @@ def _outline(leaf: Any) -> Any:
 def _module_paths(tracer: Tracer, mode: _FunctionMode) -> Iterator[None]:
     """Keep ``recorder.path`` and ``stage`` at the innermost module that is being called.
 
-    What ``nn.Module.__call__`` calls is replaced for the while; global hooks would send every call
-    through PyTorch's slow path. To replace ``__call__`` itself takes a millisecond, because Python
-    then updates each class of modules.
+    What ``nn.Module.__call__`` calls is replaced in each module for the while. Global hooks would
+    send every call through PyTorch's slow path, and a change of the class itself takes half a
+    millisecond, because Python then updates each class of modules.
     """
-    recorder = tracer.recorder
-    paths, stages = tracer.inventory.paths, tracer.inventory.stages
+    recorder, inventory = tracer.recorder, tracer.inventory
     owner = threading.get_ident()
+    original: Any = nn.Module._call_impl
+
+    def call(module: nn.Module, path: str, stage: str, /, *args: Any, **kwargs: Any) -> Any:
+        if threading.get_ident() != owner:
+            return original(module, *args, **kwargs)
+        outer, outer_stage = recorder.path, recorder.stage
+        recorder.path, recorder.stage = path, stage
+        try:
+            if kwargs or type(module) not in LEAVES or not is_alone(()):
+                return original(module, *args, **kwargs)
+            result = mode.leaf(module, args)
+            return original(module, *args) if result is NotImplemented else result
+        finally:
+            recorder.path, recorder.stage = outer, outer_stage
+
     with PATCH:
-        original: Any = nn.Module._call_impl
-
-        def call(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
-            path = paths.get(id(self))
-            if path is None or threading.get_ident() != owner:
-                return original(self, *args, **kwargs)
-            outer, outer_stage = recorder.path, recorder.stage
-            recorder.path, recorder.stage = path, stages[path]
-            try:
-                if kwargs or type(self) not in LEAVES or not is_alone(()):
-                    return original(self, *args, **kwargs)
-                result = mode.leaf(self, args)
-                return original(self, *args) if result is NotImplemented else result
-            finally:
-                recorder.path, recorder.stage = outer, outer_stage
-
-        nn.Module._call_impl = call  # type: ignore[method-assign]
+        for module in inventory.modules:
+            path = inventory.paths[id(module)]
+            module.__dict__["_call_impl"] = partial(call, module, path, inventory.stages[path])
         try:
             yield
         finally:
-            nn.Module._call_impl = original  # type: ignore[method-assign]
+            for module in inventory.modules:
+                module.__dict__.pop("_call_impl", None)
 
 
 @contextmanager

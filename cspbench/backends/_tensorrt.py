@@ -222,7 +222,9 @@ def build(source: Path, options: Options) -> bytes:
         config.set_flag(trt.BuilderFlag.GPU_FALLBACK)
     timings = _timings()
     known = timings.read_bytes() if timings.exists() else b""
-    config.set_timing_cache(config.create_timing_cache(known), False)
+    if not config.set_timing_cache(config.create_timing_cache(known), False):
+        # Timings of another driver or card, which TensorRT refuses: they are taken anew.
+        config.set_timing_cache(config.create_timing_cache(b""), False)
     plan = builder.build_serialized_network(network, config)
     if plan is None:
         raise Unsupported(f"TensorRT cannot build the engine: {log.why}")

@@ -18,7 +18,8 @@ from cspbench.backends._cuda_runtime import CudaRuntime
 from cspbench.backends._torch import in_form
 from cspbench.backends.common.device_clock import CYCLES_PER_NS, DeviceClock, DeviceSamples
 from cspbench.backends.common.throughput import run_for
-from cspbench.backends.spec import HostSession, Kernels, Throughput, Workload
+from cspbench.backends.spec import GAPS_INCLUDED, HostSession, Kernels, Throughput, Workload
+from cspbench.errors import Unsupported
 
 if TYPE_CHECKING:
     import numpy as np
@@ -73,6 +74,8 @@ class TorchCudaSession(HostSession):
         self._replay: Callable[[], None] | None = None
         self._properties = self._runtime.properties()
         size = 2 * int(getattr(self._properties, "L2_cache_size", 0)) if flush_l2 else 0
+        if flush_l2 and not size:
+            raise Unsupported("flush_l2: the driver does not tell how large the L2 cache is")
         self._flush = torch.empty(size, dtype=torch.uint8, device=self._runtime.device)
         self._clock: DeviceClock | None = None
         self._staged: list[tuple[torch.Tensor, ...]] = []
@@ -239,7 +242,7 @@ class TorchCudaSession(HostSession):
             "transfer_ns": self._transfer_ns,
         }
         medians = {name: int(median(values)) for name, values in times.items() if values}
-        return medians | ({} if samples.held else {"gaps_included": 1})
+        return medians | ({} if samples.held else {GAPS_INCLUDED: 1})
 
     def extend(self, share: float) -> None:
         """Let a kernel that spins follow each inference.

@@ -28,6 +28,7 @@ from cspbench.backends.common.kernels import (
     without_stall,
 )
 from cspbench.backends.common.profiling import Profiled, RecordingSession
+from cspbench.errors import Unsupported
 
 if TYPE_CHECKING:
     import numpy as np
@@ -181,6 +182,11 @@ class TracedSession(RecordingSession):
 
 
 def _span_ns(records: Sequence[DeviceRecord]) -> int:
-    """From the first kernel to the end of the last; at least 1."""
-    ends = [record.end_ns for record in records]
-    return max(1, max(ends) - records[0].begin_ns) if ends else 1
+    """From the first kernel to the end of the last; at least 1.
+
+    Raises:
+        Unsupported: there are none.
+    """
+    if not records:
+        raise Unsupported("CUPTI saw no kernel: the driver or the sandbox lets nobody trace")
+    return max(1, max(record.end_ns for record in records) - records[0].begin_ns)

@@ -196,9 +196,9 @@ def _provider_options(provider: str) -> dict[str, str]:
         folder = cache_folder("tensorrt")
         make_cache_folder(folder)
         return {
-            "trt_engine_cache_enable": "1",
+            "trt_engine_cache_enable": "True",
             "trt_engine_cache_path": str(folder),
-            "trt_timing_cache_enable": "1",
+            "trt_timing_cache_enable": "True",
             "trt_timing_cache_path": str(folder),
         }
     return {}

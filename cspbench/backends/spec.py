@@ -236,12 +236,16 @@ class SingleLayers(Protocol):
         """The layers of an artifact, in its order."""
 
 
+#: Among a session's device times: they hold gaps in which the device waited for the host.
+GAPS_INCLUDED = "gaps_included"
+
+
 @runtime_checkable
 class DeviceTimes(Protocol):
     """Optional for sessions on an accelerator: times besides those of the host's clock."""
 
     def device_times(self, count: int) -> Mapping[str, int]:
-        """Medians over the last ``count`` runs in ns, by name of the time."""
+        """Medians over the last ``count`` runs in ns, by name of the time, or GAPS_INCLUDED: 1."""
 
 
 @runtime_checkable

@@ -73,6 +73,7 @@ class TorchCuda(InductorSpec):
     def load(self, artifact: Path, options: Options, threads: int) -> TorchCudaSession:
         """Load the program on to the first visible device (``CUDA_VISIBLE_DEVICES``)."""
         from cspbench.backends import _torch
+        from cspbench.backends._cuda_runtime import CudaRuntime
         from cspbench.backends._torch_cuda import TorchCudaSession
 
         chosen = resolve(self.axes, options)
@@ -80,10 +81,14 @@ class TorchCuda(InductorSpec):
             _check_compiler(str(chosen["mode"]))
         check_flush(chosen)
         program = self._program(artifact, chosen, threads)
+        mode, runtime = self.mode(options), CudaRuntime()
+        free = runtime.free_bytes()
         call = _torch.callable_of(program, artifact, chosen)
+        # A package of AOTInductor keeps its weights outside of torch's allocator.
+        foreign = max(0, free - runtime.free_bytes()) if mode.ahead else 0
         return TorchCudaSession(
-            call, chosen, program.dtype, program.layout, captured=self.mode(options).captured,
-            flush_l2=chosen["flush_l2"] is True,
+            call, chosen, program.dtype, program.layout, captured=mode.captured,
+            flush_l2=chosen["flush_l2"] is True, runtime=runtime, foreign_bytes=foreign,
         )  # fmt: skip
 
     def load_profiled(self, artifact: Path, options: Options, threads: int) -> LayerSession:

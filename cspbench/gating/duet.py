@@ -15,13 +15,14 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import cycle, repeat
 from typing import Literal
 
 from cspbench.core.statuses import Status
 from cspbench.machine.facts import usable_cores
 from cspbench.machine.processors import processor_of
-from cspbench.measure.ratios import log_waited
+from cspbench.measure.ratios import log_waited, steady_rounds
 from cspbench.runner.arms import Arm, ArmLostError, Burst, Loaded
 from cspbench.runner.block_request import available_bytes
 from cspbench.runner.interleaved import (
@@ -57,13 +58,30 @@ class Block:
     head: tuple[Burst, ...]
     seconds: float
 
+    @cached_property
+    def steady(self) -> list[int]:
+        """Numbers of the pairs that count: those of a throttled device are left out."""
+        base, head = map(_throttled_ns, (self.base, self.head))
+        return steady_rounds(min(len(self.base), len(self.head)), base, head)
+
+    @property
+    def by_device(self) -> bool:
+        """Whether a device's own events timed the bursts."""
+        results = [burst.result for burst in (*self.base, *self.head)]
+        return all(one is not None and one.ns != sum(one.latencies_ns) for one in results)
+
+    @property
+    def throttled_pairs(self) -> int:
+        """How many pairs of bursts do not count."""
+        return min(len(self.base), len(self.head)) - len(self.steady)
+
     def inference_ns(self, side: Side) -> list[float]:
         """Mean time of an inference in each burst of a side."""
-        return [burst.inference_ns for burst in getattr(self, side)]
+        return [getattr(self, side)[number].inference_ns for number in self.steady]
 
     def running_ns(self, side: Side) -> list[float]:
         """The same without the time in which the process was ready but did not run."""
-        return [burst.running_ns for burst in getattr(self, side)]
+        return [getattr(self, side)[number].running_ns for number in self.steady]
 
     def waited(self, side: Side) -> float:
         """log(elapsed / running time) of all bursts of a side together."""
@@ -73,6 +91,12 @@ class Block:
     def knows_running(self) -> bool:
         """Whether every burst knows how long its process was ready but did not run."""
         return all(burst.lost_ns is not None for burst in (*self.base, *self.head))
+
+
+def _throttled_ns(bursts: Sequence[Burst]) -> list[int] | None:
+    """For how long a side's device was throttled, burst by burst; None where it does not tell."""
+    told = [burst.result.throttled_ns if burst.result else None for burst in bursts]
+    return None if None in told else [ns for ns in told if ns is not None]
 
 
 #: Makes the arm of a side; called anew for each process.

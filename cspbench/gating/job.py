@@ -32,6 +32,7 @@ from cspbench.gating.verdict import (
     common_cause,
     judge,
     what_ratios_are_of,
+    what_was_left_out,
 )
 from cspbench.gating.why import with_why
 from cspbench.machine.facts import fingerprint
@@ -302,7 +303,7 @@ class _Job:
         self._measured_rules(decided)
         note = common_cause(cases, gate.min_effect)
         self.report.notes += [note] if note else []
-        self.report.notes += what_ratios_are_of(cases)
+        self.report.notes += what_ratios_are_of(cases) + what_was_left_out(cases)
         sensitivity = None if self._board else known_sensitivity(self.report.environment)
         self.report.notes += [sensitivity.sentence] if sensitivity else []
         if any(block["schedule"] == "pairs" for blocks in self.report.generations.values()

@@ -30,7 +30,7 @@ from cspbench.jobs.burst import LoadRequest
 from cspbench.machine.devices.spec import DEVICES
 from cspbench.measure.ratios import typical_estimate
 from cspbench.runner.arms import ArmLostError, ArmSpec, WorkerArm
-from cspbench.store.ratios import ELAPSED, RUNNING
+from cspbench.store.ratios import DEVICE, ELAPSED, RUNNING
 from cspbench.suite.suite import Gate, Measure
 
 #: Longest warm-up of an arm, because every block repeats it.
@@ -62,8 +62,10 @@ class CaseData:
     @property
     def of(self) -> str:
         """What the ratios are of."""
-        known = self.one_thread and all(block.knows_running for block in self.blocks)
-        return RUNNING if known else ELAPSED
+        if self.one_thread and all(block.knows_running for block in self.blocks):
+            return RUNNING
+        by_device = self.blocks and all(block.by_device for block in self.blocks)
+        return DEVICE if by_device else ELAPSED
 
     @property
     def estimates(self) -> list[float]:

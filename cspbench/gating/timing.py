@@ -131,6 +131,7 @@ def _measured(name: str, first: CaseData, second: CaseData | None) -> MeasuredCa
         first.seconds + (second.seconds if second else 0.0),
         last.of,
         last.elapsed,
+        sum(block.throttled_pairs for block in last.blocks),
     )
 
 

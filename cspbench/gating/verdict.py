@@ -13,6 +13,7 @@ from enum import Enum
 from typing import Any
 
 from cspbench.core.statuses import ExitCode
+from cspbench.core.text import number_of
 from cspbench.core.text import percent as share_text
 from cspbench.gating.decide import Decision, Finding, confirmed, moving_alike
 from cspbench.store.ratios import RUNNING
@@ -110,6 +111,7 @@ class MeasuredCase:
     """The measurements of one case: a first one, and a second if the first found it slower.
 
     ``of`` says what the decisions rest on, ``elapsed`` is the log-ratio of elapsed time beside it.
+    ``throttled_pairs`` of bursts were left out, because the device was throttled.
     """
 
     case: str
@@ -120,6 +122,7 @@ class MeasuredCase:
     seconds: float = 0.0
     of: str | None = None
     elapsed: float | None = None
+    throttled_pairs: int = 0
 
     @property
     def last(self) -> Decision | Unmeasured:
@@ -328,6 +331,16 @@ def what_ratios_are_of(cases: Sequence[MeasuredCase]) -> list[str]:
         "which the process was ready to run but did not (one thread on a processor)"
     )
     return [note]
+
+
+def what_was_left_out(cases: Sequence[MeasuredCase]) -> list[str]:
+    """A note on the pairs of bursts that do not count, if there are any."""
+    held = [case for case in cases if case.throttled_pairs]
+    if not held:
+        return []
+    pairs = number_of(sum(case.throttled_pairs for case in held), "pair")
+    text = f"{pairs} of bursts of {number_of(len(held), 'case')} did not count: the device was "
+    return [f"{text}throttled in one of the two"]
 
 
 def sorted_worst_first(verdicts: Iterable[CaseVerdict]) -> list[CaseVerdict]:

@@ -19,7 +19,7 @@ from resource import RUSAGE_SELF, getrusage
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from cspbench.backends.spec import DeviceTimes, Extends
+from cspbench.backends.spec import GAPS_INCLUDED, DeviceTimes, Extends
 from cspbench.core.bounds import Amount, Count, Positive
 from cspbench.errors import Unsupported
 from cspbench.jobs.layers import LayerTimes, layer_times, load_profiled, warm_up
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 PROFILED_A_BURST, MOST_PROFILED = 20, 1000
 
 _TASKS = Path("/proc/self/task")
+#: Inferences by which a device shows whether its events time it alone.
+FEWEST_TIMED = 3
 
 
 def with_extra_work(
@@ -246,6 +248,8 @@ def load(request: LoadRequest, phase: PhaseReport) -> LoadResult:
     first_ns = sampling.timed(session.run, lambda _: session.set_input(pool[0]), monotonic, 0)
     precision = precision_of(backend, options)
     agreement = agree(session, pool, request.reference, precision)
+    if loaded.by_device and isinstance(session, DeviceTimes):
+        loaded.by_device = _is_clock(session)
     if request.extra_share and extends is not None:
         extends.extend(request.extra_share)
     if request.layers:
@@ -379,11 +383,23 @@ def _plain_burst(loaded: _Loaded, count: int) -> BurstResult:
 
 
 def _device_ns(loaded: _Loaded, count: int) -> int | None:
-    """Time of the last ``count`` inferences by the device's own events; None without them."""
+    """Time of the last ``count`` inferences by the device's own events; None without them.
+
+    Raises:
+        Unsupported: from now on they would hold gaps of submitting, as those before do not.
+    """
     if not loaded.by_device or not isinstance(loaded.session, DeviceTimes):
         return None
-    each = loaded.session.device_times(count).get("device_ns")
+    times = loaded.session.device_times(count)
+    if GAPS_INCLUDED in times:
+        raise Unsupported("the device's stream can be held back no more, as it could before")
+    each = times.get("device_ns")
     return None if each is None else each * count
+
+
+def _is_clock(session: DeviceTimes) -> bool:
+    """Whether the device's events time what it does alone, without gaps of submitting."""
+    return GAPS_INCLUDED not in session.device_times(FEWEST_TIMED)
 
 
 def _waited_ns() -> dict[str, int] | None:

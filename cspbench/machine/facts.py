@@ -68,7 +68,7 @@ def fingerprint(libraries: Iterable[str], folder: Path | None = None) -> dict[st
         "l4t": read_text("/etc/nv_tegra_release"),
         "nvpmodel": nvpmodel_mode(),
         "jetson_clocks": clocks_locked(),
-        "nvidia_driver": read_text("/sys/module/nvidia/version"),
+        "nvidia_driver": read_text("/sys/module/nvidia/version") or card.driver,
         "gpu": device.get("device"),
         "gpu_uuid": device.get("device_uuid"),
         "gpu_settings": gpu_state.settings(),

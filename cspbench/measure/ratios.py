@@ -39,6 +39,8 @@ CONFIDENCE = 0.95
 UNDISTURBED = 0.02
 #: Fewest rounds of a block by which two halves can be compared.
 FEWEST_ROUNDS = 8
+#: Fewest rounds of a block, as a share, by which it is judged if its device was throttled.
+STEADY_SHARE = 0.5
 #: Times of the inferences of each burst, round by round.
 Bursts: TypeAlias = Sequence[Sequence[float]]
 
@@ -85,6 +87,26 @@ def typical_estimate(base_ns: Sequence[float], head_ns: Sequence[float]) -> floa
     if min(*base_ns, *head_ns) <= 0:
         raise ValueError("times must be positive")
     return median(math.log(head / base) for base, head in zip(base_ns, head_ns, strict=True))
+
+
+def steady_rounds(
+    rounds: int, base_throttled_ns: Sequence[int] | None, head_throttled_ns: Sequence[int] | None
+) -> list[int]:
+    """The rounds in which the device was throttled in neither burst.
+
+    A burst at a lower clock says how hot the device was, not how fast the case is. If fewer than
+    STEADY_SHARE of the rounds would be left, throttling is what this device does: all rounds count,
+    and the launch is flagged.
+
+    Args:
+        rounds: how many rounds both took part in.
+        base_throttled_ns: for how long the device was throttled, burst by burst; None where it
+            does not tell.
+        head_throttled_ns: the same of the head.
+    """
+    held = [ns for ns in (base_throttled_ns, head_throttled_ns) if ns is not None]
+    steady = [number for number in range(rounds) if not any(ns[number] for ns in held)]
+    return steady if len(steady) >= STEADY_SHARE * rounds else list(range(rounds))
 
 
 def _undisturbed(base: Bursts, head: Bursts) -> float:

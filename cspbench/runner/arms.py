@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -31,6 +32,11 @@ BURST_TIMEOUT_SECONDS = 5.0
 BURST_TIMEOUT_FACTOR = 50.0
 #: A profiler may have to write and read a file of all its events.
 PROFILE_TIMEOUT_SECONDS = 120.0
+
+
+#: Held while a worker loads on a device. Libraries choose algorithms there by timing them, which
+#: must not meet another worker's.
+_DEVICE = threading.Lock()
 
 
 class ArmLostError(CspbenchError):
@@ -156,7 +162,10 @@ class WorkerArm:
         limits = self._spec.limits
         if limits is None:
             limits = {"memory_limit_bytes": int(MEMORY_SHARE * available_bytes())}
-        result: LoadResult = self._ask(self._spec.request, self._spec.timeout_seconds, limits)
+        request = self._spec.request
+        on_host = DEVICES.get(request.device).on_host
+        with contextlib.nullcontext() if on_host else _DEVICE:
+            result: LoadResult = self._ask(request, self._spec.timeout_seconds, limits)
         self._expected_ns = result.inference_ns or BURST_NS
         return Loaded(self._expected_ns, Conditions(result.affinity, result.nice), result)
 

@@ -35,6 +35,7 @@ from cspbench.measure.ratios import (
     log_waited,
     ratio_of,
     sharper,
+    steady_rounds,
     told_apart,
 )
 from cspbench.store.launch import Launch
@@ -59,7 +60,8 @@ class CaseRatio:
     ``by`` names the estimate of a block (`cspbench.measure.ratios.ESTIMATES`). ``typical`` is the
     ratio within a usual round, of elapsed time. ``waiting`` is the share that
     waiting for a processor added to the case beyond the reference; None where a burst does not know
-    its waits. ``waited`` says that it is significant and worth a word.
+    its waits. ``waited`` says that it is significant and worth a word. ``throttled_rounds`` were
+    left out, because the device was throttled in one of the two bursts.
     """
 
     ratio: Ratio
@@ -68,6 +70,7 @@ class CaseRatio:
     typical: float
     waiting: float | None = None
     waited: bool = False
+    throttled_rounds: int = 0
 
 
 @dataclass(frozen=True)
@@ -125,15 +128,16 @@ class SharedBlock:
 class _Arm:
     """Time of an inference in each round of a block, in ns.
 
-    ``each_elapsed`` and ``each_running`` hold the inferences of each burst, or its mean where
-    nothing else is known.
+    ``each_elapsed`` (by the host's clock), ``each_running`` and ``each_device`` hold the inferences
+    of each burst, or its mean where nothing else is known.
     """
 
     elapsed: list[float]
     running: list[float] | None
     each_elapsed: Bursts
     each_running: Bursts | None
-    on_device: bool
+    each_device: Bursts | None
+    throttled_ns: list[int] | None
     result: TimeResult | ReplayResult
 
 
@@ -227,8 +231,9 @@ class InTurn:
         typical = math.exp(centre([_of_all(_typical, bases, heads) for bases, heads in pairs]))
         arms = [arm for pair in pairs for arm in chain(*pair)]
         if any(arm.running is None for arm in arms):
-            of = DEVICE if all(arm.on_device for arm in arms) else ELAPSED
-            return CaseRatio(ratio, of, self.estimate, typical)
+            of = DEVICE if all(arm.each_device is not None for arm in arms) else ELAPSED
+            left_out = sum(_throttled_rounds(bases, heads) for bases, heads in pairs)
+            return CaseRatio(ratio, of, self.estimate, typical, throttled_rounds=left_out)
         waits = [_of_all(_waited_more, bases, heads) for bases, heads in pairs]
         shift = ratio_of(waits, comparisons)
         apart = shift.all_low is not None and not shift.all_low <= 1 <= (shift.all_high or math.inf)
@@ -318,7 +323,23 @@ def _of_all(estimate: Callable[[_Arm, _Arm], float], bases: Processes, heads: Pr
 
 
 def _typical(base: _Arm, head: _Arm) -> float:
-    return ESTIMATES["rounds"](base.each_elapsed, head.each_elapsed)
+    return ESTIMATES["rounds"](*_steady(base, head, base.each_elapsed, head.each_elapsed))
+
+
+def _throttled_rounds(bases: Processes, heads: Processes) -> int:
+    """Rounds of a block that were left out, of the first process of each."""
+    base, head = bases[0], heads[0]
+    rounds = min(len(base.elapsed), len(head.elapsed))
+    return rounds - len(steady_rounds(rounds, base.throttled_ns, head.throttled_ns))
+
+
+def _steady(base: _Arm, head: _Arm, of_base: Bursts, of_head: Bursts) -> tuple[Bursts, Bursts]:
+    """The bursts of the rounds in which the device was not throttled."""
+    if base.throttled_ns is None and head.throttled_ns is None:
+        return of_base, of_head
+    rounds = min(len(of_base), len(of_head))
+    kept = steady_rounds(rounds, base.throttled_ns, head.throttled_ns)
+    return [of_base[number] for number in kept], [of_head[number] for number in kept]
 
 
 def _waited_more(base: _Arm, head: _Arm) -> float:
@@ -346,30 +367,36 @@ def _arm(case_id: str, result: TimeResult | ReplayResult) -> _Arm:
     assert turns is not None
     counts = turns.counts
     sums = [sum(burst) for burst in _parts(result.latencies_ns, counts)]
-    elapsed = turns.device_ns or sums
     running = None
     if turns.lost_ns is not None and turns.device_ns is None and Case.parse(case_id).threads == 1:
         running = [
             max(total - lost, 1) / count
             for total, lost, count in zip(sums, turns.lost_ns, counts, strict=True)
         ]
-    means = [max(total, 1) / count for total, count in zip(elapsed, counts, strict=True)]
+    means = [max(total, 1) / count for total, count in zip(sums, counts, strict=True)]
+    device = turns.device_ns
     return _Arm(
         elapsed=means,
         running=running,
-        # Of a device, and of older runs, only the means of bursts are known.
-        each_elapsed=_by_burst(None if turns.device_ns else result.latencies_ns, counts, means),
+        each_elapsed=_by_burst(result.latencies_ns, counts, means),
+        # Of older runs only the means of bursts are known, as of a device.
         each_running=_by_burst(turns.running_ns, counts, running) if running else None,
-        on_device=turns.device_ns is not None,
+        each_device=None
+        if device is None
+        else [[max(total, 1) / count] for total, count in zip(device, counts, strict=True)],
+        throttled_ns=turns.throttled_ns,
         result=result,
     )
 
 
 def _bursts(base: _Arm, head: _Arm) -> tuple[Bursts, Bursts]:
-    """Times of two arms, of running time where both know it."""
+    """Times of two arms by one clock: running time, or a device's own, where both know it."""
+    times = base.each_elapsed, head.each_elapsed
     if base.each_running is not None and head.each_running is not None:
-        return base.each_running, head.each_running
-    return base.each_elapsed, head.each_elapsed
+        times = base.each_running, head.each_running
+    elif base.each_device is not None and head.each_device is not None:
+        times = base.each_device, head.each_device
+    return _steady(base, head, *times)
 
 
 def _parts(each: Sequence[int], counts: Sequence[int]) -> Iterator[Sequence[int]]:

@@ -18,13 +18,13 @@ SEPARATE = "separate launches"
 RATIO_COLUMNS = (
     "case", "reference", "ratio", "ratio_low", "ratio_high", "ratio_all_low", "ratio_all_high",
     "ratio_of", "ratio_by", "ratio_blocks", "ratio_group", "ratio_typical", "waiting", "waited",
-    "trusted",
+    "throttled_rounds", "trusted",
 )  # fmt: skip
 #: Those of them that the frame of cases has, too.
 CASE_RATIO_COLUMNS = ("ratio", "ratio_low", "ratio_high", "ratio_of", "ratio_blocks", "ratio_group")
 RATIO_NUMBERS = (
     "ratio", "ratio_low", "ratio_high", "ratio_all_low", "ratio_all_high", "ratio_blocks",
-    "ratio_typical", "waiting",
+    "ratio_typical", "waiting", "throttled_rounds",
 )  # fmt: skip
 
 
@@ -115,4 +115,5 @@ def _in_turns(found: CaseRatio) -> dict[str, Any]:
         "ratio_typical": found.typical,
         "waiting": found.waiting,
         "waited": found.waited,
+        "throttled_rounds": found.throttled_rounds,
     }

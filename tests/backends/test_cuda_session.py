@@ -1,11 +1,14 @@
 """The session of a program on a CUDA device, against a stand-in for torch.cuda."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
 from cspbench.backends import _torch_cuda
 from cspbench.backends.spec import DeviceMemory, DeviceTimes, Extends
+from cspbench.errors import Unsupported
 from tests.backends.card import Card
 
 
@@ -138,6 +141,12 @@ def test_the_l2_cache_is_flushed_outside_of_the_run(cuda):
     session.set_input(np.ones((1, 3, 4, 4), np.float32))
     assert not session._flush.any()
     assert cuda_session(cuda)._flush.numel() == 0
+
+
+def test_a_cache_of_unknown_size_is_not_flushed_in_silence(cuda, monkeypatch):
+    monkeypatch.setattr(cuda, "properties", lambda: SimpleNamespace(name="a card"))
+    with pytest.raises(Unsupported, match="how large the L2 cache is"):
+        cuda_session(cuda, flush_l2=True)
 
 
 class ClockedCard(Card):

@@ -27,6 +27,7 @@ from cspbench.backends.common.kernels import (
     without_stall,
 )
 from cspbench.backends.spec import Kernels, LayerTime
+from cspbench.errors import Unsupported
 
 
 class Net(torch.nn.Module):
@@ -190,3 +191,11 @@ def test_a_compiled_programs_kernels_are_entries_of_their_own():
     session.run(np.ones((1, 3, 8, 8), np.float32))
     (entry,) = session.profile().entries
     assert (entry.name, entry.ns, entry.members) == ("triton_poi_fused_conv_relu_0", 30_000, ())
+
+
+def test_a_card_that_nobody_may_trace_has_no_layers():
+    import numpy as np
+
+    session = TracedSession(Replayed(), None, lambda work: (work(), [])[1])
+    with pytest.raises(Unsupported, match="CUPTI saw no kernel"):
+        session.run(np.ones((1, 3, 8, 8), np.float32))

@@ -157,8 +157,8 @@ def tensorrt(cache):
     """
     kept = str(cache / "tensorrt")
     options = {
-        "trt_engine_cache_enable": "1", "trt_engine_cache_path": kept,
-        "trt_timing_cache_enable": "1", "trt_timing_cache_path": kept,
+        "trt_engine_cache_enable": "True", "trt_engine_cache_path": kept,
+        "trt_timing_cache_enable": "True", "trt_timing_cache_path": kept,
     }  # fmt: skip
     return [("TensorrtExecutionProvider", options), CUDA]
 

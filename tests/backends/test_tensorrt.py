@@ -206,6 +206,16 @@ def test_times_of_kernels_are_kept_for_the_next_build(network, install):
     assert [config.timings for _, config in trt.made] == [b"", b"+"]
 
 
+def test_times_that_another_driver_took_are_taken_anew(network, install):
+    trt = install()
+    load(network)
+    [kept] = cache_folder("tensorrt").glob("timing-*")
+    kept.write_bytes(b"of another driver")
+    load(network, precision="tf32")
+    assert trt.made[1][1].timings == b""
+    assert kept.read_bytes() == b"+"
+
+
 def test_a_dla_core_runs_what_it_can(network, install):
     trt = install(dla_cores=2)
     load(network, dla="core1", precision="fp16")

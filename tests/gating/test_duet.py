@@ -3,17 +3,21 @@ import itertools
 import math
 import os
 import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from statistics import fmean
 
 import pytest
 
+from cspbench.core.case import Case
 from cspbench.core.statuses import Status
 from cspbench.gating import duet
 from cspbench.gating.decide import InterimAnalysis
 from cspbench.gating.duet import Block, measure_blocks, rounds_of
 from cspbench.gating.measure import CaseData, measure_case
 from cspbench.gating.verdict import Unmeasured
-from cspbench.jobs.burst import Conditions, LoadRequest
+from cspbench.jobs.burst import BurstResult, Conditions, LoadRequest, LoadResult
 from cspbench.measure.ratios import typical_estimate
 from cspbench.runner import arms as runner_arms
 from cspbench.runner.arms import ArmLostError, ArmSpec, Burst, Loaded, WorkerArm
@@ -51,6 +55,43 @@ def test_bursts_alternate_in_abba_order_and_the_start_order_swaps():
     assert taken == "ABBAABBA" + "BAABBAAB"
     assert (first.first, second.first) == (a, b)
     assert len(first.base) == len(first.head) == 4
+
+
+def test_pairs_of_a_throttled_device_do_not_count_up_to_half_of_them():
+    def block(*throttled):
+        bursts = [
+            Burst(ms * 1e6, 1, None, BurstResult(ns=1, count=1, throttled_ns=held))
+            for held, ms in ((held, 12 if held else 8) for held in throttled)
+        ]
+        steady = Burst(4e6, 1, None, BurstResult(ns=1, count=1, throttled_ns=0))
+        return Block(0, "base", "duet", (steady,) * len(bursts), tuple(bursts), 1.0)
+
+    some = block(7, 0, 7, 0)
+    assert (some.inference_ns("head"), some.throttled_pairs) == ([8e6, 8e6], 2)
+    most = block(7, 7, 7, 0)
+    assert (len(most.inference_ns("base")), most.throttled_pairs) == (4, 0)
+
+
+def test_loads_on_a_device_wait_for_one_another(monkeypatch):
+    """Libraries choose algorithms by timing them; what runs on a processor loads side by side."""
+    inside, most = [0], []
+
+    def ask(self, *_):
+        inside[0] += 1
+        most.append(inside[0])
+        time.sleep(0.05)
+        inside[0] -= 1
+        return LoadResult(1e6, True, {}, None, 0)
+
+    monkeypatch.setattr(WorkerArm, "_ask", ask)
+    for device, expected in (("cuda", 1), ("cpu", 2)):
+        case = Case.parse("a@64/opencv-cpu/b1/t1")
+        request = LoadRequest(case, Path("none.onnx"), device=device)
+        most.clear()
+        with ThreadPoolExecutor(2) as pool:
+            for loading in [pool.submit(WorkerArm(ArmSpec(str(n), request)).load) for n in (0, 1)]:
+                loading.result()
+        assert max(most) == expected
 
 
 def test_a_burst_of_the_slower_side_lasts_five_ms():

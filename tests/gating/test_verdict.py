@@ -16,6 +16,7 @@ from cspbench.gating.verdict import (
     judge,
     judge_separate,
     sorted_worst_first,
+    what_was_left_out,
 )
 
 
@@ -36,6 +37,14 @@ def only(case, null=QUIET):
     (verdict,) = judge([case], null, 0.03, 0.05)
     assert verdict.reason in REASONS
     return verdict
+
+
+def test_pairs_of_a_throttled_device_are_told():
+    assert what_was_left_out([MeasuredCase("a", QUIET)]) == []
+    held = [MeasuredCase("a", QUIET, throttled_pairs=2), MeasuredCase("b", QUIET)]
+    assert what_was_left_out(held) == [
+        "2 pairs of bursts of 1 case did not count: the device was throttled in one of the two"
+    ]
 
 
 def test_slower_counts_when_found_twice():

@@ -9,8 +9,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from cspbench.backends.spec import LayerProfile
+from cspbench.backends.spec import GAPS_INCLUDED, LayerProfile
 from cspbench.core.case import Case
+from cspbench.errors import Unsupported
 from cspbench.jobs import burst
 from cspbench.jobs.burst import (
     MOST_PROFILED,
@@ -91,6 +92,17 @@ def test_time_that_the_host_waits_for_a_device_is_not_lost(load, monkeypatch):
     assert ask(5).lost_ns == 0
     load(Session())
     assert ask(5).lost_ns > 0
+
+
+def test_a_device_that_cannot_be_held_back_any_more_ends_its_bursts(load):
+    """Its times would hold gaps of submitting, and those of its earlier bursts do not."""
+    session = load(DeviceSession(), on_host=False, by_device=True)
+    assert burst._is_clock(session)
+    assert ask(4).ns == 1_000_000
+    session.device_times = lambda count: {"device_ns": 300_000, GAPS_INCLUDED: 1}
+    with pytest.raises(Unsupported, match="held back no more"):
+        ask(4)
+    assert not burst._is_clock(session)  # in a fresh worker the host's clock counts
 
 
 def test_a_device_has_its_own_clock(load):

@@ -161,6 +161,28 @@ def test_what_a_library_tries_in_the_first_run_is_apart_from_the_peak(monkeypatc
     assert use.device_taken_bytes is None
 
 
+class Recorded(OnDevice):
+    """Records a graph in its second run: activations lie in its private pool from then on."""
+
+    runs = 0
+
+    def run(self):
+        self.runs += 1
+        if self.runs <= 2:
+            self.take(50)
+            self.take(-50)
+
+    def device_reserved(self):
+        return {"device_reserved_bytes": 400, "device_pool_bytes": 60 * (self.runs > 1)}
+
+
+@needs_linux
+def test_activations_of_a_graph_that_the_second_run_records_count_once():
+    """100 bytes of weights and a pool of 60: not the 50 of the recording on top."""
+    use = memory.measure(Recorded, [None, None])
+    assert (use.device_peak_bytes, use.device_first_peak_bytes) == (160, 150)
+
+
 @needs_linux
 def test_what_a_captured_graph_keeps_in_its_pool_belongs_to_its_peak(monkeypatch):
     taken = iter([10_000, 10_900])

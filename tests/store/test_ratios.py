@@ -15,7 +15,9 @@ def ratios_of(launches, reference):
     return InTurn(launches).relative_to(reference)
 
 
-def in_turn(case, block, ms, *, lost_ms=None, device_ms=None, job="time", session="s1"):
+def in_turn(
+    case, block, ms, *, lost_ms=None, device_ms=None, throttled=None, job="time", session="s1"
+):
     """A launch with one burst of two inferences a round; ``ms`` is an inference of each round."""
     samples = [round(value * MS) for value in ms for _ in range(2)]
     turns = {"block": block, "counts": [2] * len(ms)}
@@ -23,6 +25,8 @@ def in_turn(case, block, ms, *, lost_ms=None, device_ms=None, job="time", sessio
         turns["lost_ns"] = [round(value * MS) for value in lost_ms]
     if device_ms is not None:
         turns["device_ns"] = [round(2 * value * MS) for value in device_ms]
+    if throttled is not None:
+        turns["throttled_ns"] = [MS * flag for flag in throttled]
     timed = {**stored_launch(A).to_json(), "latencies_ns": samples, "turns": turns}
     return stored_launch(**{**timed, "case": case, "job": job, "session": session})
 
@@ -67,13 +71,31 @@ def test_a_device_is_compared_by_its_own_events():
     assert (found.of, found.ratio.estimate) == (DEVICE, pytest.approx(2))
 
 
-def test_bursts_of_a_throttled_device_do_not_move_a_ratio():
-    """Undisturbed bursts decide: b takes 8 ms, and 12 while its clock is held down."""
+def test_a_device_and_a_processor_are_compared_by_the_hosts_clock():
+    """a takes 10 ms with its submission, 4 of them on the device; b has no device: 30 / 10."""
+    launches = [in_turn(A, "0", [10], device_ms=[4]), in_turn(B, "0", [30])]
+    found = ratios_of(launches, A).cases[B]
+    assert (found.of, found.ratio.estimate) == (ELAPSED, pytest.approx(3))
+
+
+def throttled_ratio(*flags):
+    """b / a: 8 ms to 4, but 12 in each round in which b's device was throttled (``flags``)."""
     launches = [
-        in_turn(A, "0", [10] * 40, device_ms=[4] * 40),
-        in_turn(B, "0", [10] * 40, device_ms=[8, 12] * 20),
-    ]
-    assert ratios_of(launches, A).cases[B].ratio.estimate == pytest.approx(2.0)
+        in_turn(A, "0", [10] * len(flags), device_ms=[4] * len(flags), throttled=[0] * len(flags)),
+        in_turn(B, "0", [10] * len(flags), device_ms=[12 if flag else 8 for flag in flags],
+                throttled=flags),
+    ]  # fmt: skip
+    found = ratios_of(launches, A).cases[B]
+    return pytest.approx(found.ratio.estimate), found.throttled_rounds
+
+
+def test_rounds_in_which_a_device_was_throttled_are_left_out():
+    assert throttled_ratio(0, 0, 0, 0) == (2.0, 0)
+    assert throttled_ratio(1, 0, 1, 0) == (2.0, 2)
+    # Over half: that is what this device does, and all rounds count. Undisturbed b takes 8 ms by
+    # 2 % of the way to its next time of 12: 8 + 0.06 * 4 over 4.
+    assert throttled_ratio(1, 1, 1, 0) == ((8 + 0.06 * 4) / 4, 0)
+    assert throttled_ratio(1, 1, 1, 1) == (3.0, 0)
 
 
 def test_waiting_that_differs_in_every_block_is_told():

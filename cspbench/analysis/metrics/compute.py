@@ -136,11 +136,11 @@ def paper_flops(layer: Layer) -> int:
 
 
 def _sum(name: str, layers: Sequence[Layer]) -> int:
-    return sum(int(layer.values[name]) for layer in layers)
+    return int(sum([layer.values[name] for layer in layers]))
 
 
 def _macs_of(layers: Sequence[Layer], kinds: frozenset[str]) -> int:
-    return sum(int(layer.values["macs"]) for layer in layers if layer.kind in kinds)
+    return int(sum([layer.values["macs"] for layer in layers if layer.kind in kinds]))
 
 
 for _metric in (
