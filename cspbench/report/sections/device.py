@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from cspbench.figures.cases import plain
+from cspbench.jobs.device import DeviceResult
 from cspbench.report import numbers
 from cspbench.report.rows import CaseRow
 from cspbench.report.section import SECTIONS, Line, ReportContext, own_section
 from cspbench.views.frames import Run
+
+#: Parts of an inference from and to the host's memory, in the order in which they begin.
+PARTS = {"input_ns": "H2D", "enqueue_ns": "enqueue", "span_ns": "compute", "output_ns": "D2H"}
 
 
 def device(rows: Sequence[CaseRow], runs: Sequence[Run]) -> list[Line]:
@@ -31,13 +36,24 @@ def device(rows: Sequence[CaseRow], runs: Sequence[Run]) -> list[Line]:
                 "kernels": str(result.kernels.count) if result.kernels else "",
                 "bound": plain(str(bound)) if bound else "not known",
                 "sentence": plain(bound.text) if bound else "",
+                "ends": _end_to_end(result),
             }
         )
     return lines
 
 
-def _values(context: ReportContext) -> dict[str, list[Line]]:
-    return {"device": device(context.rows, context.runs)}
+def _end_to_end(result: DeviceResult) -> str:
+    """The parts of scope ``end_to_end`` in ms, as trtexec names them; empty for other scopes."""
+    return ", ".join(
+        f"{word} {numbers.short(result.parts[name] / 1e6)}"
+        for name, word in PARTS.items()
+        if name in result.parts
+    )
+
+
+def _values(context: ReportContext) -> dict[str, Any]:
+    lines = device(context.rows, context.runs)
+    return {"device": lines, "device_ends": any(line["ends"] for line in lines)}
 
 
 def _looked_at(context: ReportContext) -> bool:
