@@ -8,6 +8,7 @@ runs out of memory beside others, is measured alone after its block.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,6 +19,7 @@ from cspbench.jobs.burst import LoadRequest, ProfileResult
 from cspbench.jobs.replay import ReplayRequest
 from cspbench.jobs.spec import Json, Request
 from cspbench.jobs.time import TimeRequest
+from cspbench.machine.devices.spec import DEVICES
 from cspbench.machine.sensors.monitor import Trace
 from cspbench.machine.sensors.proc import CpuTimes, Interference, between, read_cpu_times
 from cspbench.measure.drift import relative_drifts
@@ -122,6 +124,13 @@ class Together:
         return WORKER_BYTES + copies * sum(map(_size, files))
 
 
+def least_rounds(arm: TimeRequest, inference_ns: float) -> int:
+    """In which a device works for ``min_seconds``, so that its sensors see it; 0 on the host."""
+    if DEVICES.get(arm.device).on_host:
+        return 0
+    return math.ceil(arm.min_seconds * 1e9 / (burst_count(inference_ns) * inference_ns))
+
+
 def _kept_as(arm: TimeRequest) -> str:
     """By what the memory of an arm's worker is remembered."""
     return f"{arm.job} {arm.layers} {arm.case.id}"
@@ -224,7 +233,11 @@ class _Block:
             burst_count(arm.inference_ns) * arm.inference_ns * (2 if self._profiled(name) else 1)
             for name, arm in loaded.items()
         )
-        return min(max(round(seconds * 1e9 / one), MIN_ROUNDS), MAX_ROUNDS)
+        least = [
+            least_rounds(self._requests[name], arm.inference_ns) for name, arm in loaded.items()
+        ]
+        fewest = max([MIN_ROUNDS, *least])
+        return min(max(round(seconds * 1e9 / one), fewest), MAX_ROUNDS)
 
     def _profiled(self, name: str) -> bool:
         """Whether profiled bursts of an arm take turns with plain ones."""

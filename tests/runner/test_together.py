@@ -15,7 +15,7 @@ from cspbench.runner import together
 from cspbench.runner.arms import WorkerArm
 from cspbench.runner.block_request import CHECK, BlockRequest
 from cspbench.runner.executor import LocalExecutor
-from cspbench.runner.together import packed
+from cspbench.runner.together import least_rounds, packed
 
 # What fits together
 
@@ -56,6 +56,14 @@ def test_every_arm_is_measured_and_no_block_is_too_large(sizes, capacity, with_r
     for block in blocks:
         if len(block) > 1:
             assert sum(needs[0 if arm == CHECK else arm] for arm in block) <= capacity
+
+
+def test_a_device_works_for_its_least_time_in_a_block(opencv_job):
+    arm = TimeRequest.from_json({**opencv_job, "min_seconds": 0.5})
+    assert least_rounds(arm, 2e6) == 0
+    on_card = replace(arm, device="cuda")
+    # Bursts of 2 x 2 ms, and of one inference of 40 ms: 500 / 4 = 125, 500 / 40 = 12.5.
+    assert [least_rounds(on_card, ms * 1e6) for ms in (2, 40)] == [125, 13]
 
 
 # Real workers

@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from cspbench.suite.catalog import Catalog
 from cspbench.suite.load import load_suite
+from cspbench.suite.rules import RULES
 from cspbench.suite.suite import Gate, Measure, Suite
 
 Load = Callable[..., Suite]
@@ -173,3 +175,12 @@ def test_files_are_relative_to_the_suite(
     ]
     monkeypatch.chdir(tmp_path / "suites")
     assert ids(load_suite(Path("x.yaml"), catalog=catalog)) == ['"file:nets/a.cfg"@16/cpu/b1/t1']
+
+
+def test_the_rule_for_a_devices_memory_reads_the_peak_of_a_later_inference():
+    """Where there is no device both sides have 1 byte, which never changes."""
+    rule = RULES.get("device_peak_bytes")
+    for peak, value in ((3 * 2**20, 3 * 2**20), (None, 1)):
+        result = SimpleNamespace(memory=SimpleNamespace(device_peak_bytes=peak))
+        assert rule.value(result) == value
+    assert rule.job == "memory"
