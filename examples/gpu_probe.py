@@ -13,9 +13,12 @@ import contextlib
 import gc
 import itertools
 import json
+import os
 import time
 from statistics import median
 from typing import Any
+
+os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # as workers and NVML count devices
 
 import torch
 

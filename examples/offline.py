@@ -60,9 +60,9 @@ PARTS = (
                    "--reports", "{}/reports"), 180),
     Part("gate", ("-m", "cspbench", "gate", "suites/gpu-first.yaml", "--base", "set:",
                   "--only", "peleenet@224/torch-cuda/b1/t1"), 80),
-    Part("tests", ("-m", "pytest", "-q", "-m", "gpu", "tests/test_gpu_run.py", "-k",
-                   "instruments or counter"), 90),
-    Part("more tests", ("-m", "pytest", "-q", "-m", "gpu", "tests/backends", "tests/machine",
+    Part("tests", ("-m", "pytest", "-v", "-m", "gpu", "tests/test_gpu_run.py", "-k",
+                   "instruments or counter or room"), 90),
+    Part("more tests", ("-m", "pytest", "-v", "-m", "gpu", "tests/backends", "tests/machine",
                         "tests/measure"), 80),
 )  # fmt: skip
 

@@ -29,7 +29,7 @@ DOINGS = (
     "ok", "raise", "raise-oom", "allocate", "hold", "abort", "exit", "segfault", "sigkill", "hang",
     "hang-in-run", "chatter", "nan", "shape", "wrong", "describe", "unsupported", "unavailable",
     "child", "child-segfault", "once", "hang-in-c", "stop", "garbage", "flood", "exhaust", "spam",
-    "raise-on-close", "hang-on-close", "raise-tegra-oom",
+    "raise-on-close", "hang-on-close", "raise-tegra-oom", "refuse-oom",
 )  # fmt: skip
 
 
@@ -118,6 +118,11 @@ class Fake:
 
     def _unavailable(self, artifact):
         raise Unavailable("no such device")
+
+    def _refuse_oom(self, artifact):
+        """As an engine that hands on why its library built nothing."""
+        why = "[defaultAllocator.cpp] Error Code 1: OutOfMemory (Requested size was 3 bytes.)"
+        raise Unsupported(f"TensorRT cannot build the engine: {why}")
 
     def _child(self, artifact):
         """Leave a process behind, and its number beside the artifact."""

@@ -78,7 +78,9 @@ class Engine:
         self._runtime = runtime  # it has to outlive the engine
         self.context = self.engine.create_execution_context()
         if self.context is None:
-            raise torch.OutOfMemoryError(f"TensorRT has no memory for the engine: {self._log.why}")
+            raise torch.OutOfMemoryError(
+                f"TensorRT is out of memory for the engine: {self._log.why}"
+            )
         names = [self.engine.get_tensor_name(i) for i in range(self.engine.num_io_tensors)]
         is_input = {n: self.engine.get_tensor_mode(n) == trt.TensorIOMode.INPUT for n in names}
         self._inputs = [name for name in names if is_input[name]]
@@ -216,6 +218,8 @@ def build(source: Path, options: Options) -> bytes:
         config.clear_flag(trt.BuilderFlag.TF32)
     dla = _dla(options)
     if dla is not None:
+        if options["precision"] not in CONVERTED:
+            raise Unsupported("a DLA computes in fp16 or int8: set precision")
         if dla >= builder.num_DLA_cores:
             raise Unavailable(f"this device has {builder.num_DLA_cores} DLA cores: no core {dla}")
         config.default_device_type, config.DLA_core = trt.DeviceType.DLA, dla

@@ -329,7 +329,9 @@ def _with_clock(result: BurstResult, loaded: _Loaded) -> BurstResult:
 
 def _profiled_burst(loaded: _Loaded, count: int) -> float | None:
     """Mean time of a few inferences with the profiler on; None without one, or with enough."""
-    count = min(count, PROFILED_A_BURST, MOST_PROFILED - loaded.profiled_done)
+    # On a device each of them is traced by itself, which takes longer than a whole burst.
+    most = PROFILED_A_BURST if loaded.on_host else 1
+    count = min(count, most, MOST_PROFILED - loaded.profiled_done)
     if loaded.profiled is None or count <= 0:
         return None
     first = loaded.profiled_done

@@ -28,6 +28,7 @@ OUT_OF_MEMORY = (
     # not know the GPU (pytorch/pytorch issue 185240).
     "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED", "NVML_SUCCESS == r INTERNAL ASSERT",
     "NvMapMemAlloc",
+    "OutOfMemory",  # TensorRT's code of the error
 )  # fmt: skip
 
 
@@ -40,9 +41,9 @@ def perform(job: Json, phase: PhaseReport) -> Json:
         with allowing_code(bool(job.get("allow_code", False))):
             return {"status": Status.OK.value, **JOBS.get(job["job"]).do(job, phase)}
     except Unsupported as reason:
-        return {"status": Status.UNSUPPORTED.value, "reason": str(reason)}
+        return {"status": _or_oom(Status.UNSUPPORTED, reason), "reason": str(reason)}
     except Unavailable as reason:
-        return {"status": Status.UNAVAILABLE.value, "reason": str(reason)}
+        return {"status": _or_oom(Status.UNAVAILABLE, reason), "reason": str(reason)}
     except (JobFailedError, InputError) as error:  # a file that only building the model reads, too
         return {"status": Status.FAILED.value, "reason": str(error)}
     except MemoryError as error:
@@ -50,9 +51,14 @@ def perform(job: Json, phase: PhaseReport) -> Json:
     except Exception as error:  # a backend may raise anything; the traceback goes to the log
         traceback.print_exc()
         text = first_line(error, 500)
-        exhausted = any(sign in str(error) for sign in OUT_OF_MEMORY)
-        status = Status.OOM if exhausted else Status.FAILED
-        return {"status": status.value, "reason": f"{type(error).__name__}: {text}"}
+        status = _or_oom(Status.FAILED, error)
+        return {"status": status, "reason": f"{type(error).__name__}: {text}"}
+
+
+def _or_oom(status: Status, error: Exception) -> str:
+    """The status of an error; out of memory where its text says so, as engines' reasons do."""
+    exhausted = any(sign in str(error) for sign in OUT_OF_MEMORY)
+    return (Status.OOM if exhausted else status).value
 
 
 def to_line(message: Json) -> str:

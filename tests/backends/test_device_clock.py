@@ -104,14 +104,27 @@ def test_a_host_that_lost_its_processor_is_noticed_and_the_inference_repeated():
     assert set(samples.device_ns) == {800 * US}
 
 
+def test_hosts_that_stop_often_do_not_make_the_stall_grow():
+    """At each 7th inference, for 1 ms; the longest stall is for the hiccup itself: 4 x 1.2 ms."""
+    inference = 200
+    card = Card(submit_us=1, hiccups={7 * n * inference + 100 for n in range(1, 200)})
+    stalls, stall = [], card.stall
+    card.stall = lambda cycles: (stalls.append(cycles), stall(cycles))[1]
+    samples = sampled(card, network(card, inference, 4), count=300)
+    assert samples.held
+    assert set(samples.device_ns) == {800 * US}
+    assert max(stalls) <= 4 * 1_300_000
+    assert sorted(stalls)[len(stalls) // 2] < 4 * 300_000
+
+
 def test_more_kernels_than_may_wait_cannot_be_held_back():
     card = Card(submit_us=10, queue=100)
     samples = sampled(card, network(card, 200, 4), count=5)
     assert not samples.held
     assert samples.device_ns == samples.span_ns  # of one kind, and said so
     assert len(samples.device_ns) == 5
-    # It is tried up to a bound, and once: 0.1 s for all of it.
-    assert card.host_ns < 2.5 * MOST_CYCLES / GHZ
+    # It is tried up to a bound, three times: 0.1 s each, and 0.1 s for all that came before.
+    assert card.host_ns < 4.5 * MOST_CYCLES / GHZ
 
 
 def test_it_ends_when_the_time_is_over_but_not_without_a_few():

@@ -228,12 +228,14 @@ def test_a_dla_core_runs_what_it_can(network, install):
     ("more", "options", "kind", "text"),
     [
         ({"version": "8.5.2"}, {}, Unavailable, "TensorRT 10 or newer is needed; this is 8.5.2"),
-        ({"dla_cores": 1}, {"dla": "core1"}, Unavailable, "has 1 DLA cores: no core 1"),
+        ({"dla_cores": 1}, {"dla": "core1", "precision": "fp16"}, Unavailable,
+         "has 1 DLA cores: no core 1"),
+        ({"dla_cores": 2}, {"dla": "core1"}, Unsupported, "a DLA computes in fp16 or int8"),
         ({"unreadable": ("Conv",)}, {}, Unsupported, "cannot read the model: no importer"),
         ({"refusal": "no kernel"}, {}, Unsupported, "cannot build the engine: no kernel"),
         ({}, {"flush_l2": True, "scope": "pipeline"}, Unsupported, "scope inference"),
     ],
-)
+)  # fmt: skip
 def test_why_there_is_no_engine(network, install, more, options, kind, text):
     install(**more)
     with pytest.raises(kind, match=text):

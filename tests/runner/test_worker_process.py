@@ -116,6 +116,7 @@ def test_a_good_launch_answers_with_everything_a_worker_can_know(job):
         ("describe", "failed", "the answer cannot be stored as JSON: "),
         ("raise-oom", "oom", "RuntimeError: CUDA out of memory."),
         ("raise-tegra-oom", "oom", "RuntimeError: NVML_SUCCESS == r INTERNAL ASSERT FAILED"),
+        ("refuse-oom", "oom", "TensorRT cannot build the engine: [defaultAllocator.cpp] Error"),
         ("allocate", "oom", "Unable to allocate 2.00 GiB"),  # a worker has 1 GiB in these tests
         ("abort", "oom", "out of memory in phase 'load' (SIGABRT)"),  # its last words tell
         ("unsupported", "unsupported", "no such operator"),

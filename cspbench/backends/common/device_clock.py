@@ -19,6 +19,8 @@ CYCLES_PER_NS = 4
 #: The longest that the stream is held back: some 0.1 s. CUDA's queue of kernels is finite, so a
 #: network with more kernels than it holds cannot be submitted while the stream is held.
 MOST_CYCLES = 200_000_000
+#: Times that it is tried to hold a stream back for so long before that is given up.
+MOST_TRIES = 3
 #: Inferences that are timed at least.
 FEWEST = 3
 
@@ -75,7 +77,6 @@ class DeviceClock:
     def __init__(self, stream: Stream, now: Callable[[], int] = time.perf_counter_ns) -> None:
         self._stream, self._now = stream, now
         self._begin, self._end = stream.event(), stream.event()
-        self._cycles = 0
         self._holds = True
 
     def sample(
@@ -102,10 +103,9 @@ class DeviceClock:
             span, enqueue = self._as_submitted(submit)
             samples.span_ns.append(span)
             samples.enqueue_ns.append(enqueue)
-            self._cycles = self._cycles or CYCLES_PER_NS * enqueue
             if self._holds:
                 prepare(number)
-                held = self._held_back(submit)
+                held = self._held_back(submit, enqueue)
                 if held is None:
                     self._holds = False
                 else:
@@ -124,11 +124,16 @@ class DeviceClock:
         self._stream.synchronise()
         return self._elapsed_ns(), enqueue
 
-    def _held_back(self, submit: Callable[[], object]) -> int | None:
-        """Time of an inference whose kernels all waited; None where the stream cannot be held."""
+    def _held_back(self, submit: Callable[[], object], enqueue_ns: int) -> int | None:
+        """Time of an inference whose kernels all waited; None where the stream cannot be held.
+
+        Each inference begins with what submitting took just before: a host that stopped for a
+        moment, as hosts do, costs later inferences nothing.
+        """
+        cycles, tries = min(CYCLES_PER_NS * enqueue_ns, MOST_CYCLES), 0
         while True:
             self._stream.synchronise()
-            self._stream.stall(self._cycles)
+            self._stream.stall(cycles)
             self._begin.record()
             submit()
             self._end.record()
@@ -136,9 +141,10 @@ class DeviceClock:
             self._stream.synchronise()
             if held:
                 return self._elapsed_ns()
-            if self._cycles >= MOST_CYCLES:
+            tries += cycles >= MOST_CYCLES
+            if tries >= MOST_TRIES:
                 return None
-            self._cycles = min(2 * self._cycles, MOST_CYCLES)
+            cycles = min(2 * cycles, MOST_CYCLES)
 
     def _elapsed_ns(self) -> int:
         return round(self._begin.elapsed_time(self._end) * 1e6)
