@@ -362,22 +362,37 @@ class OnnxRuntimeBoundSession(OnnxRuntimeSession):
         self._where = where
         self._identity = first_device()
         self._values: list[Any] = []
+        self._staged: list[list[Any]] = []
         self._binding = session.io_binding()
+        for output in session.get_outputs():
+            self._binding.bind_output(output.name, where, 0)
 
     def set_input(self, feed: Feed) -> None:
-        """Copy to the device, always into the same memory; outputs are bound once."""
-        import onnxruntime
-
-        if not self._values:
-            for name, array in zip(self._names, arrays_of(feed), strict=True):
-                value = onnxruntime.OrtValue.ortvalue_from_numpy(array, self._where, 0)
-                self._values.append(value)
-                self._binding.bind_ortvalue_input(name, value)
-            for output in self._session.get_outputs():
-                self._binding.bind_output(output.name, self._where, 0)
-        else:
+        """Copy to the device, always into the same memory."""
+        if self._values:
             for value, array in zip(self._values, arrays_of(feed), strict=True):
                 value.update_inplace(array)
+        else:
+            self._values = self._there(feed)
+        self._bind(self._values)
+
+    def stage(self, feeds: Sequence[Feed]) -> None:
+        """Copy inputs to the device, where ``choose`` takes them from."""
+        self._staged = [self._there(feed) for feed in feeds]
+
+    def choose(self, number: int) -> None:
+        """Let the next run read a staged input; nothing is copied."""
+        self._bind(self._staged[number])
+
+    def _there(self, feed: Feed) -> list[Any]:
+        import onnxruntime
+
+        make = onnxruntime.OrtValue.ortvalue_from_numpy
+        return [make(array, self._where, 0) for array in arrays_of(feed)]
+
+    def _bind(self, values: Sequence[Any]) -> None:
+        for name, value in zip(self._names, values, strict=True):
+            self._binding.bind_ortvalue_input(name, value)
         self._binding.synchronize_inputs()
 
     def run(self) -> None:

@@ -13,7 +13,7 @@ from cspbench.artifacts.export import build_model, prepare
 from cspbench.artifacts.tensors import input_pool
 from cspbench.backends.common.throughput import WARM_ROUNDS, run_for
 from cspbench.backends.onnxruntime import OnnxRuntimeBoundSession
-from cspbench.backends.spec import BACKENDS, Compiles, Pipelines, device_of
+from cspbench.backends.spec import BACKENDS, Compiles, StagesInputs, Pipelines, device_of
 from cspbench.core.case import ModelId
 from cspbench.errors import Unsupported
 from cspbench.jobs.spec import JOBS
@@ -247,6 +247,16 @@ def test_bound_inputs_and_outputs(made):
     assert np.array_equal(answers[0][0], answers[2][0])
     assert not np.array_equal(answers[0][0], answers[1][0])
     check_agreement(session.infer(first), made["onnx"].reference)
+
+    assert isinstance(session, StagesInputs)
+    session.stage([second.copy(), first.copy()])
+    for number, answer in ((1, answers[0]), (0, answers[1]), (1, answers[0])):
+        session.choose(number)
+        session.run()
+        assert np.array_equal(session.outputs()[0], answer[0])
+    session.set_input(second)  # the memory of its own, as before
+    session.run()
+    assert np.array_equal(session.outputs()[0], answers[1][0])
 
 
 class Driver:
