@@ -13,7 +13,7 @@ from cspbench.artifacts.export import build_model, prepare
 from cspbench.artifacts.tensors import input_pool
 from cspbench.backends.common.throughput import WARM_ROUNDS, run_for
 from cspbench.backends.onnxruntime import OnnxRuntimeBoundSession
-from cspbench.backends.spec import BACKENDS, Compiles, StagesInputs, Pipelines, device_of
+from cspbench.backends.spec import BACKENDS, Compiles, Pipelines, StagesInputs, device_of
 from cspbench.core.case import ModelId
 from cspbench.errors import Unsupported
 from cspbench.jobs.spec import JOBS
