@@ -15,7 +15,7 @@ from cspbench.artifacts.export import prepare
 from cspbench.artifacts.tensors import input_pool
 from cspbench.backends.spec import BACKENDS
 from cspbench.core.case import ModelId
-from cspbench.jobs.worker import OUT_OF_MEMORY
+from cspbench.jobs.worker import tells_no_memory
 
 pytestmark = pytest.mark.gpu
 
@@ -169,7 +169,7 @@ def test_what_has_no_room_on_the_card_is_told_as_that(session):
             session.to_device(np.zeros((4096, 3, 224, 224), np.float32))  # 2.4 GB
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
-    assert any(sign in str(failed.value) for sign in OUT_OF_MEMORY)
+    assert tells_no_memory(str(failed.value))
 
 
 def test_energy_is_that_of_the_drivers_counter_over_ten_seconds(session):

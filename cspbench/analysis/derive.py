@@ -57,10 +57,10 @@ def totals_of(
     for metric in sorted(metrics, key=lambda metric: not is_builtin(metric)):
         totals[metric.name] = _computed(metric, partial(metric.compute, layers, facts))
         if metric.kinds is not None:
-            left_out: dict[str, int] = {}
+            left_out: Counter[str] = Counter()
             for (kind, op), count in calls.items():
                 if kind not in metric.kinds:
-                    left_out[op] = left_out.get(op, 0) + count
+                    left_out[op] += count
             ignored[metric.name] = dict(sorted(left_out.items()))
     return totals, ignored
 

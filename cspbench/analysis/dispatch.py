@@ -17,7 +17,7 @@ from cspbench.analysis import autocast
 from cspbench.analysis.calls import check_types, check_writable, record_call
 from cspbench.analysis.errors import DataDependentError, NoMetaKernelError
 from cspbench.analysis.ops import MAC_KINDS, OPS, UNSUPPORTED, kind_of
-from cspbench.analysis.recorder import Weight
+from cspbench.analysis.recorder import Weight, role_of
 from cspbench.analysis.tracer import Tracer
 
 #: Fused kernels that ATen chooses for attention, by prefix.
@@ -31,7 +31,7 @@ _LOOKUPS = ("index", "_unsafe_index")
 
 def fallback(tracer: Tracer, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Call ``func`` on meta tensors and record what it is made of."""
-    tensors = _tensors((args, kwargs))
+    tensors = tensors_of((args, kwargs))
     if any(t.device.type == "meta" or tracer.weight(t) is not None for t in tensors):
         if any(tracer.on_meta(t) is not t for t in tensors):
             args, kwargs = tree_map(
@@ -46,7 +46,7 @@ def fallback(tracer: Tracer, func: Any, args: tuple[Any, ...], kwargs: dict[str,
     return result
 
 
-def _tensors(tree: Any) -> list[torch.Tensor]:
+def tensors_of(tree: Any) -> list[torch.Tensor]:
     """The tensors in nested lists, tuples and dictionaries, which is all that calls hold here.
 
     ``tree_flatten`` knows every type that was registered, and takes a third of a call for that.
@@ -62,13 +62,13 @@ def _tensors(tree: Any) -> list[torch.Tensor]:
         if isinstance(leaf, torch.Tensor):
             found.append(leaf)
         elif isinstance(leaf, (list, tuple, dict)):
-            found += _tensors(leaf)
+            found += tensors_of(leaf)
     return found
 
 
 def _adopt_constants(tracer: Tracer, result: Any) -> None:
     """Follow what was made of plain numbers, which may come without a call that a mode sees."""
-    for leaf in _tensors(result):
+    for leaf in tensors_of(result):
         if leaf.is_meta and getattr(leaf, "_cspbench_value", None) is None:
             tracer.adopt(leaf, Weight(tuple(leaf.shape), leaf.element_size(), "constant"))
 
@@ -91,7 +91,7 @@ class _Recording(TorchDispatchMode):
             dtype = self._autocast.dtype_of(name)
             if dtype is not None:
                 args, kwargs = tree_map(lambda leaf: _cast(tracer, leaf, dtype), (args, kwargs))
-        operands = _tensors((args, kwargs))
+        operands = tensors_of((args, kwargs))
         if name == "_to_copy" and _leaves_for_meta(operands[0], kwargs):
             return tracer.on_meta(operands[0])  # keeps the values of a constant at hand
         if _needs_values(func) and any(t.is_meta for t in operands):
@@ -134,8 +134,7 @@ def _cast(tracer: Tracer, leaf: Any, dtype: torch.dtype) -> Any:
         return known
     values, weights = tracer.split([leaf])
     out: torch.Tensor = leaf.to(dtype)
-    role = "derived" if any(w.role in ("param", "derived") for w in weights) else "constant"
-    constant = None if values else Weight(tuple(out.shape), out.element_size(), role)
+    constant = None if values else Weight(tuple(out.shape), out.element_size(), role_of(weights))
     tracer.recorder.record("_to_copy", values, (tracer.adopt(out, constant),), others=weights)
     if tracer.weight(leaf) is not None:
         tracer.casts[id(leaf), dtype] = out
@@ -210,13 +209,13 @@ def _record(
 ) -> None:
     """Record one ATen call that has just run."""
     name = aten_name(func)
-    results = _tensors(result)
+    results = tensors_of(result)
     if not results:
         return
     values, weights = tracer.split(operands)
     mutates = func._schema.is_mutable
     # Whatever is made without activations is no activation.
-    role = "derived" if any(w.role in ("param", "derived") for w in weights) else "constant"
+    role = role_of(weights)
     if not mutates and any(item.alias_info is not None for item in func._schema.returns):
         owner = weights[0] if weights and not values else None
         outputs = [tracer.adopt_view(part, owner) for part in results]

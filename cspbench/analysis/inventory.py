@@ -61,12 +61,11 @@ class Inventory:
         self.stages[path] = stage
         if module.training:
             self.training.append(module)
-        weights = self.weights
         for name, param in module._parameters.items():
-            if param is not None and id(param) not in weights:
+            if param is not None:
                 self.add(param, "param", name)
         for name, buffer in module._buffers.items():
-            if buffer is not None and id(buffer) not in weights:
+            if buffer is not None:
                 self.add(buffer, "buffer", name)
 
     def add(self, tensor: torch.Tensor, role: str, name: str) -> None:

@@ -62,6 +62,11 @@ class Weight:
         return view
 
 
+def role_of(weights: Sequence[Weight]) -> str:
+    """Role of what is made of weights alone."""
+    return "derived" if any(w.role in ("param", "derived") for w in weights) else "constant"
+
+
 class Value:
     """An activation as the recorder sees it.
 

@@ -23,7 +23,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
-from cspbench.analysis.dispatch import fallback
+from cspbench.analysis.dispatch import fallback, tensors_of
 from cspbench.analysis.errors import DataDependentError, NoMetaKernelError
 from cspbench.analysis.inventory import Inventory
 from cspbench.analysis.layer import Layer, Shape
@@ -104,8 +104,7 @@ class _FunctionMode(TorchFunctionMode):
         key = (func, repr(_outline((args, kwargs))))
         if key in _COMPARED or len(_COMPARED) > _MOST_COMPARED:
             return
-        tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
-        if any(tensor.layout is not torch.strided for tensor in tensors):
+        if any(tensor.layout is not torch.strided for tensor in tensors_of((args, kwargs))):
             return
         args, kwargs = tree_map(
             lambda leaf: self._tracer.on_meta(leaf) if isinstance(leaf, torch.Tensor) else leaf,

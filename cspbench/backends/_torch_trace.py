@@ -188,5 +188,5 @@ def _span_ns(records: Sequence[DeviceRecord]) -> int:
         Unsupported: there are none.
     """
     if not records:
-        raise Unsupported("CUPTI saw no kernel: the driver or the sandbox lets nobody trace")
+        raise Unsupported("CUPTI saw no kernel: the driver or the sandbox forbids tracing")
     return max(1, max(record.end_ns for record in records) - records[0].begin_ns)

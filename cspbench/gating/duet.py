@@ -23,7 +23,7 @@ from cspbench.core.statuses import Status
 from cspbench.machine.facts import usable_cores
 from cspbench.machine.processors import processor_of
 from cspbench.measure.ratios import log_waited, steady_rounds
-from cspbench.runner.arms import Arm, ArmLostError, Burst, Loaded
+from cspbench.runner.arms import Arm, ArmLostError, Burst, Loaded, if_all_told
 from cspbench.runner.block_request import available_bytes
 from cspbench.runner.interleaved import (
     Turns,
@@ -68,7 +68,7 @@ class Block:
     def by_device(self) -> bool:
         """Whether a device's own events timed the bursts."""
         results = [burst.result for burst in (*self.base, *self.head)]
-        return all(one is not None and one.ns != sum(one.latencies_ns) for one in results)
+        return all(one is not None and one.by_device for one in results)
 
     @property
     def throttled_pairs(self) -> int:
@@ -95,8 +95,7 @@ class Block:
 
 def _throttled_ns(bursts: Sequence[Burst]) -> list[int] | None:
     """For how long a side's device was throttled, burst by burst; None where it does not tell."""
-    told = [burst.result.throttled_ns if burst.result else None for burst in bursts]
-    return None if None in told else [ns for ns in told if ns is not None]
+    return if_all_told([burst.result.throttled_ns if burst.result else None for burst in bursts])
 
 
 #: Makes the arm of a side; called anew for each process.

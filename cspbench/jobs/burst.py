@@ -145,6 +145,11 @@ class BurstResult:
     clock_mhz: Amount | None = None
     throttled_ns: Count | None = None
 
+    @property
+    def by_device(self) -> bool:
+        """Whether a device's own events timed it."""
+        return self.ns != sum(self.latencies_ns)
+
 
 @dataclass(frozen=True)
 class ProfileRequest(Request):

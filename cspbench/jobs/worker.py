@@ -57,8 +57,12 @@ def perform(job: Json, phase: PhaseReport) -> Json:
 
 def _or_oom(status: Status, error: Exception) -> str:
     """The status of an error; out of memory where its text says so, as engines' reasons do."""
-    exhausted = any(sign in str(error) for sign in OUT_OF_MEMORY)
-    return (Status.OOM if exhausted else status).value
+    return (Status.OOM if tells_no_memory(str(error)) else status).value
+
+
+def tells_no_memory(text: str) -> bool:
+    """Whether an error's text or a log has one of the OUT_OF_MEMORY signs."""
+    return any(sign in text for sign in OUT_OF_MEMORY)
 
 
 def to_line(message: Json) -> str:

@@ -16,7 +16,7 @@ from cspbench.measure.sampling import Drift, WarmUp
 from cspbench.measure.scope import scope_of
 from cspbench.measure.statistics import batch_means_half_width
 from cspbench.measure.threads import wrong_threads
-from cspbench.runner.arms import Burst, Loaded
+from cspbench.runner.arms import Burst, Loaded, if_all_told
 from cspbench.runner.process import Outcome
 
 
@@ -101,7 +101,7 @@ def _results(bursts: Sequence[Burst]) -> list[BurstResult]:
 
 def _on_device(results: Sequence[BurstResult]) -> bool:
     """Whether the bursts were timed by a device's own events."""
-    return any(burst.ns != sum(burst.latencies_ns) for burst in results)
+    return any(burst.by_device for burst in results)
 
 
 def _device_times(results: Sequence[BurstResult]) -> dict[str, float | None] | None:
@@ -111,22 +111,19 @@ def _device_times(results: Sequence[BurstResult]) -> dict[str, float | None] | N
 
 
 def _turns(block: str, results: Sequence[BurstResult]) -> Turns:
-    lost = [burst.lost_ns for burst in results]
-    known = [value for value in lost if value is not None]
     running = [ns for burst in results for ns in burst.running_ns or ()]
     counts = [burst.count for burst in results]
     clocks = [burst.clock_mhz for burst in results]
-    held = [burst.throttled_ns for burst in results if burst.throttled_ns is not None]
     return Turns(
         block=block,
         counts=counts,
-        lost_ns=known if len(known) == len(lost) else None,
+        lost_ns=if_all_told([burst.lost_ns for burst in results]),
         running_ns=running if len(running) == sum(counts) else None,
         device_ns=[burst.ns for burst in results] if _on_device(results) else None,
         minor_faults=_sum([burst.minor_faults for burst in results]),
         system_ns=_sum([burst.system_ns for burst in results]),
         clock_mhz=clocks if any(clock is not None for clock in clocks) else None,
-        throttled_ns=held if len(held) == len(results) else None,
+        throttled_ns=if_all_told([burst.throttled_ns for burst in results]),
         profiled=[burst.profiled for burst in results if burst.profiled is not None] or None,
     )
 

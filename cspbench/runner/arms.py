@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -79,6 +79,12 @@ class Burst:
     def running_ns(self) -> float:
         """The same without the time in which the process was ready but did not run."""
         return max(self.ns - (self.lost_ns or 0.0), 1.0) / self.count
+
+
+def if_all_told(values: Sequence[int | None]) -> list[int] | None:
+    """What each burst told; None if one of them did not."""
+    told = [value for value in values if value is not None]
+    return told if len(told) == len(values) else None
 
 
 class Arm(Protocol):

@@ -22,7 +22,7 @@ from cspbench.core.plain import check_plain
 from cspbench.core.programs import search_path
 from cspbench.core.statuses import Status
 from cspbench.jobs.spec import JOBS
-from cspbench.jobs.worker import OUT_OF_MEMORY
+from cspbench.jobs.worker import tells_no_memory
 from cspbench.machine.cgroup import MemoryGroup
 
 #: How much of a worker's own output is kept.
@@ -234,7 +234,7 @@ class WorkerProcess:
             return Outcome(
                 Status.OOM, f"the kernel's out-of-memory killer ended it in phase {phase!r}"
             )
-        if any(text in self._read_log() for text in OUT_OF_MEMORY):
+        if tells_no_memory(self._read_log()):
             return Outcome(Status.OOM, f"out of memory in phase {phase!r} ({name})")
         return Outcome(Status.CRASHED, f"the worker was ended by {name} in phase {phase!r}")
 

@@ -135,7 +135,8 @@ def paper_flops(layer: Layer) -> int:
     return math.prod(layer.kernel) * layer.output_elements
 
 
-def _sum(name: str, layers: Sequence[Layer]) -> int:
+def summed(name: str, layers: Sequence[Layer]) -> int:
+    """Sum of a derived whole number over layers."""
     return int(sum([layer.values[name] for layer in layers]))
 
 
@@ -163,7 +164,7 @@ for _total in (
         "MAC",
         "multiply-accumulates of convolutions, linear layers and matrix products",
         "definition; equals fvcore by operator and half of FlopCounterMode",
-        lambda layers, _: _sum("macs", layers),
+        lambda layers, _: summed("macs", layers),
         MAC_KINDS,
         sum_of="macs",
         heading="GMACs",
@@ -207,7 +208,7 @@ for _total in (
         "FLOP",
         "2 x MACs: a multiplication and an addition each",
         "definition; equals FlopCounterMode",
-        lambda layers, _: 2 * _sum("macs", layers),
+        lambda layers, _: 2 * summed("macs", layers),
         MAC_KINDS,
         sum_of="flops",
         group="compute",
@@ -218,7 +219,7 @@ for _total in (
         "1e9 FLOP",
         "2 x MACs of convolutions and linear layers + k k c oh ow of max-pools, / 1e9",
         _PAPER,
-        lambda layers, _: _sum("paper_flops", layers) / 1e9,
+        lambda layers, _: summed("paper_flops", layers) / 1e9,
         PAPER_KINDS,
         sum_of="bflops",
         heading="BFLOPs",
@@ -231,7 +232,7 @@ for _total in (
         "elements",
         "elements that convolutions, linear layers and matrix products put out",
         _RADOSAVOVIC,
-        lambda layers, _: _sum("activations", layers),
+        lambda layers, _: summed("activations", layers),
         MAC_KINDS,
         sum_of="activations",
         group="compute",

@@ -87,7 +87,7 @@ class _Groups:
         for position, layer in enumerate(self.layers):
             if position not in without:
                 for value in layer.inputs:
-                    readers.setdefault(self.same.get(value, value), []).append(position)
+                    readers.setdefault(self._number(value), []).append(position)
         return readers
 
     def _is_quantised(self, value: int, maker: Layer | None) -> bool:

@@ -14,6 +14,7 @@ from cspbench.analysis.metric import (
     TotalMetric,
     at,
 )
+from cspbench.analysis.metrics.compute import summed
 
 #: First component of the paths of what follows the backbone in a detector.
 NECK = "neck"
@@ -75,8 +76,8 @@ def _largest_kernel(layers: Sequence[Layer], _: Facts) -> int:
 
 def concatenation_share(layers: Sequence[Layer]) -> float:
     """Share of the traffic that concatenations cause (they read and write every byte), 0..1."""
-    total = sum(int(layer.values["traffic_bytes"]) for layer in layers)
-    caused = sum(int(layer.values["traffic_bytes"]) for layer in layers if layer.op == "cat")
+    total = summed("traffic_bytes", layers)
+    caused = summed("traffic_bytes", [layer for layer in layers if layer.op == "cat"])
     return caused / total if total else 0.0
 
 

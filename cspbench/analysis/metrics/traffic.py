@@ -14,7 +14,7 @@ from cspbench.analysis.metric import (
     TotalMetric,
     at,
 )
-from cspbench.analysis.metrics.compute import known_macs
+from cspbench.analysis.metrics.compute import known_macs, summed
 from cspbench.analysis.metrics.fusion import fused
 from cspbench.analysis.ops import CONV_KINDS, FREE_KINDS, OPS, UNSUPPORTED
 
@@ -131,7 +131,7 @@ for _total in (
         "elements",
         "h w (c1 + c2) + k k c1 c2 / g, summed over convolutions and linear layers",
         _SHUFFLENET,
-        lambda layers, _: sum(int(layer.values["memory_access_cost"]) for layer in layers),
+        lambda layers, _: summed("memory_access_cost", layers),
         CONV_KINDS,
         sum_of="memory_access_cost",
         group="traffic",
@@ -142,7 +142,7 @@ for _total in (
         "bytes",
         "bytes read + written, every operator on its own",
         "definition",
-        lambda layers, _: sum(int(layer.values["traffic_bytes"]) for layer in layers),
+        lambda layers, _: summed("traffic_bytes", layers),
         _MOVES,
         sum_of="traffic_bytes",
         heading="traffic (MB)",
@@ -155,7 +155,7 @@ for _total in (
         "bytes",
         "bytes read + written with convolution, norm and activation as one",
         "definition",
-        lambda layers, _: sum(int(layer.values["traffic_bytes_fused"]) for layer in layers),
+        lambda layers, _: summed("traffic_bytes_fused", layers),
         _MOVES,
         sum_of="traffic_bytes_fused",
         heading="fused (MB)",

@@ -10,7 +10,7 @@ import torch
 from cspbench.analysis.dispatch import fallback
 from cspbench.analysis.errors import DataDependentError
 from cspbench.analysis.layer import Shape
-from cspbench.analysis.recorder import Value, Weight
+from cspbench.analysis.recorder import Value, Weight, role_of
 from cspbench.analysis.tracer import Tracer, channels_last
 from cspbench.core.text import first_line
 
@@ -47,9 +47,7 @@ def made_of(
 ) -> tuple[torch.Tensor, Value]:
     """What an operator makes of weights alone: no activation, but derived of them."""
     out, result = tracer.empty(shape, like.dtype, like.element_size())
-    derived = any(weight.role in ("param", "derived") for weight in weights)
-    weight = Weight(shape, result.itemsize, "derived" if derived else "constant")
-    result.weight = result.storage.weight = weight
+    result.weight = result.storage.weight = Weight(shape, result.itemsize, role_of(weights))
     return out, result
 
 
