@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 
 from tenants import company
 
@@ -24,13 +25,14 @@ from cspbench.gating.measure import load_request
 from cspbench.gating.prepare import prepare_cases
 from cspbench.jobs.burst import LoadRequest
 from cspbench.measure.orders import balanced_orders
-from cspbench.measure.ratios import ESTIMATES, ratio_of, sharper
+from cspbench.measure.ratios import ratio_of, sharpest
 from cspbench.runner.arms import ArmSpec, WorkerArm
 from cspbench.runner.blocks import shuffled
 from cspbench.runner.executor import LocalExecutor
-from cspbench.runner.interleaved import run_block
+from cspbench.runner.interleaved import Turns, run_block
 from cspbench.runner.plan import plan_suite
 from cspbench.runner.together import WARM_ROUNDS
+from cspbench.store.blocks import ELAPSED, RUNNING, Arm, Block
 from cspbench.suite.load import load_suite
 
 #: The reference.
@@ -59,25 +61,40 @@ def requests(folder: Path) -> dict[str, LoadRequest]:
     return made | planted
 
 
+def stored(turns: Turns) -> Block:
+    """The block as a run would read it from its launches."""
+    arms = {}
+    for name, bursts in turns.bursts.items():
+        results = [burst.result for burst in bursts]
+        each = {
+            ELAPSED: [result.latencies_ns for result in results],
+            RUNNING: [result.running_ns for result in results],
+        }
+        elapsed, running = (list(map(fmean, of_clock)) for of_clock in each.values())
+        began = [result.began_ns for result in results]
+        arms[name] = Arm(elapsed, running, each, throttled_ns=None, began=began, result=None)
+    return Block(arms)
+
+
 def trial(arms: Mapping[str, LoadRequest], seed: str) -> dict[str, list[float]]:
     """Logs of the ratios to the reference, block by block."""
-    pairs = {name: [] for name in SHARES}
-    for block in range(MOST_BLOCKS):
+    blocks = []
+    for number in range(MOST_BLOCKS):
         workers = {
-            name: WorkerArm(ArmSpec(name, arms[name])) for name in shuffled(arms, seed, block)
+            name: WorkerArm(ArmSpec(name, arms[name])) for name in shuffled(arms, seed, number)
         }
-        orders = balanced_orders(len(workers), seed, block * (ROUNDS + WARM_ROUNDS))
-        turns = run_block(workers, orders, lambda _: ROUNDS, warm_rounds=WARM_ROUNDS)
-        for name in SHARES:
-            twin, planted = (
-                [burst.result.running_ns for burst in turns.bursts[arm]] for arm in (TWIN, name)
-            )
-            pairs[name].append((twin, planted))
-        estimate = ESTIMATES[sharper(pair for of_share in pairs.values() for pair in of_share)]
-        found = {name: [estimate(*pair) for pair in of_share] for name, of_share in pairs.items()}
+        orders = balanced_orders(len(workers), seed, number * (ROUNDS + WARM_ROUNDS))
+        blocks.append(stored(run_block(workers, orders, lambda _: ROUNDS, warm_rounds=WARM_ROUNDS)))
+        way = sharpest(
+            block.halves(block.arms[TWIN], block.arms[name]) for block in blocks for name in SHARES
+        )
+        found = {
+            name: [block.log(way, [block.arms[TWIN]], [block.arms[name]]) for block in blocks]
+            for name in SHARES
+        }
         widths = [ratio_of(logs).half_width for logs in found.values()]
         sharp = all(width is not None and width <= WITHIN for width in widths)
-        if sharp and block + 1 >= LEAST_BLOCKS:
+        if sharp and number + 1 >= LEAST_BLOCKS:
             break
     return found
 

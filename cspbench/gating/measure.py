@@ -30,7 +30,7 @@ from cspbench.jobs.burst import LoadRequest
 from cspbench.machine.devices.spec import DEVICES
 from cspbench.measure.ratios import typical_estimate
 from cspbench.runner.arms import ArmLostError, ArmSpec, WorkerArm
-from cspbench.store.ratios import DEVICE, ELAPSED, RUNNING
+from cspbench.store.blocks import DEVICE, ELAPSED, RUNNING
 from cspbench.suite.suite import Gate, Measure
 
 #: Longest warm-up of an arm, because every block repeats it.

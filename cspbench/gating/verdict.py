@@ -16,7 +16,7 @@ from cspbench.core.statuses import ExitCode
 from cspbench.core.text import number_of
 from cspbench.core.text import percent as share_text
 from cspbench.gating.decide import Decision, Finding, confirmed, moving_alike
-from cspbench.store.ratios import RUNNING
+from cspbench.store.blocks import RUNNING
 
 
 class Verdict(str, Enum):

@@ -129,7 +129,8 @@ class BurstResult:
     and ``own_ns`` (processor time of all threads) are the process's over the whole burst, which
     took ``wall_ns`` with the feeding of inputs. ``profiled`` is how many times longer an inference
     of the profiled burst beside it took. ``clock_mhz`` is an accelerator's clock at its end, and
-    ``throttled_ns`` how long it was throttled since the end of the burst before.
+    ``throttled_ns`` how long it was throttled since the end of the burst before. ``began_ns`` is
+    when the burst began, by the one clock of all processes of the machine.
     """
 
     ns: Count
@@ -144,6 +145,7 @@ class BurstResult:
     running_ns: list[Count] | None = None
     clock_mhz: Amount | None = None
     throttled_ns: Count | None = None
+    began_ns: Count | None = None
 
     @property
     def by_device(self) -> bool:
@@ -354,7 +356,7 @@ def _plain_burst(loaded: _Loaded, count: int) -> BurstResult:
     # The process's own clock says what one thread waited.
     waited = None if alone else _waited_ns()
     used, before = getrusage(RUSAGE_SELF), own()
-    begun = now()
+    began = now()
     for _ in range(count):
         loaded.feed(loaded.done)
         loaded.done += 1
@@ -363,7 +365,7 @@ def _plain_burst(loaded: _Loaded, count: int) -> BurstResult:
         loaded.infer()
         latencies.append(now() - start)
         ran.append(own() - on)
-    wall = now() - begun
+    wall = now() - began
     used_after = getrusage(RUSAGE_SELF)
     after = None if waited is None else _waited_ns()
     device_ns = _device_ns(loaded, count)
@@ -386,6 +388,7 @@ def _plain_burst(loaded: _Loaded, count: int) -> BurstResult:
         own_ns=own() - before,
         wall_ns=wall,
         running_ns=running,
+        began_ns=began,
     )
 
 

@@ -51,7 +51,8 @@ class Turns:
     and ``system_ns`` (time in the kernel) are sums over all bursts. ``profiled`` is, for bursts
     beside a profiled one, how many times longer an inference took with the profiler at work.
     ``clock_mhz`` and ``throttled_ns`` are an accelerator's clock at the end of each burst, and how
-    long it was throttled up to there since the end of the burst before.
+    long it was throttled up to there since the end of the burst before. ``began_ns`` is when each
+    burst began, by the one clock of all processes of the machine.
     """
 
     block: Annotated[str, Checked(short)]
@@ -64,9 +65,11 @@ class Turns:
     profiled: list[Amount] | None = None
     clock_mhz: list[Amount | None] | None = None
     throttled_ns: list[Count] | None = None
+    began_ns: list[Count] | None = None
 
     def __post_init__(self) -> None:
-        for values in (self.lost_ns, self.device_ns, self.clock_mhz, self.throttled_ns):
+        of_bursts = (self.lost_ns, self.device_ns, self.clock_mhz, self.throttled_ns, self.began_ns)
+        for values in of_bursts:
             if values is not None and len(values) != len(self.counts):
                 raise ValueError("the bursts of a block have different numbers of values")
         if self.running_ns is not None and len(self.running_ns) != sum(self.counts):

@@ -1,15 +1,16 @@
 """Ratios of cases that took turns: pure functions from bursts to estimates with intervals.
 
 Neighbours on a machine (a busy sibling of the core, other guests of the host, interrupts) make an
-inference slower, often by a third. There are two ways to be rid of them, and which is sharper
+inference slower, often by a third. There are three ways to be rid of them, and which is sharpest
 depends on how long they stay. Where they come and go within milliseconds, not even bursts of one
 round share them: Chen & Revels (2016), "Robust benchmarking in noisy environments" (arXiv
 1608.04295), compare the fastest samples, here the *undisturbed* time of both cases, a low quantile
 of their inferences. Where the machine changes its speed every few seconds, a block has a few quiet
 moments that one case meets and the other does not, and the *rounds* are sharper: the median over
 them of the ratio within a round (Bulej et al. 2020, "Duet benchmarking", arXiv 2001.05811; Abedi &
-Brecht 2017, doi 10.1145/3030207.3030229). A run takes the way on which the even and the odd rounds
-of its own blocks agree best (`sharper`). How blocks differ from each other plays no part in that
+Brecht 2017, doi 10.1145/3030207.3030229). Where it changes within a round, *successive* bursts are
+sharper (`cspbench.measure.successive`). A run takes the way on which the even and the odd rounds of
+its own blocks agree best (`sharpest`). How blocks differ from each other plays no part in that
 choice, so intervals over blocks stay honest.
 
 What a process draws once (memory layout, page placement) is common to all bursts of a block, so the
@@ -43,6 +44,8 @@ FEWEST_ROUNDS = 8
 STEADY_SHARE = 0.5
 #: Times of the inferences of each burst, round by round.
 Bursts: TypeAlias = Sequence[Sequence[float]]
+#: What an estimate says of the even and of the odd rounds.
+Halves: TypeAlias = tuple[float, float]
 
 
 def undisturbed(times_ns: Sequence[float]) -> float:
@@ -119,30 +122,49 @@ def _rounds(base: Bursts, head: Bursts) -> float:
     return typical_estimate(list(map(fmean, base[:rounds])), list(map(fmean, head[:rounds])))
 
 
-#: Ways to estimate log(head / base) of a block, by name.
+#: Names of the ways to estimate log(head / base) of a block.
+UNDISTURBED_TIMES, ROUNDS, SUCCESSIVE = "undisturbed", "rounds", "successive"
+#: The ways that two cases are enough for; successive bursts need all of a block.
 ESTIMATES: dict[str, Callable[[Bursts, Bursts], float]] = {
-    "undisturbed": _undisturbed,
-    "rounds": _rounds,
+    UNDISTURBED_TIMES: _undisturbed,
+    ROUNDS: _rounds,
 }
 
 
-def sharper(pairs: Iterable[tuple[Bursts, Bursts]]) -> str:
+def halves(base: Bursts, head: Bursts) -> dict[str, Halves]:
+    """What each of ESTIMATES says of the even and of the odd rounds of a block.
+
+    Args:
+        base: bursts of one case, round by round.
+        head: those of another in the same block.
+
+    Returns:
+        By name; nothing of a block of fewer than FEWEST_ROUNDS rounds.
+    """
+    rounds = min(len(base), len(head))
+    if rounds < FEWEST_ROUNDS:
+        return {}
+    parts = [(base[start:rounds:2], head[start:rounds:2]) for start in (0, 1)]
+    return {
+        name: (estimate(*parts[0]), estimate(*parts[1])) for name, estimate in ESTIMATES.items()
+    }
+
+
+def sharpest(told: Iterable[Mapping[str, Halves]]) -> str:
     """The name of the estimate on which even and odd rounds of these blocks agree best.
 
     Args:
-        pairs: bursts of two cases that took turns in a block; blocks of fewer than FEWEST_ROUNDS
-            rounds do not count. Without any the estimate is that of undisturbed times.
+        told: of two cases that took turns in a block, what each way says of even and of odd rounds.
+            A way that is not known of all of them does not count. Without any the estimate is that
+            of undisturbed times.
     """
-    halves = []
-    for base, head in pairs:
-        rounds = min(len(base), len(head))
-        if rounds >= FEWEST_ROUNDS:
-            halves.append([(base[start:rounds:2], head[start:rounds:2]) for start in (0, 1)])
+    pairs = [pair for pair in told if pair]
+    known = [name for name in (pairs[0] if pairs else ()) if all(name in pair for pair in pairs)]
     apart = {
-        name: math.fsum((estimate(*even) - estimate(*odd)) ** 2 for even, odd in halves)
-        for name, estimate in ESTIMATES.items()
+        name: math.fsum((even - odd) ** 2 for even, odd in (pair[name] for pair in pairs))
+        for name in known
     }
-    return min(apart, key=apart.__getitem__)
+    return min(apart, key=apart.__getitem__, default=UNDISTURBED_TIMES)
 
 
 @dataclass(frozen=True)
@@ -189,7 +211,7 @@ def ratio_of(per_block: Sequence[float], comparisons: int = 1) -> Ratio:
     """The ratio that blocks show, by Student's interval on the logarithms.
 
     Args:
-        per_block: one estimate a block (`ESTIMATES`).
+        per_block: one estimate a block.
         comparisons: with how many cases the same reference is compared in all; the joint bounds
             are Dunnett's (1955).
 

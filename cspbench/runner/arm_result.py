@@ -124,6 +124,7 @@ def _turns(block: str, results: Sequence[BurstResult]) -> Turns:
         system_ns=_sum([burst.system_ns for burst in results]),
         clock_mhz=clocks if any(clock is not None for clock in clocks) else None,
         throttled_ns=if_all_told([burst.throttled_ns for burst in results]),
+        began_ns=if_all_told([burst.began_ns for burst in results]),
         profiled=[burst.profiled for burst in results if burst.profiled is not None] or None,
     )
 

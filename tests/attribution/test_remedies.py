@@ -21,7 +21,8 @@ from cspbench.attribution.work import Family, expected_entries
 from cspbench.core.case import Case
 from cspbench.core.options import Axis
 from cspbench.measure.ratios import ratio_of
-from cspbench.store.ratios import ELAPSED, CaseRatio
+from cspbench.store.blocks import ELAPSED
+from cspbench.store.ratios import CaseRatio
 from tests.attribution.sides import entry, side
 from tests.views.test_layer_join import small
 

@@ -17,8 +17,9 @@ from cspbench.measure.ratios import (
     centre,
     dunnett_quantile,
     groups,
+    halves,
     ratio_of,
-    sharper,
+    sharpest,
     told_apart,
     tukey_quantile,
     typical_estimate,
@@ -65,7 +66,7 @@ def test_rounds_are_sharper_where_the_speed_of_the_machine_changes_from_time_to_
     # In one round of eight the machine is twice as fast, and the first case alone meets it: the
     # even rounds compare 20 with 22, the odd ones 10 with 22. Within a usual round it is 22 / 20.
     base, head = ones(20, 20, 20, 10, 20, 20, 20, 20), ones(*[22] * 8)
-    assert sharper([(base, head)]) == "rounds"
+    assert sharpest([halves(base, head)]) == "rounds"
     assert ESTIMATES["rounds"](base, head) == pytest.approx(math.log(1.1))
 
 
@@ -74,14 +75,14 @@ def test_undisturbed_times_are_sharper_where_neighbours_meet_single_bursts():
     # rounds and 17 / 10 in the odd ones.
     base = ones(15, 10, 15, 10, 15, 10, 10, 10)
     head = ones(11, 17, 11, 17, 11, 17, 17, 11)
-    assert sharper([(base, head)]) == "undisturbed"
+    assert sharpest([halves(base, head)]) == "undisturbed"
     assert ESTIMATES["undisturbed"](base, head) == pytest.approx(math.log(1.1))
 
 
 def test_a_few_rounds_choose_no_estimate():
     base, head = ones(20, 20, 20, 10), ones(22, 22, 22, 22)
-    assert sharper([(base, head)]) == "undisturbed"
-    assert sharper([]) == "undisturbed"
+    assert sharpest([halves(base, head)]) == "undisturbed"
+    assert sharpest([]) == "undisturbed"
 
 
 def test_a_round_more_of_one_case_is_left_out():
@@ -204,7 +205,7 @@ def blocks(machine, rng):
 def measured_as_a_run_does(machine, rng):
     """The same by the estimate that is sharper on the five blocks."""
     pairs = [(ones(*base), ones(*head)) for base, head in blocks(machine, rng)]
-    estimate = ESTIMATES[sharper(pairs)]
+    estimate = ESTIMATES[sharpest(halves(base, head) for base, head in pairs)]
     return ratio_of([estimate(base, head) for base, head in pairs])
 
 

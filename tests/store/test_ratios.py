@@ -4,7 +4,8 @@ import math
 
 import pytest
 
-from cspbench.store.ratios import DEVICE, ELAPSED, RUNNING, InTurn
+from cspbench.store.blocks import DEVICE, ELAPSED, RUNNING
+from cspbench.store.ratios import InTurn
 from cspbench.store.records import _kernel_work
 from tests.launches import MS, stored_launch
 
@@ -16,8 +17,9 @@ def ratios_of(launches, reference):
 
 
 def in_turn(
-    case, block, ms, *, lost_ms=None, device_ms=None, throttled=None, job="time", session="s1"
-):
+    case, block, ms, *,
+    lost_ms=None, device_ms=None, throttled=None, began=None, job="time", session="s1",
+):  # fmt: skip
     """A launch with one burst of two inferences a round; ``ms`` is an inference of each round."""
     samples = [round(value * MS) for value in ms for _ in range(2)]
     turns = {"block": block, "counts": [2] * len(ms)}
@@ -27,6 +29,8 @@ def in_turn(
         turns["device_ns"] = [round(2 * value * MS) for value in device_ms]
     if throttled is not None:
         turns["throttled_ns"] = [MS * flag for flag in throttled]
+    if began is not None:
+        turns["began_ns"] = began
     timed = {**stored_launch(A).to_json(), "latencies_ns": samples, "turns": turns}
     return stored_launch(**{**timed, "case": case, "job": job, "session": session})
 
@@ -96,6 +100,64 @@ def test_rounds_in_which_a_device_was_throttled_are_left_out():
     # 2 % of the way to its next time of 12: 8 + 0.06 * 4 over 4.
     assert throttled_ratio(1, 1, 1, 0) == ((8 + 0.06 * 4) / 4, 0)
     assert throttled_ratio(1, 1, 1, 1) == (3.0, 0)
+
+
+#: The orders in which three processes take turns so that each follows each other equally often.
+ORDERS = [(0, 1, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0), (0, 2, 1), (1, 0, 2)]
+
+
+def slowing_down(block, *, told=True):
+    """a, a again and b = 2 a in twelve rounds; each burst takes 5 % longer than one before would.
+
+    So what a round shows depends on who came first in it, by up to 10 %.
+    """
+    cases = [(A, "time", 10), (A, "check", 10), (B, "time", 20)]
+    began = [[], [], []]
+    for number, arm in enumerate(arm for order in ORDERS * 2 for arm in order):
+        began[arm].append(number)
+    return [
+        in_turn(case, block, [ms * 1.05**number for number in of_arm], job=job,
+                began=of_arm if told else None)
+        for (case, job, ms), of_arm in zip(cases, began, strict=True)
+    ]  # fmt: skip
+
+
+def test_successive_bursts_are_compared_where_the_speed_changes_within_a_round():
+    found = ratios_of(slowing_down("0") + slowing_down("1"), A)
+    assert found.cases[B].by == "successive"
+    assert found.cases[B].ratio.per_block == pytest.approx([math.log(2)] * 2, abs=1e-3)
+    assert found.check.ratio.estimate == pytest.approx(1, abs=1e-3)
+
+
+def test_a_run_that_does_not_tell_when_bursts_began_is_compared_by_other_ways():
+    assert ratios_of(slowing_down("0", told=False), A).cases[B].by in ("undisturbed", "rounds")
+    # Nor are some blocks compared in another way than the others.
+    mixed = slowing_down("0") + slowing_down("1", told=False)
+    assert ratios_of(mixed, A).cases[B].by in ("undisturbed", "rounds")
+
+
+def test_successive_bursts_are_compared_by_running_time_where_it_is_known():
+    # Two inferences of b take 40 ms at first, of which it waits 20: as long as a, which never does.
+    waits = {A: 0.0, B: 0.5}
+    launches = []
+    for launch in slowing_down("0"):
+        turns, ms = launch.result.turns, [ns / MS for ns in launch.result.latencies_ns[::2]]
+        lost_ms = [2 * waits[launch.case] * each for each in ms]
+        launches.append(in_turn(launch.case, "0", ms, job=launch.job, began=turns.began_ns,
+                                lost_ms=lost_ms))  # fmt: skip
+    found = ratios_of(launches, A).cases[B]
+    assert (found.of, found.by) == (RUNNING, "successive")
+    assert found.ratio.estimate == pytest.approx(1, abs=1e-3)
+    assert found.waiting == pytest.approx(1, abs=1e-3)
+
+
+def test_an_arm_that_comes_later_is_part_of_the_block():
+    """The ratios of a block are asked for before all of its launches were told."""
+    a, again, b = slowing_down("0")
+    in_turn_ = InTurn([a, again])
+    assert in_turn_.relative_to(A).check.ratio.estimate == pytest.approx(1, abs=0.01)
+    in_turn_.add(b)
+    assert in_turn_.relative_to(A).cases[B].ratio.estimate == pytest.approx(2, rel=0.01)
 
 
 def test_waiting_that_differs_in_every_block_is_told():
@@ -204,6 +266,7 @@ def test_launches_without_turns_have_no_ratio():
         {"block": "0", "counts": []},
         {"block": "0", "counts": [1, 1]},  # two bursts hold two samples, there are four
         {"block": "0", "counts": [2, 2], "lost_ns": [1]},
+        {"block": "0", "counts": [2, 2], "began_ns": [1]},
         {"block": "x" * 99, "counts": [4]},
         {"block": "0", "counts": [0, 4]},
     ],

@@ -1,0 +1,229 @@
+"""What a stored block says of the processes that took turns in it: their bursts, by which clock.
+
+With one thread on a processor a burst knows how long its process did not run; if both of two
+processes do, they are compared by running time (elapsed less that wait), otherwise by elapsed time,
+or by the device's own where both have its events.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import product
+from statistics import fmean
+from typing import TypeAlias
+
+from cspbench.core.case import Case
+from cspbench.jobs.replay import ReplayResult
+from cspbench.jobs.time import TimeResult
+from cspbench.measure.ratios import (
+    ESTIMATES,
+    ROUNDS,
+    SUCCESSIVE,
+    Bursts,
+    Halves,
+    halves,
+    log_waited,
+    steady_rounds,
+)
+from cspbench.measure.successive import Turn, comparisons, levels
+
+#: What a ratio is of.
+RUNNING, ELAPSED, DEVICE = "running time", "elapsed time", "device time"
+
+
+@dataclass(frozen=True, eq=False)
+class Arm:
+    """Time of an inference in each round of a block, in ns.
+
+    ``each`` holds, by each clock that the process knows, the inferences of each burst, or its mean
+    where nothing else is known. ``began`` is when each burst began; older runs do not tell.
+    """
+
+    elapsed: list[float]
+    running: list[float] | None
+    each: Mapping[str, Bursts]
+    throttled_ns: list[int] | None
+    began: list[int] | None
+    result: TimeResult | ReplayResult
+
+    def turns(self, number: int, clock: str) -> list[Turn]:
+        """Its bursts as those of process ``number``, but those in which the device was throttled.
+
+        If that leaves fewer than half of them, all count (`steady_rounds`).
+        """
+        assert self.began is not None
+        bursts = self.each[clock]
+        kept = steady_rounds(len(bursts), self.throttled_ns, None)
+        return [
+            Turn(number, item, self.began[item], math.log(fmean(bursts[item]))) for item in kept
+        ]
+
+
+#: The arms of one case in a block.
+Processes: TypeAlias = Sequence[Arm]
+#: Levels of the arms that know a clock.
+_Levels: TypeAlias = Mapping[Arm, float] | None
+
+
+@dataclass
+class Block:
+    """Arms of a block by case; ``again`` is the run's reference with its second arm."""
+
+    arms: dict[str, Arm] = field(default_factory=dict)
+    again: tuple[str, Arm] | None = None
+    replays: list[Arm] = field(default_factory=list)
+    _levels: dict[str, tuple[_Levels, _Levels, _Levels]] = field(default_factory=dict)
+
+    @property
+    def check(self) -> tuple[Processes, Processes] | None:
+        """Both arms of the reference; None if one of them is missing."""
+        if self.again is None or self.again[0] not in self.arms:
+            return None
+        return [self.arms[self.again[0]]], [self.again[1]]
+
+    def processes(self, case: str) -> Processes:
+        """The arms of a case: of the run's reference both."""
+        return [self.arms[case], *([self.again[1]] if self.again and self.again[0] == case else [])]
+
+    @property
+    def of_cases(self) -> list[Arm]:
+        """All arms but the replays."""
+        return [*self.arms.values(), *([self.again[1]] if self.again else [])]
+
+    def forget(self) -> None:
+        """Forget levels that were fitted before an arm came."""
+        self._levels.clear()
+
+    def log(self, way: str, bases: Processes, heads: Processes) -> float:
+        """The log of head / base by an estimate of `cspbench.measure.ratios`.
+
+        Successive bursts of a block that does not tell their order are compared by rounds.
+        """
+        return of_all(lambda base, head: self._between(way, base, head), bases, heads)
+
+    def _between(self, way: str, base: Arm, head: Arm) -> float:
+        if way == SUCCESSIVE:
+            all_rounds = self._successive(clock_of(base, head))[0]
+            if all_rounds is not None:
+                return all_rounds[head] - all_rounds[base]
+            way = ROUNDS
+        return ESTIMATES[way](*_bursts(base, head))
+
+    def halves(self, base: Arm, head: Arm) -> dict[str, Halves]:
+        """What each way says of even and of odd rounds; nothing of a short block."""
+        told = halves(*_bursts(base, head))
+        _, even, odd = self._successive(clock_of(base, head)) if told else (None, None, None)
+        if even is not None and odd is not None:
+            told[SUCCESSIVE] = even[head] - even[base], odd[head] - odd[base]
+        return told
+
+    def _successive(self, clock: str) -> tuple[_Levels, _Levels, _Levels]:
+        """Levels of the arms by a clock, over all rounds, the even and the odd ones."""
+        if clock not in self._levels:
+            arms = [arm for arm in (*self.of_cases, *self.replays) if clock in arm.each]
+            if any(arm.began is None for arm in arms):
+                found = []
+            else:
+                found = comparisons(
+                    turn for number, arm in enumerate(arms) for turn in arm.turns(number, clock)
+                )
+
+            def of_rounds(of_interest: Callable[[int], bool]) -> _Levels:
+                fitted = levels([each for each in found if of_interest(each[2])], len(arms))
+                return None if fitted is None else dict(zip(arms, fitted, strict=True))
+
+            self._levels[clock] = (
+                of_rounds(lambda _: True),
+                of_rounds(lambda number: number % 2 == 0),
+                of_rounds(lambda number: number % 2 == 1),
+            )
+        return self._levels[clock]
+
+
+def of_all(estimate: Callable[[Arm, Arm], float], bases: Processes, heads: Processes) -> float:
+    """The mean of an estimate over all pairs of a process of one case and one of the other."""
+    return fmean(estimate(base, head) for base, head in product(bases, heads))
+
+
+def typical(base: Arm, head: Arm) -> float:
+    """log(head / base) within a usual round, of elapsed time."""
+    return ESTIMATES[ROUNDS](*_steady(base, head, base.each[ELAPSED], head.each[ELAPSED]))
+
+
+def throttled_rounds(bases: Processes, heads: Processes) -> int:
+    """Rounds of a block that were left out, of the first process of each."""
+    base, head = bases[0], heads[0]
+    rounds = min(len(base.elapsed), len(head.elapsed))
+    return rounds - len(steady_rounds(rounds, base.throttled_ns, head.throttled_ns))
+
+
+def waited_more(base: Arm, head: Arm) -> float:
+    """By which log the waiting of the head exceeds that of the base; both know theirs."""
+    assert base.running is not None
+    assert head.running is not None
+    return log_waited(head.elapsed, head.running) - log_waited(base.elapsed, base.running)
+
+
+def clock_of(*arms: Arm) -> str:
+    """The clock by which arms are compared: running time, or a device's own, where all know it."""
+    for clock in (RUNNING, DEVICE):
+        if all(clock in arm.each for arm in arms):
+            return clock
+    return ELAPSED
+
+
+def arm_of(case_id: str, result: TimeResult | ReplayResult) -> Arm:
+    """The arm that a launch was, which took turns."""
+    turns = result.turns
+    assert turns is not None
+    counts = turns.counts
+    sums = [sum(burst) for burst in _parts(result.latencies_ns, counts)]
+    means = [max(total, 1) / count for total, count in zip(sums, counts, strict=True)]
+    each = {ELAPSED: _by_burst(result.latencies_ns, counts, means)}
+    running = None
+    if turns.lost_ns is not None and turns.device_ns is None and Case.parse(case_id).threads == 1:
+        running = [
+            max(total - lost, 1) / count
+            for total, lost, count in zip(sums, turns.lost_ns, counts, strict=True)
+        ]
+        # Of older runs only the means of bursts are known, as of a device.
+        each[RUNNING] = _by_burst(turns.running_ns, counts, running)
+    if turns.device_ns is not None:
+        each[DEVICE] = [
+            [max(total, 1) / count] for total, count in zip(turns.device_ns, counts, strict=True)
+        ]
+    return Arm(means, running, each, turns.throttled_ns, turns.began_ns, result)
+
+
+def _steady(base: Arm, head: Arm, of_base: Bursts, of_head: Bursts) -> tuple[Bursts, Bursts]:
+    """The bursts of the rounds in which the device was not throttled."""
+    if base.throttled_ns is None and head.throttled_ns is None:
+        return of_base, of_head
+    rounds = min(len(of_base), len(of_head))
+    kept = steady_rounds(rounds, base.throttled_ns, head.throttled_ns)
+    return [of_base[number] for number in kept], [of_head[number] for number in kept]
+
+
+def _bursts(base: Arm, head: Arm) -> tuple[Bursts, Bursts]:
+    """Times of two arms by one clock."""
+    clock = clock_of(base, head)
+    return _steady(base, head, base.each[clock], head.each[clock])
+
+
+def _parts(each: Sequence[int], counts: Sequence[int]) -> Iterator[Sequence[int]]:
+    """The inferences of each burst."""
+    start = 0
+    for count in counts:
+        yield each[start : start + count]
+        start += count
+
+
+def _by_burst(
+    each: Sequence[int] | None, counts: Sequence[int], means: Sequence[float]
+) -> list[list[float]]:
+    """The inferences of each burst, or its mean where nothing else is known."""
+    if not each:
+        return [[mean] for mean in means]
+    return [[max(ns, 1) for ns in burst] for burst in _parts(each, counts)]
