@@ -245,10 +245,9 @@ class _Job:
         for pair in pairs:
             old, new = pair.base.analysis, pair.head.analysis
             if old is None or new is None:
-                if rules:
-                    self.report.notes.append(
-                        f"{pair.name} could not be analysed, so that its costs were not compared"
-                    )
+                self.report.notes.append(
+                    f"{pair.name} could not be analysed, so that its costs were not compared"
+                )
                 continue
             models = (str(pair.base.case.model_id), str(pair.head.case.model_id))
             name = models[1] if models[0] == models[1] else " -> ".join(models)

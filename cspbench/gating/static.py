@@ -7,8 +7,10 @@ there is no noise, and any change beyond its rule counts.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 from cspbench.analysis.layer import Layer, Number
 from cspbench.analysis.record import Analysis
@@ -17,6 +19,12 @@ from cspbench.suite.rules import rules as gate_rules
 
 #: How many layers a change names.
 NAMED_LAYERS = 5
+#: The change that says what the models compute differently, whatever it costs.
+CHANGED_LAYERS = "changed_layers"
+#: How many kinds of such differences it names, and how many layers of each.
+NAMED_KINDS, NAMED_OF_A_KIND = 12, 3
+#: What makes two layers differ, beside their operator.
+_FACTS = ("input_shapes", "output_shapes", "kernel", "stride", "dilation", "groups", "params")
 
 
 @dataclass(frozen=True)
@@ -58,6 +66,8 @@ def compare_static(
 ) -> list[StaticChange]:
     """Compare two analyses; only metrics that differ are returned.
 
+    Where layers differ, CHANGED_LAYERS names how, be it at no cost: an activation for another.
+
     Args:
         model: name of the comparison.
         base: analysis of the base.
@@ -76,6 +86,11 @@ def compare_static(
         blocked = limit is not None and (new > old if share is None else share > limit + 5e-10)
         layers = tuple(changed_layers(base, head, rule.part))
         changes.append(StaticChange(model, rule.name, old, new, share, limit, blocked, layers))
+    if kinds := changed_kinds(base, head):
+        count = sum(map(len, kinds.values()))
+        changes.append(
+            StaticChange(model, CHANGED_LAYERS, 0, count, None, None, False, _named_kinds(kinds))
+        )
     if head.coverage != base.coverage:
         changes.append(
             StaticChange(
@@ -115,31 +130,59 @@ def changed_layers(base: Analysis, head: Analysis, part: Callable[[Layer], Numbe
     return phrases[:NAMED_LAYERS] + ([f"and {more} more"] if more > 0 else [])
 
 
+def changed_kinds(base: Analysis, head: Analysis) -> dict[str, list[str]]:
+    """In what the layers differ, most often first, each with the names of those layers."""
+    kinds: dict[str, list[str]] = defaultdict(list)
+    for before, after in _unlike(base, head):
+        if before is None or after is None:
+            layer = before or after
+            assert layer is not None
+            kind = f"{layer.op} {'added' if before is None else 'removed'}"
+        elif before.op != after.op:
+            layer, kind = after, f"{before.op} became {after.op}"
+        else:
+            facts = [name for name in _FACTS if getattr(before, name) != getattr(after, name)]
+            layer, kind = after, f"{after.op} with other {' and '.join(facts)}"
+        kinds[kind].append(layer.name)
+    return dict(sorted(kinds.items(), key=lambda item: -len(item[1])))
+
+
+def _named_kinds(kinds: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+    phrases = []
+    for kind, names in kinds.items():
+        more = len(names) - NAMED_OF_A_KIND
+        listed = ", ".join(names[:NAMED_OF_A_KIND]) + (f" and {more} more" if more > 0 else "")
+        phrases.append(f"{kind}: {listed}")
+    more = len(phrases) - NAMED_KINDS
+    return (*phrases[:NAMED_KINDS], *([f"and {more} more kinds"] if more > 0 else []))
+
+
 def _differences(
     base: Analysis, head: Analysis, part: Callable[[Layer], Number]
 ) -> Iterator[tuple[float, str]]:
+    for before, after in _unlike(base, head):
+        if before is not None and after is not None:
+            grown = float(part(after) - part(before))
+            yield abs(grown), f"changed {_phrase(before)} to {_phrase(after)}"
+        elif before is not None:
+            yield float(part(before)), f"removed {_phrase(before)}"
+        elif after is not None:
+            yield float(part(after)), f"added {_phrase(after)}"
+
+
+def _unlike(base: Analysis, head: Analysis) -> Iterator[tuple[Layer | None, Layer | None]]:
+    """Layers that differ, aligned by what they compute; None where a side has none."""
     old, new = base.layers, head.layers
     matcher = difflib.SequenceMatcher(
         None, [_signature(layer) for layer in old], [_signature(layer) for layer in new], False
     )
     for tag, i1, i2, j1, j2 in matcher.get_opcodes():
-        if tag == "equal":
-            continue
-        both = min(i2 - i1, j2 - j1) if tag == "replace" else 0
-        for before, after in zip(old[i1 : i1 + both], new[j1 : j1 + both], strict=True):
-            grown = float(part(after) - part(before))
-            yield abs(grown), f"changed {_phrase(before)} to {_phrase(after)}"
-        for layer in old[i1 + both : i2]:
-            yield float(part(layer)), f"removed {_phrase(layer)}"
-        for layer in new[j1 + both : j2]:
-            yield float(part(layer)), f"added {_phrase(layer)}"
+        if tag != "equal":
+            yield from zip_longest(old[i1:i2], new[j1:j2])
 
 
 def _signature(layer: Layer) -> tuple[object, ...]:
-    return (
-        layer.op, layer.input_shapes, layer.output_shapes, layer.kernel, layer.stride,
-        layer.dilation, layer.groups, layer.params,
-    )  # fmt: skip
+    return layer.op, *(getattr(layer, name) for name in _FACTS)
 
 
 def _phrase(layer: Layer) -> str:

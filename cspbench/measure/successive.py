@@ -22,6 +22,8 @@ from typing import TypeAlias
 CORNER, LEAST = 0.5, 1e-4
 #: A standard deviation by the median of the absolute deviations, where they are normal.
 NORMAL = 1.4826
+#: Most processes of a block that are fitted: real blocks hold a few dozens.
+MOST_ARMS = 256
 #: Most rounds of reweighting, and the change at which it ends.
 ITERATIONS, SETTLED = 100, 1e-6
 
@@ -36,8 +38,9 @@ class Turn:
     log: float
 
 
-#: (process of the burst before, that of the burst after, round of the latter, log(after / before))
-Comparison: TypeAlias = tuple[int, int, int, float]
+#: (process of the burst before, that of the burst after, their round, log(after / before)); the
+#: round is None where the one ended a round and the other began the next.
+Comparison: TypeAlias = tuple[int, int, int | None, float]
 
 
 def comparisons(turns: Iterable[Turn]) -> list[Comparison]:
@@ -48,7 +51,12 @@ def comparisons(turns: Iterable[Turn]) -> list[Comparison]:
     """
     ordered = sorted(turns, key=lambda turn: turn.began)
     return [
-        (before.arm, after.arm, after.round, after.log - before.log)
+        (
+            before.arm,
+            after.arm,
+            after.round if after.round == before.round else None,
+            after.log - before.log,
+        )
         for before, after in pairwise(ordered)
         if before.arm != after.arm
     ]
@@ -62,20 +70,23 @@ def levels(found: Sequence[Comparison], arms: int) -> list[float] | None:
         arms: how many processes there are, numbered from 0.
 
     Returns:
-        One level a process; None if the comparisons are too few to tell all of them.
+        One level a process; None if the comparisons do not connect all of them. Where they cannot
+        tell a trend from the levels (two that always come in one order), none is fitted.
     """
     import numpy as np
 
-    if not found:
+    if not found or arms > MOST_ARMS:
         return None
-    before, after, _, logs = map(np.array, zip(*found, strict=True))
+    before, after, logs = (np.array([each[place] for each in found]) for place in (0, 1, 3))
     rows = np.arange(len(found))
     design = np.zeros((len(found), arms))
     design[rows, after], design[rows, before] = 1, -1
     design[:, 0] = 1  # the level of the first is 0, so its place is free for the trend
     if np.linalg.matrix_rank(design) < arms:
-        return None
-    weights, fitted = np.ones(len(found)), np.zeros(arms)
+        design = design[:, 1:]
+        if np.linalg.matrix_rank(design) < arms - 1:
+            return None
+    weights, fitted = np.ones(len(found)), np.zeros(design.shape[1])
     for _ in range(ITERATIONS):
         weighted = design.T * weights
         last, fitted = fitted, np.linalg.solve(weighted @ design, weighted @ logs)
@@ -83,4 +94,4 @@ def levels(found: Sequence[Comparison], arms: int) -> list[float] | None:
             break
         apart = np.abs(logs - design @ fitted)
         weights = 1 / np.maximum(apart, max(CORNER * NORMAL * np.median(apart), LEAST))
-    return [0.0, *map(float, fitted[1:])]
+    return [0.0, *map(float, fitted[design.shape[1] - arms + 1 :])]

@@ -39,9 +39,10 @@ DEFINITIONS: dict[str, Definition] = {
         ),
         Definition(
             "ratio", "", "measured",
-            "Undisturbed latency relative to the reference case, from bursts that both took in "
-            "turn: the 2 % quantile of a block, then the mean over blocks, with half the width of "
-            "its 95 % interval. Cases that share a letter cannot be told apart. The reference "
+            "Time relative to the reference case, from bursts that both took in turn: undisturbed "
+            "times, rounds or successive bursts, whichever agree best within its blocks, then "
+            "the Hodges-Lehmann estimate over blocks, with half the width of its 95 % interval. "
+            "Cases that share a letter cannot be told apart. The reference "
             "takes part twice: its own row is its ratio to itself (A/A).",
             "It compares cases of one run on this machine. Quote the ratio for a comparison, and "
             "the latency for what this machine gave.",

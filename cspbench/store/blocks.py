@@ -27,7 +27,7 @@ from cspbench.measure.ratios import (
     log_waited,
     steady_rounds,
 )
-from cspbench.measure.successive import Turn, comparisons, levels
+from cspbench.measure.successive import MOST_ARMS, Comparison, Turn, comparisons, levels
 
 #: What a ratio is of.
 RUNNING, ELAPSED, DEVICE = "running time", "elapsed time", "device time"
@@ -49,15 +49,11 @@ class Arm:
     result: TimeResult | ReplayResult
 
     def turns(self, number: int, clock: str) -> list[Turn]:
-        """Its bursts as those of process ``number``, but those in which the device was throttled.
-
-        If that leaves fewer than half of them, all count (`steady_rounds`).
-        """
+        """Its bursts as those of process ``number``."""
         assert self.began is not None
-        bursts = self.each[clock]
-        kept = steady_rounds(len(bursts), self.throttled_ns, None)
         return [
-            Turn(number, item, self.began[item], math.log(fmean(bursts[item]))) for item in kept
+            Turn(number, item, began, math.log(fmean(burst)))
+            for item, (began, burst) in enumerate(zip(self.began, self.each[clock], strict=True))
         ]
 
 
@@ -96,20 +92,30 @@ class Block:
         """Forget levels that were fitted before an arm came."""
         self._levels.clear()
 
+    @property
+    def tells_order(self) -> bool:
+        """Whether successive bursts can be compared: it is known when each began.
+
+        Where a device was throttled, rounds are left out, so there are none.
+        """
+        arms = [*self.of_cases, *self.replays]
+        return len(arms) <= MOST_ARMS and all(
+            arm.began is not None and not any(arm.throttled_ns or ()) for arm in arms
+        )
+
     def log(self, way: str, bases: Processes, heads: Processes) -> float:
         """The log of head / base by an estimate of `cspbench.measure.ratios`.
 
-        Successive bursts of a block that does not tell their order are compared by rounds.
+        Successive bursts can be compared in a block that `tells_order`.
         """
         return of_all(lambda base, head: self._between(way, base, head), bases, heads)
 
     def _between(self, way: str, base: Arm, head: Arm) -> float:
-        if way == SUCCESSIVE:
-            all_rounds = self._successive(clock_of(base, head))[0]
-            if all_rounds is not None:
-                return all_rounds[head] - all_rounds[base]
-            way = ROUNDS
-        return ESTIMATES[way](*_bursts(base, head))
+        if way != SUCCESSIVE:
+            return ESTIMATES[way](*_bursts(base, head))
+        of_arm = self._successive(clock_of(base, head))[0]
+        assert of_arm is not None, "bursts one after the other connect all that took turns"
+        return of_arm[head] - of_arm[base]
 
     def halves(self, base: Arm, head: Arm) -> dict[str, Halves]:
         """What each way says of even and of odd rounds; nothing of a short block."""
@@ -123,23 +129,29 @@ class Block:
         """Levels of the arms by a clock, over all rounds, the even and the odd ones."""
         if clock not in self._levels:
             arms = [arm for arm in (*self.of_cases, *self.replays) if clock in arm.each]
-            if any(arm.began is None for arm in arms):
-                found = []
-            else:
-                found = comparisons(
-                    turn for number, arm in enumerate(arms) for turn in arm.turns(number, clock)
-                )
+            found = comparisons(
+                turn
+                for number, arm in enumerate(arms if self.tells_order else [])
+                for turn in arm.turns(number, clock)
+            )
 
-            def of_rounds(of_interest: Callable[[int], bool]) -> _Levels:
-                fitted = levels([each for each in found if of_interest(each[2])], len(arms))
+            def of_rounds(*wanted: int | None) -> _Levels:
+                kept = [each for each in found if _half(each) in wanted]
+                fitted = levels(kept, len(arms))
                 return None if fitted is None else dict(zip(arms, fitted, strict=True))
 
             self._levels[clock] = (
-                of_rounds(lambda _: True),
-                of_rounds(lambda number: number % 2 == 0),
-                of_rounds(lambda number: number % 2 == 1),
+                of_rounds(None, 0, 1),
+                of_rounds(0),
+                of_rounds(1),
             )
         return self._levels[clock]
+
+
+def _half(comparison: Comparison) -> int | None:
+    """0 in an even round and 1 in an odd one; None between two rounds."""
+    number = comparison[2]
+    return None if number is None else number % 2
 
 
 def of_all(estimate: Callable[[Arm, Arm], float], bases: Processes, heads: Processes) -> float:

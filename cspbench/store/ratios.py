@@ -23,6 +23,7 @@ from cspbench.jobs.layers import LayerTimes
 from cspbench.jobs.replay import ReplayResult
 from cspbench.jobs.time import TimeResult
 from cspbench.measure.ratios import (
+    SUCCESSIVE,
     Halves,
     Ratio,
     bounds,
@@ -79,7 +80,7 @@ class CaseRatio:
 
 @dataclass(frozen=True)
 class Ratios:
-    """Ratios of a run by case. ``check`` is the reference's to itself: the A/A row.
+    """Ratios of a run by case. ``check`` is that of the case ``check_of`` to itself: the A/A row.
 
     ``letters`` of cases that cannot be told apart share a letter; the fastest has an a.
     """
@@ -88,6 +89,7 @@ class Ratios:
     cases: Mapping[str, CaseRatio]
     check: CaseRatio | None
     letters: Mapping[str, str]
+    check_of: str | None = None
 
     @property
     def trusted(self) -> bool:
@@ -176,10 +178,17 @@ class InTurn:
         return self._estimate
 
     def _halves(self) -> Iterator[Mapping[str, Halves]]:
-        """Even and odd rounds of the first case of each block beside each other one."""
+        """Even and odd rounds of the first case of each block beside each other one.
+
+        All blocks of a run are read in one way, so each has to know it.
+        """
+        ordered = all(block.tells_order for block in self._blocks.values())
         for block in self._blocks.values():
             for other in block.of_cases[1:]:
-                yield block.halves(block.of_cases[0], other)
+                told = block.halves(block.of_cases[0], other)
+                if not ordered:
+                    told.pop(SUCCESSIVE, None)
+                yield told
 
     def _log(self, block: Block, bases: Processes, heads: Processes) -> float:
         return block.log(self.estimate, bases, heads)
@@ -259,6 +268,7 @@ class InTurn:
             cases=found,
             check=self._ratio(checks, 1) if checks else None,
             letters=_letters(shared, reference, found),
+            check_of=next((b.again[0] for b in self._blocks.values() if b.check and b.again), None),
         )
 
 

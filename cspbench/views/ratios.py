@@ -84,7 +84,9 @@ def ratio_rows(records: Sequence[Record], ratios: Ratios) -> list[dict[str, Any]
         if own is None or base is None:
             continue
         is_reference = record.case == ratios.reference
-        found = ratios.check if is_reference else ratios.cases.get(record.case)
+        found = ratios.cases.get(record.case)
+        if is_reference and ratios.check_of == record.case:
+            found = ratios.check
         row: dict[str, Any] = {
             "case": record.case,
             "reference": ratios.reference,
@@ -93,7 +95,9 @@ def ratio_rows(records: Sequence[Record], ratios: Ratios) -> list[dict[str, Any]
         }
         if found is not None:
             row |= _in_turns(found)
-        elif not is_reference:
+        elif is_reference:
+            row["ratio"] = 1.0  # it ran once a block, so nothing is known of its noise
+        else:
             apart = quotient(own, base)
             row |= {"ratio": apart.estimate, "ratio_low": apart.low, "ratio_high": apart.high,
                     "ratio_of": SEPARATE}  # fmt: skip

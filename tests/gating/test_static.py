@@ -96,6 +96,30 @@ def test_layers_and_peak_live_bytes_are_compared():
     assert "peak_live_bytes" not in by_metric or not by_metric["peak_live_bytes"].blocked
 
 
+def test_an_activation_that_became_another_is_named_although_it_costs_nothing():
+    """No total differs: both have the same shapes, and neither multiplies and accumulates."""
+    base, head = net(nn.LeakyReLU(), nn.LeakyReLU()), net(nn.Mish(), nn.Mish())
+    by_metric = changes(base, head, macs=0.0)
+    change = by_metric.pop("changed_layers")
+    assert by_metric == {}
+    assert (change.head, change.blocked) == (2, False)
+    assert change.layers == ("leaky_relu became mish: 2, 3",)
+
+
+def test_differences_are_told_by_kind_the_most_frequent_first():
+    base = net(nn.Tanh(), nn.Conv2d(4, 4, 1), nn.LeakyReLU())
+    head = net(nn.Conv2d(4, 4, 3, padding=1), *[nn.Mish() for _ in range(5)])
+    change = changes(base, head)["changed_layers"]
+    # The four layers behind the first two are aligned in order; two more were added.
+    assert change.head == 6
+    assert change.layers == (
+        "mish added: 5, 6, 7",
+        "tanh became conv2d: 2",
+        "conv2d became mish: 3",
+        "leaky_relu became mish: 4",
+    )
+
+
 def test_less_coverage_is_blocked_where_there_are_rules():
     base, head = analyze(net(), INPUT), analyze(net(), INPUT)
     head.coverage, head.unsupported = 90.0, {"mystery": 1}

@@ -94,6 +94,14 @@ def test_time_that_the_host_waits_for_a_device_is_not_lost(load, monkeypatch):
     assert ask(5).lost_ns > 0
 
 
+def test_a_burst_tells_when_it_began_by_the_clock_of_all_processes(load):
+    load(Session())
+    before = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+    first, second = (burst.burst(BurstRequest(2), lambda _: None) for _ in range(2))
+    after = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+    assert before <= first.began_ns <= second.began_ns - first.wall_ns < after
+
+
 def test_a_device_that_cannot_be_held_back_any_more_ends_its_bursts(load):
     """Its times would hold gaps of submitting, and those of its earlier bursts do not."""
     session = load(DeviceSession(), on_host=False, by_device=True)

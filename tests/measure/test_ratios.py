@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from cspbench.measure.orders import balanced_orders, williams
 from cspbench.measure.ratios import (
     ESTIMATES,
+    SUCCESSIVE,
     block_estimate,
     centre,
     dunnett_quantile,
@@ -25,6 +26,7 @@ from cspbench.measure.ratios import (
     typical_estimate,
     undisturbed,
 )
+from cspbench.measure.successive import Turn, comparisons, levels
 
 # One block
 
@@ -202,26 +204,42 @@ def blocks(machine, rng):
         yield base, 1.1 * head
 
 
+def successive(base, head, rounds=(None, 0, 1)):
+    """log(head / base) of two that ran AB, BA, AB, ..., of these rounds (0 even, 1 odd)."""
+    turns = []
+    for number, times in enumerate(zip(base, head, strict=True)):
+        for place, arm in enumerate((0, 1) if number % 2 == 0 else (1, 0)):
+            turns.append(Turn(arm, number, 2 * number + place, math.log(times[arm])))
+    found = [each for each in comparisons(turns) if (each[2] and each[2] % 2) in rounds]
+    return levels(found, 2)[1]
+
+
 def measured_as_a_run_does(machine, rng):
-    """The same by the estimate that is sharper on the five blocks."""
-    pairs = [(ones(*base), ones(*head)) for base, head in blocks(machine, rng)]
-    estimate = ESTIMATES[sharpest(halves(base, head) for base, head in pairs)]
-    return ratio_of([estimate(base, head) for base, head in pairs])
+    """The same by the estimate that is sharpest on the five blocks."""
+    pairs = list(blocks(machine, rng))
+    ways = {name: lambda *pair, way=way: way(*(ones(*side) for side in pair))
+            for name, way in ESTIMATES.items()} | {SUCCESSIVE: successive}  # fmt: skip
+    told = [
+        halves(ones(*base), ones(*head))
+        | {SUCCESSIVE: (successive(base, head, (0,)), successive(base, head, (1,)))}
+        for base, head in pairs
+    ]
+    return ratio_of([ways[sharpest(told)](*pair) for pair in pairs])
 
 
 @pytest.mark.parametrize("machine", MACHINES)
 def test_intervals_hold_the_true_ratio_whatever_the_machine_does(machine):
     rng = np.random.default_rng(1)
-    ratios = [measured_as_a_run_does(machine, rng) for _ in range(1000)]
+    ratios = [measured_as_a_run_does(machine, rng) for _ in range(200)]
     held = sum(ratio.low <= 1.1 <= ratio.high for ratio in ratios)
-    assert 930 <= held <= 970
+    assert 183 <= held <= 197  # of 200: 92 to 98 %
 
 
 @pytest.mark.parametrize("machine", MACHINES)
 def test_a_run_is_about_as_sharp_as_the_better_estimate(machine):
     rng = np.random.default_rng(3)
     spread = {
-        name: np.std([math.log(way(machine, rng).estimate) for _ in range(300)])
+        name: np.std([math.log(way(machine, rng).estimate) for _ in range(80)])
         for name, way in {
             "run": measured_as_a_run_does,
             "undisturbed": measured,

@@ -62,9 +62,22 @@ def test_a_spoilt_burst_moves_nothing():
 
 def test_processes_that_no_comparison_connects_have_no_levels():
     assert levels([], 2) is None
-    # One comparison tells no level from a trend.
-    assert levels(comparisons(turns([(0, 10), (1, 11)])), 2) is None
     assert levels(comparisons(turns([(0, 10), (1, 11)])), 3) is None
+
+
+def test_two_that_come_in_one_order_have_a_ratio_without_a_trend():
+    """The even rounds of two that alternate: AB, AB, ..."""
+    found = comparisons(turns([(0, 10), (1, 11)])) * 4
+    assert levels(found, 2) == pytest.approx([0, math.log(1.1)])
+
+
+def test_bursts_of_two_rounds_belong_to_neither():
+    found = comparisons(turns([(0, 10), (1, 20)], [(0, 10), (1, 20)]))
+    assert [each[2] for each in found] == [0, None, 1]
+
+
+def test_a_block_of_thousands_is_not_fitted():
+    assert levels([(0, 1, 0, 0.1)], 10_000) is None
 
 
 @given(st.permutations(range(4)), st.integers(0, 1000))

@@ -129,6 +129,27 @@ def test_successive_bursts_are_compared_where_the_speed_changes_within_a_round()
     assert found.check.ratio.estimate == pytest.approx(1, abs=1e-3)
 
 
+def test_a_block_of_two_alone_leaves_the_others_their_way():
+    """The other cases of block 1 failed: AB, BA, ... of two, whose halves each know one order."""
+    began = {A: [0, 3, 4, 7, 8, 11, 12, 15], B: [1, 2, 5, 6, 9, 10, 13, 14]}
+    two = [
+        in_turn(case, "1", [ms * 1.05**number for number in began[case]], began=began[case])
+        for case, ms in ((A, 10), (B, 20))
+    ]
+    found = ratios_of(slowing_down("0") + slowing_down("2") + two, A).cases[B]
+    assert found.by == "successive"
+    assert found.ratio.per_block == pytest.approx([math.log(2)] * 3, abs=1e-3)
+
+
+def test_where_a_device_was_throttled_rounds_are_left_out_and_compared():
+    launches = slowing_down("0")
+    turns, ms = launches[2].result.turns, [ns / MS for ns in launches[2].result.latencies_ns[::2]]
+    launches[2] = in_turn(B, "0", ms, began=turns.began_ns, throttled=[1] + [0] * 11)
+    found = ratios_of(launches, A).cases[B]
+    assert found.by in ("undisturbed", "rounds")
+    assert found.throttled_rounds == 1
+
+
 def test_a_run_that_does_not_tell_when_bursts_began_is_compared_by_other_ways():
     assert ratios_of(slowing_down("0", told=False), A).cases[B].by in ("undisturbed", "rounds")
     # Nor are some blocks compared in another way than the others.
