@@ -46,9 +46,10 @@ def with_extra_work(
 ) -> Callable[[], None]:
     """The same inference, after which its thread is busy for a share of the time that it took.
 
-    So a slowdown of a size that is known exactly is injected, to see what an instrument can see. It
-    holds at any speed of the machine. ``now`` is the clock: with one thread on a processor that of
-    the process, which stands still while others run.
+    So a slowdown of a known size is injected, to see what an instrument can see; what the waiting
+    does to the caches of the next inference comes on top. It holds at any speed of the machine.
+    ``now`` is the clock: with one thread on a processor that of the process, which stands still
+    while others run.
     """
 
     def slower() -> None:
