@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import difflib
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
+from typing import TypeAlias
 
 from cspbench.analysis.layer import Layer, Number
 from cspbench.analysis.record import Analysis
@@ -25,6 +26,8 @@ CHANGED_LAYERS = "changed_layers"
 NAMED_KINDS, NAMED_OF_A_KIND = 12, 3
 #: What makes two layers differ, beside their operator.
 _FACTS = ("input_shapes", "output_shapes", "kernel", "stride", "dilation", "groups", "params")
+#: A layer of the base and the one in its place in the head.
+Unlike: TypeAlias = tuple[Layer | None, Layer | None]
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,7 @@ def compare_static(
             ``coverage`` than the base is blocked too, because its totals are incomplete.
     """
     changes = []
+    unlike = list(unlike_layers(base, head))
     for rule in _compared(rules):
         old, new = rule.value(base), rule.value(head)
         if old is None or new is None or old == new:
@@ -84,9 +88,9 @@ def compare_static(
         limit = rules.get(rule.name)
         # Half a part per billion is rounding of the rule, not growth.
         blocked = limit is not None and (new > old if share is None else share > limit + 5e-10)
-        layers = tuple(changed_layers(base, head, rule.part))
+        layers = tuple(changed_layers(unlike, rule.part))
         changes.append(StaticChange(model, rule.name, old, new, share, limit, blocked, layers))
-    if kinds := changed_kinds(base, head):
+    if kinds := changed_kinds(unlike):
         count = sum(map(len, kinds.values()))
         changes.append(
             StaticChange(model, CHANGED_LAYERS, 0, count, None, None, False, _named_kinds(kinds))
@@ -116,24 +120,28 @@ def _compared(limits: Mapping[str, float]) -> list[StaticRule]:
     return [rule for name in names if isinstance(rule := known.get(name), StaticRule)]
 
 
-def changed_layers(base: Analysis, head: Analysis, part: Callable[[Layer], Number]) -> list[str]:
+def changed_layers(unlike: Iterable[Unlike], part: Callable[[Layer], Number]) -> list[str]:
     """Phrases for the layers that were added, removed or changed, most costly first.
 
-    Layers are aligned by what they compute and not by name, because an inserted layer shifts the
-    names of all layers after it. ``part`` gives the cost of a layer.
+    ``part`` gives the cost of a layer.
     """
-    differences = sorted(_differences(base, head, part), key=lambda item: -item[0])
+    differences = sorted(_differences(unlike, part), key=lambda item: -item[0])
     # A norm or an activation that came with a convolution costs nothing and is not named.
     costly = [phrase for cost, phrase in differences if cost]
     phrases = costly or [phrase for _, phrase in differences]
-    more = len(phrases) - NAMED_LAYERS
-    return phrases[:NAMED_LAYERS] + ([f"and {more} more"] if more > 0 else [])
+    return _first(phrases, NAMED_LAYERS, "more")
 
 
-def changed_kinds(base: Analysis, head: Analysis) -> dict[str, list[str]]:
+def _first(phrases: list[str], most: int, rest: str) -> list[str]:
+    """The first of them, and how many are not named."""
+    more = len(phrases) - most
+    return phrases[:most] + ([f"and {more} {rest}"] if more > 0 else [])
+
+
+def changed_kinds(unlike: Iterable[Unlike]) -> dict[str, list[str]]:
     """In what the layers differ, most often first, each with the names of those layers."""
     kinds: dict[str, list[str]] = defaultdict(list)
-    for before, after in _unlike(base, head):
+    for before, after in unlike:
         if before is None or after is None:
             layer = before or after
             assert layer is not None
@@ -153,14 +161,13 @@ def _named_kinds(kinds: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
         more = len(names) - NAMED_OF_A_KIND
         listed = ", ".join(names[:NAMED_OF_A_KIND]) + (f" and {more} more" if more > 0 else "")
         phrases.append(f"{kind}: {listed}")
-    more = len(phrases) - NAMED_KINDS
-    return (*phrases[:NAMED_KINDS], *([f"and {more} more kinds"] if more > 0 else []))
+    return tuple(_first(phrases, NAMED_KINDS, "more kinds"))
 
 
 def _differences(
-    base: Analysis, head: Analysis, part: Callable[[Layer], Number]
+    unlike: Iterable[Unlike], part: Callable[[Layer], Number]
 ) -> Iterator[tuple[float, str]]:
-    for before, after in _unlike(base, head):
+    for before, after in unlike:
         if before is not None and after is not None:
             grown = float(part(after) - part(before))
             yield abs(grown), f"changed {_phrase(before)} to {_phrase(after)}"
@@ -170,8 +177,12 @@ def _differences(
             yield float(part(after)), f"added {_phrase(after)}"
 
 
-def _unlike(base: Analysis, head: Analysis) -> Iterator[tuple[Layer | None, Layer | None]]:
-    """Layers that differ, aligned by what they compute; None where a side has none."""
+def unlike_layers(base: Analysis, head: Analysis) -> Iterator[Unlike]:
+    """Layers that differ; None where a side has none.
+
+    They are aligned by what they compute and not by name, because an inserted layer shifts the
+    names of all layers after it.
+    """
     old, new = base.layers, head.layers
     matcher = difflib.SequenceMatcher(
         None, [_signature(layer) for layer in old], [_signature(layer) for layer in new], False

@@ -184,8 +184,9 @@ class InTurn:
         """
         ordered = all(block.tells_order for block in self._blocks.values())
         for block in self._blocks.values():
-            for other in block.of_cases[1:]:
-                told = block.halves(block.of_cases[0], other)
+            arms = block.of_cases
+            for other in arms[1:]:
+                told = block.halves(arms[0], other)
                 if not ordered:
                     told.pop(SUCCESSIVE, None)
                 yield told

@@ -95,9 +95,7 @@ def ratio_rows(records: Sequence[Record], ratios: Ratios) -> list[dict[str, Any]
         }
         if found is not None:
             row |= _in_turns(found)
-        elif is_reference:
-            row["ratio"] = 1.0  # it ran once a block, so nothing is known of its noise
-        else:
+        elif not is_reference:
             apart = quotient(own, base)
             row |= {"ratio": apart.estimate, "ratio_low": apart.low, "ratio_high": apart.high,
                     "ratio_of": SEPARATE}  # fmt: skip

@@ -256,6 +256,7 @@ def test_the_check_stays_that_of_the_run_when_another_case_is_the_reference():
     found = ratios_of(launches, B)
     assert found.cases[A].ratio.estimate == pytest.approx(0.5)
     assert found.check.ratio.estimate == pytest.approx(1)
+    assert found.check_of == A
 
 
 def test_blocks_of_two_sessions_are_not_mixed():
