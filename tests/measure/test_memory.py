@@ -23,7 +23,7 @@ from cspbench.runner.executor import LocalExecutor
 from tests.measure.allocator import allocator_peak_bytes
 
 MODELS = ("yolov3-tiny-prn@160", "peleenet@160")
-CASES = [(MODELS[0], 1), (MODELS[0], 8), (MODELS[1], 8)]
+CASES = [("yolov3-tiny-prn@320", 1), (MODELS[0], 8), (MODELS[1], 8)]
 needs_linux = pytest.mark.skipif(memory.unavailable() is not None, reason=str(memory.unavailable()))
 
 
@@ -256,7 +256,7 @@ def made(tmp_path_factory):
         specs = {}
         wanted = [(model, "pt2", batch) for model, batch in CASES]
         wanted.append((MODELS[0], "onnx", 8))
-        for model in MODELS:
+        for model in {model for model, _, _ in wanted}:
             identity = ModelId.parse(model)
             module = build_model(identity, 0)
             for key in wanted:
@@ -293,8 +293,10 @@ def test_torchs_activations_are_those_of_its_own_allocator_within_two_percent(ma
     # small network the largest of three launches counts.
     launches = [launched(made, model, "torch-cpu", "pt2", batch) for _ in range(3 // batch or 1)]
     found = max(launches, key=lambda one: one["transient_bytes"])
-    # Pages, and what the allocator keeps at hand. Below a few MiB freed memory is used again, and
-    # the kernel sees no peak: peleenet@160 at batch 1 (1.6 MB) cannot be told (docs/metrics.md).
+    # What the allocator keeps at hand, and what the kernel has not yet added up: each processor
+    # counts up to 32 pages of a process by itself (128 KiB; percpu_counter_batch of Linux >= 6.2).
+    # Below a few MiB freed memory is used again, and the kernel sees no peak: peleenet@160 at
+    # batch 1 (1.6 MB) cannot be told (docs/metrics.md).
     assert found["transient_bytes"] == pytest.approx(expected, rel=0.02, abs=128 * 1024)
     # Weights and the exported graph's own objects; imports would be 100 MiB.
     module = build_model(identity, 0)
