@@ -14,6 +14,7 @@ from cspbench.analysis.stages import HOLDERS
 from cspbench.errors import InputError
 
 _PLAIN = (nn.ModuleList, nn.ModuleDict)
+_SCRIPTED = torch.jit.ScriptModule
 
 
 class Inventory:
@@ -25,7 +26,6 @@ class Inventory:
         weights: parameters and buffers by ``id``.
         modules: submodules, itself among them.
         training: submodules in training mode.
-        tensors: parameters and buffers themselves.
         root: the module.
     """
 
@@ -36,7 +36,6 @@ class Inventory:
         self.weights: dict[int, Weight] = {}
         self.modules: list[nn.Module] = []
         self.training: list[nn.Module] = []
-        self.tensors: list[torch.Tensor] = []
         self.params = 0
         self.running_statistics = 0
         self.weight_bytes = 0
@@ -51,7 +50,7 @@ class Inventory:
                 pending.extend(reversed(_children(module, path, stage, open_)))
 
     def _visit(self, module: nn.Module, path: str, stage: str) -> None:
-        if isinstance(module, torch.jit.ScriptModule):
+        if isinstance(module, _SCRIPTED):
             raise InputError(
                 f"module {path or 'itself'!r} is TorchScript, which hides its operators; analyse "
                 "the module that it was made from, its torch.export program or its ONNX file"
@@ -70,11 +69,10 @@ class Inventory:
 
     def add(self, tensor: torch.Tensor, role: str, name: str) -> None:
         """Count a parameter or buffer, once."""
-        if id(tensor) in self.weights:
+        key = id(tensor)
+        if key in self.weights:
             return
-        weight = Weight(tuple(tensor.shape), tensor.element_size(), role)
-        self.weights[id(tensor)] = weight
-        self.tensors.append(tensor)
+        weight = self.weights[key] = Weight(tuple(tensor.shape), tensor.element_size(), role)
         self.weight_bytes += weight.elements * weight.itemsize
         if role == "param":
             self.params += weight.elements

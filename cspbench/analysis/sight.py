@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, TypeAlias
@@ -47,11 +47,11 @@ def is_special() -> bool:
     return _gradients() or _transform() is not None or _autocast()
 
 
-def is_alone(operands: Iterable[object]) -> bool:
+def is_alone(operands: Collection[object]) -> bool:
     """True where the pass's mode alone is asked: no other mode, no tensor of a subclass."""
     if _depth() != 1 or not _enabled():
         return False
-    return all(type(operand) in _PLAIN for operand in operands)
+    return not operands or all(type(operand) in _PLAIN for operand in operands)
 
 
 @contextmanager

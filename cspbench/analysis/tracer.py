@@ -114,7 +114,12 @@ class Tracer:
     def empty(self, shape: Shape, dtype: torch.dtype, itemsize: int) -> tuple[torch.Tensor, Value]:
         """A new activation: a meta tensor whose storage is watched."""
         tensor = torch.empty(shape, dtype=dtype, device=META)
-        return tensor, self._attach(tensor, shape, itemsize)
+        recorder, storage = self.recorder, Storage(0)
+        value = Value(recorder.new_id(), shape, itemsize, storage, None, recorder)
+        storage.nbytes = value.elements * itemsize
+        self._follow(tensor.untyped_storage(), storage)
+        tensor._cspbench_value = value  # type: ignore[attr-defined]
+        return tensor, value
 
     def like(self, tensor: torch.Tensor, shape: Shape) -> tuple[torch.Tensor, Value]:
         """A new activation of another's type and, where it applies, memory format."""
@@ -139,16 +144,20 @@ class Tracer:
 
     def _watch(self, tensor: torch.Tensor) -> Storage:
         memory = tensor.untyped_storage()
-        key = memory._cdata
-        known = self.storages.get(key)
+        known = self.storages.get(memory._cdata)
         if known is not None:
             return known.storage
-        reference = _StorageRef(memory, self._freed)
-        reference.key = key
-        storage = reference.storage = Storage(memory.nbytes())
-        self.storages[key] = reference
-        self.recorder.live_bytes += storage.nbytes
+        storage = Storage(memory.nbytes())
+        self._follow(memory, storage)
         return storage
+
+    def _follow(self, memory: torch.UntypedStorage, storage: Storage) -> None:
+        """Count memory as alive until it is freed."""
+        reference = _StorageRef(memory, self._freed)
+        reference.key = memory._cdata
+        reference.storage = storage
+        self.storages[reference.key] = reference
+        self.recorder.live_bytes += storage.nbytes
 
     def _freed(self, reference: _StorageRef) -> None:
         if self.storages.get(reference.key) is reference:

@@ -44,9 +44,13 @@ def macs(layer: Layer) -> int:
 
 
 def known_macs(layer: Layer) -> int:
-    """`macs` of a layer, taken from what was derived of it where that is there."""
+    """`macs` of a layer, computed once: several metrics are made of it."""
+    if layer.kind not in MAC_KINDS:
+        return 0
     known = layer.values.get("macs")
-    return macs(layer) if known is None else int(known)
+    if known is None:
+        known = layer.values["macs"] = macs(layer)
+    return int(known)
 
 
 def _attention_rows(layer: Layer) -> int:
@@ -145,7 +149,7 @@ def _macs_of(layers: Sequence[Layer], kinds: frozenset[str]) -> int:
 
 
 for _metric in (
-    LayerMetric("macs", "MAC", "multiply-accumulates", "definition", macs),
+    LayerMetric("macs", "MAC", "multiply-accumulates", "definition", known_macs),
     LayerMetric("flops", "FLOP", "2 x MACs", "definition", lambda layer: 2 * known_macs(layer)),
     LayerMetric("paper_flops", "FLOP", "operations as the paper counts", _PAPER, paper_flops),
     LayerMetric(

@@ -18,6 +18,7 @@ from cspbench.analysis.ops import CONV_KINDS, FREE_KINDS
 
 _POINTWISE = frozenset({"activation", "elementwise"})
 _SCALING = frozenset({"mul", "div", "add", "sub"})
+_CONVERTING = frozenset({"quantize", "dequantize"})
 #: An activation has no more operators; GELU by tanh has nine.
 _MOST_OPERATORS = 12
 
@@ -47,15 +48,23 @@ class _Groups:
         self.narrower: dict[int, int] = {}
         #: The number that a quantised or dequantised one, or a view, stands for.
         self.same: dict[int, int] = {}
-        self.readers = self._readers()
         self.result: list[Number] = list(moved)
-        self._convert()
+        self.readers: dict[int, list[int]] = {}
+        self.readers = self._readers(self._convert())
 
-    def _convert(self) -> None:
-        """Give what quantises to the layer before it, and what dequantises to those behind it."""
-        makers = {value: layer for layer in self.layers for value in layer.outputs}
+    def _convert(self) -> set[int]:
+        """Give what quantises to the layer before it, and what dequantises to those behind it.
+
+        Returns positions of what thus moves nothing by itself, and of views of the same numbers.
+        """
+        makers: dict[int, Layer] = {}
+        if any(layer.op in _CONVERTING for layer in self.layers):
+            self.readers = self._readers()
+            makers = {value: layer for layer in self.layers for value in layer.outputs}
         converted: set[int] = set()
         for position, layer in enumerate(self.layers):
+            if layer.kind != "view" and layer.op not in _CONVERTING:
+                continue
             if len(layer.inputs) != 1 or len(layer.outputs) != 1:
                 continue
             value, result = layer.inputs[0], layer.outputs[0]
@@ -78,8 +87,7 @@ class _Groups:
                 self.result[position] += sum(self.narrower.get(value, 0) for value in values)
         for position in converted:
             self.result[position] = 0
-        if converted:
-            self.readers = self._readers(converted)
+        return converted
 
     def _readers(self, without: Collection[int] = ()) -> dict[int, list[int]]:
         """Positions of the layers that read each activation, once for each time."""
@@ -203,6 +211,9 @@ class _Groups:
 
     def _gated(self, value: int) -> list[int]:
         """The fewest operators that multiply ``value``, number by number, by a function of it."""
+        first = min(self.readers.get(value, ()), default=None)
+        if first is None or self.layers[first].kind not in _POINTWISE:
+            return []
         members: list[int] = []
         inside = {value}
         while len(members) < _MOST_OPERATORS:

@@ -51,8 +51,9 @@ def traffic_bytes(layer: Layer) -> int:
 
 def arithmetic_intensity(layer: Layer) -> float:
     """FLOP per byte of traffic; 0 where nothing is moved."""
-    moved = traffic_bytes(layer)
-    return 2 * known_macs(layer) / moved if moved else 0.0
+    flops = 2 * known_macs(layer)
+    moved = traffic_bytes(layer) if flops else 0
+    return flops / moved if moved else 0.0
 
 
 def traffic_bytes_fused(layers: Sequence[Layer]) -> list[Number]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import torch
 
@@ -25,6 +26,10 @@ from cspbench.analysis.tracer import Tracer, channels_last
 
 _CONV = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
 _CONV_T = ("input", "weight", "bias", "stride", "padding", "output_padding", "groups", "dilation")
+#: How a window moves: arguments of every convolution, and what they are if they are not given.
+_WINDOW = (("stride", 1), ("padding", 0), ("dilation", 1), ("groups", 1), ("output_padding", 0))
+#: Convolutions that are remembered.
+_MOST_KEPT = 4096
 
 
 def _conv(op: str, dims: int, transposed: bool) -> Rule:
@@ -37,27 +42,33 @@ def _conv(op: str, dims: int, transposed: bool) -> Rule:
         value = tracer.value(x)
         if weight is None or len(value.shape) != dims + 2 or value.weight is not None:
             return fallback(tracer, func, args, kwargs)
-        if b is not None and tracer.filter(b) is None:
+        bias = None if b is None else tracer.filter(b)
+        if b is not None and bias is None:
             return fallback(tracer, func, args, kwargs)
-        groups = bound.get("groups", 1)
-        wrong = _misfit(x, w, b, weight.shape, groups, transposed)
+        wrong = _wrong_types(x, w, b) or _misfit(
+            value.shape,
+            weight.shape,
+            None if bias is None else bias.shape,
+            bound.get("groups", 1),
+            transposed,
+        )
         if wrong:
             rejected(tracer, func, args, kwargs, f"{op} of an input of {value.shape}: {wrong}")
-        stride = shapes.tuple_of(bound.get("stride", 1), dims)
-        dilation = shapes.tuple_of(bound.get("dilation", 1), dims)
-        size = _output_size(value.shape, weight.shape, bound, stride, dilation, transposed)
-        channels = weight.shape[1] * groups if transposed else weight.shape[0]
-        out, result = tracer.like(x, (value.shape[0], channels, *size))
+        window = _window(
+            *(value.shape, weight.shape, transposed),
+            *(_plain(bound.get(name, default)) for name, default in _WINDOW),
+        )
+        out, result = tracer.like(x, window.shape)
         tracer.recorder.record(
             op,
             (value,),
             (result,),
             weight,
-            bias=None if b is None else tracer.filter(b),
+            bias=bias,
             kernel=weight.shape[2:],
-            stride=stride,
-            dilation=dilation,
-            groups=groups,
+            stride=window.stride,
+            dilation=window.dilation,
+            groups=window.groups,
             transposed=transposed,
             temporary_bytes=copied_bytes(x) + _turned_bytes(x, w),
         )
@@ -72,48 +83,88 @@ def _turned_bytes(x: torch.Tensor, w: torch.Tensor) -> int:
     return 0 if order is None or w.is_contiguous(memory_format=order) else w.nbytes
 
 
-def _misfit(
-    x: torch.Tensor, w: torch.Tensor, b: Any, shape: Shape, groups: int, transposed: bool
-) -> str:
-    """What torch refuses of a convolution with a filter of that shape; "" if nothing."""
+def _wrong_types(x: torch.Tensor, w: torch.Tensor, b: torch.Tensor | None) -> str:
+    """What torch refuses of a convolution's types; "" if nothing."""
     if x.dtype is not w.dtype or (b is not None and b.dtype is not w.dtype):
         return f"its type {x.dtype} and the filter's {w.dtype} must be the same, and the bias's"
-    if len(shape) != x.dim():
-        return f"a filter of {shape} has other dimensions"
-    given, expected = x.shape[1], shape[0] if transposed else shape[1] * groups
-    if given != expected:
-        return f"a convolution of {expected} channels was given {given}"
-    if groups < 1 or shape[0] % groups:
-        return f"{groups} groups do not divide {shape[0]} channels"
-    if b is not None and tuple(b.shape) != (shape[1] * groups if transposed else shape[0],):
-        return f"a bias of {tuple(b.shape)} does not fit a filter of {shape}"
     return ""
 
 
-def _output_size(
+@lru_cache(_MOST_KEPT)
+def _misfit(shape: Shape, weight: Shape, bias: Shape | None, groups: int, transposed: bool) -> str:
+    """What torch refuses of a convolution's shapes; "" if nothing."""
+    if len(weight) != len(shape):
+        return f"a filter of {weight} has other dimensions"
+    given, expected = shape[1], weight[0] if transposed else weight[1] * groups
+    if given != expected:
+        return f"a convolution of {expected} channels was given {given}"
+    if groups < 1 or weight[0] % groups:
+        return f"{groups} groups do not divide {weight[0]} channels"
+    if bias is not None and bias != (weight[1] * groups if transposed else weight[0],):
+        return f"a bias of {bias} does not fit a filter of {weight}"
+    return ""
+
+
+class _Window(NamedTuple):
+    """Shape that a convolution puts out, and how its window moves, one number a dimension."""
+
+    shape: Shape
+    stride: Shape
+    dilation: Shape
+    groups: int
+
+
+@lru_cache(_MOST_KEPT)
+def _window(
     shape: Shape,
     weight: Shape,
-    bound: dict[str, Any],
-    stride: Shape,
-    dilation: Shape,
     transposed: bool,
-) -> Shape:
-    """Spatial output sides of a convolution.
+    stride: int | Shape,
+    padding: int | str | Shape,
+    dilation: int | Shape,
+    groups: int,
+    output_padding: int | Shape,
+) -> _Window:
+    """Networks repeat their convolutions, so what was worked out is kept.
 
     Raises:
         ValueError: the window does not fit.
     """
-    sides, kernel, dims = shape[2:], weight[2:], len(shape) - 2
-    padding = bound.get("padding", 0)
-    if padding == "same" and not transposed and set(stride) == {1}:
+    dims = len(shape) - 2
+    strides, dilations = shapes.tuple_of(stride, dims), shapes.tuple_of(dilation, dims)
+    more = shapes.tuple_of(output_padding, dims) if transposed else ()
+    size = _output_size(shape[2:], weight[2:], padding, strides, dilations, more)
+    channels = weight[1] * groups if transposed else weight[0]
+    return _Window((shape[0], channels, *size), strides, dilations, groups)
+
+
+def _plain(value: Any) -> Any:
+    """Sides as a function may be given them, in a form that can be a key."""
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _output_size(
+    sides: Shape,
+    kernel: Shape,
+    padding: int | str | Shape,
+    stride: Shape,
+    dilation: Shape,
+    more: Shape,
+) -> Shape:
+    """Spatial output sides of a convolution; ``more`` is the output padding of a transposed one.
+
+    Raises:
+        ValueError: the window does not fit.
+    """
+    dims = len(sides)
+    if padding == "same" and not more and set(stride) == {1}:
         return sides
-    if isinstance(padding, str) and (padding != "valid" or transposed):
+    if isinstance(padding, str) and (padding != "valid" or more):
         raise ValueError(f"padding={padding!r} is for convolutions of stride 1")
-    pads = (0,) * dims if padding == "valid" else shapes.tuple_of(padding, dims)
+    pads = (0,) * dims if isinstance(padding, str) else shapes.tuple_of(padding, dims)
     if min(pads) < 0 or min(stride) < 1 or min(dilation) < 1:
         raise ValueError(f"padding {pads}, stride {stride} and dilation {dilation} make no window")
-    if transposed:
-        more = shapes.tuple_of(bound.get("output_padding", 0), dims)
+    if more:
         if any(m < 0 or m >= max(s, d) for m, s, d in zip(more, stride, dilation, strict=True)):
             raise ValueError(f"output padding {more} must be smaller than stride or dilation")
         size = tuple(map(shapes.conv_transpose_size, sides, kernel, stride, pads, dilation, more))

@@ -23,7 +23,8 @@ Rule: TypeAlias = Callable[[Tracer, Any, Arguments, Keywords], Any]
 def bind(names: tuple[str, ...], args: Arguments, kwargs: Keywords) -> dict[str, Any]:
     """Arguments by name."""
     bound = dict(zip(names, args, strict=False))
-    bound.update(kwargs)
+    if kwargs:
+        bound.update(kwargs)
     return bound
 
 
