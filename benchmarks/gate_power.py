@@ -75,10 +75,10 @@ def ready(case_id: str) -> Arms:
 
 
 def gate_trial(arms: Arms, share: float, one_thread: bool) -> dict:
-    """One gate as a user runs it: a case, and again from scratch if it is found slower."""
+    """One gate as a user runs it: a case, and again from scratch if it is found to move."""
     gate = Gate()
     runs = [measure_case(arms(share), gate, one_thread=one_thread)]
-    if finding_of(runs[0]) == "slower":
+    if finding_of(runs[0]) in ("slower", "faster"):
         first = runs[0].outcome.estimate
         runs.append(measure_case(arms(share), gate, one_thread=one_thread, earlier=first))
     return {
@@ -98,10 +98,11 @@ def finding_of(data: CaseData) -> str:
 
 
 def verdict(runs: list[CaseData]) -> str:
-    """Slower only if found twice (one case alone: Holm changes nothing)."""
-    if len(runs) == 2:
-        return "slower" if finding_of(runs[1]) == "slower" else "not_confirmed"
-    return finding_of(runs[0])
+    """Slower or faster only if found twice (one case alone: Holm changes nothing)."""
+    findings = [finding_of(run) for run in runs]
+    if findings == ["faster", "same"] or len(set(findings)) == 1:
+        return findings[-1]
+    return "not_confirmed"
 
 
 def step(arms: Arms, kind: str, number: int, rivals: bool, one_thread: bool) -> dict:

@@ -67,7 +67,7 @@ def outcomes(
         used.append(decision.blocks)
         if decision.finding is Finding.SLOWER:
             repeated = gate(again, min_effect, tolerance, decision.estimate)
-            twice = repeated.finding is Finding.SLOWER and confirmed([repeated.p_slower])[0]
+            twice = repeated.finding is Finding.SLOWER and confirmed([repeated.p_moved])[0]
             counts["slower"] += twice
             counts["not confirmed"] += not twice
     return counts, median(used)

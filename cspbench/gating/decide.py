@@ -36,6 +36,10 @@ class Finding(str, Enum):
         return self.value
 
 
+#: Findings that a second measurement is to confirm.
+MOVED = (Finding.SLOWER, Finding.FASTER)
+
+
 @dataclass(frozen=True)
 class InterimAnalysis:
     """An analysis after so many blocks, and the one-sided error that it spends."""
@@ -65,8 +69,9 @@ SAME_CONFIDENCE_LAST = 0.95
 class Decision:
     """A finding with the numbers that it rests on, all as log-ratios.
 
-    ``low`` and ``high`` bound the two-sided 95 % Student interval over blocks. ``p_slower`` is
-    valid at any stopping time (:func:`sequential_p`). All three are None with fewer than two
+    ``low`` and ``high`` bound the two-sided 95 % Student interval over blocks. ``p_moved``, that
+    of a move in the direction of the estimate, is valid at any stopping time
+    (:func:`sequential_p`). All three are None with fewer than two
     blocks. ``waiting`` is what the head waited longer for a processor in a decision by running
     time, if it is worth a word (`waiting`).
     """
@@ -75,7 +80,7 @@ class Decision:
     estimate: float
     low: float | None
     high: float | None
-    p_slower: float | None
+    p_moved: float | None
     blocks: int
     waiting: float | None = None
 
@@ -180,8 +185,9 @@ def decide(
     if len(estimates) >= 2:
         half = student_bound(estimates, 0.975)
         low, high = estimate - half, estimate + half
-    p_slower = sequential_p(estimates, interim)
-    return Decision(finding, estimate, low, high, p_slower, len(estimates))
+    direction = math.copysign(1.0, estimate)
+    p_moved = sequential_p([direction * value for value in estimates], interim)
+    return Decision(finding, estimate, low, high, p_moved, len(estimates))
 
 
 def _finding(
@@ -269,14 +275,14 @@ def holm(p_values: Sequence[float], level: float) -> list[bool]:
 def confirmed(
     p_values: Sequence[float], interim: Sequence[InterimAnalysis] = INTERIM_ANALYSES
 ) -> list[bool]:
-    """Which of the cases that were measured a second time stay slower.
+    """Which of the cases that were measured a second time moved as in the first.
 
     The second measurement is independent of the first, which only chose the cases. Holm's procedure
     over the chosen cases therefore bounds the error of the whole gate. The level is the sum of the
     alphas, so that a single case is decided by its own analyses.
 
     Args:
-        p_values: ``p_slower`` of each second measurement, 1 where it did not find ``slower``.
+        p_values: ``p_moved`` of each second measurement, 1 where it did not find the same.
         interim: the analyses of those measurements.
     """
     return holm(p_values, sum(analysis.alpha for analysis in interim))
@@ -321,8 +327,8 @@ def separate_runs(
         tolerance,
     )
     half = reach(0.975)
-    p_slower = float(stdtr(shift.freedom, -estimate / shift.error))
-    return Decision(finding, estimate, estimate - half, estimate + half, p_slower, 0)
+    p_moved = float(stdtr(shift.freedom, -abs(estimate) / shift.error))
+    return Decision(finding, estimate, estimate - half, estimate + half, p_moved, 0)
 
 
 #: Fewest cases that can move alike, and the share of all cases that must.

@@ -1,4 +1,4 @@
-"""The timed part of a gate: all pairs, those again that were slower, and the null case."""
+"""The timed part of a gate: all pairs, those again that moved, and the null case."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from cspbench.core.statuses import NOT_RUNNABLE, Status
-from cspbench.gating.decide import Decision, Finding, InterimAnalysis
+from cspbench.gating.decide import MOVED, Decision, InterimAnalysis
 from cspbench.gating.duet import MakeArm, Side
 from cspbench.gating.measure import ArmsOf, CaseData, measure_cases, works_alone
 from cspbench.gating.prepare import Pair
 from cspbench.gating.report import GateReport, Skipped, raw
 from cspbench.gating.sides import OpenSide
-from cspbench.gating.verdict import MeasuredCase, Unmeasured, judge, percent
+from cspbench.gating.verdict import CaseVerdict, MeasuredCase, Unmeasured, judge, percent
 from cspbench.runner.arms import ArmLostError, load_once
 from cspbench.suite.suite import Gate
 
@@ -37,18 +37,13 @@ class Timing:
     report_step: Callable[[str], None]
 
     def cases(self, pairs: Sequence[Pair]) -> dict[str, MeasuredCase]:
-        """Measure all pairs, and those again whose head is slower, by their names.
+        """Measure all pairs, and those again whose head is slower or faster, by their names.
 
         A pair that neither side can run is not among them.
         """
         duets = {pair.name: (pair, self.arms(pair, self.base, self.head)) for pair in pairs}
         where = {name: f"{n}/{len(pairs)}" for n, name in enumerate(duets, start=1)}
-        firsts = self._duets(duets, where.__getitem__)
-        slower = {name: first.outcome.estimate for name, first in firsts.items()
-                  if isinstance(first.outcome, Decision)
-                  and first.outcome.finding is Finding.SLOWER}  # fmt: skip
-        again = {name: duets[name] for name in slower}
-        seconds = self._duets(again, lambda name: f"{where[name]} again", slower)
+        firsts, seconds = self._twice(duets, where.__getitem__)
         measured: dict[str, MeasuredCase] = {}
         for name, first in firsts.items():
             case: MeasuredCase | None
@@ -60,17 +55,20 @@ class Timing:
                 measured[name] = case
         return measured
 
-    def null_case(self, pairs: Sequence[Pair]) -> Decision | Unmeasured | None:
-        """Measure the base of the cheapest case against itself; None without a decided case."""
+    def null_case(self, pairs: Sequence[Pair]) -> CaseVerdict | None:
+        """Measure the base of the cheapest case against itself; None without a decided case.
+
+        Like any finding, that it moved counts when it is found twice.
+        """
         if not pairs:
             return None
         base = min(pairs, key=_cost).base
         itself = Pair(NULL, base, base)
         arms = self.arms(itself, self.base, self.base)
-        data = self._duets({NULL: (itself, arms)}, lambda _: "null")[NULL]
-        case = _measured(f"{NULL}: {base.id}", data, None)
+        firsts, seconds = self._twice({NULL: (itself, arms)}, lambda _: "null")
+        case = _measured(f"{NULL}: {base.id}", firsts[NULL], seconds.get(NULL))
         (self.report.null,) = judge([case], None, self.gate.min_effect, self.gate.tolerance)
-        return data.outcome
+        return self.report.null
 
     def _refused(self, pair: Pair, first: CaseData) -> MeasuredCase | None:
         """The case cannot run on one side at least: a failure only if the other side can run it."""
@@ -82,6 +80,19 @@ class Timing:
             self.report.skipped.append(Skipped(pair.name, str(first.status), first.outcome.text))
             return None
         return MeasuredCase(pair.name, Unmeasured("one_side_only", first.outcome.text))
+
+    def _twice(
+        self, duets: Mapping[str, tuple[Pair, MakeArm]], where: Callable[[str], str]
+    ) -> tuple[dict[str, CaseData], dict[str, CaseData]]:
+        """First measurements of all pairs, and second ones of those that moved in the first."""
+        firsts = self._duets(duets, where)
+        moved = {
+            name: first.outcome.estimate
+            for name, first in firsts.items()
+            if isinstance(first.outcome, Decision) and first.outcome.finding in MOVED
+        }
+        again = {name: duets[name] for name in moved}
+        return firsts, self._duets(again, lambda name: f"{where(name)} again", moved)
 
     def _duets(
         self,

@@ -47,7 +47,7 @@ WORST_FIRST = (
 
 #: Reason code -> its meaning. Each verdict carries one.
 REASONS: dict[str, str] = {
-    "confirmed": "slower in two independent measurements",
+    "confirmed": "slower, or faster, in two independent measurements",
     "static_rule": "costs more than the suite's rule allows; time was not measured",
     "peak_memory": "takes more memory than the suite's rule allows",
     "measured_rule": "grew by more than the suite's rule for a measured number allows",
@@ -55,7 +55,7 @@ REASONS: dict[str, str] = {
     "within_tolerance": "the whole interval lies within the tolerance",
     "identical": "the sides have the same artifact, settings and environment; no time was measured",
     "last_look": "the last interim analysis did not decide",
-    "not_confirmed": "slower in the first measurement, but not in the second",
+    "not_confirmed": "slower, or faster, in the first measurement, but not in the second",
     "arm_ended": "a worker failed or ended",
     "no_answer": "a worker did not answer in time",
     "starved": "one worker waited for a processor longer than the other, which explains the change",
@@ -108,7 +108,7 @@ class CaseVerdict:
 
 @dataclass(frozen=True)
 class MeasuredCase:
-    """The measurements of one case: a first one, and a second if the first found it slower.
+    """The measurements of one case: a first one, and a second if the first found that it moved.
 
     ``of`` says what the decisions rest on, ``elapsed`` is the log-ratio of elapsed time beside it.
     ``throttled_pairs`` of bursts were left out, because the device was throttled.
@@ -146,14 +146,14 @@ def interval_text(decision: Decision) -> str:
 
 def judge(
     cases: Sequence[MeasuredCase],
-    null: Decision | Unmeasured | None,
+    null: CaseVerdict | None,
     min_effect: float,
     tolerance: float,
 ) -> list[CaseVerdict]:
     """Verdicts of a gate whose sides took turns.
 
     Args:
-        cases: every measured case; a case that was found slower carries its second measurement.
+        cases: every measured case; one that was found to move carries its second measurement.
         null: the base against itself in the same job; None if no case was decided.
         min_effect: smallest share that counts as slower.
         tolerance: share within which a change is the same.
@@ -170,10 +170,12 @@ def judge(
 
 
 def _second_p(case: MeasuredCase) -> float:
-    second = case.second
-    if not isinstance(second, Decision) or second.finding is not Finding.SLOWER:
+    first, second = case.first, case.second
+    if not isinstance(first, Decision) or not isinstance(second, Decision):
         return 1.0
-    return 1.0 if second.p_slower is None else second.p_slower
+    if second.finding is not first.finding or second.p_moved is None:
+        return 1.0
+    return second.p_moved
 
 
 def _verdict(
@@ -194,12 +196,14 @@ def _decided(
     if isinstance(case.first, Decision) and case.second is not None:
         first = percent(case.first.estimate)
         if is_confirmed:
-            sentence = f"slower by {effect}, after {first} in a first measurement"
-            return _with_numbers(case, Verdict.SLOWER, "confirmed", sentence)
+            sentence = f"{last.finding} by {effect}, after {first} in a first measurement"
+            return _with_numbers(case, Verdict(last.finding.value), "confirmed", sentence)
+        if case.first.finding is Finding.FASTER and last.finding is Finding.SAME:
+            return _moved_or_same(case, last.finding, f"{effect}, after {first}", tolerance)
         level = f", at the level for {suspects} suspects" if suspects > 1 else ""
         sentence = f"a second measurement did not confirm the {first} of the first: {effect}{level}"
         return _with_numbers(case, Verdict.INCONCLUSIVE, "not_confirmed", sentence)
-    if last.finding in (Finding.FASTER, Finding.SAME):
+    if last.finding is Finding.SAME:
         return _moved_or_same(case, last.finding, effect, tolerance)
     sentence = (
         f"{effect} after {last.blocks} blocks neither surely reaches {min_effect * 100:g} % "
@@ -258,14 +262,14 @@ def _with_numbers(case: MeasuredCase, verdict: Verdict, reason: str, sentence: s
     )
 
 
-def _guarded(verdict: CaseVerdict, null: Decision | Unmeasured | None) -> CaseVerdict:
-    """Take back a verdict on time if the null case moved or could not be measured."""
+def _guarded(verdict: CaseVerdict, null: CaseVerdict | None) -> CaseVerdict:
+    """Take back a verdict on time if the null case moved twice or could not be measured."""
     if verdict.verdict not in (Verdict.SLOWER, Verdict.FASTER, Verdict.SAME) or null is None:
         return verdict
-    if isinstance(null, Unmeasured):
-        reason, why = "null_unmeasured", f"could not be measured: {null.text}"
-    elif null.finding in (Finding.SLOWER, Finding.FASTER):
-        reason, why = "null_moved", f"moved by {interval_text(null)}"
+    if null.verdict is Verdict.UNMEASURED:
+        reason, why = "null_unmeasured", f"could not be measured: {null.sentence}"
+    elif null.verdict in (Verdict.SLOWER, Verdict.FASTER):
+        reason, why = "null_moved", f"is {null.sentence}"
     else:
         return verdict
     sentence = f"{verdict.sentence}; but the base against itself {why}"

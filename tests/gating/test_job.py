@@ -99,17 +99,20 @@ def test_slower_is_measured_again_from_scratch(suite):
     assert len(report.generations[verdict.case]) == 8
 
 
-def test_faster_needs_no_second_measurement(suite):
+def test_faster_is_measured_again_too(suite):
     report, _, _ = gate(suite, "set:engine=new", "set:engine=classic", machine=times(1e6, 0.8e6))
-    assert [v.verdict for v in report.verdicts] == [Verdict.FASTER]
+    (verdict,) = report.verdicts
+    assert (verdict.verdict, verdict.reason) == (Verdict.FASTER, "confirmed")
+    assert verdict.generations == 8
     assert report.exit_code == ExitCode.OK
 
 
-def test_a_null_case_that_moves_takes_the_finding_back(suite):
+def test_a_null_case_that_moves_twice_takes_the_finding_back(suite):
     slow = [times(1e6, 1.1e6), times(1e6, 1.1e6)]
     report, _, _ = gate(suite, "set:engine=new", "set:engine=classic", GateSettings(strict=True),
                         machines=slow)  # fmt: skip
     assert [v.reason for v in report.verdicts] == ["null_moved"]
+    assert report.null.generations == 8
     assert report.exit_code == ExitCode.INCONCLUSIVE
 
 

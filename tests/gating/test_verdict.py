@@ -27,14 +27,21 @@ def decision(finding, change=0.0, p=1.0, blocks=4):
 
 SLOWER = decision(Finding.SLOWER, 0.06, 1e-4)
 FASTER = decision(Finding.FASTER, -0.06)
+FASTER_TOO = decision(Finding.FASTER, -0.06, 1e-4)
 SAME = decision(Finding.SAME)
 OPEN = decision(Finding.INCONCLUSIVE, 0.02, 0.2, 16)
 QUIET = decision(Finding.SAME)
 DEAD = Unmeasured("arm_ended", "the head's worker was ended by SIGKILL")
 
 
+def itself(first, second=None):
+    """The verdict on the base against itself."""
+    (verdict,) = judge([MeasuredCase("null", first, second)], None, 0.03, 0.05)
+    return verdict
+
+
 def only(case, null=QUIET):
-    (verdict,) = judge([case], null, 0.03, 0.05)
+    (verdict,) = judge([case], itself(null), 0.03, 0.05)
     assert verdict.reason in REASONS
     return verdict
 
@@ -68,14 +75,31 @@ def test_a_weak_second_finding_falls_among_many_suspects():
     assert only(MeasuredCase("a", SLOWER, weak)).verdict is Verdict.SLOWER
     # Two suspects: Holm holds the smaller p = 0.03 against 0.05 / 2 = 0.025.
     many = judge(
-        [MeasuredCase("a", SLOWER, weak), MeasuredCase("b", SLOWER, SAME)], QUIET, 0.03, 0.05
+        [MeasuredCase("a", SLOWER, weak), MeasuredCase("b", SLOWER, SAME)],
+        itself(QUIET),
+        0.03,
+        0.05,
     )
     assert [v.verdict for v in many] == [Verdict.INCONCLUSIVE] * 2
     assert "2 suspects" in many[0].sentence
 
 
+def test_faster_counts_when_found_twice_too():
+    verdict = only(MeasuredCase("a", FASTER, FASTER_TOO))
+    assert (verdict.verdict, verdict.reason) == (Verdict.FASTER, "confirmed")
+    assert verdict.sentence.startswith("faster by -6.0 %")
+    assert verdict.sentence.endswith("after -6.0 % in a first measurement")
+
+
+def test_faster_found_once_is_what_the_second_measurement_found():
+    same = only(MeasuredCase("a", FASTER, SAME))
+    assert (same.verdict, same.reason) == (Verdict.SAME, "within_tolerance")
+    assert same.sentence.endswith("after -6.0 %")
+    for second in (OPEN, SLOWER):
+        assert only(MeasuredCase("a", FASTER, second)).reason == "not_confirmed"
+
+
 def test_the_other_findings():
-    assert only(MeasuredCase("a", FASTER)).verdict is Verdict.FASTER
     assert only(MeasuredCase("a", SAME)).verdict is Verdict.SAME
     assert only(MeasuredCase("a", OPEN)).reason == "last_look"
 
@@ -87,18 +111,31 @@ def test_a_dead_arm_is_never_a_verdict_on_speed():
         assert verdict.sentence == DEAD.text
 
 
-@pytest.mark.parametrize("null", [decision(Finding.SLOWER, 0.05), decision(Finding.FASTER, -0.05)])
-def test_a_moving_null_case_takes_every_finding_back(null):
-    cases = [MeasuredCase("a", SLOWER, SLOWER), MeasuredCase("b", FASTER), MeasuredCase("c", SAME)]
-    verdicts = judge(cases, null, 0.03, 0.05)
+@pytest.mark.parametrize("moved", [SLOWER, FASTER_TOO])
+def test_a_null_case_that_moves_twice_takes_every_finding_back(moved):
+    cases = [
+        MeasuredCase("a", SLOWER, SLOWER),
+        MeasuredCase("b", FASTER, FASTER_TOO),
+        MeasuredCase("c", SAME),
+    ]
+    verdicts = judge(cases, itself(moved, moved), 0.03, 0.05)
     assert {v.verdict for v in verdicts} == {Verdict.UNTRUSTED}
     assert {v.reason for v in verdicts} == {"null_moved"}
     assert exit_code(verdicts) == ExitCode.OK
     assert exit_code(verdicts, strict=True) == ExitCode.INCONCLUSIVE
 
 
+@pytest.mark.parametrize("second", [SAME, OPEN])
+def test_a_null_case_that_moves_once_takes_nothing_back(second):
+    """About 1 of 20 measurements of the same code moves by chance."""
+    found = MeasuredCase("a", SLOWER, SLOWER)
+    (verdict,) = judge([found], itself(SLOWER, second), 0.03, 0.05)
+    assert verdict.verdict is Verdict.SLOWER
+
+
 def test_a_lost_null_case_takes_every_finding_back_but_nothing_else():
-    verdicts = judge([MeasuredCase("a", SLOWER, SLOWER), MeasuredCase("b", DEAD)], DEAD, 0.03, 0.05)
+    cases = [MeasuredCase("a", SLOWER, SLOWER), MeasuredCase("b", DEAD)]
+    verdicts = judge(cases, itself(DEAD), 0.03, 0.05)
     assert [v.reason for v in verdicts] == ["null_unmeasured", "arm_ended"]
 
 
@@ -109,7 +146,7 @@ def test_an_undecided_null_case_did_not_move():
 def test_many_cases_moving_alike_is_noted_but_stands_in_a_duet():
     cases = [MeasuredCase(name, SLOWER, SLOWER) for name in "abcd"]
     assert "one common cause" in common_cause(cases, 0.03)
-    assert {v.verdict for v in judge(cases, QUIET, 0.03, 0.05)} == {Verdict.SLOWER}
+    assert {v.verdict for v in judge(cases, itself(QUIET), 0.03, 0.05)} == {Verdict.SLOWER}
     assert common_cause(cases[:1], 0.03) is None
 
 
