@@ -87,6 +87,7 @@ class TorchCudaSession(HostSession):
         self._result: Any = None
         self._submitted: deque[torch.cuda.Event] = deque()
         self._extra_cycles = 0
+        self._asked_cycles = 0
 
     # Inputs ---------------------------------------------------------------------------------------
 
@@ -259,7 +260,12 @@ class TorchCudaSession(HostSession):
         many = few + round(CYCLES_PER_NS * plain)
         shorter, longer = self._device_ns(few), self._device_ns(many)
         cycle_ns = max(longer - shorter, 1) / (many - few)
-        self._extra_cycles = max(1, few + round(((1 + share) * plain - shorter) / cycle_ns))
+        self._asked_cycles = max(1, few + round(((1 + share) * plain - shorter) / cycle_ns))
+        self.switch_extension(True)
+
+    def switch_extension(self, on: bool) -> None:
+        """Turn that kernel off and on."""
+        self._extra_cycles = self._asked_cycles if on else 0
 
     def _device_ns(self, extra_cycles: int) -> float:
         self._extra_cycles = extra_cycles

@@ -283,6 +283,9 @@ class Extends(Protocol):
     def extend(self, share: float) -> None:
         """Let later inferences take longer on the device by a share of their time."""
 
+    def switch_extension(self, on: bool) -> None:
+        """Let them take no longer, or again as long as `extend` was asked for."""
+
 
 @dataclass(frozen=True)
 class Kernels:

@@ -140,14 +140,14 @@ def sequential_p(
     return min(1.0, spent * min(ratios)) if ratios else None
 
 
-def decide(
+def find(
     estimates: Sequence[float],
     min_effect: float,
     tolerance: float,
     interim: Sequence[InterimAnalysis] = INTERIM_ANALYSES,
     earlier: float | None = None,
-) -> Decision:
-    """Decide one case by the blocks measured so far.
+) -> Finding:
+    """What the blocks measured so far show of a case.
 
     An interim analysis takes the first of these that holds:
 
@@ -167,19 +167,29 @@ def decide(
         earlier: the estimate of a first measurement that this one is to confirm.
     """
     analysis = next((analysis for analysis in interim if analysis.blocks == len(estimates)), None)
-    finding = Finding.GO_ON
-    if analysis is not None:
-        last = analysis is interim[-1]
-        finding = _finding(
-            fmean(estimates),
-            student_bound(estimates, 1 - analysis.alpha),
-            student_bound(estimates, SAME_CONFIDENCE_LAST if last else SAME_CONFIDENCE),
-            min_effect,
-            tolerance,
-            earlier,
-        )
-        if finding is Finding.INCONCLUSIVE and not last:
-            finding = Finding.GO_ON
+    if analysis is None:
+        return Finding.GO_ON
+    last = analysis is interim[-1]
+    finding = _finding(
+        fmean(estimates),
+        student_bound(estimates, 1 - analysis.alpha),
+        student_bound(estimates, SAME_CONFIDENCE_LAST if last else SAME_CONFIDENCE),
+        min_effect,
+        tolerance,
+        earlier,
+    )
+    return Finding.GO_ON if finding is Finding.INCONCLUSIVE and not last else finding
+
+
+def decide(
+    estimates: Sequence[float],
+    min_effect: float,
+    tolerance: float,
+    interim: Sequence[InterimAnalysis] = INTERIM_ANALYSES,
+    earlier: float | None = None,
+) -> Decision:
+    """Decide one case by the blocks measured so far: what they show (`find`), and its numbers."""
+    finding = find(estimates, min_effect, tolerance, interim, earlier)
     low = high = None
     estimate = fmean(estimates) if estimates else 0.0
     if len(estimates) >= 2:

@@ -10,16 +10,18 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from statistics import fmean, median
 from typing import TYPE_CHECKING, Any
 
 from cspbench.core.statuses import ExitCode
 from cspbench.errors import InputError
-from cspbench.gating.decide import INTERIM_ANALYSES, Decision, Finding, student_quantile
+from cspbench.gating.calibration import Injected, beside_seconds, injected
+from cspbench.gating.decide import Decision, Finding
 from cspbench.gating.duet import MakeArm, Side
 from cspbench.gating.measure import CaseData, load_request, measure_case, works_alone
+from cspbench.gating.power import smallest_effect
 from cspbench.gating.prepare import Prepared, prepare_cases
 from cspbench.gating.sensitivity import Sensitivity
 from cspbench.gating.verdict import percent
@@ -29,6 +31,7 @@ from cspbench.models.code import allowing_code
 from cspbench.runner.arms import ArmSpec, WorkerArm
 from cspbench.runner.executor import Executor, LocalExecutor
 from cspbench.runner.plan import plan_suite
+from cspbench.store.blocks import RUNNING
 from cspbench.suite.load import load_suite
 from cspbench.suite.suite import Gate, Measure, Suite
 
@@ -53,15 +56,21 @@ class SelfTest:
         """One row an injected share."""
         return [
             {
-                "injected": f"{share * 100:g} %",
+                "injected": self.injected(share).text,
                 "gates": len(gates),
                 "slower": sum(_finding(data) is Finding.SLOWER for data in gates),
                 "found": ", ".join(_outcome_text(data) for data in gates),
-                "seconds": f"{median(data.seconds for data in gates):.0f}",
+                "seconds": f"{median(map(_seconds, gates)):.0f}",
             }
             for share in sorted({share for share, _ in self.outcomes})
             if (gates := [data for other, data in self.outcomes if other == share])
         ]
+
+    def injected(self, share: float) -> Injected:
+        """How much longer an inference with this share of extra work takes, over all its gates."""
+        gates = [data for other, data in self.outcomes if other == share]
+        blocks = [block for data in gates for block in data.blocks]
+        return injected(share, blocks, running=all(data.of == RUNNING for data in gates))
 
     @property
     def inference_ms(self) -> float | None:
@@ -80,25 +89,10 @@ class SelfTest:
         ]
         return math.sqrt(fmean(variances)) if variances else None
 
-    @property
+    @cached_property
     def smallest_effect(self) -> float | None:
-        """Slowdown that blocks of this spread detect with probability 95 %, as a share.
-
-        That is by the fourth interim analysis, after 14 blocks: its bound lies t(0.99; 13) = 2.65
-        standard errors below the estimate, and 95 % of estimates lie above the true slowdown less
-        t(0.95; 13) = 1.77. The estimate must also reach ``min_effect``.
-        """
-        if self.spread is None:
-            return None
-        analysis = INTERIM_ANALYSES[-2]
-        error = self.spread / math.sqrt(analysis.blocks)
-        surely, luck = (
-            student_quantile(analysis.blocks - 1, confidence)
-            for confidence in (1 - analysis.alpha, 0.95)
-        )
-        return math.expm1(
-            max((surely + luck) * error, math.log1p(self.gate.min_effect) + luck * error)
-        )
+        """Slowdown, as a share, that the gate confirms in 95 % of gates with this spread."""
+        return None if self.spread is None else smallest_effect(self.spread, self.gate)
 
     @property
     def false_alarms(self) -> int:
@@ -114,7 +108,7 @@ class SelfTest:
         """What later gates on this machine may say of themselves; None if nothing was measured."""
         if self.smallest_effect is None:
             return None
-        seconds = median(data.seconds for _, data in self.outcomes)
+        seconds = median(_seconds(data) for _, data in self.outcomes)
         created = datetime.now(timezone.utc).isoformat(timespec="seconds")
         return Sensitivity(self.case, self.smallest_effect, seconds, created)
 
@@ -143,8 +137,11 @@ class SelfTest:
                 f"a slowdown of {self.smallest_effect * 100:.1f} % 19 times in 20"
             )
         total = sum(data.seconds for _, data in self.outcomes)
-        each = median(data.seconds for _, data in self.outcomes)
-        lines.append(f"time: {each:.0f} s a case (median), {total:.0f} s for this test")
+        each = median(_seconds(data) for _, data in self.outcomes)
+        lines.append(
+            f"time: {each:.0f} s a case (median), {total:.0f} s for this test, which also measures "
+            "the size of what it injects"
+        )
         return lines
 
     def as_dict(self) -> dict[str, Any]:
@@ -158,15 +155,25 @@ class SelfTest:
             "gates": [
                 {
                     "injected": share,
+                    **_sizes(self.injected(share)),
                     "finding": str(_finding(data)),
                     "estimate": math.expm1(data.outcome.estimate)
                     if isinstance(data.outcome, Decision) else None,
                     "generations": len(data.blocks),
-                    "seconds": data.seconds,
+                    "seconds": _seconds(data),
                 }
                 for share, data in self.outcomes
             ],
         }  # fmt: skip
+
+
+def _seconds(data: CaseData) -> float:
+    """What a gate would have taken, which measures no size of extra work."""
+    return max(0.0, data.seconds - beside_seconds(data.blocks))
+
+
+def _sizes(size: Injected) -> dict[str, float | None]:
+    return {"injected_seen": size.seen, "injected_low": size.low, "injected_high": size.high}
 
 
 def _finding(data: CaseData) -> Finding | str:
@@ -179,9 +186,14 @@ def _outcome_text(data: CaseData) -> str:
     return f"unmeasured: {data.outcome.text}"
 
 
-def planted_arms(prepared: Prepared, measure: Measure, share: float) -> MakeArm:
-    """Make arms: the base runs the case, the head the same with a share of extra work."""
-    request = load_request(prepared, measure)
+def planted_arms(
+    prepared: Prepared, measure: Measure, share: float, *, calibrated: bool = False
+) -> MakeArm:
+    """Make arms: the base runs the case, the head the same with a share of extra work.
+
+    ``calibrated`` arms also take bursts without it, which say how large it is.
+    """
+    request = replace(load_request(prepared, measure), calibrated=calibrated)
 
     def make(side: Side) -> WorkerArm:
         extra = share if side == "head" else 0.0
@@ -218,7 +230,9 @@ def run_self_test(
         case = quickest_case(suite, only, LocalExecutor(allow_code=allow_code))
     result = SelfTest(case.id, suite.gate, one_thread=works_alone(case.case))
     with timing_lock(f"self-test of the gate, {case.id}", waiting=report):
-        run_gates(result, partial(planted_arms, case, suite.measure), report, SHARES)
+        run_gates(
+            result, partial(planted_arms, case, suite.measure, calibrated=True), report, SHARES
+        )
     return result
 
 

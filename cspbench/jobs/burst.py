@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from cspbench.backends.spec import GAPS_INCLUDED, DeviceTimes, Extends
 from cspbench.core.bounds import Amount, Count, Positive
 from cspbench.errors import Unsupported
+from cspbench.jobs.extra import ExtraWork, Switch
 from cspbench.jobs.layers import LayerTimes, layer_times, load_profiled, warm_up
 from cspbench.jobs.replay import Replays, load_replays
 from cspbench.jobs.spec import JOBS, CaseRequest, JobKind, PhaseReport, Request
@@ -41,28 +42,6 @@ _TASKS = Path("/proc/self/task")
 FEWEST_TIMED = 3
 
 
-def with_extra_work(
-    infer: Callable[[], None], share: float, now: Callable[[], int] = time.perf_counter_ns
-) -> Callable[[], None]:
-    """The same inference, after which its thread is busy for a share of the time that it took.
-
-    So a slowdown of a known size is injected, to see what an instrument can see; what the waiting
-    does to the caches of the next inference comes on top. It holds at any speed of the machine.
-    ``now`` is the clock: with one thread on a processor that of the process, which stands still
-    while others run.
-    """
-
-    def slower() -> None:
-        start = now()
-        infer()
-        end = now()
-        until = end + share * (end - start)
-        while now() < until:
-            pass
-
-    return slower
-
-
 @dataclass(frozen=True)
 class LoadRequest(CaseRequest):
     """Load and warm up one case, and keep it.
@@ -70,11 +49,13 @@ class LoadRequest(CaseRequest):
     With ``layers`` the case is loaded once more with its backend's profiler on, and bursts
     alternate with profiled ones. With ``artifacts``, those of the networks ``cases``, their single
     layers are kept instead. ``extra_share`` injects so much more work, as a share of the time of
-    each inference, on the device whose clock counts.
+    each inference, on the device whose clock counts; with ``calibrated`` each burst has one
+    without it beside it.
     """
 
     job: ClassVar[str] = "load"
     extra_share: float = 0.0
+    calibrated: bool = False
     layers: bool = False
     cases: tuple[str, ...] = ()
     artifacts: tuple[str, ...] = ()
@@ -131,7 +112,8 @@ class BurstResult:
     took ``wall_ns`` with the feeding of inputs. ``profiled`` is how many times longer an inference
     of the profiled burst beside it took. ``clock_mhz`` is an accelerator's clock at its end, and
     ``throttled_ns`` how long it was throttled since the end of the burst before. ``began_ns`` is
-    when the burst began, by the one clock of all processes of the machine.
+    when the burst began, by the one clock of all processes of the machine. ``without_extra`` is the
+    burst beside it without the extra work that was injected.
     """
 
     ns: Count
@@ -147,6 +129,7 @@ class BurstResult:
     clock_mhz: Amount | None = None
     throttled_ns: Count | None = None
     began_ns: Count | None = None
+    without_extra: BurstResult | None = None
 
     @property
     def by_device(self) -> bool:
@@ -206,6 +189,7 @@ class _Loaded:
     inputs: Sequence[Feed] = ()
     replays: Replays | None = None
     clocks: Clocks | None = None
+    switch_extra: Switch | None = None
     done: int = 0
     bursts: int = 0
     profiled_done: int = 0
@@ -251,7 +235,8 @@ def load(request: LoadRequest, phase: PhaseReport) -> LoadResult:
     if request.extra_share and extends is None:
         alone = loaded.threads == 1 and on_host
         now = time.process_time_ns if alone else time.perf_counter_ns
-        loaded.infer = with_extra_work(infer, request.extra_share, now)
+        loaded.infer = longer = ExtraWork(infer, request.extra_share, now)
+        loaded.switch_extra = longer.switch
     phase("warm-up")
     first_ns = sampling.timed(session.run, lambda _: session.set_input(pool[0]), monotonic, 0)
     precision = precision_of(backend, options)
@@ -260,6 +245,7 @@ def load(request: LoadRequest, phase: PhaseReport) -> LoadResult:
         loaded.by_device = _is_clock(session)
     if request.extra_share and extends is not None:
         extends.extend(request.extra_share)
+        loaded.switch_extra = extends.switch_extension
     if request.layers:
         with contextlib.suppress(Unsupported):  # the job `layers` says why
             loaded.profiled = load_profiled(request)
@@ -313,18 +299,32 @@ def _keep(loaded: _Loaded, load_ns: int, first_ns: int, agreement: Agreement | N
 def burst(request: BurstRequest, _phase: PhaseReport) -> BurstResult:
     """Run the inferences; inputs are put in place outside the timed part.
 
-    The profiled burst, if the case has one, is before and after the plain one in turn.
+    The profiled burst, or that without extra work, is before and after the plain one in turn.
     """
     assert _loaded is not None, "load comes before burst"
-    profiled_first = _loaded.bursts % 2 == 1
-    profiled_ns = _profiled_burst(_loaded, request.count) if profiled_first else None
+    beside = _beside(_loaded, request.count) if _loaded.bursts % 2 else None
     plain = _with_clock(_plain_burst(_loaded, request.count), _loaded)
-    if not profiled_first:
-        profiled_ns = _profiled_burst(_loaded, request.count)
+    profiled_ns, without_extra = beside or _beside(_loaded, request.count)
     _loaded.bursts += 1
-    if profiled_ns is None:
-        return plain
-    return replace(plain, profiled=profiled_ns * plain.count / max(1, sum(plain.latencies_ns)))
+    if profiled_ns is not None:
+        each_ns = max(1, sum(plain.latencies_ns)) / plain.count
+        plain = replace(plain, profiled=profiled_ns / each_ns)
+    return replace(plain, without_extra=without_extra)
+
+
+def _beside(loaded: _Loaded, count: int) -> tuple[float | None, BurstResult | None]:
+    """What stands beside a burst: the time of a profiled inference, a burst without extra work."""
+    return _profiled_burst(loaded, count), _burst_without_extra(loaded, count)
+
+
+def _burst_without_extra(loaded: _Loaded, count: int) -> BurstResult | None:
+    if loaded.switch_extra is None or not loaded.request.calibrated:
+        return None
+    loaded.switch_extra(False)
+    try:
+        return _plain_burst(loaded, count)
+    finally:
+        loaded.switch_extra(True)
 
 
 def _with_clock(result: BurstResult, loaded: _Loaded) -> BurstResult:

@@ -197,3 +197,8 @@ def test_extra_work_of_the_device_is_as_long_as_it_was_asked_for(share, work_us)
     session.run()
     # 3 % of 200 us are 6 us, of which starting the kernel takes 3.
     assert (card.ns - begun) / (1000 * work_us) == pytest.approx(1 + share, abs=0.001)
+    for on, factor in ((False, 1), (True, 1 + share)):
+        session.switch_extension(on)
+        begun = card.ns
+        session.run()
+        assert (card.ns - begun) / (1000 * work_us) == pytest.approx(factor, abs=0.001)

@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass, field
 
 from cspbench.core.statuses import Status
-from cspbench.jobs.burst import Conditions, ProfileResult
+from cspbench.jobs.burst import BurstResult, Conditions, ProfileResult
 from cspbench.jobs.layers import LayerTimes
 from cspbench.runner.arms import ArmLostError, Burst, Loaded, WorkerArm
 from cspbench.runner.process import Outcome
@@ -23,6 +23,8 @@ class Machine:
     ns: dict[str, float]
     log: list[tuple] = field(default_factory=list)
     lost_share: dict[str, float] = field(default_factory=dict)
+    #: The same without extra work, of a side whose bursts have one without it beside them.
+    plain_ns: dict[str, float] = field(default_factory=dict)
     conditions: dict[str, Conditions] = field(default_factory=dict)
     #: Names, and shares of an inference, of each side's layers.
     layers: dict[str, dict[str, float]] = field(default_factory=dict)
@@ -57,7 +59,16 @@ class FakeArm:
     def burst(self, count):
         self._step("burst", count)
         ns = count * self.machine.ns[self.side]
-        return Burst(ns, count, ns * self.machine.lost_share.get(self.side, 0.0))
+        return Burst(
+            ns, count, ns * self.machine.lost_share.get(self.side, 0.0), self._result(ns, count)
+        )
+
+    def _result(self, ns, count):
+        plain = self.machine.plain_ns.get(self.side)
+        if plain is None:
+            return None
+        beside = BurstResult(round(count * plain), count, wall_ns=round(count * plain))
+        return BurstResult(round(ns), count, latencies_ns=[round(ns)], without_extra=beside)
 
     def conditions(self):
         return self.machine.conditions.get(self.side, Conditions([0, 1], 0))

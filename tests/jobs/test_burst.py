@@ -1,5 +1,6 @@
 """The jobs of a worker that takes bursts, in this process and with an invented session."""
 
+import itertools
 import json
 import os
 import time
@@ -20,8 +21,8 @@ from cspbench.jobs.burst import (
     LoadRequest,
     _Loaded,
     conditions,
-    with_extra_work,
 )
+from cspbench.jobs.extra import ExtraWork
 from cspbench.jobs.spec import to_plain
 from cspbench.jobs.time import Turns, flags
 from cspbench.machine.sensors.nvml import Clocks
@@ -159,11 +160,34 @@ def test_profiled_inferences_are_bounded(load):
 
 def test_extra_work_takes_a_share_of_the_time_of_each_inference():
     times = [0.002, 0.006]
-    slower = with_extra_work(lambda: time.sleep(times.pop()), 0.5)
+    slower = ExtraWork(lambda: time.sleep(times.pop()), 0.5)
     for least_ns in (9_000_000, 3_000_000):  # 1.5 times 6 ms, 1.5 times 2 ms
         start = time.perf_counter_ns()
         slower()
         assert time.perf_counter_ns() - start >= least_ns
+
+
+def test_calibrated_extra_work_has_a_burst_without_it_beside_each_burst(load):
+    """The clock of the extra work is the test's own: each look is 10 us later."""
+    session, ticks = load(Session()), itertools.count(step=10_000)
+    loaded = burst._loaded
+    longer = ExtraWork(session.run, 1.5, lambda: next(ticks))
+    loaded.infer, loaded.switch_extra = longer, longer.switch
+    assert ask(1).without_extra is None  # nobody asked for the size
+    loaded.request = replace(REQUEST, calibrated=True)
+    session.runs = 0
+    answers = [ask(2) for _ in range(2)]
+    assert session.runs == 8
+    assert [answer.without_extra.count for answer in answers] == [2, 2]
+    assert all(answer.without_extra.without_extra is None for answer in answers)
+    before = next(ticks)
+    loaded.infer()
+    # It is on again: start, end, and two looks until 1.5 inferences have passed.
+    assert next(ticks) - before == 50_000
+    longer.switch(False)
+    before = next(ticks)
+    loaded.infer()
+    assert next(ticks) - before == 40_000
 
 
 def test_conditions_are_those_of_the_process():

@@ -1,0 +1,88 @@
+"""How much longer injected work makes an inference, by the bursts without it beside each burst.
+
+Both bursts are of one process, a few milliseconds apart, so that neither the machine nor what a
+process draws once is in their quotient. What the extra work does to the caches of the next
+inference is in it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from cspbench.core.text import percent
+from cspbench.gating.decide import student_bound
+from cspbench.gating.duet import Block
+from cspbench.measure.ratios import typical_estimate
+from cspbench.runner.arms import Burst
+
+#: A size is named if it is known to so much of an inference's time.
+KNOWN_SHARE = 0.005
+
+
+@dataclass(frozen=True)
+class Injected:
+    """A share of extra work: what was ``meant``, and what was seen, with its 95 % interval.
+
+    The interval is Student's over blocks. Nothing was seen where the bursts have none beside them.
+    """
+
+    meant: float
+    seen: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+    @property
+    def half(self) -> float | None:
+        """Half of the interval's width."""
+        return None if self.low is None or self.high is None else (self.high - self.low) / 2
+
+    @property
+    def text(self) -> str:
+        """``3.4 ± 0.1 %``, or ``about 3 %`` if the size is not known to half a percent."""
+        if not self.meant:
+            return "0 %"
+        if self.seen is None or self.half is None or self.half > KNOWN_SHARE:
+            return f"about {percent(self.meant, 0)}"
+        return f"{self.seen * 100:.1f} ± {percent(self.half, 1)}"
+
+
+def injected(meant: float, blocks: Sequence[Block], *, running: bool) -> Injected:
+    """The size of the extra work of the head's processes.
+
+    Args:
+        meant: the share that was asked for.
+        blocks: of the head with the extra work; each with a burst without it beside each burst.
+        running: whether the time without waiting for a processor counts.
+    """
+    seen = [_seen(block, running) for block in blocks]
+    logs = [value for value in seen if value is not None]
+    if not meant or len(logs) < 2 or len(logs) < len(seen):
+        return Injected(meant)
+    centre, half = fmean(logs), student_bound(logs, 0.975)
+    low, middle, high = (math.expm1(centre + side) for side in (-half, 0.0, half))
+    return Injected(meant, middle, low, high)
+
+
+def beside_seconds(blocks: Sequence[Block]) -> float:
+    """How long the bursts without the extra work took."""
+    results = [
+        burst.result.without_extra for block in blocks for burst in block.head if burst.result
+    ]
+    return math.fsum((result.wall_ns or 0) / 1e9 for result in results if result is not None)
+
+
+def _seen(block: Block, running: bool) -> float | None:
+    """Of one block: log of the quotient of an inference with and without; None if not measured."""
+    longer, plain = [], []
+    for number in block.steady:
+        burst = block.head[number]
+        result = burst.result and burst.result.without_extra
+        if result is None:
+            return None
+        without = Burst(result.ns, result.count, result.lost_ns)
+        longer.append(burst.running_ns if running else burst.inference_ns)
+        plain.append(without.running_ns if running else without.inference_ns)
+    return typical_estimate(plain, longer) if plain else None
