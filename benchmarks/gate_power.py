@@ -2,11 +2,12 @@
 
 The campaign runs real processes and a real OpenCV model. Arm B does extra work: its thread stays
 busy after every inference for 3 % of the time that it took. A trial has the same code on both sides
-(``aa``) or a slower arm B (``slow``). It runs on an idle machine (``quiet``), beside
-a random co-tenant (``loaded``), or beside a co-tenant and all other load of the machine
-(``crowded``). Kinds of trial take turns in proportion to their numbers, so that they share the
-machine's good and bad hours, and a campaign that ends early has fair numbers of each. Every trial
-is one line of the campaign's file. A second call resumes the campaign.
+(``aa``) or a slower arm B (``slow``). It runs on an idle machine (``quiet``), beside a random
+co-tenant (``loaded``), or beside as many of them as there are processors and all other load of the
+machine (``crowded``, where arm B does 5 % of extra work). Kinds of trial take turns in proportion
+to their numbers, so that they share the machine's good and bad hours, and a campaign that ends
+early has fair numbers of each. Every trial is one line of the campaign's file. A second call
+resumes the campaign.
 
 ``--rivals N`` trials of each kind also run two other tools on the same arms, right after the gate
 and with as much time as the gate took:
@@ -51,7 +52,7 @@ from cspbench.gating.decide import Decision
 from cspbench.gating.measure import CaseData, measure_case, works_alone
 from cspbench.gating.prepare import prepare_cases
 from cspbench.gating.selftest import planted_arms
-from cspbench.machine.facts import fingerprint
+from cspbench.machine.facts import fingerprint, usable_cores
 from cspbench.machine.lock import timing_lock
 from cspbench.machine.sensors.proc import between, read_cpu_times
 from cspbench.runner.arms import ArmLostError
@@ -61,6 +62,8 @@ from cspbench.suite.suite import Gate, Measure, Suite
 
 CASE = "peleenet@64/opencv-cpu/b1/t1"
 SLOWDOWN = 0.03
+#: Extra work of arm B where it is not that of the campaign.
+SHARES = {"crowded-slow": 0.05}
 KINDS = ("quiet-aa", "quiet-slow", "loaded-aa", "loaded-slow", "crowded-aa", "crowded-slow")
 
 
@@ -107,15 +110,17 @@ def verdict(runs: list[CaseData]) -> str:
 
 def step(arms: Arms, kind: str, number: int, rivals: bool, one_thread: bool) -> dict:
     """Run one trial of a kind."""
-    share = SLOWDOWN if kind.endswith("slow") else 0.0
+    share = SHARES.get(kind, SLOWDOWN) if kind.endswith("slow") else 0.0
     crowded = kind.startswith("crowded")
     lock = contextlib.nullcontext() if crowded else timing_lock("gate power")
-    with lock, company(0 if kind.startswith("quiet") else 1, number):
+    tenants = {"quiet": 0, "loaded": 1, "crowded": usable_cores()}[kind.partition("-")[0]]
+    with lock, company(tenants, number):
         before = read_cpu_times()
         started = time.monotonic()
         row = {
             "kind": kind,
             "number": number,
+            "share": share,
             "at": now(),
             "gate": gate_trial(arms, share, one_thread),
         }
