@@ -1,7 +1,8 @@
-"""Why a case became slower: the layers that made it, from one more block with the profiler on.
+"""Why a case became slower: the layers that made it, from some more blocks with the profiler on.
 
 Both sides live together again. Bursts of each with its backend's profiler stand beside plain ones,
-so a layer's share of an inference holds for the times of the verdict.
+so a layer's share of an inference holds for the times of the verdict. Only blocks are independent:
+what a layer takes longer has an interval over them.
 """
 
 from __future__ import annotations
@@ -10,29 +11,37 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import cycle
+from statistics import fmean
 
 from cspbench.errors import CspbenchError
 from cspbench.gating.duet import SIDES, MakeArm, Side
 from cspbench.gating.verdict import CaseVerdict
 from cspbench.jobs.layers import LayerTimes
 from cspbench.machine.processors import processor_of
+from cspbench.measure.statistics import student_bounds
 from cspbench.runner.arms import Arm, Loaded
 from cspbench.runner.interleaved import run_block
 
-#: Rounds of the block.
-ROUNDS = 20
+#: Profiled blocks, and rounds of each.
+BLOCKS, ROUNDS = 4, 20
 #: As many layers are named as make up this share of the difference, but no more than so many.
 SHARE, MOST = 0.8, 3
 
 
 @dataclass(frozen=True)
 class LayerShift:
-    """Time of a layer in an inference on both sides, in ms; None where a side lacks it."""
+    """Time of a layer in an inference on both sides, in ms; None where a side lacks it.
+
+    ``low_ms`` and ``high_ms`` bound what it takes longer on the head with 95 % confidence, by
+    Student over blocks; None with one block.
+    """
 
     name: str
     op: str
     base_ms: float | None
     head_ms: float | None
+    low_ms: float | None = None
+    high_ms: float | None = None
 
     @property
     def change_ms(self) -> float:
@@ -40,35 +49,62 @@ class LayerShift:
         return (self.head_ms or 0.0) - (self.base_ms or 0.0)
 
     @property
+    def is_longer(self) -> bool:
+        """Whether it surely takes longer on the head."""
+        return (self.change_ms if self.low_ms is None else self.low_ms) > 0
+
+    @property
+    def range_text(self) -> str:
+        """``+0.55 to +0.65``, or nothing with one block."""
+        if self.low_ms is None or self.high_ms is None:
+            return ""
+        return f"{self.low_ms:+.2g} to {self.high_ms:+.2g}"
+
+    @property
     def text(self) -> str:
-        """``conv1 (Conv): 1.20 to 1.80 ms``."""
+        """``conv1 (Conv): 1.2 to 1.8 ms (+0.55 to +0.65)``."""
         if self.base_ms is None:
             times = f"new, {self.head_ms:.3g} ms"
         elif self.head_ms is None:
             times = f"gone, {self.base_ms:.3g} ms"
         else:
             times = f"{self.base_ms:.3g} to {self.head_ms:.3g} ms"
-        return f"{self.name} ({self.op}): {times}"
+        interval = f" ({self.range_text})" if self.range_text else ""
+        return f"{self.name} ({self.op}): {times}{interval}"
 
 
 def layer_shifts(
-    base: LayerTimes, head: LayerTimes, base_ms: float, head_ms: float
+    blocks: Sequence[Mapping[Side, LayerTimes]], base_ms: float, head_ms: float
 ) -> list[LayerShift]:
     """Layers of both sides joined by their names, the largest change first.
 
     Args:
-        base: profile of the base.
-        head: profile of the head.
+        blocks: profiles of both sides in each block.
         base_ms: what an inference of the base takes without a profiler.
         head_ms: the same of the head.
     """
-    sides = _by_name(base, base_ms), _by_name(head, head_ms)
+    base = [_by_name(block["base"], base_ms) for block in blocks]
+    head = [_by_name(block["head"], head_ms) for block in blocks]
     shifts = []
-    for key in dict.fromkeys([*sides[0], *sides[1]]):
-        both = [side.get(key) for side in sides]
-        op = next(entry[0] for entry in both if entry is not None)
-        old, new = (None if entry is None else entry[1] for entry in both)
-        shifts.append(LayerShift(key[0], op, old, new))
+    for key in dict.fromkeys(key for side in (*base, *head) for key in side):
+        op = next(side[key][0] for side in (*base, *head) if key in side)
+        old, new = (
+            [side[key][1] if key in side else 0.0 for side in sides]
+            if any(key in side for side in sides)
+            else None
+            for sides in (base, head)
+        )
+        none = [0.0] * len(blocks)
+        changes = [b - a for a, b in zip(old or none, new or none, strict=True)]
+        shifts.append(
+            LayerShift(
+                key[0],
+                op,
+                None if old is None else fmean(old),
+                None if new is None else fmean(new),
+                *student_bounds(changes),
+            )
+        )
     return sorted(shifts, key=lambda shift: -abs(shift.change_ms))
 
 
@@ -86,7 +122,7 @@ def why_text(shifts: Sequence[LayerShift], difference_ms: float) -> str:
     """Which layers make up the difference, in words."""
     named, sum_ms = [], 0.0
     for shift in shifts[:MOST]:
-        if sum_ms >= SHARE * difference_ms or shift.change_ms <= 0:
+        if sum_ms >= SHARE * difference_ms or not shift.is_longer:
             break
         named.append(shift)
         sum_ms += shift.change_ms
@@ -102,18 +138,18 @@ def with_why(verdict: CaseVerdict, make_arm: MakeArm) -> CaseVerdict:
     assert verdict.ratio is not None
     assert verdict.base_ms is not None
     try:
-        profiles = profiled_block(make_arm)
+        blocks = [profiled_block(make_arm, number) for number in range(BLOCKS)]
     except CspbenchError as error:
         return replace(verdict, sentence=f"{verdict.sentence}; its layers are not known: {error}")
     head_ms = verdict.base_ms * verdict.ratio
-    shifts = layer_shifts(profiles["base"], profiles["head"], verdict.base_ms, head_ms)
+    shifts = layer_shifts(blocks, verdict.base_ms, head_ms)
     text = why_text(shifts, head_ms - verdict.base_ms)
     layers = tuple(map(asdict, shifts))
     return replace(verdict, sentence=f"{verdict.sentence}; {text}", layers=layers)
 
 
-def profiled_block(make_arm: MakeArm) -> Mapping[Side, LayerTimes]:
-    """Profiles of both sides, which took turns.
+def profiled_block(make_arm: MakeArm, number: int = 0) -> Mapping[Side, LayerTimes]:
+    """Profiles of both sides, which took turns; blocks keep to the processors in turn.
 
     Raises:
         CspbenchError: an arm was lost, or a backend has no profiler of layers.
@@ -134,6 +170,6 @@ def profiled_block(make_arm: MakeArm) -> Mapping[Side, LayerTimes]:
 
     run_block(
         {side: make_arm(side) for side in SIDES}, cycle([[0, 1], [1, 0]]), rounds,
-        same_counts=True, all_or_none=True, processor=processor_of(0), afterwards=keep,
+        same_counts=True, all_or_none=True, processor=processor_of(number), afterwards=keep,
     )  # fmt: skip
     return {side: profiles[side] for side in SIDES}

@@ -1,6 +1,6 @@
 import html
 import re
-from dataclasses import replace
+from dataclasses import asdict, replace
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -17,6 +17,7 @@ from cspbench.gating.render.page import check_site, page_of
 from cspbench.gating.report import GateReport, Skipped
 from cspbench.gating.static import StaticChange
 from cspbench.gating.verdict import CaseVerdict, Verdict
+from cspbench.gating.why import LayerShift
 from tests.inertness import ATTACKS, alive, hidden
 
 HOSTILE = "a|b`<script>alert(1)</script>\x1b[31m@everyone #1 %0A::error::x]]>&amp;"
@@ -105,8 +106,9 @@ def test_no_attack_is_alive_in_any_output_of_a_gate(text):
 def hostile(case, sentence, note, reason, fact, model):
     """A gate with a stranger's text wherever one may stand."""
     bad = verdict(case, Verdict.SLOWER, 1.5, "confirmed")
+    layer = asdict(LayerShift(note, reason, 1.0, 2.0, 0.5, 1.5))
     return report(
-        replace(bad, sentence=sentence), verdict(case),
+        replace(bad, sentence=sentence, layers=(layer,)), verdict(case),
         static=[StaticChange(model, "macs", 100, 110, 0.1, 0.0, True, (sentence,))],
         skipped=[Skipped(case, "unavailable", reason)], notes=[note],
         facts={"base": {fact: note}, "head": {fact: reason}}, environment={"cpu": fact},
@@ -189,6 +191,29 @@ def test_the_page_shows_everything(mixed):
     # A diamond for each case with a ratio, in the wide plot and in the narrow one.
     assert text.count('class="mark"') == 2 * 3
     assert "http" not in text.replace("http-equiv", "")
+
+
+def test_the_page_shows_the_layers_of_a_slowdown_with_their_intervals(mixed):
+    assert "Layers that make" not in page_of(mixed)
+    shifts = [LayerShift(f"conv{i}", "Conv", 1.0, 1.6 - i / 100, 0.5, 0.7) for i in range(12)]
+    slow = verdict("slow", Verdict.SLOWER, 1.08, "confirmed")
+    text = page_of(report(replace(slow, layers=tuple(map(asdict, shifts)))))
+    assert "Layers that make slow slower" in text
+    assert '<td class="num">1.6</td><td class="num">+0.6</td>' in text.replace("\n", "")
+    assert "+0.5 to +0.7" in text
+    assert "conv9" in text
+    assert "conv10" not in text
+    assert "And 2 layers that changed less" in text
+
+
+def test_elapsed_time_stands_beside_running_time(mixed):
+    assert "Elapsed" not in page_of(mixed)
+    slow = verdict("slow", Verdict.SLOWER, 1.08, "confirmed")
+    running = replace(slow, ratio_of="running time", elapsed_ratio=1.12)
+    text = page_of(report(running, verdict("same")))
+    assert '<th class="num">Elapsed</th>' in text
+    assert '<td class="num" data-label="elapsed">+12.0 %</td>' in text
+    assert '<td class="num" data-label="elapsed"></td>' in text  # of elapsed time itself
 
 
 def test_the_page_is_inert(mixed):

@@ -18,15 +18,19 @@ def times(total, **ns):
     return LayerTimes([(name, "Conv", value, [name]) for name, value in ns.items()], [], total)
 
 
+def one(base, head):
+    return [{"base": base, "head": head}]
+
+
 def test_a_layer_takes_its_share_of_the_unprofiled_time():
     # Base: a is 30 of 100 ns of 10 ms, 3 ms. Head: 60 of 200 ns of 20 ms, 6 ms.
-    shifts = layer_shifts(times(100, a=30, b=70), times(200, a=60, b=140), 10.0, 20.0)
+    shifts = layer_shifts(one(times(100, a=30, b=70), times(200, a=60, b=140)), 10.0, 20.0)
     assert [(s.name, s.base_ms, s.head_ms) for s in shifts] == [("b", 7, 14), ("a", 3, 6)]
     assert [s.change_ms for s in shifts] == pytest.approx([7, 3])
 
 
 def test_layers_of_one_side_are_new_or_gone():
-    new, gone = layer_shifts(times(10, a=10), times(10, b=10), 1.0, 2.0)
+    new, gone = layer_shifts(one(times(10, a=10), times(10, b=10)), 1.0, 2.0)
     assert new.text == "b (Conv): new, 2 ms"
     assert gone.text == "a (Conv): gone, 1 ms"
 
@@ -34,7 +38,21 @@ def test_layers_of_one_side_are_new_or_gone():
 def test_layers_of_one_name_are_told_apart_by_their_place():
     entries = [("conv", "Conv", 10, []), ("conv", "Conv", 90, [])]
     both = LayerTimes(entries, [], 100)
-    assert [s.base_ms for s in layer_shifts(both, both, 1.0, 1.0)] == pytest.approx([0.1, 0.9])
+    shifts = layer_shifts(one(both, both), 1.0, 1.0)
+    assert [s.base_ms for s in shifts] == pytest.approx([0.1, 0.9])
+
+
+def test_what_a_layer_takes_longer_has_an_interval_over_blocks():
+    # Of 10 ms: a takes 3 ms, then 5 and 7 ms of 10: 2 and 4 ms longer, 3 on average. Their
+    # deviation is sqrt(2), its error 1, and t(0.975; 1) = 12.7: -9.7 to +15.7 ms.
+    base, heads = times(10, a=3, b=7), (times(10, a=5, b=5), times(10, a=7, b=3))
+    blocks = [{"base": base, "head": head} for head in heads]
+    a, b = sorted(layer_shifts(blocks, 10.0, 10.0), key=lambda shift: shift.name)
+    assert (a.base_ms, a.head_ms, a.change_ms) == pytest.approx((3, 6, 3))
+    assert (a.low_ms, a.high_ms) == pytest.approx((3 - 12.706, 3 + 12.706), abs=1e-3)
+    assert (b.low_ms, b.high_ms) == pytest.approx((-a.high_ms, -a.low_ms))
+    assert a.text == "a (Conv): 3 to 6 ms (-9.7 to +16)"
+    assert why_text([a], 3.0) == "no single layer stands out"
 
 
 def test_as_many_layers_are_named_as_make_most_of_the_difference():
@@ -58,7 +76,9 @@ def test_a_confirmed_slowdown_names_its_layers(suite):  # noqa: F811
     report, _, steps = gate(suite, "set:engine=new", "set:engine=classic", machines=[slow, null])
     (verdict,) = report.verdicts
     assert verdict.verdict is Verdict.SLOWER
-    assert verdict.sentence.endswith("; one layer makes 100 % of it: b (Conv): 0.4 to 0.9 ms")
+    assert verdict.sentence.endswith(
+        "; one layer makes 100 % of it: b (Conv): 0.4 to 0.9 ms (+0.5 to +0.5)"
+    )
     assert [layer["name"] for layer in verdict.layers] == ["b", "a"]
     assert report.as_dict()["verdicts"][0]["layers"][0]["head_ms"] == pytest.approx(0.9)
     assert any("looking for the layers" in step for step in steps)

@@ -11,9 +11,11 @@ from typing import Any
 from cspbench.core.text import printable, slug
 from cspbench.errors import InputError
 from cspbench.gating.render.forest import NARROW, WIDE, forest_plot
-from cspbench.gating.render.text import SIGNS, change_text, ms_text, range_text
+from cspbench.gating.render.text import SIGNS, change_text, elapsed_text, ms_text, range_text
 from cspbench.gating.report import GateReport
+from cspbench.gating.why import BLOCKS, LayerShift
 from cspbench.machine.comparability import flatten
+from cspbench.store.blocks import RUNNING
 
 #: A folder or a web address; no other scheme, which could be a script.
 _SITE = re.compile(r"https?://\S+|file:///\S+|[^:\s]+", re.IGNORECASE)
@@ -49,6 +51,10 @@ def page_of(report: GateReport, site: str | None = None) -> str:
         change=change_text,
         interval=range_text,
         ms=ms_text,
+        elapsed=any(verdict.ratio_of == RUNNING for verdict in report.verdicts),
+        elapsed_change=elapsed_text,
+        shifts=lambda verdict: [LayerShift(**layer) for layer in verdict.layers],
+        why_blocks=BLOCKS,
         environment=flatten(report.environment),
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cspbench.gating.verdict import CaseVerdict, Verdict
+from cspbench.store.blocks import RUNNING
 
 #: A sign for each verdict, so that none depends on colour.
 SIGNS = {
@@ -19,6 +20,13 @@ SIGNS = {
 def change_text(verdict: CaseVerdict) -> str:
     """``+5.1 %``, or nothing."""
     return "" if verdict.ratio is None else f"{(verdict.ratio - 1) * 100:+.1f} %"
+
+
+def elapsed_text(verdict: CaseVerdict) -> str:
+    """The same of elapsed time where the change is of running time, or nothing."""
+    if verdict.elapsed_ratio is None or verdict.ratio_of != RUNNING:
+        return ""
+    return f"{(verdict.elapsed_ratio - 1) * 100:+.1f} %"
 
 
 def range_text(verdict: CaseVerdict) -> str:
