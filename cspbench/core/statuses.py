@@ -94,6 +94,12 @@ FLAGS: dict[str, Flag] = {
             "priorities, limits",
         ),
         Flag(
+            "separate_launches",
+            "the case never shared a block with the reference, so that its ratio is the quotient "
+            "of two latencies that were not measured in turn",
+            "free memory, or measure fewer cases in a run, so that it fits beside the reference",
+        ),
+        Flag(
             "fallback_engine",
             "the engine that the backend takes first cannot hold the model, so another one ran",
             "name one engine for all cases that are compared, such as engine: classic",

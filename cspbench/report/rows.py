@@ -218,7 +218,7 @@ def _row(index: int, run: Run, record: Record, row: Mapping[Any, Any]) -> CaseRo
         fusion=_axis(record.case, "fusion"),
         status=record.status.value,
         reason=plain(record.reason),
-        flags=record.flags,
+        flags=tuple(row["flags"]),
         latency_ms=known(row["latency_ms"]),
         latency_low=known(row["latency_ms_low"]),
         latency_high=known(row["latency_ms_high"]),

@@ -51,8 +51,8 @@ def claim(run: Run, record: Record, row: Mapping[Any, Any]) -> str:
         f"{weights_of(case)}, no accuracy measured",
         f"cspbench {run.stored.meta['cspbench']}, {run.stored.meta['created'][:10]}",
     ]
-    if record.flags:
-        parts.append(f"flags: {', '.join(record.flags)}")
+    if row["flags"]:
+        parts.append(f"flags: {', '.join(row['flags'])}")
     return printable("; ".join(parts) + ".")
 
 

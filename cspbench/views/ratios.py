@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from cspbench.core.statuses import FLAGS
 from cspbench.core.text import select
 from cspbench.errors import InputError
 from cspbench.measure.statistics import quotient
@@ -14,6 +15,8 @@ from cspbench.store.records import Record
 
 #: What a ratio of two separate latencies is of.
 SEPARATE = "separate launches"
+#: The flag of a case with such a ratio.
+SEPARATE_FLAG = "separate_launches"
 
 RATIO_COLUMNS = (
     "case", "reference", "ratio", "ratio_low", "ratio_high", "ratio_all_low", "ratio_all_high",
@@ -26,6 +29,31 @@ RATIO_NUMBERS = (
     "ratio", "ratio_low", "ratio_high", "ratio_all_low", "ratio_all_high", "ratio_blocks",
     "ratio_typical", "waiting", "throttled_rounds",
 )  # fmt: skip
+
+
+def with_ratio_flags(flags: Iterable[str], ratio: Mapping[Any, Any]) -> list[str]:
+    """The flags of a case, and those that its row of the frame of ratios adds; {} for none."""
+    added = {
+        "untrusted": ratio.get("trusted") is False,
+        SEPARATE_FLAG: ratio.get("ratio_of") == SEPARATE,
+    }
+    holding = {*flags, *(flag for flag, holds in added.items() if holds)}
+    return [flag for flag in FLAGS if flag in holding]
+
+
+def ratio_notes(kinds: Iterable[str | None]) -> list[str]:
+    """What a table that people read says of its ratios.
+
+    Args:
+        kinds: ``ratio_of`` of each row; None where it has no ratio.
+    """
+    if SEPARATE not in set(kinds):
+        return []
+    weaker = (
+        f"A ratio flagged {SEPARATE_FLAG} is the quotient of two latencies that were not measured "
+        "in turn. It is weaker than a ratio from bursts in turn."
+    )
+    return [weaker]
 
 
 def find_reference(pattern: str, case_ids: Sequence[str]) -> str:

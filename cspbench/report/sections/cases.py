@@ -15,6 +15,7 @@ from cspbench.report.data import published_accuracies
 from cspbench.report.definitions import DEFINITIONS, Definition
 from cspbench.report.rows import CaseRow
 from cspbench.report.section import SECTIONS, ReportContext, own_section
+from cspbench.views.ratios import SEPARATE, ratio_notes
 
 
 class Column(NamedTuple):
@@ -130,10 +131,13 @@ def data(context: ReportContext) -> Mapping[str, Any]:
     """Columns, rows and filters of the table, and the references of its ratios."""
     cannot_run = sum(row.outcome == "skipped" for row in context.rows)
     has_ratios = any(row.ratio is not None for row in context.rows)
+    kinds = {row.ratio_of for row in context.rows}
     common = common_flags(context.rows)
     return {
         "columns": [column for column in COLUMNS if has_ratios or column is not RATIO],
         "has_ratios": has_ratios,
+        "in_turn": any(kind not in (None, SEPARATE) for kind in kinds),
+        "ratio_notes": ratio_notes(kinds),
         "references": list(
             dict.fromkeys(plain(run.reference) for run in context.runs if run.reference is not None)
         ),

@@ -157,7 +157,7 @@ def _noise(run: Run) -> Iterator[ComparisonWarning]:
 
 
 def _flags(run: Run) -> Iterator[ComparisonWarning]:
-    counts = Counter(flag for record in run.records for flag in record.flags)
+    counts = Counter(flag for flags in run.cases["flags"] for flag in flags)
     measured = sum(bool(record.good) for record in run.records)
     for name, flag in FLAGS.items():
         if counts[name]:

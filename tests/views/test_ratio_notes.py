@@ -1,0 +1,129 @@
+"""What tables that people read say of their ratios, on runs whose ratios are known by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cspbench.cli.options import emit_cases
+from cspbench.report.page import render
+from cspbench.report.rows import case_rows
+from cspbench.views.claims import claims
+from cspbench.views.frames import Run
+from cspbench.views.ratios import ratio_notes, with_ratio_flags
+from tests.report.runs import time_launch, write_run
+
+REFERENCE, TWICE, APART = (f"{name}@224/opencv-cpu/b1/t1" for name in
+                           ("peleenet", "csppeleenet", "densenet121"))  # fmt: skip
+#: So many bursts of two inferences a block.
+BURSTS = 4
+WEAKER = "It is weaker than a ratio from bursts in turn."
+
+
+def in_turn(case: str, ms: float, lost_ms: float | None = 0.0, **more: Any) -> list[dict[str, Any]]:
+    """Launches in three blocks; ``lost_ms`` is what each burst waited, None if unknown."""
+    launches = []
+    for block in range(3):
+        turns: dict[str, Any] = {"block": str(block), "counts": [2] * BURSTS}
+        if lost_ms is not None:
+            turns["lost_ns"] = [round(lost_ms * 1e6) + block * 1000] * BURSTS
+        # A block differs from the others by a thousandth, so that intervals are short, not empty.
+        latencies = [ms * (1 + 0.001 * block)] * 2 * BURSTS
+        launches.append(time_launch(case, block, latencies, turns=turns, **more))
+    return launches
+
+
+def apart(case: str, ms: float) -> list[dict[str, Any]]:
+    """Launches that took no turns."""
+    return [time_launch(case, number, [ms * (1 + 0.001 * number)] * 8) for number in range(3)]
+
+
+@pytest.fixture
+def mixed(tmp_path: Path) -> Run:
+    """One case took turns with the reference and takes twice as long, another one never did."""
+    cases = {REFERENCE: in_turn(REFERENCE, 10), TWICE: in_turn(TWICE, 20), APART: apart(APART, 30)}
+    return write_run(tmp_path, cases, reference=REFERENCE)
+
+
+def printed(run: Run, form: str, capsys: pytest.CaptureFixture[str]) -> list[str]:
+    emit_cases(run, form)
+    return capsys.readouterr().out.splitlines()
+
+
+def test_a_ratio_of_separate_launches_is_flagged(mixed: Run) -> None:
+    rows = mixed.cases.set_index("id")
+    assert rows.loc[TWICE, "ratio"] == pytest.approx(2, rel=1e-3)
+    assert rows.loc[APART, "ratio"] == pytest.approx(3)
+    assert rows.loc[APART, "ratio_of"] == "separate launches"
+    flagged = {case: flags for case, flags in rows["flags"].items() if flags}
+    assert flagged == {APART: ["separate_launches"]}
+
+
+@pytest.mark.parametrize("form", ["table", "md"])
+def test_a_table_for_people_says_which_ratios_are_weaker(
+    mixed: Run, form: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = printed(mixed, form, capsys)
+    [row] = [line for line in lines if APART in line]
+    assert "separate_launches" in row
+    assert WEAKER in lines[-1]
+    assert not any("separate_launches" in line for line in lines if TWICE in line)
+
+
+@pytest.mark.parametrize("form", ["csv", "json", "latex"])
+def test_a_table_for_programs_holds_no_sentence(
+    mixed: Run, form: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = "\n".join(printed(mixed, form, capsys))
+    assert "weaker" not in text
+    assert text.replace("\\", "").count("separate_launches") == 1
+
+
+def test_a_file_for_people_says_it_too(mixed: Run, tmp_path: Path) -> None:
+    emit_cases(mixed, "md", tmp_path / "cases.md")
+    *_, blank, last = (tmp_path / "cases.md").read_text().splitlines()
+    assert (blank, WEAKER in last) == ("", True)
+
+
+def test_a_run_in_turn_has_no_such_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cases = {REFERENCE: in_turn(REFERENCE, 10), TWICE: in_turn(TWICE, 20)}
+    run = write_run(tmp_path, cases, reference=REFERENCE)
+    assert not any("weaker" in line for line in printed(run, "table", capsys))
+
+
+def test_the_report_says_it_and_claims_no_turns_that_were_not(mixed: Run, tmp_path: Path) -> None:
+    assert case_rows([mixed])[2].flags == ("separate_launches",)
+    page = render([mixed], "demo")
+    assert page.count(WEAKER) == 1
+    assert "Ratios are from bursts in turn, relative to" in page
+    assert "1 of 3 measured cases are flagged separate_launches" in page
+    cases = {REFERENCE: apart(REFERENCE, 10), APART: apart(APART, 30)}
+    page = render([write_run(tmp_path, cases, name="apart", reference=REFERENCE)], "apart")
+    assert "Ratios are relative to" in page
+    assert page.count(WEAKER) == 1
+
+
+def test_a_reference_that_differs_from_itself_is_told_in_the_report(tmp_path: Path) -> None:
+    """Its second process takes twice as long in every block: 2 lies outside of any interval."""
+    cases = {
+        REFERENCE: in_turn(REFERENCE, 10) + in_turn(REFERENCE, 20, job="check"),
+        TWICE: in_turn(TWICE, 20),
+    }
+    run = write_run(tmp_path, cases, reference=REFERENCE)
+    assert [row.flags for row in case_rows([run])] == [("untrusted",)] * 2
+    assert all(row["claim"].endswith("flags: untrusted.") for row in claims([run]))
+
+
+def test_flags_of_a_ratio_keep_the_order_of_flags() -> None:
+    ratio = {"trusted": False, "ratio_of": "separate launches"}
+    both = with_ratio_flags(["contended"], ratio)
+    assert both == ["contended", "untrusted", "separate_launches"]
+    assert with_ratio_flags(["contended"], {}) == ["contended"]
+
+
+def test_no_ratio_needs_no_note() -> None:
+    assert ratio_notes([None]) == []
