@@ -99,7 +99,7 @@ def test_the_report_says_it_and_claims_no_turns_that_were_not(mixed: Run, tmp_pa
     assert case_rows([mixed])[2].flags == ("separate_launches",)
     page = render([mixed], "demo")
     assert page.count(WEAKER) == 1
-    assert "Ratios are from bursts in turn, relative to" in page
+    assert "Ratios are from bursts in turn unless a flag says otherwise, relative to" in page
     assert "1 of 3 measured cases are flagged separate_launches" in page
     cases = {REFERENCE: apart(REFERENCE, 10), APART: apart(APART, 30)}
     page = render([write_run(tmp_path, cases, name="apart", reference=REFERENCE)], "apart")
@@ -116,6 +116,58 @@ def test_a_reference_that_differs_from_itself_is_told_in_the_report(tmp_path: Pa
     run = write_run(tmp_path, cases, reference=REFERENCE)
     assert [row.flags for row in case_rows([run])] == [("untrusted",)] * 2
     assert all(row["claim"].endswith("flags: untrusted.") for row in claims([run]))
+
+
+RUNNING = "Ratios are of running time (elapsed time less waits for a processor)."
+ELAPSED = "Ratios are of elapsed time (waits for a processor included)."
+
+
+@pytest.mark.parametrize(("lost_ms", "sentence"), [(0.0, RUNNING), (None, ELAPSED)])
+def test_one_sentence_says_of_which_time_all_ratios_are(
+    tmp_path: Path, lost_ms: float | None, sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cases = {case: in_turn(case, 10, lost_ms) for case in (REFERENCE, TWICE)}
+    run = write_run(tmp_path, cases, reference=REFERENCE)
+    head, *_, last = printed(run, "table", capsys)
+    assert last == sentence
+    assert "ratio_of" not in head.split()
+    assert render([run], "demo").count(sentence) == 1
+    assert '<span class="under">running time</span>' not in render([run], "demo")
+
+
+@pytest.mark.parametrize("form", ["table", "md"])
+def test_each_row_says_of_which_time_it_is_where_they_differ(
+    tmp_path: Path, form: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The third case does not tell what it waited, as on a device or with several threads."""
+    waits = {REFERENCE: 0.0, TWICE: 0.0, APART: None}
+    run = write_run(
+        tmp_path, {case: in_turn(case, 10, lost) for case, lost in waits.items()},
+        reference=REFERENCE,
+    )  # fmt: skip
+    lines = printed(run, form, capsys)
+    assert "ratio_of" in lines[0]
+    assert lines[-1].startswith("Each row says what its ratio is of: running time (elapsed time ")
+    assert lines[-1].endswith(" or elapsed time (waits for a processor included).")
+    for case, words in ((TWICE, "running time"), (APART, "elapsed time")):
+        [row] = [line for line in lines if case in line]
+        assert words in row
+    page = render([run], "demo")
+    assert page.count('<span class="under">running time</span>') == 1
+    assert page.count('<span class="under">elapsed time</span>') == 1
+
+
+def test_a_case_that_waited_is_flagged(tmp_path: Path) -> None:
+    """Bursts of two inferences last 30 ms, of which one case waited 10: 30 / 20 is 50 % more."""
+    cases = {REFERENCE: in_turn(REFERENCE, 15), TWICE: in_turn(TWICE, 15, lost_ms=10)}
+    run = write_run(tmp_path, cases, reference=REFERENCE)
+    ratios = run.ratios.set_index("case")
+    assert ratios.loc[TWICE, "waiting"] == pytest.approx(0.5, rel=0.01)
+    assert run.cases.set_index("id").loc[TWICE, "ratio"] == pytest.approx(2 / 3, rel=0.01)
+    assert list(run.cases["flags"]) == [[], ["waited"]]
+    assert [row.flags for row in case_rows([run])] == [(), ("waited",)]
+    page = render([run], "demo")
+    assert "1 of 2 measured cases are flagged waited: the case waited longer or shorter" in page
 
 
 def test_flags_of_a_ratio_keep_the_order_of_flags() -> None:

@@ -15,7 +15,7 @@ from cspbench.report.data import published_accuracies
 from cspbench.report.definitions import DEFINITIONS, Definition
 from cspbench.report.rows import CaseRow
 from cspbench.report.section import SECTIONS, ReportContext, own_section
-from cspbench.views.ratios import SEPARATE, ratio_notes
+from cspbench.views.ratios import SEPARATE, ratio_notes, times_of
 
 
 class Column(NamedTuple):
@@ -82,11 +82,20 @@ def common_flags(rows: Sequence[CaseRow]) -> list[tuple[str, int]]:
 def _table_rows(rows: Sequence[CaseRow], common: Collection[str]) -> list[dict[str, Any]]:
     largest = max((row.fps for row in rows if row.fps is not None), default=0.0)
     accuracies = published_accuracies(rows)
-    return [_table_row(row, accuracies.get(row.model_id), largest, common) for row in rows]
+    differ = len(times_of(row.ratio_of for row in rows)) > 1
+    return [
+        _table_row(row, accuracies.get(row.model_id), largest, common, times_differ=differ)
+        for row in rows
+    ]
 
 
 def _table_row(
-    row: CaseRow, accuracy: str | None, largest_fps: float, common: Collection[str]
+    row: CaseRow,
+    accuracy: str | None,
+    largest_fps: float,
+    common: Collection[str],
+    *,
+    times_differ: bool,
 ) -> dict[str, Any]:
     params = row.total("params")
     extra = [f"batch {row.batch}"] * (row.batch != 1) + [f"{row.threads} threads"] * (
@@ -102,6 +111,7 @@ def _table_row(
         "latency": numbers.milliseconds(row.latency_ms),
         "plus_minus": numbers.plus_minus(row.half_width),
         "ratio": _ratio(row),
+        "ratio_of": row.ratio_of if times_differ else "",
         "group": row.ratio_group or "",
         "spread": _spread(row),
         "fps": numbers.short(row.fps),
@@ -136,7 +146,8 @@ def data(context: ReportContext) -> Mapping[str, Any]:
     return {
         "columns": [column for column in COLUMNS if has_ratios or column is not RATIO],
         "has_ratios": has_ratios,
-        "in_turn": any(kind not in (None, SEPARATE) for kind in kinds),
+        "in_turn": bool(times_of(kinds)),
+        "separate": SEPARATE in kinds,
         "ratio_notes": ratio_notes(kinds),
         "references": list(
             dict.fromkeys(plain(run.reference) for run in context.runs if run.reference is not None)
