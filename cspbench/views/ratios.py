@@ -10,13 +10,11 @@ from cspbench.core.statuses import FLAGS
 from cspbench.core.text import select
 from cspbench.errors import InputError
 from cspbench.measure.statistics import quotient
-from cspbench.store.blocks import DEVICE, ELAPSED, RUNNING
+from cspbench.store.blocks import DEVICE, ELAPSED, RUNNING, SEPARATE
 from cspbench.store.ratios import CaseRatio, InTurn, Ratios, reference_of
 from cspbench.store.records import Record
 
-#: What a ratio of two separate latencies is of.
-SEPARATE = "separate launches"
-#: The flag of a case with such a ratio.
+#: The flag of a case whose ratio is one of two separate latencies.
 SEPARATE_FLAG = "separate_launches"
 #: What ratios are of, in words, in the order in which they are named.
 TIMES = {

@@ -10,7 +10,10 @@ import pytest
 from cspbench.cli.options import emit_cases
 from cspbench.report.page import render
 from cspbench.report.rows import case_rows
+from cspbench.report.sections.ablation import ablation
+from cspbench.views.answer import answers, sentences, verdict
 from cspbench.views.claims import claims
+from cspbench.views.csp_forms import form_rows, form_text
 from cspbench.views.frames import Run
 from cspbench.views.ratios import ratio_notes, with_ratio_flags
 from tests.report.runs import time_launch, write_run
@@ -168,6 +171,65 @@ def test_a_case_that_waited_is_flagged(tmp_path: Path) -> None:
     assert [row.flags for row in case_rows([run])] == [(), ("waited",)]
     page = render([run], "demo")
     assert "1 of 2 measured cases are flagged waited: the case waited longer or shorter" in page
+
+
+def test_a_claim_says_whether_its_ratio_is_from_turns(mixed: Run) -> None:
+    _, twice, apart_ = (row["claim"] for row in claims([mixed]))
+    assert f"times {REFERENCE} (2.00 to 2.00, measured in turn)" in twice
+    assert f"3.00 times {REFERENCE} (" in apart_
+    assert ", separate launches)" in apart_
+    assert "measured in turn" not in apart_
+
+
+def test_the_answer_says_which_ranks_rest_on_separate_launches(mixed: Run, tmp_path: Path) -> None:
+    assert verdict(mixed) == (
+        f"{REFERENCE} is fastest. The next, {TWICE}, takes 2.00 times as long an image "
+        "(2.00 to 2.00). Only latencies of separate launches rank 1 other case, which took no "
+        "turns with it."
+    )
+    cases = {REFERENCE: apart(REFERENCE, 10), APART: apart(APART, 30)}
+    run = write_run(tmp_path, cases, name="apart", reference=REFERENCE)
+    assert verdict(run) == (
+        f"{REFERENCE} was fastest by latencies of separate launches. No interval says how sure "
+        "that is."
+    )
+
+
+def test_an_answer_tells_one_block_from_separate_launches(tmp_path: Path) -> None:
+    """Both have no interval, and for another reason."""
+    fast, block, alone = (f"peleenet@224/opencv-cpu/b1/t{count}" for count in (1, 2, 4))
+    cases = {fast: in_turn(fast, 10)[:1], block: in_turn(block, 20)[:1], alone: apart(alone, 30)}
+    [answer] = answers(write_run(tmp_path, cases))
+    assert sentences(answer)[1:3] == [
+        "  opencv-cpu with 2 threads takes 2.00 times as long (one block: no interval)",
+        "  opencv-cpu with 4 threads takes 3.00 times as long (separate launches: no interval)",
+    ]
+    assert [one["ratio_of"] for one in answer.as_dict()["others"]] == [
+        "elapsed time", "separate launches",
+    ]  # fmt: skip
+
+
+def test_a_form_beside_its_plain_network_says_where_they_took_no_turns(tmp_path: Path) -> None:
+    plain, form = (f"timm:resnet18{options}@224/opencv-cpu/b1/t1"
+                   for options in ("", "[csp.gamma=0.5]"))  # fmt: skip
+    run = write_run(tmp_path, {plain: apart(plain, 10), form: apart(form, 9)})
+    assert [row["ratio_of"] for row in form_rows(run)] == [None, "separate launches"]
+    [line] = [line for line in form_text(run) if "opencv-cpu" in line and "csp.gamma" in line]
+    assert "0.900 (separate launches: no interval)" in line
+
+
+@pytest.mark.parametrize(("in_blocks", "words"), [(True, ""), (False, ", separate launches")])
+def test_the_table_of_forms_in_the_report_says_it(
+    tmp_path: Path, in_blocks: bool, words: str
+) -> None:
+    cases = {f"{model}@224/opencv-cpu/b1/t1": ms for model, ms in
+             (("peleenet", 12), ("csppeleenet", 10), ("csppeleenet[gamma=0.25]", 14))}  # fmt: skip
+    measured = in_turn if in_blocks else apart
+    run = write_run(tmp_path, {case: measured(case, ms) for case, ms in cases.items()})
+    _, *variants = ablation(case_rows([run]))
+    assert len(variants) == 2
+    for line in variants:
+        assert line["interval"].endswith(f" %{words}")
 
 
 def test_flags_of_a_ratio_keep_the_order_of_flags() -> None:

@@ -15,7 +15,8 @@ from cspbench.report.data import published_accuracies
 from cspbench.report.definitions import DEFINITIONS, Definition
 from cspbench.report.rows import CaseRow
 from cspbench.report.section import SECTIONS, ReportContext, own_section
-from cspbench.views.ratios import SEPARATE, ratio_notes, times_of
+from cspbench.store.blocks import SEPARATE
+from cspbench.views.ratios import ratio_notes, times_of
 
 
 class Column(NamedTuple):
