@@ -104,7 +104,8 @@ FLAGS: dict[str, Flag] = {
             "separate_launches",
             "the case never shared a block with the reference, so that its ratio is the quotient "
             "of two latencies that were not measured in turn",
-            "free memory, or measure fewer cases in a run, so that it fits beside the reference",
+            "free memory or measure fewer cases in a run, so that it fits beside the reference; "
+            "measure.together: 1 never measures in turn",
         ),
         Flag(
             "fallback_engine",

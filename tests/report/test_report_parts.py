@@ -291,6 +291,15 @@ def test_a_quiet_machine_has_no_warnings(tmp_path: Path) -> None:
     assert warning_texts(tmp_path, good(FAST, 10.0)) == ""
 
 
+@pytest.mark.parametrize(("room", "said"), [("unknown", True), ("estimated", False)])
+def test_a_device_that_does_not_tell_its_free_memory_is_named(
+    tmp_path: Path, room: str, said: bool
+) -> None:
+    launches = [{**launch, "device_room": room} for launch in good(FAST, 10.0)]
+    words = "The driver did not tell the free memory of the device"
+    assert (words in warning_texts(tmp_path, launches)) is said
+
+
 @pytest.mark.parametrize(
     ("change", "environment", "expected"),
     [
