@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from cspbench.attribution.blocks import BlockSides
 from cspbench.attribution.causes import Explanation, attribute
 from cspbench.attribution.engines import (
+    APART,
     ComparedSide,
     LayerComparison,
     compare_engines,
@@ -137,6 +138,8 @@ def _explain_pair(run: Run, a: str, b: str, others: Sequence[Explanation] = ()) 
     blocks = run.in_turn.shared(a, b)
     if ratio is None or not blocks:
         notes += _disturbances(run, (a, b))
+        if ratio is None:
+            notes.append(APART)
         return attribute(side_of(run, a), side_of(run, b), notes, others, ratio)
     sides = BlockSides(ground_of(run, a), ground_of(run, b), blocks, ratio)
     return attribute(*sides.mean(), notes, others, ratio, sides.each)

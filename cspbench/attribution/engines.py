@@ -39,6 +39,11 @@ UNJOINED, OUTSIDE = RESIDUALS["unjoined"], RESIDUALS["outside"]
 #: The sentences name so many layers, and none that makes less than this share of all changes.
 MOST_LAYERS, WORTH_A_WORD = 4, 0.03
 NO_PRICES = "two engines share no prices, so no causes are named."
+#: Of two cases that shared no block.
+APART = (
+    "The two latencies are from separate launches, so their difference is weaker than one from "
+    "bursts in turn."
+)
 
 
 @dataclass(frozen=True)
@@ -157,7 +162,7 @@ def compare_engines_apart(
     """Compare two engines from profiles that took no turns: nothing but latency has an interval."""
     low, high = difference_interval(a.latency, b.latency)
     pairs = pairs_apart(a, b, [profiles])
-    how = f"Layer times are of one launch each, scaled to the latency; {NO_PRICES}"
+    how = f"Layer times are of one launch each, scaled to the latency; {NO_PRICES} {APART}"
     return LayerComparison(a, b, b.latency.estimate, low, high, pairs, 0, how)
 
 

@@ -15,7 +15,7 @@ import click
 from cspbench.core.files import RESULTS
 from cspbench.core.output import say, show
 from cspbench.errors import InputError
-from cspbench.views.formats import FORMATS, PRINTED, render, write, write_text
+from cspbench.views.formats import FORMATS, PRINTED, noted, render, write, write_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -218,13 +218,18 @@ def emit(
     out: Path | None,
     numbers: dict[str, str] | None = None,
     low_priority: Sequence[str] = (),
+    notes: Sequence[str] = (),
 ) -> None:
-    """Print a frame, or write it to ``out``; the other arguments are those of formats.render."""
+    """Print a frame, or write it to ``out``, with sentences below it where people read it.
+
+    The other arguments are those of formats.render.
+    """
     if out is not None:
-        write(frame, form, out)
+        write(frame, form, out, notes)
         say(str(out))
     else:
-        show(render(frame, form, numbers, low_priority), headed=form == "table")
+        text = render(frame, form, numbers, low_priority)
+        show(noted(text, form, notes), headed=form == "table")
 
 
 def emit_rows(
@@ -266,17 +271,19 @@ def emit_cases(run: Run, form: str, out: Path | None = None) -> None:
 
     The other forms hold every case, for a file has no width.
     """
+    from cspbench.views.ratios import ratio_notes
     from cspbench.views.tables import case_low_priority, case_numbers, case_table, reason_groups
 
     table, numbers = case_table(run), case_numbers()
+    notes = ratio_notes(run.cases["ratio_of"])
     if form != "table" or out is not None:
-        emit(table, form, out, numbers)
+        emit(table, form, out, numbers, notes=notes)
         return
     timed = table[table["latency_ms"].notna()]
     reasons = reason_groups(run)
     if len(timed):
         emit(timed.drop(columns=[] if len(set(timed["status"])) > 1 else "status"), form, None,
-             numbers, case_low_priority())  # fmt: skip
+             numbers, case_low_priority(), notes)  # fmt: skip
     if len(timed) and len(reasons):
         say("")
     if len(reasons):

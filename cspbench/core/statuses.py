@@ -94,6 +94,20 @@ FLAGS: dict[str, Flag] = {
             "priorities, limits",
         ),
         Flag(
+            "waited",
+            "the case waited longer or shorter for a processor than the reference, by at least 1 % "
+            "and for certain, which its ratio of running time leaves out",
+            "cspbench show RUN --ratios says by how much (waiting); look for what treats processes "
+            "differently: quotas, priorities, pinned load",
+        ),
+        Flag(
+            "separate_launches",
+            "the case never shared a block with the reference, so that its ratio is the quotient "
+            "of two latencies that were not measured in turn",
+            "free memory or measure fewer cases in a run, so that it fits beside the reference; "
+            "measure.together: 1 never measures in turn",
+        ),
+        Flag(
             "fallback_engine",
             "the engine that the backend takes first cannot hold the model, so another one ran",
             "name one engine for all cases that are compared, such as engine: classic",

@@ -32,7 +32,7 @@ PhaseReport = Callable[[str], None]
 #: What a stored launch holds beside the result of its job. Only the runner writes it.
 ENVELOPE = frozenset({
     "case", "job", "number", "session", "status", "ended", "reason", "flags", "seconds", "log",
-    "board", "launch", "board_state", "memory_bound", "sensors", "energy", "final",
+    "board", "launch", "board_state", "memory_bound", "device_room", "sensors", "energy", "final",
 })  # fmt: skip
 
 

@@ -32,11 +32,13 @@ class TimeRequest(CaseRequest):
     """Time one case.
 
     With ``layers`` bursts with the backend's profiler alternate with plain ones, where cases take
-    turns.
+    turns. ``model_bytes`` are the weights and, at their peak, the live activations by the analysis;
+    0 if it was not analysed. What fits into a device's memory together is guessed by them.
     """
 
     job: ClassVar[str] = "time"
     layers: bool = False
+    model_bytes: int = 0
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,8 @@ def gpu(read: Callable[[], GpuState] = read_state) -> Iterator[CheckResult]:
     except Unavailable as reason:
         yield CheckResult(
             "GPU", f"a driver is loaded, but {reason}", "warn",
-            "without NVML neither throttling nor energy of the card is known; in a container start "
-            "it with --gpus all and NVIDIA_DRIVER_CAPABILITIES=compute,utility",
+            "without NVML neither throttling, energy nor free memory of the card is known; in a "
+            "container start it with --gpus all and NVIDIA_DRIVER_CAPABILITIES=compute,utility",
         )  # fmt: skip
         return
     yield CheckResult("GPU", f"{state.name}, driver {state.driver}", "good")

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from cspbench.measure.statistics import Interval
+from cspbench.store.blocks import SEPARATE
 
 ClaimVerdict = Literal[
     "reproduced", "not reproduced", "not distinguishable here", "not testable here",
@@ -85,11 +86,19 @@ def _agreement(parts: Sequence[Comparison]) -> str:
     return "our reconstruction agrees"
 
 
-def times(ratio: Interval) -> str:
+@dataclass(frozen=True)
+class SpeedRatio(Interval):
+    """A ratio of speeds; one that is not ``in_turn`` is of two separate latencies, and weaker."""
+
+    in_turn: bool
+
+
+def times(ratio: SpeedRatio) -> str:
     """``×1.40 (1.35 to 1.46)``; a single launch has no interval."""
-    if ratio.low is None or ratio.high is None:
-        return f"×{ratio.estimate:.2f} (no interval)"
-    return f"×{ratio.estimate:.2f} ({ratio.low:.2f} to {ratio.high:.2f})"
+    bounds = "no interval"
+    if ratio.low is not None and ratio.high is not None:
+        bounds = f"{ratio.low:.2f} to {ratio.high:.2f}"
+    return f"×{ratio.estimate:.2f} ({bounds}{'' if ratio.in_turn else f', {SEPARATE}'})"
 
 
 def short_name(model: str) -> str:

@@ -17,6 +17,7 @@ from cspbench.errors import CspbenchError
 from cspbench.figures.cases import known
 from cspbench.measure.statistics import Interval, quotient
 from cspbench.models.spec import CONFIDENCE, MODELS, NECKS, Confidence
+from cspbench.paper.comparison import SpeedRatio
 from cspbench.store.ratios import InTurn
 
 if TYPE_CHECKING:
@@ -187,17 +188,20 @@ def with_analyses(evidence: Evidence, models: Iterable[str]) -> Evidence:
     return replace(evidence, analyses=complete)
 
 
-def speed_ratio(first: MeasuredCase, second: MeasuredCase) -> Interval:
+def speed_ratio(first: MeasuredCase, second: MeasuredCase) -> SpeedRatio:
     """How many times as fast ``first`` is as ``second``: second over first.
 
     If both took turns in one run it is the ratio over their blocks. Otherwise it is the quotient of
-    their latencies, which has no bounds without both intervals.
+    their latencies, which has no bounds without both intervals and says that it is no ratio in
+    turn.
     """
     if first.run == second.run and first.in_turn is not None:
         found = first.in_turn.ratio(second.case, first.case)
         if found is not None:
-            return found.ratio.interval
-    return quotient(second.latency_ms, first.latency_ms)
+            together = found.ratio.interval
+            return SpeedRatio(together.estimate, together.low, together.high, in_turn=True)
+    apart = quotient(second.latency_ms, first.latency_ms)
+    return SpeedRatio(apart.estimate, apart.low, apart.high, in_turn=False)
 
 
 def weakest(labels: Sequence[Confidence]) -> Confidence:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from cspbench.core.case import Case, ModelId, format_value
 from cspbench.core.statuses import NOT_RUNNABLE, Status
 from cspbench.figures.cases import family, is_csp, known, known_text, model_shown, plain
 from cspbench.measure.statistics import Interval, quotient
 from cspbench.models.stated import axis_value
+from cspbench.store.blocks import SEPARATE
 from cspbench.store.ratios import InTurn
 from cspbench.store.records import Record
 from cspbench.views.claims import claim
@@ -153,9 +154,31 @@ def _command_words(run: Run) -> list[str]:
     return []
 
 
-def latency_ratio(
-    row: CaseRow, base: CaseRow, comparisons: int = 1
-) -> tuple[float, float, float] | None:
+class LatencyRatio(NamedTuple):
+    """A ratio of two latencies with its 95 % interval.
+
+    ``in_turn`` is False where it is the quotient of two separate latencies, which is weaker:
+    whatever shows the ratio says so.
+    """
+
+    ratio: float
+    low: float
+    high: float
+    in_turn: bool
+
+    def times(self, factor: float) -> LatencyRatio:
+        """The same comparison of another amount of work, such as of an image."""
+        return LatencyRatio(
+            self.ratio * factor, self.low * factor, self.high * factor, self.in_turn
+        )
+
+    @property
+    def weaker(self) -> str:
+        """What stands behind its bounds: ``, separate launches`` or nothing."""
+        return "" if self.in_turn else f", {SEPARATE}"
+
+
+def latency_ratio(row: CaseRow, base: CaseRow, comparisons: int = 1) -> LatencyRatio | None:
     """Ratio of two latencies with a 95 % interval: in turns where the two took turns.
 
     Args:
@@ -165,7 +188,7 @@ def latency_ratio(
             holds for all of them together.
 
     Returns:
-        (ratio, low, high), or None without both intervals.
+        None without both intervals.
     """
     if not (row.latency_ms and base.latency_ms):
         return None
@@ -173,14 +196,16 @@ def latency_ratio(
     if row.run == base.run:
         found = row.in_turn.ratio(row.record.case, base.record.case, comparisons)
     if found is not None and found.ratio.all_low is not None and found.ratio.all_high is not None:
-        return found.ratio.estimate, found.ratio.all_low, found.ratio.all_high
+        return LatencyRatio(
+            found.ratio.estimate, found.ratio.all_low, found.ratio.all_high, in_turn=True
+        )
     ratio = quotient(
         Interval(row.latency_ms, row.latency_low, row.latency_high),
         Interval(base.latency_ms, base.latency_low, base.latency_high),
     )
     if ratio.low is None or ratio.high is None:
         return None
-    return ratio.estimate, ratio.low, ratio.high
+    return LatencyRatio(ratio.estimate, ratio.low, ratio.high, in_turn=False)
 
 
 def _settings(suite: Mapping[str, Any]) -> list[str]:
@@ -218,7 +243,7 @@ def _row(index: int, run: Run, record: Record, row: Mapping[Any, Any]) -> CaseRo
         fusion=_axis(record.case, "fusion"),
         status=record.status.value,
         reason=plain(record.reason),
-        flags=record.flags,
+        flags=tuple(row["flags"]),
         latency_ms=known(row["latency_ms"]),
         latency_low=known(row["latency_ms_low"]),
         latency_high=known(row["latency_ms_high"]),

@@ -11,6 +11,7 @@ from cspbench.machine.devices.spec import DEVICES, HOST
 from cspbench.runner.block_request import MEMORY_SHARE, BlockRequest, available_bytes
 from cspbench.runner.observe import Observer
 from cspbench.runner.process import NEUTRAL_FOLDER, Outcome, WorkerProcess
+from cspbench.runner.room import Needs
 
 
 class Executor(Protocol):
@@ -51,7 +52,7 @@ class LocalExecutor:
         self._allow_code = allow_code
         self._memory_limit = memory_limit_bytes or int(MEMORY_SHARE * available_bytes())
         self._observer = Observer()
-        self._resident: dict[str, int] = {}
+        self._needs = Needs()
 
     def launch(
         self,
@@ -92,7 +93,7 @@ class LocalExecutor:
             return one_at_a_time(self, request, timeout_seconds)
         from cspbench.runner.together import Together
 
-        together = Together(request, timeout_seconds, self._limits, self._observer, self._resident)
+        together = Together(request, timeout_seconds, self._limits, self._observer, self._needs)
         return together.run()
 
     def series(self, requests: Sequence[Request], timeout_seconds: float) -> Iterator[Outcome]:

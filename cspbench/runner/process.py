@@ -53,9 +53,9 @@ _VMSTAT = Path("/proc/vmstat")
 class Outcome:
     """How a job ended: a status, a reason unless ok, the worker's answer and its last output.
 
-    ``answer`` is as the worker sent it: plain values, not checked yet. ``flags`` and
-    ``notes`` (``sensors``, ``energy``, ``memory_bound``, ``board``, ``launch``, ``board_state``)
-    are what the executor saw itself. ``final`` says that asking again is in vain.
+    ``answer`` is as the worker sent it: plain values, not checked yet. ``flags`` and ``notes``
+    (``sensors``, ``energy``, ``memory_bound``, ``device_room``, ``board``, ``launch``,
+    ``board_state``) are what the executor saw itself. ``final`` says that asking again is in vain.
     """
 
     status: Status

@@ -284,7 +284,14 @@ class Session:
         # A device's profiler stays attached to the process: it has a launch of its own.
         on_host = DEVICES.get(_device(planned)).on_host
         profiled = self._measure.layers and on_host and isinstance(backend, LayerProfiler)
-        return replace(request, layers=profiled)
+        return replace(request, layers=profiled, model_bytes=self._model_bytes(planned))
+
+    def _model_bytes(self, planned: PlannedCase) -> int:
+        """Weights, and activations of the batch at their peak; 0 if it was not analysed."""
+        analysis = self._directory.meta["analyses"].get(str(planned.case.model_id), {})
+        totals = analysis.get("totals", {})
+        live = planned.case.batch * int(totals.get("peak_live_bytes", 0))
+        return live + int(totals.get("weight_bytes", 0)) if live else 0
 
     def _scattering(self, cases: Mapping[str, PlannedCase]) -> list[str]:
         """Cases whose ratio is not as sharp as the suite asks for, of these the least sharp.

@@ -1,9 +1,9 @@
 """Blocks on this machine: which cases fit together, their turns, and a result for each.
 
 Cases that do not fit into memory together are split into blocks that share the reference, so that
-their ratios hold too. How much a case takes is guessed before its first block and known afterwards.
-While the arms load, the memory that is still free is watched: a case that finds no room, or that
-runs out of memory beside others, is measured alone after its block.
+their ratios hold too (`runner/room.py`). While the arms load, the memory that is still free is
+watched: a case that finds no room, or that runs out of memory beside others, is measured alone
+after its block.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 from cspbench.core.statuses import Status
 from cspbench.jobs.burst import LoadRequest, ProfileResult
@@ -27,54 +26,26 @@ from cspbench.measure.orders import balanced_orders
 from cspbench.measure.sampling import Drift
 from cspbench.runner.arm_result import arm_outcome, own_seconds
 from cspbench.runner.arms import Arm, ArmSpec, Loaded, WorkerArm
-from cspbench.runner.block_request import CHECK, BlockRequest, available_bytes
+from cspbench.runner.block_request import CHECK, BlockRequest
 from cspbench.runner.blocks import shuffled
 from cspbench.runner.interleaved import Turns, burst_count, run_block
 from cspbench.runner.observe import Observer, PowerWindow
 from cspbench.runner.process import Outcome
+from cspbench.runner.room import (
+    SPARE_SHARE,
+    Needs,
+    free_room,
+    has_own_memory,
+    packed,
+    without_spare,
+)
 
 #: Rounds of a block at least, however slow its cases are, and at most.
 MIN_ROUNDS, MAX_ROUNDS = 8, 400
 #: Rounds before the first that counts: what loading side by side did to caches is over then.
 WARM_ROUNDS = 2
-#: Guess of a worker's memory: a library at work, and the model a few times over.
-WORKER_BYTES, MODEL_COPIES = 400 * 2**20, 4
-#: This share of the memory that was free before the block is left free.
-SPARE_SHARE = 0.2
 #: How long an arm works alone after the turns where a sensor gives its power.
 POWER_NS = 1_000_000_000
-
-
-def packed(needs: Mapping[int, int], reference: int | None, capacity: int) -> list[tuple[int, ...]]:
-    """Split arms into blocks that fit into memory.
-
-    Args:
-        needs: bytes that each arm takes, in the order of the arms.
-        reference: an arm that each block holds twice (the second time as CHECK), if there is room.
-        capacity: bytes that all arms of a block may take.
-
-    Returns:
-        The arms of each block. One that does not fit beside the reference is alone.
-    """
-    shared: tuple[int, ...] = () if reference is None else (reference, CHECK)
-    base = 0 if reference is None else 2 * needs[reference]
-    blocks: list[list[int]] = []
-    alone: list[tuple[int, ...]] = []
-    room = 0
-    for arm, size in needs.items():
-        if arm == reference:
-            continue
-        if base + size > capacity:
-            alone.append((arm,))
-        elif blocks and size <= room:
-            blocks[-1].append(arm)
-            room -= size
-        else:
-            blocks.append([arm])
-            room = capacity - base - size
-    if reference is not None and not blocks:
-        alone.insert(0, (reference,))
-    return [(*shared, *block) for block in blocks] + alone
 
 
 @dataclass
@@ -82,14 +53,14 @@ class Together:
     """The arms of a block request, measured in as few blocks as fit into memory.
 
     ``timeout_seconds`` bounds every phase of a load, ``limits`` gives the keys of a job that bound
-    a worker. ``resident`` holds the bytes that the worker of a case took, for later blocks.
+    a worker. ``needs`` knows what the workers of earlier blocks took.
     """
 
     request: BlockRequest
     timeout_seconds: float
     limits: Callable[[Request], Json]
     observer: Observer
-    resident: dict[str, int]
+    needs: Needs
 
     def run(self) -> Iterator[tuple[int, Outcome]]:
         """Measure block after block.
@@ -97,15 +68,18 @@ class Together:
         Yields:
             number of an arm, or CHECK, and how its launch ended.
         """
-        needs = {number: self.needs_bytes(arm) for number, arm in enumerate(self.request.arms)}
-        capacity = int((1 - SPARE_SHARE) * available_bytes())
-        blocks = packed(needs, self.request.reference, capacity)
+        needs = {number: self.needs.of(arm) for number, arm in enumerate(self.request.arms)}
+        blocks = packed(needs, self.request.reference, without_spare(self.free()))
         for number, arms in enumerate(blocks):
             block = _Block(self, arms, f"{self.request.name}.{number}")
             yield from block.run()
             if self.request.first_only:
                 return
             blocks += [(arm,) for arm in block.without_room]
+
+    def free(self) -> dict[str, int]:
+        """Free memory of the machine and of the devices of all arms."""
+        return free_room({arm.device for arm in self.request.arms})
 
     def arm(self, number: int) -> TimeRequest:
         """The request of an arm; CHECK is the reference's, without a profiler."""
@@ -114,33 +88,12 @@ class Together:
             return replace(self.request.arms[self.request.reference], layers=False)
         return self.request.arms[number]
 
-    def needs_bytes(self, arm: TimeRequest) -> int:
-        """Memory that the worker of an arm is expected to take."""
-        known = self.resident.get(_kept_as(arm))
-        if known is not None:
-            return known
-        files = arm.artifacts if isinstance(arm, ReplayRequest) else [arm.artifact]
-        copies = MODEL_COPIES * (2 if arm.layers else 1)
-        return WORKER_BYTES + copies * sum(map(_size, files))
-
 
 def least_rounds(arm: TimeRequest, inference_ns: float) -> int:
     """In which a device works for ``min_seconds``, so that its sensors see it; 0 on the host."""
     if DEVICES.get(arm.device).on_host:
         return 0
     return math.ceil(arm.min_seconds * 1e9 / (burst_count(inference_ns) * inference_ns))
-
-
-def _kept_as(arm: TimeRequest) -> str:
-    """By what the memory of an arm's worker is remembered."""
-    return f"{arm.job} {arm.layers} {arm.case.id}"
-
-
-def _size(file: str | Path) -> int:
-    try:
-        return Path(file).stat().st_size
-    except OSError:  # the worker says so
-        return 0
 
 
 @dataclass
@@ -177,7 +130,7 @@ class _Block:
         for arm in self._requests.values():  # idle power, before anything lives
             self._monitor = observer.monitor(arm)
         self._workers = {name: self._worker(name, arm) for name, arm in self._requests.items()}
-        self._free = available_bytes()
+        self._free = self.of.free()
         started = time.monotonic()
         try:
             turns = run_block(
@@ -217,16 +170,18 @@ class _Block:
         reference = self.of.request.reference
         if reference is not None and name == self._arm_name(reference):
             return True
-        left = available_bytes() - SPARE_SHARE * self._free
-        return left > self.of.needs_bytes(self._requests[name])
+        needed = self.of.needs.of(self._requests[name])
+        return all(
+            left - SPARE_SHARE * self._free.get(memory, 0) > needed.get(memory, 0)
+            for memory, left in self.of.free().items()
+        )
 
     def _rounds(self, loaded: Mapping[str, Loaded]) -> int:
         """So many that the block samples for as long as its cases may together."""
         self._loaded = loaded
-        resident = self.of.resident
         for name in loaded:
-            kept, worker = _kept_as(self._requests[name]), self._workers[name]
-            resident[kept] = max(worker.resident_bytes, resident.get(kept, 0))
+            worker = self._workers[name]
+            self.of.needs.note(self._requests[name], worker.resident_bytes, worker.pid)
             self._bounds[name] = worker.memory_bound
         seconds = sum(self._requests[name].max_seconds for name in loaded)
         one = sum(
@@ -295,5 +250,8 @@ class _Block:
             self._profiles.get(name),
         )  # fmt: skip
         outcome.notes["memory_bound"] = self._bounds[name]
+        if has_own_memory(request.device):
+            known = request.device in self._free
+            outcome.notes["device_room"] = "estimated" if known else "unknown"
         self.of.observer.add_shared(request, self._traces, self._power.get(name), outcome)
         return outcome

@@ -21,6 +21,7 @@ from cspbench.store.rundir import StoredRun, read_run
 from cspbench.store.schema import check_environment
 from cspbench.views.conditions import CLOCKS, clock, load_before
 from cspbench.views.frames import Run
+from cspbench.views.ratios import with_ratio_flags
 
 Json = dict[str, Any]
 
@@ -192,7 +193,7 @@ def _case(record: Record, ratio: Mapping[Any, Any], board: str, command: str) ->
         board=board,
         status=record.status.value,
         reason=plain(record.reason)[:REASON_CHARACTERS],
-        flags=list(record.flags),
+        flags=with_ratio_flags(record.flags, ratio),
         ms=_rounded(latency.estimate if latency else None),
         low=_rounded(latency.low if latency else None),
         high=_rounded(latency.high if latency else None),

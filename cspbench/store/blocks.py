@@ -31,6 +31,8 @@ from cspbench.measure.successive import MOST_ARMS, Comparison, Turn, comparisons
 
 #: What a ratio is of.
 RUNNING, ELAPSED, DEVICE = "running time", "elapsed time", "device time"
+#: What a ratio is of whose two cases never shared a block: two latencies, which is weaker.
+SEPARATE = "separate launches"
 
 
 @dataclass(frozen=True, eq=False)

@@ -32,7 +32,9 @@ def _durations(state: Json) -> Json:
 
 
 #: Fields of the envelope that the executor, not the runner, fills.
-NOTES = frozenset({"sensors", "energy", "memory_bound", "board", "launch", "board_state"})
+NOTES = frozenset({
+    "sensors", "energy", "memory_bound", "device_room", "board", "launch", "board_state",
+})  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -56,8 +58,10 @@ class Launch:
 
     ``result`` has the type of the job's kind; it is None if the launch was not good or its kind is
     not registered here. ``board`` and ``launch`` are the board of a fleet and the launch's id
-    there. ``sensors`` and ``energy`` summarise the sensors' readings during sampling. ``final``
-    says that the session did not try the case again, because its machine is lost for good.
+    there. ``device_room`` says whether what fits into a device's memory was ``estimated`` before a
+    block on it, or ``unknown``. ``sensors`` and ``energy`` summarise the sensors' readings during
+    sampling. ``final`` says that the session did not try the case again, because its machine is
+    lost for good.
     """
 
     case: Annotated[str, Checked(check_case_id)]
@@ -74,6 +78,7 @@ class Launch:
     launch: str | None = None
     board_state: Annotated[Json, Checked(_durations)] | None = None
     memory_bound: str | None = None
+    device_room: str | None = None
     sensors: dict[str, Annotated[Json, Checked(_durations)]] | None = None
     energy: Energy | None = None
     final: bool = False

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from cspbench.core.case import Case
 from cspbench.core.text import number_of
 from cspbench.models.build import split_source
+from cspbench.store.blocks import SEPARATE
 
 if TYPE_CHECKING:
     from cspbench.store.ratios import InTurn
@@ -26,13 +27,15 @@ class Slower:
     """A case beside the fastest: how many times as long it takes.
 
     ``low`` and ``high`` bound the ratios of all cases of the answer together with 95 % confidence;
-    None where the two never took turns or shared one block alone.
+    None where the two never took turns or shared one block alone. ``ratio_of`` says what the ratio
+    is of, as in the frames: where the two never took turns, of their latencies.
     """
 
     case: str
     ratio: float
     low: float | None
     high: float | None
+    ratio_of: str
 
     @property
     def told_apart(self) -> bool:
@@ -42,7 +45,7 @@ class Slower:
     def scaled(self, by: float) -> Slower:
         """The same comparison of another amount of work, such as of an image."""
         low, high = (None if bound is None else by * bound for bound in (self.low, self.high))
-        return Slower(self.case, by * self.ratio, low, high)
+        return Slower(self.case, by * self.ratio, low, high, self.ratio_of)
 
 
 @dataclass(frozen=True)
@@ -110,21 +113,33 @@ def verdict(run: Run) -> str:
         for one in (_ratio(record, fastest, run.in_turn, len(others)) for record in others)
     ]
     if all(one.low is None for one in rest):
-        return f"{fastest.case} was fastest. No interval says how sure that is."
+        apart = all(one.ratio_of == SEPARATE for one in rest)
+        how = f" by latencies of {SEPARATE}" if apart else ""
+        return f"{fastest.case} was fastest{how}. No interval says how sure that is."
+    separate = [one for one in rest if one.ratio_of == SEPARATE]
+    ranked = _ranked(fastest.case, [one for one in rest if one.ratio_of != SEPARATE])
+    if not separate:
+        return ranked
+    which = number_of(len(separate), "other case")
+    return f"{ranked} Only latencies of {SEPARATE} rank {which}, which took no turns with it."
+
+
+def _ranked(fastest: str, rest: Sequence[Slower]) -> str:
+    """How sure it is that the fastest is, of the others that took turns with it."""
     alike = [one.case for one in rest if not one.told_apart]
     if not alike:
         bounds = f"({rest[0].low:.2f} to {rest[0].high:.2f})"
         return (
-            f"{fastest.case} is fastest. The next, {rest[0].case}, takes {rest[0].ratio:.2f} times "
+            f"{fastest} is fastest. The next, {rest[0].case}, takes {rest[0].ratio:.2f} times "
             f"as long an image {bounds}."
         )
     if len(alike) > 1 and 2 * len(alike) >= len(rest):
         return (
             f"Too noisy to rank: {len(alike)} of {len(rest)} other cases cannot be told apart from "
-            f"the fastest, {fastest.case}."
+            f"the fastest, {fastest}."
         )
     names = ", ".join(alike[:MOST_NAMED]) + ", ..." * (len(alike) > MOST_NAMED)
-    return f"{fastest.case} is fastest. These cannot be told apart from it: {names}."
+    return f"{fastest} is fastest. These cannot be told apart from it: {names}."
 
 
 def _answer(records: Sequence[Record], in_turn: InTurn) -> Answer:
@@ -141,11 +156,11 @@ def _ratio(record: Record, base: Record, in_turn: InTurn, comparisons: int) -> S
     together = in_turn.ratio(record.case, base.case, comparisons) if record is not base else None
     if together is not None:
         ratio = together.ratio
-        return Slower(record.case, ratio.estimate, ratio.all_low, ratio.all_high)
+        return Slower(record.case, ratio.estimate, ratio.all_low, ratio.all_high, together.of)
     own, other = record.latency_ms, base.latency_ms
     assert own is not None, "only measured cases are compared"
     assert other is not None, "only measured cases are compared"
-    return Slower(record.case, own.estimate / other.estimate, None, None)
+    return Slower(record.case, own.estimate / other.estimate, None, None, SEPARATE)
 
 
 def sentences(answer: Answer) -> list[str]:
@@ -166,7 +181,8 @@ def sentences(answer: Answer) -> list[str]:
 def _compared(one: Slower) -> str:
     name = _setting(Case.parse(one.case))
     if one.low is None or one.high is None:
-        return f"{name} takes {one.ratio:.2f} times as long (not measured in turns: no interval)"
+        why = SEPARATE if one.ratio_of == SEPARATE else "one block"
+        return f"{name} takes {one.ratio:.2f} times as long ({why}: no interval)"
     bounds = f"({one.low:.2f} to {one.high:.2f})"
     if one.told_apart:
         return f"{name} takes {one.ratio:.2f} times as long {bounds}"

@@ -18,6 +18,7 @@ from cspbench.core.text import printable, significant
 from cspbench.machine.devices.spec import DEVICES
 from cspbench.models.build import split_source
 from cspbench.models.stated import model_stated
+from cspbench.store.blocks import SEPARATE
 
 if TYPE_CHECKING:
     from cspbench.store.records import Record
@@ -51,8 +52,8 @@ def claim(run: Run, record: Record, row: Mapping[Any, Any]) -> str:
         f"{weights_of(case)}, no accuracy measured",
         f"cspbench {run.stored.meta['cspbench']}, {run.stored.meta['created'][:10]}",
     ]
-    if record.flags:
-        parts.append(f"flags: {', '.join(record.flags)}")
+    if row["flags"]:
+        parts.append(f"flags: {', '.join(row['flags'])}")
     return printable("; ".join(parts) + ".")
 
 
@@ -85,7 +86,8 @@ def _ratio(run: Run, record: Record, row: Mapping[Any, Any]) -> list[str]:
     if run.reference in (None, record.case) or not low > 0:  # NaN where there is none
         return []
     bounds = f"{significant(low, 3)} to {significant(high, 3)}"
-    return [f"{significant(ratio, 3)} times {run.reference} ({bounds}, measured in turn)"]
+    how = SEPARATE if row["ratio_of"] == SEPARATE else "measured in turn"
+    return [f"{significant(ratio, 3)} times {run.reference} ({bounds}, {how})"]
 
 
 def _machine(case: Case, environment: Mapping[str, Any]) -> str:

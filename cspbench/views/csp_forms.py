@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from cspbench.core.case import Case, ModelId, Ref
+from cspbench.store.blocks import SEPARATE
 from cspbench.views.formats import text_table
 
 if TYPE_CHECKING:
@@ -34,8 +35,9 @@ def form_rows(run: Run) -> list[dict[str, Any]]:
 
     Columns: ``case``, ``latency_ms``, ``ratio`` to the plain network with the same settings, with
     ``ratio_low`` and ``ratio_high`` (95 % for all forms of that setting together; missing where the
-    two never took turns), ``peak_memory_bytes``, and the totals of the analysis: ``params``,
-    ``macs``, ``cio_conv``, ``peak_live_bytes``, ``max_layer_bflops``.
+    two never took turns) and ``ratio_of`` (as in the frame of cases), ``peak_memory_bytes``, and
+    the totals of the analysis: ``params``, ``macs``, ``cio_conv``, ``peak_live_bytes``,
+    ``max_layer_bflops``.
     """
     measured = {record.case: record for record in run.records if record.latency_ms is not None}
     groups: dict[str, list[Record]] = {}
@@ -65,16 +67,18 @@ def _row(run: Run, record: Record, base: Record | None, forms: int) -> dict[str,
 
 
 def _ratio(run: Run, record: Record, base: Record | None, forms: int) -> dict[str, Any]:
-    ratio: dict[str, Any] = dict.fromkeys(("ratio", "ratio_low", "ratio_high"))
+    ratio: dict[str, Any] = dict.fromkeys(("ratio", "ratio_low", "ratio_high", "ratio_of"))
     if base is None or base is record:
         return ratio | {"ratio": None if base is None else 1.0}
     together = run.in_turn.ratio(record.case, base.case, forms)
     if together is not None:
         found = together.ratio
-        return {"ratio": found.estimate, "ratio_low": found.all_low, "ratio_high": found.all_high}
+        return {"ratio": found.estimate, "ratio_low": found.all_low, "ratio_high": found.all_high,
+                "ratio_of": together.of}  # fmt: skip
     assert record.latency_ms is not None, "only measured cases are compared"
     assert base.latency_ms is not None, "only measured cases are compared"
-    return ratio | {"ratio": record.latency_ms.estimate / base.latency_ms.estimate}
+    quotient = record.latency_ms.estimate / base.latency_ms.estimate
+    return ratio | {"ratio": quotient, "ratio_of": SEPARATE}
 
 
 def form_text(run: Run) -> Iterator[str]:
@@ -114,8 +118,9 @@ def _counts(
 def _measured(case: Case, row: dict[str, Any]) -> dict[str, str]:
     known = row["ratio_low"] is not None and row["ratio_high"] is not None
     bounds = f" ({row['ratio_low']:.3f} to {row['ratio_high']:.3f})" if known else ""
-    if not bounds and row["ratio"] not in (None, 1.0):
-        bounds = " (no interval)"
+    if not bounds and row["ratio_of"] is not None:
+        why = SEPARATE if row["ratio_of"] == SEPARATE else "one block"
+        bounds = f" ({why}: no interval)"
     memory = row["peak_memory_bytes"]
     return {
         "model": str(case.model),

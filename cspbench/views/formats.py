@@ -71,14 +71,21 @@ def render(
     return _RENDERERS[form](frame, numbers or {})
 
 
-def write(frame: pd.DataFrame, form: str, path: Path) -> None:
-    """Write a frame to a file in any form.
+def noted(text: str, form: str, notes: Sequence[str]) -> str:
+    """A rendered frame with sentences below it, in the forms that people read."""
+    if form == "md":
+        return "\n\n".join((text, *map(markdown, notes)))
+    return "\n".join((text, *notes)) if form == "table" else text
+
+
+def write(frame: pd.DataFrame, form: str, path: Path, notes: Sequence[str] = ()) -> None:
+    """Write a frame to a file in any form, with the notes of `noted`.
 
     Raises:
         InputError: the file cannot be written, or pyarrow is missing.
     """
     if form != "parquet":
-        write_text(render(frame, form), path)
+        write_text(noted(render(frame, form), form, notes), path)
         return
     content = io.BytesIO()
     try:

@@ -21,7 +21,6 @@ from cspbench.backends.spec import BACKENDS, SCOPE, device_of
 from cspbench.core.case import Case
 from cspbench.core.files import RESULTS
 from cspbench.core.garbage import without_collections
-from cspbench.core.statuses import FLAGS
 from cspbench.errors import CspbenchError
 from cspbench.jobs.spec import JOBS
 from cspbench.jobs.time import TimeResult
@@ -39,6 +38,7 @@ from cspbench.views.ratios import (
     RATIO_NUMBERS,
     find_reference,
     rows_by_reference,
+    with_ratio_flags,
 )
 
 if TYPE_CHECKING:
@@ -403,8 +403,7 @@ def _add_ratios(rows: Sequence[dict[str, Any]], ratios: Sequence[dict[str, Any]]
         if ratio is None:
             continue
         row |= {column: ratio.get(column) for column in CASE_RATIO_COLUMNS}
-        if not ratio["trusted"]:
-            row["flags"] = [flag for flag in FLAGS if flag in {*row["flags"], "untrusted"}]
+        row["flags"] = with_ratio_flags(row["flags"], ratio)
 
 
 def _scaled(value: float | None, unit: float) -> float | None:

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from cspbench.core.statuses import FLAGS
 from cspbench.core.text import select
 from cspbench.errors import InputError
 from cspbench.measure.statistics import quotient
+from cspbench.store.blocks import DEVICE, ELAPSED, RUNNING, SEPARATE
 from cspbench.store.ratios import CaseRatio, InTurn, Ratios, reference_of
 from cspbench.store.records import Record
 
-#: What a ratio of two separate latencies is of.
-SEPARATE = "separate launches"
+#: The flag of a case whose ratio is one of two separate latencies.
+SEPARATE_FLAG = "separate_launches"
+#: What ratios are of, in words, in the order in which they are named.
+TIMES = {
+    RUNNING: "running time (elapsed time less waits for a processor)",
+    ELAPSED: "elapsed time (waits for a processor included)",
+    DEVICE: "device time (by the device's own events)",
+}
 
 RATIO_COLUMNS = (
     "case", "reference", "ratio", "ratio_low", "ratio_high", "ratio_all_low", "ratio_all_high",
@@ -26,6 +34,47 @@ RATIO_NUMBERS = (
     "ratio", "ratio_low", "ratio_high", "ratio_all_low", "ratio_all_high", "ratio_blocks",
     "ratio_typical", "waiting", "throttled_rounds",
 )  # fmt: skip
+
+
+def with_ratio_flags(flags: Iterable[str], ratio: Mapping[Any, Any]) -> list[str]:
+    """The flags of a case, and those that its row of the frame of ratios adds; {} for none."""
+    added = {
+        "untrusted": ratio.get("trusted") is False,
+        "waited": ratio.get("waited") is True,
+        SEPARATE_FLAG: ratio.get("ratio_of") == SEPARATE,
+    }
+    holding = {*flags, *(flag for flag, holds in added.items() if holds)}
+    return [flag for flag in FLAGS if flag in holding]
+
+
+def times_of(kinds: Iterable[str | None]) -> list[str]:
+    """Which kinds of time the ratios of a table in turn are of, by their ``ratio_of``."""
+    present = set(kinds)
+    return [kind for kind in TIMES if kind in present]
+
+
+def ratio_notes(kinds: Iterable[str | None]) -> list[str]:
+    """What a table that people read says of its ratios.
+
+    A table whose ratios are of several kinds of time says in each row which it is.
+
+    Args:
+        kinds: ``ratio_of`` of each row; None where it has no ratio.
+    """
+    kinds = list(kinds)
+    times = [TIMES[kind] for kind in times_of(kinds)]
+    notes = []
+    if len(times) > 1:
+        notes.append(f"Each row says what its ratio is of: {', '.join(times[:-1])} or {times[-1]}.")
+    elif times:
+        notes.append(f"Ratios are of {times[0]}.")
+    if SEPARATE not in kinds:
+        return notes
+    weaker = (
+        f"A ratio flagged {SEPARATE_FLAG} is the quotient of two latencies that were not measured "
+        "in turn. It is weaker than a ratio from bursts in turn."
+    )
+    return [*notes, weaker]
 
 
 def find_reference(pattern: str, case_ids: Sequence[str]) -> str:

@@ -43,7 +43,8 @@ _BY_DIGITS: dict[int, tuple[str, ...]] = {
 NUMBERS = {column: f".{digits}f" for digits, names in _BY_DIGITS.items() for column in names}
 CASE_TABLE = (
     "id", "gamma", "params_m", "macs_g", "bflops", "latency_ms", "interval", "ratio",
-    "ratio_interval", "ratio_group", "p90_ms", "p99_ms", "fps", "peak_mib", "flags", "status",
+    "ratio_interval", "ratio_of", "ratio_group", "p90_ms", "p99_ms", "fps", "peak_mib",
+    "flags", "status",
 )  # fmt: skip
 SOMETIMES = ("ratio", "ratio_interval", "ratio_group", "p99_ms", "peak_mib")
 #: What a narrow terminal leaves out first, in this order.
@@ -65,13 +66,15 @@ def case_table(run: Run) -> pd.DataFrame:
     """One row a case; ``interval`` is the 95 % interval of the latency around its estimate.
 
     ``gamma`` is the partial ratio, where the cases differ in it: ids leave its default out.
-    ``ratio_interval`` is that of the ratio to the reference, whose own row is A/A.
+    ``ratio_interval`` is that of the ratio to the reference, whose own row is A/A. ``ratio_of``,
+    of what time a ratio is, is there where rows differ.
 
     Columns of SOMETIMES that no case has a number for are left out; so are those of metrics and
     launches that `CASE_TABLE` does not place, which otherwise come last.
     """
     from cspbench.models.stated import axis_value
     from cspbench.views.frames import launch_columns
+    from cspbench.views.ratios import times_of
 
     cases = run.cases.copy()
     cases["interval"] = _intervals(cases, "latency_ms")
@@ -82,6 +85,7 @@ def case_table(run: Run) -> pd.DataFrame:
     others = (*other_columns(CASE_TABLE), *launch_columns())
     table = cases[[*CASE_TABLE, *others]]
     empty = ["gamma"] if cases["gamma"].nunique() < 2 else []
+    empty += ["ratio_of"] if len(times_of(cases["ratio_of"])) < 2 else []
     empty += [column for column in (*SOMETIMES, *others) if table[column].isna().all()]
     return table.drop(columns=empty)
 

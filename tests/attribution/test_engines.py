@@ -79,7 +79,8 @@ def test_the_sentences_name_layers_and_fusion_and_no_causes():
     )
     assert causes == (
         "Layer times are of one launch each, scaled to the latency; two engines share no prices, "
-        "so no causes are named."
+        "so no causes are named. The two latencies are from separate launches, so their difference "
+        "is weaker than one from bursts in turn."
     )
     whole = as_dict(it)
     assert json.loads(json.dumps(whole, allow_nan=False)) == whole

@@ -6,6 +6,7 @@ import pytest
 
 import cspbench
 from cspbench.attribution import explain_measured
+from cspbench.attribution.engines import APART
 from cspbench.attribution.pair import case_of, plan_pair
 from cspbench.attribution.text import as_dict, frame, sentences, signed
 from cspbench.errors import InputError
@@ -31,12 +32,13 @@ def test_the_words_hold_the_numbers(run):
     assert said[1] == (
         "B has 22 % fewer MACs and 22 % less memory traffic, yet takes 2.00 ms longer."
     )
-    assert " make" in said[2]
-    assert "1x1 convolution of stages." in said[2]
-    assert said[3].startswith("Unexplained: ")
+    assert said[2] == APART
+    assert " make" in said[3]
+    assert "1x1 convolution of stages." in said[3]
+    assert said[4].startswith("Unexplained: ")
     # Outside the layers: (12 - 11) - (10 - 9) = 0 ms.
-    assert "+0.000 ms of time outside the layers" in said[3]
-    assert said[4].startswith("Verdict: ")
+    assert "+0.000 ms of time outside the layers" in said[4]
+    assert said[5].startswith("Verdict: ")
 
 
 def test_another_batch_says_what_moves(run):
@@ -71,6 +73,7 @@ def test_what_else_differs_is_said(run):
     it = explain_measured(run, case(PLAIN, 1), case(PARTIAL, 8))
     assert it.notes == (
         "A and B differ in batch too: the causes do not separate that from the network.",
+        APART,
     )
 
 

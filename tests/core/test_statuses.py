@@ -24,6 +24,7 @@ def test_every_flag_says_what_it_means_and_what_to_do():
     assert set(FLAGS) == {
         "throttled", "contended", "not_steady", "few_samples", "resumed", "moved",
         "board_changed", "untrusted", "page_faults", "fallback_engine", "frozen_branch",
+        "separate_launches", "waited",
     }  # fmt: skip
     assert all(flag.name == name for name, flag in FLAGS.items())
     assert all(flag.meaning and flag.remedy for flag in FLAGS.values())

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from cspbench import literature
 from cspbench.measure.statistics import Interval
 from cspbench.paper.claims import RULES, check, check_all, checklist
-from cspbench.paper.comparison import VERDICTS, Comparison, combine
+from cspbench.paper.comparison import VERDICTS, Comparison, combine, times
 from cspbench.paper.evidence import MeasuredCase, speed_ratio
 from cspbench.paper.speeds import above_one, meets_ratio
 from cspbench.store.ratios import InTurn
@@ -140,7 +140,7 @@ def test_faster_beyond_the_interval():
     found = check(claim("faster", **SPEED), known)
     assert found.verdict == "reproduced"
     # 13 / 10; half widths ln(1.02 / 0.98) / 2 = 0.0200 each, joined 0.0283: 1.3 e^(-+0.0283)
-    assert found.ours == "×1.30 (1.26 to 1.34) on opencv-cpu"
+    assert found.ours == "×1.30 (1.26 to 1.34, separate launches) on opencv-cpu"
     assert found.outcome.used == (f"{PRN}/opencv-cpu/b1/t1", f"{TINY}/opencv-cpu/b1/t1")
 
 
@@ -158,7 +158,7 @@ def test_one_launch_has_no_interval():
     alone = {**case(PRN, 10.0), "latency_ms_low": math.nan, "latency_ms_high": math.nan}
     found = check(claim("faster", **SPEED), evidence([alone, case(TINY, 20.0)]))
     assert found.verdict == "not distinguishable here"
-    assert found.ours == "×2.00 (no interval) on opencv-cpu"
+    assert found.ours == "×2.00 (no interval, separate launches) on opencv-cpu"
 
 
 def test_a_case_that_failed_or_cannot_run_gives_its_reason():
@@ -237,6 +237,7 @@ def test_an_order_of_reconstructions_is_told_but_proves_nothing():
     found = ordered(10, 11, 13, 14, 18, 19)
     assert found.verdict == "reconstruction only"
     assert "our reconstruction agrees" in found.reason
+    assert found.outcome.note == "15 of 15 pairs are compared by separate launches"
     assert found.ours.startswith("cspdensenetb-ref+prn 100.0 > cspdensenet-ref+prn 90.9 > ")
 
 
@@ -310,9 +311,12 @@ def test_cases_that_took_turns_are_compared_by_their_blocks():
     ]
     found = speed_ratio(*cases)
     assert (found.estimate, found.low, found.high) == pytest.approx((2, 2, 2))
+    assert times(found) == "×2.00 (2.00 to 2.00)"
     # Of two runs there is only the quotient of the latencies.
     other = replace(cases[1], run="another run")
-    assert speed_ratio(cases[0], other).low < 0.1
+    apart = speed_ratio(cases[0], other)
+    assert apart.low < 0.1
+    assert times(apart).endswith(", separate launches)")
 
 
 latencies = st.floats(0.1, 1e4)

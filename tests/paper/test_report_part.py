@@ -106,7 +106,7 @@ def test_a_table_in_the_terminal(table5: Run) -> None:
     text = invoke(str(table5.path), "--table", "5")
     row = next(line for line in text.splitlines() if line.startswith("YOLOv3-tiny-PRN"))
     assert row.split()[:7] == ["YOLOv3-tiny-PRN", "confirmed", "416", "33.1", "400", "1.21", "71"]
-    assert "×1.29 (1.25 to 1.33)" in row
+    assert "×1.29 (1.25 to 1.33, separate launches)" in row
     assert "Beside Jetson TX2: not an NVIDIA Jetson board" in text.replace("jetson: ", "")
     assert invoke(str(table5.path), "--table", "5", "--format", "csv").startswith("system,")
 

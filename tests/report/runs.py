@@ -91,6 +91,7 @@ def write_run(
     suite: Mapping[str, Any] | None = None,
     rounds: int = 3,
     ceilings: Mapping[str, Any] | None = None,
+    reference: str | None = None,
 ) -> Run:
     """Write a run under ``folder`` and load it.
 
@@ -121,6 +122,7 @@ def write_run(
         "environment": {**ENVIRONMENT, **(environment or {})},
         "analyses": dict(analyses or {}),
         "ceilings": dict(ceilings or {}),
+        "reference": reference,
     }  # fmt: skip
     directory = RunDirectory.create(folder, name, meta)
     lines = [

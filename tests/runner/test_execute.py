@@ -241,6 +241,7 @@ def test_a_launch_is_told_all_it_needs(tmp_path):
         "job": "time", "case": "a@64/gpu/b1/t2", "device": "cuda", "artifact": str(artifact.path),
         "reference": str(artifact.reference), "seed": 7, "warmup_seconds": 0.5, "target_ci": 0.05,
         "max_seconds": 0.25, "min_seconds": 0.5, "sensors": "auto", "layers": False,
+        "model_bytes": 0,
     }  # fmt: skip
     assert (threads, timeout_seconds) == (2, 42.0)
 
@@ -490,7 +491,7 @@ def test_ctrl_c_leaves_what_was_measured_and_resume_measures_only_the_rest(tmp_p
     assert Counter(rest.order) == {id_of("a/cpu"): 1, id_of("b/cpu"): 1}
     whole = load(directory.path)
     assert list(whole.cases["status"]) == ["ok", "ok"]
-    assert list(whole.cases["flags"]) == [["resumed"], ["resumed"]]
+    assert list(whole.cases["flags"]) == [["resumed"], ["resumed", "separate_launches"]]
     assert list(whole.launches["number"]) == [0, 0, 1, 1, 2, 2]
     assert whole.launches["session"].nunique() == 2
 
@@ -665,6 +666,24 @@ def test_a_launch_that_would_not_be_read_is_kept_as_failed(tmp_path, facts, what
     assert second.status is Status.OK
     assert (first.status, len(first.launches)) == (Status.FAILED, 2)
     assert first.reason == f"the launch cannot be kept: it holds {what}"
+
+
+@pytest.mark.parametrize(
+    ("totals", "expected"),
+    [
+        # Of two images: 300 + 2 x 1000 bytes.
+        ({"weight_bytes": 300, "peak_live_bytes": 1000}, 2300),
+        ({"weight_bytes": 300}, 0),  # half an estimate is none
+    ],
+)
+def test_a_block_knows_what_weights_and_activations_of_its_batch_take(tmp_path, totals, expected):
+    found = Outcome(Status.OK, answer={"analysis": {"totals": totals}})
+    cases = [replace(case, batch=2) for case in suite("a/gpu", "b/cpu").cases]
+    asked = replace(suite("a/gpu"), cases=tuple(cases), measure=replace(MEASURE, together=None))
+    executor = FakeExecutor(prepares={"a@64": found, "b@64": found})
+    run(tmp_path, asked, executor)
+    timed = [request for request, _, _ in executor.jobs if request.job == "time"]
+    assert {request.model_bytes for request in timed} == {expected}
 
 
 class InTurnExecutor(SlowExecutor):

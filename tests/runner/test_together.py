@@ -6,56 +6,15 @@ import signal
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from cspbench.core.statuses import Status
 from cspbench.jobs.time import TimeRequest
-from cspbench.runner import together
+from cspbench.machine.devices.spec import DEVICES, Device
+from cspbench.runner import room, together
 from cspbench.runner.arms import WorkerArm
 from cspbench.runner.block_request import CHECK, BlockRequest
 from cspbench.runner.executor import LocalExecutor
-from cspbench.runner.together import least_rounds, packed
-
-# What fits together
-
-
-def test_all_that_fits_is_one_block_with_the_reference_twice():
-    assert packed({0: 10, 1: 10, 2: 10}, reference=0, capacity=40) == [(0, CHECK, 1, 2)]
-
-
-def test_what_does_not_fit_is_split_into_blocks_that_share_the_reference():
-    # 2 x 10 for the reference leave 20 of 40: two others a block.
-    made = packed({0: 10, 1: 10, 2: 10, 3: 10}, reference=0, capacity=40)
-    assert made == [(0, CHECK, 1, 2), (0, CHECK, 3)]
-
-
-def test_what_does_not_fit_beside_the_reference_is_alone():
-    assert packed({0: 10, 1: 30, 2: 10}, reference=0, capacity=40) == [(0, CHECK, 2), (1,)]
-
-
-def test_a_small_board_measures_one_at_a_time():
-    assert packed({0: 10, 1: 10, 2: 10}, reference=0, capacity=15) == [(0,), (1,), (2,)]
-
-
-def test_without_a_reference_nothing_is_measured_twice():
-    assert packed({0: 10, 1: 10}, reference=None, capacity=15) == [(0,), (1,)]
-
-
-@given(
-    st.lists(st.integers(1, 50), min_size=1, max_size=12),
-    st.integers(1, 200),
-    st.booleans(),
-)
-def test_every_arm_is_measured_and_no_block_is_too_large(sizes, capacity, with_reference):
-    needs = dict(enumerate(sizes))
-    blocks = packed(needs, 0 if with_reference else None, capacity)
-    arms = [arm for block in blocks for arm in block if arm != CHECK]
-    assert set(arms) == set(needs)
-    assert len(arms) == len(set(arms)) + arms.count(0) - 1
-    for block in blocks:
-        if len(block) > 1:
-            assert sum(needs[0 if arm == CHECK else arm] for arm in block) <= capacity
+from cspbench.runner.together import least_rounds
 
 
 def test_a_device_works_for_its_least_time_in_a_block(opencv_job):
@@ -141,7 +100,7 @@ def test_a_machine_without_room_for_more_measures_the_rest_alone(request_of, mon
     monkeypatch.setattr(
         WorkerArm, "close", lambda arm: (arm in alive and alive.remove(arm)) or close(arm)
     )
-    monkeypatch.setattr(together, "available_bytes", lambda: 2**33 if len(alive) < 3 else 2**20)
+    monkeypatch.setattr(room, "available_bytes", lambda: 2**33 if len(alive) < 3 else 2**20)
     outcomes = measured(request_of(count=3))
     assert [number for number, _ in outcomes] == [0, CHECK, 1, 2]
     blocks = [outcome.checked("time").turns.block for _, outcome in outcomes]
@@ -150,6 +109,46 @@ def test_a_machine_without_room_for_more_measures_the_rest_alone(request_of, mon
     # A board of a fleet ends here: its controller asks for the rest again.
     request = replace(request_of(count=3), first_only=True)
     assert [number for number, _ in measured(request)] == [0, CHECK, 1]
+
+
+@pytest.fixture
+def card(monkeypatch):
+    """A device with 10 GB of its own, on which OpenCV's networks are made believe to be."""
+    told = {"free": 10**10}
+    device = Device(
+        name="card", summary="an invented card", process_bytes=10**9,
+        free_bytes=lambda: told["free"], held_by=lambda pid: None,
+    )  # fmt: skip
+    monkeypatch.setitem(DEVICES._entries, "card", device)
+    return told
+
+
+def on_card(request, **changes):
+    """The same block on the card: the worker does not look at the device."""
+    arms = [replace(arm, device="card", **changes) for arm in request.arms]
+    return replace(request, arms=tuple(arms))
+
+
+def test_what_does_not_fit_into_a_card_is_split_in_blocks_with_the_reference(request_of, card):
+    """An arm takes 1 + 0.6 GB of the 8 that it may: five, so that each block has three others."""
+    outcomes = measured(on_card(request_of(count=5), model_bytes=6 * 10**8))
+    assert [number for number, _ in outcomes] == [0, CHECK, 1, 2, 3, 0, CHECK, 4]
+    blocks = [outcome.checked("time").turns.block for _, outcome in outcomes]
+    assert blocks == ["7.0"] * 5 + ["7.1"] * 3
+    assert {outcome.notes["device_room"] for _, outcome in outcomes} == {"estimated"}
+
+
+def test_a_card_whose_memory_nobody_tells_splits_nothing_and_says_so(request_of, card):
+    card["free"] = None
+    outcomes = measured(on_card(request_of(count=3), model_bytes=10**12))
+    assert [number for number, _ in outcomes] == [0, CHECK, 1, 2]
+    assert {outcome.checked("time").turns.block for _, outcome in outcomes} == {"7.0"}
+    assert {outcome.notes["device_room"] for _, outcome in outcomes} == {"unknown"}
+
+
+def test_on_the_host_nothing_is_said_of_a_device(request_of):
+    [(_, outcome), *_] = measured(request_of(count=2))
+    assert "device_room" not in outcome.notes
 
 
 def test_ctrl_c_keeps_the_rounds_that_were_complete(request_of, monkeypatch):

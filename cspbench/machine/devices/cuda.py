@@ -8,7 +8,11 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from cspbench.machine.devices.spec import DEVICES, Device, PowerSource, Probe
-from cspbench.machine.sensors.nvml import THROTTLED
+from cspbench.machine.sensors.nvml import THROTTLED, free_bytes, used_by
+
+#: A process's CUDA context with the kernels of cuDNN and cuBLAS, their workspaces, and what a
+#: caching allocator holds beyond its tensors. An allowance: it was not measured.
+PROCESS_BYTES = 2**30
 
 _TEGRA_RELEASE = Path("/etc/nv_tegra_release")
 _DRIVER = (Path("/proc/driver/nvidia/version"), Path("/dev/nvidiactl"), Path("/dev/dxg"))
@@ -76,6 +80,9 @@ DEVICES.add(
         clocks=("cpu_frequency_max_mhz", "gpu_clock_mhz"),
         throttle_gauges=("gpu_throttled",),
         throttle_counters=THROTTLED,
+        process_bytes=PROCESS_BYTES,
+        free_bytes=free_bytes,
+        held_by=used_by,
         probe=probe,
         available=available,
     )

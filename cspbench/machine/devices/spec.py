@@ -81,6 +81,10 @@ class Device:
     throttling. ``throttle_gauges``: gauges above 0 while the device itself slows down.
     ``throttle_counters``: seconds for which it did so far.
 
+    ``free_bytes()`` tells the free memory of a device that has its own, ``held_by(pid)`` what a
+    process holds of it; None where the driver does not tell. ``process_bytes`` is what a process
+    is expected to take there besides a model's weights and activations.
+
     ``probe(threads)`` opens the operations for its ceilings, in a worker; None if they cannot be
     measured. ``available()`` is None, or the reason why this machine cannot measure them.
     """
@@ -93,6 +97,9 @@ class Device:
     clocks: tuple[str, ...] = ()
     throttle_gauges: tuple[str, ...] = ()
     throttle_counters: tuple[str, ...] = ()
+    process_bytes: int = 0
+    free_bytes: Callable[[], int | None] = field(default=lambda: None, compare=False)
+    held_by: Callable[[int], int | None] = field(default=lambda _: None, compare=False)
     probe: Callable[[int], AbstractContextManager[Probe]] | None = field(
         default=None, compare=False
     )

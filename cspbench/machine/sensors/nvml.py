@@ -216,6 +216,11 @@ def used_bytes() -> int | None:
     return _asked(lambda nvml, card: int(nvml.nvmlDeviceGetMemoryInfo(card).used))
 
 
+def free_bytes() -> int | None:
+    """Bytes of the device's memory that are free; None without NVML or on a Jetson board."""
+    return _asked(lambda nvml, card: int(nvml.nvmlDeviceGetMemoryInfo(card).free))
+
+
 def used_by(pid: int) -> int | None:
     """Bytes of device memory that a process holds, its CUDA context included; None if unknown.
 

@@ -26,7 +26,7 @@ GPU_FIRST = ("torch-cuda", "opencv-cpu")
 class Column:
     """A column: its key in the rows, its heading, where its numbers come from, a format spec.
 
-    The format ``ratio`` is for an Interval; an empty one for text. ``number`` says that it holds
+    The format ``ratio`` is for a SpeedRatio; an empty one for text. ``number`` says that it holds
     numbers, as text or not.
     """
 
@@ -53,7 +53,10 @@ class PaperTable:
         return [row["model"] for row in self.rows if row["model"]]
 
     def frame(self) -> pd.DataFrame:
-        """One row a system, plain values; an interval is three columns (``_low``, ``_high``)."""
+        """One row a system, plain values; a ratio is four columns.
+
+        ``_low`` and ``_high`` are its interval, ``_in_turn`` says whether the two took turns.
+        """
         import pandas as pd
 
         return pd.DataFrame([self._flat(row) for row in self.rows])
@@ -66,6 +69,7 @@ class PaperTable:
                 interval = value or Interval(float("nan"), None, None)
                 flat[column.key] = None if value is None else interval.estimate
                 flat[f"{column.key}_low"], flat[f"{column.key}_high"] = interval.low, interval.high
+                flat[f"{column.key}_in_turn"] = None if value is None else value.in_turn
             else:
                 flat[column.key] = value
         return flat

@@ -44,9 +44,9 @@ def _ablation_line(row: CaseRow, base: CaseRow | None) -> Line:
         "bflops": numbers.fixed(own, 3),
         "bflops_change": numbers.percent(own / plain - 1 if own and plain else None),
         "latency": numbers.milliseconds(row.latency_ms),
-        "change": numbers.percent(ratio[0] - 1) if ratio else numbers.MISSING,
+        "change": numbers.percent(ratio.ratio - 1) if ratio else numbers.MISSING,
         "interval": (
-            f"{numbers.percent(ratio[1] - 1)} to {numbers.percent(ratio[2] - 1)}"
+            f"{numbers.percent(ratio.low - 1)} to {numbers.percent(ratio.high - 1)}{ratio.weaker}"
             if ratio
             else numbers.MISSING
         ),

@@ -73,7 +73,7 @@ def _cell(row: CaseRow | None, base: CaseRow | None) -> BoardCell:
     if row.latency_ms is None:
         return BoardCell(row.status, "")
     ratio = latency_ratio(row, base) if base is not None and base is not row else None
-    text = "" if ratio is None else f"{ratio[0]:.2f} ({ratio[1]:.2f} to {ratio[2]:.2f})"
+    text = "" if ratio is None else f"{ratio.ratio:.2f} ({ratio.low:.2f} to {ratio.high:.2f})"
     return BoardCell(numbers.milliseconds(row.latency_ms), numbers.plus_minus(row.half_width), text)
 
 

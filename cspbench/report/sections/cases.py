@@ -15,6 +15,8 @@ from cspbench.report.data import published_accuracies
 from cspbench.report.definitions import DEFINITIONS, Definition
 from cspbench.report.rows import CaseRow
 from cspbench.report.section import SECTIONS, ReportContext, own_section
+from cspbench.store.blocks import SEPARATE
+from cspbench.views.ratios import ratio_notes, times_of
 
 
 class Column(NamedTuple):
@@ -81,11 +83,20 @@ def common_flags(rows: Sequence[CaseRow]) -> list[tuple[str, int]]:
 def _table_rows(rows: Sequence[CaseRow], common: Collection[str]) -> list[dict[str, Any]]:
     largest = max((row.fps for row in rows if row.fps is not None), default=0.0)
     accuracies = published_accuracies(rows)
-    return [_table_row(row, accuracies.get(row.model_id), largest, common) for row in rows]
+    differ = len(times_of(row.ratio_of for row in rows)) > 1
+    return [
+        _table_row(row, accuracies.get(row.model_id), largest, common, times_differ=differ)
+        for row in rows
+    ]
 
 
 def _table_row(
-    row: CaseRow, accuracy: str | None, largest_fps: float, common: Collection[str]
+    row: CaseRow,
+    accuracy: str | None,
+    largest_fps: float,
+    common: Collection[str],
+    *,
+    times_differ: bool,
 ) -> dict[str, Any]:
     params = row.total("params")
     extra = [f"batch {row.batch}"] * (row.batch != 1) + [f"{row.threads} threads"] * (
@@ -101,6 +112,7 @@ def _table_row(
         "latency": numbers.milliseconds(row.latency_ms),
         "plus_minus": numbers.plus_minus(row.half_width),
         "ratio": _ratio(row),
+        "ratio_of": row.ratio_of if times_differ else "",
         "group": row.ratio_group or "",
         "spread": _spread(row),
         "fps": numbers.short(row.fps),
@@ -130,10 +142,14 @@ def data(context: ReportContext) -> Mapping[str, Any]:
     """Columns, rows and filters of the table, and the references of its ratios."""
     cannot_run = sum(row.outcome == "skipped" for row in context.rows)
     has_ratios = any(row.ratio is not None for row in context.rows)
+    kinds = {row.ratio_of for row in context.rows}
     common = common_flags(context.rows)
     return {
         "columns": [column for column in COLUMNS if has_ratios or column is not RATIO],
         "has_ratios": has_ratios,
+        "in_turn": bool(times_of(kinds)),
+        "separate": SEPARATE in kinds,
+        "ratio_notes": ratio_notes(kinds),
         "references": list(
             dict.fromkeys(plain(run.reference) for run in context.runs if run.reference is not None)
         ),

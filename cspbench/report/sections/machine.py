@@ -64,7 +64,7 @@ def warnings_of(runs: Sequence[Run]) -> list[ComparisonWarning]:
     """What spoils comparison in these runs, worst first."""
     every = [*_between_runs(runs)]
     for run in runs:
-        every += [*_machine(run), *_noise(run), *_flags(run), *_storage(run)]
+        every += [*_machine(run), *_noise(run), *_flags(run), *_storage(run), *_device_room(run)]
     return sorted(dict.fromkeys(every), key=lambda warning: warning.level != "warn")
 
 
@@ -157,7 +157,7 @@ def _noise(run: Run) -> Iterator[ComparisonWarning]:
 
 
 def _flags(run: Run) -> Iterator[ComparisonWarning]:
-    counts = Counter(flag for record in run.records for flag in record.flags)
+    counts = Counter(flag for flags in run.cases["flags"] for flag in flags)
     measured = sum(bool(record.good) for record in run.records)
     for name, flag in FLAGS.items():
         if counts[name]:
@@ -166,6 +166,17 @@ def _flags(run: Run) -> Iterator[ComparisonWarning]:
                 f"{counts[name]} of {measured} measured cases are flagged {name}: {flag.meaning}.",
                 flag.remedy,
             )
+
+
+def _device_room(run: Run) -> Iterator[ComparisonWarning]:
+    if any(launch.device_room == "unknown" for launch in run.stored.launches):
+        yield ComparisonWarning(
+            "note",
+            "The driver did not tell the free memory of the device: its cases shared blocks "
+            "without an estimate of what fits there.",
+            "if a launch ended as oom on a card, install nvidia-ml-py; a Jetson board shares the "
+            "machine's memory, which is watched",
+        )
 
 
 def _storage(run: Run) -> Iterator[ComparisonWarning]:

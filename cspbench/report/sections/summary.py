@@ -13,11 +13,12 @@ from cspbench.core.text import number_of, percent
 from cspbench.literature.by_model import published_values
 from cspbench.report import numbers
 from cspbench.report.numbers import milliseconds, plus_minus, short, times
-from cspbench.report.rows import CaseRow, latency_ratio
+from cspbench.report.rows import CaseRow, LatencyRatio, latency_ratio
 from cspbench.report.section import SECTIONS, ReportContext, own_section
+from cspbench.store.blocks import SEPARATE
 
 #: A slow and a fast case, and how many times as long the slow one takes, with its interval.
-_Slower: TypeAlias = tuple[CaseRow, CaseRow, tuple[float, float, float]]
+_Slower: TypeAlias = tuple[CaseRow, CaseRow, LatencyRatio]
 
 #: Fewer BFLOPs by at least this share count as fewer.
 FEWER = 0.02
@@ -58,7 +59,7 @@ def fastest(measured: Sequence[CaseRow]) -> Sentence:
     )
     rest = [row for row in measured if row is not best]
     others = [(an_image(row, best, len(rest)), row) for row in rest]
-    rivals = sum(ratio is not None and ratio[1] <= 1 for ratio, _ in others)
+    rivals = sum(ratio is not None and ratio.low <= 1 for ratio, _ in others)
     surely = [(ratio, row) for ratio, row in others if ratio is not None]
     heading = "Fastest"
     if best.half_width is None:
@@ -72,12 +73,25 @@ def fastest(measured: Sequence[CaseRow]) -> Sentence:
     elif rivals:
         text += f" {number_of(rivals, 'other case')} cannot be told apart from it."
     elif surely:
-        (estimate, low, high), row = min(surely, key=lambda pair: pair[0])
+        ratio, row = min(surely, key=lambda pair: pair[0])
         text += (
-            f" The next, {row.model_id} on {row.setting}, takes {short(estimate)} times as long "
-            f"an image ({short(low)} to {short(high)})."
+            f" The next, {row.model_id} on {row.setting}, takes {short(ratio.ratio)} times as long "
+            f"an image ({short(ratio.low)} to {short(ratio.high)})."
         )
-    return Sentence(heading, text, best.id)
+    return Sentence(heading, text + _apart_from(ratio for ratio, _ in surely), best.id)
+
+
+def _apart_from(ratios: Iterable[LatencyRatio]) -> str:
+    """How many of the comparisons with the fastest are weaker, if any is."""
+    in_turn = [ratio.in_turn for ratio in ratios]
+    apart = in_turn.count(False)
+    if not apart:
+        return ""
+    which = number_of(apart, "other case") if apart < len(in_turn) else "The others"
+    return (
+        f" {which} took no turns with it: latencies of {SEPARATE} are compared there, which is "
+        "weaker."
+    )
 
 
 def _busy(measured: Sequence[CaseRow]) -> str:
@@ -88,13 +102,10 @@ def _busy(measured: Sequence[CaseRow]) -> str:
     return f" The machine was busy: {contended} of {len(measured)} cases are flagged contended."
 
 
-def an_image(row: CaseRow, best: CaseRow, comparisons: int) -> tuple[float, float, float] | None:
+def an_image(row: CaseRow, best: CaseRow, comparisons: int) -> LatencyRatio | None:
     """How many times as long as ``best`` a case takes an image, with bounds as `latency_ratio`."""
     ratio = latency_ratio(row, best, comparisons)
-    if ratio is None:
-        return None
-    estimate, low, high = (value * best.batch / row.batch for value in ratio)
-    return estimate, low, high
+    return None if ratio is None else ratio.times(best.batch / row.batch)
 
 
 def most_accurate_per_ms(measured: Sequence[CaseRow], ap50: Mapping[str, float]) -> Sentence | None:
@@ -136,10 +147,9 @@ def surprise(measured: Sequence[CaseRow]) -> Sentence | None:
     return None
 
 
-def _times(ratio: tuple[float, float, float]) -> str:
+def _times(ratio: LatencyRatio) -> str:
     """``2.00 times (1.93 to 2.07)``."""
-    estimate, low, high = ratio
-    return f"{times(estimate)} ({short(low)} to {short(high)})"
+    return f"{times(ratio.ratio)} ({short(ratio.low)} to {short(ratio.high)}{ratio.weaker})"
 
 
 def _inversion(measured: Sequence[CaseRow]) -> _Slower | None:
@@ -188,7 +198,7 @@ def _surest(pairs: Iterable[tuple[CaseRow, CaseRow]]) -> _Slower | None:
     widest = heapq.nlargest(MOST_PAIRS, pairs, key=_apart)
     for slow, fast in widest:
         ratio = latency_ratio(slow, fast, len(widest))
-        if ratio is not None and ratio[1] > 1:
+        if ratio is not None and ratio.low > 1:
             return slow, fast, ratio
     return None
 

@@ -10,6 +10,7 @@ import types
 
 import pytest
 
+from cspbench.machine.devices.spec import DEVICES
 from cspbench.machine.sensors.cpufreq import CpuFreq
 from cspbench.machine.sensors.jtop import gauges_of
 from cspbench.machine.sensors.monitor import Monitor
@@ -252,7 +253,7 @@ class FakeNvml(types.ModuleType):
         return types.SimpleNamespace(gpu=87, memory=40)
 
     def nvmlDeviceGetMemoryInfo(self, device):
-        return types.SimpleNamespace(used=2**30)
+        return types.SimpleNamespace(used=2**30, free=3 * 2**30)
 
     def nvmlDeviceGetClockInfo(self, device, clock):
         return {1: 1410, 2: 1215}[clock]
@@ -309,6 +310,14 @@ def test_memory_that_is_taken_is_known_where_processes_are_not_listed(monkeypatc
     monkeypatch.setitem(sys.modules, "pynvml", FakeNvml())
     assert used_bytes() == 2**30
     assert used_by(99) is None
+
+
+def test_the_free_memory_of_a_card_is_what_nvml_tells(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pynvml", FakeNvml())
+    assert DEVICES.get("cuda").free_bytes() == 3 * 2**30
+    assert DEVICES.get("cuda").held_by(42) == 600 * 2**20
+    monkeypatch.setitem(sys.modules, "pynvml", None)  # it is not installed
+    assert DEVICES.get("cuda").free_bytes() is None
 
 
 @pytest.mark.parametrize(

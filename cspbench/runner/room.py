@@ -1,0 +1,140 @@
+"""What fits into memory together: the machine's, and that of a device with memory of its own.
+
+How much a case takes is guessed before its first block, and known afterwards where the system tells
+it. A memory whose free bytes nobody tells bounds nothing: a case that finds no room in it ends as
+``oom`` and is measured alone after its block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeAlias
+
+from cspbench.jobs.replay import ReplayRequest
+from cspbench.jobs.time import TimeRequest
+from cspbench.machine.devices.spec import DEVICES, HOST
+from cspbench.runner.block_request import CHECK, available_bytes
+
+#: Bytes by the memory that they are in: that of a device by its name, the machine's as HOST.
+Room: TypeAlias = Mapping[str, int]
+
+#: Guess of a worker's memory: a library at work, and the model a few times over.
+WORKER_BYTES, MODEL_COPIES = 400 * 2**20, 4
+#: This share of the memory that was free before the block is left free.
+SPARE_SHARE = 0.2
+
+
+def packed(
+    needs: Mapping[int, Room], reference: int | None, capacity: Room
+) -> list[tuple[int, ...]]:
+    """Split arms into blocks that fit into every memory.
+
+    Args:
+        needs: what each arm takes, in the order of the arms.
+        reference: an arm that each block holds twice (the second time as CHECK), if there is room.
+        capacity: what all arms of a block may take; a memory that it lacks bounds nothing.
+
+    Returns:
+        The arms of each block. One that does not fit beside the reference is alone.
+    """
+    shared: tuple[int, ...] = () if reference is None else (reference, CHECK)
+    base: Room = {} if reference is None else needs[reference]
+    beside = {memory: total - 2 * base.get(memory, 0) for memory, total in capacity.items()}
+    blocks: list[list[int]] = []
+    alone: list[tuple[int, ...]] = []
+    room: Room = {}
+    for arm, size in needs.items():
+        if arm == reference:
+            continue
+        if not _fits(size, beside):
+            alone.append((arm,))
+        elif blocks and _fits(size, room):
+            blocks[-1].append(arm)
+            room = _less(room, size)
+        else:
+            blocks.append([arm])
+            room = _less(beside, size)
+    if reference is not None and not blocks:
+        alone.insert(0, (reference,))
+    return [(*shared, *block) for block in blocks] + alone
+
+
+def _fits(size: Room, room: Room) -> bool:
+    return all(size.get(memory, 0) <= left for memory, left in room.items())
+
+
+def _less(room: Room, size: Room) -> Room:
+    return {memory: left - size.get(memory, 0) for memory, left in room.items()}
+
+
+def free_room(devices: Iterable[str]) -> dict[str, int]:
+    """Free bytes of the machine's memory, and of these devices' own where their drivers tell."""
+    free = {HOST: available_bytes()}
+    for name in filter(has_own_memory, devices):
+        told = DEVICES.get(name).free_bytes()
+        if told is not None:
+            free[name] = told
+    return free
+
+
+def has_own_memory(device: str) -> bool:
+    """Whether inferences on a device may take other memory than the machine's."""
+    return not DEVICES.get(device).on_host
+
+
+def without_spare(free: Room) -> dict[str, int]:
+    """What a block may take of the memory that is free before it."""
+    return {memory: int((1 - SPARE_SHARE) * left) for memory, left in free.items()}
+
+
+@dataclass
+class Needs:
+    """What the workers of arms take: what was seen of an earlier block, or else a guess."""
+
+    seen: dict[str, dict[str, int]] = field(default_factory=dict)
+
+    def of(self, arm: TimeRequest) -> Room:
+        """Memory that the worker of an arm is expected to take."""
+        guessed = {HOST: _host_bytes(arm)}
+        if has_own_memory(arm.device):
+            guessed[arm.device] = _device_bytes(arm)
+        return guessed | self.seen.get(_kept_as(arm), {})
+
+    def note(self, arm: TimeRequest, resident_bytes: int, pid: int | None) -> None:
+        """Remember what a live worker of an arm takes, and no less than before."""
+        now = {HOST: resident_bytes}
+        if has_own_memory(arm.device) and pid is not None:
+            held = DEVICES.get(arm.device).held_by(pid)
+            if held is not None:
+                now[arm.device] = held
+        known = self.seen.setdefault(_kept_as(arm), {})
+        known |= {memory: max(size, known.get(memory, 0)) for memory, size in now.items()}
+
+
+def _host_bytes(arm: TimeRequest) -> int:
+    copies = MODEL_COPIES * (2 if arm.layers else 1)
+    return WORKER_BYTES + copies * _file_bytes(arm)
+
+
+def _device_bytes(arm: TimeRequest) -> int:
+    """Weights, activations at their peak, and what a process takes there whatever it runs."""
+    return DEVICES.get(arm.device).process_bytes + (arm.model_bytes or _file_bytes(arm))
+
+
+def _kept_as(arm: TimeRequest) -> str:
+    """By what the memory of an arm's worker is remembered."""
+    return f"{arm.job} {arm.layers} {arm.case.id}"
+
+
+def _file_bytes(arm: TimeRequest) -> int:
+    files = arm.artifacts if isinstance(arm, ReplayRequest) else [arm.artifact]
+    return sum(map(_size, files))
+
+
+def _size(file: str | Path) -> int:
+    try:
+        return Path(file).stat().st_size
+    except OSError:  # the worker says so
+        return 0
