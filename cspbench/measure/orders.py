@@ -38,7 +38,7 @@ def balanced_orders(count: int, seed: str, skip: int = 0) -> Iterator[list[int]]
     Args:
         count: how many arms there are.
         seed: of the draw; one seed gives the same orders on every machine.
-        skip: how many orders were used already, in earlier blocks.
+        skip: how many orders were used already, in earlier blocks: the design goes on from there.
     """
     draw = random.Random(seed)  # noqa: S311 - not for secrets
     names = draw.sample(range(count), count)

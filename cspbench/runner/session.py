@@ -29,8 +29,6 @@ from cspbench.store.ratios import CHECK_JOB, InTurn, reference_of
 from cspbench.store.records import MAX_LOST, is_disturbed
 from cspbench.store.rundir import RunDirectory
 
-#: Orders of rounds that a block is taken to use: the next block goes on in the design from there.
-ORDERS_A_BLOCK = 7
 #: More blocks are for the cases whose interval is at least this share of the widest one.
 LEAST_OF_WORST = 0.5
 
@@ -102,6 +100,7 @@ class Session:
         self._ceilings = ceilings or MachineCeilings(directory)
         self._name = uuid.uuid4().hex[:8]
         self._blocks = 0
+        self._rounds: Counter[int] = Counter()  # that counted, of blocks of so many cases
         self._in_turn = InTurn()  # launches of this session and those before it
         first = next((planned.id for planned in plan.cases), "")
         self._reference = reference_of(directory.meta, first)  # common to the cases of a machine
@@ -263,9 +262,10 @@ class Session:
             arms=(*map(self._timed_in_turn, block), *replays),
             reference=None if reference is None else members.index(reference),
             seed=f"{self._measure.seed}/{len(members)}",
-            skip=self._blocks * ORDERS_A_BLOCK,
+            skip=self._rounds[len(members)],
         )
         self._blocks += 1
+        rounds = 0
         if len(members) == 1:
             self._progress.launching(members[0])
         else:
@@ -275,7 +275,10 @@ class Session:
             case_id, job = arm.case.id, CHECK_JOB if number == CHECK else arm.job
             launch = self._store(case_id, job, outcome)
             self._in_turn.add(launch)
+            if isinstance(launch.result, TimeResult) and launch.result.turns is not None:
+                rounds = max(rounds, len(launch.result.turns.counts))
             yield case_id, outcome, launch
+        self._rounds[len(members)] += rounds
 
     def _timed_in_turn(self, planned: PlannedCase) -> TimeRequest:
         """A case of a block, with its layers where the suite asks for them."""

@@ -126,7 +126,7 @@ class _Block:
 
     def run(self) -> Iterator[tuple[int, Outcome]]:
         """Take turns; the outcomes come when all processes have ended."""
-        request, observer = self.of.request, self.of.observer
+        observer = self.of.observer
         for arm in self._requests.values():  # idle power, before anything lives
             self._monitor = observer.monitor(arm)
         self._workers = {name: self._worker(name, arm) for name, arm in self._requests.items()}
@@ -135,7 +135,7 @@ class _Block:
         try:
             turns = run_block(
                 self._workers,
-                balanced_orders(len(self._workers), request.seed, request.skip),
+                self._orders(),
                 self._rounds,
                 room=self._room,
                 warm_rounds=WARM_ROUNDS,
@@ -160,6 +160,17 @@ class _Block:
                 yield number, outcome
         if turns.interrupted:
             raise KeyboardInterrupt
+
+    def _orders(self) -> Iterator[list[int]]:
+        """The order of each round, as numbers of the workers.
+
+        A case keeps its part of the design from block to block, whoever starts first and in
+        whatever order the cases were asked for: blocks of the same cases go on with one design.
+        """
+        started = list(self._workers)
+        place = [started.index(name) for name in sorted(started)]
+        for order in balanced_orders(len(place), self.of.request.seed, self.of.request.skip):
+            yield [place[part] for part in order]
 
     def _worker(self, name: str, arm: TimeRequest) -> WorkerArm:
         load = LoadRequest.from_json(arm.to_json())

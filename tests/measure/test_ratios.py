@@ -340,3 +340,14 @@ def test_orders_go_on_where_the_last_block_ended():
     whole = list(itertools.islice(balanced_orders(5, "seed"), 25))
     assert list(itertools.islice(balanced_orders(5, "seed", skip=7), 18)) == whole[7:]
     assert whole != list(itertools.islice(balanced_orders(5, "other"), 25))
+
+
+@given(st.integers(3, 12), st.lists(st.integers(1, 40), min_size=1, max_size=6))
+def test_over_blocks_each_arm_follows_each_other_about_equally_often(count, rounds):
+    """A design of an even number has each pair once, of an odd one twice: no more is left over."""
+    used, follows = 0, Counter(dict.fromkeys(itertools.permutations(range(count), 2), 0))
+    for length in rounds:
+        block = itertools.islice(balanced_orders(count, "seed", skip=used), length)
+        follows.update(pair for order in block for pair in itertools.pairwise(order))
+        used += length
+    assert max(follows.values()) - min(follows.values()) <= (1 if count % 2 == 0 else 2)

@@ -696,6 +696,27 @@ class InTurnExecutor(SlowExecutor):
         return iter(ended)
 
 
+class TenRounds(FakeExecutor):
+    """Each block has ten rounds of five inferences a case."""
+
+    def __init__(self):
+        super().__init__()
+        self.skips = []
+
+    def block(self, request, timeout_seconds):
+        self.skips.append(request.skip)
+        turns = {"block": request.name, "counts": [5] * 10}
+        for number in range(len(request.arms)):
+            yield number, good(turns=turns)
+
+
+def test_each_block_goes_on_with_the_orders_where_the_last_one_ended(tmp_path):
+    executor = TenRounds()
+    measure = replace(MEASURE, together=None, target_ratio=0.9)
+    run(tmp_path, suite("a/cpu", "b/cpu", measure=measure), executor)
+    assert executor.skips == [0, 10, 20]
+
+
 def test_the_launches_of_a_block_share_its_time_in_the_budget(tmp_path):
     """8 cases, 5 blocks of 40 s and 8 launches for memory, 10 s each: 280 s of 300 s.
 

@@ -62,6 +62,27 @@ def test_arms_take_turns_and_each_gives_a_timing_result(request_of):
         assert result.interference.own_cpu_s > 0
 
 
+def test_a_case_keeps_its_part_of_the_design_from_block_to_block(request_of, monkeypatch):
+    """Whoever starts first, in whatever order the cases were asked for."""
+    burst, turns = WorkerArm.burst, []
+
+    def noted(arm, count):
+        turns.append(arm._spec.name)
+        return burst(arm, count)
+
+    monkeypatch.setattr(WorkerArm, "burst", noted)
+    first = request_of(count=4)
+    # The cases in another order, in another block: its name draws who starts first.
+    second = replace(first, name="8", arms=first.arms[::-1], reference=3)
+    orders = []
+    for request in (first, second, replace(second, skip=2)):
+        turns.clear()
+        measured(request)
+        orders.append([turns[start : start + 5] for start in range(0, 50, 5)])
+    assert orders[0] == orders[1]
+    assert orders[2][:8] == orders[1][2:]  # and a block that goes on begins where the last ended
+
+
 def test_a_single_case_is_launched_alone(request_of):
     request = request_of(count=1)
     ((number, outcome),) = measured(BlockRequest("7", request.arms))
