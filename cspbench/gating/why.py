@@ -62,14 +62,14 @@ class LayerShift:
 
     @property
     def text(self) -> str:
-        """``conv1 (Conv): 1.2 to 1.8 ms (+0.55 to +0.65)``."""
+        """``conv1 (Conv): 1.2 to 1.8 ms (+0.55 to +0.65 ms)``."""
         if self.base_ms is None:
             times = f"new, {self.head_ms:.3g} ms"
         elif self.head_ms is None:
             times = f"gone, {self.base_ms:.3g} ms"
         else:
             times = f"{self.base_ms:.3g} to {self.head_ms:.3g} ms"
-        interval = f" ({self.range_text})" if self.range_text else ""
+        interval = f" ({self.range_text} ms)" if self.range_text else ""
         return f"{self.name} ({self.op}): {times}{interval}"
 
 

@@ -51,7 +51,7 @@ def test_what_a_layer_takes_longer_has_an_interval_over_blocks():
     assert (a.base_ms, a.head_ms, a.change_ms) == pytest.approx((3, 6, 3))
     assert (a.low_ms, a.high_ms) == pytest.approx((3 - 12.706, 3 + 12.706), abs=1e-3)
     assert (b.low_ms, b.high_ms) == pytest.approx((-a.high_ms, -a.low_ms))
-    assert a.text == "a (Conv): 3 to 6 ms (-9.7 to +16)"
+    assert a.text == "a (Conv): 3 to 6 ms (-9.7 to +16 ms)"
     assert why_text([a], 3.0) == "no single layer stands out"
 
 
@@ -77,7 +77,7 @@ def test_a_confirmed_slowdown_names_its_layers(suite):  # noqa: F811
     (verdict,) = report.verdicts
     assert verdict.verdict is Verdict.SLOWER
     assert verdict.sentence.endswith(
-        "; one layer makes 100 % of it: b (Conv): 0.4 to 0.9 ms (+0.5 to +0.5)"
+        "; one layer makes 100 % of it: b (Conv): 0.4 to 0.9 ms (+0.5 to +0.5 ms)"
     )
     assert [layer["name"] for layer in verdict.layers] == ["b", "a"]
     assert report.as_dict()["verdicts"][0]["layers"][0]["head_ms"] == pytest.approx(0.9)
