@@ -9,6 +9,7 @@ packages), the test fails instead.
 from __future__ import annotations
 
 import functools
+import gc
 import importlib.metadata
 import importlib.util
 import os
@@ -155,6 +156,15 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_xdist_auto_num_workers() -> int:
     """One more worker of ``-n auto`` than processors, because many tests wait for a server."""
     return len(os.sched_getaffinity(0)) + 1
+
+
+def pytest_collection_finish() -> None:
+    """Leave what collecting made out of later collections of garbage: it stays to the end.
+
+    Thousands of tests and all that they import take a collection 0.5 s; 500 tests that compute
+    took 7 % longer.
+    """
+    gc.freeze()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

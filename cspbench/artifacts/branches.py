@@ -31,6 +31,14 @@ class BranchWatch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         for tensor in inputs:
             self._computed[tensor] = True
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """False, or torch imports its compiler (2.5 s) to keep it away from what is below.
+
+        There is nothing to keep away: under a mode, torch runs compiled functions as they are.
+        """
+        return False
+
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:  # fmt: skip

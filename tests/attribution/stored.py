@@ -1,8 +1,10 @@
 """A stored run of a plain and a partial network with layer times, at batch 1 and 8."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from cspbench.attribution import ladder, pair
 from cspbench.views.frames import Run
 from tests.report.runs import analysis, profile_launch, time_launch, write_run
 
@@ -71,3 +73,19 @@ def keep_invented_ceilings():
         gflops={"fp32": 50.0}, bandwidth_gbs={"triad": 5.0}, cache_bandwidth_gbs={},
         overhead_us=2.0, working_set_bytes=1, threads=1,
     ))  # fmt: skip
+
+
+def measure_briefly(monkeypatch):
+    """Measured pairs and ladders take the rounds that are asked for and no more, of short bursts.
+
+    Sharp numbers are not the promise of a test, and a busy machine would be measured three times as
+    often for them.
+    """
+    plan_runnable = pair.plan_runnable
+
+    def brief(suite):
+        return plan_runnable(replace(suite, measure=replace(suite.measure, target_ratio=0.99)))
+
+    monkeypatch.setattr(pair, "plan_runnable", brief)
+    monkeypatch.setattr(ladder, "plan_runnable", brief)
+    monkeypatch.setattr(pair, "MAX_SECONDS", 0.3)

@@ -1,13 +1,11 @@
 """``explain`` with real workers: profiled bursts and replays take turns with the plain ones."""
 
-from dataclasses import replace
-
 import pytest
 
 from cspbench.attribution import explain_measured, pair
 from cspbench.attribution.work import Family
 from cspbench.backends.spec import BACKENDS
-from tests.attribution.stored import keep_invented_ceilings
+from tests.attribution.stored import keep_invented_ceilings, measure_briefly
 
 pytestmark = pytest.mark.slow
 
@@ -17,13 +15,11 @@ def test_two_networks_are_measured_in_the_same_blocks(backend, tmp_path, monkeyp
     reason = BACKENDS.get(backend).available()
     if reason is not None:
         pytest.skip(reason)
-    monkeypatch.setattr(pair, "MAX_SECONDS", 0.3)
+    measure_briefly(monkeypatch)
     monkeypatch.setenv("CSPBENCH_CACHE", str(tmp_path / "cache"))
     keep_invented_ceilings()
     models = ("resnet10@64", "cspresnet10@64")
     plan = pair.plan_pair(*models, backend=backend, rounds=2)
-    two_blocks = replace(plan.suite.measure, target_ratio=0.99)
-    plan = replace(plan, suite=replace(plan.suite, measure=two_blocks))
     run = pair.measure_plan(plan, tmp_path / "results")
     a, b = (record.case for record in run.records)
     launches = [launch for record in run.records for launch in record.launches]

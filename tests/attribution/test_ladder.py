@@ -2,18 +2,16 @@
 
 import json
 import math
-from dataclasses import replace
 
 import pytest
 
-from cspbench.attribution import pair
 from cspbench.attribution.ladder import ladder_times, plan_ladder, sentences
 from cspbench.attribution.pair import measure_plan
 from cspbench.core.statuses import Status
 from cspbench.errors import InputError
 from cspbench.measure.statistics import Interval
 from cspbench.models.ladder import Ladder, Part
-from tests.attribution.stored import keep_invented_ceilings
+from tests.attribution.stored import keep_invented_ceilings, measure_briefly
 
 A, B, FIRST, LAST = "a@64", "b@64", "hybrid:a;b;10@64", "hybrid:a;b;01@64"
 PLACE = "/opencv-cpu/b1/t1"
@@ -81,12 +79,10 @@ def test_ends_must_run_alike():
 @pytest.mark.slow
 def test_a_real_ladder(tmp_path, monkeypatch):
     monkeypatch.setenv("CSPBENCH_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(pair, "MAX_SECONDS", 0.3)
+    measure_briefly(monkeypatch)
     keep_invented_ceilings()
     plan, ladder = plan_ladder("resnet10@64", "cspresnet10@64", backend="opencv-cpu", batch=1,
                                threads=1, rounds=2)  # fmt: skip
-    two_blocks = replace(plan.suite.measure, target_ratio=0.99)
-    plan = replace(plan, suite=replace(plan.suite, measure=two_blocks))
     run = measure_plan(plan, tmp_path / "results")
     it = ladder_times(run, ladder)
     assert it.blocks >= 2

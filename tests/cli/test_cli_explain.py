@@ -5,24 +5,26 @@ import os
 
 import pytest
 
-from tests.attribution.stored import PARTIAL, PLAIN, case, keep_invented_ceilings, pair_run
+from tests.attribution.stored import (
+    PARTIAL,
+    PLAIN,
+    case,
+    keep_invented_ceilings,
+    measure_briefly,
+    pair_run,
+)
 
 
-@pytest.fixture
-def ceilings(shared_environment, monkeypatch):
-    """Invented ceilings in the shared cache."""
+def test_two_networks_are_measured_and_explained(call, shared_environment, monkeypatch):
     monkeypatch.setenv("CSPBENCH_CACHE", shared_environment["CSPBENCH_CACHE"])
-    path = keep_invented_ceilings()
-    yield
-    os.unlink(path)
-
-
-def test_two_networks_are_measured_and_explained(cspbench, ceilings):
-    result = cspbench(
+    measure_briefly(monkeypatch)
+    ceilings = keep_invented_ceilings()
+    code, out, err = call(
         "explain", "resnet10@64", "cspresnet10@64", "--rounds", "2", "--format", "json"
     )
-    assert result.returncode == 0, result.stderr
-    found = json.loads(result.stdout)
+    os.unlink(ceilings)
+    assert code == 0, err
+    found = json.loads(out)
     assert found["a"]["case"] == "resnet10@64/opencv-cpu/b1/t1"
     assert found["difference_ms"] == pytest.approx(
         found["b"]["latency_ms"] - found["a"]["latency_ms"]
@@ -35,10 +37,10 @@ def test_two_networks_are_measured_and_explained(cspbench, ceilings):
     assert [entries[f"stages.{stage}", "concatenation"] for stage in range(4)] == [1, 1, 1, 1]
     assert entries["stages.0", "3x3 convolution"] >= 2
     # The stored run is explained again, by the names of the models alone.
-    again = cspbench("explain", "resnet10", "cspresnet10", "--run", "latest")
-    assert again.returncode == 0, again.stderr
-    assert found["sentences"][0] in again.stdout
-    assert "Verdict: " in again.stdout
+    code, out, err = call("explain", "resnet10", "cspresnet10", "--run", "latest")
+    assert code == 0, err
+    assert found["sentences"][0] in out
+    assert "Verdict: " in out
 
 
 @pytest.fixture

@@ -28,10 +28,10 @@ def models(text):
 
 
 def test_run_compares_the_forms_with_the_plain_network():
-    arguments = ["run", "net.py:network@64", "--csp", "gamma=0.25,0.5", "--fusion", "csp,last",
+    arguments = ["run", "net.py:network@64", "--csp", "gamma=0.5", "--fusion", "csp,last",
                  "--backend", "onnxruntime", "--threads", "1", "--allow-code", *QUICK]  # fmt: skip
     rows = json.loads(called(*arguments, "--format", "json").splitlines()[-1])["csp"]
-    assert [row["case"].partition("@")[0] for row in rows] == [PLAIN, *FORMS]
+    assert [row["case"].partition("@")[0] for row in rows] == [PLAIN, *FORMS[1::2]]
     plain, *forms = rows
     assert plain["ratio"] == 1
     for row in forms:
