@@ -81,6 +81,14 @@ class _Recording(TorchDispatchMode):
         self._tracer = tracer
         self._autocast = autocast.in_force()
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """False, or torch imports its compiler at the first call, to keep it from what is below.
+
+        That takes 1.5 s. Under a mode, torch runs compiled functions as they are.
+        """
+        return False
+
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:

@@ -36,7 +36,11 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 @click.option("--base-env", metavar="PATH", help="Python environment of the base's workers.")
 @click.option("--head-env", metavar="PATH", help="Python environment of the head's workers.")
 @only_option
-@click.option("--strict", is_flag=True, help="Exit 4 if a case is inconclusive or untrusted.")
+@click.option(
+    "--strict",
+    is_flag=True,
+    help="Exit 4 if a case is inconclusive or untrusted, or a rule was not checked.",
+)
 @click.option(
     "--no-static", is_flag=True, help="Report static changes, but let them block nothing."
 )

@@ -21,7 +21,7 @@ from cspbench.gating.prepare import Pair, not_here, pair_cases, runnable
 from cspbench.gating.report import GateReport, Skipped
 from cspbench.gating.sensitivity import known_sensitivity
 from cspbench.gating.sides import OpenSide, SideRequest, has_suite, opened
-from cspbench.gating.static import StaticChange, compare_static, unknown_rules
+from cspbench.gating.static import StaticChange, compare_static, static_rules, unknown_rules
 from cspbench.gating.suites import Rules, changed_cases, changed_settings, new_cases
 from cspbench.gating.timing import Timing
 from cspbench.gating.verdict import (
@@ -245,19 +245,18 @@ class _Job:
         for pair in pairs:
             old, new = pair.base.analysis, pair.head.analysis
             if old is None or new is None:
-                self.report.notes.append(
-                    f"{pair.name} could not be analysed, so that its costs were not compared"
-                )
+                text = f"{pair.name} could not be analysed, so that its costs were not compared"
+                self.report.notes.append(text)
+                if static_rules(rules):
+                    self.report.unchecked.append(text)
                 continue
             models = (str(pair.base.case.model_id), str(pair.head.case.model_id))
             name = models[1] if models[0] == models[1] else " -> ".join(models)
             changes = compare_static(name, old, new, rules)
             if models not in seen:
                 self.report.static += changes
-                self.report.notes += [
-                    f"{name}: {rule} is not known for both sides, so that its rule was not checked"
-                    for rule in unknown_rules(old, new, rules)
-                ]
+                for rule in unknown_rules(old, new, rules):
+                    self._unchecked(f"{name}: {rule} is not known for both sides")
                 seen.add(models)
             blocking = [change for change in changes if change.blocked]
             if blocking and self._settings.static:
@@ -319,6 +318,11 @@ class _Job:
         self._report_step(f"looking for the layers that make {pair.name} slower")
         return with_why(verdict, self._arms(pair, self._base, self._head, layers=True))
 
+    def _unchecked(self, why: str) -> None:
+        """Tell that a rule of the suite was not checked."""
+        self.report.unchecked.append(f"{why}, so that its rule was not checked")
+        self.report.notes.append(self.report.unchecked[-1])
+
     def _measured_rules(self, pairs: Sequence[Pair]) -> None:
         """Measure the numbers of the suite's measured rules, and apply these rules."""
         limits = measured_rules(dict(self._gate.rules))
@@ -330,8 +334,7 @@ class _Job:
             self._report_step(f"measuring {names} of {pair.name}")
             for change in measure_rules(pair, self._base, self._head, limits, self._launch):
                 if isinstance(change, Unmeasured):
-                    text = f"{pair.name}: {change.text}, so that its rule was not checked"
-                    self.report.notes.append(text)
+                    self._unchecked(f"{pair.name}: {change.text}")
                 else:
                     changes.append(change)
         self.report.measured = changes

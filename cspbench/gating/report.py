@@ -13,6 +13,7 @@ from typing import Any
 import cspbench
 from cspbench.core.files import new_folder, write_whole
 from cspbench.core.statuses import ExitCode
+from cspbench.core.text import number_of
 from cspbench.errors import InputError
 from cspbench.gating.duet import Block
 from cspbench.gating.measured import MeasuredChange
@@ -41,7 +42,8 @@ class GateReport:
     ``facts`` holds the origin of each side and the library versions of its workers, and
     ``differences`` those that differ between the sides. ``null`` is the base measured against
     itself. ``rules_from`` is the side whose suite decided, and ``suite_changes`` are sentences on
-    what the head changes in the suite. ``generations`` holds the raw blocks of every measurement
+    what the head changes in the suite. ``unchecked`` are sentences on rules of
+    the suite that nothing was known for. ``generations`` holds the raw blocks of every measurement
     (times of an inference in ns).
     """
 
@@ -60,6 +62,7 @@ class GateReport:
     measured: list[MeasuredChange] = field(default_factory=list)
     null: CaseVerdict | None = None
     skipped: list[Skipped] = field(default_factory=list)
+    unchecked: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     facts: dict[str, dict[str, Any]] = field(default_factory=dict)
     environment: dict[str, Any] = field(default_factory=dict)
@@ -74,7 +77,9 @@ class GateReport:
     @property
     def exit_code(self) -> ExitCode:
         """Exit code of the command."""
-        return exit_code(self.verdicts, self.strict)
+        found = exit_code(self.verdicts, self.strict)
+        unsure = self.strict and bool(self.unchecked)
+        return ExitCode.INCONCLUSIVE if unsure and found is ExitCode.OK else found
 
     @property
     def sorted(self) -> list[CaseVerdict]:
@@ -102,7 +107,9 @@ class GateReport:
             ExitCode.INCONCLUSIVE: "undecided, and --strict asks for a decision",
         }[self.exit_code]
         changed = f"; {self.suite_headline}" if self.suite_changes else ""
-        return f"gate {result} ({counts or 'nothing to compare'}){changed}"
+        number = len(self.unchecked)
+        unchecked = f"; {number_of(number, 'rule')} not checked" if number else ""
+        return f"gate {result} ({counts or 'nothing to compare'}){unchecked}{changed}"
 
     @property
     def suite_headline(self) -> str:

@@ -109,8 +109,14 @@ def compare_static(
 
 def unknown_rules(base: Analysis, head: Analysis, rules: Mapping[str, float]) -> list[str]:
     """Names of the static rules whose metric is missing in an analysis."""
-    limited = [rule for rule in _compared(rules) if rule.name in rules]
-    return [rule.name for rule in limited if None in (rule.value(base), rule.value(head))]
+    return [
+        rule.name for rule in static_rules(rules) if None in (rule.value(base), rule.value(head))
+    ]
+
+
+def static_rules(rules: Mapping[str, float]) -> list[StaticRule]:
+    """Those of a suite's rules that need no measurement."""
+    return [rule for rule in _compared(rules) if rule.name in rules]
 
 
 def _compared(limits: Mapping[str, float]) -> list[StaticRule]:

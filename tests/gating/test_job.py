@@ -448,6 +448,8 @@ def test_rules_of_one_job_share_their_launches(suite, monkeypatch):
         "does not report watts, so that its rule was not checked" in note for note in report.notes
     )
     assert any("calls is not known for both sides" in note for note in report.notes)
+    assert len(report.unchecked) == 2
+    assert "2 rules not checked" in report.headline
 
 
 def test_an_interrupted_gate_leaves_no_worker(suite, capsys, monkeypatch, tmp_path):

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cspbench.core.statuses import ExitCode
 from cspbench.core.text import slug
 from cspbench.errors import InputError
 from cspbench.gating.render.annotations import annotations_of
@@ -178,6 +179,15 @@ def test_annotations_are_one_line_a_finding(mixed):
     assert all("\n" not in line for line in lines)
     assert "file=suites/a%2Cb.yaml," in lines[0]
     assert "%0A" not in lines[0].replace("%250A", "")
+
+
+def test_a_rule_that_was_not_checked_is_told_and_ends_a_strict_gate_with_4():
+    text = "net: no sensor tells energy, so that its rule was not checked"
+    lax, strict = (report(verdict(), unchecked=[text], strict=strict) for strict in (False, True))
+    assert lax.headline == "gate passed (1 same); 1 rule not checked"
+    assert (lax.exit_code, strict.exit_code) == (ExitCode.OK, ExitCode.INCONCLUSIVE)
+    slow = report(verdict(kind=Verdict.SLOWER), unchecked=[text], strict=True)
+    assert slow.exit_code is ExitCode.REGRESSION
 
 
 # The compare page
