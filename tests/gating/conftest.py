@@ -61,3 +61,9 @@ def repository(tmp_path_factory):
 @pytest.fixture
 def git(repository):
     return lambda *arguments: run_git(repository, *arguments)
+
+
+@pytest.fixture
+def suite(repository, monkeypatch):
+    monkeypatch.chdir(repository)
+    return repository / "suites/gate.yaml"

@@ -5,7 +5,6 @@ import math
 
 import pytest
 
-from cspbench.cli.main import main
 from cspbench.core.statuses import ExitCode
 from cspbench.gating.calibration import beside_seconds
 from cspbench.gating.decide import InterimAnalysis
@@ -15,6 +14,7 @@ from cspbench.gating.selftest import SHARES, SelfTest, run_gates
 from cspbench.gating.sensitivity import known_sensitivity
 from cspbench.suite.suite import Gate
 from tests.gating.arms import Machine, lost
+from tests.gating.gates import command
 
 
 def ran(machine_of, shares=SHARES):
@@ -135,13 +135,6 @@ def test_a_lost_arm_makes_the_self_test_unmeasured():
 def small(repository, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     return str(repository / "suites/gate.yaml")
-
-
-def command(capsys, *arguments):
-    with pytest.raises(SystemExit) as end:
-        main(list(arguments))
-    captured = capsys.readouterr()
-    return end.value.code, captured.out, captured.err
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ from cspbench.runner.arms import ArmSpec, WorkerArm
 from cspbench.runner.executor import LocalExecutor
 from cspbench.suite.load import load_suite
 from tests.gating.arms import Machine
-from tests.gating.test_job import gate, suite  # noqa: F401 - a fixture
+from tests.gating.gates import gate
 
 
 def times(total, **ns):
@@ -68,7 +68,7 @@ def test_as_many_layers_are_named_as_make_most_of_the_difference():
     assert why_text([LayerShift("a", "Conv", 3.0, 1.0)], 1.0) == "no single layer stands out"
 
 
-def test_a_confirmed_slowdown_names_its_layers(suite):  # noqa: F811
+def test_a_confirmed_slowdown_names_its_layers(suite):
     slow = Machine({"base": 1e6, "head": 1.5e6})
     # The head's 1.5 ms: a as before, 0.6 ms; b 0.9 ms instead of 0.4.
     slow.layers = {"base": {"a": 0.6, "b": 0.4}, "head": {"a": 0.4, "b": 0.6}}
