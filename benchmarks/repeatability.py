@@ -10,7 +10,8 @@ random times, ended with the benchmark). Every run has the same bound in time, t
 the reference moved from one to the other, how many of these moves lie within their own 95 %
 interval (Welch's of the difference of two runs, over the blocks of each), and how many intervals of
 the reference's ratio to itself hold 1. That a move lies within what both intervals allow together
-would be no such test: of two runs of four blocks 98 % do.
+would be no such test: of two runs of four blocks 98 % do. ``sampling`` is the share of a run's time,
+from its folder's creation to its last launch, in which inferences were timed.
 
 Needs a machine with nothing else on it, about 5 minutes a run of ``suites/edge.yaml``.
 """
@@ -24,6 +25,7 @@ import math
 import sys
 from collections import defaultdict
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from statistics import median
 
@@ -31,6 +33,7 @@ from scipy.special import stdtrit
 from tenants import company
 
 import cspbench
+from cspbench.jobs.time import TimeResult
 from cspbench.measure.statistics import deviation, percentile
 from cspbench.suite.load import load_suite
 from cspbench.views.frames import Run
@@ -92,6 +95,15 @@ def covers_itself(run: Run) -> bool | None:
     return bool(row["ratio_low"] <= 1 <= row["ratio_high"])
 
 
+def sampling_share(run: Run) -> float:
+    """Share of a run's time in which inferences were timed."""
+    launches = [one for one in run.stored.launches if isinstance(one.result, TimeResult)]
+    timed = sum(launch.result.sample_seconds for launch in launches)
+    began = datetime.fromisoformat(run.stored.meta["created"])
+    ended = max(datetime.fromisoformat(launch.ended) for launch in launches)
+    return timed / (ended - began).total_seconds()
+
+
 def report(arguments: argparse.Namespace) -> None:
     """Print a table of all that was measured so far."""
     runs: dict[tuple[str, int], list[Run]] = defaultdict(list)
@@ -100,9 +112,10 @@ def report(arguments: argparse.Namespace) -> None:
         run = cspbench.load(arguments.out / entry["run"])
         runs[entry["schedule"], entry["tenants"]].append(run)
     print(
-        "| schedule | co-tenants | runs | launches | ratio moves by, median | p95 | covered | A/A |"
+        "| schedule | co-tenants | runs | launches | ratio moves by, median | p95 | covered "
+        "| A/A | sampling |"
     )
-    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
     for (schedule, tenants), of_kind in sorted(runs.items()):
         pairs = itertools.combinations(of_kind, 2)
         found = [move for pair in pairs for move in moves(*pair)]
@@ -115,7 +128,7 @@ def report(arguments: argparse.Namespace) -> None:
         print(
             f"| {schedule} | {tenants} | {len(of_kind)} | {median(launches):g} | "
             f"{median(sizes):.1%} | {percentile(sizes, 0.95):.1%} | {covered:.0%} of {len(found)} |"
-            f" {sum(own)} of {len(own)} |"
+            f" {sum(own)} of {len(own)} | {median(map(sampling_share, of_kind)):.0%} |"
         )
 
 
