@@ -10,8 +10,8 @@ random times, ended with the benchmark). Every run has the same bound in time, t
 the reference moved from one to the other, how many of these moves lie within their own 95 %
 interval (Welch's of the difference of two runs, over the blocks of each), and how many intervals of
 the reference's ratio to itself hold 1. That a move lies within what both intervals allow together
-would be no such test: of two runs of four blocks 98 % do. ``sampling`` is the share of a run's time,
-from its folder's creation to its last launch, in which inferences were timed.
+would be no such test: of two runs of four blocks 98 % do. ``sampling`` is the share of a run's
+time, from its folder's creation to its last launch, in which inferences were timed.
 
 Needs a machine with nothing else on it, about 5 minutes a run of ``suites/edge.yaml``.
 """
