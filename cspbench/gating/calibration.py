@@ -2,11 +2,13 @@
 
 Both bursts are of one process, a few milliseconds apart, so that neither the machine nor what a
 process draws once is in their quotient. What the extra work does to the caches of the next
-inference is in it.
+inference is in it. The second of the two begins with the caches of the first: they change places
+from one burst to the next, and what that makes cancels.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,12 +16,14 @@ from statistics import fmean
 
 from cspbench.core.text import percent
 from cspbench.gating.decide import student_bound
-from cspbench.gating.duet import Block
+from cspbench.gating.duet import Block, MakeArm, measure_blocks
 from cspbench.measure.ratios import typical_estimate
-from cspbench.runner.arms import Burst
+from cspbench.runner.arms import ArmLostError, Burst
 
 #: A size is named if it is known to so much of an inference's time.
 KNOWN_SHARE = 0.005
+#: Most blocks in which one size is measured, those of the gate among them.
+MOST_BLOCKS = 24
 
 
 @dataclass(frozen=True)
@@ -40,11 +44,16 @@ class Injected:
         return None if self.low is None or self.high is None else (self.high - self.low) / 2
 
     @property
+    def is_known(self) -> bool:
+        """Whether it is known well enough to be named; that there is none always is."""
+        return not self.meant or (self.half is not None and self.half <= KNOWN_SHARE)
+
+    @property
     def text(self) -> str:
         """``3.4 ± 0.1 %``, or ``about 3 %`` if the size is not known to half a percent."""
         if not self.meant:
             return "0 %"
-        if self.seen is None or self.half is None or self.half > KNOWN_SHARE:
+        if self.seen is None or self.half is None or not self.is_known:
             return f"about {percent(self.meant, 0)}"
         return f"{self.seen * 100:.1f} ± {percent(self.half, 1)}"
 
@@ -66,23 +75,47 @@ def injected(meant: float, blocks: Sequence[Block], *, running: bool) -> Injecte
     return Injected(meant, middle, low, high)
 
 
+def until_known(
+    meant: float, blocks: Sequence[Block], make: MakeArm, *, running: bool
+) -> list[Block]:
+    """These blocks, and more of the same arms until the size of the extra work is known.
+
+    Args:
+        meant: the share that was asked for.
+        blocks: those of a gate.
+        make: makes calibrated arms.
+        running: as for `injected`.
+    """
+    found = list(blocks)
+    if len(found) < 2 or injected(meant, found, running=running).seen is None:
+        return found  # nothing was measured, or these arms tell no size
+    with contextlib.closing(measure_blocks({"size": make})) as more:  # type: ignore[type-var]
+        while len(found) < MOST_BLOCKS and not injected(meant, found, running=running).is_known:
+            _, block = next(more)
+            if isinstance(block, ArmLostError):
+                break
+            found.append(block)
+    return found
+
+
 def beside_seconds(blocks: Sequence[Block]) -> float:
     """How long the bursts without the extra work took."""
-    results = [
-        burst.result.without_extra for block in blocks for burst in block.head if burst.result
-    ]
+    bursts = [burst for block in blocks for burst in (*block.base, *block.head)]
+    results = [burst.result.without_extra for burst in bursts if burst.result is not None]
     return math.fsum((result.wall_ns or 0) / 1e9 for result in results if result is not None)
 
 
 def _seen(block: Block, running: bool) -> float | None:
     """Of one block: log of the quotient of an inference with and without; None if not measured."""
-    longer, plain = [], []
+    # Bursts behind which the plain one came, and those behind it.
+    longer: tuple[list[float], list[float]] = ([], [])
+    plain: tuple[list[float], list[float]] = ([], [])
     for number in block.steady:
         burst = block.head[number]
         result = burst.result and burst.result.without_extra
         if result is None:
             return None
         without = Burst(result.ns, result.count, result.lost_ns)
-        longer.append(burst.running_ns if running else burst.inference_ns)
-        plain.append(without.running_ns if running else without.inference_ns)
-    return typical_estimate(plain, longer) if plain else None
+        longer[number % 2].append(burst.running_ns if running else burst.inference_ns)
+        plain[number % 2].append(without.running_ns if running else without.inference_ns)
+    return fmean(map(typical_estimate, plain, longer)) if all(plain) else None

@@ -7,6 +7,7 @@ thread, or the device, stays busy for a known share of the time that the inferen
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
@@ -17,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 from cspbench.core.statuses import ExitCode
 from cspbench.errors import InputError
-from cspbench.gating.calibration import Injected, beside_seconds, injected
+from cspbench.gating.calibration import Injected, beside_seconds, injected, until_known
 from cspbench.gating.decide import Decision, Finding
-from cspbench.gating.duet import MakeArm, Side
+from cspbench.gating.duet import Block, MakeArm, Side
 from cspbench.gating.measure import CaseData, load_request, measure_case, works_alone
 from cspbench.gating.power import smallest_effect
 from cspbench.gating.prepare import Prepared, prepare_cases
@@ -49,8 +50,12 @@ class SelfTest:
     case: str
     gate: Gate
     outcomes: list[tuple[float, CaseData]] = field(default_factory=list)
+    #: Blocks by injected share, in which its size was measured.
+    calibrations: dict[float, list[Block]] = field(default_factory=dict)
     #: One thread on a processor: running time decides.
     one_thread: bool = False
+    #: How long all of it took.
+    seconds: float = 0.0
 
     def rows(self) -> list[dict[str, Any]]:
         """One row an injected share."""
@@ -68,9 +73,11 @@ class SelfTest:
 
     def injected(self, share: float) -> Injected:
         """How much longer an inference with this share of extra work takes, over all its gates."""
-        gates = [data for other, data in self.outcomes if other == share]
-        blocks = [block for data in gates for block in data.blocks]
-        return injected(share, blocks, running=all(data.of == RUNNING for data in gates))
+        return injected(share, self.calibrations.get(share, ()), running=self._running)
+
+    @property
+    def _running(self) -> bool:
+        return all(data.of == RUNNING for _, data in self.outcomes)
 
     @property
     def inference_ms(self) -> float | None:
@@ -136,7 +143,7 @@ class SelfTest:
                 f"one block scatters by {self.spread * 100:.1f} %: with this noise the gate finds "
                 f"a slowdown of {self.smallest_effect * 100:.1f} % 19 times in 20"
             )
-        total = sum(data.seconds for _, data in self.outcomes)
+        total = self.seconds
         each = median(_seconds(data) for _, data in self.outcomes)
         lines.append(
             f"time: {each:.0f} s a case (median), {total:.0f} s for this test, which also measures "
@@ -191,7 +198,8 @@ def planted_arms(
 ) -> MakeArm:
     """Make arms: the base runs the case, the head the same with a share of extra work.
 
-    ``calibrated`` arms also take bursts without it, which say how large it is.
+    ``calibrated`` arms also take bursts without it, which say how large it is; both sides do, so
+    that what runs before a burst is alike.
     """
     request = replace(load_request(prepared, measure), calibrated=calibrated)
 
@@ -243,7 +251,14 @@ def run_gates(
     shares: Sequence[float],
 ) -> None:
     """Run one gate for each share and add its outcome to ``result``."""
+    started = time.monotonic()
     for share in shares:
-        data = measure_case(arms(share), result.gate, one_thread=result.one_thread)
+        make = arms(share)
+        data = measure_case(make, result.gate, one_thread=result.one_thread)
         result.outcomes.append((share, data))
         report(f"{share * 100:g} % injected: {_outcome_text(data)}, {data.seconds:.0f} s")
+        blocks = [*result.calibrations.get(share, ()), *data.blocks]
+        if share:
+            blocks = until_known(share, blocks, make, running=data.of == RUNNING)
+        result.calibrations[share] = blocks
+        result.seconds = time.monotonic() - started

@@ -318,8 +318,11 @@ def _beside(loaded: _Loaded, count: int) -> tuple[float | None, BurstResult | No
 
 
 def _burst_without_extra(loaded: _Loaded, count: int) -> BurstResult | None:
-    if loaded.switch_extra is None or not loaded.request.calibrated:
+    """Also of a side that has no extra work, so that what runs before a burst is alike on both."""
+    if not loaded.request.calibrated:
         return None
+    if loaded.switch_extra is None:
+        return _plain_burst(loaded, count)
     loaded.switch_extra(False)
     try:
         return _plain_burst(loaded, count)

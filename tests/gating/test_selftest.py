@@ -6,7 +6,7 @@ import math
 import pytest
 
 from cspbench.core.statuses import ExitCode
-from cspbench.gating.calibration import beside_seconds
+from cspbench.gating.calibration import MOST_BLOCKS, beside_seconds
 from cspbench.gating.decide import InterimAnalysis
 from cspbench.gating.measure import measure_case
 from cspbench.gating.power import smallest_effect
@@ -50,18 +50,35 @@ def test_the_size_of_what_is_injected_is_measured_beside_it():
 
 
 def test_a_size_that_is_not_known_to_half_a_percent_is_not_named():
-    # Blocks see 5 and 8 %, two of each: s = 1.65 %, t(0.975; 3) = 3.18, and 3.18 * 1.65 / 2 = 2.6.
+    # Blocks see 5 and 8 %, 12 of each: s = 1.44 %, t(0.975; 23) = 2.07, and 2.07 * 1.44 / 4.9 =
+    # 0.61 % of 1.065.
     machine = [
         Machine({"base": 1e6, "head": 1e6 * factor}, plain_ns={"head": 1e6})
-        for factor in (1.05, 1.08) * 3
+        for factor in (1.05, 1.08) * 12
     ]
     made = iter([m for m in machine for _ in range(2)])
     result = SelfTest("the case", Gate())
     run_gates(result, lambda share: lambda side: next(made).make(side), lambda _: None, (0.05,))
     assert result.rows()[0]["injected"] == "about 5 %"
     size = result.injected(0.05)
-    assert size.low < 0.05
-    assert size.high > 0.08
+    assert size.half == pytest.approx(0.0065, abs=2e-4)
+    assert len(result.calibrations[0.05]) == MOST_BLOCKS
+    ((_, data),) = result.outcomes
+    assert len(data.blocks) < MOST_BLOCKS  # the gate itself had decided before
+
+
+def test_a_size_is_measured_until_it_is_known():
+    # 5.0 and 6.0 %: s of four is 0.55 %, 3.18 * 0.55 / 2 = 0.87 %; of eight 2.36 * 0.51 / 2.83 =
+    # 0.42 %, and so on: some blocks more than the gate's are enough.
+    machine = [
+        Machine({"base": 1e6, "head": 1e6 * factor}, plain_ns={"head": 1e6})
+        for factor in (1.05, 1.06) * 12
+    ]
+    made = iter([m for m in machine for _ in range(2)])
+    result = SelfTest("the case", Gate())
+    run_gates(result, lambda share: lambda side: next(made).make(side), lambda _: None, (0.05,))
+    assert 4 < len(result.calibrations[0.05]) <= 8
+    assert result.rows()[0]["injected"].startswith("5.")
 
 
 def test_arms_that_do_not_calibrate_name_no_size():
