@@ -34,7 +34,7 @@ from tenants import company
 
 import cspbench
 from cspbench.jobs.time import TimeResult
-from cspbench.measure.statistics import deviation, percentile
+from cspbench.measure.statistics import percentile, welch
 from cspbench.suite.load import load_suite
 from cspbench.views.frames import Run
 
@@ -76,14 +76,9 @@ def moves(first: Run, second: Run) -> list[tuple[float, bool]]:
 
 
 def welch_reach(one: Sequence[float], two: Sequence[float]) -> float:
-    """Half of the 95 % interval of a difference of means. Welch (1947), "The generalization ...".
-
-    The deviation is that from which the intervals of the ratios are made.
-    """
-    parts = [(deviation(values) ** 2 / len(values), len(values) - 1) for values in (one, two)]
-    error = sum(part for part, _ in parts)
-    freedom = error**2 / sum(part**2 / count for part, count in parts)
-    return float(stdtrit(freedom, 0.975)) * math.sqrt(error)
+    """Half of the 95 % interval of a difference of means."""
+    error, freedom = welch(one, two)
+    return float(stdtrit(freedom, 0.975)) * error
 
 
 def covers_itself(run: Run) -> bool | None:

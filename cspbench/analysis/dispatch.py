@@ -10,7 +10,6 @@ import functools
 from typing import Any
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
 from cspbench.analysis import autocast
@@ -19,6 +18,7 @@ from cspbench.analysis.errors import DataDependentError, NoMetaKernelError
 from cspbench.analysis.ops import MAC_KINDS, OPS, UNSUPPORTED, kind_of
 from cspbench.analysis.recorder import Weight, role_of
 from cspbench.analysis.tracer import Tracer
+from cspbench.artifacts.modes import WatchingMode
 
 #: Fused kernels that ATen chooses for attention, by prefix.
 _ATTENTION = ("_scaled_dot_product", "_efficient_attention", "_flash_attention")
@@ -73,21 +73,13 @@ def _adopt_constants(tracer: Tracer, result: Any) -> None:
             tracer.adopt(leaf, Weight(tuple(leaf.shape), leaf.element_size(), "constant"))
 
 
-class _Recording(TorchDispatchMode):
+class _Recording(WatchingMode):
     """Records every ATen operator that runs while it is active."""
 
     def __init__(self, tracer: Tracer) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self._tracer = tracer
         self._autocast = autocast.in_force()
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        """False, or torch imports its compiler at the first call, to keep it from what is below.
-
-        That takes 1.5 s. Under a mode, torch runs compiled functions as they are.
-        """
-        return False
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None

@@ -114,6 +114,7 @@ class Tracer:
     def empty(self, shape: Shape, dtype: torch.dtype, itemsize: int) -> tuple[torch.Tensor, Value]:
         """A new activation: a meta tensor whose storage is watched."""
         tensor = torch.empty(shape, dtype=dtype, device=META)
+        # As `_attach`, but memory that was just taken cannot be known, and its size is.
         recorder, storage = self.recorder, Storage(0)
         value = Value(recorder.new_id(), shape, itemsize, storage, None, recorder)
         storage.nbytes = value.elements * itemsize
@@ -266,10 +267,7 @@ class Tracer:
 
     def _hold(self, tensor: torch.Tensor) -> None:
         """Follow memory that never counts as alive: a weight's, or what was there before."""
-        memory = tensor.untyped_storage()
-        reference = _StorageRef(memory, self._freed)
-        reference.key, reference.storage = memory._cdata, Storage(0)
-        self.storages[reference.key] = reference
+        self._follow(tensor.untyped_storage(), Storage(0))
 
     @staticmethod
     def real(tensor: torch.Tensor) -> torch.Tensor | None:

@@ -10,34 +10,27 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 from torch.utils.weak import WeakTensorKeyDictionary
+
+from cspbench.artifacts.modes import WatchingMode
 
 #: Operators by which a value of a tensor becomes a Python number, which can decide a branch.
 _READS = frozenset({torch.ops.aten._local_scalar_dense.default, torch.ops.aten.is_nonzero.default})
 
 
-class BranchWatch(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class BranchWatch(WatchingMode):
     """While it is on, notes whether a value that was computed from the inputs is read.
 
     Sizes are no values, and constants of the module decide the same way for every input.
     """
 
     def __init__(self, inputs: Sequence[torch.Tensor]) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self._computed: Any = WeakTensorKeyDictionary()
         self.depends = False
         for tensor in inputs:
             self._computed[tensor] = True
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        """False, or torch imports its compiler (2.5 s) to keep it away from what is below.
-
-        There is nothing to keep away: under a mode, torch runs compiled functions as they are.
-        """
-        return False
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: Any = None

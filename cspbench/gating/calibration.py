@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from cspbench.core.text import percent
-from cspbench.gating.decide import student_bound
 from cspbench.gating.duet import Block, MakeArm, measure_blocks
 from cspbench.measure.ratios import typical_estimate
+from cspbench.measure.statistics import student_bounds
 from cspbench.runner.arms import ArmLostError, Burst
 
 #: A size is named if it is known to so much of an inference's time.
@@ -70,9 +70,10 @@ def injected(meant: float, blocks: Sequence[Block], *, running: bool) -> Injecte
     logs = [value for value in seen if value is not None]
     if not meant or len(logs) < 2 or len(logs) < len(seen):
         return Injected(meant)
-    centre, half = fmean(logs), student_bound(logs, 0.975)
-    low, middle, high = (math.expm1(centre + side) for side in (-half, 0.0, half))
-    return Injected(meant, middle, low, high)
+    low, high = student_bounds(logs)
+    assert low is not None
+    assert high is not None
+    return Injected(meant, *map(math.expm1, (fmean(logs), low, high)))
 
 
 def until_known(

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from enum import Enum
 from statistics import fmean, median
 
-from cspbench.measure.statistics import between_runs, deviation
+from cspbench.measure.statistics import between_runs, deviation, student_bounds
 
 
 class Finding(str, Enum):
@@ -190,11 +190,8 @@ def decide(
 ) -> Decision:
     """Decide one case by the blocks measured so far: what they show (`find`), and its numbers."""
     finding = find(estimates, min_effect, tolerance, interim, earlier)
-    low = high = None
+    low, high = student_bounds(estimates)
     estimate = fmean(estimates) if estimates else 0.0
-    if len(estimates) >= 2:
-        half = student_bound(estimates, 0.975)
-        low, high = estimate - half, estimate + half
     direction = math.copysign(1.0, estimate)
     p_moved = sequential_p([direction * value for value in estimates], interim)
     return Decision(finding, estimate, low, high, p_moved, len(estimates))

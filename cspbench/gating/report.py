@@ -77,9 +77,7 @@ class GateReport:
     @property
     def exit_code(self) -> ExitCode:
         """Exit code of the command."""
-        found = exit_code(self.verdicts, self.strict)
-        unsure = self.strict and bool(self.unchecked)
-        return ExitCode.INCONCLUSIVE if unsure and found is ExitCode.OK else found
+        return exit_code(self.verdicts, self.strict, unchecked=bool(self.unchecked))
 
     @property
     def sorted(self) -> list[CaseVerdict]:

@@ -73,11 +73,8 @@ class SelfTest:
 
     def injected(self, share: float) -> Injected:
         """How much longer an inference with this share of extra work takes, over all its gates."""
-        return injected(share, self.calibrations.get(share, ()), running=self._running)
-
-    @property
-    def _running(self) -> bool:
-        return all(data.of == RUNNING for _, data in self.outcomes)
+        running = all(data.of == RUNNING for _, data in self.outcomes)
+        return injected(share, self.calibrations.get(share, ()), running=running)
 
     @property
     def inference_ms(self) -> float | None:
@@ -143,11 +140,10 @@ class SelfTest:
                 f"one block scatters by {self.spread * 100:.1f} %: with this noise the gate finds "
                 f"a slowdown of {self.smallest_effect * 100:.1f} % 19 times in 20"
             )
-        total = self.seconds
         each = median(_seconds(data) for _, data in self.outcomes)
         lines.append(
-            f"time: {each:.0f} s a case (median), {total:.0f} s for this test, which also measures "
-            "the size of what it injects"
+            f"time: {each:.0f} s a case (median), {self.seconds:.0f} s for this test, which also "
+            "measures the size of what it injects"
         )
         return lines
 
@@ -257,8 +253,8 @@ def run_gates(
         data = measure_case(make, result.gate, one_thread=result.one_thread)
         result.outcomes.append((share, data))
         report(f"{share * 100:g} % injected: {_outcome_text(data)}, {data.seconds:.0f} s")
-        blocks = [*result.calibrations.get(share, ()), *data.blocks]
         if share:
-            blocks = until_known(share, blocks, make, running=data.of == RUNNING)
-        result.calibrations[share] = blocks
+            blocks = [*result.calibrations.get(share, ()), *data.blocks]
+            running = data.of == RUNNING
+            result.calibrations[share] = until_known(share, blocks, make, running=running)
         result.seconds = time.monotonic() - started

@@ -352,10 +352,13 @@ def sorted_worst_first(verdicts: Iterable[CaseVerdict]) -> list[CaseVerdict]:
     return sorted(verdicts, key=lambda v: (WORST_FIRST.index(v.verdict), -(v.ratio or 0.0), v.case))
 
 
-def exit_code(verdicts: Iterable[CaseVerdict], strict: bool = False) -> ExitCode:
+def exit_code(
+    verdicts: Iterable[CaseVerdict], strict: bool = False, *, unchecked: bool = False
+) -> ExitCode:
     """Exit code: 2 incomparable, 1 slower, 3 unmeasured, 4 unsure with ``strict``, else 0.
 
-    A head that waits more may be slower: 3, so that it does not pass in silence.
+    A head that waits more may be slower: 3, so that it does not pass in silence. ``unchecked``
+    says that a rule of the suite was not checked, which is unsure, too.
     """
     verdicts = list(verdicts)
     seen = {verdict.verdict for verdict in verdicts}
@@ -365,6 +368,6 @@ def exit_code(verdicts: Iterable[CaseVerdict], strict: bool = False) -> ExitCode
         return ExitCode.REGRESSION
     if Verdict.UNMEASURED in seen or any(v.reason == "waits_more" for v in verdicts):
         return ExitCode.NOT_MEASURED
-    if strict and seen & {Verdict.INCONCLUSIVE, Verdict.UNTRUSTED}:
+    if strict and (unchecked or seen & {Verdict.INCONCLUSIVE, Verdict.UNTRUSTED}):
         return ExitCode.INCONCLUSIVE
     return ExitCode.OK

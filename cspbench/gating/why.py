@@ -88,23 +88,13 @@ def layer_shifts(
     shifts = []
     for key in dict.fromkeys(key for side in (*base, *head) for key in side):
         op = next(side[key][0] for side in (*base, *head) if key in side)
-        old, new = (
-            [side[key][1] if key in side else 0.0 for side in sides]
-            if any(key in side for side in sides)
-            else None
-            for sides in (base, head)
+        old, new = ([side.get(key, (op, 0.0))[1] for side in sides] for sides in (base, head))
+        low, high = student_bounds([after - before for before, after in zip(old, new, strict=True)])
+        old_ms, new_ms = (
+            fmean(times) if any(key in side for side in sides) else None
+            for sides, times in ((base, old), (head, new))
         )
-        none = [0.0] * len(blocks)
-        changes = [b - a for a, b in zip(old or none, new or none, strict=True)]
-        shifts.append(
-            LayerShift(
-                key[0],
-                op,
-                None if old is None else fmean(old),
-                None if new is None else fmean(new),
-                *student_bounds(changes),
-            )
-        )
+        shifts.append(LayerShift(key[0], op, old_ms, new_ms, low, high))
     return sorted(shifts, key=lambda shift: -abs(shift.change_ms))
 
 

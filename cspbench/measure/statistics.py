@@ -120,15 +120,24 @@ def between_runs(base: Sequence[float], head: Sequence[float]) -> Shift:
     if min(len(base), len(head)) < 2:
         raise ValueError("a run needs two launches of a case")
     sides = [[math.log(value) for value in side] for side in (base, head)]
-    parts = [stdev(side) ** 2 / len(side) for side in sides]
-    within = sum(parts)
-    freedom = (
-        within**2 / sum(p**2 / (len(s) - 1) for p, s in zip(parts, sides, strict=True))
-        if within > 0
-        else float(len(base) + len(head) - 2)
-    )
-    error = math.sqrt(within + BETWEEN_RUNS_SD**2)
+    within, freedom = welch(*sides)
+    error = math.sqrt(within**2 + BETWEEN_RUNS_SD**2)
     return Shift(fmean(sides[1]) - fmean(sides[0]), error, freedom)
+
+
+def welch(one: Sequence[float], two: Sequence[float]) -> tuple[float, float]:
+    """Standard error of the difference of two means, and its degrees of freedom (Welch 1947).
+
+    Args:
+        one: at least two values.
+        two: the same of the other side.
+    """
+    parts = [(deviation(side) ** 2 / len(side), len(side) - 1) for side in (one, two)]
+    within = sum(part for part, _ in parts)
+    if not within:
+        return 0.0, float(sum(freedom for _, freedom in parts))
+    freedom = within**2 / sum(part**2 / freedom for part, freedom in parts)
+    return math.sqrt(within), freedom
 
 
 def ratio_between_runs(base: Sequence[float], head: Sequence[float]) -> Interval:

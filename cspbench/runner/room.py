@@ -1,8 +1,8 @@
 """What fits into memory together: the machine's, and that of a device with memory of its own.
 
 How much a case takes is guessed before its first block, and known afterwards where the system tells
-it. A memory whose free bytes nobody tells bounds nothing: a case that finds no room in it ends as
-``oom`` and is measured alone after its block.
+it. Where a driver does not tell the free bytes of its memory, that memory bounds nothing: a case
+that finds no room in it ends as ``oom`` and is measured alone after its block.
 """
 
 from __future__ import annotations

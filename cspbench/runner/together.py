@@ -164,7 +164,7 @@ class _Block:
     def _orders(self) -> Iterator[list[int]]:
         """The order of each round, as numbers of the workers.
 
-        A case keeps its part of the design from block to block, whoever starts first and in
+        A case keeps its part of the design from block to block, whichever case starts first and in
         whatever order the cases were asked for: blocks of the same cases go on with one design.
         """
         started = list(self._workers)

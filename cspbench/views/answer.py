@@ -24,9 +24,9 @@ MOST_NAMED = 3
 
 @dataclass(frozen=True)
 class Slower:
-    """A case beside the fastest: how many times as long it takes.
+    """A case beside another, here the fastest: how many times as long it takes.
 
-    ``low`` and ``high`` bound the ratios of all cases of the answer together with 95 % confidence;
+    ``low`` and ``high`` bound the ratios of all cases compared together with 95 % confidence;
     None where the two never took turns or shared one block alone. ``ratio_of`` says what the ratio
     is of, as in the frames: where the two never took turns, of their latencies.
     """
@@ -105,12 +105,12 @@ def verdict(run: Run) -> str:
     images = {record.case: Case.parse(record.case).batch for record in records}
 
     def an_image(record: Record) -> float:
-        return _ratio(record, first, run.in_turn, 1).ratio / images[record.case]
+        return beside(record, first, run.in_turn, 1).ratio / images[record.case]
 
     fastest, *others = sorted(records, key=an_image)
     rest = [
         one.scaled(images[fastest.case] / images[one.case])
-        for one in (_ratio(record, fastest, run.in_turn, len(others)) for record in others)
+        for one in (beside(record, fastest, run.in_turn, len(others)) for record in others)
     ]
     if all(one.low is None for one in rest):
         apart = all(one.ratio_of == SEPARATE for one in rest)
@@ -145,14 +145,15 @@ def _ranked(fastest: str, rest: Sequence[Slower]) -> str:
 def _answer(records: Sequence[Record], in_turn: InTurn) -> Answer:
     """Cases in the order of their ratios to the first, which took turns; the fastest leads."""
     first = records[0]
-    ordered = sorted(records, key=lambda record: _ratio(record, first, in_turn, 1).ratio)
+    ordered = sorted(records, key=lambda record: beside(record, first, in_turn, 1).ratio)
     fastest, *others = ordered
     return Answer(
-        fastest, tuple(_ratio(record, fastest, in_turn, len(others)) for record in others)
+        fastest, tuple(beside(record, fastest, in_turn, len(others)) for record in others)
     )
 
 
-def _ratio(record: Record, base: Record, in_turn: InTurn, comparisons: int) -> Slower:
+def beside(record: Record, base: Record, in_turn: InTurn, comparisons: int) -> Slower:
+    """A measured case beside another: in turns where they shared blocks, else by latencies."""
     together = in_turn.ratio(record.case, base.case, comparisons) if record is not base else None
     if together is not None:
         ratio = together.ratio
@@ -161,6 +162,11 @@ def _ratio(record: Record, base: Record, in_turn: InTurn, comparisons: int) -> S
     assert own is not None, "only measured cases are compared"
     assert other is not None, "only measured cases are compared"
     return Slower(record.case, own.estimate / other.estimate, None, None, SEPARATE)
+
+
+def no_interval(ratio_of: str) -> str:
+    """Why a comparison has no bounds, where it has none."""
+    return f"{SEPARATE if ratio_of == SEPARATE else 'one block'}: no interval"
 
 
 def sentences(answer: Answer) -> list[str]:
@@ -181,8 +187,7 @@ def sentences(answer: Answer) -> list[str]:
 def _compared(one: Slower) -> str:
     name = _setting(Case.parse(one.case))
     if one.low is None or one.high is None:
-        why = SEPARATE if one.ratio_of == SEPARATE else "one block"
-        return f"{name} takes {one.ratio:.2f} times as long ({why}: no interval)"
+        return f"{name} takes {one.ratio:.2f} times as long ({no_interval(one.ratio_of)})"
     bounds = f"({one.low:.2f} to {one.high:.2f})"
     if one.told_apart:
         return f"{name} takes {one.ratio:.2f} times as long {bounds}"

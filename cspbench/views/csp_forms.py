@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from cspbench.core.case import Case, ModelId, Ref
-from cspbench.store.blocks import SEPARATE
+from cspbench.views.answer import beside, no_interval
 from cspbench.views.formats import text_table
 
 if TYPE_CHECKING:
@@ -70,15 +70,9 @@ def _ratio(run: Run, record: Record, base: Record | None, forms: int) -> dict[st
     ratio: dict[str, Any] = dict.fromkeys(("ratio", "ratio_low", "ratio_high", "ratio_of"))
     if base is None or base is record:
         return ratio | {"ratio": None if base is None else 1.0}
-    together = run.in_turn.ratio(record.case, base.case, forms)
-    if together is not None:
-        found = together.ratio
-        return {"ratio": found.estimate, "ratio_low": found.all_low, "ratio_high": found.all_high,
-                "ratio_of": together.of}  # fmt: skip
-    assert record.latency_ms is not None, "only measured cases are compared"
-    assert base.latency_ms is not None, "only measured cases are compared"
-    quotient = record.latency_ms.estimate / base.latency_ms.estimate
-    return ratio | {"ratio": quotient, "ratio_of": SEPARATE}
+    one = beside(record, base, run.in_turn, forms)
+    return {"ratio": one.ratio, "ratio_low": one.low, "ratio_high": one.high,
+            "ratio_of": one.ratio_of}  # fmt: skip
 
 
 def form_text(run: Run) -> Iterator[str]:
@@ -119,8 +113,7 @@ def _measured(case: Case, row: dict[str, Any]) -> dict[str, str]:
     known = row["ratio_low"] is not None and row["ratio_high"] is not None
     bounds = f" ({row['ratio_low']:.3f} to {row['ratio_high']:.3f})" if known else ""
     if not bounds and row["ratio_of"] is not None:
-        why = SEPARATE if row["ratio_of"] == SEPARATE else "one block"
-        bounds = f" ({why}: no interval)"
+        bounds = f" ({no_interval(row['ratio_of'])})"
     memory = row["peak_memory_bytes"]
     return {
         "model": str(case.model),

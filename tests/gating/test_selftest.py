@@ -28,6 +28,15 @@ def exact(share):
     return Machine({"base": 1e6, "head": head}, plain_ns={"head": 1e6} if share else {})
 
 
+def by_blocks(heads, share):
+    """A self-test of one share: times of the head block by block, 1 ms without extra work."""
+    machines = [Machine({"base": 1e6, "head": ns}, plain_ns={"head": 1e6}) for ns in heads]
+    made = iter([machine for machine in machines for _ in range(2)])  # two processes a block
+    result = SelfTest("the case", Gate())
+    run_gates(result, lambda _: lambda side: next(made).make(side), lambda _: None, (share,))
+    return result
+
+
 def test_a_machine_without_noise_sees_what_was_injected():
     result, steps = ran(exact)
     assert [(row["injected"], row["gates"], row["slower"]) for row in result.rows()] == [
@@ -52,13 +61,8 @@ def test_the_size_of_what_is_injected_is_measured_beside_it():
 def test_a_size_that_is_not_known_to_half_a_percent_is_not_named():
     # Blocks see 5 and 8 %, 12 of each: s = 1.44 %, t(0.975; 23) = 2.07, and 2.07 * 1.44 / 4.9 =
     # 0.61 % of 1.065.
-    machine = [
-        Machine({"base": 1e6, "head": 1e6 * factor}, plain_ns={"head": 1e6})
-        for factor in (1.05, 1.08) * 12
-    ]
-    made = iter([m for m in machine for _ in range(2)])
-    result = SelfTest("the case", Gate())
-    run_gates(result, lambda share: lambda side: next(made).make(side), lambda _: None, (0.05,))
+    heads = [1e6 * factor for factor in (1.05, 1.08) * 12]
+    result = by_blocks(heads, 0.05)
     assert result.rows()[0]["injected"] == "about 5 %"
     size = result.injected(0.05)
     assert size.half == pytest.approx(0.0065, abs=2e-4)
@@ -70,13 +74,8 @@ def test_a_size_that_is_not_known_to_half_a_percent_is_not_named():
 def test_a_size_is_measured_until_it_is_known():
     # 5.0 and 6.0 %: s of four is 0.55 %, 3.18 * 0.55 / 2 = 0.87 %; of eight 2.36 * 0.51 / 2.83 =
     # 0.42 %, and so on: some blocks more than the gate's are enough.
-    machine = [
-        Machine({"base": 1e6, "head": 1e6 * factor}, plain_ns={"head": 1e6})
-        for factor in (1.05, 1.06) * 12
-    ]
-    made = iter([m for m in machine for _ in range(2)])
-    result = SelfTest("the case", Gate())
-    run_gates(result, lambda share: lambda side: next(made).make(side), lambda _: None, (0.05,))
+    heads = [1e6 * factor for factor in (1.05, 1.06) * 12]
+    result = by_blocks(heads, 0.05)
     assert 4 < len(result.calibrations[0.05]) <= 8
     assert result.rows()[0]["injected"].startswith("5.")
 
@@ -103,10 +102,8 @@ def test_false_alarms_are_counted_on_the_same_code_only():
 
 def test_the_smallest_effect_by_hand():
     # Block estimates +-0.5 %, alternating: s = 0.005 * sqrt(4 / 3) = 0.577 %, 4 of them.
-    machine = [Machine({"base": 1e6, "head": 1e6 * math.exp(x)}) for x in (0.005, -0.005) * 2]
-    made = iter([m for m in machine for _ in range(2)])
-    result = SelfTest("the case", Gate())
-    run_gates(result, lambda share: lambda side: next(made).make(side), lambda _: None, (0.0,))
+    heads = [1e6 * math.exp(x) for x in (0.005, -0.005) * 2]
+    result = by_blocks(heads, 0.0)
     assert result.spread == pytest.approx(0.0057735, rel=1e-4)
     assert result.smallest_effect == smallest_effect(result.spread, Gate())
 

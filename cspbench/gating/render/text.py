@@ -19,14 +19,16 @@ SIGNS = {
 
 def change_text(verdict: CaseVerdict) -> str:
     """``+5.1 %``, or nothing."""
-    return "" if verdict.ratio is None else f"{(verdict.ratio - 1) * 100:+.1f} %"
+    return _change(verdict.ratio)
 
 
 def elapsed_text(verdict: CaseVerdict) -> str:
     """The same of elapsed time where the change is of running time, or nothing."""
-    if verdict.elapsed_ratio is None or verdict.ratio_of != RUNNING:
-        return ""
-    return f"{(verdict.elapsed_ratio - 1) * 100:+.1f} %"
+    return _change(verdict.elapsed_ratio) if verdict.ratio_of == RUNNING else ""
+
+
+def _change(ratio: float | None) -> str:
+    return "" if ratio is None else f"{(ratio - 1) * 100:+.1f} %"
 
 
 def range_text(verdict: CaseVerdict) -> str:
