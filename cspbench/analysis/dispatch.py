@@ -7,7 +7,9 @@ and an unknown operator is recorded as unsupported.
 from __future__ import annotations
 
 import functools
-from typing import Any
+import gc
+import sys
+from typing import Any, NamedTuple
 
 import torch
 from torch.utils._pytree import tree_map
@@ -39,8 +41,11 @@ def fallback(tracer: Tracer, func: Any, args: tuple[Any, ...], kwargs: dict[str,
             )
     elif not tensors and getattr(func, "__name__", "") in _FACTORIES:
         kwargs = {**kwargs, "device": "meta"}
+    loaded = len(sys.modules)
     with _Recording(tracer):
         result = func(*args, **kwargs)
+    if len(sys.modules) != loaded:  # what torch imports at its first call holds the operands
+        gc.collect()
     if not tensors or getattr(func, "__name__", "") == "new_tensor":
         _adopt_constants(tracer, result)
     return result
@@ -86,7 +91,8 @@ class _Recording(WatchingMode):
     ) -> Any:
         kwargs = kwargs or {}
         tracer = self._tracer
-        name = aten_name(func)
+        facts = _facts(func)
+        name = facts.name
         if self._autocast is not None:
             dtype = self._autocast.dtype_of(name)
             if dtype is not None:
@@ -94,7 +100,7 @@ class _Recording(WatchingMode):
         operands = tensors_of((args, kwargs))
         if name == "_to_copy" and _leaves_for_meta(operands[0], kwargs):
             return tracer.on_meta(operands[0])  # keeps the values of a constant at hand
-        if _needs_values(func) and any(t.is_meta for t in operands):
+        if facts.needs_values and any(t.is_meta for t in operands):
             if name in _LOOKUPS:
                 args = (args[0], _without_masks(tracer, args[0], args[1]), *args[2:])
             else:
@@ -106,7 +112,7 @@ class _Recording(WatchingMode):
                 f"operator {func._schema.name} cannot tell its output's shape without running: "
                 "register a fake kernel for it (torch.library.register_fake)"
             ) from error
-        _record(tracer, func, args, operands, result)
+        _record(tracer, name, facts, args, operands, result)
         return result
 
 
@@ -189,44 +195,74 @@ def _is_tensor(leaf: object) -> bool:
     return isinstance(leaf, torch.Tensor)
 
 
+class _Facts(NamedTuple):
+    """What an operator's schema says, which torch takes long to tell."""
+
+    #: Without namespace, overload and the ``_`` of those that write in place.
+    base: str
+    #: With its namespace, if that is another library's.
+    elsewhere: str | None
+    pointwise: bool
+    needs_values: bool
+    #: It writes to an operand.
+    mutates: bool
+    #: It puts out views of an operand, and writes nothing.
+    views: bool
+    #: It gives its operand another shape.
+    reshapes: bool
+
+    @property
+    def name(self) -> str:
+        """As the table of operators has it, to which more can be added."""
+        return self.base if self.elsewhere is None or self.base in OPS else self.elsewhere
+
+
 @functools.cache
-def _needs_values(func: Any) -> bool:
-    return any(tag in func.tags for tag in _NEEDS_VALUES)
-
-
-def aten_name(func: Any) -> str:
-    """``aten::relu_.default`` -> ``relu``; the namespace of another library stays in front."""
-    namespace, _, name = func._schema.name.partition("::")
+def _facts(func: Any) -> _Facts:
+    schema, tags = func._schema, func.tags
+    namespace, _, name = schema.name.partition("::")
     if name.endswith("_") and not name.endswith("__"):
         name = name[:-1]
     if name.startswith(_ATTENTION) and not name.endswith("backward"):
-        return "scaled_dot_product_attention"
-    return name if namespace in ("aten", "prims") or name in OPS else f"{namespace}.{name}"
+        name, namespace = "scaled_dot_product_attention", "aten"
+    aliases = any(item.alias_info is not None for item in schema.returns)
+    return _Facts(
+        name,
+        None if namespace in ("aten", "prims") else f"{namespace}.{name}",
+        pointwise=torch.Tag.pointwise in tags,
+        needs_values=any(tag in tags for tag in _NEEDS_VALUES),
+        mutates=schema.is_mutable,
+        views=aliases and not schema.is_mutable,
+        reshapes=torch.Tag.inplace_view in tags,
+    )
 
 
 def _record(
-    tracer: Tracer, func: Any, args: tuple[Any, ...], operands: list[torch.Tensor], result: Any
+    tracer: Tracer,
+    name: str,
+    facts: _Facts,
+    args: tuple[Any, ...],
+    operands: list[torch.Tensor],
+    result: Any,
 ) -> None:
     """Record one ATen call that has just run."""
-    name = aten_name(func)
     results = tensors_of(result)
     if not results:
         return
     values, weights = tracer.split(operands)
-    mutates = func._schema.is_mutable
-    # Whatever is made without activations is no activation.
-    role = role_of(weights)
-    if not mutates and any(item.alias_info is not None for item in func._schema.returns):
+    if facts.views:
         owner = weights[0] if weights and not values else None
         outputs = [tracer.adopt_view(part, owner) for part in results]
         if values:
             tracer.recorder.record(name, values, outputs, kind="view")
         return
-    if torch.Tag.inplace_view in func.tags:  # the tensor is the same, its shape another
+    if facts.reshapes:  # the tensor is the same, its shape another
         outputs = [tracer.adopt_view(part, None if values else weights[0]) for part in results]
         tracer.recorder.record(name, values, outputs, kind="view")
         return
-    in_place = mutates and any(results[0] is operand for operand in operands)
+    # Whatever is made without activations is no activation.
+    role = role_of(weights)
+    in_place = facts.mutates and any(results[0] is operand for operand in operands)
     if in_place:
         check_writable(results[0])
         outputs = [tracer.rewritten(part, bool(values)) for part in results]
@@ -238,15 +274,15 @@ def _record(
             )
             for part in results
         ]
-    kind = kind_of(name)
     check_types(name, operands)
+    kind = kind_of(name)
+    if kind == UNSUPPORTED and facts.pointwise:
+        kind = "elementwise"
     if kind in MAC_KINDS and not values:
         # A product of weights or constants alone (an initial state): one of them must be the input.
         inputs = [t for t in operands if _is_constant(tracer, t)] or operands[:1]
         values = [tracer.value(t) for t in inputs]
         weights = [weight for weight in weights if all(weight is not v.weight for v in values)]
-    if kind == UNSUPPORTED and torch.Tag.pointwise in func.tags:
-        kind = "elementwise"
     record_call(tracer, name, kind, args, values, weights, outputs, in_place)
 
 

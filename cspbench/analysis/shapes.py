@@ -112,6 +112,46 @@ def padded(shape: Shape, pads: Sequence[int]) -> Shape:
     return tuple(result)
 
 
+def is_view(shape: Shape, strides: Shape, other: Shape) -> bool:
+    """Whether a tensor can be seen in another shape of as many elements without a copy.
+
+    Sides that lie in memory as one side does can be split and joined as one likes, and no others:
+    ``computeStride`` of ATen.
+    """
+    runs: list[int] = []
+    outer = 0
+    for side, stride in zip(shape, strides, strict=True):
+        if side == 1:
+            continue
+        if runs and outer == side * stride:
+            runs[-1] *= side
+        else:
+            runs.append(side)
+        outer = stride
+    left = iter(runs)
+    rest = 1
+    for side in other:
+        if side == 1:
+            continue
+        if rest == 1:
+            rest = next(left)
+        if rest % side:
+            return False
+        rest //= side
+    return rest == 1
+
+
+def is_dense(shape: Shape, strides: Shape) -> bool:
+    """Whether the elements of a tensor fill its memory, each once, in whatever order."""
+    filled = 1
+    for stride, side in sorted(zip(strides, shape, strict=True)):
+        if side != 1:
+            if stride != filled:
+                return False
+            filled *= side
+    return True
+
+
 def checked_rows(scores: Shape) -> int:
     """Bytes that ``_safe_softmax`` holds to find rows without any share: one a score and a row."""
     return math.prod(scores) + math.prod(scores[:-1])

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch.utils._pytree import tree_leaves
 
+from cspbench.analysis import shapes
 from cspbench.analysis.inventory import Inventory
 from cspbench.analysis.layer import Shape
 from cspbench.analysis.ops import UNSUPPORTED
@@ -28,6 +29,7 @@ STORED_AS = {torch.qint8: torch.int8, torch.quint8: torch.uint8, torch.qint32: t
 
 #: Dimensions from the innermost to the outermost, where channels come last.
 _LAST_PLACES = {4: (1, 3, 2, 0), 5: (1, 4, 3, 2, 0)}
+_LAST_ORDERS = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 
 class _StorageRef(weakref.ref):  # type: ignore[type-arg]
@@ -128,7 +130,7 @@ class Tracer:
         if tensor.is_contiguous():
             return self.empty(shape, tensor.dtype, value.itemsize)
         if shape == value.shape:
-            out = torch.empty_like(tensor, device=META)
+            out = _like(tensor)
             return out, self.adopt(out)
         order = channels_last(tensor)
         if order is None or len(shape) != tensor.dim():
@@ -294,7 +296,18 @@ def channels_last(tensor: torch.Tensor) -> torch.memory_format | None:
         if not shape[place] or strides[place] < least or (not place and least == strides[1]):
             return None
         least = strides[place] * shape[place]
-    return torch.channels_last if len(places) == 4 else torch.channels_last_3d
+    return _LAST_ORDERS[len(places)]
+
+
+def _like(tensor: torch.Tensor) -> torch.Tensor:
+    """What ``empty_like`` makes of a tensor in another order, in a tenth of its time."""
+    shape, strides = tuple(tensor.shape), tensor.stride()
+    order = _LAST_ORDERS.get(len(shape))
+    if order is not None and tensor.is_contiguous(memory_format=order):
+        return torch.empty(shape, dtype=tensor.dtype, device=META, memory_format=order)
+    if shapes.is_dense(shape, strides):
+        return torch.empty_strided(shape, strides, dtype=tensor.dtype, device=META)
+    return torch.empty_like(tensor, device=META)
 
 
 def _meta_like(tensor: torch.Tensor) -> torch.Tensor:

@@ -142,6 +142,13 @@ def test_a_look_up_reads_the_rows_that_it_returns():
     assert look_up.weight_elements == 8
 
 
+def test_numbers_of_two_types_become_one_that_holds_both():
+    """Whole numbers times 1.5 are floats: 3 of 8 bytes are read, 3 of 4 bytes written."""
+    made = Call(lambda m, x: x + torch.arange(3, device=x.device) * 1.5)
+    product = analyze(made, (2, 3), cache=False).layers[1]
+    assert (product.op, product.weight_bytes, product.output_bytes) == ("mul", 3 * 8, 3 * 4)
+
+
 DEPENDS_ON_DATA = {
     "a mask of the data": lambda m, x: x[x > 0],
     "a mask among slices": lambda m, x: x[:, x.sum((0, 2)) > 0],

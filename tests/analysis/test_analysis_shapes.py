@@ -46,6 +46,41 @@ def test_broadcast(given_shapes):
     assert shapes.broadcast(given_shapes) == tuple(expected)
 
 
+@st.composite
+def laid_out(draw):
+    """A tensor whose sides lie in any order in memory, some of them repeated or cut."""
+    sides = draw(st.lists(st.sampled_from([1, 2, 3, 4]), max_size=4))
+    x = torch.zeros(sides).permute(draw(st.permutations(range(len(sides)))))
+    if sides and draw(st.booleans()):
+        x = x[: draw(st.integers(1, x.shape[0]))]
+    if draw(st.booleans()):
+        x = x.expand(draw(st.sampled_from([1, 2])), *x.shape)
+    return x
+
+
+@given(laid_out(), st.data())
+def test_a_view_in_another_shape(x, data):
+    sides, rest = [], x.numel()
+    for _ in range(data.draw(st.integers(0, 3))):
+        sides.append(data.draw(st.sampled_from([n for n in range(1, rest + 1) if not rest % n])))
+        rest //= sides[-1]
+    sides.append(rest)
+    try:
+        x.view(sides)
+        possible = True
+    except RuntimeError:
+        possible = False
+    assert shapes.is_view(tuple(x.shape), x.stride(), tuple(sides)) is possible
+
+
+@given(laid_out())
+def test_a_tensor_is_dense_if_its_elements_take_each_place_once(x):
+    places = [0]
+    for side, stride in zip(x.shape, x.stride(), strict=True):
+        places = [place + step * stride for place in places for step in range(side)]
+    assert shapes.is_dense(tuple(x.shape), x.stride()) is (sorted(places) == [*range(x.numel())])
+
+
 def test_shapes_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="do not broadcast"):
         shapes.broadcast([(2, 3), (2, 4)])

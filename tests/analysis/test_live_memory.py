@@ -1,5 +1,8 @@
 """Live bytes of an analysis: by hand, and against torch.profiler's account of a real pass."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -376,3 +379,25 @@ def test_kernel_bytes_of_the_fused_attention_equal_the_profilers(shape):
     module, *inputs = attention(*[shape] * 3)
     (taken,) = profiled(module, *inputs).temporaries.values()
     assert analyze(module, tuple(inputs), cache=False).peak_kernel_bytes == taken
+
+
+FIRST = """
+import torch
+from cspbench.analysis.api import analyze
+
+class Scaled(torch.nn.Module):
+    def forward(self, x):
+        y = (x + 1) * torch.arange(3)
+        return x + y
+
+print([layer.live_bytes for layer in analyze(Scaled(), (2, 3), cache=False).layers])
+"""
+
+
+def test_what_torch_imports_at_its_first_call_keeps_nothing_alive():
+    """Each tensor is 24 bytes: 2 x 3 floats of 4 bytes, or 3 whole numbers of 8 bytes.
+
+    When ``y`` is added to ``x`` both factors of ``y`` are gone: three tensors are left.
+    """
+    done = subprocess.run([sys.executable, "-c", FIRST], capture_output=True, text=True, check=True)
+    assert done.stdout == "[48, 72, 96, 72]\n"

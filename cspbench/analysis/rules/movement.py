@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from operator import gt
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import torch
 
 from cspbench.analysis import shapes
-from cspbench.analysis.calls import check_writable
+from cspbench.analysis.calls import check_writable, record_call
 from cspbench.analysis.dispatch import fallback
 from cspbench.analysis.recorder import Weight
 from cspbench.analysis.rules.simple import (
@@ -21,6 +20,7 @@ from cspbench.analysis.rules.simple import (
     is_activation,
     made_of,
     rejected,
+    reshaped,
     without_values,
 )
 from cspbench.analysis.tracer import META, Tracer
@@ -41,7 +41,7 @@ def _cat(tracer: Tracer, func: Any, args: Arguments, kwargs: Keywords) -> Any:
         return fallback(tracer, func, args, kwargs)
     shape = shapes.concatenate(sides, axis)
     if weights:
-        out, result = made_of(tracer, weights, shape, tensors[0])
+        out, result = made_of(tracer, weights, shape, tensors[0].dtype)
     else:
         out, result = tracer.like(tensors[0], shape)
     tracer.recorder.record("cat", values, (result,), others=weights, copied=True)
@@ -99,7 +99,7 @@ def _view(op: str) -> Rule:
             return fallback(tracer, func, args, kwargs)
         seen = tracer.on_meta(x) if is_weight else x
         value = tracer.value(seen)
-        result = None if kwargs else _copied_in_order(op, seen, args[1:])
+        result = None if kwargs else _in_order(op, seen, args[1:])
         if result is None:
             result = func(seen, *args[1:], **kwargs)
         if result is seen:
@@ -119,18 +119,11 @@ def _view(op: str) -> Rule:
     return rule
 
 
-def _copied_in_order(op: str, x: torch.Tensor, sides: Arguments) -> torch.Tensor | None:
-    """What ``reshape`` and ``contiguous`` put out where they copy; None where they do not.
-
-    torch's own meta kernel for that copy takes 100 times as long.
-    """
+def _in_order(op: str, x: torch.Tensor, sides: Arguments) -> torch.Tensor | None:
+    """What ``reshape`` and ``contiguous`` put out of what lies in another order; else None."""
     if x.is_contiguous() or not (op == "reshape" or (op == "contiguous" and not sides)):
         return None
-    if sides:
-        with contextlib.suppress(RuntimeError):  # how torch says that no view will do
-            return x.view(*sides)
-    out = torch.empty(x.shape, dtype=x.dtype, device=META)
-    return out.view(*sides) if sides else out
+    return reshaped(x, sides) if sides else torch.empty(x.shape, dtype=x.dtype, device=META)
 
 
 _slice = _view("slice")
@@ -163,8 +156,26 @@ def _getitem(tracer: Tracer, func: Any, args: Arguments, kwargs: Keywords) -> An
     if _is_plain(args[1]):
         return _slice(tracer, func, args, kwargs)
     index = _without_places(args[1])
-    rule = _slice if _is_plain(index) else fallback
+    rule = _slice if _is_plain(index) else _look_up
     return rule(tracer, func, (args[0], index), kwargs)
+
+
+def _look_up(tracer: Tracer, func: Any, args: Arguments, kwargs: Keywords) -> Any:
+    """Rows by one tensor of their numbers, as tables of relative positions are read."""
+    table, places = args
+    known = isinstance(places, torch.Tensor) and places.dtype in (torch.int64, torch.int32)
+    if not known or not without_values(tracer, (table,)) or not table.is_contiguous():
+        return fallback(tracer, func, args, kwargs)
+    values, weights = tracer.split(
+        (table, tracer.on_meta(places) if tracer.weight(places) is None else places)
+    )
+    shape = (*places.shape, *table.shape[1:])
+    if values:
+        out, result = tracer.empty(shape, table.dtype, table.element_size())
+    else:
+        out, result = made_of(tracer, weights, shape, table.dtype)
+    record_call(tracer, "index", "index", args, values, weights, [result], in_place=False)
+    return out
 
 
 def _setitem(tracer: Tracer, func: Any, args: Arguments, kwargs: Keywords) -> Any:

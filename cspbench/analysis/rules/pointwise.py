@@ -77,12 +77,24 @@ def _made_of_weights(tracer: Tracer, x: torch.Tensor) -> Weight | None:
     return Weight(value.shape, value.itemsize, role)
 
 
+def _promoted(op: str, args: Arguments, kwargs: Keywords) -> torch.dtype | None:
+    """The type of a sum or product of two operands of any types; None where that is not all."""
+    if op not in ("add", "sub", "mul") or len(args) != 2 or kwargs:
+        return None
+    dtype = torch.result_type(*args)
+    return None if dtype is torch.bool else dtype
+
+
 def _of_weights(
-    tracer: Tracer, op: str, tensors: Sequence[torch.Tensor], weights: list[Weight]
+    tracer: Tracer,
+    op: str,
+    tensors: Sequence[torch.Tensor],
+    weights: list[Weight],
+    dtype: torch.dtype,
 ) -> torch.Tensor:
     """Elementwise arithmetic of weights alone, whose result is derived of them."""
     shape = shapes.broadcast([tuple(t.shape) for t in tensors])
-    out, result = made_of(tracer, weights, shape, tensors[0])
+    out, result = made_of(tracer, weights, shape, dtype)
     tracer.recorder.record(op, (), (result,), others=weights)
     return out
 
@@ -194,15 +206,16 @@ def _elementwise(op: str, in_place: bool = False, compares: bool = False) -> Rul
     def rule(tracer: Tracer, func: Any, args: Arguments, kwargs: Keywords) -> Any:
         operands = (*args, kwargs["other"]) if "other" in kwargs else args
         tensors = [operand for operand in operands if isinstance(operand, torch.Tensor)]
-        dtype = tensors[0].dtype
-        # Promotion is torch's business: only operands of one floating type are done here.
-        uniform = dtype.is_floating_point and all(t.dtype is dtype for t in tensors)
-        if not uniform or "out" in kwargs or any(type(x) is complex for x in operands):
+        if "out" in kwargs or any(type(x) is complex for x in operands):
             return fallback(tracer, func, args, kwargs)
+        dtype = tensors[0].dtype
+        uniform = dtype.is_floating_point and all(t.dtype is dtype for t in tensors)
         values, weights = tracer.split(tensors)
         if not values and not (in_place or compares) and without_values(tracer, tensors):
-            return _of_weights(tracer, op, tensors, weights)
-        if not values:
+            made = dtype if uniform else _promoted(op, args, kwargs)
+            if made is not None:
+                return _of_weights(tracer, op, tensors, weights, made)
+        if not uniform or not values:
             return fallback(tracer, func, args, kwargs)
         shape = values[0].shape
         if len(tensors) > 1:

@@ -21,6 +21,7 @@ from cspbench.analysis.rules.simple import (
     copied_bytes,
     is_activation,
     rejected,
+    reshaped,
 )
 from cspbench.analysis.tracer import Tracer, channels_last
 
@@ -211,7 +212,7 @@ def _reshaped(
 
     The copy lives as long as the tensor that comes first.
     """
-    matrices = x.reshape(shape)
+    matrices = reshaped(x, shape)
     if tracer.shares_memory(matrices):
         return None, value
     result = tracer.adopt(matrices)

@@ -7,11 +7,12 @@ from typing import Any, NoReturn, TypeAlias
 
 import torch
 
+from cspbench.analysis import shapes
 from cspbench.analysis.dispatch import fallback
 from cspbench.analysis.errors import DataDependentError
 from cspbench.analysis.layer import Shape
 from cspbench.analysis.recorder import Value, Weight, role_of
-from cspbench.analysis.tracer import Tracer, channels_last
+from cspbench.analysis.tracer import META, Tracer, channels_last
 from cspbench.core.text import first_line
 
 Arguments: TypeAlias = tuple[Any, ...]
@@ -44,10 +45,10 @@ def without_values(tracer: Tracer, tensors: Sequence[torch.Tensor]) -> bool:
 
 
 def made_of(
-    tracer: Tracer, weights: Sequence[Weight], shape: Shape, like: torch.Tensor
+    tracer: Tracer, weights: Sequence[Weight], shape: Shape, dtype: torch.dtype
 ) -> tuple[torch.Tensor, Value]:
     """What an operator makes of weights alone: no activation, but derived of them."""
-    out, result = tracer.empty(shape, like.dtype, like.element_size())
+    out, result = tracer.empty(shape, dtype, dtype.itemsize)
     result.weight = result.storage.weight = Weight(shape, result.itemsize, role_of(weights))
     return out, result
 
@@ -60,6 +61,17 @@ def copied_bytes(x: torch.Tensor, formats: bool = True) -> int:
     order = channels_last(x) if formats else None
     lies = x.is_contiguous() if order is None else x.is_contiguous(memory_format=order)
     return 0 if lies else x.nbytes
+
+
+def reshaped(x: torch.Tensor, sides: Sequence[Any]) -> torch.Tensor:
+    """What ``x.reshape(*sides)`` puts out.
+
+    Where that is a copy, torch's own meta kernel takes 100 times as long.
+    """
+    if x.is_contiguous():
+        return x.view(*sides)
+    copy = torch.empty(x.shape, dtype=x.dtype, device=META).view(*sides)
+    return x.view(copy.shape) if shapes.is_view(x.shape, x.stride(), copy.shape) else copy
 
 
 def rejected(tracer: Tracer, func: Any, args: Arguments, kwargs: Keywords, why: str) -> NoReturn:
