@@ -49,9 +49,10 @@ from tenants import company
 from cspbench.backends.spec import libraries
 from cspbench.core.case import Case
 from cspbench.gating.decide import Decision
-from cspbench.gating.measure import CaseData, measure_case, works_alone
+from cspbench.gating.measure import CaseData, works_alone
 from cspbench.gating.prepare import prepare_cases
-from cspbench.gating.selftest import planted_arms
+from cspbench.gating.selftest import planted_arms, whole_gate
+from cspbench.gating.verdict import CaseVerdict, Verdict
 from cspbench.machine.facts import fingerprint, usable_cores
 from cspbench.machine.lock import timing_lock
 from cspbench.machine.sensors.proc import between, read_cpu_times
@@ -80,18 +81,15 @@ def ready(case_id: str) -> Arms:
 def gate_trial(arms: Arms, share: float, one_thread: bool) -> dict:
     """One gate as a user runs it: a case, and again from scratch if it is found to move."""
     gate = Gate()
-    runs = [measure_case(arms(share), gate, one_thread=one_thread)]
-    if finding_of(runs[0]) in ("slower", "faster"):
-        first = runs[0].outcome.estimate
-        runs.append(measure_case(arms(share), gate, one_thread=one_thread, earlier=first))
+    trial = whole_gate(arms(share), gate, one_thread=one_thread)
     return {
-        "first": finding_of(runs[0]),
-        "verdict": verdict(runs),
+        "first": finding_of(trial.first),
+        "verdict": word_of(trial.verdict(gate)),
         "estimates": [
-            math.expm1(r.outcome.estimate) for r in runs if isinstance(r.outcome, Decision)
+            math.expm1(r.outcome.estimate) for r in trial.runs if isinstance(r.outcome, Decision)
         ],
-        "generations": [[round(estimate, 5) for estimate in r.estimates] for r in runs],
-        "seconds": [round(r.seconds, 2) for r in runs],
+        "generations": [[round(estimate, 5) for estimate in r.estimates] for r in trial.runs],
+        "seconds": [round(r.seconds, 2) for r in trial.runs],
     }  # fmt: skip
 
 
@@ -100,12 +98,10 @@ def finding_of(data: CaseData) -> str:
     return str(data.outcome.finding) if isinstance(data.outcome, Decision) else data.outcome.reason
 
 
-def verdict(runs: list[CaseData]) -> str:
-    """Slower or faster only if found twice (one case alone: Holm changes nothing)."""
-    findings = [finding_of(run) for run in runs]
-    if findings == ["faster", "same"] or len(set(findings)) == 1:
-        return findings[-1]
-    return "not_confirmed"
+def word_of(verdict: CaseVerdict) -> str:
+    """The verdict, or its reason where there are several."""
+    several = verdict.verdict in (Verdict.INCONCLUSIVE, Verdict.UNMEASURED)
+    return verdict.reason if several and verdict.reason != "last_look" else str(verdict.verdict)
 
 
 def step(arms: Arms, kind: str, number: int, rivals: bool, one_thread: bool) -> dict:

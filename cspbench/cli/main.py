@@ -37,7 +37,7 @@ COMMANDS = {
     "ceilings": "Measure what this machine can do at best, for the roofline.",
     "export": "Write the exact artifact that a backend measures.",
     "schema": "Print the JSON Schema of suites, for editors.",
-    "fsck": "Check a stored run and repair what can be repaired.",
+    "fsck": "Check a stored run; --repair moves damaged lines out of the way.",
     "gate": "Decide whether one side is slower than another, for CI.",
     "compare": "Put two stored runs beside each other, without a verdict.",
     "history": "Follow a case over stored runs; change points are advisory.",

@@ -1,11 +1,11 @@
 """The gate's blocks: base and head live together and take bursts in turn.
 
 Rounds of some 2.4 seconds are a block. They alternate (ABBA), so that each pair of neighbours is
-one burst of each side. With one thread both sides keep to one processor, those of the next block to
-the next. The processes of several cases live together where the machine can load them side by side:
-one case takes its turns after the other. If the two models of a case do not fit into memory
-together, its schedule is ``pairs``: whole processes in ABBA order, one alive at a time. Its pairs
-are seconds apart and therefore less precise.
+one burst of each side. With one thread both sides keep to one processor, and after two blocks, one
+for each side that starts first, to the next. The processes of several cases live together where the
+machine can load them side by side: one case takes its turns after the other. If the two models of a
+case do not fit into memory together, its schedule is ``pairs``: whole processes in ABBA order, one
+alive at a time. Its pairs are seconds apart and therefore less precise.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import cycle, repeat
+from statistics import fmean
 from typing import Literal
 
 from cspbench.core.statuses import Status
@@ -78,6 +79,12 @@ class Block:
     def inference_ns(self, side: Side) -> list[float]:
         """Mean time of an inference in each burst of a side."""
         return [getattr(self, side)[number].inference_ns for number in self.steady]
+
+    def host_ns(self, side: Side) -> list[float]:
+        """Mean time of an inference in each burst by the host's clock, where a device's counts."""
+        bursts: tuple[Burst, ...] = getattr(self, side)
+        results = [bursts[number].result for number in self.steady]
+        return [fmean(result.latencies_ns) for result in results if result is not None]
 
     def running_ns(self, side: Side) -> list[float]:
         """The same without the time in which the process was ready but did not run."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cspbench.backends.spec import libraries
@@ -247,19 +247,20 @@ class _Job:
             if old is None or new is None:
                 text = f"{pair.name} could not be analysed, so that its costs were not compared"
                 self.report.notes.append(text)
-                if static_rules(rules):
-                    self.report.unchecked.append(text)
+                self.report.unchecked += [f"{text}: {rule.name}" for rule in static_rules(rules)]
                 continue
             models = (str(pair.base.case.model_id), str(pair.head.case.model_id))
             name = models[1] if models[0] == models[1] else " -> ".join(models)
             changes = compare_static(name, old, new, rules)
+            if not self._settings.static:
+                changes = [replace(change, blocked=False) for change in changes]
             if models not in seen:
                 self.report.static += changes
                 for rule in unknown_rules(old, new, rules):
                     self._unchecked(f"{name}: {rule} is not known for both sides")
                 seen.add(models)
             blocking = [change for change in changes if change.blocked]
-            if blocking and self._settings.static:
+            if blocking:
                 blocked[pair.name] = blocking
         for name, blocking in blocked.items():
             # The layers of the first metric: most often they are those of the other metrics too.
@@ -298,12 +299,14 @@ class _Job:
             self._with_why(verdict, by_name[verdict.case])
             for verdict in judge(cases, null, gate.min_effect, gate.tolerance)
         ]
-        self._measured_rules(decided)
+        names = {pair.name for pair in decided}
+        self._measured_rules(decided, [name for name in measured if name not in names])
         note = common_cause(cases, gate.min_effect)
         self.report.notes += [note] if note else []
         self.report.notes += what_ratios_are_of(cases) + what_was_left_out(cases)
-        sensitivity = None if self._board else known_sensitivity(self.report.environment)
-        self.report.notes += [sensitivity.sentence] if sensitivity else []
+        known = None if self._board else known_sensitivity(self.report.environment)
+        if known and (known.min_effect, known.tolerance) == (gate.min_effect, gate.tolerance):
+            self.report.notes.append(known.sentence)
         if any(block["schedule"] == "pairs" for blocks in self.report.generations.values()
                for block in blocks):  # fmt: skip
             self.report.notes.append(
@@ -313,8 +316,11 @@ class _Job:
 
     def _with_why(self, verdict: CaseVerdict, pair: Pair) -> CaseVerdict:
         is_confirmed = (verdict.verdict, verdict.reason) == (Verdict.SLOWER, "confirmed")
-        if not is_confirmed or self._board is not None:  # a board profiles no gate yet
+        if not is_confirmed:
             return verdict
+        if self._board is not None:
+            sentence = f"{verdict.sentence}; a board does not look for the layers that made it"
+            return replace(verdict, sentence=sentence)
         self._report_step(f"looking for the layers that make {pair.name} slower")
         return with_why(verdict, self._arms(pair, self._base, self._head, layers=True))
 
@@ -323,14 +329,16 @@ class _Job:
         self.report.unchecked.append(f"{why}, so that its rule was not checked")
         self.report.notes.append(self.report.unchecked[-1])
 
-    def _measured_rules(self, pairs: Sequence[Pair]) -> None:
+    def _measured_rules(self, pairs: Sequence[Pair], undecided: Sequence[str]) -> None:
         """Measure the numbers of the suite's measured rules, and apply these rules."""
         limits = measured_rules(dict(self._gate.rules))
         if not limits:
             return
         changes: list[MeasuredChange] = []
+        names = " and ".join(rule.name for rule, _ in limits)
+        for name in undecided:
+            self._unchecked(f"{name}: it was not timed, nor was {names} measured")
         for pair in pairs:
-            names = " and ".join(rule.name for rule, _ in limits)
             self._report_step(f"measuring {names} of {pair.name}")
             for change in measure_rules(pair, self._base, self._head, limits, self._launch):
                 if isinstance(change, Unmeasured):

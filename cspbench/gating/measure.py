@@ -22,7 +22,7 @@ from cspbench.gating.decide import (
     starvation,
     waiting,
 )
-from cspbench.gating.duet import PAIRS, Block, MakeArm, Side, measure_blocks
+from cspbench.gating.duet import PAIRS, SIDES, Block, MakeArm, Side, measure_blocks
 from cspbench.gating.prepare import Pair, Prepared
 from cspbench.gating.sides import OpenSide
 from cspbench.gating.verdict import Unmeasured, percent
@@ -44,8 +44,8 @@ class CaseData:
     Both sides keep to one processor and alternate every few milliseconds, so that neighbouring
     bursts meet the same machine: a block's estimate is the median over its pairs.
 
-    With ``one_thread`` (on a processor) a burst knows how long its process was ready but did not
-    run, and running time decides. Elsewhere elapsed time does.
+    With ``one_thread`` (on a processor) a burst knows how long its process did not run, be it that
+    it waited for the processor or blocked, and running time decides. Elsewhere elapsed time does.
     """
 
     outcome: Decision | Unmeasured
@@ -97,8 +97,11 @@ class CaseData:
 
     @property
     def elapsed(self) -> float | None:
-        """The log-ratio of elapsed time; None if nothing was measured."""
-        return fmean(self.elapsed_estimates) if self.blocks else None
+        """The log-ratio of elapsed time; None if nothing was measured, or by a device alone."""
+        if self.of != DEVICE:
+            return fmean(self.elapsed_estimates) if self.blocks else None
+        hosts = [[block.host_ns(side) for side in SIDES] for block in self.blocks]
+        return fmean(typical_estimate(*sides) for sides in hosts)
 
     def median_ms(self, side: Side) -> float | None:
         """Median over bursts of the time of an inference, of the time that decides."""

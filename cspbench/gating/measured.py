@@ -97,18 +97,19 @@ def measure_rules(
         launch: does a job.
 
     Returns:
-        For each rule the change, or the reason why there is none, such as a machine that does not
-        report the number.
+        For each rule the change, or the reason why there is none (one for all rules of a job that
+        failed), such as a machine that does not report the number.
     """
     changes: list[MeasuredChange | Unmeasured] = []
     for job, group in groupby(limits, key=lambda limit: limit[0].job):
         of_job = list(group)
         number = max(rule.launches for rule, _ in of_job)
         results = _results(pair, base, head, job, number, launch)
-        changes += [
-            results if isinstance(results, Unmeasured) else _change(pair.name, rule, limit, results)
-            for rule, limit in of_job
-        ]
+        if isinstance(results, Unmeasured):
+            names = " and ".join(rule.name for rule, _ in of_job)
+            changes.append(Unmeasured(results.reason, f"{names} by {results.text}"))
+            continue
+        changes += [_change(pair.name, rule, limit, results) for rule, limit in of_job]
     return changes
 
 

@@ -19,7 +19,7 @@ from cspbench.gating.duet import Block
 from cspbench.gating.measured import MeasuredChange
 from cspbench.gating.static import StaticChange
 from cspbench.gating.suites import Rules
-from cspbench.gating.verdict import CaseVerdict, exit_code, sorted_worst_first
+from cspbench.gating.verdict import UNSURE, CaseVerdict, Verdict, exit_code, sorted_worst_first
 from cspbench.machine.comparability import flatten
 
 FORMAT = 1
@@ -100,10 +100,11 @@ class GateReport:
         result = {
             ExitCode.OK: "passed",
             ExitCode.REGRESSION: "failed: slower or costlier",
-            ExitCode.USAGE: "refused: the sides cannot be compared",
-            ExitCode.NOT_MEASURED: "could not measure everything",
-            ExitCode.INCONCLUSIVE: "undecided, and --strict asks for a decision",
-        }[self.exit_code]
+            ExitCode.NOT_MEASURED: "could not measure everything"
+            if Verdict.UNMEASURED.value in self.counts else "not passed: a head waits longer",
+            ExitCode.INCONCLUSIVE: "undecided, and --strict asks for a decision"
+            if self.counts.keys() & UNSURE else "not complete, and --strict asks for every rule",
+        }[self.exit_code]  # fmt: skip
         changed = f"; {self.suite_headline}" if self.suite_changes else ""
         number = len(self.unchecked)
         unchecked = f"; {number_of(number, 'rule')} not checked" if number else ""

@@ -19,13 +19,14 @@ from typing import TYPE_CHECKING, Any
 from cspbench.core.statuses import ExitCode
 from cspbench.errors import InputError
 from cspbench.gating.calibration import Injected, beside_seconds, injected, until_known
-from cspbench.gating.decide import Decision, Finding
+from cspbench.gating.decide import MOVED, Decision
 from cspbench.gating.duet import Block, MakeArm, Side
 from cspbench.gating.measure import CaseData, load_request, measure_case, works_alone
 from cspbench.gating.power import smallest_effect
 from cspbench.gating.prepare import Prepared, prepare_cases
 from cspbench.gating.sensitivity import Sensitivity
-from cspbench.gating.verdict import percent
+from cspbench.gating.timing import measured_case
+from cspbench.gating.verdict import CaseVerdict, Verdict, judge, percent
 from cspbench.machine.lock import timing_lock
 from cspbench.measure.statistics import deviation
 from cspbench.models.code import allowing_code
@@ -44,12 +45,46 @@ SHARES = (0.0, 0.05, 0.0, 0.10, 0.0, 0.03)
 
 
 @dataclass
+class Trial:
+    """One gate of the case, as `timing` runs it: again from scratch if it was found to move."""
+
+    first: CaseData
+    second: CaseData | None = None
+
+    @property
+    def last(self) -> CaseData:
+        """The measurement that counts."""
+        return self.second or self.first
+
+    @property
+    def runs(self) -> list[CaseData]:
+        """All measurements."""
+        return [self.first] if self.second is None else [self.first, self.second]
+
+    @property
+    def blocks(self) -> list[Block]:
+        """Of all measurements."""
+        return [block for run in self.runs for block in run.blocks]
+
+    @property
+    def seconds(self) -> float:
+        """What a gate would have taken, which measures no size of extra work."""
+        return sum(max(0.0, run.seconds - beside_seconds(run.blocks)) for run in self.runs)
+
+    def verdict(self, gate: Gate) -> CaseVerdict:
+        """As the gate judges a single case without a null case."""
+        case = measured_case("the case", self.first, self.second)
+        (verdict,) = judge([case], None, gate.min_effect, gate.tolerance)
+        return verdict
+
+
+@dataclass
 class SelfTest:
     """Outcomes by injected share."""
 
     case: str
     gate: Gate
-    outcomes: list[tuple[float, CaseData]] = field(default_factory=list)
+    outcomes: list[tuple[float, Trial]] = field(default_factory=list)
     #: Blocks by injected share, in which its size was measured.
     calibrations: dict[float, list[Block]] = field(default_factory=dict)
     #: One thread on a processor: running time decides.
@@ -63,24 +98,24 @@ class SelfTest:
             {
                 "injected": self.injected(share).text,
                 "gates": len(gates),
-                "slower": sum(_finding(data) is Finding.SLOWER for data in gates),
-                "found": ", ".join(_outcome_text(data) for data in gates),
-                "seconds": f"{median(map(_seconds, gates)):.0f}",
+                "slower": sum(self._is(trial, Verdict.SLOWER) for trial in gates),
+                "found": ", ".join(map(self.outcome_text, gates)),
+                "seconds": f"{median(trial.seconds for trial in gates):.0f}",
             }
             for share in sorted({share for share, _ in self.outcomes})
-            if (gates := [data for other, data in self.outcomes if other == share])
+            if (gates := [trial for other, trial in self.outcomes if other == share])
         ]
 
     def injected(self, share: float) -> Injected:
         """How much longer an inference with this share of extra work takes, over all its gates."""
-        running = all(data.of == RUNNING for _, data in self.outcomes)
+        running = all(trial.last.of == RUNNING for _, trial in self.outcomes)
         return injected(share, self.calibrations.get(share, ()), running=running)
 
     @property
     def inference_ms(self) -> float | None:
         """Median time of an inference without extra work; None if nothing was measured."""
         times = [
-            ns for _, data in self.outcomes for block in data.blocks
+            ns for _, trial in self.outcomes for block in trial.blocks
             for ns in block.inference_ns("base")
         ]  # fmt: skip
         return median(times) / 1e6 if times else None
@@ -89,9 +124,12 @@ class SelfTest:
     def spread(self) -> float | None:
         """Standard deviation of one block, as a log-ratio; None if nothing was measured."""
         variances = [
-            deviation(data.estimates) ** 2 for _, data in self.outcomes if len(data.blocks) >= 2
+            deviation(run.estimates) ** 2
+            for _, trial in self.outcomes
+            for run in trial.runs
+            if len(run.blocks) >= 2
         ]
-        return math.sqrt(fmean(variances)) if variances else None
+        return math.sqrt(fmean(variances)) if variances else None  # fmt: skip
 
     @cached_property
     def smallest_effect(self) -> float | None:
@@ -102,25 +140,43 @@ class SelfTest:
     def false_alarms(self) -> int:
         """How often the same code was called slower or faster."""
         return sum(
-            _finding(data) in (Finding.SLOWER, Finding.FASTER)
-            for share, data in self.outcomes
+            self._is(trial, Verdict.SLOWER) or self._is(trial, Verdict.FASTER)
+            for share, trial in self.outcomes
             if share == 0
         )
 
     @property
+    def case_seconds(self) -> float:
+        """What a gate of this case takes: median over all shares."""
+        return median(trial.seconds for _, trial in self.outcomes)
+
+    @property
     def sensitivity(self) -> Sensitivity | None:
-        """What later gates on this machine may say of themselves; None if nothing was measured."""
-        if self.smallest_effect is None:
+        """What later gates on this machine may say of themselves; None if a gate was lost."""
+        if self.smallest_effect is None or self.exit_code is not ExitCode.OK:
             return None
-        seconds = median(_seconds(data) for _, data in self.outcomes)
         created = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        return Sensitivity(self.case, self.smallest_effect, seconds, created)
+        gate = self.gate
+        return Sensitivity(
+            self.case, self.smallest_effect, self.case_seconds, created, gate.min_effect,
+            gate.tolerance,
+        )  # fmt: skip
 
     @property
     def exit_code(self) -> ExitCode:
         """3 if a gate could not be measured, else 0: a self-test passes no verdict on a case."""
-        lost = any(not isinstance(data.outcome, Decision) for _, data in self.outcomes)
+        lost = any(not isinstance(trial.last.outcome, Decision) for _, trial in self.outcomes)
         return ExitCode.NOT_MEASURED if lost else ExitCode.OK
+
+    def _is(self, trial: Trial, verdict: Verdict) -> bool:
+        return trial.verdict(self.gate).verdict is verdict
+
+    def outcome_text(self, trial: Trial) -> str:
+        """``slower +3.1 %``."""
+        outcome, verdict = trial.last.outcome, trial.verdict(self.gate)
+        if isinstance(outcome, Decision):
+            return f"{verdict.verdict} {percent(outcome.estimate)}"
+        return f"unmeasured: {outcome.text}"
 
     def sentences(self) -> list[str]:
         """The results in sentences."""
@@ -140,10 +196,9 @@ class SelfTest:
                 f"one block scatters by {self.spread * 100:.1f} %: with this noise the gate finds "
                 f"a slowdown of {self.smallest_effect * 100:.1f} % 19 times in 20"
             )
-        each = median(_seconds(data) for _, data in self.outcomes)
         lines.append(
-            f"time: {each:.0f} s a case (median), {self.seconds:.0f} s for this test, which also "
-            "measures the size of what it injects"
+            f"time: {self.case_seconds:.0f} s a case (median), {self.seconds:.0f} s for this test, "
+            "which also measures the size of what it injects"
         )
         return lines
 
@@ -159,34 +214,28 @@ class SelfTest:
                 {
                     "injected": share,
                     **_sizes(self.injected(share)),
-                    "finding": str(_finding(data)),
-                    "estimate": math.expm1(data.outcome.estimate)
-                    if isinstance(data.outcome, Decision) else None,
-                    "generations": len(data.blocks),
-                    "seconds": _seconds(data),
+                    "verdict": str(trial.verdict(self.gate).verdict),
+                    "estimate": math.expm1(trial.last.outcome.estimate)
+                    if isinstance(trial.last.outcome, Decision) else None,
+                    "generations": len(trial.blocks),
+                    "seconds": trial.seconds,
                 }
-                for share, data in self.outcomes
+                for share, trial in self.outcomes
             ],
         }  # fmt: skip
-
-
-def _seconds(data: CaseData) -> float:
-    """What a gate would have taken, which measures no size of extra work."""
-    return max(0.0, data.seconds - beside_seconds(data.blocks))
 
 
 def _sizes(size: Injected) -> dict[str, float | None]:
     return {"injected_seen": size.seen, "injected_low": size.low, "injected_high": size.high}
 
 
-def _finding(data: CaseData) -> Finding | str:
-    return data.outcome.finding if isinstance(data.outcome, Decision) else "unmeasured"
-
-
-def _outcome_text(data: CaseData) -> str:
-    if isinstance(data.outcome, Decision):
-        return f"{data.outcome.finding} {percent(data.outcome.estimate)}"
-    return f"unmeasured: {data.outcome.text}"
+def whole_gate(make: MakeArm, gate: Gate, *, one_thread: bool) -> Trial:
+    """Measure a case, and again from scratch if it was found to move."""
+    trial = Trial(measure_case(make, gate, one_thread=one_thread))
+    outcome = trial.first.outcome
+    if isinstance(outcome, Decision) and outcome.finding in MOVED:
+        trial.second = measure_case(make, gate, one_thread=one_thread, earlier=outcome.estimate)
+    return trial
 
 
 def planted_arms(
@@ -250,11 +299,12 @@ def run_gates(
     started = time.monotonic()
     for share in shares:
         make = arms(share)
-        data = measure_case(make, result.gate, one_thread=result.one_thread)
-        result.outcomes.append((share, data))
-        report(f"{share * 100:g} % injected: {_outcome_text(data)}, {data.seconds:.0f} s")
+        trial = whole_gate(make, result.gate, one_thread=result.one_thread)
+        result.outcomes.append((share, trial))
+        text = result.outcome_text(trial)
+        report(f"about {share * 100:g} % injected: {text}, {trial.seconds:.0f} s")
         if share:
-            blocks = [*result.calibrations.get(share, ()), *data.blocks]
-            running = data.of == RUNNING
+            blocks = [*result.calibrations.get(share, ()), *trial.blocks]
+            running = trial.last.of == RUNNING
             result.calibrations[share] = until_known(share, blocks, make, running=running)
         result.seconds = time.monotonic() - started

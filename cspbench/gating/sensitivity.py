@@ -17,13 +17,16 @@ _FOLDER = "self-tests"
 class Sensitivity:
     """The smallest slowdown (a share) that a gate finds 19 times in 20, and what a case costs.
 
-    ``case`` is the one that was measured, ``created`` when, in ISO 8601.
+    ``case`` is the one that was measured, ``created`` when, in ISO 8601. It holds for gates with
+    this ``min_effect`` and ``tolerance``.
     """
 
     case: str
     smallest_effect: float
     seconds: float
     created: str
+    min_effect: float
+    tolerance: float
 
     @property
     def sentence(self) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import TypeAlias
 
@@ -36,7 +36,8 @@ class StaticChange:
 
     ``change`` is head / base - 1 (None if the base is 0). ``limit`` is the largest growth that the
     suite allows (None without a rule). ``layers`` holds a phrase for each layer that changed, most
-    costly first.
+    costly first. Of CHANGED_LAYERS these are the first of ``kinds``, which names all layers by how
+    they differ.
     """
 
     model: str
@@ -47,6 +48,7 @@ class StaticChange:
     limit: float | None
     blocked: bool
     layers: tuple[str, ...] = ()
+    kinds: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
     def sentence(self) -> str:
@@ -93,7 +95,9 @@ def compare_static(
     if kinds := changed_kinds(unlike):
         count = sum(map(len, kinds.values()))
         changes.append(
-            StaticChange(model, CHANGED_LAYERS, 0, count, None, None, False, _named_kinds(kinds))
+            StaticChange(
+                model, CHANGED_LAYERS, 0, count, None, None, False, _named_kinds(kinds), kinds
+            )
         )
     if head.coverage != base.coverage:
         changes.append(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
 from cspbench.core.statuses import NOT_RUNNABLE, Status
+from cspbench.core.text import select
 from cspbench.errors import InputError
 from cspbench.gating.decide import separate_runs
 from cspbench.gating.report import GateReport, Skipped
@@ -43,7 +45,10 @@ def run_stored_gate(
             every difference), or a side is neither a stored run nor the suite with settings.
     """
     started = time.monotonic()
-    sides = [_run_of(side, suite, settings, report_step) for side in (base, head)]
+    sides = (
+        _run_of(base, suite, settings, report_step),
+        _run_of(head, suite, settings, report_step),
+    )
     _refuse_unlike(*sides)
     now = load_suite(suite)
     gate = now.gate
@@ -67,7 +72,9 @@ def run_stored_gate(
         report.notes.append(f"a stored run holds no rules: those of {suite} as it is now hold")
         if sides[0].meta["suite"].get("digest") not in ("", None, now.digest):
             report.suite_changes.append(f"{suite} has changed since the base was measured")
-    _judge(report, *sides)
+    report.unchecked += [f"{name} is not checked between stored runs" for name, _ in gate.rules]
+    report.notes += report.unchecked
+    _judge(report, sides, settings.only)
     report.notes += run_differences(sides[0], sides[1], Use.GATE, Severity.WARN)
     report.notes.append(
         "the sides did not take turns: the intervals allow for changes of the machine between the "
@@ -110,17 +117,23 @@ def _refuse_unlike(base: StoredRun, head: StoredRun) -> None:
         raise InputError([f"{names} cannot be compared: {problem}" for problem in problems])
 
 
-def _judge(report: GateReport, base: StoredRun, head: StoredRun) -> None:
-    old = {record.case: record for record in records(base)}
+def _matching(run: StoredRun, only: Sequence[str]) -> list[Record]:
+    found = records(run)
+    chosen = {*select(only, [record.case for record in found])}
+    return [record for record in found if record.case in chosen]
+
+
+def _judge(report: GateReport, sides: tuple[StoredRun, StoredRun], only: Sequence[str]) -> None:
+    base, head = sides
+    old, new = ({record.case: record for record in _matching(run, only)} for run in (base, head))
     pairs = []
-    for record in records(head):
+    for record in new.values():
         if record.case not in old:
             report.notes.append(f"{record.case} is only on the head's side: not compared")
         elif {old[record.case].status, record.status} <= NOT_RUNNABLE:
             report.skipped.append(Skipped(record.case, record.status.value, record.reason))
         else:
             pairs.append((old[record.case], record))
-    new = {record.case for record in records(head)}
     report.notes += [
         f"{case} is only on the base's side: not compared" for case in old if case not in new
     ]

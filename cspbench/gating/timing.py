@@ -50,7 +50,7 @@ class Timing:
             if isinstance(first.outcome, Unmeasured) and first.status in NOT_RUNNABLE:
                 case = self._refused(duets[name][0], first)
             else:
-                case = _measured(name, first, seconds.get(name))
+                case = measured_case(name, first, seconds.get(name))
             if case is not None:
                 measured[name] = case
         return measured
@@ -66,7 +66,7 @@ class Timing:
         itself = Pair(NULL, base, base)
         arms = self.arms(itself, self.base, self.base)
         firsts, seconds = self._twice({NULL: (itself, arms)}, lambda _: "null")
-        case = _measured(f"{NULL}: {base.id}", firsts[NULL], seconds.get(NULL))
+        case = measured_case(f"{NULL}: {base.id}", firsts[NULL], seconds.get(NULL))
         (self.report.null,) = judge([case], None, self.gate.min_effect, self.gate.tolerance)
         return self.report.null
 
@@ -131,7 +131,8 @@ def _cost(pair: Pair) -> float:
     return float(analysis.totals["macs"]) * pair.base.case.batch if analysis else float("inf")
 
 
-def _measured(name: str, first: CaseData, second: CaseData | None) -> MeasuredCase:
+def measured_case(name: str, first: CaseData, second: CaseData | None) -> MeasuredCase:
+    """What `judge` gets of a first measurement, and of a second one."""
     last = second or first
     return MeasuredCase(
         name,

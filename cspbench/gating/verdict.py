@@ -16,7 +16,7 @@ from cspbench.core.statuses import ExitCode
 from cspbench.core.text import number_of
 from cspbench.core.text import percent as share_text
 from cspbench.gating.decide import Decision, Finding, confirmed, moving_alike
-from cspbench.store.blocks import RUNNING
+from cspbench.store.blocks import DEVICE, RUNNING
 
 
 class Verdict(str, Enum):
@@ -28,7 +28,6 @@ class Verdict(str, Enum):
     INCONCLUSIVE = "inconclusive"
     UNMEASURED = "unmeasured"
     UNTRUSTED = "untrusted"
-    INCOMPARABLE = "incomparable"
 
     def __str__(self) -> str:
         return self.value
@@ -36,7 +35,6 @@ class Verdict(str, Enum):
 
 #: Verdicts from worst to best: the order of every output.
 WORST_FIRST = (
-    Verdict.INCOMPARABLE,
     Verdict.SLOWER,
     Verdict.UNMEASURED,
     Verdict.UNTRUSTED,
@@ -45,6 +43,10 @@ WORST_FIRST = (
     Verdict.SAME,
 )
 
+#: What is neither good nor bad: a failure with ``--strict`` only.
+UNSURE = frozenset({Verdict.INCONCLUSIVE, Verdict.UNTRUSTED})
+#: Reason code of a finding by itself: it ends a gate like a case that was not measured.
+WAITS_MORE = "waits_more"
 #: Reason code -> its meaning. Each verdict carries one.
 REASONS: dict[str, str] = {
     "confirmed": "slower, or faster, in two independent measurements",
@@ -59,14 +61,13 @@ REASONS: dict[str, str] = {
     "arm_ended": "a worker failed or ended",
     "no_answer": "a worker did not answer in time",
     "starved": "one worker waited for a processor longer than the other, which explains the change",
-    "waits_more": "the head waited longer than the base; running time does not show that",
+    WAITS_MORE: "the head waited, or blocked, longer than the base; running time does not show it",
     "unlike_arms": "the two workers did not run under the same conditions",
     "one_side_only": "one side cannot run the case at all",
     "few_launches": "a stored run holds fewer than two good launches of the case",
     "null_moved": "the base against itself moved too, so that this machine is not trusted now",
     "null_unmeasured": "the base against itself could not be measured",
     "machine": "nearly all cases of separate runs moved alike, which points to the machine",
-    "conditions": "the two sides were not measured under the same conditions",
 }
 
 
@@ -185,7 +186,7 @@ def _verdict(
     if isinstance(last, Unmeasured):
         return _with_numbers(case, Verdict.UNMEASURED, last.reason, last.text)
     verdict = _decided(case, last, is_confirmed, suspects, min_effect, tolerance)
-    return _waits_more(verdict, last)
+    return _waits_more(verdict, last, min_effect)
 
 
 def _decided(
@@ -212,8 +213,8 @@ def _decided(
     return _with_numbers(case, Verdict.INCONCLUSIVE, "last_look", sentence)
 
 
-def _waits_more(verdict: CaseVerdict, decision: Decision) -> CaseVerdict:
-    """Running time says nothing of a head that waits longer than it lost by running.
+def _waits_more(verdict: CaseVerdict, decision: Decision, min_effect: float) -> CaseVerdict:
+    """A head that waits longer, and is neither slower nor surely faster, does not pass.
 
     The code may block (a lock, a file, sleep) or something may hold this process back (a quota,
     pinned load). Both take the users' time, and the gate cannot tell them apart.
@@ -222,10 +223,11 @@ def _waits_more(verdict: CaseVerdict, decision: Decision) -> CaseVerdict:
     if waited is None or waited < 0:
         return verdict
     sentence = f"{verdict.sentence}; the head also waited longer, which is {percent(waited)} more"
-    if verdict.verdict is Verdict.SLOWER and decision.estimate > waited:
-        return replace(verdict, sentence=sentence)
+    faster = decision.estimate + waited <= -math.log1p(min_effect)
+    if verdict.verdict is Verdict.SLOWER or (verdict.verdict is Verdict.FASTER and faster):
+        return replace(verdict, sentence=f"{sentence} of elapsed time")
     sentence += " of elapsed time: look for code that blocks, a quota, or pinned load"
-    return replace(verdict, verdict=Verdict.INCONCLUSIVE, reason="waits_more", sentence=sentence)
+    return replace(verdict, verdict=Verdict.INCONCLUSIVE, reason=WAITS_MORE, sentence=sentence)
 
 
 def _moved_or_same(
@@ -323,18 +325,24 @@ def common_cause(cases: Sequence[MeasuredCase], min_effect: float) -> str | None
     )
 
 
+#: What else than elapsed time a change can be of.
+_CLOCKS = {
+    RUNNING: "running time: elapsed time without the time in which the process did not run, "
+    "because it waited or blocked (one thread on a processor)",
+    DEVICE: "the device's own time, by its events",
+}
+
+
 def what_ratios_are_of(cases: Sequence[MeasuredCase]) -> list[str]:
     """A note on what the changes of a gate are of, if not all are of elapsed time."""
     of = [case.of for case in cases if isinstance(case.last, Decision)]
-    running = sum(text == RUNNING for text in of)
-    if not running:
-        return []
-    some = "" if running == len(of) else f" of {running} of {len(of)} cases"
-    note = (
-        f"change, base ms and head ms{some} are of running time: elapsed time without the time in "
-        "which the process was ready to run but did not (one thread on a processor)"
-    )
-    return [note]
+    notes = []
+    for clock, meaning in _CLOCKS.items():
+        number = of.count(clock)
+        some = "" if number == len(of) else f" of {number} of {len(of)} cases"
+        if number:
+            notes.append(f"change, base ms and head ms{some} are of {meaning}")
+    return notes
 
 
 def what_was_left_out(cases: Sequence[MeasuredCase]) -> list[str]:
@@ -355,19 +363,17 @@ def sorted_worst_first(verdicts: Iterable[CaseVerdict]) -> list[CaseVerdict]:
 def exit_code(
     verdicts: Iterable[CaseVerdict], strict: bool = False, *, unchecked: bool = False
 ) -> ExitCode:
-    """Exit code: 2 incomparable, 1 slower, 3 unmeasured, 4 unsure with ``strict``, else 0.
+    """Exit code: 1 slower, 3 unmeasured, 4 unsure with ``strict``, else 0.
 
     A head that waits more may be slower: 3, so that it does not pass in silence. ``unchecked``
     says that a rule of the suite was not checked, which is unsure, too.
     """
     verdicts = list(verdicts)
     seen = {verdict.verdict for verdict in verdicts}
-    if Verdict.INCOMPARABLE in seen:
-        return ExitCode.USAGE
     if Verdict.SLOWER in seen:
         return ExitCode.REGRESSION
-    if Verdict.UNMEASURED in seen or any(v.reason == "waits_more" for v in verdicts):
+    if Verdict.UNMEASURED in seen or any(v.reason == WAITS_MORE for v in verdicts):
         return ExitCode.NOT_MEASURED
-    if strict and (unchecked or seen & {Verdict.INCONCLUSIVE, Verdict.UNTRUSTED}):
+    if strict and (unchecked or seen & UNSURE):
         return ExitCode.INCONCLUSIVE
     return ExitCode.OK

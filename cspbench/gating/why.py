@@ -26,6 +26,8 @@ from cspbench.runner.interleaved import run_block
 BLOCKS, ROUNDS = 4, 20
 #: As many layers are named as make up this share of the difference, but no more than so many.
 SHARE, MOST = 0.8, 3
+#: Below the one share of the difference no layer is worth a name, above the other some gained.
+LEAST_SHARE, MOST_SHARE = 0.1, 1.2
 
 
 @dataclass(frozen=True)
@@ -110,17 +112,19 @@ def _by_name(times: LayerTimes, ms: float) -> dict[tuple[str, int], tuple[str, f
 
 def why_text(shifts: Sequence[LayerShift], difference_ms: float) -> str:
     """Which layers make up the difference, in words."""
-    named, sum_ms = [], 0.0
-    for shift in shifts[:MOST]:
-        if sum_ms >= SHARE * difference_ms or not shift.is_longer:
+    named: list[LayerShift] = []
+    sum_ms = 0.0
+    for shift in (one for one in shifts if one.is_longer):
+        if sum_ms >= SHARE * difference_ms or len(named) == MOST:
             break
         named.append(shift)
         sum_ms += shift.change_ms
-    if not named:
+    if not named or sum_ms < LEAST_SHARE * difference_ms:
         return "no single layer stands out"
     share = sum_ms / difference_ms
     what = "one layer makes" if len(named) == 1 else f"{len(named)} layers make"
-    return f"{what} {share * 100:.0f} % of it: {', '.join(shift.text for shift in named)}"
+    text = f"{what} {share * 100:.0f} % of it: {', '.join(shift.text for shift in named)}"
+    return f"{text} (other layers became faster)" if share > MOST_SHARE else text
 
 
 def with_why(verdict: CaseVerdict, make_arm: MakeArm) -> CaseVerdict:

@@ -82,7 +82,7 @@ DEFINITIONS: dict[str, Definition] = {
         ),
         Definition(
             "macs_g", "1e9", "computed",
-            "Multiply-accumulates of convolution and linear layers.",
+            "Multiply-accumulates of convolutions, linear layers and matrix products.",
         ),
         Definition(
             "params_m", "1e6", "computed",

@@ -181,11 +181,30 @@ def test_annotations_are_one_line_a_finding(mixed):
     assert "%0A" not in lines[0].replace("%250A", "")
 
 
+def test_a_head_that_waits_longer_is_an_error_everywhere():
+    waits = report(verdict(kind=Verdict.INCONCLUSIVE, reason="waits_more"))
+    assert waits.exit_code is ExitCode.NOT_MEASURED
+    assert waits.headline == "gate not passed: a head waits longer (1 inconclusive)"
+    assert ET.fromstring(junit_of(waits))[0].get("errors") == "1"
+    assert annotations_of(waits, "a.yaml")[0].startswith("::error ")
+
+
+def test_rules_that_were_not_checked_are_a_case_of_junit():
+    for strict, tag in ((False, "skipped"), (True, "failure")):
+        unsure = report(verdict(), unchecked=["no sensor tells energy"], strict=strict)
+        (case,) = (c for c in ET.fromstring(junit_of(unsure)).iter("testcase") if len(c))
+        assert (case.get("name"), case[0].tag) == ("the suite's rules", tag)
+        assert case[0].get("message") == "no sensor tells energy"
+
+
 def test_a_rule_that_was_not_checked_is_told_and_ends_a_strict_gate_with_4():
     text = "net: no sensor tells energy, so that its rule was not checked"
     lax, strict = (report(verdict(), unchecked=[text], strict=strict) for strict in (False, True))
     assert lax.headline == "gate passed (1 same); 1 rule not checked"
     assert (lax.exit_code, strict.exit_code) == (ExitCode.OK, ExitCode.INCONCLUSIVE)
+    assert strict.headline == (
+        "gate not complete, and --strict asks for every rule (1 same); 1 rule not checked"
+    )
     slow = report(verdict(kind=Verdict.SLOWER), unchecked=[text], strict=True)
     assert slow.exit_code is ExitCode.REGRESSION
 

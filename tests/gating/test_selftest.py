@@ -45,7 +45,16 @@ def test_a_machine_without_noise_sees_what_was_injected():
     assert (result.false_alarms, result.exit_code) == (0, ExitCode.OK)
     # No spread: what can be seen is min_effect, 2 %.
     assert result.smallest_effect == pytest.approx(0.02)
-    assert steps[1].startswith("5 % injected: slower +5.0 %")
+    assert steps[1].startswith("about 5 % injected: slower +5.0 %")
+    same, slow = result.outcomes[:2]
+    assert (len(same[1].runs), len(slow[1].runs)) == (1, 2)  # what moved is measured again
+
+
+def test_what_moved_once_is_neither_a_finding_nor_a_false_alarm():
+    # Four blocks 8 % slower, then the second measurement: four that are not.
+    result = by_blocks([1.08e6] * 4 + [1e6] * 4, 0.0)
+    assert result.rows()[0]["found"] == "inconclusive +0.0 %"
+    assert (result.false_alarms, result.exit_code) == (0, ExitCode.OK)
 
 
 def test_the_size_of_what_is_injected_is_measured_beside_it():

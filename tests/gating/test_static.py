@@ -121,6 +121,13 @@ def test_differences_are_told_by_kind_the_most_frequent_first():
     )
 
 
+def test_all_layers_that_differ_are_kept_and_the_first_are_named():
+    base, head = ([kind() for _ in range(5)] for kind in (nn.Tanh, nn.Mish))
+    change = changes(net(*base), net(*head))["changed_layers"]
+    assert change.kinds == {"tanh became mish": ["2", "3", "4", "5", "6"]}
+    assert change.layers == ("tanh became mish: 2, 3, 4 and 2 more",)
+
+
 def test_less_coverage_is_blocked_where_there_are_rules():
     base, head = analyze(net(), INPUT), analyze(net(), INPUT)
     head.coverage, head.unsupported = 90.0, {"mystery": 1}

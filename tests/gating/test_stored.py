@@ -7,6 +7,7 @@ from cspbench.cli.main import main
 from cspbench.core.statuses import ExitCode
 from cspbench.errors import InputError
 from cspbench.gating.job import GateSettings
+from cspbench.gating.render.page import page_of
 from cspbench.gating.sides import SideRequest
 from cspbench.gating.stored import run_stored_gate
 from cspbench.store.rundir import RunDirectory, read_run
@@ -72,11 +73,30 @@ def gate(tmp_path):
     suite = tmp_path / "suite.yaml"
     suite.write_text(SUITE)
 
-    def run(base, head):
+    def run(base, head, rules="", **settings):
+        suite.write_text(SUITE + rules)
         sides = [SideRequest(r.path.name, "run", str(r.path)) for r in (base, head)]
-        return run_stored_gate(suite, *sides, GateSettings())
+        return run_stored_gate(suite, *sides, GateSettings(**settings))
 
     return run
+
+
+def test_rules_that_stored_runs_cannot_be_held_to_are_told(gate, tmp_path):
+    run = make_run(tmp_path, "a", {case: around(10.0) for case in CASES})
+    rules = "gate: {macs: 0%, peak_memory_bytes: 10%}\n"
+    report = gate(run, run, rules, strict=True)
+    assert report.unchecked == [
+        "macs is not checked between stored runs",
+        "peak_memory_bytes is not checked between stored runs",
+    ]
+    assert report.exit_code == ExitCode.INCONCLUSIVE
+    assert "2 rules not checked" in report.headline
+    assert "Not compared: the sides are stored runs." in page_of(report)
+
+
+def test_only_some_cases_of_stored_runs(gate, tmp_path):
+    run = make_run(tmp_path, "a", {case: around(10.0) for case in CASES})
+    assert [v.case for v in gate(run, run, only=[CASES[0]]).verdicts] == [CASES[0]]
 
 
 def test_a_large_slowdown_between_runs_is_slower(gate, tmp_path):

@@ -1,5 +1,6 @@
 import itertools
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -16,8 +17,10 @@ from cspbench.gating.verdict import (
     judge,
     judge_separate,
     sorted_worst_first,
+    what_ratios_are_of,
     what_was_left_out,
 )
+from cspbench.store.blocks import DEVICE, ELAPSED, RUNNING
 
 
 def decision(finding, change=0.0, p=1.0, blocks=4):
@@ -44,6 +47,38 @@ def only(case, null=QUIET):
     (verdict,) = judge([case], itself(null), 0.03, 0.05)
     assert verdict.reason in REASONS
     return verdict
+
+
+def waiting(finding, percent):
+    """A finding of 6 % by running time whose head also waits so much longer."""
+    return replace(finding, waiting=math.log1p(percent / 100))
+
+
+def test_a_confirmed_slowdown_stays_one_however_long_the_head_also_waits():
+    verdict = only(MeasuredCase("a", SLOWER, waiting(SLOWER, 12)))
+    assert (verdict.verdict, verdict.reason) == (Verdict.SLOWER, "confirmed")
+    assert verdict.sentence.endswith(
+        "; the head also waited longer, which is +12.0 % more of elapsed time"
+    )
+
+
+def test_a_head_that_is_faster_by_more_than_it_waits_stays_faster():
+    # 0.94 x 1.03 = 0.968: elapsed time, too, is more than 3 % shorter. 0.94 x 1.12 = 1.05 is not.
+    less = only(MeasuredCase("a", FASTER, waiting(FASTER_TOO, 3)))
+    assert (less.verdict, less.reason) == (Verdict.FASTER, "confirmed")
+    more = only(MeasuredCase("a", FASTER, waiting(FASTER_TOO, 12)))
+    assert (more.verdict, more.reason) == (Verdict.INCONCLUSIVE, "waits_more")
+
+
+def test_what_changes_are_of_is_told_unless_it_is_elapsed_time():
+    of = [MeasuredCase("a", QUIET, of=text) for text in (DEVICE, RUNNING, ELAPSED)]
+    assert what_ratios_are_of(of[2:]) == []
+    assert what_ratios_are_of(of[:1]) == [
+        "change, base ms and head ms are of the device's own time, by its events"
+    ]
+    running, device = what_ratios_are_of(of)
+    assert running.startswith("change, base ms and head ms of 1 of 3 cases are of running time")
+    assert "1 of 3" in device
 
 
 def test_pairs_of_a_throttled_device_are_told():
@@ -166,8 +201,8 @@ def test_exit_codes_in_their_order():
         return exit_code((CaseVerdict("a", v, "confirmed", "") for v in verdicts), strict)
 
     order = [
-        (Verdict.INCOMPARABLE, 2), (Verdict.SLOWER, 1), (Verdict.UNMEASURED, 3),
-        (Verdict.UNTRUSTED, 4), (Verdict.SAME, 0), (Verdict.FASTER, 0),
+        (Verdict.SLOWER, 1), (Verdict.UNMEASURED, 3), (Verdict.UNTRUSTED, 4), (Verdict.SAME, 0),
+        (Verdict.FASTER, 0),
     ]  # fmt: skip
     for (first, number), (second, _) in itertools.combinations(order, 2):
         assert code(first, second, strict=True) == number

@@ -68,6 +68,18 @@ def test_as_many_layers_are_named_as_make_most_of_the_difference():
     assert why_text([LayerShift("a", "Conv", 3.0, 1.0)], 1.0) == "no single layer stands out"
 
 
+def test_layers_that_became_faster_hide_no_slower_one():
+    shifts = [
+        LayerShift("old", "Conv", 1.0, None), LayerShift("new", "Conv", None, 0.8),
+        LayerShift("newer", "Conv", None, 0.7),
+    ]  # fmt: skip
+    # 0.5 ms longer in all: 0.8 ms are 160 % of it.
+    assert why_text(shifts, 0.5) == (
+        "one layer makes 160 % of it: new (Conv): new, 0.8 ms (other layers became faster)"
+    )
+    assert why_text([LayerShift("a", "Add", 1.0, 1.01)], 2.0) == "no single layer stands out"
+
+
 def test_a_confirmed_slowdown_names_its_layers(suite):
     slow = Machine({"base": 1e6, "head": 1.5e6})
     # The head's 1.5 ms: a as before, 0.6 ms; b 0.9 ms instead of 0.4.

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from cspbench.core.text import printable
 from cspbench.gating.report import GateReport
-from cspbench.gating.verdict import Verdict
+from cspbench.gating.verdict import WAITS_MORE, Verdict
 
 _LEVELS = {
     Verdict.SLOWER: "error",
-    Verdict.INCOMPARABLE: "error",
     Verdict.UNMEASURED: "error",
     Verdict.UNTRUSTED: "warning",
     Verdict.INCONCLUSIVE: "warning",
@@ -21,7 +20,7 @@ def annotations_of(report: GateReport, suite_file: str) -> list[str]:
     """Workflow commands: verdicts with a level, worst first; changes of the suite; the result."""
     lines: list[str] = []
     for verdict in report.sorted:
-        level = _LEVELS.get(verdict.verdict)
+        level = "error" if verdict.reason == WAITS_MORE else _LEVELS.get(verdict.verdict)
         if level is None or sum(line.startswith(f"::{level} ") for line in lines) >= MAX_EACH:
             continue
         title = _property(f"{verdict.verdict}: {verdict.case}")

@@ -1,7 +1,7 @@
-"""JUnit XML of a gate: a test case for each verdict and for each blocked static change.
+"""JUnit XML of a gate: a test case for each verdict, and one for rules that were not checked.
 
-``slower`` is a failure, ``unmeasured`` and ``incomparable`` are errors; ``inconclusive`` and
-``untrusted`` are skipped, unless ``--strict`` makes them failures.
+``slower`` is a failure; ``unmeasured`` and a head that waits longer are errors; ``inconclusive``,
+``untrusted`` and unchecked rules are skipped, unless ``--strict`` makes them failures.
 """
 
 from __future__ import annotations
@@ -10,10 +10,7 @@ from xml.etree import ElementTree as ET  # writes only
 
 from cspbench.core.text import printable
 from cspbench.gating.report import GateReport
-from cspbench.gating.verdict import CaseVerdict, Verdict
-
-_ERRORS = (Verdict.UNMEASURED, Verdict.INCOMPARABLE)
-_UNSURE = (Verdict.INCONCLUSIVE, Verdict.UNTRUSTED)
+from cspbench.gating.verdict import UNSURE, WAITS_MORE, CaseVerdict, Verdict
 
 
 def _text(value: object) -> str:
@@ -23,13 +20,14 @@ def _text(value: object) -> str:
 def junit_of(report: GateReport) -> str:
     """Render a gate."""
     outcomes = [_outcome(verdict, report.strict) for verdict in report.verdicts]
+    rules = [_unsure(report.strict)] if report.unchecked else []
     suite = ET.Element(
         "testsuite",
         name=_text(f"cspbench gate {report.suite}"),
-        tests=str(len(report.verdicts) + len(report.skipped)),
-        failures=str(outcomes.count("failure")),
+        tests=str(len(report.verdicts) + len(rules) + len(report.skipped)),
+        failures=str((outcomes + rules).count("failure")),
         errors=str(outcomes.count("error")),
-        skipped=str(outcomes.count("skipped") + len(report.skipped)),
+        skipped=str((outcomes + rules).count("skipped") + len(report.skipped)),
         time=f"{report.seconds:.3f}",
         timestamp=report.created[:19],
     )
@@ -47,6 +45,9 @@ def junit_of(report: GateReport) -> str:
         if outcome != "skipped":
             child.set("type", f"{verdict.verdict}.{verdict.reason}")
             child.text = _text(verdict.sentence)
+    for outcome in rules:
+        case = _case(suite, report, "the suite's rules", 0.0)
+        ET.SubElement(case, outcome, message=_text("; ".join(report.unchecked)))
     for skipped in report.skipped:
         case = _case(suite, report, skipped.case, 0.0)
         ET.SubElement(case, "skipped", message=_text(f"{skipped.status}: {skipped.reason}"))
@@ -59,11 +60,13 @@ def junit_of(report: GateReport) -> str:
 def _outcome(verdict: CaseVerdict, strict: bool) -> str | None:
     if verdict.verdict is Verdict.SLOWER:
         return "failure"
-    if verdict.verdict in _ERRORS:
+    if verdict.verdict is Verdict.UNMEASURED or verdict.reason == WAITS_MORE:
         return "error"
-    if verdict.verdict in _UNSURE:
-        return "failure" if strict else "skipped"
-    return None
+    return _unsure(strict) if verdict.verdict in UNSURE else None
+
+
+def _unsure(strict: bool) -> str:
+    return "failure" if strict else "skipped"
 
 
 def _case(suite: ET.Element, report: GateReport, name: str, seconds: float) -> ET.Element:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from cspbench.core.output import say, show
 from cspbench.gating.render.text import SIGNS, change_text, range_text
+from cspbench.gating.static import CHANGED_LAYERS
 from cspbench.views.formats import render
 
 if TYPE_CHECKING:
@@ -30,7 +31,8 @@ def print_report(report: GateReport, form: str) -> None:
         say(f"suite: {sentence}")
     for change in report.static:
         sign = "blocked" if change.blocked else "static"
-        say(f"{sign}: {change.model}: {change.short}")
+        text = change.sentence if change.metric == CHANGED_LAYERS else change.short
+        say(f"{sign}: {change.model}: {text}")
     for measured in report.measured:
         say(f"{measured.job}: {measured.case}: {measured.sentence}")
     for skipped in report.skipped:

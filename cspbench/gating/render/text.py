@@ -7,7 +7,6 @@ from cspbench.store.blocks import RUNNING
 
 #: A sign for each verdict, so that none depends on colour.
 SIGNS = {
-    Verdict.INCOMPARABLE: "≠",
     Verdict.SLOWER: "▲",
     Verdict.UNMEASURED: "∅",
     Verdict.UNTRUSTED: "?",
