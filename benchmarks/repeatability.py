@@ -60,19 +60,32 @@ def measure(arguments: argparse.Namespace) -> None:
         print(f"{name}, {arguments.tenants} co-tenants: {run.path}", file=sys.stderr)
 
 
-def moves(first: Run, second: Run) -> list[tuple[float, bool]]:
-    """For each case: |log(ratio again / ratio)|, and whether its 95 % interval holds it."""
-    found = []
-    for case in first.ratios["case"]:
+def moves(first: Run, second: Run) -> list[tuple[float, bool | None]]:
+    """For each case: |log(ratio again / ratio)|, and whether its 95 % interval holds it.
+
+    Where launches took no turns the ratio is the quotient of two latencies, which has none.
+    """
+    found: list[tuple[float, bool | None]] = []
+    for case in first.cases["case"]:
         if case == first.reference:
             continue
         ratios = [run.in_turn.ratio(case, run.reference) for run in (first, second)]
         if None in ratios:
+            quotients = [quotient(run, case) for run in (first, second)]
+            if None not in quotients:
+                found.append((abs(math.log(quotients[1] / quotients[0])), None))
             continue
         one, two = (ratio.ratio for ratio in ratios)
         move = abs(math.log(two.estimate / one.estimate))
         found.append((move, move <= welch_reach(one.per_block, two.per_block)))
     return found
+
+
+def quotient(run: Run, case: str) -> float | None:
+    """Latency of a case divided by that of the reference; None if one is missing."""
+    latency = run.cases.set_index("case")["latency_ms"]
+    value = latency.get(case, math.nan) / latency.get(run.reference, math.nan)
+    return None if math.isnan(value) else float(value)
 
 
 def welch_reach(one: Sequence[float], two: Sequence[float]) -> float:
@@ -117,12 +130,13 @@ def report(arguments: argparse.Namespace) -> None:
         if not found:
             continue
         sizes = [math.expm1(size) for size, _ in found]
-        covered = sum(inside for _, inside in found) / len(found)
+        inside = [held for _, held in found if held is not None]
+        covered = f"{sum(inside) / len(inside):.0%} of {len(inside)}" if inside else "-"
         launches = [count for run in of_kind for count in run.cases["launches"]]
         own = [held for run in of_kind if (held := covers_itself(run)) is not None]
         print(
             f"| {schedule} | {tenants} | {len(of_kind)} | {median(launches):g} | "
-            f"{median(sizes):.1%} | {percentile(sizes, 0.95):.1%} | {covered:.0%} of {len(found)} |"
+            f"{median(sizes):.1%} | {percentile(sizes, 0.95):.1%} | {covered} |"
             f" {sum(own)} of {len(own)} | {median(map(sampling_share, of_kind)):.0%} |"
         )
 

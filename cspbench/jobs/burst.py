@@ -109,11 +109,12 @@ class BurstResult:
     clock, ``running_ns`` the time that each of them ran, with one thread on a processor.
     ``minor_faults`` (pages that the kernel put in place), ``system_ns`` (time in the kernel)
     and ``own_ns`` (processor time of all threads) are the process's over the whole burst, which
-    took ``wall_ns`` with the feeding of inputs. ``profiled`` is how many times longer an inference
-    of the profiled burst beside it took. ``clock_mhz`` is an accelerator's clock at its end, and
-    ``throttled_ns`` how long it was throttled since the end of the burst before. ``began_ns`` is
-    when the burst began, by the one clock of all processes of the machine. ``without_extra`` is the
-    burst beside it without the extra work that was injected.
+    took ``wall_ns`` with the feeding of inputs. ``busy_ns`` is its processor time with what stands
+    beside the burst. ``profiled`` is how many times longer an inference of the profiled burst
+    beside it took. ``clock_mhz`` is an accelerator's clock at its end, and ``throttled_ns`` how
+    long it was throttled since the end of the burst before. ``began_ns`` is when the burst began,
+    by the one clock of all processes of the machine. ``without_extra`` is the burst beside it
+    without the extra work that was injected.
     """
 
     ns: Count
@@ -123,6 +124,7 @@ class BurstResult:
     minor_faults: Count | None = None
     system_ns: Count | None = None
     own_ns: Count | None = None
+    busy_ns: Count | None = None
     wall_ns: Count | None = None
     profiled: Amount | None = None
     running_ns: list[Count] | None = None
@@ -302,6 +304,7 @@ def burst(request: BurstRequest, _phase: PhaseReport) -> BurstResult:
     The profiled burst, or that without extra work, is before and after the plain one in turn.
     """
     assert _loaded is not None, "load comes before burst"
+    before = time.process_time_ns()
     beside = _beside(_loaded, request.count) if _loaded.bursts % 2 else None
     plain = _with_clock(_plain_burst(_loaded, request.count), _loaded)
     profiled_ns, without_extra = beside or _beside(_loaded, request.count)
@@ -309,7 +312,8 @@ def burst(request: BurstRequest, _phase: PhaseReport) -> BurstResult:
     if profiled_ns is not None:
         each_ns = max(1, sum(plain.latencies_ns)) / plain.count
         plain = replace(plain, profiled=profiled_ns / each_ns)
-    return replace(plain, without_extra=without_extra)
+    busy_ns = time.process_time_ns() - before
+    return replace(plain, without_extra=without_extra, busy_ns=busy_ns)
 
 
 def _beside(loaded: _Loaded, count: int) -> tuple[float | None, BurstResult | None]:

@@ -34,6 +34,29 @@ def memory_limit(root: Path = _ROOT, own: Path = _OWN) -> int | None:
     return min(limits, default=None)
 
 
+def memory_left(root: Path = _ROOT, own: Path = _OWN) -> int | None:
+    """Bytes that a process and its group may still take, None without a limit.
+
+    Pages of files that were not used lately do not count as taken: the kernel gives them back.
+    """
+    left = [_left(folder, "max", "current", "") for folder in _groups_v2(root, own)]
+    left += [
+        _left(folder, "limit_in_bytes", "usage_in_bytes", "total_")
+        for folder in _groups_v1(root, own, "memory")
+    ]
+    return min((size for size in left if size is not None), default=None)
+
+
+def _left(folder: Path, limit: str, used: str, prefix: str) -> int | None:
+    most = read_number(folder / f"memory.{limit}")
+    taken = read_number(folder / f"memory.{used}")
+    if most is None or taken is None or most >= _UNLIMITED:
+        return None
+    lines = (line.partition(" ") for line in (read_text(folder / "memory.stat") or "").splitlines())
+    stated = {name: int(value) for name, _, value in lines if value.isdecimal()}
+    return max(0, int(most - taken) + stated.get(f"{prefix}inactive_file", 0))
+
+
 def _quota_v2(folder: Path) -> float | None:
     quota, _, period = (read_text(folder / "cpu.max") or "max").partition(" ")
     return _processors(quota, period or "100000")

@@ -143,8 +143,8 @@ DEFINITIONS: dict[str, Definition] = {
         ),
         Definition(
             "layer_time_ms", "ms", "measured",
-            "Median time of an inference under the backend's own profiler, and of each of its "
-            "entries.",
+            "Time of an inference under the backend's own profiler, and of each of its entries: "
+            "the mean of the faster three quarters.",
             "Profiling slows a model down: compare shares, not times.",
         ),
         Definition(

@@ -25,6 +25,11 @@ def own_seconds(bursts: Sequence[Burst]) -> float:
     return sum(result.own_ns or 0 for result in _results(bursts)) / 1e9
 
 
+def busy_seconds(bursts: Sequence[Burst]) -> float:
+    """The same with the profiled bursts beside them."""
+    return sum(result.busy_ns or 0 for result in _results(bursts)) / 1e9
+
+
 def arm_outcome(
     request: TimeRequest,
     block: str,
@@ -33,6 +38,8 @@ def arm_outcome(
     drift: Drift | None,
     interference: Interference | None,
     profile: ProfileResult | None = None,
+    *,
+    alone: bool = False,
 ) -> Outcome:
     """The outcome of a launch that took turns.
 
@@ -44,6 +51,7 @@ def arm_outcome(
         drift: of the case against the others of its rounds.
         interference: what other processes took while turns were taken.
         profile: times of its layers, if it had a profiler at work.
+        alone: it was the only arm of its block.
     """
     result, results = loaded.result, _results(bursts)
     assert result is not None, "a real worker reports its load"
@@ -60,8 +68,12 @@ def arm_outcome(
         load_ns=result.load_ns,
         first_ns=result.first_ns,
         # Beside loading neighbours no warm-up looks steady. What counts is that the case does not
-        # drift against the others.
-        warmup=WarmUp(warm.count, drift is None or not drift.slow, warm.window_medians_ns),
+        # drift against the others, if there are any.
+        warmup=WarmUp(
+            warm.count,
+            warm.steady if alone else drift is None or not drift.slow,
+            warm.window_medians_ns,
+        ),
         agreement=result.agreement,
         sample_seconds=sum(samples) / 1e9,
         scope=scope_of(request.options),
@@ -71,7 +83,7 @@ def arm_outcome(
         interference=interference,
         drift=drift,
         device=_device_times(results),
-        turns=_turns(block, results),
+        turns=_turns(block, results, on_host=DEVICES.get(request.device).on_host),
         layers=profile.layers if profile is not None else None,
     )
     return Outcome(Status.OK, answer=to_plain(timed))
@@ -110,14 +122,15 @@ def _device_times(results: Sequence[BurstResult]) -> dict[str, float | None] | N
     return {"device_ns": median(burst.ns / burst.count for burst in results)}
 
 
-def _turns(block: str, results: Sequence[BurstResult]) -> Turns:
+def _turns(block: str, results: Sequence[BurstResult], *, on_host: bool = True) -> Turns:
+    """The turns of an arm; what a host's thread waited says nothing of work on a device."""
     running = [ns for burst in results for ns in burst.running_ns or ()]
     counts = [burst.count for burst in results]
     clocks = [burst.clock_mhz for burst in results]
     return Turns(
         block=block,
         counts=counts,
-        lost_ns=if_all_told([burst.lost_ns for burst in results]),
+        lost_ns=if_all_told([burst.lost_ns for burst in results]) if on_host else None,
         running_ns=running if len(running) == sum(counts) else None,
         device_ns=[burst.ns for burst in results] if _on_device(results) else None,
         minor_faults=_sum([burst.minor_faults for burst in results]),

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 
 from cspbench.jobs.time import TimeRequest
-from cspbench.machine.quotas import memory_limit
+from cspbench.machine.quotas import memory_left
 
 #: Share of the free memory that a worker may take unless told otherwise.
 MEMORY_SHARE = 0.8
@@ -32,12 +32,12 @@ class BlockRequest:
 
 
 def available_bytes() -> int:
-    """Free memory of this machine, and no more than a container may have."""
+    """Free memory of this machine, and no more than a container may still take."""
     import psutil
 
     try:
         free = int(psutil.virtual_memory().available)
     except OSError:  # without /proc
         free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    limit = memory_limit()
-    return free if limit is None else min(free, limit)
+    left = memory_left()
+    return free if left is None else min(free, left)

@@ -29,7 +29,8 @@ class Blocks:
         seed: seed of the shuffled orders, which the run records.
         done: good launches that each case has already (in a resumed run).
         together: most cases of a block.
-        scattering: which cases need more launches for their ratios, once all have their rounds.
+        scattering: which of the cases that may have more launches need them for their ratios, once
+            all have their rounds.
         out_of_time: whether the budget of the run is spent. From then on no disturbed launch is
             repeated, no ratio gets more launches, and no round begins once every case has
             FEW_LAUNCHES.
@@ -43,7 +44,7 @@ class Blocks:
         done: Mapping[str, int] | None = None,
         *,
         together: int | None = None,
-        scattering: Callable[[], Iterable[str]] = lambda: (),
+        scattering: Callable[[Sequence[str]], Iterable[str]] = lambda _: (),
         out_of_time: Callable[[], bool] = lambda: False,
     ) -> None:
         self._case_ids = list(case_ids)
@@ -134,11 +135,16 @@ class Blocks:
             return [case_id for case_id in self._case_ids if remaining.get(case_id) == most]
         if self._out_of_time():
             return []
-        return [
+        able = [
             case_id
-            for case_id in self._scattering()
+            for case_id in self._case_ids
             if case_id not in self._given_up and self._good[case_id] < self._most
         ]
+        return list(self._scattering(able))
+
+    def has_given_up(self, case_id: str) -> bool:
+        """Whether a case failed for good: it is launched no more."""
+        return case_id in self._given_up
 
 
 def shuffled(items: Iterable[_Item], seed: int | str, number: int | str) -> list[_Item]:

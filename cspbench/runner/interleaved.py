@@ -135,6 +135,20 @@ def take_turns(
         return
     finally:
         phase("close")
+    try:
+        _look_afterwards(arms, live, turns, afterwards)
+    except KeyboardInterrupt:
+        if turns.all_or_none:
+            raise
+        turns.interrupted = True  # all rounds are there
+
+
+def _look_afterwards(
+    arms: Mapping[str, Arm],
+    live: Sequence[str],
+    turns: Turns,
+    afterwards: Callable[[str, Arm, float], None],
+) -> None:
     for name in live:
         if name not in turns.lost:
             with _leaving(turns, name):
@@ -171,18 +185,22 @@ def load_arms(
 
     at_once = usable_cores()
     with ThreadPoolExecutor(at_once) as pool:
-        for number, (name, arm) in enumerate(arms.items()):
-            if len(loading) == at_once:
-                collect(FIRST_COMPLETED)
-            if number and not room(name):
-                turns.left_out.add(name)
-                continue
-            with _leaving(turns, name):
-                # In this thread: Linux ends a worker with the thread that started it.
-                stack.callback(arm.close)
-                arm.start()
-                loading[pool.submit(arm.load)] = name
-        collect(ALL_COMPLETED)
+        try:
+            for number, (name, arm) in enumerate(arms.items()):
+                if len(loading) == at_once:
+                    collect(FIRST_COMPLETED)
+                if number and not room(name):
+                    turns.left_out.add(name)
+                    continue
+                with _leaving(turns, name):
+                    # In this thread: Linux ends a worker with the thread that started it.
+                    stack.callback(arm.close)
+                    arm.start()
+                    loading[pool.submit(arm.load)] = name
+            collect(ALL_COMPLETED)
+        except KeyboardInterrupt:
+            stack.close()  # the pool would wait for loads that take long, or hang
+            raise
     turns.loaded = {name: turns.loaded[name] for name in arms if name in turns.loaded}
 
 

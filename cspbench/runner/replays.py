@@ -15,13 +15,11 @@ def replays_of(
 ) -> list[ReplayRequest]:
     """One worker for each backend and number of threads, with the layers of all its networks.
 
-    A board has other files than this machine, and gets none.
-
     Args:
         block: the cases that take turns; one alone has nothing to be compared with.
         request: makes the request of a kind for a case.
     """
-    if len(block) < 2 or any(planned.case.board for planned in block):
+    if len(block) < 2:
         return []
     alike: dict[tuple[str, int], list[PlannedCase]] = {}
     for planned in block:

@@ -20,7 +20,7 @@ from cspbench.runner.block_request import CHECK, available_bytes
 #: Bytes by the memory that they are in: that of a device by its name, the machine's as HOST.
 Room: TypeAlias = Mapping[str, int]
 
-#: Guess of a worker's memory: a library at work, and the model a few times over.
+#: Guess of a worker's memory: a library at work, the model a few times over, and activations.
 WORKER_BYTES, MODEL_COPIES = 400 * 2**20, 4
 #: This share of the memory that was free before the block is left free.
 SPARE_SHARE = 0.2
@@ -114,8 +114,9 @@ class Needs:
 
 
 def _host_bytes(arm: TimeRequest) -> int:
-    copies = MODEL_COPIES * (2 if arm.layers else 1)
-    return WORKER_BYTES + copies * _file_bytes(arm)
+    sessions = 2 if arm.layers else 1
+    activations = 0 if has_own_memory(arm.device) else max(0, arm.model_bytes - _file_bytes(arm))
+    return WORKER_BYTES + sessions * (MODEL_COPIES * _file_bytes(arm) + activations)
 
 
 def _device_bytes(arm: TimeRequest) -> int:

@@ -137,6 +137,13 @@ class Session:
             if planned.id not in self._refused
             and (self._timed[planned.id] < self._measure.rounds or self._extras_left([planned.id]))
         ]
+        if any(self._timed[planned.id] < self._measure.rounds for planned in wanted):
+            # It takes part in their blocks, whether or not it is owed a launch.
+            wanted = [
+                planned for planned in self._plan.runnable
+                if planned in wanted
+                or (planned.id == self._reference and planned.id not in self._refused)
+            ]  # fmt: skip
         found = prepare(
             # What cannot run here can be counted all the same.
             [str(planned.case.model_id) for planned in self._plan.cases],
@@ -220,18 +227,23 @@ class Session:
             list(cases),
             measure.rounds,
             measure.seed,
-            self._timed,
+            self._counted(cases),
             together=measure.together,
-            scattering=lambda: self._scattering(cases),
+            scattering=self._scattering,
             out_of_time=out_of_time,
         )
         left = blocks.remaining().total() + self._extras_left(cases)
         self._progress.started(self._plan, left)
         for case_ids in blocks:
-            ended = list(self._block(cases, case_ids))
+            reference = self._reference
+            if reference not in cases or blocks.has_given_up(reference or ""):
+                reference = None
+            ended = list(self._block(cases, case_ids, reference))
             launched += len(ended)
+            owed = set(case_ids)
             for case_id, outcome, launch in ended:
-                if launch.job == "time" and case_id in case_ids:
+                if launch.job == "time" and case_id in owed:
+                    owed.remove(case_id)  # the reference has a launch in each part of a split block
                     blocks.report(
                         case_id,
                         good=launch.good,
@@ -246,17 +258,31 @@ class Session:
         # What could not be timed is not worth a look at its memory or its layers.
         self._drop_extras({case_id for case_id in cases if not self._timed[case_id]})
 
+    def _counted(self, cases: Iterable[str]) -> dict[str, int]:
+        """Good launches of each case so far; the reference's are no lead over the others.
+
+        It takes part in each block, whichever cases the block is for.
+        """
+        counted = {case_id: self._timed[case_id] for case_id in cases}
+        others = [count for case_id, count in counted.items() if case_id != self._reference]
+        if self._reference in counted and others:
+            most = max(*others, self._measure.rounds)
+            counted[self._reference] = min(counted[self._reference], most)
+        return counted
+
     def _block(
-        self, cases: Mapping[str, PlannedCase], case_ids: Sequence[str]
+        self, cases: Mapping[str, PlannedCase], case_ids: Sequence[str], reference: str | None
     ) -> Iterator[tuple[str, Outcome, Launch]]:
         """Time cases together, with the reference among them; store each launch."""
-        members, reference = list(case_ids), None
-        if self._measure.together != 1 and len(cases) > 1:
-            reference = self._reference if self._reference in cases else None
+        members = list(case_ids)
+        if self._measure.together == 1 or len(cases) < 2:
+            reference = None
         if reference is not None and reference not in members:
             members.insert(0, reference)
         block = [cases[case_id] for case_id in members]
-        replays = replays_of(block, self._request) if self._measure.replay else []
+        # A board has other files than this machine.
+        here = "fleet" not in self._directory.meta
+        replays = replays_of(block, self._request) if self._measure.replay and here else []
         request = BlockRequest(
             name=str(self._blocks),
             arms=(*map(self._timed_in_turn, block), *replays),
@@ -296,8 +322,8 @@ class Session:
         live = planned.case.batch * int(totals.get("peak_live_bytes", 0))
         return live + int(totals.get("weight_bytes", 0)) if live else 0
 
-    def _scattering(self, cases: Mapping[str, PlannedCase]) -> list[str]:
-        """Cases whose ratio is not as sharp as the suite asks for, of these the least sharp.
+    def _scattering(self, case_ids: Sequence[str]) -> list[str]:
+        """Those whose ratio is not as sharp as the suite asks for, of these the least sharp.
 
         A few cases scatter much more than all others (a process of theirs has several modes). More
         blocks for them alone are quick, because few processes have to load.
@@ -306,7 +332,7 @@ class Session:
             return []
         found = {
             case_id: self._in_turn.ratio(case_id, self._reference)
-            for case_id in cases
+            for case_id in case_ids
             if case_id != self._reference
         }
         widths = {

@@ -24,7 +24,7 @@ from cspbench.machine.sensors.proc import CpuTimes, Interference, between, read_
 from cspbench.measure.drift import relative_drifts
 from cspbench.measure.orders import balanced_orders
 from cspbench.measure.sampling import Drift
-from cspbench.runner.arm_result import arm_outcome, own_seconds
+from cspbench.runner.arm_result import arm_outcome, busy_seconds, own_seconds
 from cspbench.runner.arms import Arm, ArmSpec, Loaded, WorkerArm
 from cspbench.runner.block_request import CHECK, BlockRequest
 from cspbench.runner.blocks import shuffled
@@ -82,10 +82,13 @@ class Together:
         return free_room({arm.device for arm in self.request.arms})
 
     def arm(self, number: int) -> TimeRequest:
-        """The request of an arm; CHECK is the reference's, without a profiler."""
+        """The request of an arm; CHECK is the reference's.
+
+        It has its profiler at work as well: both are to be treated alike.
+        """
         if number == CHECK:
             assert self.request.reference is not None
-            return replace(self.request.arms[self.request.reference], layers=False)
+            return self.request.arms[self.request.reference]
         return self.request.arms[number]
 
 
@@ -124,6 +127,10 @@ class _Block:
         mark = "again" if number == CHECK else "layers" if isinstance(arm, ReplayRequest) else ""
         return f"{arm.case.id} ({mark})" if mark else arm.case.id
 
+    @property
+    def _check_name(self) -> str:
+        return self._arm_name(CHECK) if CHECK in self.numbers else ""
+
     def run(self) -> Iterator[tuple[int, Outcome]]:
         """Take turns; the outcomes come when all processes have ended."""
         observer = self.of.observer
@@ -152,7 +159,7 @@ class _Block:
             {name: [burst.inference_ns for burst in bursts]
              for name, bursts in turns.bursts.items() if name not in turns.lost}
         )  # fmt: skip
-        busy = sum(own_seconds(bursts) for bursts in turns.bursts.values())
+        busy = sum(busy_seconds(bursts) for bursts in turns.bursts.values())
         for number in self.numbers:
             outcome = self._outcome(number, turns, drifts, busy)
             if outcome is not None:
@@ -225,7 +232,8 @@ class _Block:
         A sensor cannot resolve a burst, so the arm works alone for a second.
         """
         worker, loaded = self._workers[name], self._loaded[name]
-        if loaded.result is not None and loaded.result.profiles:
+        is_check = name == self._check_name
+        if loaded.result is not None and loaded.result.profiles and not is_check:
             profile = worker.profile()
             if profile is not None:
                 self._profiles[name] = profile
@@ -249,6 +257,8 @@ class _Block:
             return None
         if lost:
             return lost.outcome
+        if turns.interrupted and isinstance(request, ReplayRequest):
+            return None  # nobody asked it for its layers any more
         bursts, window = turns.bursts[name], self._window
         if window is not None:
             foreign = window.foreign_cpu_s - busy_seconds
@@ -258,7 +268,7 @@ class _Block:
             )  # fmt: skip
         outcome = arm_outcome(
             request, self.name, turns.loaded[name], bursts, drifts.get(name), window,
-            self._profiles.get(name),
+            self._profiles.get(name), alone=len(self.numbers) == 1,
         )  # fmt: skip
         outcome.notes["memory_bound"] = self._bounds[name]
         if has_own_memory(request.device):

@@ -47,14 +47,14 @@ class Measure:
 
     rounds: int = setting(
         5,
-        "launches (fresh processes) of each case; those of one round live together",
+        "launches (fresh processes) of each case; those of one block live together",
         ge=1,
         le=1000,
     )
     together: int | None = setting(
         None,
-        "how many cases live together and take turns (default: all that fit into memory); 1: each "
-        "launch is alone on the machine",
+        "how many cases live together and take turns, besides the reference and its second process "
+        "(default: all that fit into memory); 1: each launch is alone on the machine",
         ge=1,
         le=1000,
     )

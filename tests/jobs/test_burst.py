@@ -144,6 +144,8 @@ def test_profiled_bursts_are_behind_and_before_the_plain_ones_in_turn(load):
     answers = [ask(2) for _ in range(3)]
     # Plain 1 and 2, profiled; profiled, plain 3 and 4; plain 5 and 6, profiled.
     assert loaded.profiled.after == [2, 2, 2, 2, 6, 6]
+    # Busy with the profiled burst, too, which is none of the plain burst's own time.
+    assert all(answer.busy_ns > answer.own_ns for answer in answers)
     # 3 ms for a plain inference of at least 1 ms, on a busy machine of more.
     assert all(0 < answer.profiled <= 3 for answer in answers)
 

@@ -10,7 +10,7 @@ import pytest
 
 from cspbench.machine import facts
 from cspbench.machine.doctor import CHECKS, cache, system_files
-from cspbench.machine.quotas import cpu_quota, memory_limit
+from cspbench.machine.quotas import cpu_quota, memory_left, memory_limit
 from tests.conftest import missing_namespaces
 
 
@@ -77,6 +77,29 @@ def test_the_smallest_quota_counts(tmp_path, own, files, quota):
 )
 def test_limits_of_memory(tmp_path, own, files, limit):
     assert memory_limit(*tree(tmp_path, own, files)) == limit
+
+
+def memory(folder, limit, used, idle, names=("max", "current", "inactive_file")):
+    most, taken, inactive = names
+    return {f"{folder}memory.{most}": limit, f"{folder}memory.{taken}": used,
+            f"{folder}memory.stat": f"anon 5\n{inactive} {idle}"}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("own", "files", "left"),
+    [
+        # Of 1,000 bytes 700 are taken, 200 of these by files that nobody uses: 500 are left.
+        ("0::/a\n", memory("a/", 1000, 700, 200), 500),
+        ("0::/a\n", memory("a/", "max", 700, 200) | memory("", 800, 790, 0), 10),
+        ("0::/a\n", memory("a/", 1000, 1100, 0), 0),
+        (V1, memory("memory/docker/ab/", 1000, 700, 200,
+                    ("limit_in_bytes", "usage_in_bytes", "total_inactive_file")), 500),
+        ("0::/a\n", {"a/memory.max": 1000}, None),
+        (None, {}, None),
+    ],
+)  # fmt: skip
+def test_memory_that_is_left(tmp_path, own, files, left):
+    assert memory_left(*tree(tmp_path, own, files)) == left
 
 
 @pytest.mark.parametrize(("quota", "threads"), [(None, 8), (2.5, 2), (0.5, 1), (64.0, 8)])

@@ -206,16 +206,27 @@ def test_a_suite_may_limit_how_many_live_together():
 
 
 def test_cases_that_scatter_get_more_blocks_up_to_three_times_their_rounds():
-    made = blocks(rounds=2, scattering=lambda: ["b", "d"])
+    made = blocks(rounds=2, scattering=lambda able: [c for c in able if c in "bd"])
     assert [sorted(block) for block in made] == [CASES] * 2 + [["b", "d"]] * 4
+
+
+def test_only_cases_that_may_have_more_are_asked_about():
+    asked = []
+    made = Blocks(CASES, 1, 0, scattering=lambda able: asked.append(able) or able[:1])
+    for block in made:
+        for case in block:
+            made.report(case, good=case != "a", final=case == "a")
+    # a failed for good; b, c and d get three times the one round in turn.
+    assert asked == [["b", "c", "d"]] * 2 + [["c", "d"]] * 2 + [["d"]] * 2 + [[]]
+    assert made.has_given_up("a")
 
 
 def test_a_sharp_ratio_gets_no_more_blocks():
     answers = iter([["b", "c"], ["c"], []])
-    made = blocks(rounds=2, scattering=lambda: next(answers))
+    made = blocks(rounds=2, scattering=lambda _: next(answers))
     assert [sorted(block) for block in made] == [CASES, CASES, ["b", "c"], ["c"]]
 
 
 def test_a_spent_budget_ends_the_blocks_for_ratios():
-    made = blocks(rounds=2, scattering=lambda: ["b"], out_of_time=Budget(2 * 4))
+    made = blocks(rounds=2, scattering=lambda _: ["b"], out_of_time=Budget(2 * 4))
     assert len(made) == 2

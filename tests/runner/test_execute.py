@@ -496,6 +496,29 @@ def test_ctrl_c_leaves_what_was_measured_and_resume_measures_only_the_rest(tmp_p
     assert whole.launches["session"].nunique() == 2
 
 
+def test_the_reference_takes_part_where_another_case_is_resumed(tmp_path):
+    """It has all its launches, and ratios of the new blocks are relative to it."""
+    in_turn = replace(MEASURE, together=None)
+    plan = plan_suite(suite("a/cpu", "b/cpu", "c/cpu", measure=in_turn))
+    directory = new_run(plan, tmp_path)
+    lost = FakeExecutor({f"{name}/cpu": [good()] * 2 + [bad("timeout")] * 2 for name in "bc"})
+    execute(plan, directory, executor=lost)
+    plan, stored = resumable(directory.path)
+    rest = FakeExecutor()
+    execute(plan, RunDirectory(stored.path), stored.launches, executor=rest)
+    assert Counter(rest.order) == {id_of(f"{name}/cpu"): 1 for name in "abc"}
+
+
+def test_a_reference_that_failed_for_good_is_not_loaded_for_the_others(tmp_path):
+    in_turn = replace(MEASURE, together=None, rounds=5)
+    plan = plan_suite(suite("a/cpu", "b/cpu", "c/cpu", measure=in_turn))
+    executor = FakeExecutor({"a/cpu": [bad("timeout")] * 9})
+    execute(plan, new_run(plan, tmp_path), executor=executor)
+    assert Counter(executor.order) == {
+        id_of("a/cpu"): 2, id_of("b/cpu"): 5, id_of("c/cpu"): 5,
+    }  # fmt: skip
+
+
 def test_one_bad_end_and_then_an_interruption_is_no_failure(tmp_path):
     """Resumed, the case is tried once more: that is no verdict on it yet."""
     plan = plan_suite(suite("a/cpu"))

@@ -107,6 +107,15 @@ def test_a_guess_is_the_process_and_what_the_model_holds(arm):
     assert Needs().of(replace(arm, model_bytes=2 * GB))["card"] == 3 * GB
 
 
+def test_on_the_host_activations_count_too(arm):
+    # Weights (the file) and activations are 2 GB; with a profiler a second session has its own.
+    here = replace(arm, device=HOST, model_bytes=2 * GB)
+    assert Needs().of(here) == {HOST: 400 * 2**20 + 4 * 3000 + 2 * GB - 3000}
+    both = Needs().of(replace(here, layers=True))[HOST]
+    assert both == 400 * 2**20 + 2 * (4 * 3000 + 2 * GB - 3000)
+    assert Needs().of(replace(arm, model_bytes=2 * GB))[HOST] == 400 * 2**20 + 4 * 3000
+
+
 def test_what_was_seen_of_a_worker_replaces_the_guess(arm):
     needs = Needs()
     needs.note(arm, 300, pid=7)

@@ -3,6 +3,7 @@
 import itertools
 import os
 import signal
+import time
 from dataclasses import replace
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from cspbench.core.statuses import Status
 from cspbench.jobs.time import TimeRequest
 from cspbench.machine.devices.spec import DEVICES, Device
-from cspbench.runner import room, together
+from cspbench.runner import interleaved, room, together
 from cspbench.runner.arms import WorkerArm
 from cspbench.runner.block_request import CHECK, BlockRequest
 from cspbench.runner.executor import LocalExecutor
@@ -187,6 +188,36 @@ def test_ctrl_c_keeps_the_rounds_that_were_complete(request_of, monkeypatch):
     assert [len(result.turns.counts) for result in kept] == [10] * 4
     with pytest.raises(KeyboardInterrupt):
         next(block)
+
+
+def test_ctrl_c_after_the_last_round_keeps_the_whole_block(request_of, monkeypatch):
+    def interrupted(arm):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(WorkerArm, "conditions", interrupted)
+    block = LocalExecutor().block(request_of(), 60)
+    kept = [next(block)[1].checked("time") for _ in range(4)]
+    assert len({len(result.turns.counts) for result in kept}) == 1
+    with pytest.raises(KeyboardInterrupt):
+        next(block)
+
+
+def test_ctrl_c_waits_for_no_load(request_of, monkeypatch):
+    """One of the loads hangs: a stopped process answers nothing for the 60 seconds of a phase."""
+    load, begun = WorkerArm.load, time.monotonic()
+
+    def stopped(arm):
+        os.kill(arm.pid, signal.SIGSTOP)
+        return load(arm)
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(WorkerArm, "load", stopped)
+    monkeypatch.setattr(interleaved, "wait", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        measured(request_of())
+    assert time.monotonic() - begun < 30
 
 
 def test_no_process_is_left_when_a_block_is_interrupted(request_of, monkeypatch):
