@@ -23,7 +23,7 @@ from cspbench.runner.arms import ArmLostError, Burst
 #: A size is named if it is known to so much of an inference's time.
 KNOWN_SHARE = 0.005
 #: Most blocks in which one size is measured, those of the gate among them.
-MOST_BLOCKS = 24
+MOST_BLOCKS = 72
 
 
 @dataclass(frozen=True)

@@ -54,10 +54,11 @@ class InterimAnalysis:
 #: measurement, so that both err in at most 0.25 %, however much blocks scatter.
 INTERIM_ANALYSES = (
     InterimAnalysis(4, 0.005),
-    InterimAnalysis(6, 0.01),
-    InterimAnalysis(9, 0.01),
-    InterimAnalysis(14, 0.01),
-    InterimAnalysis(21, 0.015),
+    InterimAnalysis(8, 0.005),
+    InterimAnalysis(13, 0.01),
+    InterimAnalysis(21, 0.01),
+    InterimAnalysis(34, 0.01),
+    InterimAnalysis(50, 0.01),
 )
 #: Confidence of each one-sided bound that must lie within the tolerance for "same" ...
 SAME_CONFIDENCE = 0.99

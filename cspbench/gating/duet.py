@@ -1,6 +1,6 @@
 """The gate's blocks: base and head live together and take bursts in turn.
 
-Rounds of some 2.4 seconds are a block. They alternate (ABBA), so that each pair of neighbours is
+Rounds of some 0.8 seconds are a block. They alternate (ABBA), so that each pair of neighbours is
 one burst of each side. With one thread both sides keep to one processor, and after two blocks, one
 for each side that starts first, to the next. The processes of several cases live together where the
 machine can load them side by side: one case takes its turns after the other. If the two models of a
@@ -35,8 +35,9 @@ from cspbench.runner.interleaved import (
     unlike,
 )
 
-#: Most and fewest rounds of a block, and the time that its bursts take if neither bounds them.
-PAIRS, FEWEST_PAIRS, BLOCK_NS = 240, 30, 2.4e9
+#: Most and fewest rounds of a block, and the time that its bursts take if neither bounds them. It
+#: is short, because blocks scatter by what a process draws once, which no more bursts average.
+PAIRS, FEWEST_PAIRS, BLOCK_NS = 80, 20, 0.8e9
 #: Of the memory that was free this share stays free where several cases live together.
 SPARE_SHARE = 0.5
 

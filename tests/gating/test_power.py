@@ -43,7 +43,10 @@ def test_other_noise_confirms_the_power(spread):
     draw = random.Random(7)
 
     def found(size):
-        pairs = [[[draw.gauss(0, spread) for _ in range(21)] for _ in range(2)] for _ in range(600)]
+        most = INTERIM_ANALYSES[-1].blocks
+        pairs = [
+            [[draw.gauss(0, spread) for _ in range(most)] for _ in range(2)] for _ in range(600)
+        ]
         return sum(power._confirmed(size, pair, GATE, INTERIM_ANALYSES) for pair in pairs) / 600
 
     assert 0.91 < found(effect) < 0.99  # 600 gates: the share errs by 0.9 %

@@ -68,13 +68,13 @@ def test_the_size_of_what_is_injected_is_measured_beside_it():
 
 
 def test_a_size_that_is_not_known_to_half_a_percent_is_not_named():
-    # Blocks see 5 and 8 %, 12 of each: s = 1.44 %, t(0.975; 23) = 2.07, and 2.07 * 1.44 / 4.9 =
-    # 0.61 % of 1.065.
-    heads = [1e6 * factor for factor in (1.05, 1.08) * 12]
+    # Blocks see 5 and 12 %, 36 of each: s = 3.25 %, t(0.975; 71) = 1.99, and 1.99 * 3.25 / 8.49 =
+    # 0.76 % of 1.084.
+    heads = [1e6 * factor for factor in (1.05, 1.12) * 60]
     result = by_blocks(heads, 0.05)
     assert result.rows()[0]["injected"] == "about 5 %"
     size = result.injected(0.05)
-    assert size.half == pytest.approx(0.0065, abs=2e-4)
+    assert size.half == pytest.approx(0.0083, abs=2e-4)
     assert len(result.calibrations[0.05]) == MOST_BLOCKS
     ((_, data),) = result.outcomes
     assert len(data.blocks) < MOST_BLOCKS  # the gate itself had decided before
