@@ -214,17 +214,19 @@ def _decided(
 
 
 def _waits_more(verdict: CaseVerdict, decision: Decision, min_effect: float) -> CaseVerdict:
-    """A head that waits longer, and is neither slower nor surely faster, does not pass.
+    """A head that waits longer does not pass, unless it is slower, or faster, by more than that.
 
     The code may block (a lock, a file, sleep) or something may hold this process back (a quota,
-    pinned load). Both take the users' time, and the gate cannot tell them apart.
+    pinned load). Both take the users' time, and the gate cannot tell them apart. A process that is
+    held back also runs slower, because its caches are cold each time that it goes on.
     """
     waited = decision.waiting
     if waited is None or waited < 0:
         return verdict
     sentence = f"{verdict.sentence}; the head also waited longer, which is {percent(waited)} more"
     faster = decision.estimate + waited <= -math.log1p(min_effect)
-    if verdict.verdict is Verdict.SLOWER or (verdict.verdict is Verdict.FASTER and faster):
+    slower = verdict.verdict is Verdict.SLOWER and decision.estimate > waited
+    if slower or (verdict.verdict is Verdict.FASTER and faster):
         return replace(verdict, sentence=f"{sentence} of elapsed time")
     sentence += " of elapsed time: look for code that blocks, a quota, or pinned load"
     return replace(verdict, verdict=Verdict.INCONCLUSIVE, reason=WAITS_MORE, sentence=sentence)
