@@ -112,7 +112,7 @@ class _Recording(WatchingMode):
                 f"operator {func._schema.name} cannot tell its output's shape without running: "
                 "register a fake kernel for it (torch.library.register_fake)"
             ) from error
-        _record(tracer, name, facts, args, operands, result)
+        _record(tracer, facts, args, operands, result)
         return result
 
 
@@ -238,18 +238,14 @@ def _facts(func: Any) -> _Facts:
 
 
 def _record(
-    tracer: Tracer,
-    name: str,
-    facts: _Facts,
-    args: tuple[Any, ...],
-    operands: list[torch.Tensor],
-    result: Any,
+    tracer: Tracer, facts: _Facts, args: tuple[Any, ...], operands: list[torch.Tensor], result: Any
 ) -> None:
     """Record one ATen call that has just run."""
     results = tensors_of(result)
     if not results:
         return
     values, weights = tracer.split(operands)
+    name = facts.name
     if facts.views:
         owner = weights[0] if weights and not values else None
         outputs = [tracer.adopt_view(part, owner) for part in results]

@@ -325,9 +325,7 @@ class _Job:
         return with_why(verdict, self._arms(pair, self._base, self._head, layers=True))
 
     def _unchecked(self, why: str) -> None:
-        """Tell that a rule of the suite was not checked."""
-        self.report.unchecked.append(f"{why}, so that its rule was not checked")
-        self.report.notes.append(self.report.unchecked[-1])
+        self.report.leave_unchecked(f"{why}, so that its rule was not checked")
 
     def _measured_rules(self, pairs: Sequence[Pair], undecided: Sequence[str]) -> None:
         """Measure the numbers of the suite's measured rules, and apply these rules."""

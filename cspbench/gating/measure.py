@@ -15,6 +15,7 @@ from cspbench.core.case import Case
 from cspbench.core.statuses import Status
 from cspbench.gating.decide import (
     INTERIM_ANALYSES,
+    MOVED,
     Decision,
     Finding,
     InterimAnalysis,
@@ -60,6 +61,13 @@ class CaseData:
         return math.fsum(block.seconds for block in self.blocks)
 
     @property
+    def moved(self) -> float | None:
+        """The estimate that a second measurement is to confirm; None without such a finding."""
+        if isinstance(self.outcome, Decision) and self.outcome.finding in MOVED:
+            return self.outcome.estimate
+        return None
+
+    @property
     def of(self) -> str:
         """What the ratios are of."""
         if self.one_thread and all(block.knows_running for block in self.blocks):
@@ -97,7 +105,7 @@ class CaseData:
 
     @property
     def elapsed(self) -> float | None:
-        """The log-ratio of elapsed time; None if nothing was measured, or by a device alone."""
+        """The log-ratio of elapsed time, by the host's clock; None if nothing was measured."""
         if self.of != DEVICE:
             return fmean(self.elapsed_estimates) if self.blocks else None
         hosts = [[block.host_ns(side) for side in SIDES] for block in self.blocks]

@@ -74,6 +74,11 @@ class GateReport:
         )
     )
 
+    def leave_unchecked(self, why: str) -> None:
+        """Tell that a rule of the suite was not checked, in a sentence."""
+        self.unchecked.append(why)
+        self.notes.append(why)
+
     @property
     def exit_code(self) -> ExitCode:
         """Exit code of the command."""

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from cspbench.core.statuses import ExitCode
 from cspbench.errors import InputError
 from cspbench.gating.calibration import Injected, beside_seconds, injected, until_known
-from cspbench.gating.decide import MOVED, Decision
+from cspbench.gating.decide import Decision
 from cspbench.gating.duet import Block, MakeArm, Side
 from cspbench.gating.measure import CaseData, load_request, measure_case, works_alone
 from cspbench.gating.power import smallest_effect
@@ -129,7 +129,7 @@ class SelfTest:
             for run in trial.runs
             if len(run.blocks) >= 2
         ]
-        return math.sqrt(fmean(variances)) if variances else None  # fmt: skip
+        return math.sqrt(fmean(variances)) if variances else None
 
     @cached_property
     def smallest_effect(self) -> float | None:
@@ -232,9 +232,9 @@ def _sizes(size: Injected) -> dict[str, float | None]:
 def whole_gate(make: MakeArm, gate: Gate, *, one_thread: bool) -> Trial:
     """Measure a case, and again from scratch if it was found to move."""
     trial = Trial(measure_case(make, gate, one_thread=one_thread))
-    outcome = trial.first.outcome
-    if isinstance(outcome, Decision) and outcome.finding in MOVED:
-        trial.second = measure_case(make, gate, one_thread=one_thread, earlier=outcome.estimate)
+    moved = trial.first.moved
+    if moved is not None:
+        trial.second = measure_case(make, gate, one_thread=one_thread, earlier=moved)
     return trial
 
 

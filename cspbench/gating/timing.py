@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from cspbench.core.statuses import NOT_RUNNABLE, Status
-from cspbench.gating.decide import MOVED, Decision, InterimAnalysis
+from cspbench.gating.decide import Decision, InterimAnalysis
 from cspbench.gating.duet import MakeArm, Side
 from cspbench.gating.measure import ArmsOf, CaseData, measure_cases, works_alone
 from cspbench.gating.prepare import Pair
@@ -86,11 +86,7 @@ class Timing:
     ) -> tuple[dict[str, CaseData], dict[str, CaseData]]:
         """First measurements of all pairs, and second ones of those that moved in the first."""
         firsts = self._duets(duets, where)
-        moved = {
-            name: first.outcome.estimate
-            for name, first in firsts.items()
-            if isinstance(first.outcome, Decision) and first.outcome.finding in MOVED
-        }
+        moved = {name: first.moved for name, first in firsts.items() if first.moved is not None}
         again = {name: duets[name] for name in moved}
         return firsts, self._duets(again, lambda name: f"{where(name)} again", moved)
 

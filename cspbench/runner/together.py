@@ -127,10 +127,6 @@ class _Block:
         mark = "again" if number == CHECK else "layers" if isinstance(arm, ReplayRequest) else ""
         return f"{arm.case.id} ({mark})" if mark else arm.case.id
 
-    @property
-    def _check_name(self) -> str:
-        return self._arm_name(CHECK) if CHECK in self.numbers else ""
-
     def run(self) -> Iterator[tuple[int, Outcome]]:
         """Take turns; the outcomes come when all processes have ended."""
         observer = self.of.observer
@@ -232,8 +228,9 @@ class _Block:
         A sensor cannot resolve a burst, so the arm works alone for a second.
         """
         worker, loaded = self._workers[name], self._loaded[name]
-        is_check = name == self._check_name
-        if loaded.result is not None and loaded.result.profiles and not is_check:
+        # The reference's second arm profiles only to be treated like its first.
+        wanted = CHECK not in self.numbers or name != self._arm_name(CHECK)
+        if loaded.result is not None and loaded.result.profiles and wanted:
             profile = worker.profile()
             if profile is not None:
                 self._profiles[name] = profile
@@ -258,7 +255,7 @@ class _Block:
         if lost:
             return lost.outcome
         if turns.interrupted and isinstance(request, ReplayRequest):
-            return None  # nobody asked it for its layers any more
+            return None  # the block ended before its layers were read
         bursts, window = turns.bursts[name], self._window
         if window is not None:
             foreign = window.foreign_cpu_s - busy_seconds

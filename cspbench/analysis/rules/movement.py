@@ -166,9 +166,7 @@ def _look_up(tracer: Tracer, func: Any, args: Arguments, kwargs: Keywords) -> An
     known = isinstance(places, torch.Tensor) and places.dtype in (torch.int64, torch.int32)
     if not known or not without_values(tracer, (table,)) or not table.is_contiguous():
         return fallback(tracer, func, args, kwargs)
-    values, weights = tracer.split(
-        (table, tracer.on_meta(places) if tracer.weight(places) is None else places)
-    )
+    values, weights = tracer.split((table, tracer.on_meta(places)))
     shape = (*places.shape, *table.shape[1:])
     if values:
         out, result = tracer.empty(shape, table.dtype, table.element_size())

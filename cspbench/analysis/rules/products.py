@@ -197,7 +197,7 @@ def _linear(tracer: Tracer, func: Any, args: Arguments, kwargs: Keywords) -> Any
     copy = None
     if len(value.shape) > 2 and not x.is_contiguous():
         rows = value.elements // max(value.shape[-1], 1)
-        copy, value = _reshaped(tracer, value, x, (rows, value.shape[-1]))
+        copy, value = _as_matrices(tracer, value, x, (rows, value.shape[-1]))
     out, result = tracer.empty((*x.shape[:-1], weight.shape[0]), x.dtype, value.itemsize)
     bias = None if b is None else tracer.filter(b)
     tracer.recorder.record("linear", (value,), (result,), weight, bias=bias)
@@ -205,7 +205,7 @@ def _linear(tracer: Tracer, func: Any, args: Arguments, kwargs: Keywords) -> Any
     return out
 
 
-def _reshaped(
+def _as_matrices(
     tracer: Tracer, value: Value, x: torch.Tensor, shape: Shape
 ) -> tuple[torch.Tensor | None, Value]:
     """An activation, seen as ``x``, in the shape of matrices: a copy where that is no view.
@@ -270,7 +270,7 @@ def _batches(
             continue
         expanded = operand.expand(*leading, *operand.shape[-2:])
         sides = (count, *operand.shape[-2:])
-        copy, value = _reshaped(tracer, tracer.value(operand), expanded, sides)
+        copy, value = _as_matrices(tracer, tracer.value(operand), expanded, sides)
         copies.append(copy)
         values.append(value)
     return copies, values
