@@ -94,9 +94,9 @@ def checked(model: ModelId, setting: Ref, worker: WorkerProcess) -> Outcome:
     """Run one case as a launch does, with the fewest samples."""
     spec = ArtifactSpec(model, 1, BACKENDS.get(setting.name).artifact, SEED)
     job = {
-        "job": "time", "case": f"{model}/{setting}/b1/t1", "seed": SEED,
+        "job": "load", "case": f"{model}/{setting}/b1/t1", "seed": SEED,
         "artifact": str(spec.path), "reference": str(spec.reference),
-        "warmup_seconds": 0.0, "target_ci": 0.02, "max_seconds": 0.0,
+        "warmup_seconds": 0.0,
     }  # fmt: skip
     return worker.ask(job, TIMEOUT_SECONDS)
 

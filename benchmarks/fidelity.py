@@ -42,14 +42,13 @@ import vendor_tools
 from fidelity_loops import LOOP_TURN_S, Loop, bare_loop, our_loop, tool_loop
 
 from cspbench.artifacts.cache import ArtifactSpec
-from cspbench.artifacts.tensors import input_pool
+from cspbench.artifacts.tensors import POOL_SIZE, input_pool
 from cspbench.backends.spec import BACKENDS
 from cspbench.core.case import Case
 from cspbench.core.statuses import Status
 from cspbench.jobs.time import TimeRequest
-from cspbench.measure.clock import MonotonicClock
-from cspbench.measure.sampling import sample, timed
 from cspbench.measure.statistics import between_launches
+from cspbench.runner.block_request import BlockRequest
 from cspbench.runner.executor import LocalExecutor
 from cspbench.runner.process import worker_environment
 
@@ -247,7 +246,7 @@ def tools(case: Case, seconds: float, pairs: int) -> dict[str, Any]:
     )  # fmt: skip
 
     def launch() -> dict[str, Any]:
-        outcome = executor.launch(request, case.threads, 120)
+        ((_, outcome),) = executor.block(BlockRequest("fidelity", (request,)), 120)
         if outcome.status is not Status.OK:
             raise SystemExit(f"{case}: {outcome.reason}")
         return outcome.answer
@@ -273,28 +272,32 @@ def tools(case: Case, seconds: float, pairs: int) -> dict[str, Any]:
     return {"latency_ms": median(ours), "launch / tool's process": ratio(ratios)}
 
 
+class Nothing:
+    """A session that does nothing."""
+
+    def set_input(self, _feed: object) -> None: ...
+
+    def run(self) -> None: ...
+
+
 def harness() -> dict[str, Any]:
     """What the harness itself takes an inference, in µs, beyond the two readings of the clock.
 
     ``inside`` stands between the two readings: it is in every latency. ``around`` is the whole
-    loop's processor time an inference, looking at when to stop included.
+    burst's processor time an inference, the readings of the process's own clock included.
     """
-    clock = MonotonicClock()
-
-    def nothing() -> None: ...
-
-    def feed(i: int) -> None: ...
+    now = time.perf_counter_ns
+    ours = our_loop(Nothing(), [np.zeros(1)] * POOL_SIZE)
 
     def once() -> tuple[float, float]:
-        empty = [-(clock.now_ns() - clock.now_ns()) for _ in range(50_000)]
-        inside = [timed(nothing, feed, clock, i) for i in range(50_000)]
+        empty = [-(now() - now()) for _ in range(50_000)]
         start = time.thread_time()
         for _ in range(100_000):
-            clock.now_ns()
+            now()
         reading = (time.thread_time() - start) / 100_000
         start = time.thread_time()
-        samples = sample(nothing, feed, clock, -1.0, 0.5)
-        around = (time.thread_time() - start) / len(samples.latencies_ns) - 2 * reading
+        inside = ours(50_000)
+        around = (time.thread_time() - start) / len(inside) - 2 * reading
         return (median(inside) - median(empty)) / 1e3, around * 1e6
 
     inside, around = zip(*(once() for _ in range(7)), strict=True)

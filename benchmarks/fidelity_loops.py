@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cspbench.artifacts.tensors import POOL_SIZE
-from cspbench.measure.clock import MonotonicClock
-from cspbench.measure.sampling import timed
+from cspbench.core.case import Case
+from cspbench.jobs import load
+from cspbench.jobs.burst import BurstRequest, burst
+from cspbench.jobs.load import LoadRequest
 
 #: About what a turn of a loop lasts.
 LOOP_TURN_S = 0.01
@@ -19,13 +22,19 @@ Loop = Callable[[int], Sequence[float]]
 
 
 def our_loop(session: Any, pool: list[np.ndarray]) -> Loop:
-    """What a worker runs, for a given number of inferences."""
-    clock = MonotonicClock()
+    """What a worker runs, for a given number of inferences: a burst."""
+    one_thread = LoadRequest(Case.parse("peleenet@64/opencv-cpu/b1/t1"), Path())
 
     def feed(i: int) -> None:
         session.set_input(pool[i % POOL_SIZE])
 
-    return lambda count: [timed(session.run, feed, clock, i) for i in range(count)]
+    kept = load.Kept(one_thread, session, feed, session.run)
+
+    def loop(count: int) -> Sequence[float]:
+        load._kept = kept
+        return burst(BurstRequest(count), lambda _phase: None).latencies_ns
+
+    return loop
 
 
 def bare_loop(name: str, session: Any, pool: list[np.ndarray]) -> Loop:

@@ -23,7 +23,7 @@ from tenants import company
 
 from cspbench.gating.measure import load_request
 from cspbench.gating.prepare import prepare_cases
-from cspbench.jobs.burst import LoadRequest
+from cspbench.jobs.load import LoadRequest
 from cspbench.measure.orders import balanced_orders
 from cspbench.measure.ratios import ratio_of, sharpest
 from cspbench.runner.arms import ArmSpec, WorkerArm
@@ -32,7 +32,7 @@ from cspbench.runner.executor import LocalExecutor
 from cspbench.runner.interleaved import Turns, run_block
 from cspbench.runner.plan import plan_suite
 from cspbench.runner.together import WARM_ROUNDS
-from cspbench.store.blocks import ELAPSED, RUNNING, Arm, Block
+from cspbench.store.blocks import ELAPSED, RUNNING, Arm, Block, clock_of
 from cspbench.suite.load import load_suite
 
 #: The reference.
@@ -89,9 +89,13 @@ def trial(arms: Mapping[str, LoadRequest], seed: str) -> dict[str, list[float]]:
             block.halves(block.arms[TWIN], block.arms[name]) for block in blocks for name in SHARES
         )
         found = {
-            name: [block.log(way, [block.arms[TWIN]], [block.arms[name]]) for block in blocks]
+            name: [
+                block.log(way, [twin := block.arms[TWIN]], [head := block.arms[name]],
+                          clock_of(twin, head))
+                for block in blocks
+            ]
             for name in SHARES
-        }
+        }  # fmt: skip
         widths = [ratio_of(logs).half_width for logs in found.values()]
         sharp = all(width is not None and width <= WITHIN for width in widths)
         if sharp and number + 1 >= LEAST_BLOCKS:

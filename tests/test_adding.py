@@ -70,7 +70,7 @@ prepared = perform(job, lambda phase: None)
 found["fx"] += [prepared["status"], prepared.get("unsupported", {})]
 job = {"case": "stripes@64/fx[precision=w8]/b1/t1", "seed": 0, "artifact": str(fx.path),
        "reference": str(fx.reference), "warmup_seconds": 0.1, "target_ci": 0.5, "max_seconds": 0.1}
-found["w8"] = perform({"job": "time", **job}, lambda phase: None)["agreement"]
+found["w8"] = perform({"job": "load", **job}, lambda phase: None)["agreement"]
 profile = JOBS.get("layers").read(perform({"job": "layers", **job}, lambda phase: None)).layers
 layers = analyze(build("stripes"), x, cache=False).layers
 owned = [index for row in layer_time_rows("case", profile, layers) for index in row["index"]]

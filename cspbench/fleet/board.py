@@ -26,7 +26,7 @@ from cspbench.fleet.doing import LOOK_SECONDS, Connection, Doing, EndedError, Ta
 from cspbench.fleet.duet import measure_duet
 from cspbench.fleet.protocol import MAX_BYTES, Json, decode, encode
 from cspbench.fleet.state import COOL_SECONDS, COOL_TO_C, SETTINGS, changed, cool_down, state
-from cspbench.jobs.burst import LoadRequest
+from cspbench.jobs.load import LoadRequest
 from cspbench.jobs.spec import JOBS, Request
 from cspbench.jobs.time import TimeRequest
 from cspbench.machine.facts import fingerprint

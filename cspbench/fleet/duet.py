@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Annotated, Any, get_args
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, TypeVar, get_args
 
-from cspbench.core.bounds import AtMost, Count, Positive, checked
+from cspbench.core.bounds import AtMost, checked
 from cspbench.core.statuses import Status
 from cspbench.core.text import printable
 from cspbench.fleet.artifacts import WrongContent
 from cspbench.fleet.protocol import Json
 from cspbench.fleet.work import Work
-from cspbench.gating.duet import FEWEST_PAIRS, SIDES, Bursts, Schedule, Side, measure_block
-from cspbench.jobs.burst import LoadRequest
-from cspbench.jobs.spec import Request
+from cspbench.gating.duet import (
+    FEWEST_PAIRS,
+    SIDES,
+    Bursts,
+    MakeArm,
+    Schedule,
+    Side,
+    measure_block,
+)
+from cspbench.gating.why import NoProfileError, profiled_block
+from cspbench.jobs.burst import BurstResult
+from cspbench.jobs.layers import LayerTimes
+from cspbench.jobs.load import LoadRequest
+from cspbench.jobs.spec import Request, to_plain
 from cspbench.runner.arms import ArmLostError, ArmSpec, Burst, WorkerArm, load_once
 from cspbench.runner.process import Outcome
+
+_T = TypeVar("_T")
 
 #: More pairs of bursts than any gate asks for.
 MAX_PAIRS = 1000
@@ -34,7 +47,8 @@ def measure_duet(
 
     Args:
         message: the request: ``schedule``, ``order``, ``pairs``, ``number`` and ``timeout``.
-            Without pairs the sides of ``order`` are only loaded.
+            Without pairs the sides of ``order`` are only loaded; with ``layers`` their layers are
+            profiled in the block.
         requests: what each side of ``SIDES`` loads, or the one side of ``order``.
         limits: bounds of the workers.
 
@@ -53,6 +67,8 @@ def measure_duet(
         return WorkerArm(ArmSpec(side, by_side[side], timeout, limits=limits))
 
     try:
+        if message["layers"]:
+            return _profiled(make, int(message["number"]))
         if pairs:
             bursts = measure_block(make, schedule, order, pairs, int(message["number"]))
             return Outcome(Status.OK, answer=_as_json(bursts))
@@ -66,13 +82,18 @@ def measure_duet(
         return outcome
 
 
+def _profiled(make: MakeArm, number: int) -> Outcome:
+    try:
+        profiles = profiled_block(make, number)
+    except NoProfileError as error:
+        return Outcome(Status.UNSUPPORTED, str(error))
+    return Outcome(Status.OK, answer={side: to_plain(profiles[side]) for side in SIDES})
+
+
 def _as_json(bursts: Bursts) -> Json:
+    """Each burst as its worker told it, but for the times that inferences ran: their sum counts."""
     return {
-        side: {
-            "ns": [round(burst.ns) for burst in of_side],
-            "count": [burst.count for burst in of_side],
-            "lost_ns": [None if b.lost_ns is None else round(b.lost_ns) for b in of_side],
-        }
+        side: [to_plain(replace(one.result, running_ns=None)) for one in of_side if one.result]
         for side, of_side in bursts.items()
     }
 
@@ -81,18 +102,17 @@ def _as_json(bursts: Bursts) -> Json:
 
 
 @dataclass(frozen=True)
-class _Side:
-    """Item i of each list is of the burst i."""
+class _Bursts:
+    """Item i of each list is of pair i."""
 
-    ns: Annotated[list[Positive], AtMost(2 * MAX_PAIRS)]
-    count: Annotated[list[Positive], AtMost(2 * MAX_PAIRS)]
-    lost_ns: Annotated[list[Count | None], AtMost(2 * MAX_PAIRS)]
+    base: Annotated[list[BurstResult], AtMost(2 * MAX_PAIRS)]
+    head: Annotated[list[BurstResult], AtMost(2 * MAX_PAIRS)]
 
 
 @dataclass(frozen=True)
-class _Answer:
-    base: _Side
-    head: _Side
+class _Profiles:
+    base: LayerTimes
+    head: LayerTimes
 
 
 def one_block(
@@ -101,10 +121,13 @@ def one_block(
     order: Sequence[Side],
     pairs: int,
     number: int = 0,
+    *,
+    layers: bool = False,
 ) -> Work:
     """A block as work for a board; with no pairs and one side it loads that side."""
-    jobs = [loads[side] for side in order]
-    content = {"schedule": schedule, "order": list(order), "pairs": pairs, "number": number}
+    jobs = [replace(loads[side], layers=layers) for side in order]
+    content = {"schedule": schedule, "order": list(order), "pairs": pairs, "number": number,
+               "layers": layers}  # fmt: skip
     return Work("duet", jobs, content, {0})
 
 
@@ -114,27 +137,61 @@ def bursts_of(outcome: Outcome, schedule: Schedule, pairs: int) -> Bursts:
     Raises:
         ArmLostError: there are none; the error says why.
     """
+    most = pairs if schedule == "duet" else 2 * max(1, pairs // 2)
+    least = min(most, FEWEST_PAIRS)
+
+    def problem(told: _Bursts) -> str | None:
+        if len(told.base) != len(told.head):
+            return "the sides have not as many bursts"
+        if not least <= len(told.base) <= most:
+            return f"a side has not {least} to {most} bursts"
+        if not all(map(_is_whole, (*told.base, *told.head))):
+            return "a burst lacks times of its inferences"
+        return None
+
+    told = _read(outcome, _Bursts, "bursts", problem)
+    return {
+        name: [Burst(one.ns, one.count, one.lost_ns, one) for one in of_side]
+        for name, of_side in (("base", told.base), ("head", told.head))
+    }
+
+
+def profiles_of(outcome: Outcome) -> Mapping[Side, LayerTimes]:
+    """The profiles of both sides that a board reports.
+
+    Raises:
+        NoProfileError: it has no profiler for them.
+        ArmLostError: there are none; the error says why.
+    """
+    if outcome.status is Status.UNSUPPORTED and "lost" not in outcome.notes:
+        raise NoProfileError(outcome.reason)
+    told = _read(outcome, _Profiles, "profiles")
+    return {"base": told.base, "head": told.head}
+
+
+def _is_whole(burst: BurstResult) -> bool:
+    return burst.ns > 0 and burst.count == len(burst.latencies_ns) and sum(burst.latencies_ns) > 0
+
+
+def _read(
+    outcome: Outcome,
+    kind: type[_T],
+    what: str,
+    problem: Callable[[_T], str | None] = lambda _: None,
+) -> _T:
     if outcome.status is not Status.OK:
         raise _lost(outcome)
     from pydantic import TypeAdapter
 
-    most = pairs if schedule == "duet" else 2 * max(1, pairs // 2)
-    least = min(most, FEWEST_PAIRS)
     try:
-        answer = checked(TypeAdapter(_Answer).validate_python, outcome.answer)
-        sides = {"base": answer.base, "head": answer.head}
-        lists = [one for side in sides.values() for one in (side.ns, side.count, side.lost_ns)]
-        if len(set(map(len, lists))) > 1:
-            raise ValueError("the sides have not as many bursts")
-        if not least <= len(answer.base.ns) <= most:
-            raise ValueError(f"a side has not {least} to {most} bursts")
+        told: _T = checked(TypeAdapter(kind).validate_python, outcome.answer)
+        reason = problem(told)
+        if reason is not None:
+            raise ValueError(reason)
     except ValueError as error:
-        reason = f"the board's bursts are malformed: {printable(str(error))}"
-        raise _lost(Outcome(Status.FAILED, reason)) from None
-    return {
-        name: [Burst(*burst) for burst in zip(side.ns, side.count, side.lost_ns, strict=True)]
-        for name, side in sides.items()
-    }
+        text = f"the board's {what} are malformed: {printable(str(error))}"
+        raise _lost(Outcome(Status.FAILED, text)) from None
+    return told
 
 
 def _lost(outcome: Outcome) -> ArmLostError:

@@ -11,13 +11,15 @@ from cspbench.core.text import nearest
 from cspbench.errors import InputError
 from cspbench.fleet.client import FleetClient
 from cspbench.fleet.devices import BoardInfo, check_names, missing_backend
-from cspbench.fleet.duet import bursts_of, one_block
+from cspbench.fleet.duet import bursts_of, one_block, profiles_of
 from cspbench.fleet.executor import BoardExecutor, Files
-from cspbench.gating.duet import Bursts, ElsewhereArms, Schedule, Side
+from cspbench.gating.duet import SIDES, Bursts, ElsewhereArms, Schedule, Side
 from cspbench.gating.measure import load_request
 from cspbench.gating.prepare import Pair
 from cspbench.gating.sides import OpenSide
-from cspbench.jobs.burst import Conditions, LoadRequest, ProfileResult
+from cspbench.jobs.burst import ProfileResult
+from cspbench.jobs.layers import LayerTimes
+from cspbench.jobs.load import Conditions, LoadRequest
 from cspbench.jobs.spec import Request
 from cspbench.runner.arms import ArmLostError, Burst, Loaded
 from cspbench.runner.process import Outcome
@@ -91,7 +93,7 @@ class BoardOfGate:
     def arms(
         self, pair: Pair, base: OpenSide, head: OpenSide, *, layers: bool = False
     ) -> ElsewhereArms:
-        """What makes the arms of a pair on the board; it profiles no layers."""
+        """What makes the arms of a pair on the board; whether they profile layers, a block says."""
         del layers
         loads: dict[Side, LoadRequest] = {
             "base": load_request(pair.base, base.suite.measure),
@@ -129,11 +131,26 @@ class _Arms(ElsewhereArms):
             raise ArmLostError("board", "unlike_arms", Outcome(Status.FAILED, text))
         return bursts_of(outcome, schedule, pairs)
 
+    def profiled(self, number: int) -> Mapping[Side, LayerTimes]:
+        """Profiles of both sides, which took turns there.
+
+        Raises:
+            NoProfileError: a backend has no profiler of layers.
+            ArmLostError: an arm, or the board, was lost.
+        """
+        return profiles_of(self.ask("duet", SIDES, 0, number, layers=True))
+
     def ask(
-        self, schedule: Schedule, order: Sequence[Side], pairs: int, number: int = 0
+        self,
+        schedule: Schedule,
+        order: Sequence[Side],
+        pairs: int,
+        number: int = 0,
+        *,
+        layers: bool = False,
     ) -> Outcome:
         """Let the board work."""
-        block = one_block(self._loads, schedule, order, pairs, number)
+        block = one_block(self._loads, schedule, order, pairs, number, layers=layers)
         return self._executor.work(block, self._timeout)
 
 

@@ -13,7 +13,7 @@ from cspbench.core.plain import parse_plain
 from cspbench.errors import CspbenchError
 
 #: Raise with every change that an older side would misread. Both sides must have the same.
-PROTOCOL = 3
+PROTOCOL = 4
 #: Longest JSON text that is read.
 MAX_BYTES = 64 * 2**20
 

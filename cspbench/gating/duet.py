@@ -21,6 +21,7 @@ from statistics import fmean
 from typing import Literal
 
 from cspbench.core.statuses import Status
+from cspbench.jobs.layers import LayerTimes
 from cspbench.machine.facts import usable_cores
 from cspbench.machine.processors import processor_of
 from cspbench.measure.ratios import log_waited, steady_rounds
@@ -126,6 +127,10 @@ class ElsewhereArms(ABC):
         self, schedule: Schedule, order: tuple[Side, Side], pairs: int, number: int
     ) -> Bursts:
         """What `measure_block` returns and raises, measured there."""
+
+    @abstractmethod
+    def profiled(self, number: int) -> Mapping[Side, LayerTimes]:
+        """What `cspbench.gating.why.profiled_block` returns and raises, measured there."""
 
 
 def measure_blocks(

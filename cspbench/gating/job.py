@@ -318,9 +318,6 @@ class _Job:
         is_confirmed = (verdict.verdict, verdict.reason) == (Verdict.SLOWER, "confirmed")
         if not is_confirmed:
             return verdict
-        if self._board is not None:
-            sentence = f"{verdict.sentence}; a board does not look for the layers that made it"
-            return replace(verdict, sentence=sentence)
         self._report_step(f"looking for the layers that make {pair.name} slower")
         return with_why(verdict, self._arms(pair, self._base, self._head, layers=True))
 

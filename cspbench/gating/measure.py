@@ -27,7 +27,7 @@ from cspbench.gating.duet import PAIRS, SIDES, Block, MakeArm, Side, measure_blo
 from cspbench.gating.prepare import Pair, Prepared
 from cspbench.gating.sides import OpenSide
 from cspbench.gating.verdict import Unmeasured, percent
-from cspbench.jobs.burst import LoadRequest
+from cspbench.jobs.load import LoadRequest
 from cspbench.machine.devices.spec import DEVICES
 from cspbench.measure.ratios import typical_estimate
 from cspbench.runner.arms import ArmLostError, ArmSpec, WorkerArm

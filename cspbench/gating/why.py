@@ -14,7 +14,7 @@ from itertools import cycle
 from statistics import fmean
 
 from cspbench.errors import CspbenchError
-from cspbench.gating.duet import SIDES, MakeArm, Side
+from cspbench.gating.duet import SIDES, ElsewhereArms, MakeArm, Side
 from cspbench.gating.verdict import CaseVerdict
 from cspbench.jobs.layers import LayerTimes
 from cspbench.machine.processors import processor_of
@@ -28,6 +28,10 @@ BLOCKS, ROUNDS = 4, 20
 SHARE, MOST = 0.8, 3
 #: Below the one share of the difference no layer is worth a name, above the other some gained.
 LEAST_SHARE, MOST_SHARE = 0.1, 1.2
+
+
+class NoProfileError(CspbenchError):
+    """A side's backend cannot tell the times of its layers."""
 
 
 @dataclass(frozen=True)
@@ -146,20 +150,23 @@ def profiled_block(make_arm: MakeArm, number: int = 0) -> Mapping[Side, LayerTim
     """Profiles of both sides, which took turns; blocks keep to the processors in turn.
 
     Raises:
-        CspbenchError: an arm was lost, or a backend has no profiler of layers.
+        ArmLostError: an arm was lost.
+        NoProfileError: a backend has no profiler of layers, or too many entries.
     """
+    if isinstance(make_arm, ElsewhereArms):
+        return make_arm.profiled(number)
     profiles: dict[str, LayerTimes] = {}
 
     def rounds(loaded: Mapping[str, Loaded]) -> int:
         for side, arm in loaded.items():
             if arm.result is not None and not arm.result.profiles:
-                raise CspbenchError(f"the {side}'s backend has no profiler of layers")
+                raise NoProfileError(f"the {side}'s backend has no profiler of layers")
         return ROUNDS
 
     def keep(name: str, arm: Arm, _inference_ns: float) -> None:
         found = arm.profile()
         if found is None:
-            raise CspbenchError(f"the {name}'s profile has too many entries")
+            raise NoProfileError(f"the {name}'s profile has too many entries")
         profiles[name] = found.layers
 
     run_block(

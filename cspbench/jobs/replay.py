@@ -22,7 +22,7 @@ from cspbench.core.bounds import AtMost, Latencies
 from cspbench.core.text import first_line
 from cspbench.errors import Unsupported
 from cspbench.jobs.layers import WARM_RUNS, LayerTimes
-from cspbench.jobs.spec import JOBS, JobKind, PhaseReport, Policy
+from cspbench.jobs.spec import JOBS, JobKind, Policy
 from cspbench.jobs.time import TimeRequest, Turns
 
 if TYPE_CHECKING:
@@ -205,14 +205,9 @@ def _layers_of(
         yield SingleLayer(graph.key, graph.nodes, graph.shape, load, graph.small_weights)
 
 
-def perform(_request: ReplayRequest, _phase: PhaseReport) -> ReplayResult:
-    """Replays take turns with the networks; alone they say nothing."""
-    raise Unsupported("layers are replayed beside their networks, in a block")
-
-
 JOBS.add(
     JobKind(
-        "replay", "single layers beside their networks", ReplayRequest, ReplayResult, perform,
+        "replay", "single layers beside their networks", ReplayRequest, ReplayResult,
         policy=Policy.BESIDE, sampling=True, observed=True,
         found=lambda result: f"{len(result.layers.entries)} layers",
     )

@@ -165,7 +165,8 @@ R = TypeVar("R")
 class JobKind(Generic[Q, R]):
     """One kind of job.
 
-    ``request`` and ``result`` are dataclasses; ``perform`` does the job in a worker. ``setting`` is
+    ``request`` and ``result`` are dataclasses; ``perform`` does the job in a worker, where it is
+    one job: what is measured in a block is loaded there, and takes bursts. ``setting`` is
     the key of a suite's ``measure`` that asks for it (policy AFTER). ``environment`` is what the
     worker process is given besides. ``sampling`` says that it goes on for ``max_seconds``.
     ``observed`` says that sensors are read meanwhile, ``powered`` that it is in vain without one
@@ -180,7 +181,7 @@ class JobKind(Generic[Q, R]):
     summary: str
     request: type[Q]
     result: type[R]
-    perform: Callable[[Q, PhaseReport], R] = field(compare=False)
+    perform: Callable[[Q, PhaseReport], R] | None = field(default=None, compare=False)
     policy: Policy = Policy.ON_DEMAND
     setting: str = ""
     environment: Mapping[str, str] = field(default_factory=dict, compare=False)
@@ -208,7 +209,12 @@ class JobKind(Generic[Q, R]):
 
         Returns:
             the result as plain values.
+
+        Raises:
+            JobFailedError: it is measured in a block.
         """
+        if self.perform is None:
+            raise JobFailedError(f"{self.name!r} is measured in a block, not by one job")
         return to_plain(self.perform(self.request.from_json(data), phase))
 
     def read(self, data: Mapping[str, Any]) -> R:
@@ -250,7 +256,7 @@ def _plain(value: Any) -> Any:
 
 
 JOBS: Registry[JobKind[Any, Any]] = Registry(
-    "job", ("cspbench.jobs",), "cspbench.jobs", homes={"load": "burst"}
+    "job", ("cspbench.jobs",), "cspbench.jobs", homes={"conditions": "load", "profile": "burst"}
 )
 
 

@@ -1,8 +1,11 @@
-"""The job that times: load, check agreement, warm up, sample, all in the scope of the case."""
+"""What it is to time a case, and what comes of it.
+
+No worker does this as one job: it loads the case (`cspbench.jobs.load`), and takes bursts of
+inferences when its controller asks for them (`cspbench.jobs.burst`), alone or in turn with others.
+"""
 
 from __future__ import annotations
 
-import gc
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Annotated, Any, ClassVar
@@ -18,7 +21,7 @@ from cspbench.core.bounds import (
     short,
 )
 from cspbench.jobs.layers import LayerTimes
-from cspbench.jobs.spec import JOBS, CaseRequest, JobFailedError, JobKind, PhaseReport, Policy
+from cspbench.jobs.spec import JOBS, CaseRequest, JobKind, Policy
 from cspbench.machine.sensors.proc import Interference
 from cspbench.measure.agreement import Agreement
 from cspbench.measure.sampling import Drift, WarmUp
@@ -31,9 +34,9 @@ THROTTLED_BURSTS = 0.05
 class TimeRequest(CaseRequest):
     """Time one case.
 
-    With ``layers`` bursts with the backend's profiler alternate with plain ones, where cases take
-    turns. ``model_bytes`` are the weights and, at their peak, the live activations by the analysis;
-    0 if it was not analysed. What fits into a device's memory together is guessed by them.
+    With ``layers`` bursts with the backend's profiler alternate with plain ones. ``model_bytes``
+    are the weights and, at their peak, the live activations by the analysis; 0 if it was not
+    analysed. What fits into a device's memory together is guessed by them.
     """
 
     job: ClassVar[str] = "time"
@@ -43,7 +46,7 @@ class TimeRequest(CaseRequest):
 
 @dataclass(frozen=True)
 class Turns:
-    """The bursts of a launch that lived in a block with others; item i belongs to round i.
+    """The bursts of a launch; item i belongs to round i of its block.
 
     ``block`` names the block: launches with the same name took turns. ``counts`` are the inferences
     of each burst, which divide ``latencies_ns``. ``lost_ns`` is how long the process was ready in
@@ -91,8 +94,8 @@ class TimeResult:
     ``latencies_ns`` are the samples in order. The first inference (``first_ns``) and the check are
     those of a plain inference, whatever the scope. ``stop`` says why sampling stopped. ``device``
     holds medians in ns by what they are of, where the device has a clock of its own. ``turns`` says
-    how the samples divide into bursts if the launch took turns with others, ``layers`` what the
-    backend's profiler saw meanwhile.
+    how the samples divide into bursts (runs of older versions have launches without), ``layers``
+    what the backend's profiler saw meanwhile.
     """
 
     latencies_ns: Latencies
@@ -121,75 +124,6 @@ class TimeResult:
         return median(self.latencies_ns) / 1e6
 
 
-def perform(request: TimeRequest, phase: PhaseReport) -> TimeResult:
-    """Time one case in this process.
-
-    Raises:
-        JobFailedError: it did not run with its threads, or its outputs are not the model's.
-    """
-    from cspbench.backends.precisions import precision_of
-    from cspbench.backends.spec import DeviceTimes, device_of
-    from cspbench.machine.devices.spec import DEVICES
-    from cspbench.machine.sensors.proc import between, read_cpu_times
-    from cspbench.measure import sampling
-    from cspbench.measure.agreement import agree
-    from cspbench.measure.clock import MonotonicClock
-    from cspbench.measure.scope import INFERENCE, scope_of, timed_parts
-    from cspbench.measure.threads import wrong_threads
-
-    case, options = request.case, request.options
-    clock = MonotonicClock()
-    phase("load")
-    pool = request.inputs()
-    start = clock.now_ns()
-    session = request.load()
-    load_ns = clock.now_ns() - start
-
-    phase("warm-up")
-    first_ns = sampling.timed(session.run, lambda _: session.set_input(pool[0]), clock, 0)
-    backend = request.backend
-    precision = precision_of(backend, options)
-    agreement = agree(session, pool, request.reference, precision)
-    feed, infer = timed_parts(session, case, pool)
-    warm = sampling.warm_up(infer, feed, clock, request.warmup_seconds)
-    gc.collect()  # before the sensors' window begins: a device would idle in it meanwhile
-    gc.disable()
-    phase("sample")
-    before = read_cpu_times()
-    begin = clock.now_ns()
-    samples = sampling.sample(
-        infer, feed, clock, request.target_ci, request.max_seconds, request.min_seconds
-    )
-    sample_seconds = (clock.now_ns() - begin) / 1e9
-    interference = between(before, read_cpu_times())
-    gc.enable()
-    facts = dict(session.describe())
-    if DEVICES.get(device_of(backend, options)).on_host:
-        problem = wrong_threads(case.threads, facts.get("threads"), interference)
-        if problem:
-            raise JobFailedError(problem)
-    phase("close")
-    device = None
-    if isinstance(session, DeviceTimes) and scope_of(options) == INFERENCE:
-        device = dict(session.device_times(len(samples.latencies_ns)))
-    session.close()
-    return TimeResult(
-        latencies_ns=samples.latencies_ns,
-        load_ns=load_ns,
-        first_ns=first_ns,
-        warmup=warm,
-        agreement=agreement,
-        sample_seconds=sample_seconds,
-        scope=scope_of(options),
-        stop=samples.stop,
-        relative_half_width=samples.relative_half_width,
-        backend=facts,
-        interference=interference,
-        drift=sampling.drift_of(samples.latencies_ns),
-        device=device,  # type: ignore[arg-type]
-    )
-
-
 def flags(result: TimeResult) -> list[str]:
     """What may have spoilt the latencies, as the worker saw it."""
     drift, interference, turns = result.drift, result.interference, result.turns
@@ -212,14 +146,14 @@ class CheckRequest(TimeRequest):
 
 JOBS.add(
     JobKind(
-        "check", "the reference case once more in its block", CheckRequest, TimeResult, perform,
+        "check", "the reference case once more in its block", CheckRequest, TimeResult,
         policy=Policy.BESIDE, sampling=True, observed=True, flags=flags,
         found=lambda result: f"{result.median_ms:.2f} ms",
     )
 )  # fmt: skip
 JOBS.add(
     JobKind(
-        "time", "latencies of one case", TimeRequest, TimeResult, perform,
+        "time", "latencies of one case", TimeRequest, TimeResult,
         policy=Policy.ROUNDS, sampling=True, observed=True, on_board=True, flags=flags,
         found=lambda result: f"{result.median_ms:.2f} ms",
     )

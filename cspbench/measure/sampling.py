@@ -1,15 +1,14 @@
-"""The loop around an inference: it warms up until steady, then samples until precise enough.
+"""Around the inferences of a launch: warm up until they are steady, judge when they are enough.
 
-Both parts are bounded in time and report why they stopped. They do not depend on a backend:
-``infer`` runs one inference, ``feed`` puts the next input in place and is not timed.
+Nothing here depends on a backend: ``infer`` runs one inference, ``feed`` puts the next input in
+place and is not timed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from statistics import median
-from typing import Literal
 
 from cspbench.core.bounds import Count, Number
 from cspbench.measure.clock import Clock
@@ -33,8 +32,6 @@ DRIFT_SHARE = 0.03
 #: ... if chance alone makes such a trend in fewer than one of a hundred launches (|z| > 2.576).
 DRIFT_Z = 2.576
 
-Stop = Literal["target_ci", "max_seconds"]
-
 
 @dataclass
 class WarmUp:
@@ -43,15 +40,6 @@ class WarmUp:
     count: Count
     steady: bool
     window_medians_ns: list[int] = field(default_factory=list)
-
-
-@dataclass
-class Samples:
-    """Raw latencies of one launch, and why sampling stopped."""
-
-    latencies_ns: list[int]
-    stop: Stop
-    relative_half_width: float | None
 
 
 @dataclass(frozen=True)
@@ -110,30 +98,27 @@ def _agree(medians: list[int]) -> bool:
     return abs(last - previous) <= AGREE_WITHIN * max(previous, 1)
 
 
-def sample(
-    infer: Callable[[], None],
-    feed: Callable[[int], None],
-    clock: Clock,
-    target_ci: float,
-    max_seconds: float,
-    min_seconds: float = 0.0,
-) -> Samples:
-    """Time inferences until the batch-means interval is within ``target_ci`` or time is over.
+class Enough:
+    """Whether the samples of a launch are enough: their batch-means interval is within a share.
 
-    A launch is not precise before it has PRECISE_SAMPLES samples whose sum is ``min_seconds``:
-    inferences of 0.5 ms would be done within a tick of the sensors' clocks. The interval is
-    computed whenever the number of samples has grown by a quarter, so that its cost is negligible.
+    They are not before there are PRECISE_SAMPLES whose sum is ``min_seconds``: inferences of 0.5 ms
+    would be done within a tick of the sensors' clocks. The interval is computed whenever the number
+    of samples has grown by a quarter, so that its cost is negligible.
     """
-    latencies: list[int] = []
-    end = clock.now_ns() + int(max_seconds * 1e9)
-    next_check, timed_ns = PRECISE_SAMPLES, 0
-    while True:
-        latencies.append(timed(infer, feed, clock, len(latencies)))
-        timed_ns += latencies[-1]
-        if len(latencies) >= next_check and timed_ns >= min_seconds * 1e9:
-            next_check = len(latencies) * 5 // 4
-            half_width = batch_means_half_width(latencies)
-            if half_width is not None and half_width <= target_ci:
-                return Samples(latencies, "target_ci", half_width)
-        if len(latencies) >= MIN_SAMPLES and clock.now_ns() >= end:
-            return Samples(latencies, "max_seconds", batch_means_half_width(latencies))
+
+    def __init__(self, target_ci: float, min_seconds: float = 0.0) -> None:
+        self._target_ci = target_ci
+        self._min_ns = min_seconds * 1e9
+        self._latencies: list[int] = []
+        self._next = PRECISE_SAMPLES
+        self.reached = False
+
+    def add(self, latencies_ns: Iterable[int]) -> bool:
+        """Take in more samples; tell whether all of them are enough now."""
+        samples = self._latencies
+        samples += latencies_ns
+        if not self.reached and len(samples) >= self._next and sum(samples) >= self._min_ns:
+            self._next = len(samples) * 5 // 4
+            half_width = batch_means_half_width(samples)
+            self.reached = half_width is not None and half_width <= self._target_ci
+        return self.reached

@@ -12,7 +12,7 @@ from cspbench.jobs.spec import to_plain
 from cspbench.jobs.time import TimeRequest, TimeResult, Turns
 from cspbench.machine.devices.spec import DEVICES
 from cspbench.machine.sensors.proc import Interference
-from cspbench.measure.sampling import Drift, WarmUp
+from cspbench.measure.sampling import Drift, WarmUp, drift_of
 from cspbench.measure.scope import scope_of
 from cspbench.measure.statistics import batch_means_half_width
 from cspbench.measure.threads import wrong_threads
@@ -40,18 +40,20 @@ def arm_outcome(
     profile: ProfileResult | None = None,
     *,
     alone: bool = False,
+    precise: bool = False,
 ) -> Outcome:
-    """The outcome of a launch that took turns.
+    """The outcome of a launch in a block.
 
     Args:
         request: its case.
         block: name of the block.
         loaded: what the worker reported when it was warm.
         bursts: one a round.
-        drift: of the case against the others of its rounds.
+        drift: of the case against the others of its rounds; without others its own counts.
         interference: what other processes took while turns were taken.
         profile: times of its layers, if it had a profiler at work.
         alone: it was the only arm of its block.
+        precise: its turns ended since its samples were enough.
     """
     result, results = loaded.result, _results(bursts)
     assert result is not None, "a real worker reports its load"
@@ -62,6 +64,7 @@ def arm_outcome(
     if problem:
         return Outcome(Status.FAILED, problem)
     samples = [ns for burst in results for ns in burst.latencies_ns]
+    drift = drift_of(samples) if alone else drift
     warm = result.warmup or WarmUp(0, result.steady)
     timed = TimeResult(
         latencies_ns=samples,
@@ -77,7 +80,7 @@ def arm_outcome(
         agreement=result.agreement,
         sample_seconds=sum(samples) / 1e9,
         scope=scope_of(request.options),
-        stop="max_seconds",
+        stop="target_ci" if precise else "max_seconds",
         relative_half_width=batch_means_half_width(samples),
         backend=result.backend,
         interference=interference,

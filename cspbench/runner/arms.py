@@ -10,16 +10,8 @@ from typing import Any, Protocol
 
 from cspbench.core.statuses import Status
 from cspbench.errors import CspbenchError
-from cspbench.jobs.burst import (
-    BurstRequest,
-    BurstResult,
-    Conditions,
-    ConditionsRequest,
-    LoadRequest,
-    LoadResult,
-    ProfileRequest,
-    ProfileResult,
-)
+from cspbench.jobs.burst import BurstRequest, BurstResult, ProfileRequest, ProfileResult
+from cspbench.jobs.load import Conditions, ConditionsRequest, LoadRequest, LoadResult
 from cspbench.jobs.spec import Request
 from cspbench.machine.devices.spec import DEVICES
 from cspbench.runner.block_request import MEMORY_SHARE, available_bytes
@@ -217,6 +209,7 @@ class WorkerArm:
         result = outcome.checked(request.job)
         if result is not None or (may_refuse and outcome.status is Status.UNSUPPORTED):
             return result
+        outcome.notes["memory_bound"] = self._worker.memory_bound
         reason = "no_answer" if outcome.status is Status.TIMEOUT else "arm_ended"
         raise ArmLostError(self._spec.name, reason, outcome)
 

@@ -32,14 +32,6 @@ class Executor(Protocol):
         """Run jobs that are not timed, one after the other, sharing a process where possible."""
 
 
-def one_at_a_time(
-    executor: Executor, request: BlockRequest, timeout_seconds: float
-) -> Iterator[tuple[int, Outcome]]:
-    """The arms of a block one after the other, each alone on the machine."""
-    for number, arm in enumerate(request.arms):
-        yield number, executor.launch(arm, arm.case.threads, timeout_seconds)
-
-
 class LocalExecutor:
     """Workers on this machine.
 
@@ -88,9 +80,7 @@ class LocalExecutor:
         return outcome
 
     def block(self, request: BlockRequest, timeout_seconds: float) -> Iterator[tuple[int, Outcome]]:
-        """Time cases together; a single one alone."""
-        if len(request.arms) == 1:
-            return one_at_a_time(self, request, timeout_seconds)
+        """Time cases together."""
         from cspbench.runner.together import Together
 
         together = Together(request, timeout_seconds, self._limits, self._observer, self._needs)

@@ -6,9 +6,10 @@ are balanced for what ran just before (``cspbench.measure.orders``). Bursts of o
 to each other in time, so that disturbances of the machine affect all arms alike, and ratios within
 a round are free of them. Then all processes are ended: the block is the unit of replication.
 
-One arm at a time is a block too; its ratios to others are those of separate blocks. The gate's two
-sides are a block of two. This module only measures: who lives together is decided by
-``runner/blocks.py``, what a ratio means by ``measure/ratios.py``.
+One arm at a time is a block too; its ratios to others are those of separate blocks, and it may end
+once its times are precise enough. The gate's two sides are a block of two. This module only
+measures: who lives together is decided by ``runner/blocks.py``, what a ratio means by
+``measure/ratios.py``.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 
 from cspbench.core.statuses import Status
-from cspbench.jobs.burst import Conditions
+from cspbench.jobs.load import Conditions
 from cspbench.machine.facts import usable_cores
 from cspbench.runner.arms import BURST_NS, Arm, ArmLostError, Burst, Loaded
 from cspbench.runner.process import Outcome
@@ -46,6 +47,8 @@ class Turns:
 
 #: Told when the turns of a block begin and end: sensors are read in between.
 PhaseReport = Callable[[str], None]
+#: Asked after each round, with all bursts so far by arm, whether they are enough.
+Enough = Callable[[Mapping[str, Sequence[Burst]]], bool]
 
 
 def run_block(
@@ -59,6 +62,7 @@ def run_block(
     processor: int | None = None,
     room: Callable[[str], bool] = lambda _: True,
     phase: PhaseReport = lambda _: None,
+    enough: Enough = lambda _: False,
     afterwards: Callable[[str, Arm, float], None] = lambda _name, _arm, _ns: None,
 ) -> Turns:
     """Start all arms, let them take bursts in turn, and end them.
@@ -66,7 +70,7 @@ def run_block(
     Args:
         arms: by name, in the order in which they are started.
         orders: the order of each round, as numbers of ``arms``.
-        rounds: how many rounds there are, by the arms that loaded.
+        rounds: how many rounds there are at most, by the arms that loaded.
         same_counts: all arms run as many inferences in a burst as the slowest of them in BURST_NS;
             otherwise each as many as it needs for that.
         all_or_none: the first arm that is lost ends the block.
@@ -75,6 +79,7 @@ def run_block(
             down (its sibling at work, a guest of the host) then meets neighbouring bursts alike.
         room: asked before an arm is started beside others whether there is memory for it.
         phase: told "sample" when the turns begin and "close" when they end.
+        enough: ends the turns early.
         afterwards: called with each arm and the time of its inference while all still live.
 
     Returns:
@@ -88,7 +93,7 @@ def run_block(
         load_arms(arms, turns, stack, room)
         take_turns(
             arms, turns, orders, rounds, same_counts=same_counts, warm_rounds=warm_rounds,
-            processor=processor, phase=phase, afterwards=afterwards,
+            processor=processor, phase=phase, enough=enough, afterwards=afterwards,
         )  # fmt: skip
     return turns
 
@@ -103,6 +108,7 @@ def take_turns(
     warm_rounds: int = 0,
     processor: int | None = None,
     phase: PhaseReport = lambda _: None,
+    enough: Enough = lambda _: False,
     afterwards: Callable[[str, Arm, float], None] = lambda _name, _arm, _ns: None,
 ) -> None:
     """Let arms that have loaded (``turns.loaded``) take their turns; `run_block` says how."""
@@ -127,6 +133,8 @@ def take_turns(
     try:
         for order in islice(orders, total):
             _round(arms, [names[number] for number in order], counts, turns)
+            if enough(turns.bursts):
+                break
     except KeyboardInterrupt:
         if turns.all_or_none:
             raise

@@ -73,9 +73,6 @@ class Observer:
             window = PowerWindow(
                 monitor.traces, result.seconds, result.inferences, result.begin_s, result.end_s
             )
-        elif _while_timed(request):
-            seconds = result.sample_seconds or 0.0
-            window = PowerWindow(monitor.traces, seconds, len(result.latencies_ns))
         self.add_shared(request, monitor.traces, window, outcome)
 
     def lacks(self, request: Request) -> str | None:

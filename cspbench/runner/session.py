@@ -13,19 +13,20 @@ from typing import Any, Protocol
 from cspbench.backends.spec import BACKENDS, LayerProfiler, device_of
 from cspbench.core.statuses import FLAGS, NOT_RUNNABLE, Status
 from cspbench.jobs.ceilings import CeilingsRequest
-from cspbench.jobs.spec import JOBS, Json, Policy, kinds_with
+from cspbench.jobs.spec import JOBS, Json
 from cspbench.jobs.time import TimeRequest, TimeResult
 from cspbench.machine.devices.spec import DEVICES
 from cspbench.runner.block_request import CHECK, BlockRequest
-from cspbench.runner.blocks import Blocks
+from cspbench.runner.blocks import MOST_TIMES, Blocks
 from cspbench.runner.executor import Executor
-from cspbench.runner.plan import Plan, PlannedCase, applies
+from cspbench.runner.plan import Plan, PlannedCase
 from cspbench.runner.prepare import prepare
 from cspbench.runner.process import Outcome
 from cspbench.runner.replays import replays_of
+from cspbench.runner.tally import Tally
 from cspbench.store.ceilings import CeilingsPort, MachineCeilings
 from cspbench.store.launch import Launch, with_notes
-from cspbench.store.ratios import CHECK_JOB, InTurn, reference_of
+from cspbench.store.ratios import CHECK_JOB, InTurn, reference_of, replace_reference
 from cspbench.store.records import MAX_LOST, is_disturbed
 from cspbench.store.rundir import RunDirectory
 
@@ -104,15 +105,7 @@ class Session:
         self._in_turn = InTurn()  # launches of this session and those before it
         first = next((planned.id for planned in plan.cases), "")
         self._reference = reference_of(directory.meta, first)  # common to the cases of a machine
-        self._numbers: Counter[str] = Counter()  # next launch number of a case
-        self._timed: Counter[str] = Counter()  # good timing launches of a case
-        self._extras = {  # kind of launch -> cases that are still to have theirs
-            kind.name: {planned.id for planned in plan.runnable if applies(kind.name, planned.id)}
-            for kind in kinds_with(Policy.AFTER)
-            if self._measure.wants(kind.setting)
-        }
-        self._before = {kind.name: set[str]() for kind in kinds_with(Policy.BEFORE)}
-        self._refused: set[str] = set()
+        self._tally = Tally(plan)
         self._clock = clock
         self._begun = clock()
 
@@ -124,26 +117,20 @@ class Session:
     def recall(self, before: Iterable[Launch]) -> None:
         """Count launches that are on disk already."""
         for launch in before:
-            # Not a count: a damaged line of the file leaves a gap.
-            self._numbers[launch.case] = max(self._numbers[launch.case], launch.number + 1)
-            self._remember(launch)
+            self._tally.add(launch)
             self._in_turn.add(launch)
 
     def prepare(self) -> list[PlannedCase]:
         """Make what artifacts and analyses are missing; return the cases still to be launched."""
-        wanted = [
-            planned
-            for planned in self._plan.runnable
-            if planned.id not in self._refused
-            and (self._timed[planned.id] < self._measure.rounds or self._extras_left([planned.id]))
-        ]
-        if any(self._timed[planned.id] < self._measure.rounds for planned in wanted):
-            # It takes part in their blocks, whether or not it is owed a launch.
-            wanted = [
-                planned for planned in self._plan.runnable
-                if planned in wanted
-                or (planned.id == self._reference and planned.id not in self._refused)
-            ]  # fmt: skip
+        able = [one for one in self._plan.runnable if not self._tally.is_refused(one.id)]
+        rounds = self._measure.rounds
+        owed = {one.id for one in able if self._tally.timed(one.id) < rounds}
+        # Where the budget ended an earlier session, ratios may have been wider than asked for.
+        few = [one.id for one in able if self._tally.timed(one.id) < MOST_TIMES * rounds]
+        owed.update(self._scattering(few))
+        # The reference takes part in their blocks, whether or not it is owed a launch.
+        in_blocks = {*owed, self._reference} if owed else set()
+        wanted = [one for one in able if one.id in in_blocks or self._tally.extras_left([one.id])]
         found = prepare(
             # What cannot run here can be counted all the same.
             [str(planned.case.model_id) for planned in self._plan.cases],
@@ -165,37 +152,14 @@ class Session:
         cases = {planned.id: planned for planned in self._launch_before(ready)}
         self._look_for_ceilings(cases.values())
         self._time(cases)
-        for kind, still in self._extras.items():
+        for kind, still in self._tally.extras.items():
             for case_id in [case_id for case_id in cases if case_id in still]:
-                self._launch_once(cases[case_id], kind, lambda: self._extras_left(cases))
-
-    def _remember(self, launch: Launch) -> None:
-        """Count what a launch settles for its case."""
-        if launch.status is Status.LOST:
-            return  # it settles nothing
-        policy = JOBS.get(launch.job).policy if launch.job in JOBS else None
-        if policy is Policy.AFTER:
-            self._extras.get(launch.job, set()).discard(launch.case)
-        elif policy is Policy.BEFORE and launch.good:
-            self._before[launch.job].add(launch.case)
-        elif policy is Policy.ROUNDS and launch.good:
-            self._timed[launch.case] += 1
-            if launch.result.layers is not None:  # profiled beside its plain bursts
-                self._extras.get("layers", set()).discard(launch.case)
-        elif policy not in (None, Policy.BESIDE) and launch.status in NOT_RUNNABLE:
-            self._refused.add(launch.case)  # asking again gives the same answer
-            self._drop_extras({launch.case})
-
-    def _drop_extras(self, case_ids: set[str]) -> None:
-        for still in self._extras.values():
-            still.difference_update(case_ids)
-
-    def _extras_left(self, case_ids: Iterable[str]) -> int:
-        return sum(len(still.intersection(case_ids)) for still in self._extras.values())
+                self._launch_once(cases[case_id], kind, lambda: self._tally.extras_left(cases))
 
     def _launch_before(self, cases: Sequence[PlannedCase]) -> list[PlannedCase]:
         """Fill the caches of backends that compile, each in a launch that is timed on its own."""
-        return [planned for planned in cases if all(map(self._had(planned), self._before))]
+        kinds = self._tally.kinds_before
+        return [planned for planned in cases if all(map(self._had(planned), kinds))]
 
     def _had(self, planned: PlannedCase) -> Callable[[str], bool]:
         """Whether a case has had the launch of a kind; one that has not has it now."""
@@ -203,7 +167,8 @@ class Session:
         backend, options = BACKENDS.get(ref.name), dict(ref.options)
 
         def had(kind: str) -> bool:
-            if planned.id in self._before[kind] or not JOBS.get(kind).needed(backend, options):
+            needed = JOBS.get(kind).needed(backend, options)
+            if not needed or self._tally.had_before(kind, planned.id):
                 return True
             return self._launch_once(planned, kind, lambda: 0).good
 
@@ -220,7 +185,7 @@ class Session:
             if measure.budget_seconds is None:
                 return False
             now = self._clock()
-            reserve = self._extras_left(cases) * (now - first) / max(launched, 1)
+            reserve = self._tally.extras_left(cases) * (now - first) / max(launched, 1)
             return now - self._begun + reserve > measure.budget_seconds
 
         blocks = Blocks(
@@ -232,13 +197,10 @@ class Session:
             scattering=self._scattering,
             out_of_time=out_of_time,
         )
-        left = blocks.remaining().total() + self._extras_left(cases)
+        left = blocks.remaining().total() + self._tally.extras_left(cases)
         self._progress.started(self._plan, left)
         for case_ids in blocks:
-            reference = self._reference
-            if reference not in cases or blocks.has_given_up(reference or ""):
-                reference = None
-            ended = list(self._block(cases, case_ids, reference))
+            ended = list(self._block(cases, case_ids, self._reference_of_block(cases, blocks)))
             launched += len(ended)
             owed = set(case_ids)
             for case_id, outcome, launch in ended:
@@ -251,19 +213,34 @@ class Session:
                         lost=launch.status is Status.LOST,
                         disturbed=_is_repeated(launch),
                     )
-                left = blocks.remaining().total() + self._extras_left(cases)
+                left = blocks.remaining().total() + self._tally.extras_left(cases)
                 self._progress.launched(launch, left)
         if blocks.rounds < measure.rounds:
             self._directory.update(lambda meta: _note_rounds(meta, blocks.rounds))
         # What could not be timed is not worth a look at its memory or its layers.
-        self._drop_extras({case_id for case_id in cases if not self._timed[case_id]})
+        self._tally.drop_extras({case_id for case_id in cases if not self._tally.timed(case_id)})
+
+    def _reference_of_block(self, cases: Mapping[str, PlannedCase], blocks: Blocks) -> str | None:
+        """The reference, or the first case that can be one in its place; None if there is none.
+
+        It keeps its place once it was timed: ratios to it are there already.
+        """
+        able = [case_id for case_id in cases if not blocks.has_given_up(case_id)]
+        known = self._reference
+        if known in able:
+            return known
+        if known is None or self._tally.timed(known) or len(able) < 2:
+            return None
+        self._reference = able[0]
+        self._directory.update(lambda meta: replace_reference(meta, able[0]))
+        return self._reference
 
     def _counted(self, cases: Iterable[str]) -> dict[str, int]:
         """Good launches of each case so far; the reference's are no lead over the others.
 
         It takes part in each block, whichever cases the block is for.
         """
-        counted = {case_id: self._timed[case_id] for case_id in cases}
+        counted = {case_id: self._tally.timed(case_id) for case_id in cases}
         others = [count for case_id, count in counted.items() if case_id != self._reference]
         if self._reference in counted and others:
             most = max(*others, self._measure.rounds)
@@ -397,7 +374,7 @@ class Session:
         launch = Launch(
             case=case_id,
             job=job,
-            number=self._numbers[case_id],
+            number=self._tally.next_number(case_id),
             session=self._name,
             status=outcome.status,
             ended=now.isoformat(timespec="milliseconds"),
@@ -409,7 +386,6 @@ class Session:
             result=result,
         )
         launch = with_notes(launch, outcome.notes)
-        self._numbers[case_id] += 1
         try:
             self._directory.append(launch.to_json())
         except ValueError as error:  # the reader of runs would refuse this line
@@ -418,7 +394,7 @@ class Session:
                 launch, status=Status.FAILED, reason=reason, flags=[], sensors=None, result=None
             )
             self._directory.append(launch.to_json())
-        self._remember(launch)
+        self._tally.add(launch)
         return launch
 
 

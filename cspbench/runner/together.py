@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from cspbench.core.statuses import Status
-from cspbench.jobs.burst import LoadRequest, ProfileResult
+from cspbench.jobs.burst import ProfileResult
+from cspbench.jobs.load import LoadRequest
 from cspbench.jobs.replay import ReplayRequest
 from cspbench.jobs.spec import Json, Request
 from cspbench.jobs.time import TimeRequest
@@ -23,9 +24,9 @@ from cspbench.machine.sensors.monitor import Trace
 from cspbench.machine.sensors.proc import CpuTimes, Interference, between, read_cpu_times
 from cspbench.measure.drift import relative_drifts
 from cspbench.measure.orders import balanced_orders
-from cspbench.measure.sampling import Drift
+from cspbench.measure.sampling import MIN_SAMPLES, Drift, Enough
 from cspbench.runner.arm_result import arm_outcome, busy_seconds, own_seconds
-from cspbench.runner.arms import Arm, ArmSpec, Loaded, WorkerArm
+from cspbench.runner.arms import Arm, ArmSpec, Burst, Loaded, WorkerArm
 from cspbench.runner.block_request import CHECK, BlockRequest
 from cspbench.runner.blocks import shuffled
 from cspbench.runner.interleaved import Turns, burst_count, run_block
@@ -119,6 +120,9 @@ class _Block:
         self._profiles: dict[str, ProfileResult] = {}
         self._loaded: Mapping[str, Loaded] = {}
         self._before: CpuTimes | None = None
+        self._alone = len(self.numbers) == 1
+        first = self.of.arm(self.numbers[0])
+        self._enough = Enough(first.target_ci, first.min_seconds)
         self._window: Interference | None = None
         self._traces: Sequence[Trace] = ()
 
@@ -141,14 +145,15 @@ class _Block:
                 self._orders(),
                 self._rounds,
                 room=self._room,
-                warm_rounds=WARM_ROUNDS,
+                warm_rounds=0 if self._alone else WARM_ROUNDS,
                 phase=self._phase,
+                enough=self._is_precise,
                 afterwards=self._afterwards,
             )
         finally:
             self._monitor.stop()
         whole = max(map(len, turns.bursts.values()), default=0)
-        if turns.interrupted and whole < MIN_ROUNDS:
+        if turns.interrupted and whole < self._fewest_rounds:
             raise KeyboardInterrupt
         each = (time.monotonic() - started) / len(self.numbers)
         drifts = relative_drifts(
@@ -205,8 +210,20 @@ class _Block:
         least = [
             least_rounds(self._requests[name], arm.inference_ns) for name, arm in loaded.items()
         ]
-        fewest = max([MIN_ROUNDS, *least])
-        return min(max(round(seconds * 1e9 / one), fewest), MAX_ROUNDS)
+        wanted = max(round(seconds * 1e9 / one), self._fewest_rounds, *least)
+        return wanted if self._alone else min(wanted, MAX_ROUNDS)
+
+    @property
+    def _fewest_rounds(self) -> int:
+        """However slow the cases are."""
+        return MIN_SAMPLES if self._alone else MIN_ROUNDS
+
+    def _is_precise(self, bursts: Mapping[str, Sequence[Burst]]) -> bool:
+        """Whether an arm that is alone has enough samples; with others ratios count, not times."""
+        if not self._alone:
+            return False
+        last = [of_arm[-1].result for of_arm in bursts.values() if of_arm]
+        return any(result and self._enough.add(result.latencies_ns) for result in last)
 
     def _profiled(self, name: str) -> bool:
         """Whether profiled bursts of an arm take turns with plain ones."""
@@ -225,7 +242,7 @@ class _Block:
     def _afterwards(self, name: str, arm: Arm, inference_ns: float) -> None:
         """Read the profile, and measure power.
 
-        A sensor cannot resolve a burst, so the arm works alone for a second.
+        A sensor cannot resolve a burst, so an arm that took turns works alone for a second.
         """
         worker, loaded = self._workers[name], self._loaded[name]
         # The reference's second arm profiles only to be treated like its first.
@@ -234,7 +251,7 @@ class _Block:
             profile = worker.profile()
             if profile is not None:
                 self._profiles[name] = profile
-        if not self.of.observer.powered(self._requests[name]):
+        if self._alone or not self.of.observer.powered(self._requests[name]):
             return
         self._monitor.start()
         burst = arm.burst(max(1, round(POWER_NS / inference_ns)))
@@ -265,11 +282,20 @@ class _Block:
             )  # fmt: skip
         outcome = arm_outcome(
             request, self.name, turns.loaded[name], bursts, drifts.get(name), window,
-            self._profiles.get(name), alone=len(self.numbers) == 1,
+            self._profiles.get(name), alone=self._alone, precise=self._enough.reached,
         )  # fmt: skip
         outcome.notes["memory_bound"] = self._bounds[name]
         if has_own_memory(request.device):
             known = request.device in self._free
             outcome.notes["device_room"] = "estimated" if known else "unknown"
-        self.of.observer.add_shared(request, self._traces, self._power.get(name), outcome)
+        self.of.observer.add_shared(
+            request, self._traces, self._power_window(name, bursts), outcome
+        )
         return outcome
+
+    def _power_window(self, name: str, bursts: Sequence[Burst]) -> PowerWindow | None:
+        """When only this arm worked."""
+        if not self._alone or not self.of.observer.powered(self._requests[name]):
+            return self._power.get(name)
+        seconds = sum(burst.ns for burst in bursts) / 1e9
+        return PowerWindow(self._traces, seconds, sum(burst.count for burst in bursts))

@@ -105,24 +105,26 @@ class Block:
             arm.began is not None and not any(arm.throttled_ns or ()) for arm in arms
         )
 
-    def log(self, way: str, bases: Processes, heads: Processes) -> float:
-        """The log of head / base by an estimate of `cspbench.measure.ratios`.
+    def log(self, way: str, bases: Processes, heads: Processes, clock: str) -> float:
+        """The log of head / base by an estimate of `cspbench.measure.ratios`, and by a clock.
 
-        Successive bursts can be compared in a block that `tells_order`.
+        All blocks of a ratio go by one clock, which their arms know (`clock_of`). Successive bursts
+        can be compared in a block that `tells_order`.
         """
-        return of_all(lambda base, head: self._between(way, base, head), bases, heads)
+        return of_all(lambda base, head: self._between(way, base, head, clock), bases, heads)
 
-    def _between(self, way: str, base: Arm, head: Arm) -> float:
+    def _between(self, way: str, base: Arm, head: Arm, clock: str) -> float:
         if way != SUCCESSIVE:
-            return ESTIMATES[way](*_bursts(base, head))
-        of_arm = self._successive(clock_of(base, head))[0]
+            return ESTIMATES[way](*_bursts(base, head, clock))
+        of_arm = self._successive(clock)[0]
         assert of_arm is not None, "bursts one after the other connect all that took turns"
         return of_arm[head] - of_arm[base]
 
     def halves(self, base: Arm, head: Arm) -> dict[str, Halves]:
         """What each way says of even and of odd rounds; nothing of a short block."""
-        told = halves(*_bursts(base, head))
-        _, even, odd = self._successive(clock_of(base, head)) if told else (None, None, None)
+        clock = clock_of(base, head)
+        told = halves(*_bursts(base, head, clock))
+        _, even, odd = self._successive(clock) if told else (None, None, None)
         if even is not None and odd is not None:
             told[SUCCESSIVE] = even[head] - even[base], odd[head] - odd[base]
         return told
@@ -220,9 +222,8 @@ def _steady(base: Arm, head: Arm, of_base: Bursts, of_head: Bursts) -> tuple[Bur
     return [of_base[number] for number in kept], [of_head[number] for number in kept]
 
 
-def _bursts(base: Arm, head: Arm) -> tuple[Bursts, Bursts]:
+def _bursts(base: Arm, head: Arm, clock: str) -> tuple[Bursts, Bursts]:
     """Times of two arms by one clock."""
-    clock = clock_of(base, head)
     return _steady(base, head, base.each[clock], head.each[clock])
 
 

@@ -143,6 +143,16 @@ def reference_of(meta: Mapping[str, Any], case: str) -> str | None:
     return of_board or meta.get("reference")
 
 
+def replace_reference(meta: dict[str, Any], case: str) -> None:
+    """Note that a case is the reference of its run or board, in place of one that cannot run."""
+    fleet = meta.get("fleet") or {}
+    board = fleet.get("seats", {}).get(case)
+    if board in fleet.get("references", {}):
+        fleet["references"][board] = case
+    else:
+        meta["reference"] = case
+
+
 class InTurn:
     """The launches of a run that took turns, and what their blocks say of any two cases."""
 
@@ -191,16 +201,19 @@ class InTurn:
                     told.pop(SUCCESSIVE, None)
                 yield told
 
-    def _log(self, block: Block, bases: Processes, heads: Processes) -> float:
-        return block.log(self.estimate, bases, heads)
+    def _log(
+        self, block: Block, bases: Processes, heads: Processes, clock: str | None = None
+    ) -> float:
+        clock = clock or clock_of(*bases, *heads)
+        return block.log(self.estimate, bases, heads, clock)
 
     def _ratio(
         self, pairs: Sequence[tuple[Block, Processes, Processes]], comparisons: int
     ) -> CaseRatio:
         """The ratio over blocks, each with the arms of the reference and of the case."""
-        ratio = ratio_of([self._log(*pair) for pair in pairs], comparisons)
-        usual = math.exp(centre([of_all(typical, bases, heads) for _, bases, heads in pairs]))
         clock = clock_of(*(arm for _, bases, heads in pairs for arm in chain(bases, heads)))
+        ratio = ratio_of([self._log(*pair, clock) for pair in pairs], comparisons)
+        usual = math.exp(centre([of_all(typical, bases, heads) for _, bases, heads in pairs]))
         if clock != RUNNING:
             left_out = sum(throttled_rounds(bases, heads) for _, bases, heads in pairs)
             return CaseRatio(ratio, clock, self.estimate, usual, throttled_rounds=left_out)

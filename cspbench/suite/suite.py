@@ -69,8 +69,8 @@ class Measure:
     )
     target_ci: float = setting(
         0.02,
-        "a launch stops sampling when the half width of its 95 % interval is within this share of "
-        "the median",
+        "a launch that is alone stops sampling when the half width of its 95 % interval is within "
+        "this share of the median",
         gt=0,
     )
     max_seconds: float = setting(6.0, "bound of the sampling of a launch in seconds", gt=0, le=3600)
@@ -98,8 +98,8 @@ class Measure:
     )
     layers: bool = setting(
         False,
-        "profile layers: in bursts beside the plain ones, or in one more launch of a case that "
-        "takes no turns",
+        "profile layers: in bursts beside the plain ones, or in one more launch of a case on an "
+        "accelerator",
     )
     replay: bool = setting(
         False, "time each distinct layer alone, in the same turns (ONNX backends with a profiler)"

@@ -15,11 +15,13 @@ from cspbench.backends.common.throughput import WARM_ROUNDS, run_for
 from cspbench.backends.onnxruntime import OnnxRuntimeBoundSession
 from cspbench.backends.spec import BACKENDS, Compiles, Pipelines, StagesInputs, device_of
 from cspbench.core.case import ModelId
+from cspbench.core.statuses import Status
 from cspbench.errors import Unsupported
-from cspbench.jobs.spec import JOBS
+from cspbench.jobs.time import flags
 from cspbench.jobs.worker import perform
 from cspbench.machine import cuda_device as _cuda_device
 from cspbench.measure.agreement import check_agreement
+from tests.timed import timed_here
 
 MODEL = "yolov3-tiny-prn@96"
 NAMES = ["opencv-cpu", "onnxruntime", "openvino", "torch-cpu"]
@@ -44,25 +46,25 @@ def spec_of(made, name):
     return made[backend.artifact]
 
 
-def job(made, name, kind, options=""):
+def job(made, name, options=""):
     spec = spec_of(made, name)
-    return perform(
-        {
-            "job": kind, "case": f"{MODEL}/{name}{options}/b1/t1", "artifact": str(spec.path),
-            "reference": str(spec.reference), "seed": 0, "warmup_seconds": 0.0, "target_ci": 0.5,
-            "max_seconds": 0.02,
-        },
-        lambda phase: None,
-    )  # fmt: skip
+    return {
+        "case": f"{MODEL}/{name}{options}/b1/t1", "artifact": str(spec.path),
+        "reference": str(spec.reference), "seed": 0, "max_seconds": 0.02,
+    }  # fmt: skip
+
+
+def throughput(made, name, options=""):
+    return perform({**job(made, name, options), "job": "throughput"}, lambda phase: None)
 
 
 @pytest.mark.parametrize("scope", ["end_to_end", "pipeline"])
 @pytest.mark.parametrize("name", NAMES)
 def test_a_launch_has_the_scope_of_its_case(made, name, scope):
-    answer = job(made, name, "time", f"[scope={scope}]")
-    assert (answer["status"], answer.get("reason")) == ("ok", None)
-    assert answer["scope"] == scope
-    assert answer["agreement"]["max_relative_error"] <= 1e-4
+    outcome = timed_here(job(made, name, f"[scope={scope}]"))
+    assert (outcome.status, outcome.reason) == (Status.OK, "")
+    assert outcome.answer["scope"] == scope
+    assert outcome.answer["agreement"]["max_relative_error"] <= 1e-4
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -81,7 +83,7 @@ def test_what_end_to_end_gives_is_the_models_output(made, name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_throughput_is_a_job_of_its_own(made, name):
-    answer = job(made, name, "throughput")
+    answer = throughput(made, name)
     assert (answer["status"], answer.get("reason")) == ("ok", None)
     found = answer["throughput"]
     assert found["inferences"] >= found["in_flight"] >= 1
@@ -92,7 +94,7 @@ def test_throughput_is_a_job_of_its_own(made, name):
 
 
 def test_throughput_of_another_scope_is_refused(made):
-    answer = job(made, "torch-cpu", "throughput", "[scope=pipeline]")
+    answer = throughput(made, "torch-cpu", "[scope=pipeline]")
     assert answer["status"] == "unsupported"
     assert "scope inference" in answer["reason"]
 
@@ -110,19 +112,18 @@ def test_what_comes_before_and_after_the_window_of_throughput():
     assert found.ns > 0
 
 
-def flags_of(answer):
-    kind = JOBS.get("time")
-    return kind.flags(kind.read(answer))
+def flags_of(outcome):
+    return flags(outcome.checked("time"))
 
 
 def test_a_launch_of_a_fallback_engine_has_its_flag(made, monkeypatch):
     from cspbench.backends.opencv_cpu import OpenCvSession
 
-    assert "fallback_engine" not in flags_of(job(made, "opencv-cpu", "time"))
+    assert "fallback_engine" not in flags_of(timed_here(job(made, "opencv-cpu")))
     describe = OpenCvSession.describe
     told = "the new engine cannot read the model"
     monkeypatch.setattr(OpenCvSession, "describe", lambda one: {**describe(one), "fallback": told})
-    assert "fallback_engine" in flags_of(job(made, "opencv-cpu", "time"))
+    assert "fallback_engine" in flags_of(timed_here(job(made, "opencv-cpu")))
 
 
 def test_a_launch_that_ran_with_other_threads_is_no_measurement(made, monkeypatch):
@@ -130,9 +131,9 @@ def test_a_launch_that_ran_with_other_threads_is_no_measurement(made, monkeypatc
 
     describe = OpenCvSession.describe
     monkeypatch.setattr(OpenCvSession, "describe", lambda one: {**describe(one), "threads": 7})
-    answer = job(made, "opencv-cpu", "time")
-    assert answer["status"] == "failed"
-    assert answer["reason"] == "1 threads were asked for, the backend has 7"
+    outcome = timed_here(job(made, "opencv-cpu"))
+    assert outcome.status is Status.FAILED
+    assert outcome.reason == "1 threads were asked for, the backend has 7"
 
 
 # A device chosen by an option ---------------------------------------------------------------------

@@ -59,11 +59,8 @@ class Request:
         self.outcomes = []
 
         def ask():
-            if alone:
-                self.outcomes.append(executor.launch(arms[0], 1, 300.0))
-            else:
-                block = BlockRequest("0", arms, 0, "seed", 0)
-                self.outcomes += [outcome for _, outcome in executor.block(block, 300.0)]
+            block = BlockRequest("0", arms, None if alone else 0, "seed", 0)
+            self.outcomes += [outcome for _, outcome in executor.block(block, 300.0)]
 
         self.thread = threading.Thread(target=ask, daemon=True)
         self.thread.start()
@@ -81,7 +78,14 @@ def family(process):
 
 
 def living(processes):
-    return [one for one in processes if one.is_running() and one.status() != "zombie"]
+    return [one for one in processes if _lives(one)]
+
+
+def _lives(process):
+    try:
+        return process.is_running() and process.status() != "zombie"
+    except psutil.NoSuchProcess:  # it ended between the two questions
+        return False
 
 
 def names(processes):

@@ -71,7 +71,7 @@ WAYS: tuple[Callable[[Json], Any], ...] = (
     put("outcomes.0.reason", 7),
     anything({"status": "done"}),
     anything("x" * (65 * 2**20)),
-    anything('{"protocol": 3, "kind": "answer", "status": "missing", "missing": 5}'),
+    anything('{"protocol": 4, "kind": "answer", "status": "missing", "missing": 5}'),
     anything("[" * 10_000),
     crashes,
     fails,

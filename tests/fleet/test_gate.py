@@ -8,8 +8,11 @@ import pytest
 from cspbench.core.statuses import Status
 from cspbench.errors import InputError
 from cspbench.fleet.devices import BoardInfo
-from cspbench.fleet.duet import bursts_of
+from cspbench.fleet.duet import bursts_of, measure_duet, one_block, profiles_of
 from cspbench.fleet.gate import choose_board
+from cspbench.gating.duet import SIDES
+from cspbench.gating.why import NoProfileError
+from cspbench.jobs.load import LoadRequest
 from cspbench.runner.arms import ArmLostError
 from cspbench.runner.process import Outcome
 from tests.fleet.machines import eventually, machines
@@ -54,6 +57,7 @@ def test_a_slower_head_is_a_regression_there_as_here(fleet, exported, gated):
     assert (verdict["case"], verdict["verdict"]) == (CASE, "slower")
     assert verdict["reason"] == "confirmed"
     assert verdict["ratio"] == pytest.approx(2, rel=0.15)  # 4 ms of sleep over 2
+    assert "the base's backend has no profiler of layers" in verdict["sentence"]
     # A gate of this machine reports the same; one that measures nothing is enough to see it.
     nothing = ("--base", "set:do=ok", "--head", "set:do=unsupported")
     _, local, _ = gate(fleet, gated, *nothing, scheduler=False)
@@ -164,29 +168,59 @@ def test_options_that_do_not_fit_are_refused(capsys, words, sentence):
 # -- bursts of a faulty board --------------------------------------------------------------------
 
 
-def side(**changes):
-    return {"ns": [2000, 2000], "count": [2, 2], "lost_ns": [0, None], **changes}
+def burst(**changes):
+    return {"ns": 2000, "count": 2, "latencies_ns": [900, 1100], "lost_ns": 0, **changes}
+
+
+def side(second):
+    return [burst(), second]
 
 
 def test_bursts_are_read_as_they_were_sent():
-    bursts = bursts_of(Outcome(Status.OK, answer={"base": side(), "head": side()}), "duet", 2)
-    assert [burst.inference_ns for burst in bursts["head"]] == [1000, 1000]
-    assert [burst.lost_ns for burst in bursts["base"]] == [0, None]
+    base = side(burst(lost_ns=None))
+    head = side(burst(ns=1000, throttled_ns=7))  # by the events of a device
+    bursts = bursts_of(Outcome(Status.OK, answer={"base": base, "head": head}), "duet", 2)
+    assert [one.inference_ns for one in bursts["head"]] == [1000, 500]
+    assert [one.lost_ns for one in bursts["base"]] == [0, None]
+    told = [one.result for one in bursts["head"]]
+    assert [(one.by_device, one.throttled_ns) for one in told] == [(False, None), (True, 7)]
 
 
 @pytest.mark.parametrize(
     "head",
     [
-        {}, side(ns=[2000]), side(count=[2]), side(ns=[-1, 2000]), side(ns=[0, 2000]),
-        side(count=[0, 2]), side(ns=[float("nan"), 2000]), side(lost_ns=[-1, 0]),
-        side(ns=[2000] * 3, count=[2] * 3, lost_ns=[0] * 3), side(ns="12"), None,
-        side(ns=[10**30, 1]), side(ns=[1] * 10**5),
+        {}, [burst()], [burst()] * 3, [burst()] * 10**5, None, "12", side(None), side({}),
+        side(burst(ns=-1)), side(burst(ns=0)), side(burst(ns=float("nan"))), side(burst(ns="x")),
+        side(burst(ns=10**30)), side(burst(count=0)), side(burst(count=3)), side(burst(lost_ns=-1)),
+        side(burst(latencies_ns=[0, 0])), side(burst(latencies_ns=[1])),
     ],
 )  # fmt: skip
 def test_malformed_bursts_are_no_measurement(head):
     with pytest.raises(ArmLostError, match="the board's bursts are malformed") as lost:
-        bursts_of(Outcome(Status.OK, answer={"base": side(), "head": head}), "duet", 2)
+        bursts_of(Outcome(Status.OK, answer={"base": side(burst()), "head": head}), "duet", 2)
     assert lost.value.reason == "arm_ended"
+
+
+def test_a_board_profiles_the_layers_of_both_sides(opencv_job):
+    load = LoadRequest.from_json(opencv_job)
+    work = one_block({"base": load, "head": load}, "duet", SIDES, 0, layers=True)
+    message = json.loads(json.dumps({**work.content, "timeout": 60.0}))
+    outcome = measure_duet(message, work.jobs, None)
+    profiles = profiles_of(Outcome(outcome.status, answer=json.loads(json.dumps(outcome.answer))))
+    for times in profiles.values():
+        assert times.total_ns > 0
+        assert sum(ns for _, _, ns, _ in times.entries) > times.total_ns / 2
+
+
+def test_profiles_of_a_board_are_read_or_their_lack_has_its_reason():
+    profile = {"entries": [["conv1", "Conv", 900, ["conv1"]]], "nodes": [], "total_ns": 1000}
+    found = profiles_of(Outcome(Status.OK, answer={"base": profile, "head": profile}))
+    assert [times.entries[0][2] for times in found.values()] == [900, 900]
+    with pytest.raises(NoProfileError, match="has no profiler"):
+        profiles_of(Outcome(Status.UNSUPPORTED, "the base's backend has no profiler of layers"))
+    for answer in ({}, {"base": profile}, {"base": profile, "head": {**profile, "total_ns": 0}}):
+        with pytest.raises(ArmLostError, match="the board's profiles are malformed"):
+            profiles_of(Outcome(Status.OK, answer=answer))
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,9 @@ import time
 from dataclasses import dataclass, field
 
 from cspbench.core.statuses import Status
-from cspbench.jobs.burst import BurstResult, Conditions, ProfileResult
+from cspbench.jobs.burst import BurstResult, ProfileResult
 from cspbench.jobs.layers import LayerTimes
+from cspbench.jobs.load import Conditions
 from cspbench.runner.arms import ArmLostError, Burst, Loaded, WorkerArm
 from cspbench.runner.process import Outcome
 

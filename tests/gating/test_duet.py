@@ -17,7 +17,8 @@ from cspbench.gating.decide import InterimAnalysis
 from cspbench.gating.duet import Block, measure_blocks, rounds_of
 from cspbench.gating.measure import CaseData, measure_case
 from cspbench.gating.verdict import Unmeasured
-from cspbench.jobs.burst import BurstResult, Conditions, LoadRequest, LoadResult
+from cspbench.jobs.burst import BurstResult
+from cspbench.jobs.load import Conditions, LoadRequest, LoadResult
 from cspbench.measure.ratios import typical_estimate
 from cspbench.runner import arms as runner_arms
 from cspbench.runner.arms import ArmLostError, ArmSpec, Burst, Loaded, WorkerArm

@@ -15,7 +15,7 @@ from cspbench.errors import InputError
 from cspbench.gating import job
 from cspbench.gating.environments import changed_locks, with_environments
 from cspbench.gating.sides import OpenSide, _only_cspbench, environment_facts, parse_side
-from cspbench.jobs.burst import LoadRequest
+from cspbench.jobs.load import LoadRequest
 from cspbench.runner.arms import ArmSpec, WorkerArm
 from cspbench.suite.load import load_suite
 

@@ -162,9 +162,10 @@ def small(repository, monkeypatch, tmp_path):
 
 @pytest.mark.slow
 def test_the_command_with_real_workers(small, capsys, monkeypatch):
-    from cspbench.gating import selftest
+    from cspbench.gating import calibration, selftest
 
     monkeypatch.setattr(selftest, "SHARES", (0.5,))
+    monkeypatch.setattr(calibration, "MOST_BLOCKS", 4)
     interim = (InterimAnalysis(2, 0.02),)
     monkeypatch.setattr(
         selftest, "measure_case",

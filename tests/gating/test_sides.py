@@ -123,7 +123,7 @@ def test_a_worker_runs_in_another_environment(other_environment, suite, opencv_a
         facts = side.facts
         assert facts["executable"] == other_environment
         assert "torch" not in facts["libraries"]
-        from cspbench.jobs.burst import LoadRequest
+        from cspbench.jobs.load import LoadRequest
         from cspbench.runner.arms import ArmSpec, WorkerArm
 
         job = {

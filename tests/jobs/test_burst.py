@@ -14,15 +14,10 @@ from cspbench.backends.spec import GAPS_INCLUDED, LayerProfile
 from cspbench.core.case import Case
 from cspbench.errors import Unsupported
 from cspbench.jobs import burst
-from cspbench.jobs.burst import (
-    MOST_PROFILED,
-    PROFILED_A_BURST,
-    BurstRequest,
-    LoadRequest,
-    _Loaded,
-    conditions,
-)
+from cspbench.jobs import load as load_job
+from cspbench.jobs.burst import MOST_PROFILED, PROFILED_A_BURST, BurstRequest
 from cspbench.jobs.extra import ExtraWork
+from cspbench.jobs.load import Kept, LoadRequest, conditions, is_clock
 from cspbench.jobs.spec import to_plain
 from cspbench.jobs.time import Turns, flags
 from cspbench.machine.sensors.nvml import Clocks
@@ -58,8 +53,8 @@ def load(monkeypatch):
         def feed(number):
             session.set_input(number % 3)
 
-        loaded = _Loaded(REQUEST, session, feed, session.run, on_host, by_device)
-        monkeypatch.setattr(burst, "_loaded", loaded)
+        loaded = Kept(REQUEST, session, feed, session.run, on_host, by_device)
+        monkeypatch.setattr(load_job, "_kept", loaded)
         return session
 
     return keep
@@ -106,12 +101,12 @@ def test_a_burst_tells_when_it_began_by_the_clock_of_all_processes(load):
 def test_a_device_that_cannot_be_held_back_any_more_ends_its_bursts(load):
     """Its times would hold gaps of submitting, and those of its earlier bursts do not."""
     session = load(DeviceSession(), on_host=False, by_device=True)
-    assert burst._is_clock(session)
+    assert is_clock(session)
     assert ask(4).ns == 1_000_000
     session.device_times = lambda count: {"device_ns": 300_000, GAPS_INCLUDED: 1}
     with pytest.raises(Unsupported, match="held back no more"):
         ask(4)
-    assert not burst._is_clock(session)  # in a fresh worker the host's clock counts
+    assert not is_clock(session)  # in a fresh worker the host's clock counts
 
 
 def test_a_device_has_its_own_clock(load):
@@ -139,7 +134,7 @@ class Profiled:
 
 def test_profiled_bursts_are_behind_and_before_the_plain_ones_in_turn(load):
     session = load(Session())
-    loaded = burst._loaded
+    loaded = load_job.kept()
     loaded.profiled, loaded.inputs = Profiled(session), [None]
     answers = [ask(2) for _ in range(3)]
     # Plain 1 and 2, profiled; profiled, plain 3 and 4; plain 5 and 6, profiled.
@@ -152,7 +147,7 @@ def test_profiled_bursts_are_behind_and_before_the_plain_ones_in_turn(load):
 
 def test_profiled_inferences_are_bounded(load):
     session = load(Session())
-    loaded = burst._loaded
+    loaded = load_job.kept()
     loaded.profiled, loaded.inputs = Profiled(session), [None]
     ask(PROFILED_A_BURST + 5)
     assert len(loaded.profiled.after) == PROFILED_A_BURST
@@ -172,7 +167,7 @@ def test_extra_work_takes_a_share_of_the_time_of_each_inference():
 def test_calibrated_extra_work_has_a_burst_without_it_beside_each_burst(load):
     """The clock of the extra work is the test's own: each look is 10 us later."""
     session, ticks = load(Session()), itertools.count(step=10_000)
-    loaded = burst._loaded
+    loaded = load_job.kept()
     longer = ExtraWork(session.run, 1.5, lambda: next(ticks))
     loaded.infer, loaded.switch_extra = longer, longer.switch
     assert ask(1).without_extra is None  # nobody asked for the size
@@ -225,7 +220,7 @@ class Card:
 def test_each_burst_has_the_clock_and_the_throttling_of_its_card(load):
     load(DeviceSession(), on_host=False)
     assert (ask(1).clock_mhz, ask(1).throttled_ns) == (None, None)  # no card that tells
-    burst._loaded.clocks = Clocks(Card(), 0)
+    load_job.kept().clocks = Clocks(Card(), 0)
     first, second = ask(1), ask(1)
     # At the power limit large devices work: that is no throttling.
     assert (first.clock_mhz, first.throttled_ns) == (1980, 0)

@@ -12,7 +12,6 @@ from cspbench.jobs import device, energy
 from cspbench.jobs.device import DeviceRequest, on_device
 from cspbench.jobs.energy import RAMP_SECONDS, back_to_back
 from cspbench.jobs.spec import JOBS, to_plain
-from cspbench.jobs.time import TimeRequest
 from cspbench.runner.plan import applies
 
 CASE = "peleenet@64/torch-cuda/b1/t1"
@@ -142,19 +141,3 @@ def test_garbage_is_collected_before_the_sensors_look(monkeypatch, session):
     assert order == ["load", "warm-up", "collect", "sample", "close"]
     assert result.inferences > 1
     assert set(session.chosen[-4:]) == {0, 1}  # inputs wait on the device
-
-
-def test_a_timed_launch_collects_garbage_before_the_sensors_look(monkeypatch, session):
-    """A device idles meanwhile: its window held 0.2 s of that."""
-    from cspbench.jobs import time as timing
-
-    order = []
-    monkeypatch.setattr(timing.gc, "collect", lambda: order.append("collect"))
-    monkeypatch.setattr(timing.gc, "disable", lambda: None)
-    monkeypatch.setattr(timing.gc, "enable", lambda: None)
-    monkeypatch.setattr("cspbench.measure.agreement.agree", lambda *_arguments: None)
-    monkeypatch.setattr(TimeRequest, "load", lambda request: session)
-    monkeypatch.setattr(TimeRequest, "inputs", lambda request, count=None: ["a", "b"])
-    session.describe = dict
-    timing.perform(TimeRequest(Case.parse(CASE), Path("none"), device="cuda"), order.append)
-    assert order == ["load", "warm-up", "collect", "sample", "close"]

@@ -1,4 +1,4 @@
-"""The loop around an inference, with a clock that only moves when the test says so."""
+"""Warm-up, with a clock that only moves when the test says so; when samples are enough; drift."""
 
 import itertools
 import random
@@ -7,10 +7,9 @@ import pytest
 
 from cspbench.measure.sampling import (
     AGREEMENTS,
-    MIN_SAMPLES,
     PRECISE_SAMPLES,
+    Enough,
     drift_of,
-    sample,
     timed,
     warm_up,
 )
@@ -49,9 +48,6 @@ class Machine:
     def warm_up(self, max_seconds):
         return warm_up(self.infer, self.feed, self, max_seconds)
 
-    def sample(self, target_ci, max_seconds, min_seconds=0.0):
-        return sample(self.infer, self.feed, self, target_ci, max_seconds, min_seconds)
-
     @property
     def inferences(self):
         return self.events.count("infer")
@@ -65,10 +61,10 @@ def test_feeding_is_not_timed():
 
 def test_every_inference_gets_an_input_of_its_own_first():
     machine = Machine([10.0], feed_ms=5.0)
-    samples = machine.sample(target_ci=0.0, max_seconds=0.1)
-    assert set(samples.latencies_ns) == {10 * MS}
-    # Feeding counts against the bound: 0.1 s hold 6.67 turns of 15 ms, so the 7th is the last.
-    assert machine.events == [x for i in range(7) for x in (i, "infer")]
+    warm = machine.warm_up(max_seconds=0.1)
+    assert set(warm.window_medians_ns) == {10 * MS}
+    # Feeding counts against the bound: windows are five turns of 15 ms, the second ends late.
+    assert machine.events == [x for i in range(10) for x in (i, "infer")]
 
 
 # Warm-up ----------------------------------------------------------------------------------------
@@ -127,77 +123,67 @@ def test_no_time_for_a_warm_up_means_none():
     assert (warm.count, warm.window_medians_ns, warm.steady) == (0, [], False)
 
 
-# Sampling ---------------------------------------------------------------------------------------
+# Enough samples ---------------------------------------------------------------------------------
 
 
-def test_a_quiet_machine_stops_at_the_first_look():
-    samples = Machine([10.0]).sample(target_ci=0.02, max_seconds=60.0)
-    assert samples.stop == "target_ci"
-    assert samples.latencies_ns == [10 * MS] * PRECISE_SAMPLES
-    assert samples.relative_half_width == 0.0
+def samples_until_enough(latencies_ms, target_ci, min_seconds=0.0, burst=1):
+    """The samples of a launch up to where they are enough; all of them if they never are."""
+    enough, taken = Enough(target_ci, min_seconds), []
+    latencies = iter(latencies_ms)
+    while of_burst := [int(ms * MS) for ms in itertools.islice(latencies, burst)]:
+        taken += of_burst
+        if enough.add(of_burst):
+            break
+    assert enough.reached or not next(latencies, None)
+    return taken
+
+
+def test_a_quiet_machine_is_precise_at_the_first_look():
+    taken = samples_until_enough([10.0] * 1000, target_ci=0.02)
+    assert taken == [10 * MS] * PRECISE_SAMPLES
     # Three launches have enough for a 99th percentile.
     assert FEW_LAUNCHES * PRECISE_SAMPLES >= P99_MIN_SAMPLES
 
 
+def test_samples_come_in_bursts():
+    taken = samples_until_enough([10.0] * 1000, target_ci=0.02, burst=7)
+    assert len(taken) == 105  # the first multiple of 7 from 100 on
+
+
 @pytest.mark.parametrize("latency_ms", [0.4, 1.0, 2.5])
 def test_a_quick_network_is_timed_for_as_long_as_sensors_and_clocks_need(latency_ms):
-    """What a graphics card takes, with its scatter of 4 %, and copies of inputs in between."""
+    """What a graphics card takes, with its scatter of 4 %."""
     generator = random.Random(0)
-    latencies = (latency_ms * generator.gauss(1, 0.04) for _ in range(10_000))
-    machine = Machine(latencies, feed_ms=0.5)
-    samples = machine.sample(target_ci=0.02, max_seconds=10.0, min_seconds=0.5)
-    assert samples.stop == "target_ci"
-    assert 0.5 <= sum(samples.latencies_ns) / 1e9 <= 0.5 * 1.26  # looks are a quarter apart
+    latencies = [latency_ms * generator.gauss(1, 0.04) for _ in range(10_000)]
+    taken = samples_until_enough(latencies, target_ci=0.02, min_seconds=0.5)
+    assert 0.5 <= sum(taken) / 1e9 <= 0.5 * 1.26  # looks are a quarter apart
     # Without a least duration it would be a fraction of that.
-    hasty = Machine(iter([latency_ms] * 9999), feed_ms=0.5).sample(0.02, 10.0)
-    assert sum(hasty.latencies_ns) / 1e9 == pytest.approx(PRECISE_SAMPLES * latency_ms / 1e3)
-
-
-def test_the_bound_in_time_comes_before_the_least_duration():
-    samples = Machine([10.0]).sample(target_ci=0.02, max_seconds=0.3, min_seconds=0.5)
-    assert samples.stop == "max_seconds"
-    assert len(samples.latencies_ns) == 30
+    assert len(samples_until_enough([latency_ms] * 9999, 0.02)) == PRECISE_SAMPLES
 
 
 def test_a_noisy_machine_is_sampled_until_it_is_precise_enough():
     # Blocks of 8 inferences at 8 and at 12 ms: small batches see the blocks, large ones average.
     noisy = itertools.chain.from_iterable([8.0 if k % 2 else 12.0] * 8 for k in range(500))
-    samples = Machine(noisy).sample(target_ci=0.02, max_seconds=3600.0)
-    assert samples.stop == "target_ci"
-    assert len(samples.latencies_ns) > PRECISE_SAMPLES
-    assert samples.relative_half_width <= 0.02
-    assert samples.relative_half_width == batch_means_half_width(samples.latencies_ns)
+    taken = samples_until_enough(noisy, target_ci=0.02)
+    assert PRECISE_SAMPLES < len(taken) < 4000
+    assert batch_means_half_width(taken) <= 0.02
 
 
 def test_the_interval_is_looked_at_when_the_samples_have_grown_by_a_quarter():
     # Looks at 100, 125, 156, 195, ...: 105 noisy samples spoil the looks up to the one at which
     # their batches weigh little enough.
-    script = [5.0, 15.0, 5.0] * 35 + [10.0]
-    samples = Machine(script).sample(target_ci=0.02, max_seconds=3600.0)
+    script = [5.0, 15.0, 5.0] * 35 + [10.0] * 20_000
+    taken = samples_until_enough(script, target_ci=0.02)
     looks = [PRECISE_SAMPLES]
     while looks[-1] < 10_000:
         looks.append(looks[-1] * 5 // 4)
-    assert len(samples.latencies_ns) in looks[1:]
+    assert len(taken) in looks[1:]
 
 
-def test_time_over_stops_an_imprecise_launch():
+def test_what_scatters_too_much_is_never_enough():
     generator = random.Random(1)
-    machine = Machine([generator.choice((1.0, 100.0)) for _ in range(1000)])
-    samples = machine.sample(target_ci=0.0001, max_seconds=3.0)
-    assert samples.stop == "max_seconds"
-    assert machine.time_ns >= 3000 * MS
-    assert machine.time_ns - samples.latencies_ns[-1] < 3000 * MS  # not one inference more
-    assert samples.relative_half_width == batch_means_half_width(samples.latencies_ns)
-
-
-@pytest.mark.parametrize("max_seconds", [0.0, 1.0])
-def test_there_are_always_a_few_samples(max_seconds):
-    """A model of 10 s an inference is measured all the same; too few for an interval inside."""
-    machine = Machine([10_000.0])
-    samples = machine.sample(target_ci=0.02, max_seconds=max_seconds)
-    assert len(samples.latencies_ns) == machine.inferences == MIN_SAMPLES
-    assert samples.stop == "max_seconds"
-    assert samples.relative_half_width is None
+    taken = samples_until_enough([generator.choice((1.0, 100.0)) for _ in range(1000)], 0.0001)
+    assert len(taken) == 1000
 
 
 # Drift inside a launch --------------------------------------------------------------------------

@@ -16,7 +16,6 @@ from cspbench.errors import InputError
 from cspbench.runner import plan as plan_module
 from cspbench.runner import session as session_module
 from cspbench.runner.blocks import shuffled
-from cspbench.runner.executor import one_at_a_time
 from cspbench.runner.plan import plan_suite
 from cspbench.runner.process import Outcome
 from cspbench.runner.run import execute, new_run, resumable
@@ -90,6 +89,12 @@ def prepared(**answer):
 
 def bad(status="failed", reason="it broke", log=""):
     return Outcome(Status(status), reason, log=log, seconds=0.5)
+
+
+def one_at_a_time(executor, request, timeout_seconds):
+    """The arms of a block one after the other, each by ``launch``."""
+    for number, arm in enumerate(request.arms):
+        yield number, executor.launch(arm, arm.case.threads, timeout_seconds)
 
 
 class FakeExecutor:
@@ -519,6 +524,36 @@ def test_a_reference_that_failed_for_good_is_not_loaded_for_the_others(tmp_path)
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("fails", ["prepare", "launch"])
+def test_a_reference_that_cannot_run_is_replaced_by_the_first_case_that_can(tmp_path, fails):
+    plan = plan_suite(suite("a/cpu", "b/cpu", "c/cpu", measure=replace(MEASURE, together=None)))
+    directory = new_run(plan, tmp_path)
+    assert read_run(directory.path).meta["reference"] == id_of("a/cpu")
+    executor = Referring(
+        {"a/cpu": [bad("timeout")] * 9 if fails == "launch" else []},
+        {"a@64": bad()} if fails == "prepare" else {},
+    )
+    execute(plan, directory, executor=executor)
+    assert read_run(directory.path).meta["reference"] == id_of("b/cpu")
+    # It fails twice beside the others before it is given up.
+    own = [id_of("a/cpu")] * 2 if fails == "launch" else []
+    count = len(own)
+    assert executor.references[:count] == own
+    assert set(executor.references[count:]) == {id_of("b/cpu")}
+
+
+class Referring(FakeExecutor):
+    """Notes the reference of each block."""
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.references = []
+
+    def block(self, request, timeout_seconds):
+        self.references.append(request.arms[request.reference].case.id)
+        return super().block(request, timeout_seconds)
+
+
 def test_one_bad_end_and_then_an_interruption_is_no_failure(tmp_path):
     """Resumed, the case is tried once more: that is no verdict on it yet."""
     plan = plan_suite(suite("a/cpu"))
@@ -643,6 +678,36 @@ def test_a_run_whose_budget_is_spent_is_complete_and_can_go_on(tmp_path):
     execute(plan, directory, stored.launches, executor=FakeExecutor())
     assert load(directory.path).launches.groupby("case").size().tolist() == [9, 9]
     assert "rounds_in_budget" not in read_run(directory.path).meta
+
+
+class Scattering(FakeExecutor):
+    """Cases take turns for ten rounds; b takes 10 and 20 ms in turn from block to block."""
+
+    def __init__(self):
+        super().__init__()
+        self.now = 0.0
+        self.blocks = []
+
+    def block(self, request, timeout_seconds):
+        self.now += 10.0
+        self.blocks.append("".join(sorted(arm.case.id[0] for arm in request.arms)))
+        for number, arm in enumerate(request.arms):
+            ms = 20.0 if arm.case.id.startswith("b") and len(self.blocks) % 2 else 10.0
+            yield number, good(ms, turns={"block": request.name, "counts": [5] * 10})
+
+
+def test_a_run_whose_budget_ended_its_ratios_gets_them_sharper_when_resumed(tmp_path):
+    measure = replace(MEASURE, together=None, budget_seconds=25.0)
+    plan = plan_suite(suite("a/cpu", "b/cpu", "c/cpu", measure=measure))
+    directory = new_run(plan, tmp_path / "results")
+    executor = Scattering()
+    Session(plan, directory, executor, Silent(), clock=lambda: executor.now).run([])
+    assert executor.blocks == ["abc"] * 3  # 25 s are spent
+    plan, stored = resumable(directory.path)
+    again = Scattering()
+    Session(plan, directory, again, Silent(), clock=lambda: again.now).run(stored.launches)
+    # The case that scatters and the reference, until the budget of this session is spent.
+    assert again.blocks == ["ab"] * 3
 
 
 def test_launches_for_memory_are_reserved_in_the_budget(tmp_path):

@@ -13,7 +13,6 @@ from cspbench.machine.sensors.spec import SENSORS, Reading
 from cspbench.runner.executor import LocalExecutor
 from cspbench.runner.observe import Observer
 from cspbench.runner.process import Outcome
-from tests.launches import TIMED
 
 
 class Card:
@@ -82,14 +81,6 @@ def test_only_a_processors_timed_launches_tell_energy(card, device, told):
     observer, asked = Observer(idle_seconds=0.1), request(TimeRequest, device)
     observer.monitor(asked)
     assert observer.powered(asked) is told
-    outcome = Outcome(Status.OK, answer={**TIMED, "latencies_ns": [10**6] * 5, "sample_seconds": 1})
-    counters = [{"cpu_energy_j": 9.0, "gpu_energy_j": 9.0}, {"cpu_energy_j": 19.0,
-                                                             "gpu_energy_j": 19.0}]  # fmt: skip
-    readings = Readings()
-    readings.traces = [Trace("card", 0.1, [TimedReading(float(i), Reading({}, counter))
-                                           for i, counter in enumerate(counters)])]  # fmt: skip
-    observer.add(asked, readings, outcome)
-    assert ("energy" in outcome.notes) is told
 
 
 def test_without_a_sensor_of_power_no_worker_is_started_for_energy(monkeypatch):

@@ -11,6 +11,7 @@ import pytest
 from cspbench.core.statuses import Status
 from cspbench.jobs.time import TimeRequest
 from cspbench.machine.devices.spec import DEVICES, Device
+from cspbench.measure.sampling import PRECISE_SAMPLES
 from cspbench.runner import interleaved, room, together
 from cspbench.runner.arms import WorkerArm
 from cspbench.runner.block_request import CHECK, BlockRequest
@@ -84,11 +85,27 @@ def test_a_case_keeps_its_part_of_the_design_from_block_to_block(request_of, mon
     assert orders[2][:8] == orders[1][2:]  # and a block that goes on begins where the last ended
 
 
-def test_a_single_case_is_launched_alone(request_of):
-    request = request_of(count=1)
-    ((number, outcome),) = measured(BlockRequest("7", request.arms))
-    assert (number, outcome.status) == (0, Status.OK)
-    assert outcome.checked("time").turns is None
+@pytest.mark.parametrize(
+    ("target", "seconds", "stop"), [(10.0, 60.0, "target_ci"), (1e-9, 0.5, "max_seconds")]
+)
+def test_a_single_case_is_a_block_of_one_that_ends_once_its_times_are_enough(
+    request_of, target, seconds, stop
+):
+    (arm,) = request_of(count=1).arms
+    arm = replace(arm, target_ci=target, max_seconds=seconds)
+    ((number, outcome),) = measured(BlockRequest("7", (arm,)))
+    result = outcome.checked("time")
+    assert (number, outcome.status, result.stop) == (0, Status.OK, stop)
+    assert sum(result.turns.counts) == len(result.latencies_ns)
+    assert len(result.turns.running_ns) == len(result.latencies_ns)
+    assert result.turns.minor_faults is not None
+    # Bursts of about 5 ms: the first look is at a hundred samples.
+    if stop == "target_ci":
+        assert (
+            PRECISE_SAMPLES <= len(result.latencies_ns) < PRECISE_SAMPLES + result.turns.counts[0]
+        )
+    else:
+        assert 0.1 < result.sample_seconds < 3.0
 
 
 def test_an_arm_that_cannot_load_leaves_its_block(request_of):

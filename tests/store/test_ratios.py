@@ -75,6 +75,19 @@ def test_a_device_is_compared_by_its_own_events():
     assert (found.of, found.ratio.estimate) == (DEVICE, pytest.approx(2))
 
 
+def test_all_blocks_of_a_ratio_go_by_one_clock():
+    # Block 1 has no events of the device: the host's clock counts in block 0, too, 30 / 20 ms.
+    launches = [
+        in_turn(A, "0", [20, 20], device_ms=[10, 10]),
+        in_turn(B, "0", [30, 30], device_ms=[25, 25]),
+        in_turn(A, "1", [20, 20]),
+        in_turn(B, "1", [30, 30]),
+    ]
+    found = ratios_of(launches, A).cases[B]
+    assert found.of == ELAPSED
+    assert found.ratio.per_block == pytest.approx([math.log(1.5)] * 2)
+
+
 def test_a_device_and_a_processor_are_compared_by_the_hosts_clock():
     """a takes 10 ms with its submission, 4 of them on the device; b has no device: 30 / 10."""
     launches = [in_turn(A, "0", [10], device_ms=[4]), in_turn(B, "0", [30])]

@@ -10,12 +10,13 @@ import pytest
 
 from cspbench.core.case import Case
 from cspbench.core.statuses import Status
+from cspbench.jobs.energy import EnergyRequest
 from cspbench.jobs.memory import MemoryRequest
 from cspbench.jobs.time import TimeRequest
 from cspbench.machine.sensors.monitor import Monitor, select_sensors
 from cspbench.machine.sensors.spec import SENSORS, Reading
 from cspbench.runner import observe as observe_module
-from cspbench.runner.observe import Observer
+from cspbench.runner.observe import Observer, PowerWindow
 from cspbench.runner.process import Outcome
 from cspbench.store.launch import Energy
 from cspbench.store.records import Record
@@ -232,7 +233,8 @@ def test_a_timed_launch_gets_sensors_and_energy_and_idle_power_once(sensor):
         monitor.phase("sample")
         time.sleep(0.1)
         monitor.phase("close")
-        observer.add(JOB, monitor, outcome)
+        window = PowerWindow(monitor.traces, 0.5, 40)
+        observer.add_shared(JOB, monitor.traces, window, outcome)
         found = outcome.notes["energy"]
         # 8 W * 0.5 s / 40 inferences = 0.1 J.
         assert found["energy_per_inference_j"] == pytest.approx(0.1)
@@ -249,7 +251,10 @@ def test_a_timed_launch_gets_sensors_and_energy_and_idle_power_once(sensor):
 
 @pytest.mark.parametrize(
     ("job", "outcome"),
-    [(MemoryRequest(CASE, Path("m.onnx")), timed()), (JOB, Outcome(Status.CRASHED, "it died"))],
+    [
+        (MemoryRequest(CASE, Path("m.onnx")), timed()),
+        (EnergyRequest(CASE, Path("m.onnx")), Outcome(Status.CRASHED, "it died")),
+    ],
 )
 def test_other_jobs_and_failed_ones_get_nothing(sensor, job, outcome):
     observer = Observer(idle_seconds=0.0)
