@@ -91,7 +91,7 @@ def compiles(setting: Ref) -> bool:
 
 
 def checked(model: ModelId, setting: Ref, worker: WorkerProcess) -> Outcome:
-    """Run one case as a launch does, with the fewest samples."""
+    """Load one case as a launch does, which checks its outputs."""
     spec = ArtifactSpec(model, 1, BACKENDS.get(setting.name).artifact, SEED)
     job = {
         "job": "load", "case": f"{model}/{setting}/b1/t1", "seed": SEED,

@@ -66,7 +66,7 @@ def moves(first: Run, second: Run) -> list[tuple[float, bool | None]]:
     Where launches took no turns the ratio is the quotient of two latencies, which has none.
     """
     found: list[tuple[float, bool | None]] = []
-    for case in first.cases["case"]:
+    for case in first.cases["id"]:
         if case == first.reference:
             continue
         ratios = [run.in_turn.ratio(case, run.reference) for run in (first, second)]
@@ -83,7 +83,7 @@ def moves(first: Run, second: Run) -> list[tuple[float, bool | None]]:
 
 def quotient(run: Run, case: str) -> float | None:
     """Latency of a case divided by that of the reference; None if one is missing."""
-    latency = run.cases.set_index("case")["latency_ms"]
+    latency = run.cases.set_index("id")["latency_ms"]
     value = latency.get(case, math.nan) / latency.get(run.reference, math.nan)
     return None if math.isnan(value) else float(value)
 
@@ -96,6 +96,8 @@ def welch_reach(one: Sequence[float], two: Sequence[float]) -> float:
 
 def covers_itself(run: Run) -> bool | None:
     """Whether the interval of the reference's ratio to itself holds 1; None without one."""
+    if run.ratios.empty:  # no case took turns
+        return None
     own = run.ratios.set_index("case")
     if run.reference not in own.index or math.isnan(own.loc[run.reference]["ratio_low"]):
         return None

@@ -146,7 +146,7 @@ def _explain_pair(run: Run, a: str, b: str, others: Sequence[Explanation] = ()) 
 
 
 def _disturbances(run: Run, cases: Sequence[str]) -> list[str]:
-    """What spoilt the timed launches, in a sentence; the layers have a launch of their own."""
+    """What spoilt the timed launches, in a sentence, where layers have a launch of their own."""
     flagged = {flag for record in run.records if record.case in cases for flag in record.flags}
     spoilt = [flag.replace("_", " ") for flag in _SPOILING if flag in flagged]
     if not spoilt:

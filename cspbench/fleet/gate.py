@@ -125,11 +125,7 @@ class _Arms(ElsewhereArms):
         Raises:
             ArmLostError: an arm, or the board, was lost.
         """
-        outcome = self.ask(schedule, order, pairs, number)
-        if "board_changed" in outcome.flags:
-            text = "a setting of the board changed during the block (governor, power mode, clocks)"
-            raise ArmLostError("board", "unlike_arms", Outcome(Status.FAILED, text))
-        return bursts_of(outcome, schedule, pairs)
+        return bursts_of(self._unchanged(schedule, order, pairs, number), schedule, pairs)
 
     def profiled(self, number: int) -> Mapping[Side, LayerTimes]:
         """Profiles of both sides, which took turns there.
@@ -138,7 +134,17 @@ class _Arms(ElsewhereArms):
             NoProfileError: a backend has no profiler of layers.
             ArmLostError: an arm, or the board, was lost.
         """
-        return profiles_of(self.ask("duet", SIDES, 0, number, layers=True))
+        return profiles_of(self._unchanged("duet", SIDES, 0, number, layers=True))
+
+    def _unchanged(
+        self, schedule: Schedule, order: Sequence[Side], pairs: int, number: int, **more: bool
+    ) -> Outcome:
+        """How a block went during which no setting of the board changed."""
+        outcome = self.ask(schedule, order, pairs, number, **more)
+        if "board_changed" in outcome.flags:
+            text = "a setting of the board changed during the block (governor, power mode, clocks)"
+            raise ArmLostError("board", "unlike_arms", Outcome(Status.FAILED, text))
+        return outcome
 
     def ask(
         self,

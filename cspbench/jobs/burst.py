@@ -15,10 +15,9 @@ from typing import ClassVar
 
 from cspbench.backends.spec import GAPS_INCLUDED, DeviceTimes
 from cspbench.core.bounds import Amount, Count, Positive
-from cspbench.errors import Unsupported
 from cspbench.jobs.layers import LayerTimes, layer_times
 from cspbench.jobs.load import Kept, kept
-from cspbench.jobs.spec import JOBS, JobKind, PhaseReport, Request
+from cspbench.jobs.spec import JOBS, JobFailedError, JobKind, PhaseReport, Request
 
 #: Most profiled inferences of a burst, and of all bursts: some profilers keep every event.
 PROFILED_A_BURST, MOST_PROFILED = 20, 1000
@@ -194,13 +193,13 @@ def _device_ns(loaded: Kept, count: int) -> int | None:
     """Time of the last ``count`` inferences by the device's own events; None without them.
 
     Raises:
-        Unsupported: from now on they would hold gaps of submitting, as those before do not.
+        JobFailedError: from now on they would hold gaps of submitting, as those before do not.
     """
     if not loaded.by_device or not isinstance(loaded.session, DeviceTimes):
         return None
     times = loaded.session.device_times(count)
     if GAPS_INCLUDED in times:
-        raise Unsupported("the device's stream can be held back no more, as it could before")
+        raise JobFailedError("the device's stream can be held back no more, as it could before")
     each = times.get("device_ns")
     return None if each is None else each * count
 

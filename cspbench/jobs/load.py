@@ -145,6 +145,8 @@ def load(request: LoadRequest, phase: PhaseReport) -> LoadResult:
 
     A device's events are not used either where the scope of the case is more than its work.
     """
+    global _kept  # noqa: PLW0603 - one worker holds one model
+    _kept = None
     if request.artifacts:
         phase("load")
         return _load_replays(request)

@@ -208,7 +208,7 @@ def _layers_of(
 JOBS.add(
     JobKind(
         "replay", "single layers beside their networks", ReplayRequest, ReplayResult,
-        policy=Policy.BESIDE, sampling=True, observed=True,
+        policy=Policy.BESIDE, observed=True,
         found=lambda result: f"{len(result.layers.entries)} layers",
     )
 )  # fmt: skip

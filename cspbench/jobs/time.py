@@ -137,24 +137,17 @@ def flags(result: TimeResult) -> list[str]:
     return [flag for flag, holds in spoilt.items() if holds]
 
 
-@dataclass(frozen=True)
-class CheckRequest(TimeRequest):
-    """Time the reference case once more in the same block: the check standard."""
-
-    job: ClassVar[str] = "check"
-
-
 JOBS.add(
     JobKind(
-        "check", "the reference case once more in its block", CheckRequest, TimeResult,
-        policy=Policy.BESIDE, sampling=True, observed=True, flags=flags,
+        "check", "the reference case once more in its block", TimeRequest, TimeResult,
+        policy=Policy.BESIDE, flags=flags,
         found=lambda result: f"{result.median_ms:.2f} ms",
     )
 )  # fmt: skip
 JOBS.add(
     JobKind(
         "time", "latencies of one case", TimeRequest, TimeResult,
-        policy=Policy.ROUNDS, sampling=True, observed=True, on_board=True, flags=flags,
+        policy=Policy.ROUNDS, observed=True, on_board=True, flags=flags,
         found=lambda result: f"{result.median_ms:.2f} ms",
     )
 )  # fmt: skip

@@ -110,14 +110,16 @@ class Enough:
         self._target_ci = target_ci
         self._min_ns = min_seconds * 1e9
         self._latencies: list[int] = []
+        self._sum_ns = 0
         self._next = PRECISE_SAMPLES
         self.reached = False
 
     def add(self, latencies_ns: Iterable[int]) -> bool:
         """Take in more samples; tell whether all of them are enough now."""
-        samples = self._latencies
+        samples, before = self._latencies, len(self._latencies)
         samples += latencies_ns
-        if not self.reached and len(samples) >= self._next and sum(samples) >= self._min_ns:
+        self._sum_ns += sum(samples[before:])
+        if not self.reached and len(samples) >= self._next and self._sum_ns >= self._min_ns:
             self._next = len(samples) * 5 // 4
             half_width = batch_means_half_width(samples)
             self.reached = half_width is not None and half_width <= self._target_ci

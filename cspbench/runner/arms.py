@@ -19,7 +19,8 @@ from cspbench.runner.process import NEUTRAL_FOLDER, Outcome, WorkerProcess
 
 #: How long a burst lasts.
 BURST_NS = 5_000_000
-#: A worker hangs if its burst takes longer than this plus this multiple of its expected time.
+#: A worker that others wait for hangs if its burst takes so much, and so many times its expected
+#: time, longer than that.
 BURST_TIMEOUT_SECONDS = 5.0
 BURST_TIMEOUT_FACTOR = 50.0
 #: A profiler may have to write and read a file of all its events.
@@ -110,7 +111,8 @@ class ArmSpec:
 
     ``python`` and ``path`` name an environment other than this process's. ``limits`` are keys of
     the worker's job that bound it (``memory_limit_bytes`` ...); without them it may take a share of
-    the memory that is free when it loads.
+    the memory that is free when it loads. A ``patient`` arm has as long for a burst as for any
+    other phase of a launch: no other arm waits for it.
     """
 
     name: str
@@ -119,6 +121,7 @@ class ArmSpec:
     python: str | None = None
     path: str | None = None
     limits: Mapping[str, Any] | None = None
+    patient: bool = False
 
 
 class WorkerArm:
@@ -170,8 +173,10 @@ class WorkerArm:
     def burst(self, count: int) -> Burst:
         """Run so many inferences."""
         expected = count * self._expected_ns / 1e9
-        timeout = BURST_TIMEOUT_SECONDS + BURST_TIMEOUT_FACTOR * expected
-        result: BurstResult = self._ask(BurstRequest(count), timeout)
+        patience = self._spec.timeout_seconds
+        if not self._spec.patient:
+            patience = min(patience, BURST_TIMEOUT_SECONDS + BURST_TIMEOUT_FACTOR * expected)
+        result: BurstResult = self._ask(BurstRequest(count), expected + patience)
         return Burst(result.ns, result.count, result.lost_ns, result)
 
     def conditions(self) -> Conditions:

@@ -133,7 +133,7 @@ def take_turns(
     try:
         for order in islice(orders, total):
             _round(arms, [names[number] for number in order], counts, turns)
-            if enough(turns.bursts):
+            if turns.lost.keys() >= turns.bursts.keys() or enough(turns.bursts):
                 break
     except KeyboardInterrupt:
         if turns.all_or_none:

@@ -31,6 +31,8 @@ class PowerWindow:
     end_s: float = math.inf
 
 
+#: For how long a case works for its power at least, and how often a gauge is renewed meanwhile.
+LEAST_POWER_SECONDS, READINGS_OF_POWER = 1.0, 4
 #: How long idle power is measured, once a run, before its first timed launch.
 IDLE_SECONDS = 2.0
 
@@ -84,6 +86,21 @@ class Observer:
     def powered(self, request: Request) -> bool:
         """Whether energy is measured beside timing, and a sensor gives the device's power."""
         return _while_timed(request) and self._idle.get(_conditions(request)) is not None
+
+    def power_seconds(self, request: Request, traces: Sequence[Trace]) -> float:
+        """How long a case works for its power: a gauge is to be read a few times meanwhile.
+
+        Args:
+            request: its launch.
+            traces: what sensors told a moment ago.
+        """
+        names = {source.name for source in DEVICES.get(_conditions(request)[0]).power}
+        periods = [
+            trace.period_s
+            for trace in traces
+            if any(names & reading.values.gauges.keys() for reading in trace.readings)
+        ]
+        return max([LEAST_POWER_SECONDS, *(READINGS_OF_POWER * period for period in periods)])
 
     def add_shared(
         self, request: Request, traces: Sequence[Trace], window: PowerWindow | None,

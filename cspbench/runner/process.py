@@ -42,6 +42,8 @@ START = (
 NEUTRAL_FOLDER = "/"
 #: No answer is longer than this.
 MAX_MESSAGE_BYTES = 64 * 2**20
+#: Jobs that a loaded worker does, as phases of its launch.
+PARTS_OF_LAUNCH = {"burst": "sample", "profile": "profile", "conditions": "close"}
 #: A job has a handful of phases; each begins a time-out anew, and a backend may forge more.
 MAX_PHASES = 20
 #: Workers of this process that are not closed.
@@ -124,6 +126,7 @@ class WorkerProcess:
         os.set_blocking(read_end, False)
         self._buffer = bytearray()
         self._busy = False
+        self._is_new = True
         self._group: MemoryGroup | None = None
         _living.add(self)
 
@@ -169,7 +172,7 @@ class WorkerProcess:
     def _wait(
         self, job: dict[str, Any], timeout_seconds: float, on_phase: Callable[[str], None] | None
     ) -> Outcome:
-        phase, allowed, phases_left = "start", timeout_seconds, MAX_PHASES
+        phase, allowed, phases_left = self._first_phase(job), timeout_seconds, MAX_PHASES
         deadline = time.monotonic() + allowed
         memory_limit = job.get("memory_limit_bytes")
         with selectors.DefaultSelector() as selector:
@@ -219,6 +222,11 @@ class WorkerProcess:
                 if isinstance(message, dict):
                     messages.append(message)
         return messages
+
+    def _first_phase(self, job: dict[str, Any]) -> str:
+        """What a worker is at before it tells: its start, later a part of its launch."""
+        first, self._is_new = self._is_new, False
+        return "start" if first else PARTS_OF_LAUNCH.get(str(job.get("job")), "start")
 
     def _ended(self, phase: str) -> Outcome:
         """The pipe closed without an answer: tell how the process died."""

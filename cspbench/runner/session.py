@@ -6,7 +6,7 @@ import datetime
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -128,8 +128,8 @@ class Session:
         # Where the budget ended an earlier session, ratios may have been wider than asked for.
         few = [one.id for one in able if self._tally.timed(one.id) < MOST_TIMES * rounds]
         owed.update(self._scattering(few))
-        # The reference takes part in their blocks, whether or not it is owed a launch.
-        in_blocks = {*owed, self._reference} if owed else set()
+        # Their references take part in their blocks, whether or not these are owed a launch.
+        in_blocks = owed | {reference_of(self._directory.meta, case_id) for case_id in owed}
         wanted = [one for one in able if one.id in in_blocks or self._tally.extras_left([one.id])]
         found = prepare(
             # What cannot run here can be counted all the same.
@@ -202,7 +202,7 @@ class Session:
         for case_ids in blocks:
             ended = list(self._block(cases, case_ids, self._reference_of_block(cases, blocks)))
             launched += len(ended)
-            owed = set(case_ids)
+            owed, in_turn = set(case_ids), _in_turn(launch for _, _, launch in ended)
             for case_id, outcome, launch in ended:
                 if launch.job == "time" and case_id in owed:
                     owed.remove(case_id)  # the reference has a launch in each part of a split block
@@ -211,7 +211,7 @@ class Session:
                         good=launch.good,
                         final=launch.status in NOT_RUNNABLE or outcome.final,
                         lost=launch.status is Status.LOST,
-                        disturbed=_is_repeated(launch),
+                        disturbed=_is_repeated(launch, in_turn),
                     )
                 left = blocks.remaining().total() + self._tally.extras_left(cases)
                 self._progress.launched(launch, left)
@@ -305,12 +305,11 @@ class Session:
         A few cases scatter much more than all others (a process of theirs has several modes). More
         blocks for them alone are quick, because few processes have to load.
         """
-        if self._reference is None:
-            return []
+        references = {one: reference_of(self._directory.meta, one) for one in case_ids}
         found = {
-            case_id: self._in_turn.ratio(case_id, self._reference)
-            for case_id in case_ids
-            if case_id != self._reference
+            case_id: self._in_turn.ratio(case_id, reference)
+            for case_id, reference in references.items()
+            if reference not in (None, case_id)
         }
         widths = {
             case_id: one.ratio.half_width or 0.0
@@ -398,14 +397,24 @@ class Session:
         return launch
 
 
-def _is_repeated(launch: Launch) -> bool:
+def _in_turn(ended: Iterable[Launch]) -> set[str]:
+    """Names of the blocks in which several launches took turns."""
+    names = Counter(
+        launch.result.turns.block
+        for launch in ended
+        if isinstance(launch.result, TimeResult) and launch.result.turns is not None
+    )
+    return {name for name, count in names.items() if count > 1}
+
+
+def _is_repeated(launch: Launch, in_turn: Collection[str]) -> bool:
     """Whether a launch that measured is worth another one, because the machine disturbed it.
 
-    Where bursts know what they waited, load moves no ratio: time is better spent on the cases that
-    scatter.
+    Where cases took turns (the blocks ``in_turn``) and bursts know what they waited, load moves no
+    ratio: time is better spent on the cases that scatter.
     """
     turns = launch.result.turns if isinstance(launch.result, TimeResult) else None
-    if turns is None or turns.running_ns is None:
+    if turns is None or turns.running_ns is None or turns.block not in in_turn:
         return is_disturbed(launch)
     return is_disturbed(replace(launch, flags=[f for f in launch.flags if f != "contended"]))
 

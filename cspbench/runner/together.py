@@ -26,7 +26,7 @@ from cspbench.measure.drift import relative_drifts
 from cspbench.measure.orders import balanced_orders
 from cspbench.measure.sampling import MIN_SAMPLES, Drift, Enough
 from cspbench.runner.arm_result import arm_outcome, busy_seconds, own_seconds
-from cspbench.runner.arms import Arm, ArmSpec, Burst, Loaded, WorkerArm
+from cspbench.runner.arms import Arm, ArmLostError, ArmSpec, Burst, Loaded, WorkerArm
 from cspbench.runner.block_request import CHECK, BlockRequest
 from cspbench.runner.blocks import shuffled
 from cspbench.runner.interleaved import Turns, burst_count, run_block
@@ -40,13 +40,14 @@ from cspbench.runner.room import (
     packed,
     without_spare,
 )
+from cspbench.store.lines import MAX_LAUNCH_VALUES
 
 #: Rounds of a block at least, however slow its cases are, and at most.
 MIN_ROUNDS, MAX_ROUNDS = 8, 400
 #: Rounds before the first that counts: what loading side by side did to caches is over then.
 WARM_ROUNDS = 2
-#: How long an arm works alone after the turns where a sensor gives its power.
-POWER_NS = 1_000_000_000
+#: What a launch holds of a burst, beside the times of its inferences (`jobs.time.Turns`).
+VALUES_OF_BURST = 8
 
 
 @dataclass
@@ -54,7 +55,8 @@ class Together:
     """The arms of a block request, measured in as few blocks as fit into memory.
 
     ``timeout_seconds`` bounds every phase of a load, ``limits`` gives the keys of a job that bound
-    a worker. ``needs`` knows what the workers of earlier blocks took.
+    a worker. ``needs`` knows what the workers of earlier blocks took. ``plain`` are arms that are
+    loaded without a profiler, since there is no memory for a second model.
     """
 
     request: BlockRequest
@@ -62,6 +64,7 @@ class Together:
     limits: Callable[[Request], Json]
     observer: Observer
     needs: Needs
+    plain: set[int] = field(default_factory=set)
 
     def run(self) -> Iterator[tuple[int, Outcome]]:
         """Measure block after block.
@@ -75,7 +78,9 @@ class Together:
             block = _Block(self, arms, f"{self.request.name}.{number}")
             yield from block.run()
             if self.request.first_only:
-                return
+                if len(arms) > 1:
+                    return
+                del blocks[number + 1 :]
             blocks += [(arm,) for arm in block.without_room]
 
     def free(self) -> dict[str, int]:
@@ -89,8 +94,9 @@ class Together:
         """
         if number == CHECK:
             assert self.request.reference is not None
-            return self.request.arms[self.request.reference]
-        return self.request.arms[number]
+            number = self.request.reference
+        arm = self.request.arms[number]
+        return replace(arm, layers=False) if number in self.plain else arm
 
 
 def least_rounds(arm: TimeRequest, inference_ns: float) -> int:
@@ -123,6 +129,8 @@ class _Block:
         self._alone = len(self.numbers) == 1
         first = self.of.arm(self.numbers[0])
         self._enough = Enough(first.target_ci, first.min_seconds)
+        self._most_seconds = first.max_seconds
+        self._began = 0.0
         self._window: Interference | None = None
         self._traces: Sequence[Trace] = ()
 
@@ -147,13 +155,14 @@ class _Block:
                 room=self._room,
                 warm_rounds=0 if self._alone else WARM_ROUNDS,
                 phase=self._phase,
-                enough=self._is_precise,
+                enough=self._is_over,
                 afterwards=self._afterwards,
             )
         finally:
             self._monitor.stop()
         whole = max(map(len, turns.bursts.values()), default=0)
-        if turns.interrupted and whole < self._fewest_rounds:
+        # An arm that is alone is done when it is precise enough, and not before.
+        if turns.interrupted and (self._alone or whole < MIN_ROUNDS):
             raise KeyboardInterrupt
         each = (time.monotonic() - started) / len(self.numbers)
         drifts = relative_drifts(
@@ -182,7 +191,16 @@ class _Block:
 
     def _worker(self, name: str, arm: TimeRequest) -> WorkerArm:
         load = LoadRequest.from_json(arm.to_json())
-        return WorkerArm(ArmSpec(name, load, self.of.timeout_seconds, limits=self.of.limits(arm)))
+        return WorkerArm(
+            ArmSpec(
+                name,
+                load,
+                self.of.timeout_seconds,
+                limits=self.of.limits(arm),
+                # Others would wait for a case that hangs.
+                patient=self._alone,
+            )
+        )
 
     def _room(self, name: str) -> bool:
         """Whether there is memory for one more arm; the reference's was reserved."""
@@ -202,6 +220,9 @@ class _Block:
             worker = self._workers[name]
             self.of.needs.note(self._requests[name], worker.resident_bytes, worker.pid)
             self._bounds[name] = worker.memory_bound
+        if self._alone:  # it ends by its time (`_is_over`), at the latest when its launch is full
+            [count] = [burst_count(arm.inference_ns) for arm in loaded.values()]
+            return max(MIN_SAMPLES, MAX_LAUNCH_VALUES // 2 // (count + VALUES_OF_BURST))
         seconds = sum(self._requests[name].max_seconds for name in loaded)
         one = sum(
             burst_count(arm.inference_ns) * arm.inference_ns * (2 if self._profiled(name) else 1)
@@ -210,20 +231,19 @@ class _Block:
         least = [
             least_rounds(self._requests[name], arm.inference_ns) for name, arm in loaded.items()
         ]
-        wanted = max(round(seconds * 1e9 / one), self._fewest_rounds, *least)
-        return wanted if self._alone else min(wanted, MAX_ROUNDS)
+        fewest = max([MIN_ROUNDS, *least])
+        return min(max(round(seconds * 1e9 / one), fewest), MAX_ROUNDS)
 
-    @property
-    def _fewest_rounds(self) -> int:
-        """However slow the cases are."""
-        return MIN_SAMPLES if self._alone else MIN_ROUNDS
-
-    def _is_precise(self, bursts: Mapping[str, Sequence[Burst]]) -> bool:
-        """Whether an arm that is alone has enough samples; with others ratios count, not times."""
+    def _is_over(self, bursts: Mapping[str, Sequence[Burst]]) -> bool:
+        """Whether an arm that is alone sampled long enough; with others all have their rounds."""
         if not self._alone:
             return False
-        last = [of_arm[-1].result for of_arm in bursts.values() if of_arm]
-        return any(result and self._enough.add(result.latencies_ns) for result in last)
+        [of_one] = bursts.values()
+        last = of_one[-1].result if of_one else None
+        if last is not None and self._enough.add(last.latencies_ns):
+            return True
+        late = time.monotonic() - self._began >= self._most_seconds
+        return late and len(of_one) >= MIN_SAMPLES
 
     def _profiled(self, name: str) -> bool:
         """Whether profiled bursts of an arm take turns with plain ones."""
@@ -234,7 +254,7 @@ class _Block:
         self._monitor.phase(phase)
         now = read_cpu_times()
         if phase == "sample":
-            self._before = now
+            self._before, self._began = now, time.monotonic()
         else:
             self._window = between(self._before, now)
             self._traces = self._monitor.traces
@@ -242,19 +262,24 @@ class _Block:
     def _afterwards(self, name: str, arm: Arm, inference_ns: float) -> None:
         """Read the profile, and measure power.
 
-        A sensor cannot resolve a burst, so an arm that took turns works alone for a second.
+        A sensor cannot resolve a burst, so the arm works for a while without a pause. A worker
+        that is lost while it writes its profile has its times all the same.
         """
         worker, loaded = self._workers[name], self._loaded[name]
         # The reference's second arm profiles only to be treated like its first.
         wanted = CHECK not in self.numbers or name != self._arm_name(CHECK)
         if loaded.result is not None and loaded.result.profiles and wanted:
-            profile = worker.profile()
+            try:
+                profile = worker.profile()
+            except ArmLostError:
+                return
             if profile is not None:
                 self._profiles[name] = profile
-        if self._alone or not self.of.observer.powered(self._requests[name]):
+        if not self.of.observer.powered(self._requests[name]):
             return
+        seconds = self.of.observer.power_seconds(self._requests[name], self._traces)
         self._monitor.start()
-        burst = arm.burst(max(1, round(POWER_NS / inference_ns)))
+        burst = arm.burst(max(1, round(seconds * 1e9 / inference_ns)))
         self._monitor.stop()
         self._power[name] = PowerWindow(self._monitor.traces, burst.ns / 1e9, burst.count)
 
@@ -268,6 +293,10 @@ class _Block:
         if lacked and len(self.numbers) > 1:
             if number != CHECK:
                 self.without_room.append(number)
+            return None
+        if lost and lacked and request.layers and number not in self.of.plain:
+            self.of.plain.add(number)
+            self.without_room.append(number)
             return None
         if lost:
             return lost.outcome
@@ -288,14 +317,5 @@ class _Block:
         if has_own_memory(request.device):
             known = request.device in self._free
             outcome.notes["device_room"] = "estimated" if known else "unknown"
-        self.of.observer.add_shared(
-            request, self._traces, self._power_window(name, bursts), outcome
-        )
+        self.of.observer.add_shared(request, self._traces, self._power.get(name), outcome)
         return outcome
-
-    def _power_window(self, name: str, bursts: Sequence[Burst]) -> PowerWindow | None:
-        """When only this arm worked."""
-        if not self._alone or not self.of.observer.powered(self._requests[name]):
-            return self._power.get(name)
-        seconds = sum(burst.ns for burst in bursts) / 1e9
-        return PowerWindow(self._traces, seconds, sum(burst.count for burst in bursts))

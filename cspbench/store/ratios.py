@@ -246,24 +246,30 @@ class InTurn:
     def shared(self, a: str, b: str) -> list[SharedBlock]:
         """The blocks in which both cases were profiled."""
         found = []
-        for block in self._blocks.values():
-            if a in block.arms and b in block.arms:
-                profiles = _profiled(block.arms[a]), _profiled(block.arms[b])
-                if profiles[0] is not None and profiles[1] is not None:
-                    ratio = math.exp(self._log(block, block.processes(a), block.processes(b)))
-                    replay = self._replay(block, a, b)
-                    found.append(SharedBlock(ratio, profiles[0], profiles[1], *replay))
+        held = [block for block in self._blocks.values() if {a, b} <= block.arms.keys()]
+        clock = clock_of(*(arm for one in held for case in (a, b) for arm in one.processes(case)))
+        for block in held:
+            profiles = _profiled(block.arms[a]), _profiled(block.arms[b])
+            if profiles[0] is not None and profiles[1] is not None:
+                ratio = math.exp(self._log(block, block.processes(a), block.processes(b), clock))
+                replay = self._replay(block, a, b)
+                found.append(SharedBlock(ratio, profiles[0], profiles[1], *replay))
         return found
 
     def together(self, base: str, cases: Sequence[str]) -> list[dict[str, float]]:
         """Of each block that holds all of these cases: their times relative to ``base``."""
+        held = [one for one in self._blocks.values() if {base, *cases} <= one.arms.keys()]
+        clock = clock_of(
+            *(arm for one in held for case in (base, *cases) for arm in one.processes(case))
+        )
         return [
             {
-                case: math.exp(self._log(block, block.processes(base), block.processes(case)))
+                case: math.exp(
+                    self._log(block, block.processes(base), block.processes(case), clock)
+                )
                 for case in cases
             }
-            for block in self._blocks.values()
-            if {base, *cases} <= block.arms.keys()
+            for block in held
         ]
 
     def relative_to(self, reference: str) -> Ratios:

@@ -63,7 +63,7 @@ class Record:
     """A case of a run: how it ended and every launch of it.
 
     ``good`` are the launches that measured; numbers come from them only. ``kernel_work`` is of
-    those that took turns.
+    those that tell it.
     """
 
     case: str

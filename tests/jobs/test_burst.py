@@ -12,13 +12,12 @@ import pytest
 
 from cspbench.backends.spec import GAPS_INCLUDED, LayerProfile
 from cspbench.core.case import Case
-from cspbench.errors import Unsupported
 from cspbench.jobs import burst
 from cspbench.jobs import load as load_job
 from cspbench.jobs.burst import MOST_PROFILED, PROFILED_A_BURST, BurstRequest
 from cspbench.jobs.extra import ExtraWork
 from cspbench.jobs.load import Kept, LoadRequest, conditions, is_clock
-from cspbench.jobs.spec import to_plain
+from cspbench.jobs.spec import JobFailedError, to_plain
 from cspbench.jobs.time import Turns, flags
 from cspbench.machine.sensors.nvml import Clocks
 from tests.launches import stored_launch
@@ -104,7 +103,7 @@ def test_a_device_that_cannot_be_held_back_any_more_ends_its_bursts(load):
     assert is_clock(session)
     assert ask(4).ns == 1_000_000
     session.device_times = lambda count: {"device_ns": 300_000, GAPS_INCLUDED: 1}
-    with pytest.raises(Unsupported, match="held back no more"):
+    with pytest.raises(JobFailedError, match="held back no more"):
         ask(4)
     assert not is_clock(session)  # in a fresh worker the host's clock counts
 

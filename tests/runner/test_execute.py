@@ -377,11 +377,19 @@ def test_load_repeats_no_launch_whose_bursts_know_what_they_waited(tmp_path):
     """It moves no ratio; a device that was throttled does."""
     turns = {"block": "0", "counts": [50], "lost_ns": [MS], "running_ns": [9 * MS] * 50}
     for flag, launches in (("contended", 3), ("throttled", 4)):
-        noisy = good(10.0, flags=[flag], turns=turns)
-        executor = FakeExecutor({"a/cpu": [noisy]})
-        done = run(tmp_path / flag, suite("a/cpu"), executor)
-        assert len(executor.order) == launches
+        noisy, quiet = good(10.0, flags=[flag], turns=turns), good(turns=turns)
+        executor = FakeExecutor({"a/cpu": [noisy], "b/cpu": [quiet] * 4})
+        in_turn = replace(MEASURE, together=None, target_ratio=0.9)
+        done = run(tmp_path / flag, suite("a/cpu", "b/cpu", measure=in_turn), executor)
+        assert executor.order.count(id_of("a/cpu")) == launches
         assert done.cases["status"][0] == "ok"
+
+
+def test_load_repeats_a_launch_that_was_alone_since_it_moves_its_latency(tmp_path):
+    turns = {"block": "0.0", "counts": [50], "lost_ns": [MS], "running_ns": [9 * MS] * 50}
+    executor = FakeExecutor({"a/cpu": [good(10.0, flags=["contended"], turns=turns)]})
+    run(tmp_path, suite("a/cpu"), executor)
+    assert len(executor.order) == 4
 
 
 def test_a_machine_that_is_always_disturbed_is_measured_and_flagged(tmp_path):

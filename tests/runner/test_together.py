@@ -13,9 +13,10 @@ from cspbench.jobs.time import TimeRequest
 from cspbench.machine.devices.spec import DEVICES, Device
 from cspbench.measure.sampling import PRECISE_SAMPLES
 from cspbench.runner import interleaved, room, together
-from cspbench.runner.arms import WorkerArm
+from cspbench.runner.arms import ArmLostError, WorkerArm
 from cspbench.runner.block_request import CHECK, BlockRequest
 from cspbench.runner.executor import LocalExecutor
+from cspbench.runner.process import Outcome
 from cspbench.runner.together import least_rounds
 
 
@@ -106,6 +107,73 @@ def test_a_single_case_is_a_block_of_one_that_ends_once_its_times_are_enough(
         )
     else:
         assert 0.1 < result.sample_seconds < 3.0
+
+
+def alone(request_of, **changes):
+    (arm,) = request_of(count=1).arms
+    return BlockRequest("7", (replace(arm, **changes),))
+
+
+def at_burst(monkeypatch, number, happens):
+    """Let something happen to an arm before it takes its burst ``number``."""
+    burst, calls = WorkerArm.burst, itertools.count()
+
+    def taken(arm, count):
+        if next(calls) == number:
+            happens(arm)
+        return burst(arm, count)
+
+    monkeypatch.setattr(WorkerArm, "burst", taken)
+    return calls
+
+
+def test_a_lone_arm_that_is_killed_ends_its_block_at_once(request_of, monkeypatch):
+    calls = at_burst(monkeypatch, 7, lambda arm: os.kill(arm.pid, signal.SIGKILL))
+    ((_, outcome),) = measured(alone(request_of, target_ci=1e-9, max_seconds=60.0))
+    assert outcome.status is Status.CRASHED
+    assert outcome.reason == "the worker was ended by SIGKILL in phase 'sample'"
+    assert outcome.notes["memory_bound"] in ("cgroup", "watchdog")
+    assert next(calls) == 8
+
+
+def test_ctrl_c_keeps_nothing_of_a_lone_launch_that_was_not_precise_yet(request_of, monkeypatch):
+    def interrupt(_arm):
+        raise KeyboardInterrupt
+
+    at_burst(monkeypatch, 20, interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        measured(alone(request_of, target_ci=1e-9, max_seconds=60.0))
+
+
+def test_a_profile_that_is_lost_costs_no_times(request_of, monkeypatch):
+    profile = WorkerArm.profile
+
+    def lost(arm):
+        os.kill(arm.pid, signal.SIGKILL)
+        return profile(arm)
+
+    monkeypatch.setattr(WorkerArm, "profile", lost)
+    ((_, outcome),) = measured(alone(request_of, layers=True))
+    assert outcome.status is Status.OK
+    assert outcome.checked("time").layers is None
+
+
+def test_a_case_without_memory_for_its_profiled_model_is_timed_without_it(request_of, monkeypatch):
+    load, asked = WorkerArm.load, []
+
+    def loaded(arm):
+        asked.append(arm._spec.request.layers)
+        if asked[-1]:
+            raise ArmLostError("case", "arm_ended", Outcome(Status.OOM, "out of memory"))
+        return load(arm)
+
+    monkeypatch.setattr(WorkerArm, "load", loaded)
+    for first_only in (False, True):  # on this machine, and on a board of a fleet
+        asked.clear()
+        request = replace(alone(request_of, layers=True), first_only=first_only)
+        ((number, outcome),) = measured(request)
+        assert (number, outcome.status, asked) == (0, Status.OK, [True, False])
+        assert outcome.checked("time").layers is None
 
 
 def test_an_arm_that_cannot_load_leaves_its_block(request_of):

@@ -103,10 +103,10 @@ def test_a_whole_run_has_mode_clocks_and_energy(told):
     assert case["power_w"] == pytest.approx(6.0, rel=1e-3)
     assert case["idle_power_w"] == pytest.approx(6.0, rel=1e-3)
     assert case["energy_method"] == "integral of board_power_w (jtop, 2 Hz)"
-    # 6 W over the sampling, which held the inferences and their inputs.
+    # 6 W for the time of an inference, in some seconds right after the timed bursts.
     launch = run["energy"]
     by_hand = 6.0 * run["sample_seconds"] / run["inferences"]
-    assert launch["energy_per_inference_j"] == pytest.approx(by_hand, rel=1e-3)
+    assert 0.4 < launch["energy_per_inference_j"] / by_hand < 2.5
     assert launch["window_s"] >= launch["period_s"] == 0.5
     at_least = 6.0 * case["latency_ms"] / 1e3
     assert at_least * 0.8 < case["energy_per_inference_j"] < at_least * 3
