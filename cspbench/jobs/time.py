@@ -140,7 +140,7 @@ def flags(result: TimeResult) -> list[str]:
 JOBS.add(
     JobKind(
         "check", "the reference case once more in its block", TimeRequest, TimeResult,
-        policy=Policy.BESIDE, flags=flags,
+        policy=Policy.BESIDE, observed=True, flags=flags,
         found=lambda result: f"{result.median_ms:.2f} ms",
     )
 )  # fmt: skip

@@ -17,6 +17,7 @@ from cspbench.core.case import Case
 from cspbench.core.statuses import Status
 from cspbench.fleet.agent import stay
 from cspbench.fleet.board import Board, Settings
+from cspbench.fleet.protocol import PROTOCOL
 from cspbench.runner.block_request import BlockRequest
 from cspbench.runner.process import Outcome
 from tests.launches import TIMED
@@ -71,7 +72,7 @@ WAYS: tuple[Callable[[Json], Any], ...] = (
     put("outcomes.0.reason", 7),
     anything({"status": "done"}),
     anything("x" * (65 * 2**20)),
-    anything('{"protocol": 4, "kind": "answer", "status": "missing", "missing": 5}'),
+    anything(f'{{"protocol": {PROTOCOL}, "kind": "answer", "status": "missing", "missing": 5}}'),
     anything("[" * 10_000),
     crashes,
     fails,

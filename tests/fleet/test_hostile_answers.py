@@ -24,6 +24,7 @@ from cspbench.fleet.board import Board, Settings
 from cspbench.fleet.controller import BoardCeilings, new_fleet_run
 from cspbench.fleet.devices import BoardInfo, plan_fleet
 from cspbench.fleet.executor import BoardExecutor
+from cspbench.fleet.protocol import PROTOCOL
 from cspbench.fleet.workers import read_workers
 from cspbench.jobs.ceilings import CeilingsRequest
 from cspbench.jobs.spec import JOBS
@@ -99,15 +100,16 @@ def changed(value, path, new):
 
 def text_of(message):
     """JSON as a rogue may send it: with NaN and infinity."""
-    return json.dumps({"protocol": 3, "kind": "answer", **message})
+    return json.dumps({"protocol": PROTOCOL, "kind": "answer", **message})
 
 
 CHANGES = [
     (path, new) for path in places(DONE) if path for new in BAD
 ]  # a launch's answer in each place with each value
 RAW = [
-    None, 5, b"{}", "", "{", "[]", "null", "1e999", "[" * 100_000, '{"protocol": 3}',
-    '{"protocol": 3, "kind": "answer"}', text_of({"status": "ok"}), text_of({"status": ["done"]}),
+    None, 5, b"{}", "", "{", "[]", "null", "1e999", "[" * 100_000, f'{{"protocol": {PROTOCOL}}}',
+    f'{{"protocol": {PROTOCOL}, "kind": "answer"}}',
+    text_of({"status": "ok"}), text_of({"status": ["done"]}),
     text_of({"status": "missing", "missing": 7}), text_of({"status": "missing", "missing": ["x"]}),
     text_of({"status": "refused", "reason": ["no"]}), text_of({"status": "refused"}),
     json.dumps({"protocol": True, "kind": "answer", **DONE}), '{"protocol": 1e999, "kind": "x"}',
