@@ -65,7 +65,7 @@ LIMITS = {
     "ours / tool's loop": 0.03,
     "launch / tool's process": 0.03,
 }
-LIMIT_HARNESS_US = 2.0
+LIMIT_HARNESS_US = 4.0
 
 
 def interleave(
