@@ -522,6 +522,22 @@ def test_the_reference_takes_part_where_another_case_is_resumed(tmp_path):
     assert Counter(rest.order) == {id_of(f"{name}/cpu"): 1 for name in "abc"}
 
 
+def test_the_reference_of_each_board_is_prepared_where_others_of_it_are_resumed(tmp_path):
+    in_turn = replace(MEASURE, together=None)
+    texts = [f"{name}/cpu" for name in "abcd"]
+    plan = plan_suite(suite(*texts, measure=in_turn))
+    directory = new_run(plan, tmp_path)
+    lost = FakeExecutor({f"{name}/cpu": [good()] * 2 + [bad("timeout")] * 2 for name in "bd"})
+    execute(plan, directory, executor=lost)
+    launches = read_run(directory.path).launches
+    a, b, c, d = map(id_of, texts)
+    fleet = {"seats": {a: "x", b: "x", c: "y", d: "y"}, "references": {"x": a, "y": c}}
+    directory.update(lambda meta: meta.update(fleet=fleet, reference=None))
+    session = Session(plan, directory, FakeExecutor(), Silent())
+    session.recall(launches)
+    assert [planned.id for planned in session.prepare()] == [a, b, c, d]
+
+
 def test_a_reference_that_failed_for_good_is_not_loaded_for_the_others(tmp_path):
     in_turn = replace(MEASURE, together=None, rounds=5)
     plan = plan_suite(suite("a/cpu", "b/cpu", "c/cpu", measure=in_turn))
