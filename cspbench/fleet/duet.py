@@ -47,9 +47,9 @@ def measure_duet(
 
     Args:
         message: the request: ``schedule``, ``order``, ``pairs``, ``number`` and ``timeout``.
-            Without pairs the sides of ``order`` are only loaded; with ``layers`` their layers are
-            profiled in the block.
-        requests: what each side of ``SIDES`` loads, or the one side of ``order``.
+            Without pairs the sides of ``order`` are only loaded.
+        requests: what each side of ``SIDES`` loads, or the one side of ``order``. Where they load
+            a profiler, too, the block is one of `cspbench.gating.why.profiled_block`.
         limits: bounds of the workers.
 
     Raises:
@@ -67,7 +67,7 @@ def measure_duet(
         return WorkerArm(ArmSpec(side, by_side[side], timeout, limits=limits))
 
     try:
-        if message["layers"]:
+        if all(load.layers for load in loads):
             return _profiled(make, int(message["number"]))
         if pairs:
             bursts = measure_block(make, schedule, order, pairs, int(message["number"]))
@@ -121,13 +121,10 @@ def one_block(
     order: Sequence[Side],
     pairs: int,
     number: int = 0,
-    *,
-    layers: bool = False,
 ) -> Work:
     """A block as work for a board; with no pairs and one side it loads that side."""
-    jobs = [replace(loads[side], layers=layers) for side in order]
-    content = {"schedule": schedule, "order": list(order), "pairs": pairs, "number": number,
-               "layers": layers}  # fmt: skip
+    jobs = [loads[side] for side in order]
+    content = {"schedule": schedule, "order": list(order), "pairs": pairs, "number": number}
     return Work("duet", jobs, content, {0})
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from cspbench.core.statuses import Status
@@ -93,11 +94,10 @@ class BoardOfGate:
     def arms(
         self, pair: Pair, base: OpenSide, head: OpenSide, *, layers: bool = False
     ) -> ElsewhereArms:
-        """What makes the arms of a pair on the board; whether they profile layers, a block says."""
-        del layers
+        """What makes the arms of a pair on the board."""
         loads: dict[Side, LoadRequest] = {
-            "base": load_request(pair.base, base.suite.measure),
-            "head": load_request(pair.head, head.suite.measure),
+            "base": replace(load_request(pair.base, base.suite.measure), layers=layers),
+            "head": replace(load_request(pair.head, head.suite.measure), layers=layers),
         }
         timeout = max(side.suite.measure.timeout_seconds for side in (base, head))
         return _Arms(self._executor, loads, timeout)
@@ -134,29 +134,23 @@ class _Arms(ElsewhereArms):
             NoProfileError: a backend has no profiler of layers.
             ArmLostError: an arm, or the board, was lost.
         """
-        return profiles_of(self._unchanged("duet", SIDES, 0, number, layers=True))
+        return profiles_of(self._unchanged("duet", SIDES, 0, number))
 
     def _unchanged(
-        self, schedule: Schedule, order: Sequence[Side], pairs: int, number: int, **more: bool
+        self, schedule: Schedule, order: Sequence[Side], pairs: int, number: int
     ) -> Outcome:
         """How a block went during which no setting of the board changed."""
-        outcome = self.ask(schedule, order, pairs, number, **more)
+        outcome = self.ask(schedule, order, pairs, number)
         if "board_changed" in outcome.flags:
             text = "a setting of the board changed during the block (governor, power mode, clocks)"
             raise ArmLostError("board", "unlike_arms", Outcome(Status.FAILED, text))
         return outcome
 
     def ask(
-        self,
-        schedule: Schedule,
-        order: Sequence[Side],
-        pairs: int,
-        number: int = 0,
-        *,
-        layers: bool = False,
+        self, schedule: Schedule, order: Sequence[Side], pairs: int, number: int = 0
     ) -> Outcome:
         """Let the board work."""
-        block = one_block(self._loads, schedule, order, pairs, number, layers=layers)
+        block = one_block(self._loads, schedule, order, pairs, number)
         return self._executor.work(block, self._timeout)
 
 

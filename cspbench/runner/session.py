@@ -202,7 +202,7 @@ class Session:
         for case_ids in blocks:
             ended = list(self._block(cases, case_ids, self._reference_of_block(cases, blocks)))
             launched += len(ended)
-            owed, in_turn = set(case_ids), _in_turn(launch for _, _, launch in ended)
+            owed, in_turn = set(case_ids), _shared_blocks(launch for _, _, launch in ended)
             for case_id, outcome, launch in ended:
                 if launch.job == "time" and case_id in owed:
                     owed.remove(case_id)  # the reference has a launch in each part of a split block
@@ -397,7 +397,7 @@ class Session:
         return launch
 
 
-def _in_turn(ended: Iterable[Launch]) -> set[str]:
+def _shared_blocks(ended: Iterable[Launch]) -> set[str]:
     """Names of the blocks in which several launches took turns."""
     names = Counter(
         launch.result.turns.block

@@ -207,6 +207,12 @@ class InTurn:
         clock = clock or clock_of(*bases, *heads)
         return block.log(self.estimate, bases, heads, clock)
 
+    def _holding(self, *cases: str) -> tuple[list[Block], str]:
+        """The blocks that hold all of these cases, and the clock by which they are compared."""
+        blocks = [one for one in self._blocks.values() if one.arms.keys() >= set(cases)]
+        arms = (arm for block in blocks for case in cases for arm in block.processes(case))
+        return blocks, clock_of(*arms)
+
     def _ratio(
         self, pairs: Sequence[tuple[Block, Processes, Processes]], comparisons: int
     ) -> CaseRatio:
@@ -246,9 +252,8 @@ class InTurn:
     def shared(self, a: str, b: str) -> list[SharedBlock]:
         """The blocks in which both cases were profiled."""
         found = []
-        held = [block for block in self._blocks.values() if {a, b} <= block.arms.keys()]
-        clock = clock_of(*(arm for one in held for case in (a, b) for arm in one.processes(case)))
-        for block in held:
+        blocks, clock = self._holding(a, b)
+        for block in blocks:
             profiles = _profiled(block.arms[a]), _profiled(block.arms[b])
             if profiles[0] is not None and profiles[1] is not None:
                 ratio = math.exp(self._log(block, block.processes(a), block.processes(b), clock))
@@ -258,10 +263,7 @@ class InTurn:
 
     def together(self, base: str, cases: Sequence[str]) -> list[dict[str, float]]:
         """Of each block that holds all of these cases: their times relative to ``base``."""
-        held = [one for one in self._blocks.values() if {base, *cases} <= one.arms.keys()]
-        clock = clock_of(
-            *(arm for one in held for case in (base, *cases) for arm in one.processes(case))
-        )
+        blocks, clock = self._holding(base, *cases)
         return [
             {
                 case: math.exp(
@@ -269,7 +271,7 @@ class InTurn:
                 )
                 for case in cases
             }
-            for block in held
+            for block in blocks
         ]
 
     def relative_to(self, reference: str) -> Ratios:

@@ -202,8 +202,8 @@ def test_malformed_bursts_are_no_measurement(head):
 
 
 def test_a_board_profiles_the_layers_of_both_sides(opencv_job):
-    load = LoadRequest.from_json(opencv_job)
-    work = one_block({"base": load, "head": load}, "duet", SIDES, 0, layers=True)
+    load = LoadRequest.from_json({**opencv_job, "layers": True})
+    work = one_block({"base": load, "head": load}, "duet", SIDES, 0)
     message = json.loads(json.dumps({**work.content, "timeout": 60.0}))
     outcome = measure_duet(message, work.jobs, None)
     profiles = profiles_of(Outcome(outcome.status, answer=json.loads(json.dumps(outcome.answer))))
