@@ -17,6 +17,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -207,21 +208,30 @@ def browser(browser_path: str) -> Iterator[Browser]:
 OPENCV_CASE = "yolov3-tiny-prn@96/opencv-cpu/b1/t1"
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """An artifact and its reference where they are, whichever cache a test then sets."""
+
+    path: Path
+    reference: Path
+
+
 @pytest.fixture(scope="session")
-def opencv_artifact():
-    """A small real network as an ONNX file for OpenCV, in the session's cache."""
+def opencv_artifact(tmp_path_factory):
+    """A small real network as an ONNX file for OpenCV, in a cache of its own."""
     from cspbench.artifacts.cache import ArtifactSpec
     from cspbench.core.case import Case
     from cspbench.jobs.prepare import PrepareRequest
     from cspbench.runner.executor import LocalExecutor
 
-    case = Case.parse(OPENCV_CASE)
-    spec = ArtifactSpec(case.model_id, 1, "onnx", 0)
-    if not spec.ready:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CSPBENCH_CACHE", str(tmp_path_factory.mktemp("opencv-cache")))
+        case = Case.parse(OPENCV_CASE)
+        spec = ArtifactSpec(case.model_id, 1, "onnx", 0)
         request = PrepareRequest(str(case.model_id), 0, [spec.item])
         (outcome,) = LocalExecutor().series([request], 300)
         assert spec.ready, outcome
-    return spec
+        return Prepared(spec.path, spec.reference)
 
 
 @pytest.fixture
