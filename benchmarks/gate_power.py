@@ -127,8 +127,11 @@ def step(arms: Arms, kind: str, number: int, rivals: bool, one_thread: bool) -> 
             row["foreign_cpus"] = round(usage.foreign_cpu_s / usage.seconds, 3)
             row["steal_cpus"] = round(usage.steal_s / usage.seconds, 3)
         if rivals:
-            row["pytest_benchmark"] = compare_fail_mean(arms, share, seconds)
-            row["pyperf"] = pyperf_t_test(arms, share, seconds)
+            try:
+                row["pytest_benchmark"] = compare_fail_mean(arms, share, seconds)
+                row["pyperf"] = pyperf_t_test(arms, share, seconds)
+            except ArmLostError as lost:  # those of the gate end in a verdict
+                row["rival_lost"] = str(lost)
     return row
 
 
@@ -172,11 +175,7 @@ def run(arguments: argparse.Namespace) -> None:
         # Rivals are spread over the campaign.
         rivals = compared[kind] * targets[kind] < arguments.rivals * (done[kind] + 0.5)
         rivals = rivals and compared[kind] < arguments.rivals
-        try:
-            row = step(arms, kind, sum(done.values()), rivals, works_alone(case))
-        except ArmLostError as lost:  # of a rival: those of the gate end in a verdict
-            append(arguments.file, {"kind": "lost", "of": kind, "at": now(), "text": str(lost)})
-            continue
+        row = step(arms, kind, sum(done.values()), rivals, works_alone(case))
         append(arguments.file, row)
         done[kind] += 1
         compared[kind] += "pyperf" in row

@@ -43,8 +43,9 @@ def rows_of(file: Path) -> list[dict]:
 
 def append(file: Path, row: dict) -> None:
     """Add one line, which is on disk when this returns."""
+    torn = file.exists() and not file.read_bytes().endswith(b"\n")  # by a kill
     with file.open("a") as out:
-        out.write(json.dumps(row) + "\n")
+        out.write("\n" * torn + json.dumps(row) + "\n")
         out.flush()
         os.fsync(out.fileno())
 

@@ -126,7 +126,8 @@ def _compare_engines(run: Run, a: str, b: str) -> LayerComparison:
     found = run.in_turn.ratio(b, a)
     blocks = run.in_turn.shared(a, b)
     if found is not None and blocks:
-        return compare_engines(sides[0], sides[1], blocks, found.ratio.interval)
+        compared = compare_engines(sides[0], sides[1], blocks, found.ratio.interval)
+        return replace(compared, notes=(*compared.notes, *run.distrust))
     profiles = newest_layers(run, first), newest_layers(run, second)
     return compare_engines_apart(sides[0], sides[1], profiles)
 
@@ -140,7 +141,10 @@ def _explain_pair(run: Run, a: str, b: str, others: Sequence[Explanation] = ()) 
         notes += _disturbances(run, (a, b))
         if ratio is None:
             notes.append(APART)
+        else:
+            notes += run.distrust
         return attribute(side_of(run, a), side_of(run, b), notes, others, ratio)
+    notes += run.distrust
     sides = BlockSides(ground_of(run, a), ground_of(run, b), blocks, ratio)
     return attribute(*sides.mean(), notes, others, ratio, sides.each)
 

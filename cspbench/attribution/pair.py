@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from cspbench.core.case import Case
     from cspbench.runner.executor import Executor
     from cspbench.runner.plan import Plan
-    from cspbench.runner.session import Progress
+    from cspbench.runner.progress import Progress
     from cspbench.suite.suite import Suite
     from cspbench.views.frames import Run
 

@@ -245,7 +245,10 @@ class DeviceTimes(Protocol):
     """Optional for sessions on an accelerator: times besides those of the host's clock."""
 
     def device_times(self, count: int) -> Mapping[str, int]:
-        """Medians over the last ``count`` runs in ns, by name of the time, or GAPS_INCLUDED: 1."""
+        """Medians in ns by name of the time, or GAPS_INCLUDED: 1.
+
+        They are over the last ``count`` runs, or at most so many more.
+        """
 
 
 @runtime_checkable

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from cspbench.fleet.client import FleetClient
     from cspbench.fleet.devices import BoardInfo, FleetPlan
     from cspbench.runner.executor import Executor
-    from cspbench.runner.session import Progress
+    from cspbench.runner.progress import Progress
     from cspbench.store.rundir import StoredRun
 
 #: A planned run, and what it goes on with if it is resumed.

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from cspbench.cli.fleet_options import fleet_of, insecure_option, scheduler_option
 from cspbench.cli.options import allow_code_option, format_option, only_option, results_option
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
     from cspbench.gating.suites import Rules
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
+#: What a self-test can be told, beside what every command can.
+OF_SELF_TEST = frozenset(
+    ("suite", "only", "allow_code", "self_test", "save", "form", "quiet", "verbose", "log_json")
+)
 
 
 @click.command()
@@ -124,14 +129,13 @@ def command(
 
         check_site(site)
     if self_test:
-        if scheduler is not None:
-            raise InputError("--self-test is of this machine: leave out --scheduler")
+        _refuse_beside_self_test()
         return _self_test(suite_file(suite or "quick"), only, form, allow_code, reporter, save)
     if suite is None or base is None:
         raise InputError(
             "name a model or a suite and what to compare with: cspbench gate model.onnx --base main"
         )
-    with _board(scheduler, on, reporter, insecure=insecure) as board:
+    with _board(scheduler, on, reporter, insecure=insecure) as board, _kept(results):
         report = gate(
             suite, base, head, base_env=base_env, head_env=head_env, only=only, strict=strict,
             static=not no_static, keep_going=keep_going, measure_identical=measure_identical,
@@ -149,6 +153,35 @@ def command(
     if form == "table":
         say(f"raw data  {folder}")
     return report.exit_code
+
+
+@contextlib.contextmanager
+def _kept(results: Path) -> Iterator[None]:
+    """Keep what a gate that is interrupted inside has measured."""
+    from cspbench.gating.report import GateInterrupted, write_gate
+
+    try:
+        yield
+    except GateInterrupted as stopped:
+        say(f"raw data  {write_gate(stopped.report, results)}", err=True)
+        raise
+
+
+def _refuse_beside_self_test() -> None:
+    """Refuse options that a self-test would ignore: it compares a case of this machine with itself.
+
+    Raises:
+        InputError: one was given.
+    """
+    context = click.get_current_context()
+    for option in context.command.params:
+        name = option.name or ""
+        given = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+        if given and isinstance(option, click.Option) and name not in OF_SELF_TEST:
+            raise InputError(
+                f"--self-test is of a case of this machine beside itself: leave out "
+                f"{option.opts[0]}"
+            )
 
 
 @contextlib.contextmanager
@@ -217,7 +250,7 @@ def _self_test(
 
         found = result.sensitivity
         if found is None:
-            say("not saved: a gate of the self-test could not be measured", err=True)
+            say(f"not saved: {result.doubt or 'nothing was measured'}", err=True)
         else:
             say(f"saved     {keep_sensitivity(found)}", err=True)
     return result.exit_code

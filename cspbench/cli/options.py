@@ -275,7 +275,7 @@ def emit_cases(run: Run, form: str, out: Path | None = None) -> None:
     from cspbench.views.tables import case_low_priority, case_numbers, case_table, reason_groups
 
     table, numbers = case_table(run), case_numbers()
-    notes = ratio_notes(run.cases["ratio_of"])
+    notes = [*ratio_notes(run.cases["ratio_of"]), *run.distrust]
     if form != "table" or out is not None:
         emit(table, form, out, numbers, notes=notes)
         return

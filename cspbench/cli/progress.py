@@ -20,7 +20,7 @@ from cspbench.jobs.spec import JOBS, Policy
 from cspbench.jobs.time import TimeResult
 from cspbench.machine.sensors.proc import between, read_cpu_times
 from cspbench.runner.plan import Plan
-from cspbench.runner.session import Progress, Silent
+from cspbench.runner.progress import Progress, Silent
 from cspbench.store.launch import Launch
 
 if TYPE_CHECKING:

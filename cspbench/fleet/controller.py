@@ -19,8 +19,9 @@ from cspbench.jobs.ceilings import Ceilings
 from cspbench.machine.comparability import Use, refusals
 from cspbench.runner.executor import Executor
 from cspbench.runner.plan import Plan, PlannedCase
+from cspbench.runner.progress import Progress, Silent
 from cspbench.runner.run import changed_cases, describe, reference, stored_plan
-from cspbench.runner.session import Progress, Session, Silent
+from cspbench.runner.session import Session
 from cspbench.store.launch import Launch
 from cspbench.store.rundir import RunDirectory, StoredRun, read_run
 

@@ -179,9 +179,9 @@ class _OneArm:
         """Not possible."""
         raise self._alone("conditions")
 
-    def keep_to(self, processor: int) -> Conditions | None:
+    def keep_to(self, processors: Sequence[int]) -> Conditions | None:
         """Not possible."""
-        raise self._alone(f"processor {processor}")
+        raise self._alone(f"processors {processors}")
 
     def profile(self) -> ProfileResult:
         """Not possible."""

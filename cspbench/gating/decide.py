@@ -296,6 +296,16 @@ def confirmed(
     return holm(p_values, sum(analysis.alpha for analysis in interim))
 
 
+def shared_among(
+    suspects: int, interim: Sequence[InterimAnalysis] = INTERIM_ANALYSES
+) -> tuple[InterimAnalysis, ...]:
+    """The analyses of second measurements of so many cases: each may spend its part of the error.
+
+    A case that one of them finds has a `sequential_p` that Holm's procedure accepts at any rank.
+    """
+    return tuple(InterimAnalysis(one.blocks, one.alpha / max(suspects, 1)) for one in interim)
+
+
 #: One-sided error of the one analysis between two runs that did not take turns.
 SEPARATE_ALPHA = 0.02
 

@@ -291,6 +291,9 @@ def _process_pairs(
         )
         bursts[side] += turns.bursts[side]
         loaded[side] = turns.loaded[side]
-    for error in unlike({side: loaded[side] for side in SIDES}).values():
+    unlikes = unlike({side: loaded[side] for side in SIDES})
+    if unlikes and processor is not None:  # only one side keeps to a processor: none is to
+        return _process_pairs(make_arm, order, pairs, None)
+    for error in unlikes.values():
         raise error
     return bursts

@@ -35,8 +35,12 @@ REQUIREMENTS = ("requirements.lock", "requirements.txt")
 #: ... and takes versions from this one.
 CONSTRAINTS = "constraints.txt"
 _PIP_SECONDS = 1800
-#: A line that names or includes files of the tree: equal text then does not mean equal content.
-_LOCAL = re.compile(r"^\s*(-[^-]|--(requirement|constraint|editable)|\.|/)|file:", re.MULTILINE)
+#: A line that names no file of the tree: a comment, a name with its version, hashes, an index. Of
+#: any other one equal text does not mean equal content.
+_PLAIN = re.compile(
+    r"\s*(#.*|(-i|--(hash|index-url|extra-index-url|pre)\b).*"
+    r"|(?!\S*\.(whl|zip|gz|bz2|xz|tgz)\b)\w[\w.-]*\s*(\[[^\]]*\])?\s*([=<>!~;#\\].*)?)?"
+)
 
 
 def with_environments(
@@ -153,7 +157,8 @@ def _key(side: SideRequest, tree: Path) -> tuple[str, bool]:
     files = [name for name in (*REQUIREMENTS, CONSTRAINTS) if (tree / name).is_file()]
     texts = {name: (tree / name).read_text(encoding="utf-8", errors="replace") for name in files}
     facts: dict[str, object] = {"python": [sys.version, sys.base_prefix], "files": texts}
-    local = any(_LOCAL.search(text) for text in texts.values())
+    lines = [line for text in texts.values() for line in text.splitlines()]
+    local = not all(_PLAIN.fullmatch(line) for line in lines)
     if local:
         facts["tree"] = side.value or str(tree)
     key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]

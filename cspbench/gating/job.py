@@ -18,7 +18,7 @@ from cspbench.gating.environments import with_environments
 from cspbench.gating.measure import ArmsOf, arms_of
 from cspbench.gating.measured import MeasuredChange, measure_rules, measured_rules, with_measured
 from cspbench.gating.prepare import Pair, not_here, pair_cases, runnable
-from cspbench.gating.report import GateReport, Skipped
+from cspbench.gating.report import GateInterrupted, GateReport, Skipped
 from cspbench.gating.sensitivity import known_sensitivity
 from cspbench.gating.sides import OpenSide, SideRequest, has_suite, opened
 from cspbench.gating.static import StaticChange, compare_static, static_rules, unknown_rules
@@ -108,8 +108,13 @@ def run_gate(
         job.report.notes += notes
         if board is None:  # a board takes its own lock for each block
             stack.enter_context(timing_lock(f"gate of {suite.name}", waiting=report_step))
-        job.run()
-        job.report.seconds = time.monotonic() - started
+        try:
+            job.run()
+        except KeyboardInterrupt as stop:
+            job.report.interrupted = True
+            raise GateInterrupted(job.report) from stop
+        finally:
+            job.report.seconds = time.monotonic() - started
         return job.report
 
 

@@ -131,6 +131,7 @@ def measure_cases(
     *,
     one_thread: Collection[str] = (),
     earlier: Mapping[str, float] = {},
+    keep: Callable[[Mapping[str, CaseData]], None] = lambda _: None,
 ) -> dict[str, CaseData]:
     """Measure blocks of each case until an interim analysis decides it or an arm of it is lost.
 
@@ -143,12 +144,15 @@ def measure_cases(
         one_thread: cases whose both sides work with one thread on a processor, so that running
             time decides.
         earlier: of a second measurement the estimates of the first.
+        keep: gets what was measured when it is over, also where it was interrupted.
     """
     nothing = Unmeasured("arm_ended", "nothing was measured")
     found = {name: CaseData(nothing, one_thread=name in one_thread) for name in makes}
     undecided = dict(makes)
     stream = measure_blocks(undecided, pairs)
-    with contextlib.closing(stream):  # type: ignore[type-var]
+    with contextlib.ExitStack() as stack:
+        stack.callback(keep, found)
+        stack.enter_context(contextlib.closing(stream))  # type: ignore[type-var]
         for name, block in stream:
             data = found[name]
             if isinstance(block, ArmLostError):

@@ -26,6 +26,14 @@ FORMAT = 1
 GATE_FILE = "gate.json"
 
 
+class GateInterrupted(KeyboardInterrupt):
+    """Ctrl-C ended a gate; ``report`` holds what was measured."""
+
+    def __init__(self, report: GateReport) -> None:
+        self.report = report
+        super().__init__()
+
+
 @dataclass(frozen=True)
 class Skipped:
     """A case without a verdict: it could not or need not be measured, and that is no failure."""
@@ -44,7 +52,7 @@ class GateReport:
     itself. ``rules_from`` is the side whose suite decided, and ``suite_changes`` are sentences on
     what the head changes in the suite. ``unchecked`` are sentences on rules of
     the suite that nothing was known for. ``generations`` holds the raw blocks of every measurement
-    (times of an inference in ns).
+    (times of an inference in ns); of an ``interrupted`` gate they are all that there is.
     """
 
     suite: str
@@ -67,6 +75,7 @@ class GateReport:
     facts: dict[str, dict[str, Any]] = field(default_factory=dict)
     environment: dict[str, Any] = field(default_factory=dict)
     generations: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    interrupted: bool = False
     seconds: float = 0.0
     created: str = field(
         default_factory=lambda: datetime.datetime.now(datetime.timezone.utc).isoformat(
@@ -82,6 +91,8 @@ class GateReport:
     @property
     def exit_code(self) -> ExitCode:
         """Exit code of the command."""
+        if self.interrupted:
+            return ExitCode.INTERRUPTED
         return exit_code(self.verdicts, self.strict, unchecked=bool(self.unchecked))
 
     @property
@@ -109,11 +120,13 @@ class GateReport:
             if Verdict.UNMEASURED.value in self.counts else "not passed: a head waits longer",
             ExitCode.INCONCLUSIVE: "undecided, and --strict asks for a decision"
             if self.counts.keys() & UNSURE else "not complete, and --strict asks for every rule",
+            ExitCode.INTERRUPTED: "interrupted",
         }[self.exit_code]  # fmt: skip
         changed = f"; {self.suite_headline}" if self.suite_changes else ""
+        nothing = "no case was judged" if self.interrupted else "nothing to compare"
         number = len(self.unchecked)
         unchecked = f"; {number_of(number, 'rule')} not checked" if number else ""
-        return f"gate {result} ({counts or 'nothing to compare'}){unchecked}{changed}"
+        return f"gate {result} ({counts or nothing}){unchecked}{changed}"
 
     @property
     def suite_headline(self) -> str:

@@ -27,13 +27,15 @@ from cspbench.machine.facts import library_versions
 from cspbench.models.code import allowing_code
 from cspbench.runner.executor import LocalExecutor
 from cspbench.runner.plan import plan_suite
-from cspbench.runner.process import NEUTRAL_FOLDER, WorkerProcess
+from cspbench.runner.process import NEUTRAL_FOLDER, WorkerProcess, absolute_path
 from cspbench.store.rundir import StoredRun, find_run, list_runs, read_run
 from cspbench.suite.load import load_suite, read_suite
 from cspbench.suite.suite import Suite
 
 Kind = Literal["set", "env", "git", "run"]
 _FACTS_TIMEOUT_SECONDS = 60.0
+#: Variables of ours whose relative paths are meant from where the command was given.
+_MEANT_HERE = ("CSPBENCH_CACHE", "PYTHONPATH")
 
 
 @dataclass(frozen=True)
@@ -275,19 +277,26 @@ def _inside(tree: Path, repository: Path) -> Path:
 
 @contextlib.contextmanager
 def _working_in(folder: Path, cache: Path | None) -> Iterator[None]:
-    """Use the relative paths, the user's modules and the cache of one side."""
-    here, before = Path.cwd(), os.environ.get("CSPBENCH_CACHE")
-    os.chdir(folder)
+    """Use the relative paths, the user's modules and the cache of one side.
+
+    What our own interpreters import stays where it was: a relative entry of PYTHONPATH would lead
+    into the side's tree, whose code nobody permitted.
+    """
+    here, before = Path.cwd(), {name: os.environ.get(name) for name in _MEANT_HERE}
+    if before["PYTHONPATH"]:
+        os.environ["PYTHONPATH"] = absolute_path(before["PYTHONPATH"])
     if cache is not None:
         os.environ["CSPBENCH_CACHE"] = str(cache)
+    os.chdir(folder)
     try:
         yield
     finally:
         os.chdir(here)
-        if before is None:
-            os.environ.pop("CSPBENCH_CACHE", None)
-        else:
-            os.environ["CSPBENCH_CACHE"] = before
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 @contextlib.contextmanager

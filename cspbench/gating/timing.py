@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from cspbench.core.statuses import NOT_RUNNABLE, Status
-from cspbench.gating.decide import Decision, InterimAnalysis
+from cspbench.gating.decide import Decision, InterimAnalysis, shared_among
 from cspbench.gating.duet import MakeArm, Side
 from cspbench.gating.measure import ArmsOf, CaseData, measure_cases, works_alone
 from cspbench.gating.prepare import Pair
@@ -88,17 +88,22 @@ class Timing:
         firsts = self._duets(duets, where)
         moved = {name: first.moved for name, first in firsts.items() if first.moved is not None}
         again = {name: duets[name] for name in moved}
-        return firsts, self._duets(again, lambda name: f"{where(name)} again", moved)
+        # Each goes on until it would be confirmed whatever the others show: a slowdown that were
+        # surely found by itself is found among others, too.
+        shared = shared_among(len(moved), self.interim)
+        return firsts, self._duets(again, lambda name: f"{where(name)} again", moved, shared)
 
     def _duets(
         self,
         duets: Mapping[str, tuple[Pair, MakeArm]],
         where: Callable[[str], str],
         earlier: Mapping[str, float] = {},
+        interim: Sequence[InterimAnalysis] | None = None,
     ) -> dict[str, CaseData]:
         """Measure pairs; ``where`` says of a pair's name how far the gate is.
 
-        ``earlier`` are the estimates that a second measurement is to confirm.
+        ``earlier`` are the estimates that a second measurement is to confirm, ``interim`` its
+        analyses.
         """
 
         def report_block(name: str, decision: Decision) -> None:
@@ -109,16 +114,19 @@ class Timing:
 
         found = measure_cases(
             {name: arms for name, (_, arms) in duets.items()},
-            self.gate, self.interim, report_block, self.pairs,
+            self.gate, interim or self.interim, report_block, self.pairs,
             one_thread={name for name, (pair, _) in duets.items()
                         if works_alone(pair.base.case) and works_alone(pair.head.case)},
-            earlier=earlier,
+            earlier=earlier, keep=self._keep,
         )  # fmt: skip
         for name, data in found.items():
             if isinstance(data.outcome, Unmeasured):
                 self.report_step(f"[{where(name)}] {name}: {data.outcome.text}")
-            self.report.generations.setdefault(name, []).extend(raw(data.blocks))
         return found
+
+    def _keep(self, measured: Mapping[str, CaseData]) -> None:
+        for name, data in measured.items():
+            self.report.generations.setdefault(name, []).extend(raw(data.blocks))
 
 
 def _cost(pair: Pair) -> float:

@@ -190,7 +190,10 @@ def _plain_burst(loaded: Kept, count: int) -> BurstResult:
 
 
 def _device_ns(loaded: Kept, count: int) -> int | None:
-    """Time of the last ``count`` inferences by the device's own events; None without them.
+    """Time of ``count`` inferences by the device's own events; None without them.
+
+    They are events around some more inferences, since events between those that the host timed
+    would be part of what it timed.
 
     Raises:
         JobFailedError: from now on they would hold gaps of submitting, as those before do not.

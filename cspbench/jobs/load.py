@@ -87,10 +87,10 @@ class LoadResult:
 class ConditionsRequest(Request):
     """Report the conditions now: they may have been changed from outside.
 
-    With ``processor`` the thread that infers keeps to it from now on.
+    With ``processors`` the thread that infers keeps to them from now on.
     """
 
-    processor: int | None = None
+    processors: list[int] | None = None
     job: ClassVar[str] = "conditions"
 
 
@@ -241,16 +241,16 @@ def is_clock(session: DeviceTimes) -> bool:
 
 
 def report_conditions(request: ConditionsRequest, _phase: PhaseReport) -> Conditions:
-    """The conditions, after keeping to a processor if that is asked for.
+    """The conditions, after keeping to some processors if that is asked for.
 
     An engine that chooses the processors of its threads itself (OpenVINO) goes on to do so.
     """
-    if request.processor is not None and _kept is not None:
-        before = os.sched_getaffinity(0)
-        os.sched_setaffinity(0, {request.processor})
+    if request.processors is not None and _kept is not None:
+        before, wanted = os.sched_getaffinity(0), set(request.processors)
+        os.sched_setaffinity(0, wanted)
         _kept.feed(0)
         _kept.infer()
-        if os.sched_getaffinity(0) != {request.processor}:
+        if os.sched_getaffinity(0) != wanted:
             os.sched_setaffinity(0, before)
     return conditions()
 

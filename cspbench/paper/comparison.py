@@ -88,14 +88,18 @@ def _agreement(parts: Sequence[Comparison]) -> str:
 
 @dataclass(frozen=True)
 class SpeedRatio(Interval):
-    """A ratio of speeds; one that is not ``in_turn`` is of two separate latencies, and weaker."""
+    """A ratio of speeds; one that is not ``in_turn`` is of two separate latencies, and weaker.
+
+    One of a run whose reference differs from itself is not ``trusted``, and has no bounds.
+    """
 
     in_turn: bool
+    trusted: bool = True
 
 
 def times(ratio: SpeedRatio) -> str:
     """``×1.40 (1.35 to 1.46)``; a single launch has no interval."""
-    bounds = "no interval"
+    bounds = "no interval" if ratio.trusted else "not trusted"
     if ratio.low is not None and ratio.high is not None:
         bounds = f"{ratio.low:.2f} to {ratio.high:.2f}"
     return f"×{ratio.estimate:.2f} ({bounds}{'' if ratio.in_turn else f', {SEPARATE}'})"

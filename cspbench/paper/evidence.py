@@ -46,13 +46,15 @@ Key = tuple[str, str, int]
 class MeasuredCase:
     """A case that has a latency, in ms with its 95 % interval.
 
-    ``in_turn`` is what the blocks of its run say of any two cases.
+    ``in_turn`` is what the blocks of its run say of any two cases. They are not ``trusted`` where
+    the run's reference differs from itself.
     """
 
     case: str
     run: str
     latency_ms: Interval
     in_turn: InTurn | None = None
+    trusted: bool = True
 
     @property
     def fps(self) -> float:
@@ -191,7 +193,8 @@ def with_analyses(evidence: Evidence, models: Iterable[str]) -> Evidence:
 def speed_ratio(first: MeasuredCase, second: MeasuredCase) -> SpeedRatio:
     """How many times as fast ``first`` is as ``second``: second over first.
 
-    If both took turns in one run it is the ratio over their blocks. Otherwise it is the quotient of
+    If both took turns in one run it is the ratio over their blocks, without bounds where the run is
+    not trusted. Otherwise it is the quotient of
     their latencies, which has no bounds without both intervals and says that it is no ratio in
     turn.
     """
@@ -199,6 +202,8 @@ def speed_ratio(first: MeasuredCase, second: MeasuredCase) -> SpeedRatio:
         found = first.in_turn.ratio(second.case, first.case)
         if found is not None:
             together = found.ratio.interval
+            if not first.trusted:
+                return SpeedRatio(together.estimate, None, None, in_turn=True, trusted=False)
             return SpeedRatio(together.estimate, together.low, together.high, in_turn=True)
     apart = quotient(second.latency_ms, first.latency_ms)
     return SpeedRatio(apart.estimate, apart.low, apart.high, in_turn=False)
@@ -230,4 +235,5 @@ def _has_latency(row: Mapping[str, Any]) -> bool:
 def _measured(row: Mapping[str, Any], run: str, in_turn: InTurn | None) -> MeasuredCase:
     low, high = known(row["latency_ms_low"]), known(row["latency_ms_high"])
     latency = Interval(float(row["latency_ms"]), low, high)
-    return MeasuredCase(str(row["id"]), run, latency, in_turn)
+    trusted = "untrusted" not in row.get("flags", ())
+    return MeasuredCase(str(row["id"]), run, latency, in_turn, trusted)

@@ -81,7 +81,7 @@ def if_all_told(values: Sequence[int | None]) -> list[int] | None:
 
 
 class Arm(Protocol):
-    """A worker of a block. ``start`` returns at once. The other methods raise ArmLostError."""
+    """A worker of a block. ``start`` returns at once. All methods may raise ArmLostError."""
 
     def start(self) -> None:
         """Begin a fresh process."""
@@ -95,8 +95,8 @@ class Arm(Protocol):
     def conditions(self) -> Conditions:
         """Affinity and priority of the process now."""
 
-    def keep_to(self, processor: int) -> Conditions | None:
-        """Infer on this processor from now on; None if it works with more than that."""
+    def keep_to(self, processors: Sequence[int]) -> Conditions | None:
+        """Infer on these processors from now on; None if it works with several threads."""
 
     def profile(self) -> ProfileResult | None:
         """Times of its layers over all bursts, after which there are none; None if too many."""
@@ -150,13 +150,17 @@ class WorkerArm:
     def start(self) -> None:
         """Begin a fresh process."""
         spec = self._spec
-        self._worker = WorkerProcess(
-            spec.request.case.threads,
-            python=spec.python,
-            path=spec.path,
-            folder=NEUTRAL_FOLDER,
-            extra=spec.request.environment,
-        )
+        try:
+            self._worker = WorkerProcess(
+                spec.request.case.threads,
+                python=spec.python,
+                path=spec.path,
+                folder=NEUTRAL_FOLDER,
+                extra=spec.request.environment,
+            )
+        except OSError as error:  # too many files, processes or threads for the system
+            reason = f"its worker cannot be started: {error.strerror or error}"
+            raise ArmLostError(spec.name, "arm_ended", Outcome(Status.FAILED, reason)) from error
 
     def load(self) -> Loaded:
         """Load and warm up. The worker checks that its outputs agree with the reference."""
@@ -184,12 +188,12 @@ class WorkerArm:
         result: Conditions = self._ask(ConditionsRequest(), BURST_TIMEOUT_SECONDS)
         return result
 
-    def keep_to(self, processor: int) -> Conditions | None:
-        """Infer on this processor from now on; None if it works with more than that."""
+    def keep_to(self, processors: Sequence[int]) -> Conditions | None:
+        """Infer on these processors from now on; None if it works with several threads."""
         request = self._spec.request
         if request.case.threads != 1 or not DEVICES.get(request.device).on_host:
             return None
-        result: Conditions = self._ask(ConditionsRequest(processor), BURST_TIMEOUT_SECONDS)
+        result: Conditions = self._ask(ConditionsRequest(list(processors)), BURST_TIMEOUT_SECONDS)
         return result
 
     def profile(self) -> ProfileResult | None:

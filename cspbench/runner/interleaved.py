@@ -70,13 +70,15 @@ def run_block(
     Args:
         arms: by name, in the order in which they are started.
         orders: the order of each round, as numbers of ``arms``.
-        rounds: how many rounds there are at most, by the arms that loaded.
+        rounds: how many rounds there are at most, by the arms that loaded and what an inference
+            of theirs takes (once the warm rounds are over).
         same_counts: all arms run as many inferences in a burst as the slowest of them in BURST_NS;
             otherwise each as many as it needs for that.
         all_or_none: the first arm that is lost ends the block.
         warm_rounds: rounds before the first that counts.
-        processor: arms with one thread keep to it while they take turns. What slows a processor
-            down (its sibling at work, a guest of the host) then meets neighbouring bursts alike.
+        processor: the arms keep to it while they take turns if each has one thread and an engine
+            that lets it. What slows a processor down (its sibling at work, a guest of the host)
+            then meets neighbouring bursts alike.
         room: asked before an arm is started beside others whether there is memory for it.
         phase: told "sample" when the turns begin and "close" when they end.
         enough: ends the turns early.
@@ -119,16 +121,17 @@ def take_turns(
     if processor is not None:
         _keep_to(processor, arms, live, turns)
         live = [name for name in live if name not in turns.lost]
-    counts = _burst_counts({name: turns.loaded[name] for name in live}, same=same_counts)
     names = list(arms)
-    total = rounds({name: turns.loaded[name] for name in live})
     turns.bursts = {name: [] for name in live}
+    loaded = {name: turns.loaded[name] for name in live}
     for order in islice(orders, warm_rounds):
+        counts = _burst_counts(loaded, same=same_counts)
         _round(arms, [names[number] for number in order], counts, turns)
-    for name, bursts in turns.bursts.items():
-        if bursts and not same_counts:  # what the arm takes now that it does not share
-            counts[name] = burst_count(min(burst.inference_ns for burst in bursts))
-        bursts.clear()
+    loaded = _after_warming(loaded, turns)
+    if not loaded:
+        return
+    counts = _burst_counts(loaded, same=same_counts)
+    total = rounds(loaded)
     phase("sample")
     try:
         for order in islice(orders, total):
@@ -149,6 +152,17 @@ def take_turns(
         if turns.all_or_none:
             raise
         turns.interrupted = True  # all rounds are there
+
+
+def _after_warming(loaded: Mapping[str, Loaded], turns: Turns) -> dict[str, Loaded]:
+    """The arms that are left, with the time of an inference now that none loads beside it."""
+    now = {name: loaded[name] for name in turns.bursts if name not in turns.lost}
+    for name, bursts in turns.bursts.items():
+        if name in now and bursts:
+            quickest = min(burst.inference_ns for burst in bursts)
+            now[name] = replace(now[name], inference_ns=quickest)
+        bursts.clear()
+    return now
 
 
 def _look_afterwards(
@@ -213,11 +227,21 @@ def load_arms(
 
 
 def _keep_to(processor: int, arms: Mapping[str, Arm], names: Sequence[str], turns: Turns) -> None:
+    """Let the arms keep to a processor: all of them, or none, since they are to run alike."""
+    now: dict[str, Conditions] = {}
     for name in names:
         with _leaving(turns, name):
-            now = arms[name].keep_to(processor)
-            if now is not None:
-                turns.loaded[name] = replace(turns.loaded[name], conditions=now)
+            kept = arms[name].keep_to([processor])
+            if kept is not None:
+                now[name] = kept
+    if any(now[name].affinity != [processor] if name in now else name not in turns.lost
+           for name in names):  # fmt: skip
+        for name in now:
+            with _leaving(turns, name):
+                arms[name].keep_to(turns.loaded[name].conditions.affinity or [processor])
+        return
+    for name, conditions in now.items():
+        turns.loaded[name] = replace(turns.loaded[name], conditions=conditions)
 
 
 def _round(

@@ -14,7 +14,7 @@ from cspbench.store.rundir import RunDirectory, StoredRun, read_run
 if TYPE_CHECKING:
     from cspbench.runner.executor import Executor
     from cspbench.runner.plan import Plan
-    from cspbench.runner.session import Progress
+    from cspbench.runner.progress import Progress
 
 
 @dataclass(frozen=True)

@@ -127,6 +127,8 @@ class WorkerProcess:
         self._buffer = bytearray()
         self._busy = False
         self._is_new = True
+        self._memory_limit: int | None = None
+        self._watched = time.monotonic()
         self._group: MemoryGroup | None = None
         _living.add(self)
 
@@ -150,19 +152,24 @@ class WorkerProcess:
 
         ``timeout_seconds`` bounds every phase of the job; phases that are told how long to work
         (warm-up, sampling) have that long on top. A job's ``memory_limit_bytes`` bounds the
-        worker's resident memory. ``on_phase`` is called, quickly back, whenever a phase begins.
+        worker's resident memory from then on. ``on_phase`` is called, quickly back, whenever a
+        phase begins.
         """
         started = time.monotonic()
         self._busy = True
-        memory_limit = job.get("memory_limit_bytes")
-        if memory_limit and self._group is None:
-            self._group = MemoryGroup.confine(self._process.pid, memory_limit)
+        self._memory_limit = job.get("memory_limit_bytes", self._memory_limit)
+        if self._memory_limit and self._group is None:
+            self._group = MemoryGroup.confine(self._process.pid, self._memory_limit)
         stdin = self._process.stdin
         assert stdin is not None
         with contextlib.suppress(BrokenPipeError):  # it died: seen below
             stdin.write(json.dumps(job).encode() + b"\n")
             stdin.flush()
         outcome = self._wait(job, timeout_seconds, on_phase)
+        if outcome.status is Status.OK and time.monotonic() - self._watched >= WATCH_SECONDS:
+            # Of jobs as short as a burst none is waited for that long.
+            name = str(job.get("job"))
+            outcome = self._watch(PARTS_OF_LAUNCH.get(name, name)) or outcome
         self._busy = False
         outcome.seconds = time.monotonic() - started
         if outcome.status is not Status.OK:
@@ -174,7 +181,6 @@ class WorkerProcess:
     ) -> Outcome:
         phase, allowed, phases_left = self._first_phase(job), timeout_seconds, MAX_PHASES
         deadline = time.monotonic() + allowed
-        memory_limit = job.get("memory_limit_bytes")
         with selectors.DefaultSelector() as selector:
             selector.register(self._answers, selectors.EVENT_READ)
             while True:
@@ -184,12 +190,10 @@ class WorkerProcess:
                     reason = f"no answer within {allowed:g} s, in phase {phase!r}"
                     return Outcome(Status.TIMEOUT, reason)
                 if not selector.select(min(left, WATCH_SECONDS)):
-                    self._bound_log()
                     if not self.alive:  # what it forked keeps the pipe open
                         return self._ended(phase)
-                    if memory_limit and self.resident_bytes() > memory_limit:
-                        self.kill()
-                        return Outcome(Status.OOM, _over_limit(memory_limit, phase))
+                    if (over := self._watch(phase)) is not None:
+                        return over
                     continue
                 chunk = os.read(self._answers, 1 << 16)
                 if not chunk:
@@ -207,6 +211,15 @@ class WorkerProcess:
                 if len(self._buffer) > MAX_MESSAGE_BYTES:
                     self.kill()
                     return Outcome(Status.CRASHED, "the worker flooded its pipe with garbage")
+
+    def _watch(self, phase: str) -> Outcome | None:
+        """Cut a long output; end a worker that is over its limit, and say so."""
+        self._watched = time.monotonic()
+        self._bound_log()
+        if self._memory_limit and self.resident_bytes() > self._memory_limit:
+            self.kill()
+            return Outcome(Status.OOM, _over_limit(self._memory_limit, phase))
+        return None
 
     def _messages(self, chunk: bytes) -> list[dict[str, Any]]:
         """Whole JSON lines received; anything else in the pipe is not ours and is dropped."""
@@ -346,12 +359,16 @@ def _oom_kills() -> int:
     return 0
 
 
+def absolute_path(entries: str) -> str:
+    """A PYTHONPATH for processes that stand elsewhere, without the working directory (empty)."""
+    return os.pathsep.join(os.path.abspath(one) for one in entries.split(os.pathsep) if one)
+
+
 def worker_environment(threads: int, path: str | None = None) -> dict[str, str]:
     """Environment of a worker: thread counts fixed, waiting threads sleep instead of spinning."""
     environment = dict(os.environ)
-    # Absolute, because the worker may stand elsewhere; an empty entry is the working directory.
-    entries = [path] if path is not None else environment.get("PYTHONPATH", "").split(os.pathsep)
-    environment["PYTHONPATH"] = os.pathsep.join(os.path.abspath(e) for e in entries if e)
+    given = path if path is not None else environment.get("PYTHONPATH", "")
+    environment["PYTHONPATH"] = absolute_path(given)
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         environment[name] = str(threads)
     environment["PATH"] = search_path()

@@ -1,12 +1,15 @@
-"""What fits into memory together: the machine's, and that of a device with memory of its own.
+"""What fits together: into the machine's memory, a device's own, and our number of open files.
 
-How much a case takes is guessed before its first block, and known afterwards where the system tells
-it. Where a driver does not tell the free bytes of its memory, that memory bounds nothing: a case
-that finds no room in it ends as ``oom`` and is measured alone after its block.
+How much memory a case takes is guessed before its first block, and known afterwards where the
+system tells it. Where a driver does not tell the free bytes of its memory, that memory bounds
+nothing: a case that finds no room in it ends as ``oom`` and is measured alone after its block.
 """
 
 from __future__ import annotations
 
+import contextlib
+import os
+import resource
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,8 +20,12 @@ from cspbench.jobs.time import TimeRequest
 from cspbench.machine.devices.spec import DEVICES, HOST
 from cspbench.runner.block_request import CHECK, available_bytes
 
-#: Bytes by the memory that they are in: that of a device by its name, the machine's as HOST.
+#: Bytes by the memory that they are in: that of a device by its name, the machine's as HOST. And
+#: how many files, as OPEN_FILES.
 Room: TypeAlias = Mapping[str, int]
+OPEN_FILES = "open files"
+#: Files that this process holds open for a worker: its answers, its output, its input.
+FILES_OF_WORKER = 3
 
 #: Guess of a worker's memory: a library at work, the model a few times over, and activations.
 WORKER_BYTES, MODEL_COPIES = 400 * 2**20, 4
@@ -70,8 +77,12 @@ def _less(room: Room, size: Room) -> Room:
 
 
 def free_room(devices: Iterable[str]) -> dict[str, int]:
-    """Free bytes of the machine's memory, and of these devices' own where their drivers tell."""
+    """What is free: the machine's memory, these devices' own where their drivers tell, files."""
     free = {HOST: available_bytes()}
+    with contextlib.suppress(OSError):  # a system without a folder of open files
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        if most != resource.RLIM_INFINITY:
+            free[OPEN_FILES] = most - len(os.listdir("/dev/fd"))
     for name in filter(has_own_memory, devices):
         told = DEVICES.get(name).free_bytes()
         if told is not None:
@@ -96,8 +107,8 @@ class Needs:
     seen: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def of(self, arm: TimeRequest) -> Room:
-        """Memory that the worker of an arm is expected to take."""
-        guessed = {HOST: _host_bytes(arm)}
+        """What the worker of an arm is expected to take."""
+        guessed = {HOST: _host_bytes(arm), OPEN_FILES: FILES_OF_WORKER}
         if has_own_memory(arm.device):
             guessed[arm.device] = _device_bytes(arm)
         return guessed | self.seen.get(_kept_as(arm), {})

@@ -16,7 +16,8 @@ from cspbench.machine.comparability import Use, refusals
 from cspbench.machine.facts import fingerprint
 from cspbench.runner.executor import Executor, LocalExecutor
 from cspbench.runner.plan import Plan, PlannedCase, plan_suite
-from cspbench.runner.session import Progress, Session, Silent
+from cspbench.runner.progress import Progress, Silent
+from cspbench.runner.session import Session
 from cspbench.store.launch import Launch
 from cspbench.store.rundir import RunDirectory, StoredRun, read_run
 from cspbench.suite.suite import Measure, Suite

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import datetime
+import math
 import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 
 from cspbench.backends.spec import BACKENDS, LayerProfiler, device_of
 from cspbench.core.statuses import FLAGS, NOT_RUNNABLE, Status
@@ -22,6 +23,7 @@ from cspbench.runner.executor import Executor
 from cspbench.runner.plan import Plan, PlannedCase
 from cspbench.runner.prepare import prepare
 from cspbench.runner.process import Outcome
+from cspbench.runner.progress import Progress
 from cspbench.runner.replays import replays_of
 from cspbench.runner.tally import Tally
 from cspbench.store.ceilings import CeilingsPort, MachineCeilings
@@ -32,44 +34,6 @@ from cspbench.store.rundir import RunDirectory
 
 #: More blocks are for the cases whose interval is at least this share of the widest one.
 LEAST_OF_WORST = 0.5
-
-
-class Progress(Protocol):
-    """Who wants to see what happens; every method may ignore it."""
-
-    def preparing(self, model: str, done: int, total: int) -> None:
-        """A model is being built and exported."""
-
-    def started(self, plan: Plan, launches: int) -> None:
-        """The launches begin."""
-
-    def launching(self, case_id: str) -> None:
-        """A launch begins."""
-
-    def taking_turns(self, case_ids: Sequence[str]) -> None:
-        """A block of cases begins."""
-
-    def on_board(self, board: str, state: str, what: str) -> None:
-        """A board of a fleet measures or waits (the state) now, and what or for what."""
-
-    def launched(self, launch: Launch, left: int) -> None:
-        """A launch ended and is on disk; so many are left."""
-
-
-class Silent:
-    """No progress shown."""
-
-    def preparing(self, model: str, done: int, total: int) -> None: ...
-
-    def started(self, plan: Plan, launches: int) -> None: ...
-
-    def launching(self, case_id: str) -> None: ...
-
-    def taking_turns(self, case_ids: Sequence[str]) -> None: ...
-
-    def on_board(self, board: str, state: str, what: str) -> None: ...
-
-    def launched(self, launch: Launch, left: int) -> None: ...
 
 
 class Session:
@@ -311,11 +275,14 @@ class Session:
             for case_id, reference in references.items()
             if reference not in (None, case_id)
         }
+        # One block has no interval; who asks for no more gets no more.
+        unknown = math.inf if self._measure.rounds > 1 else 0.0
         widths = {
-            case_id: one.ratio.half_width or 0.0
+            case_id: unknown if one.ratio.half_width is None else one.ratio.half_width
             for case_id, one in found.items()
-            if one is not None and (one.ratio.half_width or 0.0) > self._measure.target_ratio
+            if one is not None
         }
+        widths = {one: width for one, width in widths.items() if width > self._measure.target_ratio}
         least = LEAST_OF_WORST * max(widths.values(), default=0.0)
         return [case_id for case_id, width in widths.items() if width >= least]
 

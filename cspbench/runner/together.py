@@ -1,7 +1,7 @@
 """Blocks on this machine: which cases fit together, their turns, and a result for each.
 
-Cases that do not fit into memory together are split into blocks that share the reference, so that
-their ratios hold too (`runner/room.py`). While the arms load, the memory that is still free is
+Cases that do not fit together are split into blocks that share the reference, so that their ratios
+hold too (`runner/room.py`). While the arms load, the memory that is still free is
 watched: a case that finds no room, or that runs out of memory beside others, is measured alone
 after its block.
 """
@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from cspbench.core.signals import stops_put_off
 from cspbench.core.statuses import Status
 from cspbench.jobs.burst import ProfileResult
 from cspbench.jobs.load import LoadRequest
@@ -170,11 +171,12 @@ class _Block:
              for name, bursts in turns.bursts.items() if name not in turns.lost}
         )  # fmt: skip
         busy = sum(busy_seconds(bursts) for bursts in turns.bursts.values())
-        for number in self.numbers:
-            outcome = self._outcome(number, turns, drifts, busy)
-            if outcome is not None:
-                outcome.seconds = each
-                yield number, outcome
+        with stops_put_off():  # until whoever asked has stored the whole block
+            for number in self.numbers:
+                outcome = self._outcome(number, turns, drifts, busy)
+                if outcome is not None:
+                    outcome.seconds = each
+                    yield number, outcome
         if turns.interrupted:
             raise KeyboardInterrupt
 
@@ -220,9 +222,10 @@ class _Block:
             worker = self._workers[name]
             self.of.needs.note(self._requests[name], worker.resident_bytes, worker.pid)
             self._bounds[name] = worker.memory_bound
+        most = max(burst_count(arm.inference_ns) for arm in loaded.values())
+        held = MAX_LAUNCH_VALUES // 2 // (most + VALUES_OF_BURST)
         if self._alone:  # it ends by its time (`_is_over`), at the latest when its launch is full
-            [count] = [burst_count(arm.inference_ns) for arm in loaded.values()]
-            return max(MIN_SAMPLES, MAX_LAUNCH_VALUES // 2 // (count + VALUES_OF_BURST))
+            return max(MIN_SAMPLES, held)
         seconds = sum(self._requests[name].max_seconds for name in loaded)
         one = sum(
             burst_count(arm.inference_ns) * arm.inference_ns * (2 if self._profiled(name) else 1)
@@ -232,7 +235,7 @@ class _Block:
             least_rounds(self._requests[name], arm.inference_ns) for name, arm in loaded.items()
         ]
         fewest = max([MIN_ROUNDS, *least])
-        return min(max(round(seconds * 1e9 / one), fewest), MAX_ROUNDS)
+        return min(max(round(seconds * 1e9 / one), fewest), MAX_ROUNDS, max(held, MIN_ROUNDS))
 
     def _is_over(self, bursts: Mapping[str, Sequence[Burst]]) -> bool:
         """Whether an arm that is alone sampled long enough; with others all have their rounds."""
@@ -263,7 +266,7 @@ class _Block:
         """Read the profile, and measure power.
 
         A sensor cannot resolve a burst, so the arm works for a while without a pause. A worker
-        that is lost while it writes its profile has its times all the same.
+        that is lost meanwhile has its times all the same.
         """
         worker, loaded = self._workers[name], self._loaded[name]
         # The reference's second arm profiles only to be treated like its first.
@@ -279,8 +282,12 @@ class _Block:
             return
         seconds = self.of.observer.power_seconds(self._requests[name], self._traces)
         self._monitor.start()
-        burst = arm.burst(max(1, round(seconds * 1e9 / inference_ns)))
-        self._monitor.stop()
+        try:
+            burst = arm.burst(max(1, round(seconds * 1e9 / inference_ns)))
+        except ArmLostError:
+            return
+        finally:
+            self._monitor.stop()
         self._power[name] = PowerWindow(self._monitor.traces, burst.ns / 1e9, burst.count)
 
     def _outcome(

@@ -19,6 +19,7 @@ from itertools import chain, islice
 from statistics import median
 from typing import Any
 
+from cspbench.core.case import Case
 from cspbench.jobs.layers import LayerTimes
 from cspbench.jobs.replay import ReplayResult
 from cspbench.jobs.time import TimeResult
@@ -99,14 +100,25 @@ class Ratios:
         low, high = bounds(self.check.ratio.per_block, CHECK_CONFIDENCE)
         return low is None or high is None or low <= 1 <= high
 
+    @property
+    def distrust(self) -> str:
+        """Why no ratio of the run is to be trusted, in a sentence; empty if there is no reason."""
+        if self.check is None or self.trusted:
+            return ""
+        ratio = self.check.ratio
+        return (
+            f"Do not trust the ratios of this run: {self.check_of} took {ratio.estimate:.3f} times "
+            f"as long as itself ({ratio.low:.3f} to {ratio.high:.3f})."
+        )
+
 
 @dataclass(frozen=True)
 class ProfiledArm:
     """What a block says of the layers of one of its cases.
 
     ``profiled`` is how many times longer an inference took with the profiler at work. ``system`` is
-    the share of its time that the kernel took, ``faults`` are minor page faults an inference; None
-    where the system does not tell.
+    the share of the time of its threads that the kernel took, ``faults`` are minor page faults an
+    inference; None where the system does not tell.
     """
 
     layers: LayerTimes
@@ -254,7 +266,7 @@ class InTurn:
         found = []
         blocks, clock = self._holding(a, b)
         for block in blocks:
-            profiles = _profiled(block.arms[a]), _profiled(block.arms[b])
+            profiles = _profiled(block.arms[a], a), _profiled(block.arms[b], b)
             if profiles[0] is not None and profiles[1] is not None:
                 ratio = math.exp(self._log(block, block.processes(a), block.processes(b), clock))
                 replay = self._replay(block, a, b)
@@ -309,14 +321,15 @@ def _letters(
     return groups(ordered, told_apart(logs))
 
 
-def _profiled(arm: Arm) -> ProfiledArm | None:
+def _profiled(arm: Arm, case: str) -> ProfiledArm | None:
     result, turns = arm.result, arm.result.turns
     if not isinstance(result, TimeResult) or result.layers is None or turns is None:
         return None
     count, total = len(result.latencies_ns), sum(result.latencies_ns)
+    of_threads = Case.parse(case).threads * max(total, 1)
     return ProfiledArm(
         result.layers,
         median(turns.profiled) if turns.profiled else 1.0,
-        None if turns.system_ns is None else turns.system_ns / max(total, 1),
+        None if turns.system_ns is None else turns.system_ns / of_threads,
         None if turns.minor_faults is None else turns.minor_faults / count,
     )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from cspbench.core.case import Case
 from cspbench.core.statuses import FLAGS, NOT_RUNNABLE, Status
 from cspbench.jobs.layers import LayersResult, LayerTimes
 from cspbench.jobs.memory import MemoryResult
@@ -46,7 +47,10 @@ DISTURBED = frozenset({"contended", "throttled"})
 
 @dataclass(frozen=True)
 class KernelWork:
-    """Page faults in an inference, and the share of its time in the kernel; None if unknown."""
+    """Page faults in an inference, and the share of its time in the kernel; None if unknown.
+
+    With several threads it is the share of the time of all of them.
+    """
 
     faults_per_inference: float | None = None
     system_share: float | None = None
@@ -153,7 +157,7 @@ class Record:
         return percentile_of_ordered(self._ordered_ns, share) / 1e6
 
 
-def _kernel_work(times: Iterable[TimeResult]) -> KernelWork:
+def _kernel_work(times: Iterable[TimeResult], threads: int) -> KernelWork:
     in_turn = [(result, result.turns) for result in times if result.turns is not None]
     count = sum(len(result.latencies_ns) for result, _ in in_turn)
     faults = [turns.minor_faults for _, turns in in_turn if turns.minor_faults is not None]
@@ -161,7 +165,7 @@ def _kernel_work(times: Iterable[TimeResult]) -> KernelWork:
     if not in_turn or not len(in_turn) == len(faults) == len(system):
         return KernelWork()
     total_ns = sum(sum(result.latencies_ns) for result, _ in in_turn)
-    return KernelWork(sum(faults) / count, sum(system) / total_ns)
+    return KernelWork(sum(faults) / count, sum(system) / (threads * total_ns))
 
 
 def records(run: StoredRun) -> list[Record]:
@@ -177,7 +181,8 @@ def records(run: StoredRun) -> list[Record]:
 def _record(case: dict[str, Any], launches: Sequence[Launch], rounds: int, enough: int) -> Record:
     good = undisturbed_first(counted(launches, "time"), rounds)
     status, reason = _status(case, launches, len(good), enough)
-    work = _kernel_work([launch.result for launch in good])
+    threads = Case.parse(case["id"]).threads
+    work = _kernel_work([launch.result for launch in good], threads)
     return Record(case["id"], status, reason, _flags(good, work), tuple(launches), good, work)
 
 

@@ -54,6 +54,8 @@ class Answer:
 
     fastest: Record
     others: tuple[Slower, ...]
+    #: Why the ratios are not to be trusted; empty if they are.
+    distrust: tuple[str, ...] = ()
 
     @property
     def case(self) -> Case:
@@ -83,6 +85,7 @@ class Answer:
             "peak_memory_bytes": memory.peak_memory_bytes if memory else None,
             "others": [vars(one) | {"told_apart": one.told_apart} for one in self.others],
             "command": self.command,
+            "distrust": list(self.distrust),
         }
 
 
@@ -93,7 +96,7 @@ def answers(run: Run) -> list[Answer]:
         if record.latency_ms is not None:
             case = Case.parse(record.case)
             groups.setdefault((str(case.model_id), case.batch, case.board), []).append(record)
-    return [_answer(records, run.in_turn) for records in groups.values()]
+    return [_answer(records, run) for records in groups.values()]
 
 
 def verdict(run: Run) -> str:
@@ -101,6 +104,8 @@ def verdict(run: Run) -> str:
     records = [record for record in run.records if record.latency_ms is not None]
     if len(records) < 2:
         return ""
+    if run.distrust:
+        return "No case is called the fastest, because the ratios of this run are not trusted."
     first = records[0]
     images = {record.case: Case.parse(record.case).batch for record in records}
 
@@ -142,14 +147,13 @@ def _ranked(fastest: str, rest: Sequence[Slower]) -> str:
     return f"{fastest} is fastest. These cannot be told apart from it: {names}."
 
 
-def _answer(records: Sequence[Record], in_turn: InTurn) -> Answer:
+def _answer(records: Sequence[Record], run: Run) -> Answer:
     """Cases in the order of their ratios to the first, which took turns; the fastest leads."""
-    first = records[0]
+    first, in_turn = records[0], run.in_turn
     ordered = sorted(records, key=lambda record: beside(record, first, in_turn, 1).ratio)
     fastest, *others = ordered
-    return Answer(
-        fastest, tuple(beside(record, fastest, in_turn, len(others)) for record in others)
-    )
+    compared = tuple(beside(record, fastest, in_turn, len(others)) for record in others)
+    return Answer(fastest, compared, tuple(run.distrust))
 
 
 def beside(record: Record, base: Record, in_turn: InTurn, comparisons: int) -> Slower:
@@ -177,10 +181,11 @@ def sentences(answer: Answer) -> list[str]:
     bounds = f" ({latency.low:.3g} to {latency.high:.3g})" if known else ""
     used = memory.peak_memory_bytes if memory else None
     cost = f", {used / 2**20:.0f} MiB of memory" if used is not None else ""
-    verb = "is fastest" if answer.others else "takes"
+    surely = "was fastest" if answer.distrust else "is fastest"
+    verb = surely if answer.others else "takes"
     colon = ": " if answer.others else " "
     head = f"{case.model_id}, batch {case.batch}: {_setting(case)} {verb}{colon}"
-    others = [f"  {_compared(one)}" for one in answer.others]
+    others = [*answer.distrust, *(f"  {_compared(one)}" for one in answer.others)]
     return [f"{head}{latency.estimate:.3g} ms{bounds}{cost}", *others, f"again   {answer.command}"]
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,28 +17,34 @@ import numpy as np
 import pandas as pd
 
 from cspbench.backends.precisions import precision_of
-from cspbench.backends.spec import BACKENDS, SCOPE, device_of
+from cspbench.backends.spec import BACKENDS, device_of
 from cspbench.core.case import Case
 from cspbench.core.files import RESULTS
 from cspbench.core.garbage import without_collections
 from cspbench.errors import CspbenchError
 from cspbench.jobs.spec import JOBS
-from cspbench.jobs.time import TimeResult
-from cspbench.literature.by_model import published_values
 from cspbench.measure.memory import MemoryUse
 from cspbench.store.ceilings import known_ceilings
-from cspbench.store.launch import Launch
 from cspbench.store.ratios import InTurn
 from cspbench.store.records import Record, records
 from cspbench.store.rundir import StoredRun, check_analyses, find_run, read_run
-from cspbench.views.metric_columns import metric_columns, metric_values, other_columns
+from cspbench.views.case_rows import (
+    DEVICE_COLUMNS,
+    ENERGY_COLUMNS,
+    INTERFERENCE_COLUMNS,
+    PUBLISHED_COLUMNS,
+    add_ratios,
+    add_scaling,
+    case_row,
+    launch_row,
+)
+from cspbench.views.metric_columns import metric_columns, other_columns
 from cspbench.views.ratios import (
     CASE_RATIO_COLUMNS,
     RATIO_COLUMNS,
     RATIO_NUMBERS,
     find_reference,
     rows_by_reference,
-    with_ratio_flags,
 )
 
 if TYPE_CHECKING:
@@ -46,8 +52,6 @@ if TYPE_CHECKING:
     from cspbench.views.device_bound import Bound
     from cspbench.views.layer_times import Conditions
 
-#: Column -> the metric that was published.
-PUBLISHED_COLUMNS = {"published_ap50_pct": "ap50_pct", "published_top1_pct": "top1_pct"}
 CASE_COLUMNS = (
     "id", "model", "neck", "input", "backend", "batch", "threads", "board", "status", "reason",
     "flags", "params_m", "macs_g", "bflops", "latency_ms", "latency_ms_low", "latency_ms_high",
@@ -69,17 +73,6 @@ LAUNCH_COLUMNS = (
     "steady", "drift", "device_ms", "enqueue_ms", "transfer_ms", "steal_s", "foreign_cpu_s",
     "own_cpu_s", "load_1m_before", "load_1m_after", "voluntary_switches", "involuntary_switches",
 )  # fmt: skip
-#: Columns that are fields of every launch.
-LAUNCH_FACTS = ("case", "job", "number", "session", "board", "ended", "seconds")
-INTERFERENCE_COLUMNS = (
-    "steal_s", "foreign_cpu_s", "own_cpu_s", "load_1m_before", "load_1m_after",
-    "voluntary_switches", "involuntary_switches",
-)  # fmt: skip
-#: Times by the device's own clock, in ns: column -> name in the launch.
-DEVICE_COLUMNS = {
-    "device_ms": "device_ns", "enqueue_ms": "enqueue_ns", "transfer_ms": "transfer_ns",
-}  # fmt: skip
-ENERGY_COLUMNS = ("energy_per_inference_j", "power_w", "idle_power_w", "energy_method")
 #: Columns of numbers that may be missing.
 NUMBER_COLUMNS = frozenset((
     "latency_ms", "latency_ms_low", "latency_ms_high", "p90_ms", "p99_ms", "fps",
@@ -133,11 +126,11 @@ class Run:
     def cases(self) -> pd.DataFrame:
         """One row a case."""
         rows = [
-            _case_row(record, self.totals(record.case)) | {"bound_by": self._bound_by(record)}
+            case_row(record, self.totals(record.case)) | {"bound_by": self._bound_by(record)}
             for record in self.records
         ]
-        _add_scaling(rows)
-        _add_ratios(rows, self._ratio_rows)
+        add_scaling(rows)
+        add_ratios(rows, self._ratio_rows)
         return _frame(rows, case_columns(), NUMBER_COLUMNS | set(metric_columns()))
 
     @functools.cached_property
@@ -148,6 +141,12 @@ class Run:
     @functools.cached_property
     def _ratio_rows(self) -> list[dict[str, Any]]:
         return rows_by_reference(self.records, self.stored.meta, self.in_turn, self._relative_to)
+
+    @property
+    def distrust(self) -> list[str]:
+        """Why ratios of the run are not to be trusted, a sentence a reference; none if they are."""
+        found = [row["distrust"] for row in self._ratio_rows]
+        return list(dict.fromkeys(filter(None, found)))
 
     @functools.cached_property
     def in_turn(self) -> InTurn:
@@ -163,7 +162,7 @@ class Run:
             for record in self.records
             for launch, median_ms in zip(record.good, record.launch_medians_ms, strict=True)
         }
-        rows = [_launch_row(launch, known.get(id(launch))) for launch in self.stored.launches]
+        rows = [launch_row(launch, known.get(id(launch))) for launch in self.stored.launches]
         return _frame(rows, LAUNCH_COLUMNS)
 
     @functools.cached_property
@@ -322,112 +321,3 @@ def _frame(
     """Rows as a frame; numbers that were not obtained are NaN, also where none was."""
     frame = pd.DataFrame(rows, columns=list(columns))
     return frame.astype({column: "float64" for column in columns if column in numbers})
-
-
-def _case_row(record: Record, totals: dict[str, Any]) -> dict[str, Any]:
-    case = Case.parse(record.case)
-    latency = record.latency_ms
-    agreements = [result.agreement for result in record.times]
-    worst = max(agreements, key=lambda one: one.max_relative_error, default=None)
-    return {
-        **metric_values(totals),
-        "id": record.case,
-        "model": str(case.model),
-        "neck": str(case.neck) if case.neck else None,
-        "input": "x".join(map(str, case.input)),
-        "backend": str(case.backend),
-        "batch": case.batch,
-        "threads": case.threads,
-        "board": case.board,
-        "status": record.status.value,
-        "reason": record.reason,
-        "flags": list(record.flags),
-        "latency_ms": latency.estimate if latency else None,
-        "latency_ms_low": latency.low if latency else None,
-        "latency_ms_high": latency.high if latency else None,
-        "p90_ms": record.percentile_ms(0.90),
-        "p99_ms": record.percentile_ms(0.99),
-        "fps": 1000 * case.batch / latency.estimate if latency else None,
-        "launches": len(record.good),
-        "samples": sum(len(result.latencies_ns) for result in record.times),
-        "max_relative_error": worst and worst.max_relative_error,
-        "allowed_error": worst and worst.tolerance,
-        "agreement_with": worst and worst.reference,
-        **{column: getattr(record.energy, column, None) for column in ENERGY_COLUMNS},
-        **vars(record.kernel_work),
-        "scope": dict(case.backend.options).get(SCOPE.name, SCOPE.default),
-        **_published(case),
-        **_of_jobs(record, case),
-    }
-
-
-def _published(case: Case) -> dict[str, float]:
-    """Accuracy that papers and their repositories print for this network at this input."""
-    model = str(case.model_id)
-    return {
-        column: value
-        for column, metric in PUBLISHED_COLUMNS.items()
-        if (value := published_values(metric).get(model)) is not None
-    }
-
-
-def _of_jobs(record: Record, case: Case) -> dict[str, Any]:
-    """What the kinds of launches that the case had bring to its row."""
-    row: dict[str, Any] = {}
-    for kind in JOBS:
-        result = record.newest(kind.name) if kind.columns else None
-        if result is not None:
-            row |= {column: value(case, result) for column, value in kind.columns.items()}
-    return row
-
-
-def _add_scaling(rows: Sequence[dict[str, Any]]) -> None:
-    """``scaling_efficiency`` = fps(t) / (t x fps(1)), where the same case has 1 thread as well."""
-
-    def same(row: dict[str, Any]) -> str:
-        case = Case.parse(row["id"])
-        return str(replace(case, threads=1))
-
-    single = {row["id"]: row["fps"] for row in rows if row["threads"] == 1}
-    for row in rows:
-        base = single.get(same(row))
-        if row["fps"] and base:
-            row["scaling_efficiency"] = row["fps"] / (row["threads"] * base)
-
-
-def _add_ratios(rows: Sequence[dict[str, Any]], ratios: Sequence[dict[str, Any]]) -> None:
-    """Add what the run's ratios say of each case."""
-    found = {ratio["case"]: ratio for ratio in ratios}
-    for row in rows:
-        ratio = found.get(row["id"])
-        if ratio is None:
-            continue
-        row |= {column: ratio.get(column) for column in CASE_RATIO_COLUMNS}
-        row["flags"] = with_ratio_flags(row["flags"], ratio)
-
-
-def _scaled(value: float | None, unit: float) -> float | None:
-    return None if value is None else value / unit
-
-
-def _launch_row(launch: Launch, median_ms: float | None) -> dict[str, Any]:
-    """A launch's row; ``median_ms`` is its median where the case's row needed it too."""
-    row = {column: getattr(launch, column) for column in LAUNCH_FACTS}
-    row["status"] = launch.status.value
-    row["flags"] = list(launch.flags)
-    row["reason"] = launch.reason
-    result = launch.result
-    if not isinstance(result, TimeResult):
-        return row
-    row["median_ms"] = result.median_ms if median_ms is None else median_ms
-    row["samples"] = len(result.latencies_ns)
-    row["stop"] = result.stop
-    row["relative_half_width"] = result.relative_half_width
-    row["load_ms"] = result.load_ns / 1e6
-    row["first_ms"] = result.first_ns / 1e6
-    row["warmup_count"] = result.warmup.count
-    row["steady"] = result.warmup.steady
-    row["drift"] = result.drift.relative if result.drift else None
-    row |= {name: getattr(result.interference, name, None) for name in INTERFERENCE_COLUMNS}
-    times = result.device or {}
-    return row | {column: _scaled(times.get(name), 1e6) for column, name in DEVICE_COLUMNS.items()}

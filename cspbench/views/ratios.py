@@ -141,6 +141,7 @@ def ratio_rows(records: Sequence[Record], ratios: Ratios) -> list[dict[str, Any]
             "reference": ratios.reference,
             "ratio_group": ratios.letters.get(record.case),
             "trusted": ratios.trusted,
+            "distrust": ratios.distrust,
         }
         if found is not None:
             row |= _in_turns(found)

@@ -170,9 +170,9 @@ def test_compilation_agrees_and_its_cache_stays(small, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", ["aot", "max-autotune"])
-def test_other_compiled_modes_agree_and_find_what_was_compiled(program, tmp_path, mode):
+def test_other_compiled_modes_agree_and_find_what_was_compiled(small, tmp_path, mode):
     """Each in a process of its own, as in a run: the second finds what the first one left."""
-    path, array, expected = program
+    path, array, expected = small
     np.savez(tmp_path / "case.npz", array, *expected)
     code = f"""
 import sys

@@ -30,8 +30,9 @@ from cspbench.jobs.ceilings import CeilingsRequest
 from cspbench.jobs.spec import JOBS
 from cspbench.machine.facts import fingerprint
 from cspbench.runner.plan import plan_suite
+from cspbench.runner.progress import Silent
 from cspbench.runner.run import new_run
-from cspbench.runner.session import Session, Silent
+from cspbench.runner.session import Session
 from cspbench.store.rundir import read_run
 from cspbench.suite.suite import LABEL, Measure, Suite
 from cspbench.views.frames import load

@@ -19,8 +19,9 @@ from cspbench.fleet.executor import BoardExecutor
 from cspbench.jobs.time import TimeRequest
 from cspbench.runner.block_request import CHECK, BlockRequest
 from cspbench.runner.plan import plan_suite
+from cspbench.runner.progress import Silent
 from cspbench.runner.run import new_run
-from cspbench.runner.session import Session, Silent
+from cspbench.runner.session import Session
 from cspbench.suite.suite import Measure, Suite
 from cspbench.views.frames import load
 from tests.fleet.test_hostile_answers import (

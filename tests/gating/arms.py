@@ -74,7 +74,7 @@ class FakeArm:
     def conditions(self):
         return self.machine.conditions.get(self.side, Conditions([0, 1], 0))
 
-    def keep_to(self, processor):
+    def keep_to(self, processors):
         return None
 
     def profile(self):

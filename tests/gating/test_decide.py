@@ -18,6 +18,7 @@ from cspbench.gating.decide import (
     p_value,
     separate_runs,
     sequential_p,
+    shared_among,
     starvation,
     student_bound,
     waiting,
@@ -267,6 +268,28 @@ def test_a_case_alone_is_confirmed_by_its_own_interim_analyses():
     barely = spread_around(0.0292045 + 1e-5, 4, 0.01)  # t(0.995; 3) = 5.8409, half of 1 % of it
     assert decide(barely, 0.02, 0.03).finding is Finding.SLOWER
     assert confirmed([sequential_p(barely)]) == [True]
+
+
+def test_several_slowdowns_are_each_measured_until_all_are_confirmed():
+    """Alone the first analysis is enough for each of the two; together each has half its error."""
+    # t(0.995; 3) = 5.84 and t(0.9975; 3) = 7.45 halves of 1 %: 2.92 and 3.73 %.
+    barely = spread_around(0.030, 4, 0.01)
+    assert decide(barely, 0.02, 0.03).finding is Finding.SLOWER
+    assert confirmed([sequential_p(barely)] * 2) == [False, False]
+    assert decide(barely, 0.02, 0.03, shared_among(2)).finding is Finding.GO_ON
+    surely = spread_around(0.038, 4, 0.01)
+    found = decide(surely, 0.02, 0.03, shared_among(2))
+    assert found.finding is Finding.SLOWER
+    assert confirmed([found.p_moved] * 2) == [True, True]
+
+
+@given(st.lists(st.floats(-0.05, 0.15), min_size=MOST, max_size=MOST), st.integers(1, 20))
+def test_what_shared_analyses_find_is_confirmed_at_any_rank(estimates, suspects):
+    for analysis in shared_among(suspects):
+        decision = decide(estimates[: analysis.blocks], 0.02, 0.03, shared_among(suspects))
+        if decision.finding is Finding.SLOWER:
+            assert all(confirmed([decision.p_moved] * suspects))
+            return
 
 
 def test_moving_alike():

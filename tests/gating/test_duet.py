@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 
@@ -314,6 +315,31 @@ def test_a_real_block(arms):
     assert all(sum(burst.result.latencies_ns) == burst.ns for burst in block.base)
     # Both processes were ended with the block.
     assert arms.made["base"].pid is None
+
+
+def test_both_sides_keep_to_a_processor_or_none_does(arms, opencv_job, monkeypatch):
+    """An engine that chooses its processors itself is measured beside one that does so, too."""
+    keep_to, affinities = WorkerArm.keep_to, {}
+
+    def kept(arm, processors):
+        now = keep_to(arm, processors)
+        if arm._spec.name == "head":  # as OpenVINO does
+            now = replace(now, affinity=before[:])
+        return now
+
+    def noted(arm, count):
+        affinities[arm._spec.name] = sorted(os.sched_getaffinity(arm.pid))
+        return burst(arm, count)
+
+    burst, before = WorkerArm.burst, sorted(os.sched_getaffinity(0))
+    monkeypatch.setattr(WorkerArm, "burst", noted)
+    if len(before) < 2:
+        pytest.skip("there is but one processor")
+    one(arms)
+    assert [len(found) for found in affinities.values()] == [1, 1]
+    monkeypatch.setattr(WorkerArm, "keep_to", kept)
+    one(arms)
+    assert affinities["base"] == before
 
 
 def test_extra_work_in_one_arm_is_seen(arms, opencv_job):

@@ -13,8 +13,14 @@ import cspbench
 from cspbench.cli.main import main
 from cspbench.errors import InputError
 from cspbench.gating import job
-from cspbench.gating.environments import changed_locks, with_environments
-from cspbench.gating.sides import OpenSide, _only_cspbench, environment_facts, parse_side
+from cspbench.gating.environments import _key, changed_locks, with_environments
+from cspbench.gating.sides import (
+    OpenSide,
+    SideRequest,
+    _only_cspbench,
+    environment_facts,
+    parse_side,
+)
 from cspbench.jobs.load import LoadRequest
 from cspbench.runner.arms import ArmSpec, WorkerArm
 from cspbench.suite.load import load_suite
@@ -197,3 +203,27 @@ def test_constraints_without_requirements_install_nothing(suite, repository, git
     git("commit", "-q", "-m", "no requirements")
     with pytest.raises(InputError, match=r"a side has no requirements.txt"):
         prepared(suite)
+
+
+@pytest.mark.parametrize(
+    ("line", "of_the_tree"),
+    [
+        ("numpy==2.4.6 ; python_version > '3.9'", False),
+        ("opencv-python-headless[extra] >= 5  # engines", False),
+        ("    --hash=sha256:0123", False),
+        ("--index-url https://packages.example/simple", False),
+        ("./runtime.whl", True),
+        ("vendor/runtime", True),
+        ("runtime-1.0-py3-none-any.whl", True),
+        ("--find-links=wheels", True),
+        ("-r more.txt", True),
+        ("runtime @ file:wheels/runtime.whl", True),
+    ],
+)
+def test_an_environment_of_files_of_a_tree_is_that_trees_own(tmp_path, line, of_the_tree):
+    """Two commits with the same text: what the line names may be another file in each."""
+    (tmp_path / "requirements.txt").write_text(f"# what the models need\n{line}\n")
+    one, other = (_key(SideRequest(ref, "git", ref), tmp_path) for ref in ("1" * 40, "2" * 40))
+    assert (one != other) is of_the_tree
+    # The files of a working tree may change at any time.
+    assert _key(SideRequest("set:", "set"), tmp_path)[1] is not of_the_tree

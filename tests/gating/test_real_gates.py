@@ -108,20 +108,29 @@ def test_models_without_room_for_both_are_measured_by_pairs_of_processes(suite, 
     assert any("which is less precise" in note for note in report.notes)
 
 
-def test_an_interrupted_gate_leaves_no_worker(suite, capsys, monkeypatch, tmp_path):
+def test_an_interrupted_gate_keeps_its_blocks_and_leaves_no_worker(
+    suite, short, capsys, monkeypatch, tmp_path
+):
     pids = []
     real = WorkerArm.burst
 
     def burst(arm, count):
         pids.append(arm.pid)
-        if len(pids) == 6:
+        if len(pids) == 12:  # a block is four bursts of each side: this is the second block
             raise KeyboardInterrupt
         return real(arm, count)
 
     monkeypatch.setattr(WorkerArm, "burst", burst)
-    code, _, _ = command(capsys, "gate", str(suite), "--base", "set:", "--head", "set:",
-                         "--results", str(tmp_path))  # fmt: skip
+    code, _, err = command(capsys, "gate", str(suite), "--base", "set:", "--head", "set:",
+                           "--results", str(tmp_path))  # fmt: skip
     assert code == 130
+    (folder,) = tmp_path.iterdir()
+    assert f"raw data  {folder}" in err
+    kept = json.loads((folder / "gate.json").read_text())
+    assert (kept["interrupted"], kept["exit_code"], kept["verdicts"]) == (True, 130, [])
+    assert kept["headline"] == "gate interrupted (no case was judged)"
+    [[block]] = kept["generations"].values()
+    assert len(block["base_elapsed_ns"]) == 4
     for pid in set(pids):
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)

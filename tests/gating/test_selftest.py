@@ -134,6 +134,32 @@ def test_a_saved_self_test_is_told_by_later_gates(small, capsys, monkeypatch, tm
     assert "finds a slowdown of 2.0 % 19 times in 20, in 0 s a case" in kept.sentence
 
 
+@pytest.mark.parametrize(
+    ("machine_of", "doubt"),
+    [
+        (lambda share: exact(share or 0.08), "the same code was called slower or faster"),
+        (lambda share: exact(share if share < 0.1 else 0.0), ""),  # no extra work: no size is known
+        # Extra work is there, and the gate sees nothing of it.
+        (lambda share: Machine({"base": 1e6, "head": 1e6},
+                               plain_ns={"head": 1e6 / (1 + share)} if share else {}),
+         "extra work of 5 % was not found"),
+    ],
+)  # fmt: skip
+def test_a_self_test_that_speaks_against_itself_is_not_kept(machine_of, doubt):
+    result, _ = ran(machine_of)
+    assert result.doubt == doubt
+    assert (result.sensitivity is None) == bool(doubt)
+
+
+@pytest.mark.parametrize(
+    "more", [["--html", "page.html"], ["--base", "main"], ["--strict"], ["--results", "r"]]
+)
+def test_a_self_test_refuses_what_it_would_ignore(small, capsys, more):
+    code, _, err = command(capsys, "gate", small, "--self-test", *more)
+    assert code == 2
+    assert f"leave out {more[0]}" in err
+
+
 def test_what_is_saved_is_a_self_test(small, capsys):
     code, _, err = command(capsys, "gate", small, "--base", "set:", "--save")
     assert code == 2

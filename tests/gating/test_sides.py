@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+import cspbench
 from cspbench.errors import InputError
 from cspbench.gating.environments import changed_locks
 from cspbench.gating.sides import (
@@ -14,6 +15,7 @@ from cspbench.gating.sides import (
     opened,
     parse_side,
 )
+from cspbench.runner.process import WorkerProcess, worker_environment
 from cspbench.store.rundir import RunDirectory
 
 
@@ -171,6 +173,36 @@ def test_opening_restores_the_working_directory_and_the_cache(suite, monkeypatch
         assert Path(case.artifact).is_absolute()
         assert case.analysis.totals["macs"] > 0
         assert side.facts["commit"] == side.request.value
+
+
+def test_a_relative_pythonpath_leads_not_into_the_tree_of_a_commit(
+    suite, repository, git, monkeypatch
+):
+    """The commit brings modules of our names, which would run wherever a worker imports them."""
+    trap = repository / "onnx.py"
+    trap.write_text(f"open({str(repository / 'ran')!r}, 'w').close()\n")
+    git("add", "onnx.py")
+    git("commit", "-q", "-m", "a trap")
+    commit = git("rev-parse", "HEAD")
+    git("reset", "-q", "--hard", "HEAD~1")
+    monkeypatch.chdir(repository)
+    here = os.path.relpath(Path(cspbench.__file__).parents[1])
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([here, "."]))
+    seen, start = [], WorkerProcess.__init__
+
+    def started(worker, *words, **more):
+        seen.append((os.getcwd(), worker_environment(1)["PYTHONPATH"].split(os.pathsep)))
+        start(worker, *words, **more)
+
+    monkeypatch.setattr(WorkerProcess, "__init__", started)
+    with opened(parse(commit, suite), suite, ()) as side:
+        assert [case.status for case in side.cases] == [None]
+    assert os.environ["PYTHONPATH"] == os.pathsep.join([here, "."])
+    assert seen
+    for folder, entries in seen:
+        assert folder != str(repository)
+        assert entries == [os.path.abspath(here), str(repository)]
+    assert not (repository / "ran").exists()
 
 
 def test_a_suite_that_the_ref_lacks(suite, repository):

@@ -18,8 +18,9 @@ from cspbench.runner import session as session_module
 from cspbench.runner.blocks import shuffled
 from cspbench.runner.plan import plan_suite
 from cspbench.runner.process import Outcome
+from cspbench.runner.progress import Silent
 from cspbench.runner.run import execute, new_run, resumable
-from cspbench.runner.session import Session, Silent
+from cspbench.runner.session import Session
 from cspbench.store.migrate import FORMAT
 from cspbench.store.records import MAX_LOST
 from cspbench.store.rundir import RunDirectory, read_run

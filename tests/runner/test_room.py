@@ -1,5 +1,6 @@
 """What fits into memory together: by hand, and for any sizes."""
 
+import resource
 from dataclasses import replace
 
 import pytest
@@ -10,7 +11,14 @@ from cspbench.jobs.time import TimeRequest
 from cspbench.machine.devices.spec import DEVICES, HOST, Device
 from cspbench.runner import room
 from cspbench.runner.block_request import CHECK
-from cspbench.runner.room import Needs, free_room, packed, without_spare
+from cspbench.runner.room import (
+    FILES_OF_WORKER,
+    OPEN_FILES,
+    Needs,
+    free_room,
+    packed,
+    without_spare,
+)
 
 GB = 10**9
 
@@ -83,6 +91,9 @@ def test_every_arm_is_measured_and_no_block_is_too_large(sizes, host, card, with
 
 # What an arm takes
 
+#: Of every arm on whatever device.
+FILES = {OPEN_FILES: 3}
+
 
 @pytest.fixture
 def arm(opencv_job, tmp_path, monkeypatch):
@@ -102,15 +113,15 @@ def arm(opencv_job, tmp_path, monkeypatch):
 def test_a_guess_is_the_process_and_what_the_model_holds(arm):
     # On the machine a library at work and four copies of the file; on the card what the analysis
     # says of weights and activations, or else the file.
-    assert Needs().of(replace(arm, device=HOST)) == {HOST: 400 * 2**20 + 4 * 3000}
-    assert Needs().of(arm) == {HOST: 400 * 2**20 + 4 * 3000, "card": GB + 3000}
+    assert Needs().of(replace(arm, device=HOST)) == {HOST: 400 * 2**20 + 4 * 3000, **FILES}
+    assert Needs().of(arm) == {HOST: 400 * 2**20 + 4 * 3000, "card": GB + 3000, **FILES}
     assert Needs().of(replace(arm, model_bytes=2 * GB))["card"] == 3 * GB
 
 
 def test_on_the_host_activations_count_too(arm):
     # Weights (the file) and activations are 2 GB; with a profiler a second session has its own.
     here = replace(arm, device=HOST, model_bytes=2 * GB)
-    assert Needs().of(here) == {HOST: 400 * 2**20 + 4 * 3000 + 2 * GB - 3000}
+    assert Needs().of(here) == {HOST: 400 * 2**20 + 4 * 3000 + 2 * GB - 3000, **FILES}
     both = Needs().of(replace(here, layers=True))[HOST]
     assert both == 400 * 2**20 + 2 * (4 * 3000 + 2 * GB - 3000)
     assert Needs().of(replace(arm, model_bytes=2 * GB))[HOST] == 400 * 2**20 + 4 * 3000
@@ -119,21 +130,35 @@ def test_on_the_host_activations_count_too(arm):
 def test_what_was_seen_of_a_worker_replaces_the_guess(arm):
     needs = Needs()
     needs.note(arm, 300, pid=7)
-    assert needs.of(arm) == {HOST: 300, "card": 5 * GB}
+    assert needs.of(arm) == {HOST: 300, "card": 5 * GB, **FILES}
     needs.note(arm, 200, pid=7)
     assert needs.of(arm)[HOST] == 300  # no less than before
     # In a container the driver does not list the process: the guess stays.
     needs = Needs()
     needs.note(arm, 300, pid=8)
-    assert needs.of(arm) == {HOST: 300, "card": GB + 3000}
+    assert needs.of(arm) == {HOST: 300, "card": GB + 3000, **FILES}
     # Another case is another guess.
     assert needs.of(replace(arm, layers=True))[HOST] == 400 * 2**20 + 8 * 3000
 
 
 def test_free_memory_is_of_the_machine_and_of_devices_that_tell(arm, monkeypatch):
     monkeypatch.setattr(room, "available_bytes", lambda: 4 * GB)
+    unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+    monkeypatch.setattr(resource, "getrlimit", lambda _: unlimited)
     assert free_room([HOST, arm.device]) == {HOST: 4 * GB, "card": 10 * GB}
     silent = Device(name="silent", summary="says nothing")
     monkeypatch.setitem(DEVICES._entries, "silent", silent)
     assert free_room([HOST, "silent"]) == {HOST: 4 * GB}
     assert without_spare({HOST: 10, "card": 100}) == {HOST: 8, "card": 80}
+
+
+def test_workers_are_no_more_than_files_may_be_open(monkeypatch):
+    """Of 1,024 files some are open already; 400 workers would take 1,200."""
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, 4096))
+    free = free_room([HOST])[OPEN_FILES]
+    assert 0 < free < 1024
+    needs = {arm: {OPEN_FILES: FILES_OF_WORKER} for arm in range(400)}
+    blocks = packed(needs, 0, {OPEN_FILES: free})
+    assert len(blocks) > 1
+    assert all(FILES_OF_WORKER * len(block) <= free for block in blocks)
+    assert {arm for block in blocks for arm in block} == {CHECK, *needs}

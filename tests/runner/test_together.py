@@ -1,5 +1,6 @@
 """Blocks on this machine: what fits together, and real OpenCV workers that take turns."""
 
+import errno
 import itertools
 import os
 import signal
@@ -12,12 +13,15 @@ from cspbench.core.statuses import Status
 from cspbench.jobs.time import TimeRequest
 from cspbench.machine.devices.spec import DEVICES, Device
 from cspbench.measure.sampling import PRECISE_SAMPLES
+from cspbench.runner import arms as runner_arms
 from cspbench.runner import interleaved, room, together
 from cspbench.runner.arms import ArmLostError, WorkerArm
 from cspbench.runner.block_request import CHECK, BlockRequest
 from cspbench.runner.executor import LocalExecutor
+from cspbench.runner.interleaved import run_block
 from cspbench.runner.process import Outcome
 from cspbench.runner.together import least_rounds
+from tests.gating.arms import FakeArm, Machine
 
 
 def test_a_device_works_for_its_least_time_in_a_block(opencv_job):
@@ -26,6 +30,31 @@ def test_a_device_works_for_its_least_time_in_a_block(opencv_job):
     on_card = replace(arm, device="cuda")
     # Bursts of 2 x 2 ms, and of one inference of 40 ms: 500 / 4 = 125, 500 / 40 = 12.5.
     assert [least_rounds(on_card, ms * 1e6) for ms in (2, 40)] == [125, 13]
+
+
+class SlowToLoad(FakeArm):
+    """While others load beside it, an inference takes twice as long."""
+
+    def load(self):
+        loaded = super().load()
+        return replace(loaded, inference_ns=2 * loaded.inference_ns)
+
+
+def test_rounds_are_planned_by_what_an_inference_takes_once_all_have_loaded():
+    machine, planned = Machine({"base": 1e6, "head": 0.5e6}), []
+
+    def rounds(loaded):
+        planned.append({name: item.inference_ns for name, item in loaded.items()})
+        return 3
+
+    turns = run_block(
+        {side: SlowToLoad(machine, side) for side in ("base", "head")},
+        itertools.cycle([[0, 1]]), rounds, warm_rounds=2,
+    )  # fmt: skip
+    assert planned == [{"base": 1e6, "head": 0.5e6}]
+    # Bursts of 5 ms.
+    counts = {name: [burst.count for burst in bursts] for name, bursts in turns.bursts.items()}
+    assert counts == {"base": [5] * 3, "head": [10] * 3}
 
 
 # Real workers
@@ -285,6 +314,46 @@ def test_ctrl_c_after_the_last_round_keeps_the_whole_block(request_of, monkeypat
     assert len({len(result.turns.counts) for result in kept}) == 1
     with pytest.raises(KeyboardInterrupt):
         next(block)
+
+
+def test_ctrl_c_while_a_block_is_stored_waits_for_the_rest_of_it(request_of):
+    block, stored = LocalExecutor().block(request_of(), 60), []
+
+    def store():
+        for number, _ in block:
+            signal.raise_signal(signal.SIGINT)
+            stored.append(number)
+
+    with pytest.raises(KeyboardInterrupt):
+        store()
+    assert sorted(stored) == [CHECK, 0, 1, 2]
+
+
+def test_a_launch_is_no_longer_than_what_can_be_kept(request_of, monkeypatch):
+    """Quick inferences are many a burst: there are fewer rounds, not a launch that is refused."""
+    monkeypatch.setattr(together, "MAX_LAUNCH_VALUES", 800)
+    results = [outcome.checked("time") for _, outcome in measured(request_of(max_seconds=5.0))]
+    for result in results:
+        bursts = len(result.turns.counts)
+        assert bursts >= together.MIN_ROUNDS
+        assert len(result.turns.running_ns or ()) + together.VALUES_OF_BURST * bursts <= 800
+
+
+def test_a_worker_that_cannot_be_started_leaves_its_block(request_of, monkeypatch):
+    """The system has no more files, processes or threads for it."""
+    real, alive = runner_arms.WorkerProcess, []
+
+    def started(*words, **more):
+        if len(alive) == 2:
+            raise OSError(errno.EMFILE, "Too many open files")
+        alive.append(real(*words, **more))
+        return alive[-1]
+
+    monkeypatch.setattr(runner_arms, "WorkerProcess", started)
+    outcomes = [outcome for _, outcome in measured(request_of())]
+    assert sorted(outcome.status for outcome in outcomes) == ["failed", "failed", "ok", "ok"]
+    [reason] = {outcome.reason for outcome in outcomes if outcome.status is Status.FAILED}
+    assert reason == "its worker cannot be started: Too many open files"
 
 
 def test_ctrl_c_waits_for_no_load(request_of, monkeypatch):

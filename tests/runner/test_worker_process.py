@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from cspbench.core.statuses import Status
+from cspbench.jobs.burst import BurstRequest
 from cspbench.jobs.ceilings import CeilingsRequest
 from cspbench.jobs.load import LoadRequest
 from cspbench.jobs.prepare import PrepareRequest
@@ -223,6 +224,25 @@ def test_a_worker_that_holds_more_memory_than_allowed_is_ended(job, monkeypatch,
             "watchdog": "over the memory limit of 200 MiB in phase 'load'",
         }[bound]
     )
+
+
+def test_memory_is_watched_also_where_no_answer_is_waited_for_long(job):
+    """A burst is over in a millisecond; the limit is that of the load."""
+    worker = WorkerProcess()
+    try:
+        load = LoadRequest.from_json(job()).to_json()
+        assert worker.ask(load | {"memory_limit_bytes": 8 << 30}, 60.0).status is Status.OK
+        began = time.monotonic()
+        while time.monotonic() - began < 2 * process.WATCH_SECONDS:
+            assert worker.ask(BurstRequest(1).to_json(), 60.0).status is Status.OK
+        worker._memory_limit = 1 << 20  # as if it had grown to more than that
+        outcomes = [worker.ask(BurstRequest(1).to_json(), 60.0)]
+        while outcomes[-1].status is Status.OK and len(outcomes) < 10_000:
+            outcomes.append(worker.ask(BurstRequest(1).to_json(), 60.0))
+    finally:
+        worker.close()
+    assert outcomes[-1].status is Status.OOM
+    assert outcomes[-1].reason == "over the memory limit of 1 MiB in phase 'sample'"
 
 
 @pytest.mark.parametrize(

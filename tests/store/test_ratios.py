@@ -315,7 +315,9 @@ def test_page_faults_that_cost_a_part_of_the_time_are_flagged():
     """500 faults an inference; 2 of 20 ms in the kernel are 10 %."""
     turns = {"block": "0", "counts": [2], "minor_faults": 1000, "system_ns": 2 * MS}
     launch = stored_launch(A, ms=[10, 10], turns=turns)
-    work = _kernel_work([launch.result])
+    work = _kernel_work([launch.result], threads=1)
     assert (work.faults_per_inference, work.system_share) == (500, pytest.approx(0.1))
     assert work.is_faulting
-    assert not _kernel_work([stored_launch(A).result]).is_faulting  # alone: not known
+    # Of two threads each may have been in the kernel for half of that: 2 of 2 x 20 ms.
+    assert _kernel_work([launch.result], threads=2).system_share == pytest.approx(0.05)
+    assert not _kernel_work([stored_launch(A).result], threads=1).is_faulting  # alone: not known

@@ -210,10 +210,13 @@ def test_a_99th_percentile_needs_300_samples(samples, printed):
 
 
 def test_records_are_in_plan_order_and_strangers_are_left_out():
+    first, second, stranger = (f"{name}@64/fake/b1/t1" for name in "baz")
     meta = {
-        "cases": [{"id": name, "status": None, "reason": ""} for name in "ba"],
+        "cases": [{"id": name, "status": None, "reason": ""} for name in (first, second)],
         "suite": {"measure": {"rounds": 1}},
     }
-    launches = [replace(launch(), case=case) for case in "az"]
+    launches = [replace(launch(), case=case) for case in (second, stranger)]
     found = records(StoredRun(None, meta, launches))
-    assert [(one.case, one.status.value) for one in found] == [("b", "interrupted"), ("a", "ok")]
+    assert [(one.case, one.status.value) for one in found] == [
+        (first, "interrupted"), (second, "ok"),
+    ]  # fmt: skip

@@ -10,8 +10,8 @@ from cspbench.analysis.layer import Layer
 from cspbench.artifacts.cache import ArtifactSpec
 from cspbench.artifacts.export import build_model, prepare
 from cspbench.artifacts.spec import Node
+from cspbench.backends._onnxruntime_profile import kernel_times
 from cspbench.backends.common.profiling import combine
-from cspbench.backends.onnxruntime import kernel_times
 from cspbench.backends.openvino import mean_between
 from cspbench.backends.spec import BACKENDS, LayerProfiler, LayerTime
 from cspbench.core.case import Case, ModelId

@@ -8,13 +8,17 @@ from typing import Any
 import pytest
 
 from cspbench.cli.options import emit_cases
+from cspbench.paper.comparison import times
+from cspbench.paper.evidence import from_runs, speed_ratio
+from cspbench.paper.speeds import above_one
 from cspbench.report.page import render
 from cspbench.report.rows import case_rows
 from cspbench.report.sections.ablation import ablation
+from cspbench.report.sections.summary import summary
 from cspbench.views.answer import answers, sentences, verdict
 from cspbench.views.claims import claims
 from cspbench.views.csp_forms import form_rows, form_text
-from cspbench.views.frames import Run
+from cspbench.views.frames import Run, load
 from cspbench.views.ratios import ratio_notes, with_ratio_flags
 from tests.report.runs import time_launch, write_run
 
@@ -110,13 +114,44 @@ def test_the_report_says_it_and_claims_no_turns_that_were_not(mixed: Run, tmp_pa
     assert page.count(WEAKER) == 1
 
 
-def test_a_reference_that_differs_from_itself_is_told_in_the_report(tmp_path: Path) -> None:
-    """Its second process takes twice as long in every block: 2 lies outside of any interval."""
+@pytest.fixture
+def untrusted(tmp_path: Path) -> Run:
+    """The reference's second process takes twice as long in every block, which is never chance."""
     cases = {
         REFERENCE: in_turn(REFERENCE, 10) + in_turn(REFERENCE, 20, job="check"),
         TWICE: in_turn(TWICE, 20),
     }
-    run = write_run(tmp_path, cases, reference=REFERENCE)
+    return write_run(tmp_path, cases, reference=REFERENCE)
+
+
+DISTRUST = f"Do not trust the ratios of this run: {REFERENCE} took 2.000 times as long as itself ("
+
+
+def test_a_reference_that_differs_from_itself_is_told_wherever_ratios_are(
+    untrusted: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert printed(untrusted, "table", capsys)[-1].startswith(DISTRUST)
+    assert load(untrusted.path, TWICE).distrust == untrusted.distrust  # whatever it is beside
+    assert verdict(untrusted) == (
+        "No case is called the fastest, because the ratios of this run are not trusted."
+    )
+    [answer, _] = answers(untrusted)
+    assert answer.as_dict()["distrust"] == untrusted.distrust
+    assert sentences(answer)[1].startswith(DISTRUST)
+    [heading, *_] = summary(case_rows([untrusted]), {})
+    assert heading.heading == "Not ranked"
+
+
+def test_a_claim_of_the_paper_is_not_decided_by_a_run_that_is_not_trusted(untrusted: Run) -> None:
+    models = ["peleenet@224", "csppeleenet@224"]
+    measured, _, _ = from_runs([untrusted]).measured(models, ["opencv-cpu"])
+    ratio = speed_ratio(*(measured[model] for model in models))
+    assert times(ratio).endswith(" (not trusted)")
+    assert above_one(ratio) is None
+
+
+def test_a_reference_that_differs_from_itself_is_told_in_the_report(untrusted: Run) -> None:
+    run = untrusted
     assert [row.flags for row in case_rows([run])] == [("untrusted",)] * 2
     assert all(row["claim"].endswith("flags: untrusted.") for row in claims([run]))
 

@@ -9,7 +9,7 @@ import bisect
 from collections.abc import Sequence
 
 from cspbench.core.markdown import code, markdown
-from cspbench.gating.render.text import SIGNS, change_text, ms_text, range_text
+from cspbench.gating.render.text import SIGNS, change_text, elapsed_text, ms_text, range_text
 from cspbench.gating.report import GateReport
 from cspbench.gating.verdict import CaseVerdict, Verdict
 
@@ -105,13 +105,15 @@ def _details(report: GateReport) -> list[str]:
 
 
 def _table(rows: Sequence[CaseVerdict]) -> str:
+    beside = any(map(elapsed_text, rows))
     lines = [
-        "| verdict | case | change | 95 % interval | base ms | head ms |",
-        "| --- | --- | ---: | ---: | ---: | ---: |",
+        f"| verdict | case | change | 95 % interval |{' elapsed |' * beside} base ms | head ms |",
+        f"| --- | --- | ---: | ---: |{' ---: |' * beside} ---: | ---: |",
     ]
     lines += [
         f"| {SIGNS[row.verdict]} {row.verdict} | {code(row.case)} | {change_text(row)} | "
-        f"{range_text(row)} | {ms_text(row.base_ms)} | {ms_text(row.head_ms)} |"
+        f"{range_text(row)} |{f' {elapsed_text(row)} |' * beside} {ms_text(row.base_ms)} | "
+        f"{ms_text(row.head_ms)} |"
         for row in rows
     ]
     return "\n".join(lines)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cspbench.core.output import say, show
-from cspbench.gating.render.text import SIGNS, change_text, range_text
+from cspbench.gating.render.text import SIGNS, change_text, elapsed_text, range_text
 from cspbench.gating.static import CHANGED_LAYERS
 from cspbench.views.formats import render
 
@@ -58,12 +58,14 @@ def _terminal_frame(report: GateReport) -> pd.DataFrame:
     import pandas as pd
 
     rows = [
-        (v.case, f"{SIGNS[v.verdict]} {v.verdict}", change_text(v), range_text(v), v.base_ms,
-         v.head_ms, v.seconds)
+        (v.case, f"{SIGNS[v.verdict]} {v.verdict}", change_text(v), range_text(v), elapsed_text(v),
+         v.base_ms, v.head_ms, v.seconds)
         for v in report.sorted
     ]  # fmt: skip
-    columns = ["case", "verdict", "change", "95 % interval", "base_ms", "head_ms", "seconds"]
-    return pd.DataFrame(rows, columns=columns)
+    columns = ["case", "verdict", "change", "95 % interval", "elapsed", "base_ms", "head_ms",
+               "seconds"]  # fmt: skip
+    frame = pd.DataFrame(rows, columns=columns)
+    return frame if any(frame["elapsed"]) else frame.drop(columns="elapsed")
 
 
 def print_self_test(result: SelfTest, form: str) -> None:

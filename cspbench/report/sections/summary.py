@@ -62,6 +62,12 @@ def fastest(measured: Sequence[CaseRow]) -> Sentence:
     rivals = sum(ratio is not None and ratio.low <= 1 for ratio, _ in others)
     surely = [(ratio, row) for ratio, row in others if ratio is not None]
     heading = "Fastest"
+    if "untrusted" in best.flags:
+        text += (
+            " It is not called the fastest, because the ratios of its run are not trusted: the "
+            "reference took another time than itself."
+        )
+        return Sentence("Not ranked", text, best.id)
     if best.half_width is None:
         text += " One launch gives no interval."
     elif rivals > 1 and 2 * rivals >= len(others):
