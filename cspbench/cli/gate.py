@@ -174,14 +174,17 @@ def _refuse_beside_self_test() -> None:
         InputError: one was given.
     """
     context = click.get_current_context()
-    for option in context.command.params:
-        name = option.name or ""
-        given = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
-        if given and isinstance(option, click.Option) and name not in OF_SELF_TEST:
-            raise InputError(
-                f"--self-test is of a case of this machine beside itself: leave out "
-                f"{option.opts[0]}"
-            )
+    ignored = [
+        option.opts[0]
+        for option in context.command.params
+        if context.get_parameter_source(option.name or "") is ParameterSource.COMMANDLINE
+        and option.name not in OF_SELF_TEST
+    ]
+    if ignored:
+        options = ", ".join(ignored)
+        raise InputError(
+            f"--self-test is of a case of this machine beside itself: leave out {options}"
+        )
 
 
 @contextlib.contextmanager

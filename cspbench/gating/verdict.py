@@ -267,16 +267,8 @@ def _with_numbers(case: MeasuredCase, verdict: Verdict, reason: str, sentence: s
 
 
 def _guarded(verdict: CaseVerdict, null: CaseVerdict | None) -> CaseVerdict:
-    """Take back a verdict on time if the null case moved twice or could not be measured.
-
-    That a head waits longer says nothing where the base waits longer than itself.
-    """
-    if null is None:
-        return verdict
-    if verdict.reason == WAITS_MORE and null.reason == WAITS_MORE:
-        sentence = f"{verdict.sentence}; but the base against itself waits longer, too"
-        return replace(verdict, verdict=Verdict.UNTRUSTED, reason="null_moved", sentence=sentence)
-    if verdict.verdict not in (Verdict.SLOWER, Verdict.FASTER, Verdict.SAME):
+    """Take back a verdict on time if the null case moved twice or could not be measured."""
+    if verdict.verdict not in (Verdict.SLOWER, Verdict.FASTER, Verdict.SAME) or null is None:
         return verdict
     if null.verdict is Verdict.UNMEASURED:
         reason, why = "null_unmeasured", f"could not be measured: {null.sentence}"

@@ -10,7 +10,7 @@ from tests.attribution.stored import keep_invented_ceilings, measure_briefly
 pytestmark = pytest.mark.slow
 
 
-@pytest.mark.parametrize("backend", ["opencv-cpu", "onnxruntime", "openvino", "torch-cpu"])
+@pytest.mark.parametrize("backend", ["opencv-cpu", "onnxruntime", "torch-cpu"])
 def test_two_networks_are_measured_in_the_same_blocks(backend, tmp_path, monkeypatch):
     reason = BACKENDS.get(backend).available()
     if reason is not None:

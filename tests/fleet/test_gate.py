@@ -153,7 +153,7 @@ def test_without_such_a_board_it_says_what_there_is(boards, label, sentence):
     ("words", "sentence"),
     [
         (["--on", "b"], "give its --scheduler"),
-        (["--self-test", "--scheduler", "tcp://127.0.0.1:1"], "--self-test is of this machine"),
+        (["--self-test", "--scheduler", "tcp://127.0.0.1:1"], "beside itself: leave out "),
     ],
 )
 def test_options_that_do_not_fit_are_refused(capsys, words, sentence):

@@ -54,16 +54,6 @@ def waiting(finding, percent):
     return replace(finding, waiting=math.log1p(percent / 100))
 
 
-def test_a_head_that_waits_where_the_base_waits_for_itself_is_not_blamed():
-    waits = MeasuredCase("a", waiting(SAME, 6))
-    assert (only(waits).verdict, only(waits).reason) == (Verdict.INCONCLUSIVE, "waits_more")
-    assert exit_code([only(waits)]) is ExitCode.NOT_MEASURED
-    verdict = only(waits, null=waiting(SAME, 5))
-    assert (verdict.verdict, verdict.reason) == (Verdict.UNTRUSTED, "null_moved")
-    assert verdict.sentence.endswith("but the base against itself waits longer, too")
-    assert exit_code([verdict]) is ExitCode.OK
-
-
 def test_a_slowdown_that_is_larger_than_the_wait_stays_one():
     """A process that is held back runs slower, too: its caches are cold each time."""
     verdict = only(MeasuredCase("a", SLOWER, waiting(SLOWER, 4)))

@@ -376,10 +376,12 @@ def test_disturbed_launches_give_way_to_quiet_ones(tmp_path):
 
 def test_load_repeats_no_launch_whose_bursts_know_what_they_waited(tmp_path):
     """It moves no ratio; a device that was throttled does."""
-    turns = {"block": "0", "counts": [50], "lost_ns": [MS], "running_ns": [9 * MS] * 50}
+    turns = {"counts": [50], "lost_ns": [MS], "running_ns": [9 * MS] * 50}
+    blocks = [turns | {"block": str(number)} for number in range(4)]
     for flag, launches in (("contended", 3), ("throttled", 4)):
-        noisy, quiet = good(10.0, flags=[flag], turns=turns), good(turns=turns)
-        executor = FakeExecutor({"a/cpu": [noisy], "b/cpu": [quiet] * 4})
+        noisy = [good(10.0, flags=[flag], turns=block) for block in blocks]
+        quiet = [good(turns=block) for block in blocks]
+        executor = FakeExecutor({"a/cpu": noisy, "b/cpu": quiet})
         in_turn = replace(MEASURE, together=None, target_ratio=0.9)
         done = run(tmp_path / flag, suite("a/cpu", "b/cpu", measure=in_turn), executor)
         assert executor.order.count(id_of("a/cpu")) == launches
