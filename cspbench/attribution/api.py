@@ -139,12 +139,9 @@ def _explain_pair(run: Run, a: str, b: str, others: Sequence[Explanation] = ()) 
     blocks = run.in_turn.shared(a, b)
     if ratio is None or not blocks:
         notes += _disturbances(run, (a, b))
-        if ratio is None:
-            notes.append(APART)
-        else:
-            notes += run.distrust
+    notes += [APART] if ratio is None else run.distrust
+    if ratio is None or not blocks:
         return attribute(side_of(run, a), side_of(run, b), notes, others, ratio)
-    notes += run.distrust
     sides = BlockSides(ground_of(run, a), ground_of(run, b), blocks, ratio)
     return attribute(*sides.mean(), notes, others, ratio, sides.each)
 

@@ -280,7 +280,7 @@ def _working_in(folder: Path, cache: Path | None) -> Iterator[None]:
     """Use the relative paths, the user's modules and the cache of one side.
 
     What our own interpreters import stays where it was: a relative entry of PYTHONPATH would lead
-    into the side's tree, whose code nobody permitted.
+    into the side's tree, whose code the user did not permit.
     """
     here, before = Path.cwd(), {name: os.environ.get(name) for name in _MEANT_HERE}
     if before["PYTHONPATH"]:

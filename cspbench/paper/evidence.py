@@ -194,9 +194,8 @@ def speed_ratio(first: MeasuredCase, second: MeasuredCase) -> SpeedRatio:
     """How many times as fast ``first`` is as ``second``: second over first.
 
     If both took turns in one run it is the ratio over their blocks, without bounds where the run is
-    not trusted. Otherwise it is the quotient of
-    their latencies, which has no bounds without both intervals and says that it is no ratio in
-    turn.
+    not trusted. Otherwise it is the quotient of their latencies, which has no bounds without both
+    intervals and says that it is no ratio in turn.
     """
     if first.run == second.run and first.in_turn is not None:
         found = first.in_turn.ratio(second.case, first.case)

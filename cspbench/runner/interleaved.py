@@ -124,8 +124,8 @@ def take_turns(
     names = list(arms)
     turns.bursts = {name: [] for name in live}
     loaded = {name: turns.loaded[name] for name in live}
+    counts = _burst_counts(loaded, same=same_counts)
     for order in islice(orders, warm_rounds):
-        counts = _burst_counts(loaded, same=same_counts)
         _round(arms, [names[number] for number in order], counts, turns)
     loaded = _after_warming(loaded, turns)
     if not loaded:

@@ -171,7 +171,7 @@ class _Block:
              for name, bursts in turns.bursts.items() if name not in turns.lost}
         )  # fmt: skip
         busy = sum(busy_seconds(bursts) for bursts in turns.bursts.values())
-        with stops_put_off():  # until whoever asked has stored the whole block
+        with stops_put_off():  # until the session has stored the whole block
             for number in self.numbers:
                 outcome = self._outcome(number, turns, drifts, busy)
                 if outcome is not None:

@@ -127,6 +127,7 @@ def ratio_rows(records: Sequence[Record], ratios: Ratios) -> list[dict[str, Any]
     """
     latency = {record.case: record.latency_ms for record in records}
     base = latency.get(ratios.reference)
+    trust = {"trusted": ratios.trusted, "distrust": ratios.distrust}
     rows = []
     for record in records:
         own = latency[record.case]
@@ -140,8 +141,7 @@ def ratio_rows(records: Sequence[Record], ratios: Ratios) -> list[dict[str, Any]
             "case": record.case,
             "reference": ratios.reference,
             "ratio_group": ratios.letters.get(record.case),
-            "trusted": ratios.trusted,
-            "distrust": ratios.distrust,
+            **trust,
         }
         if found is not None:
             row |= _in_turns(found)
