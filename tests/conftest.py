@@ -38,8 +38,8 @@ hypothesis.settings.register_profile("ci", deadline=None, derandomize=True)
 # two test processes on two cores the exports of the zoo took 60 % longer.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # Each test process has a timing lock of its own, or one would wait minutes for the other.
-_LOCKS = tempfile.TemporaryDirectory(prefix="cspbench-locks-")
-os.environ["CSPBENCH_LOCK_DIR"] = _LOCKS.name
+_LOCKS = Path(tempfile.mkdtemp(prefix="cspbench-locks-"))
+os.environ["CSPBENCH_LOCK_DIR"] = str(_LOCKS)
 # Tables in a pipe are never folded; the test runner's workers hand on a width that would fold them.
 os.environ.pop("COLUMNS", None)
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "people")
@@ -162,6 +162,11 @@ def pytest_xdist_auto_num_workers() -> int:
     return len(os.sched_getaffinity(0)) + 2
 
 
+def pytest_unconfigure() -> None:
+    """Remove the locks' folder. Only pytest itself calls this, and no process that it forked."""
+    shutil.rmtree(_LOCKS, ignore_errors=True)
+
+
 def pytest_collection_finish() -> None:
     """Leave what collecting made out of later collections of garbage: it stays to the end.
 
@@ -173,6 +178,8 @@ def pytest_collection_finish() -> None:
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip a test whose need is missing, or fail it where the need is required."""
+    # On a machine that others use, too, the folder went in the middle of a run of half an hour.
+    _LOCKS.mkdir(exist_ok=True)
     for name, missing in NEEDS.items():
         if item.get_closest_marker(name) is None or (reason := missing()) is None:
             continue
