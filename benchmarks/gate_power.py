@@ -17,8 +17,8 @@ and with as much time as the gate took:
 * pyperf's t-test (``compare_to``: significant at p < 0.05 two-sided, and slower): up to 20
   processes of each side, one side after the other, 3 values a process.
 
-``gate_power_rivals.py`` holds these tools, and ``gate_power_report.py`` the campaign's file and its
-tables.
+``gate_power_rivals.py`` holds these tools, ``gate_power_report.py`` the tables, and ``campaign.py``
+the campaign's file.
 
     python benchmarks/gate_power.py run --quiet-aa 100 --quiet-slow 60 --rivals 20 --minutes 45
     python benchmarks/gate_power.py run --loaded-aa 60 --loaded-slow 40 --minutes 45
@@ -42,7 +42,8 @@ from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
 
-from gate_power_report import append, pack, report, rows_of
+from campaign import append, pack, rows_of
+from gate_power_report import report
 from gate_power_rivals import MEAN, Arms, compare_fail_mean, pyperf_t_test
 from tenants import company
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from gate_power_report import append, rows_of
+from campaign import append, rows_of
 from tenants import company
 
 from cspbench.gating.measure import load_request

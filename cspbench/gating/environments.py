@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import importlib.util
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -18,6 +19,8 @@ import venv
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+
+import psutil
 
 from cspbench.core.cache import cache_folder, make_cache_folder
 from cspbench.core.files import open_input
@@ -135,8 +138,10 @@ def _environment(side: SideRequest, tree: Path, report: Callable[[str], None]) -
     file = _requirements(tree)
     assert file is not None, "_check_readable has checked"
     key, lasting = _key(side, tree)
-    folder = cache_folder("environments", key).resolve()
+    # One that is built anew for each gate is this gate's own: others may be in use meanwhile.
+    folder = cache_folder("environments", key if lasting else f"{key}-{os.getpid()}").resolve()
     make_cache_folder(folder.parent)
+    _remove_left(folder.parent, key)
     python = folder / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
     complete = folder / "complete"
     with FileLock(f"{folder}.lock"):
@@ -146,6 +151,14 @@ def _environment(side: SideRequest, tree: Path, report: Callable[[str], None]) -
             _install(side, tree, file, folder, python)
             complete.touch()
     return str(python)
+
+
+def _remove_left(environments: Path, key: str) -> None:
+    """Remove environments that gates which are no more had for themselves."""
+    for folder in environments.glob(f"{key}-*[0-9]"):
+        if not psutil.pid_exists(int(folder.name.removeprefix(f"{key}-"))):
+            shutil.rmtree(folder, ignore_errors=True)
+            Path(f"{folder}.lock").unlink(missing_ok=True)
 
 
 def _key(side: SideRequest, tree: Path) -> tuple[str, bool]:

@@ -7,7 +7,7 @@ there is no noise, and any change beyond its rule counts.
 from __future__ import annotations
 
 import difflib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
@@ -26,8 +26,12 @@ CHANGED_LAYERS = "changed_layers"
 NAMED_KINDS, NAMED_OF_A_KIND = 12, 3
 #: What makes two layers differ, beside their operator.
 _FACTS = ("input_shapes", "output_shapes", "kernel", "stride", "dilation", "groups", "params")
+#: Whose inputs may change places.
+_COMMUTATIVE = ("add", "mul")
 #: A layer of the base and the one in its place in the head.
 Unlike: TypeAlias = tuple[Layer | None, Layer | None]
+#: "equal", or how they differ, and the layers from and up to which that holds of base and head.
+Aligned: TypeAlias = tuple[str, int, int, int, int]
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,8 @@ def compare_static(
             ``coverage`` than the base is blocked too, because its totals are incomplete.
     """
     changes = []
-    unlike = list(unlike_layers(base, head))
+    alignment = _aligned(base, head)
+    unlike = list(_unlike(base, head, alignment))
     for rule in _compared(rules):
         old, new = rule.value(base), rule.value(head)
         if old is None or new is None or old == new:
@@ -92,7 +97,8 @@ def compare_static(
         blocked = limit is not None and (new > old if share is None else share > limit + 5e-10)
         layers = tuple(changed_layers(unlike, rule.part))
         changes.append(StaticChange(model, rule.name, old, new, share, limit, blocked, layers))
-    if kinds := changed_kinds(unlike):
+    kinds = changed_kinds(unlike) | rewired_kinds(base, head, alignment)
+    if kinds:
         count = sum(map(len, kinds.values()))
         changes.append(
             StaticChange(
@@ -187,19 +193,61 @@ def _differences(
             yield float(part(after)), f"added {_phrase(after)}"
 
 
+def rewired_kinds(
+    base: Analysis, head: Analysis, alignment: Sequence[Aligned]
+) -> dict[str, list[str]]:
+    """Layers that are as they were but read what other layers made, by operator.
+
+    Only where both sides have all those layers: one that came or went is named itself.
+    """
+    before, after = _makers(base), _makers(head)
+    same = [
+        pair
+        for tag, i1, i2, j1, j2 in alignment
+        if tag == "equal"
+        for pair in zip(range(i1, i2), range(j1, j2), strict=True)
+    ]
+    twin: dict[int | None, int | None] = {None: None, **dict(same)}  # None makes a model's inputs
+    shared = set(twin.values())
+    kinds: dict[str, list[str]] = defaultdict(list)
+    for old, new in same:
+        layer = head.layers[new]
+        expected, makers = [twin.get(maker, -1) for maker in before[old]], after[new]
+        if -1 in expected or not shared.issuperset(makers):
+            continue
+        if expected == makers or (
+            layer.op in _COMMUTATIVE and Counter(expected) == Counter(makers)
+        ):
+            continue
+        kinds[f"{layer.op} of other layers"].append(layer.name)
+    return dict(kinds)
+
+
+def _makers(analysis: Analysis) -> list[list[int | None]]:
+    """For each layer the numbers of those that made what it reads."""
+    maker = {value: n for n, layer in enumerate(analysis.layers) for value in layer.outputs}
+    return [[maker.get(value) for value in layer.inputs] for layer in analysis.layers]
+
+
 def unlike_layers(base: Analysis, head: Analysis) -> Iterator[Unlike]:
-    """Layers that differ; None where a side has none.
+    """Layers that differ; None where a side has none."""
+    return _unlike(base, head, _aligned(base, head))
+
+
+def _unlike(base: Analysis, head: Analysis, alignment: Sequence[Aligned]) -> Iterator[Unlike]:
+    for tag, i1, i2, j1, j2 in alignment:
+        if tag != "equal":
+            yield from zip_longest(base.layers[i1:i2], head.layers[j1:j2])
+
+
+def _aligned(base: Analysis, head: Analysis) -> Sequence[Aligned]:
+    """Which layers of the base and the head are the same.
 
     They are aligned by what they compute and not by name, because an inserted layer shifts the
     names of all layers after it.
     """
-    old, new = base.layers, head.layers
-    matcher = difflib.SequenceMatcher(
-        None, [_signature(layer) for layer in old], [_signature(layer) for layer in new], False
-    )
-    for tag, i1, i2, j1, j2 in matcher.get_opcodes():
-        if tag != "equal":
-            yield from zip_longest(old[i1:i2], new[j1:j2])
+    old, new = (list(map(_signature, side.layers)) for side in (base, head))
+    return difflib.SequenceMatcher(None, old, new, False).get_opcodes()
 
 
 def _signature(layer: Layer) -> tuple[object, ...]:

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import subprocess
 import sys
 import zipfile
 from dataclasses import replace
@@ -13,7 +14,12 @@ import cspbench
 from cspbench.cli.main import main
 from cspbench.errors import InputError
 from cspbench.gating import job
-from cspbench.gating.environments import _key, changed_locks, with_environments
+from cspbench.gating.environments import (
+    _key,
+    _remove_left,
+    changed_locks,
+    with_environments,
+)
 from cspbench.gating.sides import (
     OpenSide,
     SideRequest,
@@ -227,3 +233,17 @@ def test_an_environment_of_files_of_a_tree_is_that_trees_own(tmp_path, line, of_
     assert (one != other) is of_the_tree
     # The files of a working tree may change at any time.
     assert _key(SideRequest("set:", "set"), tmp_path)[1] is not of_the_tree
+
+
+def test_what_an_ended_gate_built_for_itself_is_removed(tmp_path):
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    names = ["key", f"key-{ended.pid}", f"key-{os.getpid()}", f"other-{ended.pid}"]
+    for name in names:
+        (tmp_path / name / "bin").mkdir(parents=True)
+        (tmp_path / f"{name}.lock").touch()
+    _remove_left(tmp_path, "key")
+    left = [name for name in names if name != f"key-{ended.pid}"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
+        [*left, *(f"{name}.lock" for name in left)]
+    )

@@ -128,6 +128,42 @@ def test_all_layers_that_differ_are_kept_and_the_first_are_named():
     assert change.layers == ("tanh became mish: 2, 3, 4 and 2 more",)
 
 
+class Sum(nn.Module):
+    def forward(self, a, b):
+        return a + b
+
+
+class Skip(nn.Module):
+    """Three equal convolutions; the first's output or the second's is added to the third's."""
+
+    def __init__(self, *terms):
+        super().__init__()
+        self.terms = terms
+        self.convs = nn.ModuleList(nn.Conv2d(3, 3, 1) for _ in range(3))
+        self.sum = Sum()
+
+    def forward(self, x):
+        made = [x]
+        for conv in self.convs:
+            made.append(conv(made[-1]))
+        return self.sum(*(made[term] for term in self.terms))
+
+
+def test_equal_layers_that_read_from_others_are_named():
+    change = changes(Skip(1, 3), Skip(2, 3))["changed_layers"]
+    assert (change.head, change.layers) == (1, ("add of other layers: sum",))
+    assert "changed_layers" in changes(Skip(0, 3), Skip(1, 3))  # the input itself is added
+
+
+def test_the_terms_of_a_sum_may_change_places():
+    assert "changed_layers" not in changes(Skip(1, 3), Skip(3, 1))
+
+
+def test_what_reads_from_an_added_layer_is_not_named_beside_it():
+    change = changes(net(nn.Conv2d(4, 4, 1)), net(nn.Mish(), nn.Conv2d(4, 4, 1)))["changed_layers"]
+    assert change.layers == ("mish added: 2",)
+
+
 def test_less_coverage_is_blocked_where_there_are_rules():
     base, head = analyze(net(), INPUT), analyze(net(), INPUT)
     head.coverage, head.unsupported = 90.0, {"mystery": 1}
