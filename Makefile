@@ -48,7 +48,9 @@ ZOO        := .zoo
 FOR_RUN    := $(VENV)/.for-run-$(EXTRAS)
 FOR_TEST   := $(VENV)/.for-test
 FOR_LINT   := $(VENV)/.for-lint
-INSTALL     = $(VENV)/bin/python -m pip install -c $(VENV)/constraints.txt
+INSTALL     = $(VENV)/bin/python -m pip install --no-compile -c $(VENV)/constraints.txt
+# pip compiles on one processor. A file that is for another Python stays uncompiled.
+COMPILE     = $(VENV)/bin/python -W ignore -m compileall -qq -j 0 $(VENV)/lib/python*/site-packages || true
 PYTEST     := $(VENV)/bin/python -m pytest $(PARALLEL)
 
 .DEFAULT_GOAL := help
@@ -114,16 +116,19 @@ $(FOR_RUN): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV_FLAGS) $(VENV)
 	$(KEEP_PINS) constraints.txt > $(VENV)/constraints.txt
 	$(INSTALL) -e ".[$(EXTRAS)]"
+	$(COMPILE)
 	@touch $@
 
 # Of dask-kubernetes only the operator's files are read, not what it requires.
 $(FOR_TEST): $(FOR_RUN)
 	$(INSTALL) -e ".[all,$(JETSON)test]"
 	$(INSTALL) --no-deps dask-kubernetes
+	$(COMPILE)
 	@touch $@
 
 $(FOR_LINT): $(FOR_RUN)
 	$(INSTALL) -e ".[lint]"
+	$(COMPILE)
 	@touch $@
 
 # Without what they require: torchvision's packages are for one torch each.

@@ -41,10 +41,7 @@ def assert_same_program(path, *inputs):
     torch.testing.assert_close(got, expected, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize(
-    "model",
-    ["csppeleenet", "yolov3-tiny", "mobilenet-v2", "densenet201", "snet146"],
-)
+@pytest.mark.parametrize("model", ["csppeleenet", "yolov3-tiny", "mobilenet-v2", "snet146"])
 def test_a_network_of_the_zoo(model, tmp_path):
     size = 224 if model == "snet146" else 64
     module, example = build(model), torch.rand(1, 3, size, size)

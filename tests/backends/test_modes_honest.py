@@ -17,7 +17,6 @@ from cspbench.artifacts.tensors import POOL_SIZE, as_list, input_pool
 from cspbench.backends.precisions import PRECISIONS
 from cspbench.backends.spec import BACKENDS
 from cspbench.core.case import Case, ModelId
-from cspbench.errors import Unavailable
 from cspbench.jobs import load as load_job
 from cspbench.jobs.burst import BurstRequest, burst
 from cspbench.jobs.load import LoadRequest
@@ -28,7 +27,6 @@ SETTINGS = [
     ("opencv-cpu", {}), ("opencv-cpu", {"engine": "new"}), ("opencv-cpu", {"engine": "classic"}),
     ("onnxruntime", {}), ("openvino", {}), ("torch-cpu", {}), ("torch-cpu", {"mode": "fused"}),
     ("torch-cpu", {"layout": "channels_last"}), ("torch-cpu", {"precision": "bf16"}),
-    pytest.param("torch-cpu", {"mode": "compile"}, marks=pytest.mark.slow),
 ]  # fmt: skip
 MODEL = "yolov3-tiny-prn@96"
 
@@ -50,12 +48,7 @@ def load(made, name, options):
     if backend.available() is not None:
         pytest.skip(f"{name}: {backend.available()}")
     skip_without_engine(name, options)
-    try:
-        return backend.load(made[backend.artifact].path, options, 1)
-    except Unavailable as answer:
-        if options.get("mode") != "compile":  # which needs a C++ compiler
-            raise
-        pytest.skip(f"{name}: {answer}")
+    return backend.load(made[backend.artifact].path, options, 1)
 
 
 def answers(session, array):

@@ -46,8 +46,14 @@ def test_what_cannot_be_seen_is_shown_as_its_escape(text, shown):
 
 
 def test_every_character_that_is_hidden_and_no_other_is_escaped():
-    """All of Unicode, as this Python knows it, 256 at a time."""
+    """All of Unicode, as this Python knows it, 256 at a time.
+
+    Of the planes 4 to 13, which hold no character yet, the first 256.
+    """
+    empty = range(0x40000, 0xE0000)
     for first in range(0, 0x110000, 0x100):
+        if first in empty and first % 0x10000:
+            continue
         row = [chr(number) for number in range(first, first + 0x100)]
         unseen = {character for character in row if hidden(character, kept="")}
         seen = "".join(character for character in row if character not in unseen)
