@@ -2,8 +2,9 @@
 
 Both bursts are of one process, a few milliseconds apart, so that neither the machine nor what a
 process draws once is in their quotient. What the extra work does to the caches of the next
-inference is in it. The second of the two begins with the caches of the first: they change places
-from one burst to the next, and what that makes cancels.
+inference is in it. The second of the two begins with the caches of the first, and in each second
+pair of sides the first of the two with those of the other side. The two change places after every
+two bursts, so each of them stands at each of these four places, and what that makes cancels.
 """
 
 from __future__ import annotations
@@ -108,15 +109,15 @@ def beside_seconds(blocks: Sequence[Block]) -> float:
 
 def _seen(block: Block, running: bool) -> float | None:
     """Of one block: log of the quotient of an inference with and without; None if not measured."""
-    # Bursts behind which the plain one came, and those behind it.
-    longer: tuple[list[float], list[float]] = ([], [])
-    plain: tuple[list[float], list[float]] = ([], [])
+    places = range(4)  # before or behind the plain one, and behind the other side or not
+    longer: list[list[float]] = [[] for _ in places]
+    plain: list[list[float]] = [[] for _ in places]
     for number in block.steady:
         burst = block.head[number]
         result = burst.result and burst.result.without_extra
         if result is None:
             return None
         without = Burst(result.ns, result.count, result.lost_ns)
-        longer[number % 2].append(burst.running_ns if running else burst.inference_ns)
-        plain[number % 2].append(without.running_ns if running else without.inference_ns)
+        longer[number % 4].append(burst.running_ns if running else burst.inference_ns)
+        plain[number % 4].append(without.running_ns if running else without.inference_ns)
     return fmean(map(typical_estimate, plain, longer)) if all(plain) else None

@@ -24,7 +24,7 @@ from cspbench.core.statuses import Status
 from cspbench.jobs.layers import LayerTimes
 from cspbench.machine.facts import usable_cores
 from cspbench.machine.processors import processor_of
-from cspbench.measure.ratios import log_waited, steady_rounds
+from cspbench.measure.ratios import log_waited, steady_rounds, typical_estimate
 from cspbench.runner.arms import Arm, ArmLostError, Burst, Loaded, if_all_told
 from cspbench.runner.block_request import available_bytes
 from cspbench.runner.interleaved import (
@@ -66,6 +66,29 @@ class Block:
         """Numbers of the pairs that count: those of a throttled device are left out."""
         base, head = map(_throttled_ns, (self.base, self.head))
         return steady_rounds(min(len(self.base), len(self.head)), base, head)
+
+    def estimate(self, times_ns: Callable[[Side], Sequence[float]]) -> float:
+        """log(head / base): the mean of the medians over the pairs that either side begins.
+
+        The second burst of a pair begins with the caches of the other side. So the pairs of the two
+        orders are about two ratios, one above and one below that of the sides, and a median over
+        all of them is anywhere between.
+
+        Args:
+            times_ns: gives the times of a side in the pairs of `steady`.
+
+        Raises:
+            ValueError: there are no pairs.
+        """
+        base, head = times_ns("base"), times_ns("head")
+        orders: tuple[list[int], list[int]] = ([], [])
+        for place, number in enumerate(self.steady):
+            orders[number % 2].append(place)
+        return fmean(
+            typical_estimate([base[place] for place in order], [head[place] for place in order])
+            for order in orders
+            if order
+        )
 
     @property
     def by_device(self) -> bool:

@@ -23,13 +23,12 @@ from cspbench.gating.decide import (
     starvation,
     waiting,
 )
-from cspbench.gating.duet import PAIRS, SIDES, Block, MakeArm, Side, measure_blocks
+from cspbench.gating.duet import PAIRS, Block, MakeArm, Side, measure_blocks
 from cspbench.gating.prepare import Pair, Prepared
 from cspbench.gating.sides import OpenSide
 from cspbench.gating.verdict import Unmeasured, percent
 from cspbench.jobs.load import LoadRequest
 from cspbench.machine.devices.spec import DEVICES
-from cspbench.measure.ratios import typical_estimate
 from cspbench.runner.arms import ArmLostError, ArmSpec, WorkerArm
 from cspbench.store.blocks import DEVICE, ELAPSED, RUNNING
 from cspbench.suite.suite import Gate, Measure
@@ -88,9 +87,7 @@ class CaseData:
         """
         if self.of == RUNNING:
             return self.with_all_waits
-        return [
-            typical_estimate(b.inference_ns("base"), b.inference_ns("head")) for b in self.blocks
-        ]
+        return [block.estimate(block.inference_ns) for block in self.blocks]
 
     @property
     def with_all_waits(self) -> list[float]:
@@ -101,15 +98,14 @@ class CaseData:
     @property
     def running_estimates(self) -> list[float]:
         """One log-ratio a block, of the time without waiting for a processor."""
-        return [typical_estimate(b.running_ns("base"), b.running_ns("head")) for b in self.blocks]
+        return [block.estimate(block.running_ns) for block in self.blocks]
 
     @property
     def elapsed(self) -> float | None:
         """The log-ratio of elapsed time, by the host's clock; None if nothing was measured."""
         if self.of != DEVICE:
             return fmean(self.elapsed_estimates) if self.blocks else None
-        hosts = [[block.host_ns(side) for side in SIDES] for block in self.blocks]
-        return fmean(typical_estimate(*sides) for sides in hosts)
+        return fmean(block.estimate(block.host_ns) for block in self.blocks)
 
     def median_ms(self, side: Side) -> float | None:
         """Median over bursts of the time of an inference, of the time that decides."""

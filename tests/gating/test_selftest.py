@@ -2,16 +2,20 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 
 from cspbench.core.statuses import ExitCode
-from cspbench.gating.calibration import MOST_BLOCKS, beside_seconds
+from cspbench.gating.calibration import MOST_BLOCKS, beside_seconds, injected
 from cspbench.gating.decide import InterimAnalysis
+from cspbench.gating.duet import Block
 from cspbench.gating.measure import measure_case
 from cspbench.gating.power import smallest_effect
 from cspbench.gating.selftest import SHARES, SelfTest, run_gates
 from cspbench.gating.sensitivity import known_sensitivity
+from cspbench.jobs.burst import BurstResult
+from cspbench.runner.arms import Burst
 from cspbench.suite.suite import Gate
 from tests.gating.arms import Machine, lost
 from tests.gating.gates import command
@@ -65,6 +69,27 @@ def test_the_size_of_what_is_injected_is_measured_beside_it():
     (row,) = result.rows()
     assert row["injected"] == "6.0 ± 0.0 %"
     assert result.as_dict()["gates"][0]["injected_seen"] == pytest.approx(0.06)
+
+
+def test_what_the_other_sides_caches_cost_is_no_part_of_the_size():
+    """5 % are injected; the first burst after one of the other side takes 10 % longer.
+
+    The head comes after the base in each second pair. There its first burst is the longer one in
+    pairs 0, 4, ... and the plain one in pairs 2, 6, ...
+    """
+    bursts = []
+    for number in range(8):
+        longer, plain = 1050, 1000
+        if number % 4 == 0:
+            longer *= 1.1
+        elif number % 4 == 2:
+            plain *= 1.1
+        beside = BurstResult(round(plain), 1, latencies_ns=[round(plain)])
+        result = BurstResult(round(longer), 1, latencies_ns=[round(longer)], without_extra=beside)
+        bursts.append(Burst(round(longer), 1, 0.0, result))
+    blocks = [Block(number, "base", "duet", (), tuple(bursts), 1.0) for number in range(2)]
+    blocks = [replace(block, base=block.head) for block in blocks]
+    assert injected(0.05, blocks, running=False).seen == pytest.approx(0.05)
 
 
 def test_a_size_that_is_not_known_to_half_a_percent_is_not_named():

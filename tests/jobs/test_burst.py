@@ -131,13 +131,13 @@ class Profiled:
         return LayerProfile((), 3_000_000, len(self.after), "a clock")
 
 
-def test_profiled_bursts_are_behind_and_before_the_plain_ones_in_turn(load):
+def test_profiled_bursts_are_behind_two_plain_ones_and_before_two(load):
     session = load(Session())
     loaded = load_job.kept()
     loaded.profiled, loaded.inputs = Profiled(session), [None]
     answers = [ask(2) for _ in range(3)]
-    # Plain 1 and 2, profiled; profiled, plain 3 and 4; plain 5 and 6, profiled.
-    assert loaded.profiled.after == [2, 2, 2, 2, 6, 6]
+    # Plain 1 and 2, profiled; plain 3 and 4, profiled; profiled, plain 5 and 6.
+    assert loaded.profiled.after == [2, 2, 4, 4, 4, 4]
     # Busy with the profiled burst, too, which is none of the plain burst's own time.
     assert all(answer.busy_ns > answer.own_ns for answer in answers)
     # 3 ms for a plain inference of at least 1 ms, on a busy machine of more.
@@ -161,6 +161,18 @@ def test_extra_work_takes_a_share_of_the_time_of_each_inference():
         start = time.perf_counter_ns()
         slower()
         assert time.perf_counter_ns() - start >= least_ns
+
+
+def test_the_burst_without_extra_work_comes_after_two_bursts_and_before_two(load):
+    """Where sides alternate (ABBA), each is as often the first one after the other side's."""
+    load(Session())
+    loaded, extra, order = load_job.kept(), [True], []
+    loaded.infer = lambda: order.append("with" if extra[0] else "without")
+    loaded.switch_extra = lambda on: extra.__setitem__(0, on)
+    loaded.request = replace(REQUEST, calibrated=True)
+    for _ in range(4):
+        ask(1)
+    assert order == ["with", "without"] * 2 + ["without", "with"] * 2
 
 
 def test_calibrated_extra_work_has_a_burst_without_it_beside_each_burst(load):
