@@ -192,7 +192,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("what", choices=("run", "report", "pack"))
     parser.add_argument("--case", default=CASE)
-    parser.add_argument("--file", type=Path, default=Path("results/gate-power-4.jsonl"))
+    parser.add_argument("--file", type=Path, default=Path("results/gate-power-5.jsonl"))
     parser.add_argument("--minutes", type=float, default=math.inf, help="start no trial after them")
     parser.add_argument(
         "--rivals", type=int, default=0, help="trials of each kind that run the other tools too"

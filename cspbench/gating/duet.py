@@ -68,11 +68,12 @@ class Block:
         return steady_rounds(min(len(self.base), len(self.head)), base, head)
 
     def estimate(self, times_ns: Callable[[Side], Sequence[float]]) -> float:
-        """log(head / base): the mean of the medians over the pairs that either side begins.
+        """log(head / base): the mean of the medians over the pairs of each kind.
 
-        The second burst of a pair begins with the caches of the other side. So the pairs of the two
-        orders are about two ratios, one above and one below that of the sides, and a median over
-        all of them is anywhere between.
+        The second burst of a pair begins with the caches of the other side. So pairs that the base
+        begins and pairs that the head begins are about two ratios, one above and one below that of
+        the sides, and a median over all of them is anywhere between. Bursts that have another one
+        beside them change places with it after every two: with them there are four kinds.
 
         Args:
             times_ns: gives the times of a side in the pairs of `steady`.
@@ -81,13 +82,13 @@ class Block:
             ValueError: there are no pairs.
         """
         base, head = times_ns("base"), times_ns("head")
-        orders: tuple[list[int], list[int]] = ([], [])
+        kinds: list[list[int]] = [[] for _ in range(4)]
         for place, number in enumerate(self.steady):
-            orders[number % 2].append(place)
+            kinds[number % 4].append(place)
         return fmean(
-            typical_estimate([base[place] for place in order], [head[place] for place in order])
-            for order in orders
-            if order
+            typical_estimate([base[place] for place in kind], [head[place] for place in kind])
+            for kind in kinds
+            if kind
         )
 
     @property
