@@ -17,7 +17,6 @@ from statistics import fmean
 
 from cspbench.core.text import percent
 from cspbench.gating.duet import Block, MakeArm, measure_blocks
-from cspbench.measure.ratios import typical_estimate
 from cspbench.measure.statistics import student_bounds
 from cspbench.runner.arms import ArmLostError, Burst
 
@@ -109,15 +108,13 @@ def beside_seconds(blocks: Sequence[Block]) -> float:
 
 def _seen(block: Block, running: bool) -> float | None:
     """Of one block: log of the quotient of an inference with and without; None if not measured."""
-    places = range(4)  # before or behind the plain one, and behind the other side or not
-    longer: list[list[float]] = [[] for _ in places]
-    plain: list[list[float]] = [[] for _ in places]
-    for number in block.steady:
-        burst = block.head[number]
-        result = burst.result and burst.result.without_extra
-        if result is None:
-            return None
-        without = Burst(result.ns, result.count, result.lost_ns)
-        longer[number % 4].append(burst.running_ns if running else burst.inference_ns)
-        plain[number % 4].append(without.running_ns if running else without.inference_ns)
-    return fmean(map(typical_estimate, plain, longer)) if all(plain) else None
+    longer = [block.head[number] for number in block.steady]
+    results = [burst.result.without_extra if burst.result else None for burst in longer]
+    plain = [Burst(one.ns, one.count, one.lost_ns) for one in results if one is not None]
+    if len(plain) < len(longer) or not all(block.kinds):
+        return None
+    times = [
+        [burst.running_ns if running else burst.inference_ns for burst in bursts]
+        for bursts in (plain, longer)
+    ]
+    return block.estimate(*times)

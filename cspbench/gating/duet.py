@@ -67,27 +67,37 @@ class Block:
         base, head = map(_throttled_ns, (self.base, self.head))
         return steady_rounds(min(len(self.base), len(self.head)), base, head)
 
-    def estimate(self, times_ns: Callable[[Side], Sequence[float]]) -> float:
-        """log(head / base): the mean of the medians over the pairs of each kind.
+    @cached_property
+    def kinds(self) -> list[list[int]]:
+        """Places in `steady` of the pairs that are about one ratio, a list for each kind of pair.
 
-        The second burst of a pair begins with the caches of the other side. So pairs that the base
-        begins and pairs that the head begins are about two ratios, one above and one below that of
-        the sides, and a median over all of them is anywhere between. Bursts that have another one
-        beside them change places with it after every two: with them there are four kinds.
+        The second burst of a pair begins with the caches of the other side, so pairs that the base
+        begins are of another kind than those that the head begins. Bursts with one without extra
+        work beside them change places with it after every two: then there are four kinds.
+        """
+        results = [burst.result for burst in self.head]
+        beside = any(one is not None and one.without_extra is not None for one in results)
+        kinds: list[list[int]] = [[] for _ in range(4 if beside else 2)]
+        for place, number in enumerate(self.steady):
+            kinds[number % len(kinds)].append(place)
+        return kinds
+
+    def estimate(self, base_ns: Sequence[float], head_ns: Sequence[float]) -> float:
+        """log(head / base): the mean over the kinds of pairs of the median over the pairs of each.
+
+        A median over pairs of all kinds, some of which are above the ratio of the sides and some
+        below it, is anywhere between.
 
         Args:
-            times_ns: gives the times of a side in the pairs of `steady`.
+            base_ns: time of an inference in each pair of `steady`.
+            head_ns: what to compare with it, pair by pair.
 
         Raises:
             ValueError: there are no pairs.
         """
-        base, head = times_ns("base"), times_ns("head")
-        kinds: list[list[int]] = [[] for _ in range(4)]
-        for place, number in enumerate(self.steady):
-            kinds[number % 4].append(place)
         return fmean(
-            typical_estimate([base[place] for place in kind], [head[place] for place in kind])
-            for kind in kinds
+            typical_estimate([base_ns[place] for place in kind], [head_ns[place] for place in kind])
+            for kind in self.kinds
             if kind
         )
 

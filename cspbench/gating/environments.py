@@ -138,10 +138,11 @@ def _environment(side: SideRequest, tree: Path, report: Callable[[str], None]) -
     file = _requirements(tree)
     assert file is not None, "_check_readable has checked"
     key, lasting = _key(side, tree)
-    # One that is built anew for each gate is this gate's own: others may be in use meanwhile.
-    folder = cache_folder("environments", key if lasting else f"{key}-{os.getpid()}").resolve()
+    folder = cache_folder("environments", key).resolve()
     make_cache_folder(folder.parent)
-    _remove_left(folder.parent, key)
+    if not lasting:  # it is this gate's own: another one may use its own meanwhile
+        _remove_left(folder.parent, key)
+        folder = folder.with_name(f"{key}-{os.getpid()}")
     python = folder / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
     complete = folder / "complete"
     with FileLock(f"{folder}.lock"):

@@ -23,7 +23,7 @@ from cspbench.gating.decide import (
     starvation,
     waiting,
 )
-from cspbench.gating.duet import PAIRS, Block, MakeArm, Side, measure_blocks
+from cspbench.gating.duet import PAIRS, SIDES, Block, MakeArm, Side, measure_blocks
 from cspbench.gating.prepare import Pair, Prepared
 from cspbench.gating.sides import OpenSide
 from cspbench.gating.verdict import Unmeasured, percent
@@ -87,7 +87,7 @@ class CaseData:
         """
         if self.of == RUNNING:
             return self.with_all_waits
-        return [block.estimate(block.inference_ns) for block in self.blocks]
+        return [block.estimate(*map(block.inference_ns, SIDES)) for block in self.blocks]
 
     @property
     def with_all_waits(self) -> list[float]:
@@ -98,14 +98,14 @@ class CaseData:
     @property
     def running_estimates(self) -> list[float]:
         """One log-ratio a block, of the time without waiting for a processor."""
-        return [block.estimate(block.running_ns) for block in self.blocks]
+        return [block.estimate(*map(block.running_ns, SIDES)) for block in self.blocks]
 
     @property
     def elapsed(self) -> float | None:
         """The log-ratio of elapsed time, by the host's clock; None if nothing was measured."""
         if self.of != DEVICE:
             return fmean(self.elapsed_estimates) if self.blocks else None
-        return fmean(block.estimate(block.host_ns) for block in self.blocks)
+        return fmean(block.estimate(*map(block.host_ns, SIDES)) for block in self.blocks)
 
     def median_ms(self, side: Side) -> float | None:
         """Median over bursts of the time of an inference, of the time that decides."""

@@ -85,8 +85,8 @@ def compare_static(
             ``coverage`` than the base is blocked too, because its totals are incomplete.
     """
     changes = []
-    alignment = _aligned(base, head)
-    unlike = list(_unlike(base, head, alignment))
+    alignment = aligned(base, head)
+    unlike = list(unlike_layers(base, head, alignment))
     for rule in _compared(rules):
         old, new = rule.value(base), rule.value(head)
         if old is None or new is None or old == new:
@@ -229,18 +229,14 @@ def _makers(analysis: Analysis) -> list[list[int | None]]:
     return [[maker.get(value) for value in layer.inputs] for layer in analysis.layers]
 
 
-def unlike_layers(base: Analysis, head: Analysis) -> Iterator[Unlike]:
+def unlike_layers(base: Analysis, head: Analysis, alignment: Sequence[Aligned]) -> Iterator[Unlike]:
     """Layers that differ; None where a side has none."""
-    return _unlike(base, head, _aligned(base, head))
-
-
-def _unlike(base: Analysis, head: Analysis, alignment: Sequence[Aligned]) -> Iterator[Unlike]:
     for tag, i1, i2, j1, j2 in alignment:
         if tag != "equal":
             yield from zip_longest(base.layers[i1:i2], head.layers[j1:j2])
 
 
-def _aligned(base: Analysis, head: Analysis) -> Sequence[Aligned]:
+def aligned(base: Analysis, head: Analysis) -> Sequence[Aligned]:
     """Which layers of the base and the head are the same.
 
     They are aligned by what they compute and not by name, because an inserted layer shifts the

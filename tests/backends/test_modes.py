@@ -159,12 +159,14 @@ def test_compilation_agrees_on_any_input_and_its_cache_stays(small, tmp_path, mo
     assert not backend.compiles({"mode": "fused"})
     session = run(small, "torch-cpu", {"mode": mode}, runs=2)
     assert worst(session, small) <= 1e-4
+    first = session.outputs()[0].copy()
     uncompiled = load_program(small[0])
     for image in (np.zeros_like(small[1]), 100 * small[1], small[1]):  # nothing of it was folded
         session.set_input(image)
         session.run()
         [expected] = as_list(uncompiled(torch.from_numpy(image)))
         assert relative_error(session.outputs()[0], expected.detach().numpy()) <= 1e-4
+    assert np.array_equal(session.outputs()[0], first)  # the same input, the same result again
     made = [path for path in tmp_path.rglob("*") if path.suffix in (".so", ".cpp")]
     assert made
     # A second program from the same file finds what the first one left.

@@ -2,6 +2,7 @@
 
 import re
 import time
+import unicodedata
 
 import pytest
 from hypothesis import given
@@ -51,6 +52,7 @@ def test_every_character_that_is_hidden_and_no_other_is_escaped():
     Of the planes 4 to 13, which hold no character yet, the first 256.
     """
     empty = range(0x40000, 0xE0000)
+    assert {unicodedata.category(chr(number)) for number in empty} == {"Cn"}
     for first in range(0, 0x110000, 0x100):
         if first in empty and first % 0x10000:
             continue

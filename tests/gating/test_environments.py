@@ -14,12 +14,7 @@ import cspbench
 from cspbench.cli.main import main
 from cspbench.errors import InputError
 from cspbench.gating import job
-from cspbench.gating.environments import (
-    _key,
-    _remove_left,
-    changed_locks,
-    with_environments,
-)
+from cspbench.gating.environments import _key, _remove_left, changed_locks, with_environments
 from cspbench.gating.sides import (
     OpenSide,
     SideRequest,

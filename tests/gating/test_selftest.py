@@ -2,7 +2,6 @@
 
 import json
 import math
-from dataclasses import replace
 
 import pytest
 
@@ -87,8 +86,8 @@ def test_what_the_other_sides_caches_cost_is_no_part_of_the_size():
         beside = BurstResult(round(plain), 1, latencies_ns=[round(plain)])
         result = BurstResult(round(longer), 1, latencies_ns=[round(longer)], without_extra=beside)
         bursts.append(Burst(round(longer), 1, 0.0, result))
-    blocks = [Block(number, "base", "duet", (), tuple(bursts), 1.0) for number in range(2)]
-    blocks = [replace(block, base=block.head) for block in blocks]
+    taken = tuple(bursts)
+    blocks = [Block(number, "base", "duet", taken, taken, 1.0) for number in range(2)]
     assert injected(0.05, blocks, running=False).seen == pytest.approx(0.05)
 
 

@@ -2,7 +2,7 @@ import pytest
 from torch import nn
 
 from cspbench.analysis.api import analyze
-from cspbench.gating.static import changed_layers, compare_static, unlike_layers
+from cspbench.gating.static import aligned, changed_layers, compare_static, unlike_layers
 
 INPUT = (1, 3, 8, 8)
 SHARE = "max_layer_macs_share"
@@ -10,6 +10,11 @@ SHARE = "max_layer_macs_share"
 
 def macs(layer):
     return layer["macs"]
+
+
+def unlike(base, head):
+    sides = analyze(base, INPUT), analyze(head, INPUT)
+    return unlike_layers(*sides, aligned(*sides))
 
 
 def net(*extra, width=4):
@@ -73,7 +78,7 @@ def test_growth_from_nothing_is_beyond_any_rule():
 def test_changed_layers_are_paired_and_the_costliest_come_first():
     base = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 4, 1))
     head = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 4, 1))
-    phrases = changed_layers(unlike_layers(analyze(base, INPUT), analyze(head, INPUT)), macs)
+    phrases = changed_layers(unlike(base, head), macs)
     # 3x3: 6912 -> 13824, 1x1: 1024 -> 2048 MACs.
     assert phrases[0].startswith("changed 0 (conv2d 3x3, 3x8x8 -> 4x8x8, 6,912 MACs) to 0 ")
     assert phrases[1].startswith("changed 1 (conv2d 1x1, 4x8x8 -> 4x8x8, 1,024 MACs) to 1 ")
@@ -81,8 +86,7 @@ def test_changed_layers_are_paired_and_the_costliest_come_first():
 
 def test_many_changes_are_cut_and_counted():
     extra = [nn.Conv2d(4, 4, 1) for _ in range(8)]
-    unlike = unlike_layers(analyze(net(), INPUT), analyze(net(*extra), INPUT))
-    phrases = changed_layers(unlike, macs)
+    phrases = changed_layers(unlike(net(), net(*extra)), macs)
     assert len(phrases) == 6
     assert phrases[-1] == "and 3 more"
 
