@@ -178,8 +178,6 @@ def pytest_collection_finish() -> None:
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip a test whose need is missing, or fail it where the need is required."""
-    # On a machine that others use, too, the folder went in the middle of a run of half an hour.
-    _LOCKS.mkdir(exist_ok=True)
     for name, missing in NEEDS.items():
         if item.get_closest_marker(name) is None or (reason := missing()) is None:
             continue
