@@ -3,11 +3,11 @@
 The campaign runs real processes and a real OpenCV model. Arm B does extra work: its thread stays
 busy after every inference for 3 % of the time that it took. A trial has the same code on both sides
 (``aa``) or a slower arm B (``slow``). It runs on an idle machine (``quiet``), beside a random
-co-tenant (``loaded``), or beside as many of them as there are processors and all other load of the
-machine (``crowded``, where arm B does 5 % of extra work). Kinds of trial take turns in proportion
-to their numbers, so that they share the machine's good and bad hours, and a campaign that ends
-early has fair numbers of each. Every trial is one line of the campaign's file. A second call
-resumes the campaign.
+co-tenant (``loaded``), which is busy half of the time, or beside two of them a processor and all
+other load of the machine (``crowded``, where arm B does 5 % of extra work). Kinds of trial take
+turns in proportion to their numbers, so that they share the machine's good and bad hours, and a
+campaign that ends early has fair numbers of each. Every trial is one line of the campaign's file. A
+second call resumes the campaign.
 
 ``--rivals N`` trials of each kind also run two other tools on the same arms, right after the gate
 and with as much time as the gate took:
@@ -91,6 +91,7 @@ def gate_trial(arms: Arms, share: float, one_thread: bool) -> dict:
         ],
         "generations": [[round(estimate, 5) for estimate in r.estimates] for r in trial.runs],
         "seconds": [round(r.seconds, 2) for r in trial.runs],
+        "ms": trial.first.median_ms("base"),
     }  # fmt: skip
 
 
@@ -110,7 +111,7 @@ def step(arms: Arms, kind: str, number: int, rivals: bool, one_thread: bool) -> 
     share = SHARES.get(kind, SLOWDOWN) if kind.endswith("slow") else 0.0
     crowded = kind.startswith("crowded")
     lock = contextlib.nullcontext() if crowded else timing_lock("gate power")
-    tenants = {"quiet": 0, "loaded": 1, "crowded": usable_cores()}[kind.partition("-")[0]]
+    tenants = {"quiet": 0, "loaded": 1, "crowded": 2 * usable_cores()}[kind.partition("-")[0]]
     with lock, company(tenants, number):
         before = read_cpu_times()
         started = time.monotonic()

@@ -5,9 +5,11 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from pathlib import Path
-from statistics import median
+from statistics import median, stdev
 
 from campaign import rows_of
+
+from cspbench.core.case import Case
 
 #: Rows of the tables: each kind alone, and kinds together. "slower" gets the trials' share.
 GROUPS = {
@@ -20,6 +22,8 @@ GROUPS = {
     "slower, crowded": ("crowded-slow",),
     "slower, quiet and loaded": ("quiet-slow", "loaded-slow"),
 }
+#: Distributions of the backends whose cases have had a campaign.
+LIBRARIES = {"opencv-cpu": "opencv-python-headless", "onnxruntime": "onnxruntime"}
 
 
 def clopper_pearson(hits: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
@@ -58,7 +62,7 @@ def report(file: Path) -> None:
     period = " to ".join(days[:1] + days[1:][-1:])
     print(f"`{entries['campaign']['case']}` on {machine['cpu']}, {machine['cores_usable']} cores"
           f"{', virtual' if machine['virtualised'] else ''}, "
-          f"OpenCV {machine['libraries'].get('opencv-python-headless', '?')}, "
+          f"{library(entries['campaign']['case'], machine['libraries'])}, "
           f"{period}. In brackets: Clopper-Pearson, 95 %.")  # fmt: skip
     if "calibration" in entries:
         facts = entries["calibration"]
@@ -67,8 +71,8 @@ def report(file: Path) -> None:
               f"{facts['seen_error'] * 100:.1f} %.")  # fmt: skip
     print()
     line("trials", "`slower`", "found once", "other than `same`", "median change",
-         "median s", "longest s", "others' load, cores")  # fmt: skip
-    line(*["---"] * 8)
+         "a block scatters by", "median s", "longest s", "others' load, cores")  # fmt: skip
+    line(*["---"] * 9)
     for name, kinds in GROUPS.items():
         trials = [row for row in rows if row["kind"] in kinds]
         if trials and (len(kinds) == 1 or len({row["kind"] for row in trials}) > 1):
@@ -90,6 +94,12 @@ def report(file: Path) -> None:
             line(named(name, trials, slowdown), *(share_text(count, len(trials)) for count in hits))
 
 
+def library(case: str, versions: dict[str, str]) -> str:
+    """The library that computed, with its version."""
+    name = LIBRARIES[Case.parse(case).backend.name]
+    return f"{name} {versions.get(name, '?')}"
+
+
 def named(group: str, trials: list[dict], slowdown: float) -> str:
     """``3 % slower, quiet``; earlier trials were of the campaign's ``slowdown``."""
     shares = {row.get("share", slowdown) for row in trials}
@@ -105,12 +115,14 @@ def gate_cells(trials: list[dict]) -> list[str]:
               if name not in ("slower", "same")]  # fmt: skip
     seconds = [row["seconds"] for row in trials]
     estimates = [gate["estimates"][-1] for gate in gates if gate["estimates"]]
+    spreads = [stdev(run) for gate in gates for run in gate.get("generations", ()) if len(run) > 1]
     loads = [row["foreign_cpus"] + row["steal_cpus"] for row in trials if "foreign_cpus" in row]
     return [
         share_text(verdicts["slower"], len(trials)),
         str(sum(gate["first"] == "slower" for gate in gates)),
         ", ".join(others) or "-",
         f"{median(estimates) * 100:+.1f} %" if estimates else "-",
+        f"{median(spreads) * 100:.1f} %" if spreads else "-",
         f"{median(seconds):.0f}",
         f"{max(seconds):.0f}",
         f"{median(loads):.1f}" if loads else "-",

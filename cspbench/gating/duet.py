@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import cycle, repeat
@@ -73,8 +73,13 @@ class Block:
 
         The second burst of a pair begins with the caches of the other side, so pairs that the base
         begins are of another kind than those that the head begins. Bursts with one without extra
-        work beside them change places with it after every two: then there are four kinds.
+        work beside them change places with it after every two: then there are four kinds. By the
+        schedule ``pairs`` a pair of processes, one after the other, makes each half.
         """
+        if self.schedule == "pairs":
+            half = min(len(self.base), len(self.head)) // 2
+            first = sum(number < half for number in self.steady)
+            return [list(range(first)), list(range(first, len(self.steady)))]
         results = [burst.result for burst in self.head]
         beside = any(one is not None and one.without_extra is not None for one in results)
         kinds: list[list[int]] = [[] for _ in range(4 if beside else 2)]
@@ -103,7 +108,7 @@ class Block:
 
     @property
     def by_device(self) -> bool:
-        """Whether a device's own events timed the bursts."""
+        """Whether a device's own events timed all bursts of both sides."""
         results = [burst.result for burst in (*self.base, *self.head)]
         return all(one is not None and one.by_device for one in results)
 
@@ -113,14 +118,14 @@ class Block:
         return min(len(self.base), len(self.head)) - len(self.steady)
 
     def inference_ns(self, side: Side) -> list[float]:
-        """Mean time of an inference in each burst of a side."""
+        """Mean time of an inference in each burst of a side, by one clock for both sides."""
+        if not self.by_device:  # one side's device may have events all the same
+            return self.host_ns(side)
         return [getattr(self, side)[number].inference_ns for number in self.steady]
 
     def host_ns(self, side: Side) -> list[float]:
-        """Mean time of an inference in each burst by the host's clock, where a device's counts."""
-        bursts: tuple[Burst, ...] = getattr(self, side)
-        results = [bursts[number].result for number in self.steady]
-        return [fmean(result.latencies_ns) for result in results if result is not None]
+        """Mean time of an inference in each burst by the host's clock."""
+        return [getattr(self, side)[number].host_ns for number in self.steady]
 
     def running_ns(self, side: Side) -> list[float]:
         """The same without the time in which the process was ready but did not run."""
@@ -185,12 +190,20 @@ def measure_blocks(
     together = together or max(1, usable_cores() // 2)
     schedules: dict[str, Schedule] = dict.fromkeys(makes, "duet")
     number = 0
+    fitted: list[set[str]] = []  # cases that lived together
+    alone: set[str] = set()  # cases for which there was no room beside others
     while makes:
         order = SIDES if number % 2 == 0 else SIDES[::-1]
-        for group in _groups(makes, schedules, together):
+        alone |= {name for name, schedule in schedules.items() if schedule == "pairs"}
+        for group in _groups(makes, alone, together):
             members = {name: makes[name] for name in group}
             started = time.monotonic()
-            found = _group(members, order, pairs, number) if len(group) > 1 else {}
+            found: dict[str, Bursts | ArmLostError] = {}
+            if len(group) > 1:
+                at_once = any(cases.issuperset(group) for cases in fitted)
+                found = _group(members, order, pairs, number, at_once=at_once)
+                alone.update(set(group) - set(found))
+                fitted.append(set(found))
             each = (time.monotonic() - started) / len(group)
             for name, make in members.items():
                 started = time.monotonic()
@@ -210,15 +223,16 @@ def measure_blocks(
 
 
 def _groups(
-    makes: Mapping[str, MakeArm], schedules: Mapping[str, Schedule], together: int
+    makes: Mapping[str, MakeArm], alone: Collection[str], together: int
 ) -> Iterator[Sequence[str]]:
-    """Cases that live together; those of another machine, and those by pairs, are alone."""
-    alone = [name for name, make in makes.items()
-             if isinstance(make, ElsewhereArms) or schedules[name] == "pairs"]  # fmt: skip
-    others = [name for name in makes if name not in alone]
+    """Cases that live together; those of another machine are alone, too."""
+    single = [
+        name for name, make in makes.items() if name in alone or isinstance(make, ElsewhereArms)
+    ]
+    others = [name for name in makes if name not in single]
     for start in range(0, len(others), together):
         yield others[start : start + together]
-    yield from ([name] for name in alone)
+    yield from ([name] for name in single)
 
 
 def _alone(
@@ -234,34 +248,57 @@ def _alone(
 
 
 def _group(
-    makes: Mapping[str, MakeArm], order: tuple[Side, Side], pairs: int, number: int
+    makes: Mapping[str, MakeArm],
+    order: tuple[Side, Side],
+    pairs: int,
+    number: int,
+    *,
+    at_once: bool,
 ) -> dict[str, Bursts | ArmLostError]:
     """One block of several cases, whose processes live together.
+
+    Args:
+        makes: by the name of a case what makes its arms.
+        order: the side that starts first comes first.
+        pairs: most pairs of bursts.
+        number: of the block.
+        at_once: all load side by side, because they had room before. Otherwise a case begins to
+            load when the one before has, and if enough memory is still free.
 
     Returns:
         The bursts of each case, or its lost arm. Those without room beside the others are missing.
     """
-    arms = {f"{side} of {name}": make(side) for name, make in makes.items() for side in order}
-    loads = Turns()
     found: dict[str, Bursts | ArmLostError] = {}
+    arms: dict[str, Arms] = {}
+    loads = Turns()
     free = available_bytes()
     with contextlib.ExitStack() as stack:
-        load_arms(arms, loads, stack, lambda _: available_bytes() > SPARE_SHARE * free)
-        for name in makes:
-            keys = {side: f"{side} of {name}" for side in order}
+        for batch in [list(makes)] if at_once else [[name] for name in makes]:
+            if arms and available_bytes() <= SPARE_SHARE * free:
+                break
+            arms |= {name: {side: makes[name](side) for side in order} for name in batch}
+            part = Turns()
+            load_arms({_key(side, name): arms[name][side] for name in batch for side in order},
+                      part, stack)  # fmt: skip
+            loads.loaded |= part.loaded
+            loads.lost |= part.lost
+        for name, own in arms.items():
             try:
-                for key in keys.values():
-                    if key in loads.lost:
-                        raise loads.lost[key]
-                if loads.left_out.isdisjoint(keys.values()):
-                    turns = Turns(True, loaded={side: loads.loaded[keys[side]] for side in order})
-                    own: Arms = {side: arms[keys[side]] for side in order}
-                    _take_turns(own, turns, pairs, number)
-                    found[name] = turns.bursts
+                for side in order:
+                    if (lost := loads.lost.get(_key(side, name))) is not None:
+                        raise lost
+                turns = Turns(True)
+                turns.loaded = {side: loads.loaded[_key(side, name)] for side in order}
+                _take_turns(own, turns, pairs, number)
+                found[name] = turns.bursts
             except ArmLostError as lost:
                 if lost.outcome.status is not Status.OOM:
                     found[name] = lost
     return found
+
+
+def _key(side: str, name: str) -> str:
+    return f"{side} of {name}"
 
 
 def _take_turns(arms: Arms, turns: Turns, pairs: int, number: int) -> None:
@@ -311,18 +348,21 @@ def _process_pairs(
 ) -> Bursts:
     """One block of four processes in ABBA order, each with half of its side's bursts.
 
-    Each process has its own number of inferences in a burst, because it runs alone.
+    Each process has its own number of inferences in a burst, because it runs alone. The first one's
+    time of an inference says how many bursts all of them take.
     """
     bursts: Bursts = {side: [] for side in SIDES}
     loaded: dict[str, Loaded] = {}
+    each = 0
+
+    def rounds(first: Mapping[str, Loaded]) -> int:
+        return each or max(1, rounds_of(first, pairs) // 2)
+
     for side in (*order, *order[::-1]):
         turns = run_block(
-            {side: make_arm(side)},
-            repeat([0]),
-            lambda _: max(1, pairs // 2),
-            all_or_none=True,
-            processor=processor,
+            {side: make_arm(side)}, repeat([0]), rounds, all_or_none=True, processor=processor
         )
+        each = len(turns.bursts[side])
         bursts[side] += turns.bursts[side]
         loaded[side] = turns.loaded[side]
     unlikes = unlike({side: loaded[side] for side in SIDES})

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib.util
+import importlib.metadata
 import json
 import os
 import re
@@ -94,8 +94,9 @@ def with_environments(
             side if side.python else replace(side, python=_environment(side, tree, report))
             for side, tree in zip((base, head), trees, strict=True)
         ]
-    note = f"{difference}; each side ran in an environment of its own, which pip made"
-    return sides[0], sides[1], [note]
+    made = [side.text for side in (base, head) if not side.python]
+    whose = "each side ran" if len(made) == 2 else f"{made[0]} alone ran"
+    return sides[0], sides[1], [f"{difference}; {whose} in an environment that pip made for it"]
 
 
 def changed_locks(base: Path, head: Path) -> list[str]:
@@ -185,7 +186,7 @@ def _install(side: SideRequest, tree: Path, file: Path, folder: Path, python: Pa
     Raises:
         InputError: this failed; the message quotes pip's last error.
     """
-    with_pip = importlib.util.find_spec("pip") is None
+    with_pip = not _pip_reaches_others()
     # -I: a folder named pip in the tree, in which pip works, is not imported.
     command = [str(python), "-I", "-m", "pip"]
     if not with_pip:  # our pip installs into the other environment: faster than a pip for each
@@ -207,6 +208,15 @@ def _install(side: SideRequest, tree: Path, file: Path, folder: Path, python: Pa
             "machine to the network, or give a virtual environment for each side with --base-env "
             "and --head-env"
         )
+
+
+def _pip_reaches_others() -> bool:
+    """Whether our pip can install into another environment: ``--python`` came with 22.3."""
+    try:
+        major, minor = importlib.metadata.version("pip").split(".")[:2]
+        return (int(major), int(minor)) >= (22, 3)
+    except (importlib.metadata.PackageNotFoundError, ValueError):
+        return False
 
 
 def _last_error(output: str) -> str:

@@ -324,7 +324,8 @@ class _Job:
         if not is_confirmed:
             return verdict
         self._report_step(f"looking for the layers that make {pair.name} slower")
-        return with_why(verdict, self._arms(pair, self._base, self._head, layers=True))
+        arms = self._arms(pair, self._base, self._head, layers=True)
+        return with_why(verdict, arms, pair.base.analysis, pair.head.analysis)
 
     def _unchecked(self, why: str) -> None:
         self.report.leave_unchecked(f"{why}, so that its rule was not checked")

@@ -42,7 +42,7 @@ class CaseData:
     """The blocks of one measurement and the decision that they lead to.
 
     Both sides keep to one processor and alternate every few milliseconds, so that neighbouring
-    bursts meet the same machine: a block's estimate is the median over its pairs.
+    bursts meet the same machine. `Block.estimate` says what they show.
 
     With ``one_thread`` (on a processor) a burst knows how long its process did not run, be it that
     it waited for the processor or blocked, and running time decides. Elsewhere elapsed time does.
@@ -87,7 +87,7 @@ class CaseData:
         """
         if self.of == RUNNING:
             return self.with_all_waits
-        return [block.estimate(*map(block.inference_ns, SIDES)) for block in self.blocks]
+        return [block.estimate(*map(self._clock(block), SIDES)) for block in self.blocks]
 
     @property
     def with_all_waits(self) -> list[float]:
@@ -107,13 +107,17 @@ class CaseData:
             return fmean(self.elapsed_estimates) if self.blocks else None
         return fmean(block.estimate(*map(block.host_ns, SIDES)) for block in self.blocks)
 
+    def _clock(self, block: Block) -> Callable[[Side], list[float]]:
+        """What tells elapsed times: a device's events, if all blocks have them."""
+        return block.inference_ns if self.of == DEVICE else block.host_ns
+
     def median_ms(self, side: Side) -> float | None:
         """Median over bursts of the time of an inference, of the time that decides."""
         running = self.of == RUNNING
         times = [
             ns
             for block in self.blocks
-            for ns in (block.running_ns(side) if running else block.inference_ns(side))
+            for ns in (block.running_ns if running else self._clock(block))(side)
         ]
         return median(times) / 1e6 if times else None
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from functools import cached_property, partial
 from pathlib import Path
-from statistics import fmean, median
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from cspbench.core.statuses import ExitCode
@@ -125,13 +125,11 @@ class SelfTest:
     @property
     def spread(self) -> float | None:
         """Standard deviation of one block, as a log-ratio; None if nothing was measured."""
-        variances = [
-            deviation(run.estimates) ** 2
-            for _, trial in self.outcomes
-            for run in trial.runs
-            if len(run.blocks) >= 2
-        ]
-        return math.sqrt(fmean(variances)) if variances else None
+        runs = [run.estimates for _, trial in self.outcomes for run in trial.runs if run.blocks]
+        # Those that ended early did so because their blocks scattered little: each block counts.
+        freedom = sum(len(run) - 1 for run in runs)
+        squares = math.fsum((len(run) - 1) * deviation(run) ** 2 for run in runs if len(run) > 1)
+        return math.sqrt(squares / freedom) if freedom else None
 
     @cached_property
     def smallest_effect(self) -> float | None:

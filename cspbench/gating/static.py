@@ -246,6 +246,16 @@ def aligned(base: Analysis, head: Analysis) -> Sequence[Aligned]:
     return difflib.SequenceMatcher(None, old, new, False).get_opcodes()
 
 
+def twins(base: Analysis, head: Analysis) -> dict[int, int]:
+    """By the number of a layer of the head that of the base's that it is, or took the place of."""
+    return {
+        new: old
+        for _, i1, i2, j1, j2 in aligned(base, head)
+        for old, new in zip(range(i1, i2), range(j1, j2), strict=False)
+        if base.layers[old].op == head.layers[new].op
+    }
+
+
 def _signature(layer: Layer) -> tuple[object, ...]:
     return layer.op, *(getattr(layer, name) for name in _FACTS)
 

@@ -13,14 +13,18 @@ from dataclasses import asdict, dataclass, replace
 from itertools import cycle
 from statistics import fmean
 
+from cspbench.analysis.layer import Layer
+from cspbench.analysis.record import Analysis
 from cspbench.errors import CspbenchError
 from cspbench.gating.duet import SIDES, ElsewhereArms, MakeArm, Side
+from cspbench.gating.static import twins
 from cspbench.gating.verdict import CaseVerdict
 from cspbench.jobs.layers import LayerTimes
 from cspbench.machine.processors import processor_of
 from cspbench.measure.statistics import student_bounds
 from cspbench.runner.arms import Arm, Loaded
 from cspbench.runner.interleaved import run_block
+from cspbench.views.layer_join import join
 
 #: Profiled blocks, and rounds of each.
 BLOCKS, ROUNDS = 4, 20
@@ -80,37 +84,61 @@ class LayerShift:
 
 
 def layer_shifts(
-    blocks: Sequence[Mapping[Side, LayerTimes]], base_ms: float, head_ms: float
+    blocks: Sequence[Mapping[Side, LayerTimes]],
+    base_ms: float,
+    head_ms: float,
+    base: Analysis | None = None,
+    head: Analysis | None = None,
 ) -> list[LayerShift]:
-    """Layers of both sides joined by their names, the largest change first.
+    """Layers of both sides, each beside what it is on the other one; the largest change first.
+
+    A layer that came or went shifts the names of those after it. So they are joined by what both
+    analyses say that they compute, and by name only where an entry is none of their layers.
 
     Args:
         blocks: profiles of both sides in each block.
         base_ms: what an inference of the base takes without a profiler.
         head_ms: the same of the head.
+        base: analysis of the base.
+        head: analysis of the head; both are needed.
     """
-    base = [_by_name(block["base"], base_ms) for block in blocks]
-    head = [_by_name(block["head"], head_ms) for block in blocks]
+    layers: tuple[Sequence[Layer], Sequence[Layer]] = ((), ())
+    twin: Mapping[int, int] = {}
+    if base is not None and head is not None:
+        layers, twin = (base.layers, head.layers), twins(base, head)
+    before = [_by_layer(block["base"], base_ms, layers[0]) for block in blocks]
+    after = [_by_layer(block["head"], head_ms, layers[1], twin) for block in blocks]
     shifts = []
-    for key in dict.fromkeys(key for side in (*base, *head) for key in side):
-        op = next(side[key][0] for side in (*base, *head) if key in side)
-        old, new = ([side.get(key, (op, 0.0))[1] for side in sides] for sides in (base, head))
-        low, high = student_bounds([after - before for before, after in zip(old, new, strict=True)])
+    for key in dict.fromkeys(key for side in (*after, *before) for key in side):
+        name, op, _ = next(side[key] for side in (*after, *before) if key in side)
+        old, new = (
+            [side[key][2] if key in side else 0.0 for side in sides] for sides in (before, after)
+        )
+        low, high = student_bounds([now - once for once, now in zip(old, new, strict=True)])
         old_ms, new_ms = (
             fmean(times) if any(key in side for side in sides) else None
-            for sides, times in ((base, old), (head, new))
+            for sides, times in ((before, old), (after, new))
         )
-        shifts.append(LayerShift(key[0], op, old_ms, new_ms, low, high))
+        shifts.append(LayerShift(name, op, old_ms, new_ms, low, high))
     return sorted(shifts, key=lambda shift: -abs(shift.change_ms))
 
 
-def _by_name(times: LayerTimes, ms: float) -> dict[tuple[str, int], tuple[str, float]]:
-    """Operator and ms of each entry; entries of one name are numbered."""
-    seen: Counter[str] = Counter()
+def _by_layer(
+    times: LayerTimes, ms: float, layers: Sequence[Layer], twin: Mapping[int, int] | None = None
+) -> dict[tuple[object, int], tuple[str, str, float]]:
+    """Name, operator and ms of each entry by the layer of the base that it is, or else by its name.
+
+    Entries of one layer or name are numbered. ``twin`` is that of `twins`, for the head.
+    """
+    seen: Counter[object] = Counter()
     found = {}
-    for name, op, ns, _ in times.entries:
-        found[name, seen[name]] = op, ns / times.total_ns * ms
-        seen[name] += 1
+    for row in join(times, layers):
+        key: object = row.name
+        if row.layers:
+            number = row.layers[0]
+            key = number if twin is None else twin.get(number, ("head", number))
+        found[key, seen[key]] = row.name, row.op, row.ns / times.total_ns * ms
+        seen[key] += 1
     return found
 
 
@@ -131,7 +159,9 @@ def why_text(shifts: Sequence[LayerShift], difference_ms: float) -> str:
     return f"{text} (other layers became faster)" if share > MOST_SHARE else text
 
 
-def with_why(verdict: CaseVerdict, make_arm: MakeArm) -> CaseVerdict:
+def with_why(
+    verdict: CaseVerdict, make_arm: MakeArm, base: Analysis | None, head: Analysis | None
+) -> CaseVerdict:
     """A confirmed slowdown with the layers that made it, or the reason why they are not known."""
     assert verdict.ratio is not None
     assert verdict.base_ms is not None
@@ -140,7 +170,7 @@ def with_why(verdict: CaseVerdict, make_arm: MakeArm) -> CaseVerdict:
     except CspbenchError as error:
         return replace(verdict, sentence=f"{verdict.sentence}; its layers are not known: {error}")
     head_ms = verdict.base_ms * verdict.ratio
-    shifts = layer_shifts(blocks, verdict.base_ms, head_ms)
+    shifts = layer_shifts(blocks, verdict.base_ms, head_ms, base, head)
     text = why_text(shifts, head_ms - verdict.base_ms)
     layers = tuple(map(asdict, shifts))
     return replace(verdict, sentence=f"{verdict.sentence}; {text}", layers=layers)

@@ -12,13 +12,22 @@ from cspbench.figures.spec import Origin
 
 @dataclass(frozen=True)
 class Definition:
-    """One number: its name, unit, where it comes from, what it is, and what it does not say."""
+    """One number: its name, unit, where it comes from, what it is, and what it does not say.
+
+    ``over`` is the origin of what it is divided by, where that is another one.
+    """
 
     name: str
     unit: str
     origin: Origin
     text: str
     limits: str = ""
+    over: Origin | None = None
+
+    @property
+    def origins(self) -> list[Origin]:
+        """All that it is made of."""
+        return [self.origin, self.over] if self.over else [self.origin]
 
 
 DEFINITIONS: dict[str, Definition] = {
@@ -177,10 +186,11 @@ DEFINITIONS: dict[str, Definition] = {
             "random ones, and the same shape.",
         ),
         Definition(
-            "ap50_per_ms", "%/ms", "measured",
+            "ap50_per_ms", "%/ms", "published",
             "Published AP50 divided by measured latency_ms.",
             "It favours small networks: the fastest of two with equal AP50 per millisecond is "
             "not the better one.",
+            over="measured",
         ),
         Definition(
             "top1", "%", "published",

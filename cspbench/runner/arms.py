@@ -69,6 +69,12 @@ class Burst:
         return self.ns / self.count
 
     @property
+    def host_ns(self) -> float:
+        """The same by the host's clock, where a device's events timed the burst."""
+        told = self.result.latencies_ns if self.result is not None else []
+        return sum(told) / self.count if told else self.inference_ns
+
+    @property
     def running_ns(self) -> float:
         """The same without the time in which the process was ready but did not run."""
         return max(self.ns - (self.lost_ns or 0.0), 1.0) / self.count

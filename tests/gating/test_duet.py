@@ -15,7 +15,7 @@ from cspbench.core.case import Case
 from cspbench.core.statuses import Status
 from cspbench.gating import duet
 from cspbench.gating.decide import InterimAnalysis
-from cspbench.gating.duet import SIDES, Block, measure_blocks, rounds_of
+from cspbench.gating.duet import SIDES, Block, measure_block, measure_blocks, rounds_of
 from cspbench.gating.measure import CaseData, measure_case
 from cspbench.gating.verdict import Unmeasured
 from cspbench.jobs.burst import BurstResult
@@ -72,6 +72,36 @@ def test_pairs_of_a_throttled_device_do_not_count_up_to_half_of_them():
     assert (some.inference_ns("head"), some.throttled_pairs) == ([8e6, 8e6], 2)
     most = block(7, 7, 7, 0)
     assert (len(most.inference_ns("base")), most.throttled_pairs) == (4, 0)
+
+
+def test_both_sides_go_by_one_clock():
+    # The base's device has events, 4 of 10 ms of the host's clock; the head's has none: 9 ms.
+    base = Burst(8e6, 2, None, BurstResult(ns=8_000_000, count=2, latencies_ns=[10_000_000] * 2))
+    head = Burst(18e6, 2, None, BurstResult(ns=18_000_000, count=2, latencies_ns=[9_000_000] * 2))
+    both = Block(0, "base", "duet", (base,) * 2, (base,) * 2, 1.0)
+    assert both.inference_ns("base") == [4e6, 4e6]
+    one = Block(1, "head", "duet", (base,) * 2, (head,) * 2, 1.0)
+    assert (one.inference_ns("base"), one.inference_ns("head")) == ([10e6] * 2, [9e6] * 2)
+    # So do the blocks of a case: 10 and 10 ms, then 10 and 9 ms.
+    data = CaseData(Unmeasured("arm_ended", ""), [both, one])
+    assert data.of == "elapsed time"
+    assert data.estimates == pytest.approx([0, math.log(0.9)])
+
+
+def test_processes_one_after_the_other_are_pairs_of_two_kinds():
+    # ABBA on a machine that slows down: the first pair of processes says 1.1, the second 0.9.
+    times = [10.0] * 4, [11.0] * 2 + [9.0] * 2
+    base, head = (tuple(Burst(ms * 1e6, 1) for ms in side) for side in times)
+    block = Block(0, "base", "pairs", base, head, 1.0)
+    assert block.kinds == [[0, 1], [2, 3]]
+    assert block.estimate(*map(block.inference_ns, SIDES)) == pytest.approx(math.log(0.99) / 2)
+
+
+@pytest.mark.parametrize(("ns", "each"), [(1e6, 40), (11e6, 18), (1e9, 10)])
+def test_a_block_of_pairs_takes_as_many_bursts_as_one_of_a_duet(ns, each):
+    machine = Machine({"base": ns, "head": 1.5 * ns})
+    bursts = measure_block(machine.make, "pairs", SIDES, 240)
+    assert [len(bursts[side]) for side in SIDES] == [2 * each, 2 * each]
 
 
 def test_loads_on_a_device_wait_for_one_another(monkeypatch):
@@ -191,11 +221,26 @@ def test_a_case_whose_arm_is_lost_costs_the_others_nothing(what):
 
 def test_a_case_without_room_beside_the_others_is_measured_after_them(monkeypatch):
     machine = Machine({"base": 1e6, "head": 1e6})
-    monkeypatch.setattr(duet, "available_bytes", lambda: 100 if machine.alive < 3 else 10)
-    found = blocks_of(several(machine, "x", "y"), 2, together=2)
-    assert [(name, len(block.base)) for name, block in found] == [("x", 4), ("y", 4)]
-    assert machine.most_alive == 3  # the fourth was not started
-    assert steps(machine, "start")[-2:] == ["y-base", "y-head"]
+    # The models of a case take half of the memory, once they are loaded.
+    alive = lambda what: min(len(steps(machine, what)), machine.alive)  # noqa: E731
+    monkeypatch.setattr(duet, "available_bytes", lambda: 100 - 25 * alive("load"))
+    found = blocks_of(several(machine, "x", "y", "z"), 6, together=3)
+    assert [(name, len(block.base)) for name, block in found] == [
+        (name, 4) for name in (*"xyz", *"xyz")
+    ]
+    assert machine.most_alive == 2  # no arm of y was started beside those of x
+
+
+def test_cases_load_one_after_the_other_until_it_is_known_that_they_fit(monkeypatch):
+    machine = Machine({"base": 1e6, "head": 1e6})
+    asked = []
+    monkeypatch.setattr(duet, "available_bytes", lambda: asked.append(machine.alive) or 100)
+    makes = several(machine, "x", "y", "z")
+    for name, block in measure_blocks(makes, 4, together=3):
+        if (name, block.number) == ("z", 1):
+            break
+    # Each block asks before its first load. In the first x had loaded when y was to, then both.
+    assert asked == [0, 2, 4, 0]
 
 
 # What goes wrong

@@ -1,6 +1,7 @@
 """Environments of two commits; what pip installs is a wheel in the repository: no network."""
 
 import contextlib
+import importlib.metadata
 import os
 import subprocess
 import sys
@@ -14,7 +15,13 @@ import cspbench
 from cspbench.cli.main import main
 from cspbench.errors import InputError
 from cspbench.gating import job
-from cspbench.gating.environments import _key, _remove_left, changed_locks, with_environments
+from cspbench.gating.environments import (
+    _key,
+    _pip_reaches_others,
+    _remove_left,
+    changed_locks,
+    with_environments,
+)
 from cspbench.gating.sides import (
     OpenSide,
     SideRequest,
@@ -102,14 +109,25 @@ def test_a_changed_lock_file_gives_each_side_its_environment(suite, two_versions
     versions = [next(Path(s.python).parents[1].glob(site)).read_text() for s in (base, head)]
     assert versions == ["version = '1.0'\n", "version = '1.1'\n"]
     (note,) = notes
-    assert note.startswith("requirements.txt differ between main~1 and main; each side ran in an")
+    different = "requirements.txt differ between main~1 and main"
+    assert note == f"{different}; each side ran in an environment that pip made for it"
     assert len(steps) == 2
     # The second gate finds both in the cache; the user's own environment stays.
     again = prepared(suite)
     assert (again[0].python, again[1].python, again[3]) == (base.python, head.python, [])
     with_own = replace(base, python=sys.executable)
-    first, second, _ = with_environments(suite, with_own, head, steps.append, allow_code=True)
-    assert (first.python, second.python) == (sys.executable, head.python)
+    head = sides(suite, "main~1", "main")[1]
+    first, second, [note] = with_environments(suite, with_own, head, steps.append, allow_code=True)
+    assert (first.python, second.python) == (sys.executable, again[1].python)
+    assert note == f"{different}; main alone ran in an environment that pip made for it"
+
+
+@pytest.mark.parametrize(
+    ("version", "reaches"), [("22.2.2", False), ("22.3", True), ("26.0.1", True), ("?", False)]
+)
+def test_an_old_pip_is_not_asked_to_install_elsewhere(version, reaches, monkeypatch):
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: version)
+    assert _pip_reaches_others() is reaches
 
 
 def test_a_gate_runs_real_workers_in_both_environments(

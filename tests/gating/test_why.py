@@ -1,7 +1,9 @@
 """Why a case became slower: layers of both sides, by hand and with real workers."""
 
 import pytest
+from torch import nn
 
+from cspbench.analysis.api import analyze
 from cspbench.gating.measure import load_request
 from cspbench.gating.selftest import quickest_case
 from cspbench.gating.verdict import Verdict
@@ -40,6 +42,45 @@ def test_layers_of_one_name_are_told_apart_by_their_place():
     both = LayerTimes(entries, [], 100)
     shifts = layer_shifts(one(both, both), 1.0, 1.0)
     assert [s.base_ms for s in shifts] == pytest.approx([0.1, 0.9])
+
+
+def chain(**ns):
+    """A profile of a chain of modules, whose layers take so many ns of as many ms in all."""
+    names = [f"/{name[1:]}/Conv" for name in ns]
+    nodes = [(name, "Conv", [n - 1] if n else [], []) for n, name in enumerate(names)]
+    entries = [
+        (name, "Conv", value, [name]) for name, value in zip(names, ns.values(), strict=True)
+    ]
+    return LayerTimes(entries, nodes, sum(ns.values()))
+
+
+def test_an_added_layer_shifts_the_names_of_others_and_is_the_one_that_is_named():
+    # The second convolution, 6 ms, is /1/Conv on the base and /2/Conv on the head: by their names
+    # /1/Conv would have become 3 ms faster, and a new /2/Conv would take 6 ms.
+    first, second = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 2, 1)
+    base, head = (
+        analyze(nn.Sequential(*layers), (1, 3, 8, 8))
+        for layers in ([first, second], [first, nn.Conv2d(4, 4, 1), second])
+    )
+    blocks = one(chain(_0=4, _1=6), chain(_0=4, _1=3, _2=6))
+    added, *others = layer_shifts(blocks, 10.0, 13.0, base, head)
+    assert added.text == "/1/Conv (Conv): new, 3 ms"
+    assert [(s.name, s.base_ms, s.head_ms) for s in others] == [
+        ("/0/Conv", 4, 4),
+        ("/2/Conv", 6, 6),
+    ]
+    gone, *_ = layer_shifts([{"base": it["head"], "head": it["base"]} for it in blocks], 13.0, 10.0,
+                            head, base)  # fmt: skip
+    assert gone.text == "/1/Conv (Conv): gone, 3 ms"
+
+
+def test_a_layer_is_compared_with_the_one_whose_place_it_took():
+    base, head = (
+        analyze(nn.Sequential(nn.Conv2d(3, 4, size, padding=size // 2)), (1, 3, 8, 8))
+        for size in (1, 3)
+    )
+    (shift,) = layer_shifts(one(chain(_0=1), chain(_0=9)), 1.0, 9.0, base, head)
+    assert shift.text == "/0/Conv (Conv): 1 to 9 ms"
 
 
 def test_what_a_layer_takes_longer_has_an_interval_over_blocks():
