@@ -79,7 +79,7 @@ class Remaining:
     """The arms of a block that have no outcome yet, and which of them are asked for next.
 
     A board measures the arms that fit into its memory and leaves the others out. They are asked for
-    again beside the reference. Once not even its second arm fits, each of them is asked for alone.
+    again beside the reference. Once nothing fits beside it, each of them is asked for alone.
     """
 
     def __init__(self, request: BlockRequest) -> None:
@@ -124,7 +124,7 @@ class Remaining:
     def ended(self, part: Part, arms: Collection[int]) -> None:
         """Note which arms of a part have an outcome now."""
         numbers = {part.number(arm) for arm in arms}
-        if part.request.reference is not None and CHECK not in numbers:
+        if part.request.reference is not None and len(numbers) < 2:
             self._together = False
         if numbers.isdisjoint(self._numbers):
             self._together = False

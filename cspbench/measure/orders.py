@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from itertools import pairwise
 
 
 def williams(count: int) -> list[list[int]]:
@@ -32,8 +33,9 @@ def williams(count: int) -> list[list[int]]:
 def balanced_orders(count: int, seed: str, skip: int = 0) -> Iterator[list[int]]:
     """Order after order of a Williams design, repeated for ever.
 
-    Which arm plays which part in the design and which order comes first are drawn by ``seed``. Two
-    arms alternate: AB, BA, AB, ...
+    Which arm plays which part in the design and the sequence of the orders are drawn by ``seed``.
+    Of three or more arms none ends a round and begins the next: it would begin with its own caches,
+    as others never do. Two arms alternate: AB, BA, AB, ...
 
     Args:
         count: how many arms there are.
@@ -45,6 +47,8 @@ def balanced_orders(count: int, seed: str, skip: int = 0) -> Iterator[list[int]]
     orders = williams(count)
     if count > 2:
         draw.shuffle(orders)
+        while any(one[-1] == other[0] for one, other in pairwise([*orders, orders[0]])):
+            draw.shuffle(orders)
     number = skip
     while True:
         yield [names[part] for part in orders[number % len(orders)]]

@@ -122,6 +122,12 @@ def _rounds(base: Bursts, head: Bursts) -> float:
     return typical_estimate(list(map(fmean, base[:rounds])), list(map(fmean, head[:rounds])))
 
 
+def _both_orders(base: Bursts, head: Bursts) -> float:
+    rounds = min(len(base), len(head))
+    kinds = [0, 1][:rounds]
+    return fmean(_rounds(base[first:rounds:2], head[first:rounds:2]) for first in kinds)
+
+
 #: Names of the ways to estimate log(head / base) of a block.
 UNDISTURBED_TIMES, ROUNDS, SUCCESSIVE = "undisturbed", "rounds", "successive"
 #: The ways that two cases are enough for; successive bursts need all of a block.
@@ -131,12 +137,27 @@ ESTIMATES: dict[str, Callable[[Bursts, Bursts], float]] = {
 }
 
 
-def halves(base: Bursts, head: Bursts) -> dict[str, Halves]:
+def estimates(of_two: bool) -> Mapping[str, Callable[[Bursts, Bursts], float]]:
+    """ESTIMATES of a block; one ``of_two`` processes has rounds of two kinds, AB and BA.
+
+    The second burst of a round begins with the caches of the first, so the ratios of the two kinds
+    lie apart, and a median over both is anywhere between: it is their mean that counts.
+    """
+    return {**ESTIMATES, ROUNDS: _both_orders} if of_two else ESTIMATES
+
+
+def half_of(number: int, *, of_two: bool) -> int:
+    """Which half a round belongs to: 0 if it is even and 1 if odd; of two, pairs of rounds are."""
+    return (number // 2 if of_two else number) % 2
+
+
+def halves(base: Bursts, head: Bursts, *, of_two: bool = False) -> dict[str, Halves]:
     """What each of ESTIMATES says of the even and of the odd rounds of a block.
 
     Args:
         base: bursts of one case, round by round.
         head: those of another in the same block.
+        of_two: no other process took turns with them (`estimates`).
 
     Returns:
         By name; nothing of a block of fewer than FEWEST_ROUNDS rounds.
@@ -144,9 +165,14 @@ def halves(base: Bursts, head: Bursts) -> dict[str, Halves]:
     rounds = min(len(base), len(head))
     if rounds < FEWEST_ROUNDS:
         return {}
-    parts = [(base[start:rounds:2], head[start:rounds:2]) for start in (0, 1)]
+    parts = [
+        [[case[number] for number in range(rounds) if half_of(number, of_two=of_two) == half]
+         for case in (base, head)]
+        for half in (0, 1)
+    ]  # fmt: skip
     return {
-        name: (estimate(*parts[0]), estimate(*parts[1])) for name, estimate in ESTIMATES.items()
+        name: (estimate(*parts[0]), estimate(*parts[1]))
+        for name, estimate in estimates(of_two).items()
     }
 
 

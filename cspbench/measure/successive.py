@@ -22,8 +22,9 @@ from typing import TypeAlias
 CORNER, LEAST = 0.5, 1e-4
 #: A standard deviation by the median of the absolute deviations, where they are normal.
 NORMAL = 1.4826
-#: Most processes of a block that are fitted: real blocks hold a few dozens.
-MOST_ARMS = 256
+#: Most processes of a block that are fitted, and most of them times bursts: real blocks hold a few
+#: dozens with up to 400 bursts each, and a file from elsewhere costs no more than seconds.
+MOST_ARMS, MOST_CELLS = 256, 10**6
 #: Most rounds of reweighting, and the change at which it ends.
 ITERATIONS, SETTLED = 100, 1e-6
 

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeAlias
 
 from cspbench.jobs.time import TimeRequest
 from cspbench.machine.quotas import memory_left
+
+if TYPE_CHECKING:
+    from cspbench.runner.process import Outcome
 
 #: Share of the free memory that a worker may take unless told otherwise.
 MEMORY_SHARE = 0.8
 #: Stands for the reference's second arm among the outcomes of a block.
 CHECK = -1
+#: Gets how the launches of a block would have ended by now: number of an arm (or CHECK), outcome.
+Keep: TypeAlias = "Callable[[Sequence[tuple[int, Outcome]]], None]"
 
 
 @dataclass(frozen=True)
@@ -21,6 +28,7 @@ class BlockRequest:
     ``name`` is common to their launches. ``reference`` is the arm that ratios are relative to; it
     takes part twice. ``seed`` draws the orders of the rounds, ``skip`` of them were used before.
     ``first_only`` ends with the first block: arms that did not fit into it have no outcome.
+    ``keep`` is called now and then, so that a kill does not cost the rounds that are complete.
     """
 
     name: str
@@ -29,6 +37,7 @@ class BlockRequest:
     seed: str = ""
     skip: int = 0
     first_only: bool = False
+    keep: Keep | None = field(default=None, repr=False, compare=False)
 
 
 def available_bytes() -> int:

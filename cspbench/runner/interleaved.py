@@ -18,8 +18,10 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import islice
 
+from cspbench.core.signals import stops_put_off
 from cspbench.core.statuses import Status
 from cspbench.jobs.load import Conditions
 from cspbench.machine.facts import usable_cores
@@ -38,6 +40,8 @@ class Turns:
     all_or_none: bool = False
     #: Ctrl-C ended the turns; the rounds that were complete are there.
     interrupted: bool = False
+    #: Ctrl-C came when the turns were over: nothing is missing.
+    stopped: bool = False
     #: Arms for which there was no room.
     left_out: set[str] = field(default_factory=set)
     loaded: dict[str, Loaded] = field(default_factory=dict)
@@ -91,12 +95,15 @@ def run_block(
         ArmLostError: an arm was lost, and ``all_or_none`` is set.
     """
     turns = Turns(all_or_none)
-    with contextlib.ExitStack() as stack:
+    stack = contextlib.ExitStack()
+    try:
         load_arms(arms, turns, stack, room)
         take_turns(
             arms, turns, orders, rounds, same_counts=same_counts, warm_rounds=warm_rounds,
             processor=processor, phase=phase, enough=enough, afterwards=afterwards,
         )  # fmt: skip
+    finally:
+        _ending(turns, stack.close)
     return turns
 
 
@@ -145,13 +152,26 @@ def take_turns(
         _keep_whole_rounds(turns)
         return
     finally:
-        phase("close")
+        _ending(turns, partial(phase, "close"))
+    if turns.stopped:
+        return
     try:
         _look_afterwards(arms, live, turns, afterwards)
     except KeyboardInterrupt:
         if turns.all_or_none:
             raise
         turns.interrupted = True  # all rounds are there
+
+
+def _ending(turns: Turns, end: Callable[[], None]) -> None:
+    """What ends the turns; a Ctrl-C meanwhile costs nothing that was measured."""
+    try:
+        with stops_put_off():
+            end()
+    except KeyboardInterrupt:
+        if turns.all_or_none:
+            raise
+        turns.stopped = True
 
 
 def _after_warming(loaded: Mapping[str, Loaded], turns: Turns) -> dict[str, Loaded]:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from cspbench.runner.executor import Executor
     from cspbench.runner.plan import Plan
     from cspbench.runner.progress import Progress
+    from cspbench.store.launch import Launch
 
 
 @dataclass(frozen=True)
@@ -54,9 +55,12 @@ def measure(
     with lock.timing_lock(what, wait=wait, waiting=waiting):
         for task in tasks:
             # Read again: while we waited for the lock another session may have gone on with it.
-            before = read_run(task.stored.path).launches if task.stored else ()
-            directory = (
-                RunDirectory(task.stored.path) if task.stored else runs.new_run(task.plan, results)
-            )
+            before: Sequence[Launch] = ()
+            if task.stored:
+                directory = RunDirectory(task.stored.path)
+                directory.recover_block()
+                before = read_run(directory.path).launches
+            else:
+                directory = runs.new_run(task.plan, results)
             yield directory.path
             runs.execute(task.plan, directory, before, executor, progress)

@@ -44,28 +44,31 @@ def packed(
         capacity: what all arms of a block may take; a memory that it lacks bounds nothing.
 
     Returns:
-        The arms of each block. One that does not fit beside the reference is alone.
+        The arms of each block. One that does not fit beside the reference and its second arm is
+        with the reference only; one that does not fit there either is alone.
     """
     shared: tuple[int, ...] = () if reference is None else (reference, CHECK)
     base: Room = {} if reference is None else needs[reference]
-    beside = {memory: total - 2 * base.get(memory, 0) for memory, total in capacity.items()}
+    once = _less(capacity, base)
+    beside = _less(once, base)
     blocks: list[list[int]] = []
-    alone: list[tuple[int, ...]] = []
+    small: list[tuple[int, ...]] = []
     room: Room = {}
     for arm, size in needs.items():
         if arm == reference:
             continue
         if not _fits(size, beside):
-            alone.append((arm,))
+            with_reference = reference is not None and _fits(size, once)
+            small.append((*shared[:1], arm) if with_reference else (arm,))
         elif blocks and _fits(size, room):
             blocks[-1].append(arm)
             room = _less(room, size)
         else:
             blocks.append([arm])
             room = _less(beside, size)
-    if reference is not None and not blocks:
-        alone.insert(0, (reference,))
-    return [(*shared, *block) for block in blocks] + alone
+    if reference is not None and not blocks and all(len(block) == 1 for block in small):
+        small.insert(0, (reference,))
+    return [(*shared, *block) for block in blocks] + small
 
 
 def _fits(size: Room, room: Room) -> bool:

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import datetime
 import math
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from cspbench.backends.spec import BACKENDS, LayerProfiler, device_of
-from cspbench.core.statuses import FLAGS, NOT_RUNNABLE, Status
+from cspbench.core.statuses import NOT_RUNNABLE, Status
 from cspbench.jobs.ceilings import CeilingsRequest
 from cspbench.jobs.spec import JOBS, Json
 from cspbench.jobs.time import TimeRequest, TimeResult
 from cspbench.machine.devices.spec import DEVICES
-from cspbench.runner.block_request import CHECK, BlockRequest
+from cspbench.runner.block_request import BlockRequest
 from cspbench.runner.blocks import MOST_TIMES, Blocks
+from cspbench.runner.ended import case_and_job, is_repeated, launch_of, shared_blocks
 from cspbench.runner.executor import Executor
 from cspbench.runner.plan import Plan, PlannedCase
 from cspbench.runner.prepare import prepare
@@ -27,9 +27,9 @@ from cspbench.runner.progress import Progress
 from cspbench.runner.replays import replays_of
 from cspbench.runner.tally import Tally
 from cspbench.store.ceilings import CeilingsPort, MachineCeilings
-from cspbench.store.launch import Launch, with_notes
-from cspbench.store.ratios import CHECK_JOB, InTurn, reference_of, replace_reference
-from cspbench.store.records import MAX_LOST, is_disturbed
+from cspbench.store.launch import Launch
+from cspbench.store.ratios import InTurn, reference_of, replace_reference
+from cspbench.store.records import MAX_LOST
 from cspbench.store.rundir import RunDirectory
 
 #: More blocks are for the cases whose interval is at least this share of the widest one.
@@ -152,13 +152,18 @@ class Session:
             reserve = self._tally.extras_left(cases) * (now - first) / max(launched, 1)
             return now - self._begun + reserve > measure.budget_seconds
 
+        def scattering(case_ids: Sequence[str]) -> list[str]:
+            """More blocks make no ratio sharper whose reference has failed for good."""
+            gone = {one for one in case_ids if blocks.has_given_up(self._base_of(one))}
+            return self._scattering([one for one in case_ids if one not in gone])
+
         blocks = Blocks(
             list(cases),
             measure.rounds,
             measure.seed,
             self._counted(cases),
             together=measure.together,
-            scattering=self._scattering,
+            scattering=scattering,
             out_of_time=out_of_time,
         )
         left = blocks.remaining().total() + self._tally.extras_left(cases)
@@ -166,16 +171,18 @@ class Session:
         for case_ids in blocks:
             ended = list(self._block(cases, case_ids, self._reference_of_block(cases, blocks)))
             launched += len(ended)
-            owed, in_turn = set(case_ids), _shared_blocks(launch for _, _, launch in ended)
+            owed, in_turn = set(case_ids), shared_blocks(launch for _, _, launch in ended)
             for case_id, outcome, launch in ended:
-                if launch.job == "time" and case_id in owed:
-                    owed.remove(case_id)  # the reference has a launch in each part of a split block
+                # The reference has a launch in each part of a split block, and in those of others:
+                # only its bad ends count there.
+                if launch.job == "time" and (case_id in owed or not launch.good):
+                    owed.discard(case_id)
                     blocks.report(
                         case_id,
                         good=launch.good,
                         final=launch.status in NOT_RUNNABLE or outcome.final,
                         lost=launch.status is Status.LOST,
-                        disturbed=_is_repeated(launch, in_turn),
+                        disturbed=is_repeated(launch, in_turn),
                     )
                 left = blocks.remaining().total() + self._tally.extras_left(cases)
                 self._progress.launched(launch, left)
@@ -198,6 +205,10 @@ class Session:
         self._reference = able[0]
         self._directory.update(lambda meta: replace_reference(meta, able[0]))
         return self._reference
+
+    def _base_of(self, case_id: str) -> str:
+        """The case that the ratio of a case is relative to; empty without one."""
+        return reference_of(self._directory.meta, case_id) or ""
 
     def _counted(self, cases: Iterable[str]) -> dict[str, int]:
         """Good launches of each case so far; the reference's are no lead over the others.
@@ -230,6 +241,7 @@ class Session:
             reference=None if reference is None else members.index(reference),
             seed=f"{self._measure.seed}/{len(members)}",
             skip=self._rounds[len(members)],
+            keep=(lambda found: self._keep(request, found)) if here else None,
         )
         self._blocks += 1
         rounds = 0
@@ -237,14 +249,19 @@ class Session:
             self._progress.launching(members[0])
         else:
             self._progress.taking_turns(members)
-        for number, outcome in self._executor.block(request, self._measure.timeout_seconds):
-            arm = request.arms[request.reference or 0 if number == CHECK else number]
-            case_id, job = arm.case.id, CHECK_JOB if number == CHECK else arm.job
-            launch = self._store(case_id, job, outcome)
-            self._in_turn.add(launch)
-            if isinstance(launch.result, TimeResult) and launch.result.turns is not None:
-                rounds = max(rounds, len(launch.result.turns.counts))
-            yield case_id, outcome, launch
+        try:
+            for number, outcome in self._executor.block(request, self._measure.timeout_seconds):
+                case_id, job = case_and_job(request, number)
+                launch = self._store(case_id, job, outcome)
+                self._in_turn.add(launch)
+                if isinstance(launch.result, TimeResult) and launch.result.turns is not None:
+                    rounds = max(rounds, len(launch.result.turns.counts))
+                yield case_id, outcome, launch
+            self._directory.drop_block()
+        except KeyboardInterrupt:
+            if rounds:  # its launches are stored
+                self._directory.drop_block()
+            raise
         self._rounds[len(members)] += rounds
 
     def _timed_in_turn(self, planned: PlannedCase) -> TimeRequest:
@@ -269,11 +286,11 @@ class Session:
         A few cases scatter much more than all others (a process of theirs has several modes). More
         blocks for them alone are quick, because few processes have to load.
         """
-        references = {one: reference_of(self._directory.meta, one) for one in case_ids}
+        references = {one: self._base_of(one) for one in case_ids}
         found = {
             case_id: self._in_turn.ratio(case_id, reference)
             for case_id, reference in references.items()
-            if reference not in (None, case_id)
+            if reference not in ("", case_id)
         }
         # One block has no interval; who asks for no more gets no more.
         unknown = math.inf if self._measure.rounds > 1 else 0.0
@@ -332,26 +349,23 @@ class Session:
             sensors=measure.sensors,
         )
 
+    def _keep(self, request: BlockRequest, found: Sequence[tuple[int, Outcome]]) -> None:
+        """Hold what a block under way has found, so that a kill does not cost it."""
+        launches: list[Launch] = []
+        for number, outcome in found:
+            case_id, job = case_and_job(request, number)
+            before = sum(launch.case == case_id for launch in launches)
+            launches.append(self._launch_of(case_id, job, outcome, before))
+        self._directory.keep_block([launch.to_json() for launch in launches])
+
+    def _launch_of(self, case_id: str, job: str, outcome: Outcome, before: int = 0) -> Launch:
+        """A launch as it is stored; ``before`` are launches of its case that are not stored yet."""
+        number = self._tally.next_number(case_id) + before
+        return launch_of(outcome, case=case_id, job=job, number=number, session=self._name)
+
     def _store(self, case_id: str, job: str, outcome: Outcome) -> Launch:
         """Put a launch on disk; on return it is there. Its envelope is written here alone."""
-        result = outcome.checked(job)
-        flags = [*JOBS.get(job).flags(result), *outcome.flags] if result is not None else []
-        now = datetime.datetime.now(datetime.timezone.utc)
-        launch = Launch(
-            case=case_id,
-            job=job,
-            number=self._tally.next_number(case_id),
-            session=self._name,
-            status=outcome.status,
-            ended=now.isoformat(timespec="milliseconds"),
-            reason=outcome.reason,
-            flags=[flag for flag in dict.fromkeys(flags) if flag in FLAGS],
-            seconds=round(outcome.seconds, 3),
-            log=outcome.log,
-            final=outcome.final,
-            result=result,
-        )
-        launch = with_notes(launch, outcome.notes)
+        launch = self._launch_of(case_id, job, outcome)
         try:
             self._directory.append(launch.to_json())
         except ValueError as error:  # the reader of runs would refuse this line
@@ -362,28 +376,6 @@ class Session:
             self._directory.append(launch.to_json())
         self._tally.add(launch)
         return launch
-
-
-def _shared_blocks(ended: Iterable[Launch]) -> set[str]:
-    """Names of the blocks in which several launches took turns."""
-    names = Counter(
-        launch.result.turns.block
-        for launch in ended
-        if isinstance(launch.result, TimeResult) and launch.result.turns is not None
-    )
-    return {name for name, count in names.items() if count > 1}
-
-
-def _is_repeated(launch: Launch, in_turn: Collection[str]) -> bool:
-    """Whether a launch that measured is worth another one, because the machine disturbed it.
-
-    Where cases took turns (the blocks ``in_turn``) and bursts know what they waited, load moves no
-    ratio: time is better spent on the cases that scatter.
-    """
-    turns = launch.result.turns if isinstance(launch.result, TimeResult) else None
-    if turns is None or turns.running_ns is None or turns.block not in in_turn:
-        return is_disturbed(launch)
-    return is_disturbed(replace(launch, flags=[f for f in launch.flags if f != "contended"]))
 
 
 def devices_of(cases: Iterable[PlannedCase]) -> list[tuple[str, int]]:

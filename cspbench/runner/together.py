@@ -47,6 +47,8 @@ from cspbench.store.lines import MAX_LAUNCH_VALUES
 MIN_ROUNDS, MAX_ROUNDS = 8, 400
 #: Rounds before the first that counts: what loading side by side did to caches is over then.
 WARM_ROUNDS = 2
+#: So often the rounds that are complete are kept (`BlockRequest.keep`): bursts wait for it.
+KEEP_SECONDS = 10.0
 #: What a launch holds of a burst, beside the times of its inferences (`jobs.time.Turns`).
 VALUES_OF_BURST = 8
 
@@ -131,7 +133,7 @@ class _Block:
         first = self.of.arm(self.numbers[0])
         self._enough = Enough(first.target_ci, first.min_seconds)
         self._most_seconds = first.max_seconds
-        self._began = 0.0
+        self._began = self._kept = 0.0
         self._window: Interference | None = None
         self._traces: Sequence[Trace] = ()
 
@@ -147,7 +149,7 @@ class _Block:
             self._monitor = observer.monitor(arm)
         self._workers = {name: self._worker(name, arm) for name, arm in self._requests.items()}
         self._free = self.of.free()
-        started = time.monotonic()
+        self._started = time.monotonic()
         try:
             turns = run_block(
                 self._workers,
@@ -156,28 +158,29 @@ class _Block:
                 room=self._room,
                 warm_rounds=0 if self._alone else WARM_ROUNDS,
                 phase=self._phase,
-                enough=self._is_over,
+                enough=self._after_round,
                 afterwards=self._afterwards,
             )
-        finally:
+        except BaseException:
             self._monitor.stop()
-        whole = max(map(len, turns.bursts.values()), default=0)
-        # An arm that is alone is done when it is precise enough, and not before.
-        if turns.interrupted and (self._alone or whole < MIN_ROUNDS):
-            raise KeyboardInterrupt
-        each = (time.monotonic() - started) / len(self.numbers)
-        drifts = relative_drifts(
-            {name: [burst.inference_ns for burst in bursts]
-             for name, bursts in turns.bursts.items() if name not in turns.lost}
-        )  # fmt: skip
-        busy = sum(busy_seconds(bursts) for bursts in turns.bursts.values())
+            raise
         with stops_put_off():  # until the session has stored the whole block
+            self._monitor.stop()
+            whole = max(map(len, turns.bursts.values()), default=0)
+            # An arm that is alone is done when it is precise enough, and not before.
+            if turns.interrupted and (self._alone or whole < MIN_ROUNDS):
+                raise KeyboardInterrupt
+            each = self._seconds_each()
+            drifts = _drifts(
+                {name: bursts for name, bursts in turns.bursts.items() if name not in turns.lost}
+            )
+            busy = sum(busy_seconds(bursts) for bursts in turns.bursts.values())
             for number in self.numbers:
                 outcome = self._outcome(number, turns, drifts, busy)
                 if outcome is not None:
                     outcome.seconds = each
                     yield number, outcome
-        if turns.interrupted:
+        if turns.interrupted or turns.stopped:
             raise KeyboardInterrupt
 
     def _orders(self) -> Iterator[list[int]]:
@@ -205,13 +208,18 @@ class _Block:
         )
 
     def _room(self, name: str) -> bool:
-        """Whether there is memory for one more arm; the reference's was reserved."""
+        """Whether there is memory for one more arm; the reference's is reserved."""
         reference = self.of.request.reference
-        if reference is not None and name == self._arm_name(reference):
-            return True
-        needed = self.of.needs.of(self._requests[name])
+        asking = [name]
+        if reference is not None and reference in self.numbers:
+            if name == self._arm_name(reference):
+                return True
+            if self._workers[self._arm_name(reference)].pid is None:  # it begins later
+                asking.append(self._arm_name(reference))
+        needs = [self.of.needs.of(self._requests[one]) for one in asking]
         return all(
-            left - SPARE_SHARE * self._free.get(memory, 0) > needed.get(memory, 0)
+            left - SPARE_SHARE * self._free.get(memory, 0)
+            > sum(needed.get(memory, 0) for needed in needs)
             for memory, left in self.of.free().items()
         )
 
@@ -237,6 +245,32 @@ class _Block:
         fewest = max([MIN_ROUNDS, *least])
         return min(max(round(seconds * 1e9 / one), fewest), MAX_ROUNDS, max(held, MIN_ROUNDS))
 
+    def _after_round(self, bursts: Mapping[str, Sequence[Burst]]) -> bool:
+        """Keep what there is, if it is time to; whether the turns are over."""
+        keep, now = self.of.request.keep, time.monotonic()
+        if keep is not None and not self._alone and now - self._kept >= KEEP_SECONDS:
+            keep(self._so_far(bursts))
+            self._kept = now
+        return self._is_over(bursts)
+
+    def _so_far(self, bursts: Mapping[str, Sequence[Burst]]) -> list[tuple[int, Outcome]]:
+        """The outcomes of arms that live, did the block end now; nothing of a few rounds."""
+        whole = max(map(len, bursts.values()))
+        if whole < MIN_ROUNDS:
+            return []
+        live = {name: list(of_arm) for name, of_arm in bursts.items() if len(of_arm) == whole}
+        turns = Turns(interrupted=True, loaded=dict(self._loaded), bursts=live)
+        drifts = _drifts(live)
+        found = []
+        for number in self.numbers:
+            if self._arm_name(number) not in live:
+                continue
+            outcome = self._outcome(number, turns, drifts, 0.0)
+            if outcome is not None:
+                outcome.seconds = self._seconds_each()
+                found.append((number, outcome))
+        return found
+
     def _is_over(self, bursts: Mapping[str, Sequence[Burst]]) -> bool:
         """Whether an arm that is alone sampled long enough; with others all have their rounds."""
         if not self._alone:
@@ -257,7 +291,8 @@ class _Block:
         self._monitor.phase(phase)
         now = read_cpu_times()
         if phase == "sample":
-            self._before, self._began = now, time.monotonic()
+            self._before = now
+            self._began = self._kept = time.monotonic()
         else:
             self._window = between(self._before, now)
             self._traces = self._monitor.traces
@@ -326,3 +361,13 @@ class _Block:
             outcome.notes["device_room"] = "estimated" if known else "unknown"
         self.of.observer.add_shared(request, self._traces, self._power.get(name), outcome)
         return outcome
+
+    def _seconds_each(self) -> float:
+        """How long the block takes so far, divided among its arms."""
+        return (time.monotonic() - self._started) / len(self.numbers)
+
+
+def _drifts(bursts: Mapping[str, Sequence[Burst]]) -> dict[str, Drift]:
+    return relative_drifts(
+        {name: [burst.inference_ns for burst in of_arm] for name, of_arm in bursts.items()}
+    )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import product
+from itertools import pairwise, product
 from statistics import fmean
 from typing import TypeAlias
 
@@ -23,11 +23,20 @@ from cspbench.measure.ratios import (
     SUCCESSIVE,
     Bursts,
     Halves,
+    estimates,
+    half_of,
     halves,
     log_waited,
     steady_rounds,
 )
-from cspbench.measure.successive import MOST_ARMS, Comparison, Turn, comparisons, levels
+from cspbench.measure.successive import (
+    MOST_ARMS,
+    MOST_CELLS,
+    Comparison,
+    Turn,
+    comparisons,
+    levels,
+)
 
 #: What a ratio is of.
 RUNNING, ELAPSED, DEVICE = "running time", "elapsed time", "device time"
@@ -49,6 +58,11 @@ class Arm:
     throttled_ns: list[int] | None
     began: list[int] | None
     result: TimeResult | ReplayResult
+
+    @property
+    def was_throttled(self) -> bool:
+        """Whether its device was throttled in a burst: then rounds are left out."""
+        return any(self.throttled_ns or ())
 
     def turns(self, number: int, clock: str) -> list[Turn]:
         """Its bursts as those of process ``number``."""
@@ -101,9 +115,19 @@ class Block:
         Where a device was throttled, rounds are left out, so there are none.
         """
         arms = [*self.of_cases, *self.replays]
-        return len(arms) <= MOST_ARMS and all(
-            arm.began is not None and not any(arm.throttled_ns or ()) for arm in arms
-        )
+        bursts = sum(len(arm.began or ()) for arm in arms)
+        fits = len(arms) <= MOST_ARMS and len(arms) * bursts <= MOST_CELLS
+        return fits and all(arm.began is not None and not arm.was_throttled for arm in arms)
+
+    @property
+    def _of_two(self) -> bool:
+        """Whether two alone took turns: AB, BA, ... (and no rounds of theirs are left out)."""
+        arms = [*self.of_cases, *self.replays]
+        began = [arm.began for arm in arms if arm.began is not None and not arm.was_throttled]
+        if len(arms) != 2 or len(began) != 2:
+            return False
+        begins = [one < other for one, other in zip(*began, strict=False)]
+        return all(this != following for this, following in pairwise(begins))
 
     def log(self, way: str, bases: Processes, heads: Processes, clock: str) -> float:
         """The log of head / base by an estimate of `cspbench.measure.ratios`, and by a clock.
@@ -115,7 +139,7 @@ class Block:
 
     def _between(self, way: str, base: Arm, head: Arm, clock: str) -> float:
         if way != SUCCESSIVE:
-            return ESTIMATES[way](*_bursts(base, head, clock))
+            return estimates(self._of_two)[way](*_bursts(base, head, clock))
         of_arm = self._successive(clock)[0]
         assert of_arm is not None, "bursts one after the other connect all that took turns"
         return of_arm[head] - of_arm[base]
@@ -123,7 +147,7 @@ class Block:
     def halves(self, base: Arm, head: Arm) -> dict[str, Halves]:
         """What each way says of even and of odd rounds; nothing of a short block."""
         clock = clock_of(base, head)
-        told = halves(*_bursts(base, head, clock))
+        told = halves(*_bursts(base, head, clock), of_two=self._of_two)
         _, even, odd = self._successive(clock) if told else (None, None, None)
         if even is not None and odd is not None:
             told[SUCCESSIVE] = even[head] - even[base], odd[head] - odd[base]
@@ -139,8 +163,10 @@ class Block:
                 for turn in arm.turns(number, clock)
             )
 
+            of_two = self._of_two
+
             def of_rounds(*wanted: int | None) -> _Levels:
-                kept = [each for each in found if _half(each) in wanted]
+                kept = [each for each in found if _half(each, of_two) in wanted]
                 fitted = levels(kept, len(arms))
                 return None if fitted is None else dict(zip(arms, fitted, strict=True))
 
@@ -152,10 +178,10 @@ class Block:
         return self._levels[clock]
 
 
-def _half(comparison: Comparison) -> int | None:
-    """0 in an even round and 1 in an odd one; None between two rounds."""
+def _half(comparison: Comparison, of_two: bool) -> int | None:
+    """Half of the rounds that a comparison is in (`half_of`); None between two rounds."""
     number = comparison[2]
-    return None if number is None else number % 2
+    return None if number is None else half_of(number, of_two=of_two)
 
 
 def of_all(estimate: Callable[[Arm, Arm], float], bases: Processes, heads: Processes) -> float:

@@ -13,7 +13,7 @@ import functools
 import json
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from io import RawIOBase
 from pathlib import Path
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 RUN_FILE = "run.json"
 LAUNCHES_FILE = "launches.jsonl"
+#: What is complete of the block under way, as lines of launches.
+BLOCK_FILE = "block.jsonl"
 #: Larger files are refused, because reading them could exhaust the memory.
 MAX_RUN_BYTES = 64 * 2**20
 MAX_LAUNCHES_BYTES = 2**30
@@ -155,6 +157,37 @@ class RunDirectory:
         except OSError as error:
             raise self._unwritable(LAUNCHES_FILE, error) from error
 
+    def keep_block(self, launches: Sequence[Json]) -> None:
+        """Hold what a block under way has found, in place of what was held before.
+
+        It is worth a line only if this process is killed: where it cannot be written, measuring
+        goes on without.
+        """
+        with contextlib.suppress(OSError, ValueError):
+            write_whole(self.path / BLOCK_FILE, b"".join(map(encode_line, launches)))
+
+    def drop_block(self) -> None:
+        """The block's launches are stored; what `keep_block` held is not needed any more."""
+        with contextlib.suppress(OSError):
+            (self.path / BLOCK_FILE).unlink(missing_ok=True)
+
+    def recover_block(self) -> None:
+        """Add what a killed session had held of its last block to the launches.
+
+        Raises:
+            StoreError: it cannot be written.
+        """
+        problems: list[str] = []  # a damaged line is a launch that is measured again
+        try:
+            kept = list(_launches(self.path / BLOCK_FILE, problems))
+            stored = {_place(launch) for launch in _launches(self._file, problems)}
+        except (OSError, ValueError):
+            return
+        for launch in kept:
+            if _place(launch) not in stored:
+                self.append(launch)
+        self.drop_block()
+
     def _check_size(self, size: int) -> None:
         """Refuse to write a file that would not be read."""
         if size > MAX_LAUNCHES_BYTES:
@@ -169,6 +202,11 @@ class RunDirectory:
             f"some space (or move the directory) and continue with: "
             f"cspbench run --resume {self.path}"
         )
+
+
+def _place(launch: Json) -> str:
+    """What no two launches of a run have in common."""
+    return json.dumps([launch.get(key) for key in ("session", "case", "number", "job")])
 
 
 def _write_all(file: RawIOBase, content: bytes) -> None:

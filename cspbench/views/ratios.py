@@ -113,7 +113,7 @@ def rows_by_reference(
     rows = []
     for reference, group in groups.items():
         launches = (launch for record in group for launch in record.launches)
-        own = in_turn if len(groups) == 1 else InTurn(launches)
+        own = InTurn(launches) if seats else in_turn  # of one board only
         rows += ratio_rows(group, own.relative_to(reference))
     place = {record.case: number for number, record in enumerate(records)}
     return sorted(rows, key=lambda row: place[row["case"]])

@@ -10,6 +10,7 @@ import signal
 import psutil
 import pytest
 
+from cspbench.store.rundir import BLOCK_FILE
 from cspbench.views.frames import load
 from tests.cli.conftest import wait_until, workers
 
@@ -81,6 +82,35 @@ def test_after_kill_9_every_reported_launch_is_on_disk_and_resume_does_the_rest(
     assert list(after.cases["samples"] > 0) == [True, True]
     assert all("resumed" in row["flags"] for row in result["cases"])
     assert not any("resumed" in row["flags"] for row in undisturbed["cases"])
+
+
+@pytest.mark.slow
+def test_kill_9_in_mid_block_keeps_the_rounds_that_were_held(cspbench):
+    """A block of 28 seconds (400 rounds of 20 + 20 + 30 ms); after ten its rounds are held."""
+    one_block = {"rounds: 3": "rounds: 1", "[1, 2]": "[20, 30]", "ds: 0.05": "ds: 40"}
+    text = SUITE
+    for old, new in one_block.items():
+        text = text.replace(old, new)
+    cspbench.write("two.yaml", text)
+    controller = cspbench.start("run", "two.yaml", "--no-report")
+    held = lambda: list(cspbench.folder.glob(f"results/*/{BLOCK_FILE}"))  # noqa: E731
+    wait_until(lambda: held() or controller.poll() is not None)
+    assert held(), controller.communicate()
+    controller.send_signal(signal.SIGKILL)
+    controller.communicate()
+    assert stored(cspbench.folder) == []
+    (file,) = held()
+    lines = file.read_bytes().splitlines(keepends=True)
+    assert len(lines) == 3  # the reference twice
+
+    # One round of launches was asked for, which they are.
+    result = cspbench.run_json("--resume", "latest", "--no-report")
+    assert [case["status"] for case in result["cases"]] == ["ok", "ok"]
+    assert stored(cspbench.folder) == lines
+    assert not file.exists()
+    for launch in load(file.parent).stored.launches:
+        assert len(launch.result.turns.counts) >= 8
+        assert launch.result.turns.block == "0.0"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

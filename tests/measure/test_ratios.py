@@ -17,6 +17,7 @@ from cspbench.measure.ratios import (
     block_estimate,
     centre,
     dunnett_quantile,
+    estimates,
     groups,
     halves,
     ratio_of,
@@ -79,6 +80,26 @@ def test_undisturbed_times_are_sharper_where_neighbours_meet_single_bursts():
     head = ones(11, 17, 11, 17, 11, 17, 17, 11)
     assert sharpest([halves(base, head)]) == "undisturbed"
     assert ESTIMATES["undisturbed"](base, head) == pytest.approx(math.log(1.1))
+
+
+#: Two that are equal: AB, BA, ... nine times, and the second of a round takes 10 % longer. Twice
+#: something makes the first one's burst slower.
+OF_TWO = (ones(10, 11, 10, 11, 15, 11, 10, 16, 10), ones(11, 10, 11, 10, 11, 10, 11, 10, 11))
+
+
+def test_of_two_processes_the_rounds_of_both_orders_count_alike():
+    # Ratios are 1.1, 1 / 1.1, ...: five of AB, whose median is 1.1, and four of BA with 1 / 1.1.
+    assert ESTIMATES["rounds"](*OF_TWO) == pytest.approx(math.log(1 / 1.1))  # of all nine
+    assert estimates(True)["rounds"](*OF_TWO) == pytest.approx(0)
+    assert estimates(True)["rounds"](ones(10), ones(11)) == pytest.approx(math.log(1.1))
+
+
+def test_of_two_processes_both_halves_have_both_orders():
+    # Rounds 0, 1, 4, 5, 8 and 2, 3, 6, 7: with even and odd ones each half would know one order.
+    even, odd = halves(*OF_TWO)["rounds"]
+    assert (even, odd) == pytest.approx((math.log(1.1), -math.log(1.1)))
+    quiet = (ones(*[10, 11] * 4), ones(*[11, 10] * 4))
+    assert halves(*quiet, of_two=True)["rounds"] == pytest.approx((0, 0))
 
 
 def test_a_few_rounds_choose_no_estimate():
@@ -351,6 +372,13 @@ def test_each_arm_follows_each_other_equally_often(count):
 def test_two_arms_alternate():
     first, *rest = itertools.islice(balanced_orders(2, "seed"), 4)
     assert rest == [first[::-1], first, first[::-1]]
+
+
+@given(st.integers(3, 12), st.integers(0, 1000))
+def test_no_arm_ends_a_round_and_begins_the_next(count, seed):
+    """It would begin with its own caches, in each design anew, where the others never do."""
+    orders = itertools.islice(balanced_orders(count, str(seed)), 4 * count + 1)
+    assert all(one[-1] != other[0] for one, other in itertools.pairwise(orders))
 
 
 def test_orders_go_on_where_the_last_block_ended():

@@ -13,6 +13,7 @@ from cspbench.core.case import Case, Ref
 from cspbench.core.registry import Registry
 from cspbench.core.statuses import Status
 from cspbench.errors import InputError
+from cspbench.runner import ended
 from cspbench.runner import plan as plan_module
 from cspbench.runner import session as session_module
 from cspbench.runner.blocks import shuffled
@@ -608,7 +609,7 @@ def test_a_clock_that_is_set_back_spoils_no_order(tmp_path, monkeypatch):
             return next(clock)
 
     set_back = SimpleNamespace(datetime=SetBack, timezone=datetime.timezone)
-    monkeypatch.setattr(session_module, "datetime", set_back)
+    monkeypatch.setattr(ended, "datetime", set_back)
     directory = new_run(plan, tmp_path)
     with pytest.raises(KeyboardInterrupt):
         execute(plan, directory, executor=FakeExecutor({"a/cpu": [good(), KeyboardInterrupt()]}))
@@ -735,6 +736,24 @@ def test_a_run_whose_budget_ended_its_ratios_gets_them_sharper_when_resumed(tmp_
     Session(plan, directory, again, Silent(), clock=lambda: again.now).run(stored.launches)
     # The case that scatters and the reference, until the budget of this session is spent.
     assert again.blocks == ["ab"] * 3
+
+
+class LosingItsReference(Scattering):
+    """From the third block on the reference a fails."""
+
+    def block(self, request, timeout_seconds):
+        for number, outcome in super().block(request, timeout_seconds):
+            fails = len(self.blocks) > 2 and request.arms[number].case.id.startswith("a")
+            yield number, bad("timeout") if fails else outcome
+
+
+def test_no_blocks_are_for_ratios_to_a_reference_that_failed_for_good(tmp_path):
+    measure = replace(MEASURE, together=None, rounds=2)
+    plan = plan_suite(suite("a/cpu", "b/cpu", measure=measure))
+    executor = LosingItsReference()
+    Session(plan, new_run(plan, tmp_path), executor, Silent()).run([])
+    # Two blocks, and two more since b scatters, in which a fails; b may have six launches.
+    assert executor.blocks == ["ab"] * 4
 
 
 def test_launches_for_memory_are_reserved_in_the_budget(tmp_path):

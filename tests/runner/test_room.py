@@ -38,7 +38,13 @@ def test_what_does_not_fit_is_split_into_blocks_that_share_the_reference():
 
 
 def test_what_does_not_fit_beside_the_reference_is_alone():
-    assert packed(on_host(10, 30, 10), reference=0, capacity={HOST: 40}) == [(0, CHECK, 2), (1,)]
+    assert packed(on_host(10, 35, 10), reference=0, capacity={HOST: 40}) == [(0, CHECK, 2), (1,)]
+
+
+def test_what_does_not_fit_beside_both_arms_of_the_reference_is_beside_one():
+    assert packed(on_host(10, 30, 10), reference=0, capacity={HOST: 40}) == [(0, CHECK, 2), (0, 1)]
+    # Of two of 10 and another one of 10 only two fit into 25: both ratios hold all the same.
+    assert packed(on_host(10, 10, 10), reference=0, capacity={HOST: 25}) == [(0, 1), (0, 2)]
 
 
 def test_a_small_board_measures_one_at_a_time():
@@ -65,7 +71,7 @@ def test_a_memory_of_which_nothing_is_known_bounds_nothing():
 
 
 def test_what_a_card_cannot_hold_beside_the_reference_is_alone():
-    needs = {0: {HOST: 1, "cuda": 30}, 1: {HOST: 1, "cuda": 50}, 2: {HOST: 1, "cuda": 40}}
+    needs = {0: {HOST: 1, "cuda": 30}, 1: {HOST: 1, "cuda": 80}, 2: {HOST: 1, "cuda": 40}}
     made = packed(needs, reference=0, capacity={HOST: 100, "cuda": 100})
     assert made == [(0, CHECK, 2), (1,)]
 

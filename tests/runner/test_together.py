@@ -11,7 +11,7 @@ import pytest
 
 from cspbench.core.statuses import Status
 from cspbench.jobs.time import TimeRequest
-from cspbench.machine.devices.spec import DEVICES, Device
+from cspbench.machine.devices.spec import DEVICES, HOST, Device
 from cspbench.measure.sampling import PRECISE_SAMPLES
 from cspbench.runner import arms as runner_arms
 from cspbench.runner import interleaved, room, together
@@ -20,6 +20,7 @@ from cspbench.runner.block_request import CHECK, BlockRequest
 from cspbench.runner.executor import LocalExecutor
 from cspbench.runner.interleaved import run_block
 from cspbench.runner.process import Outcome
+from cspbench.runner.room import Needs
 from cspbench.runner.together import least_rounds
 from tests.gating.arms import FakeArm, Machine
 
@@ -247,6 +248,18 @@ def test_a_machine_without_room_for_more_measures_the_rest_alone(request_of, mon
     assert [number for number, _ in measured(request)] == [0, CHECK, 1]
 
 
+def test_the_memory_of_the_reference_is_kept_while_others_load(request_of, monkeypatch):
+    """Once an arm lives, 35 of 100 are free, and 20 stay so: of two arms of 10 there is no more."""
+    arms = []
+    start = WorkerArm.start
+    monkeypatch.setattr(WorkerArm, "start", lambda arm: arms.append(arm) or start(arm))
+    monkeypatch.setattr(room, "available_bytes", lambda: 35 if arms else 100)
+    monkeypatch.setattr(Needs, "of", lambda needs, arm: {HOST: 10})
+    monkeypatch.setattr(together, "shuffled", lambda *_: [1, 2, CHECK, 0])  # the reference is last
+    request = replace(request_of(count=3), first_only=True)
+    assert sorted(number for number, _ in measured(request)) == [0, 1]
+
+
 @pytest.fixture
 def card(monkeypatch):
     """A device with 10 GB of its own, on which OpenCV's networks are made believe to be."""
@@ -287,6 +300,26 @@ def test_on_the_host_nothing_is_said_of_a_device(request_of):
     assert "device_room" not in outcome.notes
 
 
+def test_rounds_are_kept_while_a_block_goes_on(request_of, monkeypatch):
+    monkeypatch.setattr(together, "KEEP_SECONDS", 0.0)
+    kept = []
+    request = replace(request_of(max_seconds=0.5), keep=kept.append)
+    whole = measured(request)
+    few, first, last = kept[: together.MIN_ROUNDS - 1], kept[together.MIN_ROUNDS - 1], kept[-1]
+    assert few == [[]] * len(few)  # a few rounds say nothing
+    for found, rounds in ((first, together.MIN_ROUNDS), (last, len(kept))):
+        assert [number for number, _ in found] == [0, CHECK, 1, 2]
+        timed = [outcome.checked("time") for _, outcome in found]
+        assert [len(result.turns.counts) for result in timed] == [rounds] * 4
+        assert {result.turns.block for result in timed} == {"7.0"}
+    # The last one holds what the whole block has, but for what is read at its end.
+    for (_, so_far), (_, done) in zip(last, whole, strict=True):
+        result = so_far.checked("time")
+        assert result.interference is None
+        assert result.latencies_ns == done.checked("time").latencies_ns
+        assert 0 < so_far.seconds <= done.seconds
+
+
 def test_ctrl_c_keeps_the_rounds_that_were_complete(request_of, monkeypatch):
     burst, calls = WorkerArm.burst, itertools.count()
 
@@ -309,6 +342,25 @@ def test_ctrl_c_after_the_last_round_keeps_the_whole_block(request_of, monkeypat
         raise KeyboardInterrupt
 
     monkeypatch.setattr(WorkerArm, "conditions", interrupted)
+    block = LocalExecutor().block(request_of(), 60)
+    kept = [next(block)[1].checked("time") for _ in range(4)]
+    assert len({len(result.turns.counts) for result in kept}) == 1
+    with pytest.raises(KeyboardInterrupt):
+        next(block)
+
+
+@pytest.mark.parametrize("when", ["close", "phase"])
+def test_ctrl_c_while_a_block_ends_keeps_the_whole_block(request_of, monkeypatch, when):
+    """The sensors are read, and workers end: none of what was measured goes with that."""
+    where = {"close": (WorkerArm, "close"), "phase": (together._Block, "_phase")}[when]
+    usual = getattr(*where)
+
+    def interrupted(it, *facts):
+        if facts != ("sample",):
+            signal.raise_signal(signal.SIGINT)
+        return usual(it, *facts)
+
+    monkeypatch.setattr(*where, interrupted)
     block = LocalExecutor().block(request_of(), 60)
     kept = [next(block)[1].checked("time") for _ in range(4)]
     assert len({len(result.turns.counts) for result in kept}) == 1

@@ -16,6 +16,7 @@ from cspbench.errors import InputError, StoreError
 from cspbench.store import fsck
 from cspbench.store.lines import decode_line, encode_line
 from cspbench.store.rundir import (
+    BLOCK_FILE,
     FORMAT,
     LAUNCHES_FILE,
     RUN_FILE,
@@ -331,6 +332,42 @@ def test_fsck_moves_damaged_lines_away_and_loses_nothing(run):
     assert fsck.check(run.path) == fsck.FsckReport(1, (), repairable=False)
     kept = (run.path / fsck.DAMAGED_FILE).read_bytes()
     assert sorted(content[:-3].split(b"\n")[1:]) == sorted(kept.removesuffix(b"\n").split(b"\n"))
+
+
+# A block under way ------------------------------------------------------------------------------
+
+
+def test_what_is_held_of_a_block_is_added_to_the_launches_once(run):
+    run.keep_block([A])
+    run.keep_block([A, B])  # in its place
+    run.append(B)  # the block was being stored when the process was killed
+    run.recover_block()
+    assert [launch.case for launch in read_run(run.path).launches] == [IDS[1], IDS[0]]
+    run.recover_block()
+    assert len(read_run(run.path).launches) == 2
+    assert not (run.path / BLOCK_FILE).exists()
+
+
+def test_a_block_that_is_stored_is_not_held_any_more(run):
+    run.drop_block()  # there was none
+    run.keep_block([A])
+    run.drop_block()
+    run.recover_block()
+    assert read_run(run.path).launches == []
+
+
+def test_damage_to_what_is_held_costs_that_launch_only(run):
+    run.keep_block([A, B])
+    lines = (run.path / BLOCK_FILE).read_bytes().splitlines(keepends=True)
+    (run.path / BLOCK_FILE).write_bytes(lines[0][:-9] + b"\n" + lines[1])
+    run.recover_block()
+    assert [launch.case for launch in read_run(run.path).launches] == [IDS[1]]
+
+
+def test_where_a_block_cannot_be_held_measuring_goes_on(run, tmp_path):
+    shutil.rmtree(run.path)
+    run.keep_block([A])
+    assert not run.path.exists()
 
 
 def test_fsck_names_strangers_and_doubles(run):
