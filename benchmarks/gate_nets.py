@@ -56,8 +56,7 @@ def run(file: Path, trials: int, minutes: float) -> None:
         seconds = round(time.monotonic() - started, 2)
         append(file, {"kind": kind, "case": case, "at": now(), "gate": gate, "seconds": seconds})
         done[case, kind] += 1
-        print(f"{case:38s} {kind:5s} {gate['verdict']:13s} {gate['ms']:.2f} ms {seconds:.0f} s",
-              flush=True)  # fmt: skip
+        print(f"{case:38s} {kind:5s} {gate['verdict']:13s} {seconds:.0f} s", flush=True)
     report(file)
 
 
@@ -79,7 +78,7 @@ def report(file: Path) -> None:
             changes = [row["gate"]["estimates"][-1] for row in slow if row["gate"]["estimates"]]
             line(
                 f"`{case}`",
-                f"{median(gate['ms'] for gate in gates):.1f}",
+                f"{median(gate['ms'] for gate in gates if gate['ms']):.1f}",
                 _counted(same, "same"),
                 f"{median(row['seconds'] for row in same):.0f}",
                 _counted(slow, "slower"),

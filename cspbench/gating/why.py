@@ -7,11 +7,12 @@ what a layer takes longer has an interval over them.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import cycle
 from statistics import fmean
+from typing import TypeAlias
 
 from cspbench.analysis.layer import Layer
 from cspbench.analysis.record import Analysis
@@ -93,7 +94,8 @@ def layer_shifts(
     """Layers of both sides, each beside what it is on the other one; the largest change first.
 
     A layer that came or went shifts the names of those after it. So they are joined by what both
-    analyses say that they compute, and by name only where an entry is none of their layers.
+    analyses say that they compute, and by name only what has no other side then: an entry that is
+    none of their layers, or whose layer is known on one side.
 
     Args:
         blocks: profiles of both sides in each block.
@@ -107,7 +109,9 @@ def layer_shifts(
     if base is not None and head is not None:
         layers, twin = (base.layers, head.layers), twins(base, head)
     before = [_by_layer(block["base"], base_ms, layers[0]) for block in blocks]
-    after = [_by_layer(block["head"], head_ms, layers[1], twin) for block in blocks]
+    after = _by_name(
+        before, [_by_layer(block["head"], head_ms, layers[1], twin) for block in blocks]
+    )
     shifts = []
     for key in dict.fromkeys(key for side in (*after, *before) for key in side):
         name, op, _ = next(side[key] for side in (*after, *before) if key in side)
@@ -123,15 +127,31 @@ def layer_shifts(
     return sorted(shifts, key=lambda shift: -abs(shift.change_ms))
 
 
+#: Name, operator and ms of the entries of a profile, by what they are.
+_Entries: TypeAlias = dict[tuple[object, int], tuple[str, str, float]]
+
+
+def _by_name(before: Sequence[_Entries], after: Sequence[_Entries]) -> list[_Entries]:
+    """The head's entries; one without another side has the key of such a one of its name."""
+    old, new = ({key: entry[:2] for side in sides for key, entry in side.items()}
+                for sides in (before, after))  # fmt: skip
+    lone = defaultdict(list)
+    for key, named in old.items():
+        if key not in new:
+            lone[named].append(key)
+    keys = {key: lone[named].pop(0) for key, named in new.items() if key not in old and lone[named]}
+    return [{keys.get(key, key): entry for key, entry in side.items()} for side in after]
+
+
 def _by_layer(
     times: LayerTimes, ms: float, layers: Sequence[Layer], twin: Mapping[int, int] | None = None
-) -> dict[tuple[object, int], tuple[str, str, float]]:
+) -> _Entries:
     """Name, operator and ms of each entry by the layer of the base that it is, or else by its name.
 
     Entries of one layer or name are numbered. ``twin`` is that of `twins`, for the head.
     """
     seen: Counter[object] = Counter()
-    found = {}
+    found: _Entries = {}
     for row in join(times, layers):
         key: object = row.name
         if row.layers:

@@ -40,7 +40,7 @@ class Turns:
     all_or_none: bool = False
     #: Ctrl-C ended the turns; the rounds that were complete are there.
     interrupted: bool = False
-    #: Ctrl-C came when the turns were over: nothing is missing.
+    #: Ctrl-C came when the turns were over: all rounds are there.
     stopped: bool = False
     #: Arms for which there was no room.
     left_out: set[str] = field(default_factory=set)

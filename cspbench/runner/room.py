@@ -68,6 +68,7 @@ def packed(
             room = _less(beside, size)
     if reference is not None and not blocks and all(len(block) == 1 for block in small):
         small.insert(0, (reference,))
+    small.sort(key=len, reverse=True)  # a board measures one of several arms first
     return [(*shared, *block) for block in blocks] + small
 
 

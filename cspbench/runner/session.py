@@ -154,8 +154,8 @@ class Session:
 
         def scattering(case_ids: Sequence[str]) -> list[str]:
             """More blocks make no ratio sharper whose reference has failed for good."""
-            gone = {one for one in case_ids if blocks.has_given_up(self._base_of(one))}
-            return self._scattering([one for one in case_ids if one not in gone])
+            able = {one for one in cases if not blocks.has_given_up(one)}
+            return self._scattering([one for one in case_ids if self._base_of(one) in able])
 
         blocks = Blocks(
             list(cases),

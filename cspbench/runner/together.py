@@ -247,10 +247,10 @@ class _Block:
 
     def _after_round(self, bursts: Mapping[str, Sequence[Burst]]) -> bool:
         """Keep what there is, if it is time to; whether the turns are over."""
-        keep, now = self.of.request.keep, time.monotonic()
-        if keep is not None and not self._alone and now - self._kept >= KEEP_SECONDS:
+        keep, late = self.of.request.keep, time.monotonic() - self._kept >= KEEP_SECONDS
+        if keep is not None and late and not self._alone:
             keep(self._so_far(bursts))
-            self._kept = now
+            self._kept = time.monotonic()
         return self._is_over(bursts)
 
     def _so_far(self, bursts: Mapping[str, Sequence[Burst]]) -> list[tuple[int, Outcome]]:
@@ -342,7 +342,8 @@ class _Block:
             return None
         if lost:
             return lost.outcome
-        if turns.interrupted and isinstance(request, ReplayRequest):
+        unread = isinstance(request, ReplayRequest) and name not in self._profiles
+        if unread and (turns.interrupted or turns.stopped):
             return None  # the block ended before its layers were read
         bursts, window = turns.bursts[name], self._window
         if window is not None:

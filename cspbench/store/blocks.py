@@ -18,7 +18,6 @@ from cspbench.core.case import Case
 from cspbench.jobs.replay import ReplayResult
 from cspbench.jobs.time import TimeResult
 from cspbench.measure.ratios import (
-    ESTIMATES,
     ROUNDS,
     SUCCESSIVE,
     Bursts,
@@ -137,6 +136,10 @@ class Block:
         """
         return of_all(lambda base, head: self._between(way, base, head, clock), bases, heads)
 
+    def typical(self, bases: Processes, heads: Processes) -> float:
+        """The log of head / base within a usual round, of elapsed time."""
+        return self.log(ROUNDS, bases, heads, ELAPSED)
+
     def _between(self, way: str, base: Arm, head: Arm, clock: str) -> float:
         if way != SUCCESSIVE:
             return estimates(self._of_two)[way](*_bursts(base, head, clock))
@@ -187,11 +190,6 @@ def _half(comparison: Comparison, of_two: bool) -> int | None:
 def of_all(estimate: Callable[[Arm, Arm], float], bases: Processes, heads: Processes) -> float:
     """The mean of an estimate over all pairs of a process of one case and one of the other."""
     return fmean(estimate(base, head) for base, head in product(bases, heads))
-
-
-def typical(base: Arm, head: Arm) -> float:
-    """log(head / base) within a usual round, of elapsed time."""
-    return ESTIMATES[ROUNDS](*_steady(base, head, base.each[ELAPSED], head.each[ELAPSED]))
 
 
 def throttled_rounds(bases: Processes, heads: Processes) -> int:

@@ -43,7 +43,6 @@ from cspbench.store.blocks import (
     clock_of,
     of_all,
     throttled_rounds,
-    typical,
     waited_more,
 )
 from cspbench.store.launch import Launch
@@ -231,7 +230,7 @@ class InTurn:
         """The ratio over blocks, each with the arms of the reference and of the case."""
         clock = clock_of(*(arm for _, bases, heads in pairs for arm in chain(bases, heads)))
         ratio = ratio_of([self._log(*pair, clock) for pair in pairs], comparisons)
-        usual = math.exp(centre([of_all(typical, bases, heads) for _, bases, heads in pairs]))
+        usual = math.exp(centre([block.typical(bases, heads) for block, bases, heads in pairs]))
         if clock != RUNNING:
             left_out = sum(throttled_rounds(bases, heads) for _, bases, heads in pairs)
             return CaseRatio(ratio, clock, self.estimate, usual, throttled_rounds=left_out)

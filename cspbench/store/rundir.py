@@ -177,6 +177,8 @@ class RunDirectory:
         Raises:
             StoreError: it cannot be written.
         """
+        if self.path.is_symlink():  # `begin_session` refuses it
+            return
         problems: list[str] = []  # a damaged line is a launch that is measured again
         try:
             kept = list(_launches(self.path / BLOCK_FILE, problems))

@@ -74,6 +74,16 @@ def test_an_added_layer_shifts_the_names_of_others_and_is_the_one_that_is_named(
     assert gone.text == "/1/Conv (Conv): gone, 3 ms"
 
 
+def test_layers_that_are_known_on_one_side_only_are_joined_by_their_names():
+    # What the head's entries compute is not known, as where a layer became several nodes there.
+    net = analyze(nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 2, 1)), (1, 3, 8, 8))
+    head = LayerTimes(chain(_0=5, _1=7).entries, [], 12)
+    shifts = layer_shifts(one(chain(_0=4, _1=6), head), 10.0, 12.0, net, net)
+    assert sorted(shift.text for shift in shifts) == [
+        "/0/Conv (Conv): 4 to 5 ms", "/1/Conv (Conv): 6 to 7 ms",
+    ]  # fmt: skip
+
+
 def test_a_layer_is_compared_with_the_one_whose_place_it_took():
     base, head = (
         analyze(nn.Sequential(nn.Conv2d(3, 4, size, padding=size // 2)), (1, 3, 8, 8))

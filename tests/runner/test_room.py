@@ -45,6 +45,8 @@ def test_what_does_not_fit_beside_both_arms_of_the_reference_is_beside_one():
     assert packed(on_host(10, 30, 10), reference=0, capacity={HOST: 40}) == [(0, CHECK, 2), (0, 1)]
     # Of two of 10 and another one of 10 only two fit into 25: both ratios hold all the same.
     assert packed(on_host(10, 10, 10), reference=0, capacity={HOST: 25}) == [(0, 1), (0, 2)]
+    # One that is alone comes last: a board of a fleet measures the first block only.
+    assert packed(on_host(10, 20, 10), reference=0, capacity={HOST: 25}) == [(0, 2), (1,)]
 
 
 def test_a_small_board_measures_one_at_a_time():
