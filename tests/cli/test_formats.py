@@ -38,7 +38,7 @@ def test_a_command_takes_every_form_or_every_printed_one():
 def test_the_readme_says_which_commands_only_print():
     text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
     assert f"`--format {'/'.join(PRINTED)}`" in text
-    assert "`run`, `gate` and `show-model` only print" in text
+    assert "The tables of `run`, `gate` and `show-model` have no `--out`." in text
 
 
 @pytest.mark.parametrize(
