@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import gzip
 import json
+import math
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 
@@ -41,3 +44,26 @@ def pack(file: Path) -> None:
     target.parent.mkdir(exist_ok=True)
     target.write_bytes(gzip.compress(file.read_bytes(), mtime=0))
     print(target)
+
+
+def command_line(doc: str | None, file: str) -> argparse.ArgumentParser:
+    """What every campaign may be asked: run, report or pack, its file and its time."""
+    parser = argparse.ArgumentParser(description=(doc or "").splitlines()[0])
+    parser.add_argument("what", choices=("run", "report", "pack"))
+    parser.add_argument("--file", type=Path, default=Path("results") / file)
+    parser.add_argument("--minutes", type=float, default=math.inf, help="start no trial after them")
+    return parser
+
+
+def do(
+    arguments: argparse.Namespace,
+    run: Callable[[argparse.Namespace], None],
+    report: Callable[[Path], None],
+) -> None:
+    """Do what was asked."""
+    if arguments.what == "run":
+        run(arguments)
+    elif arguments.what == "report":
+        report(arguments.file)
+    else:
+        pack(arguments.file)

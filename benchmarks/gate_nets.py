@@ -13,16 +13,15 @@ from __future__ import annotations
 
 import argparse
 import functools
-import math
 import time
 from collections import Counter
 from itertools import product
 from pathlib import Path
-from statistics import median, stdev
+from statistics import median
 
-from campaign import append, pack, rows_of
+from campaign import append, command_line, do, rows_of
 from gate_power import SLOWDOWN, gate_trial, now, ready
-from gate_power_report import line
+from gate_power_report import line, scatter_text
 
 from cspbench.backends.spec import libraries
 from cspbench.core.case import Case
@@ -38,9 +37,10 @@ CASES = [
 SHARES = {"aa": 0.0, "slow": SLOWDOWN}
 
 
-def run(file: Path, trials: int, minutes: float) -> None:
+def run(arguments: argparse.Namespace) -> None:
     """Run the missing trials of each case, until all are done or the time is up."""
-    end = time.monotonic() + 60 * minutes
+    file, trials = arguments.file, arguments.trials
+    end = time.monotonic() + 60 * arguments.minutes
     file.parent.mkdir(parents=True, exist_ok=True)
     if not rows_of(file):
         append(file, {"kind": "campaign", "at": now(), "environment": fingerprint(libraries())})
@@ -73,8 +73,6 @@ def report(file: Path) -> None:
         )
         if same and slow:
             gates = [row["gate"] for row in (*same, *slow)]
-            found = [gate["generations"] for gate in gates]
-            spreads = [stdev(blocks) for runs in found for blocks in runs if len(blocks) > 1]
             changes = [row["gate"]["estimates"][-1] for row in slow if row["gate"]["estimates"]]
             line(
                 f"`{case}`",
@@ -84,7 +82,7 @@ def report(file: Path) -> None:
                 _counted(slow, "slower"),
                 f"{median(changes) * 100:+.1f} %",
                 f"{median(row['seconds'] for row in slow):.0f}",
-                f"{median(spreads) * 100:.1f} %",
+                scatter_text(gates),
             )
 
 
@@ -97,18 +95,9 @@ def _counted(rows: list[dict], verdict: str) -> str:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("what", choices=("run", "report", "pack"))
-    parser.add_argument("--file", type=Path, default=Path("results/gate-nets.jsonl"))
+    parser = command_line(__doc__, "gate-nets.jsonl")
     parser.add_argument("--trials", type=int, default=2, help="of each kind and case")
-    parser.add_argument("--minutes", type=float, default=math.inf, help="start no trial after them")
-    arguments = parser.parse_args()
-    if arguments.what == "run":
-        run(arguments.file, arguments.trials, arguments.minutes)
-    elif arguments.what == "report":
-        report(arguments.file)
-    else:
-        pack(arguments.file)
+    do(parser.parse_args(), run, report)
 
 
 if __name__ == "__main__":

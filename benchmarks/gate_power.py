@@ -42,7 +42,7 @@ from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
 
-from campaign import append, pack, rows_of
+from campaign import append, command_line, do, rows_of
 from gate_power_report import report
 from gate_power_rivals import MEAN, Arms, compare_fail_mean, pyperf_t_test
 from tenants import company
@@ -190,23 +190,14 @@ def run(arguments: argparse.Namespace) -> None:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("what", choices=("run", "report", "pack"))
+    parser = command_line(__doc__, "gate-power-5.jsonl")
     parser.add_argument("--case", default=CASE)
-    parser.add_argument("--file", type=Path, default=Path("results/gate-power-5.jsonl"))
-    parser.add_argument("--minutes", type=float, default=math.inf, help="start no trial after them")
     parser.add_argument(
         "--rivals", type=int, default=0, help="trials of each kind that run the other tools too"
     )
     for kind in KINDS:
         parser.add_argument(f"--{kind}", type=int, default=0, help="number of trials in all")
-    arguments = parser.parse_args()
-    if arguments.what == "run":
-        run(arguments)
-    elif arguments.what == "report":
-        report(arguments.file)
-    else:
-        pack(arguments.file)
+    do(parser.parse_args(), run, report)
 
 
 if __name__ == "__main__":

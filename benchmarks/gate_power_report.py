@@ -107,6 +107,12 @@ def named(group: str, trials: list[dict], slowdown: float) -> str:
     return f"{texts} {group}" if group.startswith("slower") else group
 
 
+def scatter_text(gates: list[dict]) -> str:
+    """By how much blocks of these gates scatter: the median over their measurements."""
+    spreads = [stdev(run) for gate in gates for run in gate.get("generations", ()) if len(run) > 1]
+    return f"{median(spreads) * 100:.1f} %" if spreads else "-"
+
+
 def gate_cells(trials: list[dict]) -> list[str]:
     """Cells of a table for some trials."""
     gates = [row["gate"] for row in trials]
@@ -115,14 +121,13 @@ def gate_cells(trials: list[dict]) -> list[str]:
               if name not in ("slower", "same")]  # fmt: skip
     seconds = [row["seconds"] for row in trials]
     estimates = [gate["estimates"][-1] for gate in gates if gate["estimates"]]
-    spreads = [stdev(run) for gate in gates for run in gate.get("generations", ()) if len(run) > 1]
     loads = [row["foreign_cpus"] + row["steal_cpus"] for row in trials if "foreign_cpus" in row]
     return [
         share_text(verdicts["slower"], len(trials)),
         str(sum(gate["first"] == "slower" for gate in gates)),
         ", ".join(others) or "-",
         f"{median(estimates) * 100:+.1f} %" if estimates else "-",
-        f"{median(spreads) * 100:.1f} %" if spreads else "-",
+        scatter_text(gates),
         f"{median(seconds):.0f}",
         f"{max(seconds):.0f}",
         f"{median(loads):.1f}" if loads else "-",

@@ -25,7 +25,9 @@ def timed_here(job, bursts=2, count=3):
         result = JOBS.get("load").read(loaded)
         arm = Loaded(result.inference_ns, load.conditions(), result)
         each = [_burst(JOBS.get("burst").read(one)) for one in taken]
-        return arm_outcome(TimeRequest.from_json(job), "0.0", arm, each, None, None, alone=True)
+        return arm_outcome(
+            TimeRequest.from_json(job), "0.0", arm, each, None, None, arms=1, alone=True
+        )
     finally:
         gc.enable()  # a worker that takes bursts has it off
         load._kept = None

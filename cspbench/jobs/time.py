@@ -57,7 +57,8 @@ class Turns:
     beside a profiled one, how many times longer an inference took with the profiler at work.
     ``clock_mhz`` and ``throttled_ns`` are an accelerator's clock at the end of each burst, and how
     long it was throttled up to there since the end of the burst before. ``began_ns`` is when each
-    burst began, by the one clock of all processes of the machine.
+    burst began, by the one clock of all processes of the machine. ``arms`` is how many processes
+    took turns in the block; older runs do not tell.
     """
 
     block: Annotated[str, Checked(short)]
@@ -71,6 +72,7 @@ class Turns:
     clock_mhz: list[Amount | None] | None = None
     throttled_ns: list[Count] | None = None
     began_ns: list[Count] | None = None
+    arms: Positive | None = None
 
     def __post_init__(self) -> None:
         of_bursts = (self.lost_ns, self.device_ns, self.clock_mhz, self.throttled_ns, self.began_ns)

@@ -39,6 +39,7 @@ def arm_outcome(
     interference: Interference | None,
     profile: ProfileResult | None = None,
     *,
+    arms: int,
     alone: bool = False,
     precise: bool = False,
 ) -> Outcome:
@@ -52,13 +53,14 @@ def arm_outcome(
         drift: of the case against the others of its rounds; without others its own counts.
         interference: what other processes took while turns were taken.
         profile: times of its layers, if it had a profiler at work.
+        arms: how many processes took turns in the block.
         alone: it was the only arm of its block.
         precise: its turns ended since its samples were enough.
     """
     result, results = loaded.result, _results(bursts)
     assert result is not None, "a real worker reports its load"
     if isinstance(request, ReplayRequest):
-        return _replay_outcome(request, block, results, profile)
+        return _replay_outcome(request, block, arms, results, profile)
     assert result.agreement is not None, "only replays have no reference"
     problem = _wrong_threads(request, result.backend.get("threads"), bursts)
     if problem:
@@ -86,7 +88,7 @@ def arm_outcome(
         interference=interference,
         drift=drift,
         device=_device_times(results),
-        turns=_turns(block, results, on_host=DEVICES.get(request.device).on_host),
+        turns=_turns(block, arms, results, on_host=DEVICES.get(request.device).on_host),
         layers=profile.layers if profile is not None else None,
     )
     return Outcome(Status.OK, answer=to_plain(timed))
@@ -95,6 +97,7 @@ def arm_outcome(
 def _replay_outcome(
     request: ReplayRequest,
     block: str,
+    arms: int,
     results: Sequence[BurstResult],
     profile: ProfileResult | None,
 ) -> Outcome:
@@ -103,7 +106,7 @@ def _replay_outcome(
     replayed = ReplayResult(
         cases=list(request.cases),
         latencies_ns=[ns for burst in results for ns in burst.latencies_ns],
-        turns=_turns(block, results),
+        turns=_turns(block, arms, results),
         layers=profile.layers,
         skipped=profile.skipped,
     )
@@ -125,7 +128,7 @@ def _device_times(results: Sequence[BurstResult]) -> dict[str, float | None] | N
     return {"device_ns": median(burst.ns / burst.count for burst in results)}
 
 
-def _turns(block: str, results: Sequence[BurstResult], *, on_host: bool = True) -> Turns:
+def _turns(block: str, arms: int, results: Sequence[BurstResult], *, on_host: bool = True) -> Turns:
     """The turns of an arm; what a host's thread waited says nothing of work on a device."""
     running = [ns for burst in results for ns in burst.running_ns or ()]
     counts = [burst.count for burst in results]
@@ -141,6 +144,7 @@ def _turns(block: str, results: Sequence[BurstResult], *, on_host: bool = True) 
         clock_mhz=clocks if any(clock is not None for clock in clocks) else None,
         throttled_ns=if_all_told([burst.throttled_ns for burst in results]),
         began_ns=if_all_told([burst.began_ns for burst in results]),
+        arms=arms,
         profiled=[burst.profiled for burst in results if burst.profiled is not None] or None,
     )
 

@@ -93,7 +93,7 @@ class Session:
         few = [one.id for one in able if self._tally.timed(one.id) < MOST_TIMES * rounds]
         owed.update(self._scattering(few))
         # Their references take part in their blocks, whether or not these are owed a launch.
-        in_blocks = owed | {reference_of(self._directory.meta, case_id) for case_id in owed}
+        in_blocks = owed | {self._base_of(case_id) for case_id in owed}
         wanted = [one for one in able if one.id in in_blocks or self._tally.extras_left([one.id])]
         found = prepare(
             # What cannot run here can be counted all the same.

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from cspbench.core.signals import stops_put_off
@@ -170,16 +170,7 @@ class _Block:
             # An arm that is alone is done when it is precise enough, and not before.
             if turns.interrupted and (self._alone or whole < MIN_ROUNDS):
                 raise KeyboardInterrupt
-            each = self._seconds_each()
-            drifts = _drifts(
-                {name: bursts for name, bursts in turns.bursts.items() if name not in turns.lost}
-            )
-            busy = sum(busy_seconds(bursts) for bursts in turns.bursts.values())
-            for number in self.numbers:
-                outcome = self._outcome(number, turns, drifts, busy)
-                if outcome is not None:
-                    outcome.seconds = each
-                    yield number, outcome
+            yield from self._outcomes(self.numbers, turns)
         if turns.interrupted or turns.stopped:
             raise KeyboardInterrupt
 
@@ -260,16 +251,8 @@ class _Block:
             return []
         live = {name: list(of_arm) for name, of_arm in bursts.items() if len(of_arm) == whole}
         turns = Turns(interrupted=True, loaded=dict(self._loaded), bursts=live)
-        drifts = _drifts(live)
-        found = []
-        for number in self.numbers:
-            if self._arm_name(number) not in live:
-                continue
-            outcome = self._outcome(number, turns, drifts, 0.0)
-            if outcome is not None:
-                outcome.seconds = self._seconds_each()
-                found.append((number, outcome))
-        return found
+        numbers = [number for number in self.numbers if self._arm_name(number) in live]
+        return list(self._outcomes(numbers, turns))
 
     def _is_over(self, bursts: Mapping[str, Sequence[Burst]]) -> bool:
         """Whether an arm that is alone sampled long enough; with others all have their rounds."""
@@ -325,6 +308,20 @@ class _Block:
             self._monitor.stop()
         self._power[name] = PowerWindow(self._monitor.traces, burst.ns / 1e9, burst.count)
 
+    def _outcomes(self, numbers: Iterable[int], turns: Turns) -> Iterator[tuple[int, Outcome]]:
+        """How the launches of these arms end with the turns as they are."""
+        each = (time.monotonic() - self._started) / len(self.numbers)
+        drifts = relative_drifts(
+            {name: [burst.inference_ns for burst in bursts]
+             for name, bursts in turns.bursts.items() if name not in turns.lost}
+        )  # fmt: skip
+        busy = sum(busy_seconds(bursts) for bursts in turns.bursts.values())
+        for number in numbers:
+            outcome = self._outcome(number, turns, drifts, busy)
+            if outcome is not None:
+                outcome.seconds = each
+                yield number, outcome
+
     def _outcome(
         self, number: int, turns: Turns, drifts: Mapping[str, Drift], busy_seconds: float
     ) -> Outcome | None:
@@ -354,7 +351,8 @@ class _Block:
             )  # fmt: skip
         outcome = arm_outcome(
             request, self.name, turns.loaded[name], bursts, drifts.get(name), window,
-            self._profiles.get(name), alone=self._alone, precise=self._enough.reached,
+            self._profiles.get(name), arms=len(self._loaded), alone=self._alone,
+            precise=self._enough.reached,
         )  # fmt: skip
         outcome.notes["memory_bound"] = self._bounds[name]
         if has_own_memory(request.device):
@@ -362,13 +360,3 @@ class _Block:
             outcome.notes["device_room"] = "estimated" if known else "unknown"
         self.of.observer.add_shared(request, self._traces, self._power.get(name), outcome)
         return outcome
-
-    def _seconds_each(self) -> float:
-        """How long the block takes so far, divided among its arms."""
-        return (time.monotonic() - self._started) / len(self.numbers)
-
-
-def _drifts(bursts: Mapping[str, Sequence[Burst]]) -> dict[str, Drift]:
-    return relative_drifts(
-        {name: [burst.inference_ns for burst in of_arm] for name, of_arm in bursts.items()}
-    )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise, product
+from itertools import product
 from statistics import fmean
 from typing import TypeAlias
 
@@ -122,11 +122,8 @@ class Block:
     def _of_two(self) -> bool:
         """Whether two alone took turns: AB, BA, ... (and no rounds of theirs are left out)."""
         arms = [*self.of_cases, *self.replays]
-        began = [arm.began for arm in arms if arm.began is not None and not arm.was_throttled]
-        if len(arms) != 2 or len(began) != 2:
-            return False
-        begins = [one < other for one, other in zip(*began, strict=False)]
-        return all(this != following for this, following in pairwise(begins))
+        turns = [arm.result.turns for arm in arms if not arm.was_throttled]
+        return len(arms) == 2 and [one.arms for one in turns if one is not None] == [2, 2]
 
     def log(self, way: str, bases: Processes, heads: Processes, clock: str) -> float:
         """The log of head / base by an estimate of `cspbench.measure.ratios`, and by a clock.

@@ -23,16 +23,15 @@ from cspbench.core.case import Case
 from cspbench.jobs.layers import LayerTimes
 from cspbench.jobs.replay import ReplayResult
 from cspbench.jobs.time import TimeResult
+from cspbench.measure.letters import groups, told_apart
 from cspbench.measure.ratios import (
     SUCCESSIVE,
     Halves,
     Ratio,
     bounds,
     centre,
-    groups,
     ratio_of,
     sharpest,
-    told_apart,
 )
 from cspbench.store.blocks import (
     RUNNING,

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cspbench.measure.letters import groups, told_apart, tukey_quantile
 from cspbench.measure.orders import balanced_orders, williams
 from cspbench.measure.ratios import (
     ESTIMATES,
@@ -18,12 +19,9 @@ from cspbench.measure.ratios import (
     centre,
     dunnett_quantile,
     estimates,
-    groups,
     halves,
     ratio_of,
     sharpest,
-    told_apart,
-    tukey_quantile,
     typical_estimate,
     undisturbed,
 )
