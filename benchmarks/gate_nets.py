@@ -20,12 +20,13 @@ from pathlib import Path
 from statistics import median
 
 from campaign import append, command_line, do, rows_of
-from gate_power import SLOWDOWN, gate_trial, now, ready
+from gate_power import MEASURE, SLOWDOWN, gate_trial, now, ready
 from gate_power_report import line, scatter_text
 
 from cspbench.backends.spec import libraries
 from cspbench.core.case import Case
 from cspbench.gating.measure import works_alone
+from cspbench.gating.selftest import planted_arms
 from cspbench.machine.facts import fingerprint
 from cspbench.machine.lock import timing_lock
 
@@ -49,10 +50,10 @@ def run(arguments: argparse.Namespace) -> None:
     for _, kind, case in product(range(trials), SHARES, CASES):
         if done[case, kind] >= trials or time.monotonic() >= end:
             continue
-        arms = prepared(case)
+        arms = planted_arms(prepared(case), MEASURE, SHARES[kind])
         with timing_lock("gate of several networks"):
             started = time.monotonic()
-            gate = gate_trial(arms, SHARES[kind], works_alone(Case.parse(case)))
+            gate = gate_trial(arms, works_alone(Case.parse(case)))
         seconds = round(time.monotonic() - started, 2)
         append(file, {"kind": kind, "case": case, "at": now(), "gate": gate, "seconds": seconds})
         done[case, kind] += 1

@@ -10,12 +10,12 @@ campaign that ends early has fair numbers of each. Every trial is one line of th
 second call resumes the campaign.
 
 ``--rivals N`` trials of each kind also run two other tools on the same arms, right after the gate
-and with as much time as the gate took:
+and with about as much time as the gate took (``pip install pytest-benchmark pyperf`` first):
 
-* pytest-benchmark's ``--benchmark-compare-fail=mean:2%``: one process of each side after the other,
-  each for half of the time, and a comparison of the means.
-* pyperf's t-test (``compare_to``: significant at p < 0.05 two-sided, and slower): up to 20
-  processes of each side, one side after the other, 3 values a process.
+* pytest-benchmark with ``--benchmark-compare-fail=mean:2%``: a run of one side after that of the
+  other, and a comparison of the means.
+* pyperf's ``compare_to`` (significant by its t-test, and slower): up to 20 processes of each side,
+  one side after the other, 3 values a process.
 
 ``gate_power_rivals.py`` holds these tools, ``gate_power_report.py`` the tables, and ``campaign.py``
 the campaign's file.
@@ -35,29 +35,29 @@ from __future__ import annotations
 import argparse
 import contextlib
 import math
+import subprocess
 import sys
 import time
 from collections import Counter
 from datetime import datetime, timezone
-from functools import partial
 from pathlib import Path
 
 from campaign import append, command_line, do, rows_of
-from gate_power_report import report
-from gate_power_rivals import MEAN, Arms, compare_fail_mean, pyperf_t_test
+from gate_power_report import report, with_tools
+from gate_power_rivals import missing, pyperf, pytest_benchmark
 from tenants import company
 
 from cspbench.backends.spec import libraries
 from cspbench.core.case import Case
 from cspbench.gating.decide import Decision
-from cspbench.gating.measure import CaseData, works_alone
-from cspbench.gating.prepare import prepare_cases
+from cspbench.gating.duet import MakeArm
+from cspbench.gating.measure import CaseData, load_request, works_alone
+from cspbench.gating.prepare import Prepared, prepare_cases
 from cspbench.gating.selftest import planted_arms, whole_gate
 from cspbench.gating.verdict import CaseVerdict, Verdict
 from cspbench.machine.facts import fingerprint, usable_cores
 from cspbench.machine.lock import timing_lock
 from cspbench.machine.sensors.proc import between, read_cpu_times
-from cspbench.runner.arms import ArmLostError
 from cspbench.runner.executor import LocalExecutor
 from cspbench.runner.plan import plan_suite
 from cspbench.suite.suite import Gate, Measure, Suite
@@ -69,20 +69,22 @@ SHARES = {"crowded-slow": 0.05}
 KINDS = ("quiet-aa", "quiet-slow", "loaded-aa", "loaded-slow", "crowded-aa", "crowded-slow")
 
 
-def ready(case_id: str) -> Arms:
-    """Prepare the case, and return what makes the arms of a trial with a share of extra work."""
-    measure = Measure(warmup_seconds=1.0)
-    suite = Suite("gate-power", (Case.parse(case_id),), measure)
+MEASURE = Measure(warmup_seconds=1.0)
+
+
+def ready(case_id: str) -> Prepared:
+    """Prepare the case."""
+    suite = Suite("gate-power", (Case.parse(case_id),), MEASURE)
     (prepared,) = prepare_cases(plan_suite(suite), LocalExecutor())
     if prepared.status is not None:
         sys.exit(f"{case_id}: {prepared.status}: {prepared.reason}")
-    return partial(planted_arms, prepared, measure)
+    return prepared
 
 
-def gate_trial(arms: Arms, share: float, one_thread: bool) -> dict:
+def gate_trial(arms: MakeArm, one_thread: bool) -> dict:
     """One gate as a user runs it: a case, and again from scratch if it is found to move."""
     gate = Gate()
-    trial = whole_gate(arms(share), gate, one_thread=one_thread)
+    trial = whole_gate(arms, gate, one_thread=one_thread)
     return {
         "first": finding_of(trial.first),
         "verdict": word_of(trial.verdict(gate)),
@@ -106,7 +108,7 @@ def word_of(verdict: CaseVerdict) -> str:
     return verdict.reason if several and verdict.reason != "last_look" else str(verdict.verdict)
 
 
-def step(arms: Arms, kind: str, number: int, rivals: bool, one_thread: bool) -> dict:
+def step(prepared: Prepared, kind: str, number: int, rivals: bool) -> dict:
     """Run one trial of a kind."""
     share = SHARES.get(kind, SLOWDOWN) if kind.endswith("slow") else 0.0
     crowded = kind.startswith("crowded")
@@ -120,7 +122,7 @@ def step(arms: Arms, kind: str, number: int, rivals: bool, one_thread: bool) -> 
             "number": number,
             "share": share,
             "at": now(),
-            "gate": gate_trial(arms, share, one_thread),
+            "gate": gate_trial(planted_arms(prepared, MEASURE, share), works_alone(prepared.case)),
         }
         seconds = time.monotonic() - started
         usage = between(before, read_cpu_times())
@@ -129,11 +131,12 @@ def step(arms: Arms, kind: str, number: int, rivals: bool, one_thread: bool) -> 
             row["foreign_cpus"] = round(usage.foreign_cpu_s / usage.seconds, 3)
             row["steal_cpus"] = round(usage.steal_s / usage.seconds, 3)
         if rivals:
+            arm, ms = load_request(prepared, MEASURE), row["gate"]["ms"]
             try:
-                row["pytest_benchmark"] = compare_fail_mean(arms, share, seconds)
-                row["pyperf"] = pyperf_t_test(arms, share, seconds)
-            except ArmLostError as lost:  # those of the gate end in a verdict
-                row["rival_lost"] = str(lost)
+                row["pytest_benchmark"] = pytest_benchmark(arm, share, seconds)
+                row["pyperf"] = pyperf(arm, share, seconds, ms or 1.0)
+            except (RuntimeError, subprocess.TimeoutExpired) as error:
+                row["rival_lost"] = str(error)
     return row
 
 
@@ -142,14 +145,14 @@ def now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
-def begun(file: Path, case: str) -> Arms:
-    """What makes the arms of the campaign; its file is begun, or goes on."""
+def begun(file: Path, case: str) -> Prepared:
+    """The case of the campaign; its file is begun, or goes on."""
     heads = ("campaign", "calibration")
     entries = {row["kind"]: row for row in rows_of(file) if row["kind"] in heads}
     if "campaign" not in entries:
         file.parent.mkdir(parents=True, exist_ok=True)
         append(file, {"kind": "campaign", "case": case, "at": now(), "share": SLOWDOWN,
-                      "rival_mean": MEAN, "environment": fingerprint(libraries())})  # fmt: skip
+                      "environment": fingerprint(libraries())})  # fmt: skip
     elif entries["campaign"]["case"] != case:
         sys.exit(f"{file} is a campaign on {entries['campaign']['case']}")
     elif entries["campaign"].get("share") != SLOWDOWN:
@@ -169,18 +172,20 @@ def run(arguments: argparse.Namespace) -> None:
     """Run the missing trials, until all are done or the time is up."""
     end = time.monotonic() + 60 * arguments.minutes
     targets = {kind: getattr(arguments, kind.replace("-", "_")) for kind in KINDS}
-    arms, case = begun(arguments.file, arguments.case), Case.parse(arguments.case)
+    if arguments.rivals and (names := missing()):
+        sys.exit(f"not installed: {', '.join(names)}")
+    prepared = begun(arguments.file, arguments.case)
     rows = rows_of(arguments.file)
     done = Counter(row["kind"] for row in rows)
-    compared = Counter(row["kind"] for row in rows if "pyperf" in row)
+    compared = Counter(row["kind"] for row in rows if with_tools(row))
     while (kind := next_kind(done, targets)) is not None and time.monotonic() < end:
         # Rivals are spread over the campaign.
         rivals = compared[kind] * targets[kind] < arguments.rivals * (done[kind] + 0.5)
         rivals = rivals and compared[kind] < arguments.rivals
-        row = step(arms, kind, sum(done.values()), rivals, works_alone(case))
+        row = step(prepared, kind, sum(done.values()), rivals)
         append(arguments.file, row)
         done[kind] += 1
-        compared[kind] += "pyperf" in row
+        compared[kind] += with_tools(row)
         gate = row["gate"]
         print(f"{done[kind]:4d} of {targets[kind]}  {kind:12s} {gate['verdict']:13s} "
               f"{[f'{e * 100:+.1f} %' for e in gate['estimates']]} {row['seconds']:.0f} s",

@@ -1,75 +1,121 @@
-"""Two other tools that gate on speed, with the arms and the time of a gate.
+"""Two other tools that gate on speed, pytest-benchmark and pyperf, with the time of a gate.
 
-Their criteria are computed here and the tools are not imported, because they have to measure
-through the same workers as the gate.
+Both run for themselves, as their users call them. What they time is in ``gate_power_bench.py``.
+``pip install pytest-benchmark pyperf`` comes first.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from statistics import fmean, stdev
+import importlib.util
+import json
+import os
+import pickle
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from cspbench.gating.duet import MakeArm
-from cspbench.measure.clock import MonotonicClock
-from cspbench.runner.arms import BURST_NS
+from gate_power_bench import ARM
 
-#: Processes of each side in the pyperf-like design, and the time to start one.
-PROCESSES = 20
-START_SECONDS = 0.8
+from cspbench.jobs.load import LoadRequest
+from cspbench.runner.process import worker_environment
 
-#: Growth of the mean that pytest-benchmark is told to fail at.
-MEAN = 0.02
+BENCH = Path(__file__).with_name("gate_power_bench.py")
 
-#: Makes the arms of a trial in which the head does so much more work.
-Arms = Callable[[float], MakeArm]
+#: Most processes of each side in pyperf, its default, and fewest.
+PROCESSES = (20, 3)
+#: Values of each process, pyperf's default; one more warms up.
+VALUES = 3
+#: About what a process takes to start, load and warm up, in seconds.
+START_SECONDS = 1.0
+#: Fewest seconds of measuring in each process.
+SHORTEST = 0.2
+#: Warm-up of each process.
+WARMUP_SECONDS = 0.2
 
+#: No command takes longer, unless it hangs.
+LONGEST_SECONDS = 600.0
 
-def one_process(arms: Arms, share: float, side: str, seconds: float) -> list[float]:
-    """Burst means (ns an inference) of one fresh process of a side that runs for ``seconds``."""
-    arm = arms(share)("head" if side == "head" else "base")
-    clock = MonotonicClock()
-    try:
-        arm.start()
-        count = max(1, round(BURST_NS / arm.load().inference_ns))
-        end = clock.now_ns() + int(seconds * 1e9)
-        means = [arm.burst(count).inference_ns]
-        while clock.now_ns() < end:
-            means.append(arm.burst(count).inference_ns)
-    finally:
-        arm.close()
-    return means
-
-
-def compare_fail_mean(arms: Arms, share: float, seconds: float) -> dict:
-    """pytest-benchmark: fail if the mean of the new run is 2 % above that of the stored one."""
-    half = max(1.0, seconds / 2 - START_SECONDS)
-    means = [fmean(one_process(arms, share, side, half)) for side in ("base", "head")]
-    return {"ratio": means[1] / means[0], "slower": means[1] > (1 + MEAN) * means[0]}
+#: Growth of the mean at which pytest-benchmark is told to fail.
+FAIL = "mean:2%"
 
 
-def pyperf_t_test(arms: Arms, share: float, seconds: float) -> dict:
-    """pyperf: two-sided Student t-test at 95 % on the values of both runs, and a larger mean.
+def missing() -> list[str]:
+    """The tools that are not installed."""
+    return [name for name in ("pytest_benchmark", "pyperf") if not importlib.util.find_spec(name)]
 
-    A run of pyperf is 20 processes of 3 values each. Here it has as many as fit into the time.
+
+def pytest_benchmark(arm: LoadRequest, share: float, seconds: float) -> dict:
+    """``--benchmark-compare-fail=mean:2%``: a run of each side, each with half of the time."""
+    half = max(SHORTEST, seconds / 2 - START_SECONDS)
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        # Without the project's own configuration, which starts other plugins.
+        command = [sys.executable, "-m", "pytest", "-q", "-c", os.devnull, f"--rootdir={folder}",
+                   "-p", "no:cacheprovider", str(BENCH), f"--benchmark-storage=file://{folder}",
+                   f"--benchmark-max-time={half}", "--benchmark-save=run"]  # fmt: skip
+        _run(command, _environment(arm, 0, folder))
+        command += ["--benchmark-compare=0001", f"--benchmark-compare-fail={FAIL}"]
+        done = _run(command, _environment(arm, share, folder), may_fail=True)
+        slower = "Performance has regressed" in done.stdout + done.stderr
+        if done.returncode and not slower:
+            raise RuntimeError(done.stdout + done.stderr)
+        stored = [json.loads(file.read_text()) for file in sorted(folder.rglob("*_run.json"))]
+    base, head = (run["benchmarks"][0]["stats"] for run in stored)
+    return {"ratio": head["mean"] / base["mean"], "slower": slower,
+            "rounds": [base["rounds"], head["rounds"]]}  # fmt: skip
+
+
+def pyperf(arm: LoadRequest, share: float, seconds: float, ms: float) -> dict:
+    """``compare_to``: significant by its t-test, and slower.
+
+    A run of pyperf is 20 processes of 3 values each. Here it has as many processes as fit into the
+    time, 3 at least, and a process measures as long as fits. An inference takes ``ms``.
     """
-    processes = min(PROCESSES, max(3, int(seconds / 2 / (START_SECONDS + 0.3))))
-    each = max(0.3, seconds / (2 * processes) - START_SECONDS)
-    runs = []
-    for side in ("base", "head"):
-        values = []
-        for _ in range(processes):
-            bursts = one_process(arms, share, side, each)
-            third = max(1, len(bursts) // 3)
-            values += [fmean(bursts[i * third : (i + 1) * third] or bursts) for i in range(3)]
-        runs.append(values)
-    base, head = runs
-    count = len(base) + len(head)
-    pooled = ((len(base) - 1) * stdev(base) ** 2 + (len(head) - 1) * stdev(head) ** 2) / (count - 2)
-    t = (fmean(head) - fmean(base)) / math.sqrt(pooled * (1 / len(base) + 1 / len(head)))
-    from scipy.stats import t as student
+    from pyperf import Benchmark
 
-    return {
-        "ratio": fmean(head) / fmean(base),
-        "slower": bool(t > student.ppf(0.975, count - 2)),
-    }
+    most, fewest = PROCESSES
+    processes = min(most, max(fewest, int(seconds / 2 / (START_SECONDS + SHORTEST))))
+    each = max(SHORTEST, seconds / 2 / processes - START_SECONDS)
+    loops = max(1, round(each * 1000 / (VALUES + 1) / ms))
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        files = [str(folder / "base.json"), str(folder / "head.json")]
+        for file, extra in zip(files, (0, share), strict=True):
+            environment = _environment(arm, extra, folder)
+            command = [sys.executable, str(BENCH), "-q", f"-p{processes}", f"-n{VALUES}", "-w1",
+                       f"-l{loops}", "-o", file,
+                       "--inherit-environ", ",".join(environment)]  # fmt: skip
+            _run(command, environment)
+        said = _run([sys.executable, "-m", "pyperf", "compare_to", "-v", *files], os.environ).stdout
+        base, head = (Benchmark.load(file).mean() for file in files)
+        ratio = head / base
+    return {"ratio": ratio, "slower": ratio > 1 and "Not significant" not in said,
+            "processes": processes, "loops": loops}  # fmt: skip
+
+
+def _environment(arm: LoadRequest, share: float, folder: Path) -> dict[str, str]:
+    """The variables of a process that does so much extra work; what it loads is in the folder."""
+    request = replace(arm, extra_share=share, warmup_seconds=WARMUP_SECONDS)
+    file = folder / "arm.pickle"
+    file.write_bytes(pickle.dumps(request))
+    environment = worker_environment(request.case.threads)
+    return {**environment, **request.environment, ARM: str(file)}
+
+
+def _run(
+    command: list[str], environment: Mapping[str, str], *, may_fail: bool = False
+) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end.
+
+    Raises:
+        RuntimeError: it failed.
+        subprocess.TimeoutExpired: it hangs.
+    """
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False,
+                          timeout=LONGEST_SECONDS)  # fmt: skip
+    if done.returncode and not may_fail:
+        raise RuntimeError(done.stdout + done.stderr)
+    return done

@@ -181,7 +181,7 @@ def gate(
     from cspbench.gating.sides import parse_side
     from cspbench.gating.stored import run_stored_gate
 
-    file, content = _gated(suite)
+    file, content = gated_suite(suite)
     base_side, head_side = (
         _with_env(parse_side(text, file, Path(results)), env)
         for text, env in ((base, base_env), (head, head_env))
@@ -211,8 +211,12 @@ def gate(
     return run_gate(file, base_side, head_side, settings, report, board=board)
 
 
-def _gated(named: str | Path) -> tuple[Path, bytes | None]:
-    """The file of a suite; or where the suite of a model would lie, and its text."""
+def gated_suite(named: str | Path) -> tuple[Path, bytes | None]:
+    """The file of a suite; or where the suite of a model would lie, and its text.
+
+    Raises:
+        InputError: there is no such suite or model, or there are several suites.
+    """
     from cspbench.models.build import as_model_id
     from cspbench.models.identity import source_files
     from cspbench.suite.adhoc import Choice, adhoc_suite

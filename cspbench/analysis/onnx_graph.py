@@ -272,6 +272,10 @@ class _Walk:
         elif name == "global_avg_pool" or (name == "mean" and _is_global(values, outputs)):
             sides_ = values[0].shape[2:]
             self.recorder.record("global_avg_pool", values, outputs, kernel=sides_, stride=sides_)
+        elif name == "interpolate" and (mode := attributes.get("mode")) in (b"linear", b"cubic"):
+            weighed = 2 if mode == b"linear" else 4  # neighbours along each side
+            kernel = (weighed,) * (len(outputs[0].shape) - 2)
+            self.recorder.record(name, values, outputs, kernel=kernel)
         elif name == "adaptive_max_pool2d":
             sides_ = values[0].shape[2:]
             self.recorder.record(name, values, outputs, kernel=sides_, stride=sides_)

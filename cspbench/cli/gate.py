@@ -130,7 +130,7 @@ def command(
         check_site(site)
     if self_test:
         _refuse_beside_self_test()
-        return _self_test(suite_file(suite or "quick"), only, form, allow_code, reporter, save)
+        return _self_test(suite or "quick", only, form, allow_code, reporter, save)
     if suite is None or base is None:
         raise InputError(
             "name a model or a suite and what to compare with: cspbench gate model.onnx --base main"
@@ -233,17 +233,19 @@ def _print(report: GateReport, form: str) -> None:
 
 
 def _self_test(
-    suite: Path,
+    suite: str,
     only: tuple[str, ...],
     form: str,
     allow_code: bool,
     reporter: Reporter,
     save: bool,
 ) -> int:
+    from cspbench.api import gated_suite
     from cspbench.gating.render.terminal import print_self_test
     from cspbench.gating.selftest import run_self_test
 
-    result = run_self_test(suite, only, reporter.report, allow_code=allow_code)
+    file, content = gated_suite(suite)
+    result = run_self_test(file, only, reporter.report, content=content, allow_code=allow_code)
     if form == "json":
         show(json.dumps(result.as_dict(), allow_nan=False))
     else:

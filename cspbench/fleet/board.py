@@ -252,7 +252,13 @@ class Board:
             self._alone.release()
 
     def _place(self, job: Json) -> list[str]:
-        """Replace content by paths of this board in the job; return the missing digests."""
+        """Replace content by paths of this board in the job; return the missing digests.
+
+        Raises:
+            WrongContent: the job names files besides.
+        """
+        if job.get("artifacts"):  # layers that are replayed; no board is asked for them
+            raise WrongContent("a job names its content by digests, and not files of the board")
         missing = []
         for name in ("artifact", "reference"):
             if name in job:

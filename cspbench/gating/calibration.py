@@ -50,11 +50,11 @@ class Injected:
 
     @property
     def text(self) -> str:
-        """``3.4 ± 0.1 %``, or ``about 3 %`` if the size is not known to half a percent."""
+        """``3.4 ± 0.1 %``, or ``not known (meant: 3 %)``, by half a percent."""
         if not self.meant:
             return "0 %"
         if self.seen is None or self.half is None or not self.is_known:
-            return f"about {percent(self.meant, 0)}"
+            return f"not known (meant: {percent(self.meant, 0)})"
         return f"{self.seen * 100:.1f} ± {percent(self.half, 1)}"
 
 

@@ -304,8 +304,6 @@ class _Job:
             self._with_why(verdict, by_name[verdict.case])
             for verdict in judge(cases, null, gate.min_effect, gate.tolerance)
         ]
-        names = {pair.name for pair in decided}
-        self._measured_rules(decided, [name for name in measured if name not in names])
         note = common_cause(cases, gate.min_effect)
         self.report.notes += [note] if note else []
         self.report.notes += what_ratios_are_of(cases) + what_was_left_out(cases)
@@ -318,6 +316,9 @@ class _Job:
                 "some models did not fit into memory together and were measured by pairs of "
                 "processes, which is less precise"
             )
+        # Last, because what they leave unchecked may be many notes.
+        names = {pair.name for pair in decided}
+        self._measured_rules(decided, [name for name in measured if name not in names])
 
     def _with_why(self, verdict: CaseVerdict, pair: Pair) -> CaseVerdict:
         is_confirmed = (verdict.verdict, verdict.reason) == (Verdict.SLOWER, "confirmed")

@@ -69,10 +69,14 @@ class CaseData:
     @property
     def of(self) -> str:
         """What the ratios are of."""
-        if self.one_thread and all(block.knows_running for block in self.blocks):
+        if self.one_thread and self._knows_running:
             return RUNNING
         by_device = self.blocks and all(block.by_device for block in self.blocks)
         return DEVICE if by_device else ELAPSED
+
+    @property
+    def _knows_running(self) -> bool:
+        return all(block.knows_running for block in self.blocks)
 
     @property
     def estimates(self) -> list[float]:
@@ -92,12 +96,16 @@ class CaseData:
     @property
     def with_all_waits(self) -> list[float]:
         """One log-ratio a block, of running time and of what each side waited in all."""
+        if not self._knows_running:
+            return self.elapsed_estimates
         waits = [block.waited("head") - block.waited("base") for block in self.blocks]
         return [ran + wait for ran, wait in zip(self.running_estimates, waits, strict=True)]
 
     @property
     def running_estimates(self) -> list[float]:
-        """One log-ratio a block, of the time without waiting for a processor."""
+        """One log-ratio a block, of the time without waiting for a processor, if that is known."""
+        if not self._knows_running:
+            return self.elapsed_estimates
         return [block.estimate(*map(block.running_ns, SIDES)) for block in self.blocks]
 
     @property
@@ -201,7 +209,7 @@ def _checked(data: CaseData, decision: Decision, min_effect: float) -> Decision 
         return decision
     side = "head" if shift > 0 else "base"
     text = f"waiting for a processor made the {side} slower by {percent(abs(shift))}"
-    return Unmeasured("starved", text)
+    return Unmeasured("starved", text, max(abs(shift), abs(decision.estimate)))
 
 
 def works_alone(case: Case) -> bool:

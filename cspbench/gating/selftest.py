@@ -224,6 +224,9 @@ class SelfTest:
             "false_alarms": self.false_alarms,
             "generation_sd": self.spread,
             "smallest_effect": self.smallest_effect,
+            "case_seconds": self.case_seconds,
+            "seconds": self.seconds,
+            "doubt": self.doubt,
             "gates": [
                 {
                     "injected": share,
@@ -239,8 +242,9 @@ class SelfTest:
         }  # fmt: skip
 
 
-def _sizes(size: Injected) -> dict[str, float | None]:
-    return {"injected_seen": size.seen, "injected_low": size.low, "injected_high": size.high}
+def _sizes(size: Injected) -> dict[str, Any]:
+    return {"injected_seen": size.seen, "injected_low": size.low, "injected_high": size.high,
+            "injected_is_known": size.is_known}  # fmt: skip
 
 
 def whole_gate(make: MakeArm, gate: Gate, *, one_thread: bool) -> Trial:
@@ -285,15 +289,22 @@ def quickest_case(suite: Suite, only: Sequence[str], executor: Executor) -> Prep
 
 
 def run_self_test(
-    file: Path, only: Sequence[str], report: StepReport, *, allow_code: bool = False
+    file: Path,
+    only: Sequence[str],
+    report: StepReport,
+    *,
+    content: bytes | None = None,
+    allow_code: bool = False,
 ) -> SelfTest:
     """Run the gates of SHARES on the quickest case of a suite.
+
+    ``content`` is the text of a suite that is no file.
 
     Raises:
         InputError: no case can run on this machine.
     """
     with allowing_code(allow_code):
-        suite = load_suite(file)
+        suite = load_suite(file, content=content)
         case = quickest_case(suite, only, LocalExecutor(allow_code=allow_code))
     result = SelfTest(case.id, suite.gate, one_thread=works_alone(case.case))
     with timing_lock(f"self-test of the gate, {case.id}", waiting=report):
@@ -316,7 +327,8 @@ def run_gates(
         trial = whole_gate(make, result.gate, one_thread=result.one_thread)
         result.outcomes.append((share, trial))
         text = result.outcome_text(trial)
-        report(f"about {share * 100:g} % injected: {text}, {trial.seconds:.0f} s")
+        work = f"extra work, meant to be {share * 100:g} %" if share else "no extra work"
+        report(f"{work}: {text}, {trial.seconds:.0f} s")
         if share:
             blocks = [*result.calibrations.get(share, ()), *trial.blocks]
             running = trial.last.of == RUNNING

@@ -12,7 +12,7 @@ from cspbench.gating.measure import ArmsOf, CaseData, measure_cases, works_alone
 from cspbench.gating.prepare import Pair
 from cspbench.gating.report import GateReport, Skipped, raw
 from cspbench.gating.sides import OpenSide
-from cspbench.gating.verdict import CaseVerdict, MeasuredCase, Unmeasured, judge, percent
+from cspbench.gating.verdict import MeasuredCase, Unmeasured, judge, percent
 from cspbench.runner.arms import ArmLostError, load_once
 from cspbench.suite.suite import Gate
 
@@ -55,7 +55,7 @@ class Timing:
                 measured[name] = case
         return measured
 
-    def null_case(self, pairs: Sequence[Pair]) -> CaseVerdict | None:
+    def null_case(self, pairs: Sequence[Pair]) -> MeasuredCase | None:
         """Measure the base of the cheapest case against itself; None without a decided case.
 
         Like any finding, that it moved counts when it is found twice.
@@ -68,7 +68,7 @@ class Timing:
         firsts, seconds = self._twice({NULL: (itself, arms)}, lambda _: "null")
         case = measured_case(f"{NULL}: {base.id}", firsts[NULL], seconds.get(NULL))
         (self.report.null,) = judge([case], None, self.gate.min_effect, self.gate.tolerance)
-        return self.report.null
+        return case
 
     def _refused(self, pair: Pair, first: CaseData) -> MeasuredCase | None:
         """The case cannot run on one side at least: a failure only if the other side can run it."""

@@ -61,7 +61,8 @@ REASONS: dict[str, str] = {
     "arm_ended": "a worker failed or ended",
     "no_answer": "a worker did not answer in time",
     "starved": "one worker waited for a processor longer than the other, which explains the change",
-    WAITS_MORE: "the head waited, or blocked, longer than the base; running time does not show it",
+    WAITS_MORE: "the head waited, or blocked, longer than the base, and what changed while it ran "
+    "does not outweigh that",
     "unlike_arms": "the two workers did not run under the same conditions",
     "one_side_only": "one side cannot run the case at all",
     "few_launches": "a stored run holds fewer than two good launches of the case",
@@ -73,10 +74,14 @@ REASONS: dict[str, str] = {
 
 @dataclass(frozen=True)
 class Unmeasured:
-    """A measurement without a result: a reason code and what happened."""
+    """A measurement without a result: a reason code and what happened.
+
+    ``shift`` is the size of the log-ratio that what happened may explain, if that is known.
+    """
 
     reason: str
     text: str
+    shift: float | None = None
 
 
 @dataclass(frozen=True)
@@ -147,7 +152,7 @@ def interval_text(decision: Decision) -> str:
 
 def judge(
     cases: Sequence[MeasuredCase],
-    null: CaseVerdict | None,
+    null: MeasuredCase | None,
     min_effect: float,
     tolerance: float,
 ) -> list[CaseVerdict]:
@@ -167,7 +172,10 @@ def judge(
         _verdict(case, is_confirmed.get(case.case, False), len(suspects), min_effect, tolerance)
         for case in cases
     ]
-    return [_guarded(verdict, null) for verdict in verdicts]
+    if null is None:
+        return verdicts
+    (itself,) = judge([null], None, min_effect, tolerance)
+    return [_guarded(verdict, null, itself) for verdict in verdicts]
 
 
 def _second_p(case: MeasuredCase) -> float:
@@ -266,18 +274,37 @@ def _with_numbers(case: MeasuredCase, verdict: Verdict, reason: str, sentence: s
     )
 
 
-def _guarded(verdict: CaseVerdict, null: CaseVerdict | None) -> CaseVerdict:
-    """Take back a verdict on time if the null case moved twice or could not be measured."""
-    if verdict.verdict not in (Verdict.SLOWER, Verdict.FASTER, Verdict.SAME) or null is None:
+def _guarded(verdict: CaseVerdict, null: MeasuredCase, itself: CaseVerdict) -> CaseVerdict:
+    """Take back a verdict on time if the null case moved twice or could not be measured.
+
+    A finding of more than twice what is wrong with the null case stands: a head that does 55 times
+    the work is slower, although this machine moves by some percent.
+    """
+    if verdict.verdict not in (Verdict.SLOWER, Verdict.FASTER, Verdict.SAME):
         return verdict
-    if null.verdict is Verdict.UNMEASURED:
-        reason, why = "null_unmeasured", f"could not be measured: {null.sentence}"
-    elif null.verdict in (Verdict.SLOWER, Verdict.FASTER):
-        reason, why = "null_moved", f"is {null.sentence}"
+    if itself.verdict is Verdict.UNMEASURED:
+        reason, why = "null_unmeasured", f"could not be measured: {itself.sentence}"
+    elif itself.verdict in (Verdict.SLOWER, Verdict.FASTER):
+        reason, why = "null_moved", f"is {itself.sentence}"
     else:
         return verdict
+    moved = verdict.verdict is not Verdict.SAME and verdict.ratio is not None
+    if moved and abs(math.log(verdict.ratio or 1.0)) > 2 * _most_moved(null):
+        sentence = f"{verdict.sentence}; the base against itself {why}, less than half of that"
+        return replace(verdict, sentence=sentence)
     sentence = f"{verdict.sentence}; but the base against itself {why}"
     return replace(verdict, verdict=Verdict.UNTRUSTED, reason=reason, sentence=sentence)
+
+
+def _most_moved(case: MeasuredCase) -> float:
+    """The largest log-ratio of its measurements, without its sign; infinite if one has none."""
+    sizes = []
+    for measured in (case.first, case.second):
+        if isinstance(measured, Decision):
+            sizes.append(abs(measured.estimate))
+        elif measured is not None:
+            sizes.append(math.inf if measured.shift is None else measured.shift)
+    return max(sizes)
 
 
 def judge_separate(

@@ -17,7 +17,7 @@ from typing import TypeAlias
 from cspbench.analysis.layer import Layer
 from cspbench.analysis.record import Analysis
 from cspbench.errors import CspbenchError
-from cspbench.gating.duet import SIDES, ElsewhereArms, MakeArm, Side
+from cspbench.gating.duet import SIDES, ElsewhereArms, MakeArm, Side, starting_order
 from cspbench.gating.static import twins
 from cspbench.gating.verdict import CaseVerdict
 from cspbench.jobs.layers import LayerTimes
@@ -220,7 +220,7 @@ def profiled_block(make_arm: MakeArm, number: int = 0) -> Mapping[Side, LayerTim
         profiles[name] = found.layers
 
     run_block(
-        {side: make_arm(side) for side in SIDES}, cycle([[0, 1], [1, 0]]), rounds,
+        {side: make_arm(side) for side in starting_order(number)}, cycle([[0, 1], [1, 0]]), rounds,
         same_counts=True, all_or_none=True, processor=processor_of(number), afterwards=keep,
     )  # fmt: skip
     return {side: profiles[side] for side in SIDES}

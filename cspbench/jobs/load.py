@@ -261,7 +261,12 @@ def conditions() -> Conditions:
     return Conditions(affinity, os.nice(0))
 
 
-JOBS.add(JobKind("load", "load and warm up a case, and keep it", LoadRequest, LoadResult, load))
+JOBS.add(
+    JobKind(
+        "load", "load and warm up a case, and keep it", LoadRequest, LoadResult, load,
+        on_board=True,
+    )
+)  # fmt: skip
 JOBS.add(
     JobKind(
         "conditions", "affinity and priority of the worker now", ConditionsRequest, Conditions,

@@ -83,6 +83,15 @@ def test_what_sets_an_operator_up_is_no_parameter(counted):
     assert counted(nodes, tensors).params == 0
 
 
+@pytest.mark.parametrize(
+    ("mode", "kernel"), [("nearest", ()), ("linear", (2, 2)), ("cubic", (4, 4))]
+)
+def test_an_interpolation_has_the_window_of_its_mode(counted, mode, kernel):
+    scales = numpy_helper.from_array(np.array([1, 1, 2, 2], np.float32), "scales")
+    (layer,) = counted([node("Resize", ["x", "", "scales"], ["y"], mode=mode)], [scales]).layers
+    assert (layer.op, layer.kernel) == ("interpolate", kernel)
+
+
 def test_one_channel_and_one_slope_are_parameters(counted):
     tensors = [weight("w", (1, 3, 1, 1)), weight("b", (1,)), weight("slope", (1,))]
     nodes = [node("Conv", ["x", "w", "b"], ["c"]), node("PRelu", ["c", "slope"], ["y"])]

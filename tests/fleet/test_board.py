@@ -289,6 +289,12 @@ def test_a_board_says_what_it_does_with_its_heartbeat(board, executor, items):
             encode("launch", {"launch": "x", "jobs": [{"job": "prepare"}]}),
             "a board cannot run the job 'prepare'",
         ),
+        (
+            encode(
+                "launch", {"launch": "x", "jobs": [{"job": "load", "artifacts": ["/etc/passwd"]}]}
+            ),
+            "not files of the board",
+        ),
         (encode("block", {"launch": "x"}), "the request is malformed"),
         (encode("block", {"launch": "x", "jobs": [{"job": "time"}]}), "the request is malformed"),
         (json.dumps({"protocol": 99, "kind": "launch"}), "the controller speaks protocol 99"),

@@ -13,8 +13,10 @@ from cspbench.fleet.gate import choose_board
 from cspbench.gating.duet import SIDES
 from cspbench.gating.why import NoProfileError
 from cspbench.jobs.load import LoadRequest
+from cspbench.jobs.spec import JOBS
 from cspbench.runner.arms import ArmLostError
 from cspbench.runner.process import Outcome
+from cspbench.suite.rules import MeasuredRule, rules
 from tests.fleet.machines import eventually, machines
 
 GATE = """
@@ -74,6 +76,24 @@ def test_the_same_on_both_sides_passes(fleet, exported, gated):
     code, report, said = gate(fleet, gated, "--base", "set:ms=2")
     assert code == 0, said
     assert [verdict["verdict"] for verdict in report["verdicts"]] == ["same"]
+
+
+@pytest.mark.slow
+def test_every_measured_rule_is_checked_there(fleet, exported, tmp_path):
+    """Each is a launch of a job: of memory, of energy, of a load."""
+    suite = tmp_path / "rules.yaml"
+    suite.write_text(GATE.replace("gate: {", "gate: {model_bytes: 0%, first_inference: 100%, "))
+    code, report, said = gate(fleet, str(suite), "--base", "set:ms=2")
+    assert code == 0, said
+    assert {change["metric"] for change in report["measured"]} == {"model_bytes", "first_inference"}
+    assert all(value > 0 for change in report["measured"] for value in change["base"])
+    assert not report["unchecked"]
+
+
+def test_a_board_can_run_the_job_of_every_measured_rule():
+    jobs = {rule.job for rule in rules().values() if isinstance(rule, MeasuredRule)}
+    assert {"load", "memory"} <= jobs
+    assert {job for job in jobs if not JOBS.get(job).on_board} == set()
 
 
 @pytest.mark.slow

@@ -15,7 +15,14 @@ from cspbench.core.case import Case
 from cspbench.core.statuses import Status
 from cspbench.gating import duet
 from cspbench.gating.decide import InterimAnalysis
-from cspbench.gating.duet import SIDES, Block, measure_block, measure_blocks, rounds_of
+from cspbench.gating.duet import (
+    SIDES,
+    Block,
+    measure_block,
+    measure_blocks,
+    rounds_of,
+    starting_order,
+)
 from cspbench.gating.measure import CaseData, measure_case
 from cspbench.gating.verdict import Unmeasured
 from cspbench.jobs.burst import BurstResult
@@ -74,6 +81,16 @@ def test_pairs_of_a_throttled_device_do_not_count_up_to_half_of_them():
     assert (len(most.inference_ns("base")), most.throttled_pairs) == (4, 0)
 
 
+def test_each_side_starts_first_as_often_in_every_place():
+    """Two blocks keep to a processor; the first and the second of them are unlike."""
+    first = [starting_order(number)[0] for number in range(8)]
+    assert first == ["base", "head", "head", "base", "head", "base", "base", "head"]
+    of_four = [(side, number % 2) for number, side in enumerate(first[:4])]
+    assert len(set(of_four)) == 4
+    of_eight = [(side, number % 2, number // 2 % 2) for number, side in enumerate(first)]
+    assert len(set(of_eight)) == 8
+
+
 def test_both_sides_go_by_one_clock():
     # The base's device has events, 4 of 10 ms of the host's clock; the head's has none: 9 ms.
     base = Burst(8e6, 2, None, BurstResult(ns=8_000_000, count=2, latencies_ns=[10_000_000] * 2))
@@ -86,6 +103,12 @@ def test_both_sides_go_by_one_clock():
     data = CaseData(Unmeasured("arm_ended", ""), [both, one])
     assert data.of == "elapsed time"
     assert data.estimates == pytest.approx([0, math.log(0.9)])
+    # What the head waited says nothing as long as nobody knows what the base did.
+    known = replace(head, lost_ns=4e6)
+    mixed = Block(2, "base", "duet", (base,) * 2, (known,) * 2, 1.0)
+    assert mixed.running_ns("base") == [10e6] * 2
+    assert mixed.running_ns("head") == [9e6] * 2
+    assert CaseData(data.outcome, [mixed]).with_all_waits == pytest.approx([math.log(0.9)])
 
 
 def test_processes_one_after_the_other_are_pairs_of_two_kinds():

@@ -82,6 +82,14 @@ def test_a_comment_on_500_cases_is_below_60_kb_and_shows_what_is_bad():
     assert "20 slower, 20 inconclusive, 460 same" in text
 
 
+def test_notes_that_do_not_fit_into_the_comment_are_counted(mixed):
+    mixed.notes[:] = [f"note {number}" for number in range(23)]
+    text = markdown_of(mixed)
+    assert "- note 19\n" in text
+    assert "note 20" not in text
+    assert "- and 3 more notes" in text
+
+
 def test_markdown_is_inert(mixed):
     mixed.verdicts.append(verdict(HOSTILE, Verdict.SLOWER, 1.5, "confirmed"))
     mixed.notes.append(HOSTILE)
@@ -223,11 +231,11 @@ def test_the_page_shows_everything(mixed):
 
 
 def test_the_page_shows_the_layers_of_a_slowdown_with_their_intervals(mixed):
-    assert "Layers that make" not in page_of(mixed)
+    assert "Why slow is slower" not in page_of(mixed)
     shifts = [LayerShift(f"conv{i}", "Conv", 1.0, 1.6 - i / 100, 0.5, 0.7) for i in range(12)]
     slow = verdict("slow", Verdict.SLOWER, 1.08, "confirmed")
     text = page_of(report(replace(slow, layers=tuple(map(asdict, shifts)))))
-    assert "Layers that make slow slower" in text
+    assert "Why slow is slower" in text
     assert '<td class="num">1.6</td><td class="num">+0.6</td>' in text.replace("\n", "")
     assert "+0.5 to +0.7" in text
     assert "conv9" in text

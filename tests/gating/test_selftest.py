@@ -48,7 +48,7 @@ def test_a_machine_without_noise_sees_what_was_injected():
     assert (result.false_alarms, result.exit_code) == (0, ExitCode.OK)
     # No spread: what can be seen is min_effect, 2 %.
     assert result.smallest_effect == pytest.approx(0.02)
-    assert steps[1].startswith("about 5 % injected: slower +5.0 %")
+    assert steps[1].startswith("extra work, meant to be 5 %: slower +5.0 %")
     same, slow = result.outcomes[:2]
     assert (len(same[1].runs), len(slow[1].runs)) == (1, 2)  # what moved is measured again
 
@@ -96,7 +96,7 @@ def test_a_size_that_is_not_known_to_half_a_percent_is_not_named():
     # 0.76 % of 1.084.
     heads = [1e6 * factor for factor in (1.05, 1.12) * 60]
     result = by_blocks(heads, 0.05)
-    assert result.rows()[0]["injected"] == "about 5 %"
+    assert result.rows()[0]["injected"] == "not known (meant: 5 %)"
     size = result.injected(0.05)
     assert size.half == pytest.approx(0.0083, abs=2e-4)
     assert len(result.calibrations[0.05]) == MOST_BLOCKS
@@ -115,7 +115,7 @@ def test_a_size_is_measured_until_it_is_known():
 
 def test_arms_that_do_not_calibrate_name_no_size():
     result, _ = ran(lambda share: Machine({"base": 1e6, "head": 1e6 * (1 + share)}), (0.05,))
-    assert result.rows()[0]["injected"] == "about 5 %"
+    assert result.rows()[0]["injected"] == "not known (meant: 5 %)"
     assert result.injected(0.05).seen is None
 
 
@@ -156,6 +156,23 @@ def test_a_saved_self_test_is_told_by_later_gates(small, capsys, monkeypatch, tm
     kept = known_sensitivity()
     assert kept.smallest_effect == pytest.approx(0.02)  # no noise: what the suite asks for
     assert "finds a slowdown of 2.0 % 19 times in 20, in 0 s a case" in kept.sentence
+
+
+def test_a_self_test_of_a_model(small, capsys, monkeypatch):
+    """Its quickest case is measured, as that of a suite is."""
+    from cspbench.gating import selftest
+
+    monkeypatch.setattr(
+        selftest, "planted_arms", lambda _case, _measure, share, **_: exact(share).make
+    )
+    words = ("yolov3-tiny-prn@64", "--self-test", "--only", "*/opencv-cpu/*", "--format", "json")
+    code, out, err = command(capsys, "gate", *words)
+    assert code == 0, err
+    found = json.loads(out)
+    assert found["case"] == "yolov3-tiny-prn@64/opencv-cpu/b1/t1"
+    assert (found["doubt"], found["false_alarms"]) == ("", 0)
+    assert all(gate["injected_is_known"] for gate in found["gates"])
+    assert found["seconds"] > 0
 
 
 @pytest.mark.parametrize(
@@ -229,7 +246,7 @@ def test_the_command_with_real_workers(small, capsys, monkeypatch):
     assert gate["injected"] == 0.5
     if code == 0:  # about: the other tests share the processor; benchmarks/recover.py has the size
         assert 0.15 < gate["estimate"] < 1.5
-    assert "50 % injected" in err
+    assert "meant to be 50 %" in err
 
 
 def test_a_case_that_no_worker_can_load_ends_with_3(small, capsys, monkeypatch):

@@ -111,6 +111,16 @@ def test_an_activation_that_became_another_is_named_although_it_costs_nothing():
     assert change.layers == ("leaky_relu became mish: 2, 3",)
 
 
+def test_another_mode_of_interpolation_is_named():
+    """Each element is the mean of 2x2, or 4x4, neighbours, or a copy of one."""
+    base, *heads = (
+        net(nn.Upsample(scale_factor=20, mode=mode)) for mode in ("nearest", "bilinear", "bicubic")
+    )
+    for head in heads:
+        change = changes(base, head)["changed_layers"]
+        assert change.layers == ("interpolate with other kernel: 2",)
+
+
 def test_differences_are_told_by_kind_the_most_frequent_first():
     base = net(nn.Tanh(), nn.Conv2d(4, 4, 1), nn.LeakyReLU())
     head = net(nn.Conv2d(4, 4, 3, padding=1), *[nn.Mish() for _ in range(5)])

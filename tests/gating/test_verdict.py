@@ -38,9 +38,8 @@ DEAD = Unmeasured("arm_ended", "the head's worker was ended by SIGKILL")
 
 
 def itself(first, second=None):
-    """The verdict on the base against itself."""
-    (verdict,) = judge([MeasuredCase("null", first, second)], None, 0.03, 0.05)
-    return verdict
+    """The base against itself."""
+    return MeasuredCase("null", first, second)
 
 
 def only(case, null=QUIET):
@@ -175,6 +174,35 @@ def test_a_lost_null_case_takes_every_finding_back_but_nothing_else():
     cases = [MeasuredCase("a", SLOWER, SLOWER), MeasuredCase("b", DEAD)]
     verdicts = judge(cases, itself(DEAD), 0.03, 0.05)
     assert [v.reason for v in verdicts] == ["null_unmeasured", "arm_ended"]
+
+
+def test_a_finding_of_more_than_twice_what_is_wrong_with_the_null_case_stands():
+    large = decision(Finding.SLOWER, 54.0, 1e-9)  # 55 times the work
+    starved = Unmeasured("starved", "waiting made the head slower by +2.1 %", math.log1p(0.021))
+    for null in (itself(starved), itself(SLOWER, SLOWER), itself(SLOWER, starved)):
+        kept, taken, same = judge(
+            [
+                MeasuredCase("a", large, large),
+                # 1.03 is less than 1.021 squared (1.042), and than 1.06 squared (1.124).
+                MeasuredCase("b", *[decision(Finding.SLOWER, 0.03, 1e-9)] * 2),
+                MeasuredCase("c", SAME),
+            ],
+            null, 0.03, 0.05,
+        )  # fmt: skip
+        assert (kept.verdict, kept.reason) == (Verdict.SLOWER, "confirmed")
+        assert "the base against itself" in kept.sentence
+        assert kept.sentence.endswith("less than half of that")
+        assert (taken.verdict, same.verdict) == (Verdict.UNTRUSTED,) * 2
+
+
+def test_of_the_null_cases_measurements_the_one_that_moved_most_counts():
+    first, second = decision(Finding.SLOWER, 0.12, 1e-4), decision(Finding.SLOWER, 0.031, 1e-4)
+    found = MeasuredCase("a", *[decision(Finding.SLOWER, 0.20, 1e-9)] * 2)
+    assert only(found, first).verdict is Verdict.SLOWER  # it moved once
+    (verdict,) = judge([found], itself(first, second), 0.03, 0.05)
+    assert verdict.verdict is Verdict.UNTRUSTED  # 1.20 is less than 1.12 squared (1.254)
+    (verdict,) = judge([found], itself(second, second), 0.03, 0.05)
+    assert verdict.verdict is Verdict.SLOWER
 
 
 def test_an_undecided_null_case_did_not_move():

@@ -36,6 +36,8 @@ _MODES = {
     "bicubic": (2,),
     "trilinear": (3,),
 }
+#: Neighbours on each side that a mode of interpolation weighs: its window. Others take one.
+_WEIGHED = {"linear": 2, "bilinear": 2, "trilinear": 2, "bicubic": 4}
 
 
 def _pool(op: str, dims: int, maximum: bool) -> Rule:
@@ -175,6 +177,13 @@ def _turned_bytes(mode: str, x: torch.Tensor, size: tuple[int, ...], out: torch.
     return 0 if x.is_contiguous(memory_format=torch.channels_last) else x.nbytes + out.nbytes
 
 
+def _window(mode: str, sides: tuple[int, ...], size: tuple[int, ...]) -> tuple[int, ...]:
+    """What one element of an interpolation is the mean of; () if it is a copy."""
+    if mode == "area":
+        return tuple(-(-i // max(o, 1)) for i, o in zip(sides, size, strict=True))
+    return (_WEIGHED[mode],) * len(size) if mode in _WEIGHED else ()
+
+
 def _interpolate(names: tuple[str, ...], mode_of_op: str = "") -> Rule:
     def rule(tracer: Tracer, func: Any, args: Arguments, kwargs: Keywords) -> Any:
         bound = bind(names, args, kwargs)
@@ -195,7 +204,13 @@ def _interpolate(names: tuple[str, ...], mode_of_op: str = "") -> Rule:
         out, result = tracer.like(x, (*shape[:2], *sides))
         turned = 0 if bound.get("antialias") else _turned_bytes(mode, x, sides, out)
         turned += copied_bytes(x) if mode == "area" else 0
-        tracer.recorder.record("interpolate", (tracer.value(x),), (result,), temporary_bytes=turned)
+        tracer.recorder.record(
+            "interpolate",
+            (tracer.value(x),),
+            (result,),
+            kernel=_window(mode, shape[2:], sides),
+            temporary_bytes=turned,
+        )
         return out
 
     return rule

@@ -9,6 +9,7 @@ import bisect
 from collections.abc import Sequence
 
 from cspbench.core.markdown import code, markdown
+from cspbench.core.text import number_of
 from cspbench.gating.render.text import SIGNS, change_text, elapsed_text, ms_text, range_text
 from cspbench.gating.report import GateReport
 from cspbench.gating.verdict import CaseVerdict, Verdict
@@ -97,6 +98,8 @@ def _details(report: GateReport) -> list[str]:
         ]
         parts.append(_fold("Differences between the sides", "\n".join(lines)))
     notes = [*report.notes[:OPEN_ROWS]]
+    if len(report.notes) > OPEN_ROWS:
+        notes.append(f"and {number_of(len(report.notes) - OPEN_ROWS, 'more note')}")
     if report.null is not None:
         notes.insert(0, f"{report.null.case}: {report.null.sentence}")
     if notes:
