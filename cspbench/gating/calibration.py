@@ -50,7 +50,7 @@ class Injected:
 
     @property
     def text(self) -> str:
-        """``3.4 ± 0.1 %``, or ``not known (meant: 3 %)``, by half a percent."""
+        """``3.4 ± 0.1 %``, or ``not known (meant: 3 %)``: not to half a percent."""
         if not self.meant:
             return "0 %"
         if self.seen is None or self.half is None or not self.is_known:

@@ -140,7 +140,9 @@ def whole_run():
     if done.returncode or not runs:
         return {"problem": done.stdout[-2000:] + done.stderr[-3000:], "code": done.returncode}
     run = load(runs[0])
-    launch = next(item for item in run.stored.launches if item.job == "time")
+    # On a busy machine a launch may end between two renewals of the gauge, and has no energy then.
+    timed = [item for item in run.stored.launches if item.job == "time"]
+    launch = next((item for item in timed if item.energy is not None), timed[0])
     columns = ["status", "latency_ms", "energy_per_inference_j", "power_w", "idle_power_w",
                "energy_method"]  # fmt: skip
     return {
