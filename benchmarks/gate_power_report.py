@@ -77,6 +77,8 @@ def report(file: Path) -> None:
         trials = [row for row in rows if row["kind"] in kinds]
         if trials and (len(kinds) == 1 or len({row["kind"] for row in trials}) > 1):
             line(named(name, trials, slowdown), *gate_cells(trials))
+    if not any(map(with_tools, rows)):
+        return
     print()
     line(
         "trials with the other tools",
