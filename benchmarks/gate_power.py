@@ -67,8 +67,7 @@ SLOWDOWN = 0.03
 #: Extra work of arm B where it is not that of the campaign.
 SHARES = {"crowded-slow": 0.05}
 KINDS = ("quiet-aa", "quiet-slow", "loaded-aa", "loaded-slow", "crowded-aa", "crowded-slow")
-
-
+#: Arms of a trial warm up for as long as a gate's may at most.
 MEASURE = Measure(warmup_seconds=1.0)
 
 

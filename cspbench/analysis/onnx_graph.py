@@ -14,6 +14,7 @@ from typing import Any
 import onnx
 from onnx import helper, shape_inference
 
+from cspbench.analysis import shapes
 from cspbench.analysis.layer import Layer, Shape
 from cspbench.analysis.metric import Facts
 from cspbench.analysis.onnx_checks import label, problem
@@ -272,10 +273,6 @@ class _Walk:
         elif name == "global_avg_pool" or (name == "mean" and _is_global(values, outputs)):
             sides_ = values[0].shape[2:]
             self.recorder.record("global_avg_pool", values, outputs, kernel=sides_, stride=sides_)
-        elif name == "interpolate" and (mode := attributes.get("mode")) in (b"linear", b"cubic"):
-            weighed = 2 if mode == b"linear" else 4  # neighbours along each side
-            kernel = (weighed,) * (len(outputs[0].shape) - 2)
-            self.recorder.record(name, values, outputs, kernel=kernel)
         elif name == "adaptive_max_pool2d":
             sides_ = values[0].shape[2:]
             self.recorder.record(name, values, outputs, kernel=sides_, stride=sides_)
@@ -283,8 +280,12 @@ class _Walk:
             if node.op_type == "Gather" and read:  # a look-up reads the rows that it returns
                 read = [one.seen_as(outputs[0].shape, (1,) * len(outputs[0].shape), one.itemsize)
                         for one in read]  # fmt: skip
+            window: Shape = ()
+            if name == "interpolate" and isinstance(mode := attributes.get("mode"), bytes):
+                size = outputs[0].shape[2:]
+                window = shapes.interpolated(mode.decode(errors="replace"), size, size)
             self.recorder.record(
-                name, values, outputs, None, read, kind=kind, copied=kind == "copy"
+                name, values, outputs, None, read, kind=kind, kernel=window, copied=kind == "copy"
             )
         self._check_layer(node, self.recorder.layers[-1])
 

@@ -141,6 +141,25 @@ def is_view(shape: Shape, strides: Shape, other: Shape) -> bool:
     return rest == 1
 
 
+def covered(sides: Shape, size: Shape) -> Shape:
+    """Window of which each element of a result of this ``size`` is the mean, if windows adjoin."""
+    return tuple(-(-i // max(o, 1)) for i, o in zip(sides, size, strict=True))
+
+
+#: Neighbours along each side that an interpolation weighs, by torch's and ONNX's names.
+_WEIGHED = {
+    **dict.fromkeys(("linear", "bilinear", "trilinear"), 2),
+    **dict.fromkeys(("cubic", "bicubic"), 4),
+}
+
+
+def interpolated(mode: str, sides: Shape, size: Shape) -> Shape:
+    """Window of which each element of an interpolation is the mean; () if it is a copy of one."""
+    if mode == "area":
+        return covered(sides, size)
+    return (_WEIGHED[mode],) * len(size) if mode in _WEIGHED else ()
+
+
 def is_dense(shape: Shape, strides: Shape) -> bool:
     """Whether the elements of a tensor fill its memory, each once, in whatever order."""
     filled = 1

@@ -17,6 +17,7 @@ from cspbench.gating.elsewhere import GateBoard, check_sides, launcher, on_board
 from cspbench.gating.environments import with_environments
 from cspbench.gating.measure import ArmsOf, arms_of
 from cspbench.gating.measured import MeasuredChange, measure_rules, measured_rules, with_measured
+from cspbench.gating.notes import common_cause, what_ratios_are_of, what_was_left_out
 from cspbench.gating.prepare import Pair, not_here, pair_cases, runnable
 from cspbench.gating.report import GateInterrupted, GateReport, Skipped
 from cspbench.gating.sensitivity import known_sensitivity
@@ -24,16 +25,7 @@ from cspbench.gating.sides import OpenSide, SideRequest, has_suite, opened
 from cspbench.gating.static import StaticChange, compare_static, static_rules, unknown_rules
 from cspbench.gating.suites import Rules, changed_cases, changed_settings, new_cases
 from cspbench.gating.timing import Timing
-from cspbench.gating.verdict import (
-    CaseVerdict,
-    MeasuredCase,
-    Unmeasured,
-    Verdict,
-    common_cause,
-    judge,
-    what_ratios_are_of,
-    what_was_left_out,
-)
+from cspbench.gating.verdict import CaseVerdict, MeasuredCase, Unmeasured, Verdict, judge
 from cspbench.gating.why import with_why
 from cspbench.machine.facts import fingerprint
 from cspbench.machine.lock import timing_lock

@@ -13,10 +13,8 @@ from enum import Enum
 from typing import Any
 
 from cspbench.core.statuses import ExitCode
-from cspbench.core.text import number_of
 from cspbench.core.text import percent as share_text
 from cspbench.gating.decide import Decision, Finding, confirmed, moving_alike
-from cspbench.store.blocks import DEVICE, RUNNING
 
 
 class Verdict(str, Enum):
@@ -288,8 +286,8 @@ def _guarded(verdict: CaseVerdict, null: MeasuredCase, itself: CaseVerdict) -> C
         reason, why = "null_moved", f"is {itself.sentence}"
     else:
         return verdict
-    moved = verdict.verdict is not Verdict.SAME and verdict.ratio is not None
-    if moved and abs(math.log(verdict.ratio or 1.0)) > 2 * _most_moved(null):
+    size = 0.0 if verdict.verdict is Verdict.SAME else abs(math.log(verdict.ratio or 1.0))
+    if size > 2 * _most_moved(null):
         sentence = f"{verdict.sentence}; the base against itself {why}, less than half of that"
         return replace(verdict, sentence=sentence)
     sentence = f"{verdict.sentence}; but the base against itself {why}"
@@ -340,48 +338,6 @@ def _separate(case: MeasuredCase, tolerance: float) -> CaseVerdict:
     if first.finding is Finding.INCONCLUSIVE:
         return _with_numbers(case, Verdict.INCONCLUSIVE, "last_look", f"undecided: {effect}")
     return _moved_or_same(case, first.finding, effect, tolerance)
-
-
-def common_cause(cases: Sequence[MeasuredCase], min_effect: float) -> str | None:
-    """A note if nearly all cases of a duet moved alike. It changes no verdict."""
-    estimates = [case.last.estimate for case in cases if isinstance(case.last, Decision)]
-    common = moving_alike(estimates, min_effect)
-    if common is None:
-        return None
-    return (
-        f"nearly all {len(estimates)} cases moved by about {percent(common)}: look for one common "
-        "cause (a library, an engine, a setting, this machine) before any single model's code"
-    )
-
-
-#: What else than elapsed time a change can be of.
-_CLOCKS = {
-    RUNNING: "running time: elapsed time without the time in which the process did not run, "
-    "because it waited or blocked (one thread on a processor)",
-    DEVICE: "the device's own time, by its events",
-}
-
-
-def what_ratios_are_of(cases: Sequence[MeasuredCase]) -> list[str]:
-    """A note on what the changes of a gate are of, if not all are of elapsed time."""
-    of = [case.of for case in cases if isinstance(case.last, Decision)]
-    notes = []
-    for clock, meaning in _CLOCKS.items():
-        number = of.count(clock)
-        some = "" if number == len(of) else f" of {number} of {len(of)} cases"
-        if number:
-            notes.append(f"change, base ms and head ms{some} are of {meaning}")
-    return notes
-
-
-def what_was_left_out(cases: Sequence[MeasuredCase]) -> list[str]:
-    """A note on the pairs of bursts that do not count, if there are any."""
-    held = [case for case in cases if case.throttled_pairs]
-    if not held:
-        return []
-    pairs = number_of(sum(case.throttled_pairs for case in held), "pair")
-    text = f"{pairs} of bursts of {number_of(len(held), 'case')} did not count: the device was "
-    return [f"{text}throttled in one of the two"]
 
 
 def sorted_worst_first(verdicts: Iterable[CaseVerdict]) -> list[CaseVerdict]:

@@ -6,19 +6,17 @@ import pytest
 
 from cspbench.core.statuses import ExitCode
 from cspbench.gating.decide import Decision, Finding
+from cspbench.gating.notes import common_cause, what_ratios_are_of, what_was_left_out
 from cspbench.gating.verdict import (
     REASONS,
     CaseVerdict,
     MeasuredCase,
     Unmeasured,
     Verdict,
-    common_cause,
     exit_code,
     judge,
     judge_separate,
     sorted_worst_first,
-    what_ratios_are_of,
-    what_was_left_out,
 )
 from cspbench.store.blocks import DEVICE, ELAPSED, RUNNING
 

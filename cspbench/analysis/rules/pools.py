@@ -36,8 +36,6 @@ _MODES = {
     "bicubic": (2,),
     "trilinear": (3,),
 }
-#: Neighbours on each side that a mode of interpolation weighs: its window. Others take one.
-_WEIGHED = {"linear": 2, "bilinear": 2, "trilinear": 2, "bicubic": 4}
 
 
 def _pool(op: str, dims: int, maximum: bool) -> Rule:
@@ -98,7 +96,7 @@ def _adaptive_avg_pool(op: str, dims: int) -> Rule:
             "global_avg_pool" if set(size) == {1} else op,
             (value,),
             (result,),
-            kernel=tuple(-(-i // o) for i, o in zip(sides, size, strict=True)),
+            kernel=shapes.covered(sides, size),
             stride=tuple(max(i // o, 1) for i, o in zip(sides, size, strict=True)),
             temporary_bytes=copied_bytes(x),
         )
@@ -177,13 +175,6 @@ def _turned_bytes(mode: str, x: torch.Tensor, size: tuple[int, ...], out: torch.
     return 0 if x.is_contiguous(memory_format=torch.channels_last) else x.nbytes + out.nbytes
 
 
-def _window(mode: str, sides: tuple[int, ...], size: tuple[int, ...]) -> tuple[int, ...]:
-    """What one element of an interpolation is the mean of; () if it is a copy."""
-    if mode == "area":
-        return tuple(-(-i // max(o, 1)) for i, o in zip(sides, size, strict=True))
-    return (_WEIGHED[mode],) * len(size) if mode in _WEIGHED else ()
-
-
 def _interpolate(names: tuple[str, ...], mode_of_op: str = "") -> Rule:
     def rule(tracer: Tracer, func: Any, args: Arguments, kwargs: Keywords) -> Any:
         bound = bind(names, args, kwargs)
@@ -208,7 +199,7 @@ def _interpolate(names: tuple[str, ...], mode_of_op: str = "") -> Rule:
             "interpolate",
             (tracer.value(x),),
             (result,),
-            kernel=_window(mode, shape[2:], sides),
+            kernel=shapes.interpolated(mode, shape[2:], sides),
             temporary_bytes=turned,
         )
         return out
